@@ -1,0 +1,1 @@
+"""A thin app: poller, normalizer, spool and uploader wired into one daemon."""

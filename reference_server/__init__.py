@@ -1,0 +1,1 @@
+"""The reference server: ingest, realtime, series, live stream, dashboard."""

@@ -1,0 +1,75 @@
+"""The `sungrow` command. Each subcommand is a module of this package with `add_parser` and `run`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from sungrow_lib._version import __version__
+from sungrow_lib.errors import SungrowError, UsageError
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+COMMANDS: Final[dict[str, str]] = {
+    "probe": "find out what an inverter is and what it answers",
+    "read": "read an inverter once, or keep reading",
+    "dump": "save an inverter's registers to a capture file",
+    "decode": "decode capture files without a device",
+    "simulate": "be an inverter: serve a capture or a modelled day on Modbus TCP",
+    "demo": "run everything on this machine: inverters, edge, server, dashboard",
+}
+"""Subcommand -> one line for the overview; a module of the same name implements it."""
+
+_EPILOG = """\
+examples:
+  sungrow simulate --model SH8.0RT-20 --port 5020     an inverter to try the rest on
+  sungrow read 127.0.0.1 --port 5020                  its values, once
+  sungrow decode capture.json --json                  a capture's values, without a device
+
+exit status: 0 done, 1 the job failed, 2 wrong use
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the `sungrow` command line and return its exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="sungrow",
+        description="Talk to Sungrow inverters: politely, correctly, without losing a reading.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sungrow_lib {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        if name == chosen:  # the other commands' modules are not even imported
+            importlib.import_module(f"sungrow_lib.cli.{name}").add_parser(subparsers, summary)
+        else:
+            subparsers.add_parser(name, help=summary)
+    args = parser.parse_args(arguments)
+    return guarded(parser.prog, lambda: int(args.run(args)))
+
+
+def guarded(program: str, job: Callable[[], int]) -> int:
+    """Run ``job``; turn every error a user can cause into one clear line on stderr and an exit status."""
+    try:
+        return job()
+    except UsageError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except SungrowError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`sungrow read | head`): that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK

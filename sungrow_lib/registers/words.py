@@ -1,0 +1,92 @@
+"""Raw register contents: what was read, from which register space, before any meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+WORD_MAX: Final = 0xFFFF
+"""Largest 16-bit word; also what a hole inside a block is filled with on the LAN port."""
+
+BLOCK_MAX: Final = 125
+"""Most registers one Modbus read may ask for."""
+
+
+class Space(IntEnum):
+    """The two register spaces, by the Modbus function that reads them. They overlap in numbers."""
+
+    HOLDING = 3
+    INPUT = 4
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Block:
+    """A run of registers read in one request.
+
+    Attributes:
+        space: which register space.
+        first: document number of the first register (1-based; the wire address is one less).
+        count: how many registers, 1 to 125.
+    """
+
+    space: Space
+    first: int
+    count: int
+
+    @property
+    def address(self) -> int:
+        """Address on the wire: the document number less one."""
+        return self.first - 1
+
+    @property
+    def numbers(self) -> range:
+        """Document numbers in the block."""
+        return range(self.first, self.first + self.count)
+
+    def __str__(self) -> str:
+        return f"{self.space.name.lower()} {self.first}..{self.first + self.count - 1}"
+
+
+class RegisterWords(Mapping[tuple[Space, int], int]):
+    """Immutable raw 16-bit words by space and document number; what was not read is absent.
+
+    >>> words = RegisterWords({(Space.INPUT, 13010): 65134, (Space.INPUT, 13011): 65535})
+    >>> words.take(Space.INPUT, 13010, 2)
+    (65134, 65535)
+    >>> words.take(Space.INPUT, 5000, 1) is None
+    True
+    """
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: Mapping[tuple[Space, int], int] | None = None) -> None:
+        self._words: dict[tuple[Space, int], int] = dict(words or {})
+
+    @classmethod
+    def from_block(cls, block: Block, words: Iterable[int]) -> RegisterWords:
+        """Words of one answered block, in order."""
+        return cls({(block.space, n): word for n, word in zip(block.numbers, words, strict=True)})
+
+    def __getitem__(self, key: tuple[Space, int]) -> int:
+        return self._words[key]
+
+    def __iter__(self) -> Iterator[tuple[Space, int]]:
+        return iter(self._words)
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __or__(self, other: Mapping[tuple[Space, int], int]) -> RegisterWords:
+        return RegisterWords(self._words | dict(other))
+
+    def __repr__(self) -> str:
+        return f"RegisterWords({len(self._words)} words)"
+
+    def take(self, space: Space, first: int, count: int) -> tuple[int, ...] | None:
+        """Words of ``count`` registers from document number ``first``; None unless all were read."""
+        try:
+            return tuple(self._words[space, number] for number in range(first, first + count))
+        except KeyError:
+            return None
