@@ -1,0 +1,51 @@
+"""JSON logs on stderr: one object a line, no secrets.
+
+Library code logs with the standard :mod:`logging` and puts what it knows into ``extra``; only an app
+decides how that is written, with :func:`configure_logging`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Final, TextIO
+
+from sungrow_lib.sample import format_ts
+
+_SECRET: Final = re.compile(r"(?i)(bearer\s+)[^\s\"',]+")
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NOISY: Final = ("httpx", "httpcore", "pymodbus", "aiohttp.access", "psycopg", "asyncio")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, event, and whatever `extra` brought."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as one line."""
+        entry: dict[str, object] = {
+            "time": format_ts(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        entry.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return _SECRET.sub(r"\1***", json.dumps(entry, default=str, ensure_ascii=False))
+
+
+def configure_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:
+    """Send the program's logs to ``stream`` (stderr by default) as JSON lines from ``level`` up.
+
+    Third-party loggers speak from WARNING up only: their debug output may hold headers.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
