@@ -1,0 +1,174 @@
+"""The edge's settings: one TOML file plus environment, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from sungrow_lib.sample import DEVICE_ID_PATTERN
+from sungrow_lib.settings import AppSettings
+
+POLL_INTERVAL_MIN_S: Final = 5.0
+REQUEST_GAP_MIN_MS: Final = 20
+
+
+def _https(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise ValueError("must start with https:// ; readings only travel over verified TLS")
+    return url.rstrip("/")
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not an IANA time zone; write one such as Europe/Berlin") from None
+    return name
+
+
+DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
+HttpsUrl = Annotated[str, AfterValidator(_https)]
+Zone = Annotated[str, AfterValidator(_zone)]
+PollInterval = Annotated[float, Field(ge=POLL_INTERVAL_MIN_S, le=3600)]
+RequestGap = Annotated[int, Field(ge=REQUEST_GAP_MIN_MS, le=10_000)]
+FamilyChoice = Literal["auto", "sh", "sg", "ihm"]
+
+
+class DeviceSettings(BaseModel):
+    """One inverter to poll; a `[[devices]]` table of the file.
+
+    Attributes:
+        device_id: its name on the server, ``[A-Za-z0-9._-]{1,64}``.
+        host: name or address of the inverter or its dongle.
+        port: Modbus TCP port.
+        unit: Modbus unit id.
+        family: register family, or ``auto`` to go by the device's type code.
+        poll_interval_s: seconds between polls, at least 5.
+        inter_register_delay_ms: pause between an answer and the next request; 20 at least, 100 unless told.
+        timeout_s: longest wait for one answer.
+        timezone: IANA zone of the site; the server counts days in it.
+        name: what people call the device.
+        plant: plant it belongs to.
+        token: this device's own token, when it is not the common `DEVICE_TOKEN`.
+        token_file: file holding that token; read again whenever the server refuses the token.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device_id: DeviceId
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65_535)] = 502
+    unit: Annotated[int, Field(ge=1, le=247)] = 1
+    family: FamilyChoice = "auto"
+    poll_interval_s: PollInterval = POLL_INTERVAL_MIN_S
+    inter_register_delay_ms: RequestGap = 100
+    timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 5.0
+    timezone: Zone | None = None
+    name: Annotated[str, Field(max_length=128)] | None = None
+    plant: Annotated[str, Field(max_length=128)] | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+
+
+class EdgeSettings(AppSettings):
+    """All settings of `sungrow-edge`.
+
+    The settings of a single inverter (`SUNGROW_HOST` and its neighbours) may stand in the environment;
+    several inverters are `[[devices]]` tables of the file.
+
+    Attributes:
+        server_url: where to upload, ``https://`` only.
+        device_token: bearer token with scope `ingest`.
+        device_token_file: file holding it instead; a new token there needs no restart.
+        ca_file: PEM file of a private certificate authority, when the server's is not publicly known.
+        spool_path: the durable spool, an SQLite file.
+        batch_size: most readings in one upload.
+        upload_interval_s: longest a fresh reading waits for company before it is uploaded.
+        edge_id: name of this box; made once and kept in the spool unless given.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        lock_dir: folder of the lock files that keep two programs off one dongle.
+        devices: the inverters.
+    """
+
+    server_url: HttpsUrl
+    device_token: SecretStr | None = None
+    device_token_file: Path | None = None
+    ca_file: Path | None = None
+    spool_path: Path = Path("sungrow-spool.sqlite")
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
+    upload_interval_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    edge_id: Annotated[str, Field(pattern=DEVICE_ID_PATTERN)] | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    sungrow_lock_dir: Path | None = None
+    devices: tuple[DeviceSettings, ...] = ()
+
+    sungrow_host: str | None = None
+    sungrow_port: Annotated[int, Field(ge=1, le=65_535)] = 502
+    sungrow_unit_id: Annotated[int, Field(ge=1, le=247)] = 1
+    sungrow_family: FamilyChoice = "auto"
+    sungrow_timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 5.0
+    device_id: DeviceId | None = None
+    device_name: Annotated[str, Field(max_length=128)] | None = None
+    plant: Annotated[str, Field(max_length=128)] | None = None
+    site_timezone: Zone | None = None
+    poll_interval_s: PollInterval = POLL_INTERVAL_MIN_S
+    inter_register_delay_ms: RequestGap = 100
+
+    @model_validator(mode="after")
+    def _has_consistent_devices(self) -> Self:
+        inverters = self.inverters
+        if not inverters:
+            raise ValueError(
+                "name an inverter: SUNGROW_HOST and DEVICE_ID in the environment, or a [[devices]] table"
+            )
+        for what, keys in (
+            ("device_id", [d.device_id for d in inverters]),
+            ("host, port and unit", [f"{d.host}:{d.port} unit {d.unit}" for d in inverters]),
+        ):
+            twice = _first_repeated(keys)
+            if twice is not None:
+                raise ValueError(f"two devices have the same {what}: {twice}")
+        for device in inverters:
+            if not any((device.token, device.token_file, self.device_token, self.device_token_file)):
+                raise ValueError(
+                    "DEVICE_TOKEN is required: the token `sungrow-server token create` printed "
+                    f"(or DEVICE_TOKEN_FILE, or a token for {device.device_id} alone)"
+                )
+        return self
+
+    @property
+    def inverters(self) -> tuple[DeviceSettings, ...]:
+        """Every inverter to poll: the `[[devices]]` tables and the one of the environment."""
+        if self.sungrow_host is None:
+            return self.devices
+        if self.device_id is None:
+            raise ValueError("DEVICE_ID is required beside SUNGROW_HOST; choose a name such as home-roof")
+        single = DeviceSettings(
+            device_id=self.device_id,
+            host=self.sungrow_host,
+            port=self.sungrow_port,
+            unit=self.sungrow_unit_id,
+            family=self.sungrow_family,
+            poll_interval_s=self.poll_interval_s,
+            inter_register_delay_ms=self.inter_register_delay_ms,
+            timeout_s=self.sungrow_timeout_s,
+            timezone=self.site_timezone,
+            name=self.device_name,
+            plant=self.plant,
+        )
+        return (*self.devices, single)
+
+
+def _first_repeated(keys: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
