@@ -1,0 +1,151 @@
+"""What all tests share: databases, certificates, and the list of what could not be tested on this machine.
+
+Tools that the tests use but cannot bring (a browser, a web server, another PostgreSQL) are asked for with the
+fixture `need`. Where one is missing its tests are skipped and the last lines of the run say so; with
+SUNGROW_REQUIRE_ALL=1 they fail.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from sungrow_lib.demo.certificates import CertificateFiles, make_certificates
+from sungrow_lib.demo.postgres import EmbeddedPostgres
+
+REQUIRE_ALL = os.environ.get("SUNGROW_REQUIRE_ALL") == "1"
+TIMESCALEDB_DSN = os.environ.get("SUNGROW_TEST_TIMESCALEDB_DSN", "")
+OLDEST_POSTGRESQL = Path("/usr/lib/postgresql/15/bin")  # where Debian puts it
+
+EMBEDDED, OLDEST, TIMESCALEDB = "embedded", "postgresql15", "timescaledb"
+
+_left_out: dict[str, str] = {}
+_numbers = itertools.count(1)
+
+
+class Need(Protocol):
+    """Gives the path of the first of ``commands`` that is installed; skips the test when none is."""
+
+    def __call__(self, *commands: str, purpose: str) -> Path: ...
+
+
+def _leave_out(what: str, purpose: str) -> NoReturn:
+    _left_out[what] = purpose
+    text = f"{what} is not installed: {purpose}"
+    if REQUIRE_ALL:
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def need() -> Need:
+    def find(*commands: str, purpose: str) -> Path:
+        for command in commands:
+            if path := shutil.which(command):
+                return Path(path)
+        _leave_out(commands[0], purpose)
+
+    return find
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say, after everything else, what this run did not test."""
+    writer = config.get_terminal_writer()
+    if _left_out:
+        writer.line("left out, because it is not on this machine:")
+    for what, purpose in sorted(_left_out.items()):
+        writer.line(f"  {what}: {purpose}")
+
+
+# ------------------------------------------------------------------------------------------- databases
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test of `any_database` once on each engine that can be had."""
+    if "any_engine" not in metafunc.fixturenames:
+        return
+    engines = [EMBEDDED]
+    if REQUIRE_ALL or OLDEST_POSTGRESQL.is_dir():
+        engines.append(OLDEST)
+    else:
+        _left_out["PostgreSQL 15"] = "the oldest supported database (Debian: postgresql-15)"
+    if TIMESCALEDB_DSN:
+        engines.append(TIMESCALEDB)
+    else:
+        _left_out["TimescaleDB"] = "the production database (set SUNGROW_TEST_TIMESCALEDB_DSN)"
+    metafunc.parametrize("any_engine", engines, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def engine_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Start each engine at its first use, all of them throw-away clusters of this session."""
+    running: dict[str, str] = {TIMESCALEDB: TIMESCALEDB_DSN}
+    with ExitStack() as clusters:
+
+        def start(engine: str) -> str:
+            if engine == OLDEST and not OLDEST_POSTGRESQL.is_dir():
+                _leave_out("PostgreSQL 15", "the oldest supported database (Debian: postgresql-15)")
+            if engine not in running:
+                bin_dir = OLDEST_POSTGRESQL if engine == OLDEST else None
+                folder = tmp_path_factory.mktemp(engine)
+                cluster = EmbeddedPostgres(folder, throw_away=True, bin_dir=bin_dir)
+                running[engine] = clusters.enter_context(cluster).dsn
+            return running[engine]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(engine_dsn: Callable[[str], str]) -> str:
+    """The embedded PostgreSQL of this session; a test that writes wants `database` instead."""
+    return engine_dsn(EMBEDDED)
+
+
+@pytest.fixture
+def database(postgres_dsn: str) -> Iterator[str]:
+    """A fresh, empty database in the embedded PostgreSQL."""
+    yield from _fresh_database(postgres_dsn)
+
+
+@pytest.fixture(scope="session")
+def any_engine(request: pytest.FixtureRequest, engine_dsn: Callable[[str], str]) -> str:
+    """One engine after the other: embedded, the oldest supported, TimescaleDB."""
+    return engine_dsn(request.param)
+
+
+@pytest.fixture
+def any_database(any_engine: str) -> Iterator[str]:
+    """A fresh, empty database on each engine that can be had."""
+    yield from _fresh_database(any_engine)
+
+
+def _fresh_database(engine: str) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(engine, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
+    yield make_conninfo(engine, dbname=name)
+    with psycopg.connect(engine, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+# ------------------------------------------------------------------------------------------- the rest
+
+
+@pytest.fixture(scope="session")
+def tls_files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """A private authority and a certificate for localhost, 127.0.0.1 and ::1."""
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
