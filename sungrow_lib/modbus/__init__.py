@@ -1,0 +1,1 @@
+"""Reads Sungrow inverters over Modbus TCP without ever hurting the dongle."""

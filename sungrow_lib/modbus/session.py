@@ -1,0 +1,183 @@
+"""Exclusive, paced access to one device: the limiter and the connection as one thing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from sungrow_lib.errors import DeviceTimeoutError, DeviceUnreachableError
+from sungrow_lib.modbus.backoff import Backoff
+from sungrow_lib.modbus.clock import Clock, SystemClock
+from sungrow_lib.modbus.connection import ConnectionState, ModbusConnection
+from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint, lock_dir
+from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.registers.words import Block, RegisterWords
+
+
+class DeviceSession:
+    """Talks to one device in passes that keep the dongle rules.
+
+    The connection is kept from pass to pass, and the device is taken from other programs while it stands.
+
+    Args:
+        settings: the device and the manners.
+        clock: the clocks; another one only in tests.
+
+    Examples:
+        async with DeviceSession(ConnectionSettings(host="192.168.1.20")) as session:
+            async with session.one_pass():
+                words = await session.read(1, Block(Space.INPUT, 5000, 1))
+    """
+
+    def __init__(self, settings: ConnectionSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._backoff = Backoff()
+        self._limiter: DeviceLimiter | None = None
+        self._connection: ModbusConnection | None = None
+        self._reused = False
+
+    @property
+    def clock(self) -> Clock:
+        """The clocks in use."""
+        return self._clock
+
+    @property
+    def state(self) -> ConnectionState:
+        """What the connection is doing."""
+        if self._connection is not None and self._connection.state is not ConnectionState.DISCONNECTED:
+            return self._connection.state
+        if self._backoff.at_longest:
+            return ConnectionState.ASLEEP
+        if self._backoff.remaining_s(self._clock.boottime()):
+            return ConnectionState.BACKING_OFF
+        return ConnectionState.DISCONNECTED
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect and let other programs have the device."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._limiter is not None:
+            self._limiter.release()
+
+    @asynccontextmanager
+    async def one_pass(self) -> AsyncGenerator[None, None]:
+        """Wait for the device's next slot, connect if need be, and hold it for one pass over all units.
+
+        Raises:
+            DeviceBusyError: another program is reading the device.
+            DeviceUnreachableError: no connection, or too soon after failed attempts.
+            ConfigurationError: the lock folder cannot be used.
+        """
+        self._respect_backoff()
+        limiter = await self._take()
+        try:
+            async with limiter.one_pass():
+                await self._connect(limiter)
+                yield
+        finally:
+            if not self._is_open:
+                limiter.release()
+
+    async def read(self, unit: int, block: Block) -> RegisterWords:
+        """Read one block; only inside :meth:`one_pass`.
+
+        Raises:
+            RegisterRefusedError: the device answered with an exception.
+            DeviceTimeoutError: no answer in time; the connection is closed.
+            DamagedReplyError: no valid reply to this request; the connection is closed.
+            DeviceUnreachableError: the connection is gone.
+        """
+        if self._connection is None or self._limiter is None:
+            raise DeviceUnreachableError("not connected")
+        try:
+            words = await self._connection.read(unit, block, self._limiter)
+        except DeviceUnreachableError:
+            if not self._reused:
+                raise
+            # Dongles drop idle connections, and that shows only when the next request is sent.
+            await self._connect(self._limiter)
+            words = await self._connection.read(unit, block, self._limiter)
+        finally:
+            self._reused = False
+        return RegisterWords.from_block(block, words)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    def _respect_backoff(self) -> None:
+        wait_s = self._backoff.remaining_s(self._clock.boottime())
+        if wait_s and not self._is_open:
+            raise DeviceUnreachableError(
+                f"{self._settings.host}:{self._settings.port} could not be reached; "
+                f"the next attempt is in {wait_s:.0f} s"
+            )
+
+    async def _take(self) -> DeviceLimiter:
+        """Hold the limiter of the endpoint the host's name means now."""
+        if self._limiter is None or not self._is_open:
+            endpoint = await self._resolve()
+            if self._connection is None or self._connection.endpoint != endpoint or self._limiter is None:
+                self._bind(endpoint)
+        assert self._limiter is not None
+        self._limiter.acquire()
+        return self._limiter
+
+    def _bind(self, endpoint: Endpoint) -> None:
+        self.close()
+        settings = self._settings
+        self._limiter = DeviceLimiter(
+            endpoint, lock_dir(settings.lock_dir), request_gap_s=settings.request_gap_s, clock=self._clock
+        )
+        self._connection = ModbusConnection(
+            endpoint,
+            timeout_s=settings.timeout_s,
+            connect_pause_s=settings.connect_pause_s,
+            clock=self._clock,
+        )
+
+    async def _resolve(self) -> Endpoint:
+        host, port = self._settings.host, self._settings.port
+        try:
+            with anyio.fail_after(self._settings.timeout_s):
+                found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):  # also TimeoutError
+            self._backoff.failed(self._clock.boottime())
+            raise DeviceUnreachableError(
+                f"the name {host!r} means no address; check it, or give the inverter's IP address"
+            ) from None
+        # Dongles speak IPv4; and one address must be chosen, because the lock belongs to it.
+        family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        del family
+        return Endpoint(str(address[0]), port)
+
+    async def _connect(self, limiter: DeviceLimiter) -> None:
+        assert self._connection is not None
+        self._reused = self._is_open
+        if self._reused:
+            return
+        try:
+            await self._connection.open()
+        except (DeviceUnreachableError, DeviceTimeoutError):
+            self._backoff.failed(self._clock.boottime())
+            raise
+        finally:
+            limiter.after_answer()
+        self._backoff.succeeded()
