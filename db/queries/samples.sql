@@ -1,0 +1,73 @@
+-- name: make_incoming
+-- A connection's own table in which a batch waits for its insert.
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE samples) ON COMMIT DELETE ROWS;
+
+-- name: copy_incoming
+-- Bring a batch in.
+COPY incoming ({columns}) FROM STDIN (FORMAT BINARY);
+
+-- name: insert_incoming
+-- Store the readings whose key is new, in the order of the key so that two batches cannot block each other.
+INSERT INTO samples ({columns})
+SELECT {columns} FROM incoming ORDER BY device, ts
+ON CONFLICT DO NOTHING
+RETURNING device, ts;
+
+-- name: stored_samples
+-- Readings that stand under the given keys.
+SELECT {columns} FROM samples s
+JOIN unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) AS k(key_device, key_ts)
+  ON s.device = k.key_device AND s.ts = k.key_ts;
+
+-- name: newest_samples
+-- The newest readings of a device after a moment, newest first.
+SELECT {columns} FROM samples
+WHERE device = %(device)s AND ts > %(after)s
+ORDER BY ts DESC
+LIMIT %(limit)s;
+
+-- name: last_firmware
+-- When firmware was last read, and which.
+SELECT ts, firmware FROM samples
+WHERE device = %(device)s AND firmware IS NOT NULL
+ORDER BY ts DESC
+LIMIT 1;
+
+-- name: export_samples
+-- All readings of a device in a span of time, in order.
+SELECT {columns} FROM samples
+WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s
+ORDER BY ts;
+
+-- name: keep_aside
+-- Keep readings beside the stored ones; the same one again changes nothing. Answers which are new.
+INSERT INTO kept_aside (device, ts, reason, detail, body, edge_id, digest)
+SELECT device, ts, reason, detail, body::jsonb, %(edge_id)s, sha256(convert_to(body::jsonb::text, 'UTF8'))
+FROM unnest(
+  %(devices)s::int4[], %(stamps)s::timestamptz[], %(reasons)s::text[], %(details)s::text[], %(bodies)s::text[]
+) AS t(device, ts, reason, detail, body)
+ORDER BY device, ts, reason
+ON CONFLICT ON CONSTRAINT kept_aside_once DO NOTHING
+RETURNING device, ts, reason;
+
+-- name: missing_stamps
+-- Those of the given time stamps of a device that are neither stored nor kept aside.
+SELECT t.ts
+FROM unnest(%(stamps)s::timestamptz[]) AS t(ts)
+WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = %(device)s AND s.ts = t.ts)
+  AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = %(device)s AND a.ts = t.ts);
+
+-- name: add_import_range
+-- Write down that a span was imported.
+INSERT INTO import_ranges (device, from_ts, to_ts, source, row_count)
+VALUES (%(device)s, %(from_ts)s, %(to_ts)s, %(source)s, %(row_count)s);
+
+-- name: delete_old_samples
+-- Forget raw readings, a batch at a time; rollups stay.
+DELETE FROM samples
+WHERE (device, ts) IN (
+  SELECT device, ts FROM samples
+  WHERE device = %(device)s AND ts < %(before)s
+  ORDER BY ts
+  LIMIT %(limit)s
+);

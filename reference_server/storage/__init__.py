@@ -1,0 +1,1 @@
+"""The only place that speaks to PostgreSQL. psycopg's errors never leave it."""

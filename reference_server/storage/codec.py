@@ -1,0 +1,208 @@
+"""Turns a reading into a row of `samples` and back, without losing a digit.
+
+Numbers become integer counts of their resolution steps. What has no place in a column (fields only a newer
+edge knows, implausible values) goes to ``extra`` as it came, and back from there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntFlag
+from typing import Any, Final
+
+from reference_server.storage.schema_sql import column_type, sample_columns
+from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
+from sungrow_lib.sample import SungrowSample
+
+VALUE_COLUMNS: Final = tuple(name for name, _ in sample_columns())
+"""The quantity columns of `samples`, in order."""
+
+COLUMNS: Final = ("ts", "device", *VALUE_COLUMNS, "flags", "extra")
+"""All columns of `samples`, in order."""
+
+COLUMN_TYPES: Final = ("timestamptz", "int4", *(type_ for _, type_ in sample_columns()), "int2", "jsonb")
+"""Their types, for binary COPY."""
+
+_POSITION: Final = {name: position for position, name in enumerate(VALUE_COLUMNS)}
+_WRAPPED: Final = "$json"
+
+
+class Flag(IntFlag):
+    """Bits of `samples.flags`."""
+
+    IMPLAUSIBLE = 1
+    """A value lies outside its plausible range; it stands in `extra`, out of the totals."""
+    IMPORTED = 2
+    """Came from `sungrow-server import`."""
+    CLOCK = 4
+    """The time stamp is not from a trusted clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One reading as `samples` holds it.
+
+    Attributes:
+        device: key of the device.
+        ts: when, UTC.
+        values: one entry per :data:`VALUE_COLUMNS`.
+        flags: a :class:`Flag`.
+        extra: fields without a column, in the wire's units.
+    """
+
+    device: int
+    ts: datetime
+    values: tuple[Any, ...]
+    flags: int
+    extra: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[int, datetime]:
+        """Primary key."""
+        return self.device, self.ts
+
+    def record(self) -> tuple[Any, ...]:
+        """Values of :data:`COLUMNS`."""
+        return (self.ts, self.device, *self.values, self.flags, to_jsonb(self.extra) if self.extra else None)
+
+    @classmethod
+    def from_record(cls, record: Sequence[Any]) -> Row:
+        """Row from values of :data:`COLUMNS`."""
+        ts, device, *values, flags, extra = record
+        return cls(device, ts, tuple(values), flags, from_jsonb(extra) if extra else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where a quantity stands in a row, and what it takes to put it there."""
+
+    first: int
+    length: int | None
+    numeric: bool
+    factor: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, quantity: Quantity) -> _Slot:
+        length = None if quantity.kind is QuantityKind.CODES else quantity.length
+        first = _POSITION[next(quantity.columns())]
+        numeric = column_type(quantity) in {"int2", "int4"}
+        return cls(first, length, numeric, quantity.factor, quantity.low, quantity.high)
+
+    def put(self, values: list[Any], value: Any) -> bool:
+        """Put ``value`` in its columns; False when it is implausible and has no place there."""
+        if not self.numeric:
+            values[self.first] = value
+            return True
+        items = [value] if self.length is None else value
+        if not all(item is None or self.low <= item <= self.high for item in items):
+            return False
+        for position, item in enumerate(items, self.first):
+            values[position] = None if item is None else round(item * self.factor)
+        return True
+
+    def take(self, values: Sequence[Any]) -> Any:
+        """Take the value from its columns, in the wire's unit."""
+        if self.length is None:
+            return self._unit(values[self.first])
+        items = [self._unit(item) for item in values[self.first : self.first + self.length]]
+        while items and items[-1] is None:
+            items.pop()
+        return items or None
+
+    def _unit(self, stored: Any) -> Any:
+        return stored / self.factor if self.factor > 1 and stored is not None else stored
+
+
+_SLOTS: Final = {quantity.name: _Slot.of(quantity) for quantity in QUANTITIES}
+
+
+def encode(device: int, sample: SungrowSample, unknown: Mapping[str, Any], flags: int = 0) -> Row:
+    """Row of a reading; ``unknown`` are the fields that only a newer edge knows."""
+    values: list[Any] = [None] * len(VALUE_COLUMNS)
+    extra = {name: value for name, value in unknown.items() if value is not None}
+    for name, value in sample.__dict__.items():
+        slot = _SLOTS.get(name)
+        if slot is not None and value is not None and not slot.put(values, value):
+            extra[name] = value
+            flags |= Flag.IMPLAUSIBLE
+    if sample.clock_source is not None:
+        flags |= Flag.CLOCK
+    return Row(device, sample.ts, tuple(values), flags, extra)
+
+
+def decode(row: Row) -> dict[str, Any]:
+    """Fields of a row that hold a value, in the wire's units and order."""
+    taken = ((name, slot.take(row.values)) for name, slot in _SLOTS.items())
+    return {name: value for name, value in taken if value is not None} | row.extra
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    """What a row says, item by item, however it is stored."""
+    facts = {name: value for name, value in zip(VALUE_COLUMNS, row.values, strict=True) if value is not None}
+    for name, value in row.extra.items():
+        quantity = QUANTITY_BY_NAME.get(name)
+        if quantity is None or not _SLOTS[name].numeric:
+            facts[name] = value
+            continue
+        items = [value] if _SLOTS[name].length is None else value
+        steps = (None if item is None else quantity.to_steps(item) for item in items)
+        facts |= {c: step for c, step in zip(quantity.columns(), steps, strict=False) if step is not None}
+    return facts
+
+
+def differing(standing: Row, other: Row) -> list[str]:
+    """Columns in which two readings of one key say different things; null on one side is no difference."""
+    facts = _facts(standing)
+    return [name for name, value in _facts(other).items() if name in facts and facts[name] != value]
+
+
+def additional(standing: Row, other: Row) -> dict[str, Any]:
+    """Fields of ``other``, in the wire's units, that say something ``standing`` does not."""
+    known = _facts(standing).keys()
+    new = _facts(other).keys() - known
+    return {
+        name: value
+        for name, value in decode(other).items()
+        if name in new or any(c in new for c in (QUANTITY_BY_NAME[name].columns() if name in _SLOTS else ()))
+    }
+
+
+def to_jsonb(fields: Mapping[str, Any]) -> str:
+    """JSON text PostgreSQL takes: what `jsonb` cannot hold (NUL, lone surrogates, infinity) is wrapped."""
+    text = json.dumps(fields)
+    if _fits_jsonb(fields):
+        return text
+    return json.dumps({_WRAPPED: text})
+
+
+def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
+    """Undo :func:`to_jsonb`."""
+    if fields.keys() == {_WRAPPED} and isinstance(fields[_WRAPPED], str):
+        unwrapped: dict[str, Any] = json.loads(fields[_WRAPPED])
+        return unwrapped
+    return fields
+
+
+def _fits_jsonb(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value and value.isascii() or _is_text(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return _WRAPPED not in value and all(_fits_jsonb(k) and _fits_jsonb(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_fits_jsonb, value))
+    return True
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,126 @@
+"""A pool of connections, and transactions that are run again where that is the right answer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from reference_server.storage.errors import RETRYABLE, SchemaMissingError, translated
+from reference_server.storage.migrations import SCHEMA_VERSION
+from reference_server.storage.queries import query
+
+Result = TypeVar("Result")
+
+_ATTEMPTS: Final = 5
+_BACKOFF_S: Final = 0.02
+
+_CONFIGURE: Final = """
+SELECT set_config('timezone', 'UTC', false),
+  set_config('client_min_messages', 'warning', false),
+  CASE WHEN current_setting('synchronous_commit') = 'off'
+    THEN set_config('synchronous_commit', 'on', false) END
+"""
+
+
+class Connection(AsyncConnection[Any]):
+    """A connection that remembers whether it has its own `incoming` table."""
+
+    has_incoming: bool = False
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.set_autocommit(True)
+    await connection.execute(_CONFIGURE)
+
+
+class Database:
+    """The server's way to PostgreSQL.
+
+    Args:
+        url: where the database is, as libpq takes it.
+        size: most connections.
+        patience_s: how long a request may wait for a connection.
+    """
+
+    def __init__(self, url: str, *, size: int = 8, patience_s: float = 5.0) -> None:
+        self._pool = AsyncConnectionPool(
+            url,
+            connection_class=Connection,
+            min_size=1,
+            max_size=size,
+            open=False,
+            configure=_configure,
+            timeout=patience_s,
+            reconnect_timeout=10.0,
+            kwargs={"connect_timeout": 5, "application_name": "sungrow-server"},
+        )
+
+    async def open(self) -> None:
+        """Start connecting, without waiting: a server may start before its database."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close()
+
+    async def run(self, job: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Run ``job`` in one transaction and commit it.
+
+        A deadlock or a lost connection makes it run again, so ``job`` must be repeatable: also when the
+        commit took place and only its confirmation was lost.
+
+        Raises:
+            StorageUnavailableError: there is no connection.
+            StorageError: the database refused.
+        """
+        with translated():
+            for attempt in range(_ATTEMPTS):
+                try:
+                    return await self._once(job)
+                except RETRYABLE:
+                    if attempt == _ATTEMPTS - 1:
+                        raise
+                    await asyncio.sleep(_BACKOFF_S * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
+                except (psycopg.OperationalError, psycopg.InterfaceError):
+                    if attempt:
+                        raise  # one lost connection may be an old one of the pool, two are an outage
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    async def _once(self, job: Callable[[Connection], Awaitable[Result]]) -> Result:
+        async with self._pool.connection() as connection, connection.transaction():
+            return await job(connection)
+
+    async def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows the statement called ``name`` answers, in a transaction of its own.
+
+        Raises:
+            StorageUnavailableError: there is no connection.
+            StorageError: the database refused.
+        """
+
+        async def job(connection: Connection) -> list[tuple[Any, ...]]:
+            return await fetch(connection, name, **parameters)
+
+        return await self.run(job)
+
+    async def check(self) -> None:
+        """Prove that the database answers and has the schema.
+
+        Raises:
+            StorageUnavailableError: it does not, or its schema is missing or old.
+        """
+        history = await self.rows("read_history")
+        if SCHEMA_VERSION not in {name for name, _ in history}:
+            raise SchemaMissingError
+
+
+async def fetch(connection: AsyncConnection[Any], name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    """Run the statement called ``name`` and return its rows, none for a statement without any."""
+    cursor = await connection.execute(query(name), parameters)
+    return await cursor.fetchall() if cursor.description else []

@@ -1,0 +1,59 @@
+"""The storage's own errors, and the one place where psycopg's become them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import PoolClosed, PoolTimeout
+
+from sungrow_lib.errors import SungrowError
+
+
+class StorageError(SungrowError):
+    """The database could not do what was asked."""
+
+
+class StorageUnavailableError(StorageError):
+    """The database cannot be reached; check DATABASE_URL and that PostgreSQL runs."""
+
+
+class SchemaMissingError(StorageUnavailableError):
+    """The database has no schema, or an old one; run `sungrow-server migrate`."""
+
+
+RETRYABLE = (
+    pg.DeadlockDetected,
+    pg.SerializationFailure,
+    pg.UniqueViolation,  # two identical inserts at one time into a TimescaleDB chunk
+)
+"""Errors after which the same transaction is simply run again."""
+
+_UNDEFINED = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg's errors into the storage's.
+
+    Raises:
+        StorageUnavailableError: no connection, or it was lost.
+        SchemaMissingError: a table or column is missing.
+        StorageError: anything else the database refused.
+    """
+    try:
+        yield
+    except (PoolTimeout, PoolClosed) as error:
+        raise StorageUnavailableError from error
+    except _UNDEFINED as error:
+        raise SchemaMissingError from error
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise StorageUnavailableError(f"the database cannot be used now: {_first_line(error)}") from error
+    except psycopg.Error as error:
+        raise StorageError(f"the database refused: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

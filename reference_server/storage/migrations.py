@@ -1,0 +1,163 @@
+"""Brings a database to the present schema: numbered files once each, the engine's own when they changed.
+
+A fresh database gets ``schema.sql`` in one go; another the migrations it lacks. TimescaleDB Community then
+gets ``timescale/``, every other engine ``plain/``; those files are safe to run again and are whenever
+their text changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from reference_server.resources import db_folder
+from reference_server.storage.errors import StorageError, translated
+from reference_server.storage.queries import query
+
+_LOG: Final = logging.getLogger(__name__)
+
+LOCK_NAMESPACE: Final = 0x53470001
+"""First key of the advisory lock under which the schema changes."""
+
+OLDEST_POSTGRESQL: Final = 150_000
+OLDEST_TIMESCALEDB: Final = (2, 18, 1)
+"""Before it, ON CONFLICT DO NOTHING on a compressed chunk skipped rows that were new."""
+
+_AGGREGATES: Final = ("samples_hourly", "samples_daily", "samples_monthly")
+SCHEMA_VERSION: Final = max(path.stem for path in (db_folder() / "migrations").glob("*.sql"))
+"""Name of the newest migration this program knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What stores the data.
+
+    Attributes:
+        postgresql: such as 150020.
+        timescaledb: its version, None without it.
+        community: whether hypertable compression and continuous aggregates may be used.
+    """
+
+    postgresql: int
+    timescaledb: str | None
+    community: bool
+
+    @property
+    def folder(self) -> str:
+        """Folder of ``db/`` with this engine's own part."""
+        return "timescale" if self.community else "plain"
+
+    def require_supported(self) -> None:
+        """Refuse an engine that would lose data.
+
+        Raises:
+            StorageError: it is too old.
+        """
+        if self.postgresql < OLDEST_POSTGRESQL:
+            raise StorageError(f"PostgreSQL {self.postgresql // 10_000} is too old; 15 or later is needed")
+        if self.timescaledb is not None and _version(self.timescaledb) < OLDEST_TIMESCALEDB:
+            raise StorageError(
+                f"TimescaleDB {self.timescaledb} loses new rows that arrive together with known ones in a "
+                "compressed chunk; update the extension to 2.18.1 or later (ALTER EXTENSION timescaledb UPDATE)"
+            )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("-")[0].split("."))
+
+
+def migrate(
+    url: str, *, retention_days: int = 400, folder: Path | None = None, from_schema: bool = True
+) -> list[str]:
+    """Bring the database at ``url`` to the present schema; return the names of what was applied.
+
+    Args:
+        url: where the database is, as libpq takes it.
+        retention_days: how far back refresh policies may reach.
+        folder: the SQL, by default the one the server carries.
+        from_schema: whether a fresh database gets ``schema.sql``, not every migration.
+
+    Raises:
+        StorageUnavailableError: there is no connection.
+        StorageError: the engine is too old, an applied migration was changed, or SQL was refused.
+    """
+    folder = folder or db_folder()
+    with translated(), psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        connection.execute("SET client_min_messages TO warning")
+        engine = detect_engine(connection)
+        engine.require_supported()
+        connection.execute(query("lock_schema"), {"namespace": LOCK_NAMESPACE})
+        connection.execute(query("tell_retention"), {"days": str(retention_days)})
+        applied = _apply_numbered(connection, folder, from_schema=from_schema)
+        applied += _apply_engine(connection, folder / engine.folder)
+        if engine.community and any(name.startswith("timescale/") for name in applied):
+            for name in _AGGREGATES:  # not allowed inside a transaction
+                connection.execute(query("refresh_aggregate"), {"name": name})
+        return applied
+
+
+def detect_engine(connection: psycopg.Connection[Any]) -> Engine:
+    """Find out what stores the data."""
+    row = connection.execute(query("engine")).fetchone()
+    assert row is not None
+    version, timescaledb, licence = row
+    return Engine(version, timescaledb, timescaledb is not None and licence == "timescale")
+
+
+def _apply_numbered(connection: psycopg.Connection[Any], folder: Path, *, from_schema: bool) -> list[str]:
+    files = sorted((folder / "migrations").glob("*.sql"))
+    exists = connection.execute(query("history_exists")).fetchone()
+    if from_schema and exists == (False,):
+        with connection.transaction():
+            _run(connection, folder / "schema.sql")
+            connection.execute(query("make_history"))
+            for path in files:
+                _remember(connection, path.stem, path)
+        return ["schema"]
+    connection.execute(query("make_history"))
+    history = _history(connection)
+    applied = []
+    for path in files:
+        if history.get(path.stem, _checksum(path)) != _checksum(path):
+            raise StorageError(f"migration {path.stem} was applied with another text than this program's")
+        if path.stem not in history:
+            with connection.transaction():
+                _run(connection, path)
+                _remember(connection, path.stem, path)
+            applied.append(path.stem)
+    return applied
+
+
+def _apply_engine(connection: psycopg.Connection[Any], folder: Path) -> list[str]:
+    history = _history(connection)
+    applied = []
+    for path in sorted(folder.glob("*.sql")):
+        name = f"{folder.name}/{path.stem}"
+        if history.get(name) != _checksum(path):
+            with connection.transaction():
+                _run(connection, path)
+                _remember(connection, name, path)
+            applied.append(name)
+    return applied
+
+
+def _run(connection: psycopg.Connection[Any], path: Path) -> None:
+    _LOG.info("applying %s", path.name)
+    connection.execute(path.read_bytes())
+
+
+def _history(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    return dict(connection.execute(query("read_history")).fetchall())
+
+
+def _remember(connection: psycopg.Connection[Any], name: str, path: Path) -> None:
+    connection.execute(query("write_history"), {"name": name, "checksum": _checksum(path)})
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

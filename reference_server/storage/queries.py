@@ -1,0 +1,38 @@
+"""Loads every SQL statement the server runs from ``db/queries/*.sql``, each under its name."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Final
+
+from reference_server.resources import db_folder
+from reference_server.storage.codec import COLUMNS
+
+_NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
+
+
+@cache
+def statements() -> dict[str, str]:
+    """All named statements; ``{columns}`` stands for the columns of `samples`.
+
+    Raises:
+        ValueError: two statements share a name.
+    """
+    found: dict[str, str] = {}
+    for path in sorted((db_folder() / "queries").glob("*.sql")):
+        parts = _NAMED.split(path.read_text("utf-8"))[1:]
+        for name, _summary, sql in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            if name in found:
+                raise ValueError(f"{path.name}: {name} is named twice")
+            found[name] = sql.strip().rstrip(";").replace("{columns}", ", ".join(COLUMNS))
+    return found
+
+
+def query(name: str) -> bytes:
+    """Return the statement called ``name``, as psycopg takes one that is not a literal.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return statements()[name].encode()

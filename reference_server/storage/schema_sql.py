@@ -1,0 +1,217 @@
+"""Writes the parts of the SQL that list quantities, so that no column is ever typed by hand.
+
+``python -m reference_server.storage.schema_sql`` rewrites the generated sections of the files in ``db/``;
+``--check`` only says whether they are up to date (a test does the same). A generated section stands between
+two marker lines::
+
+    -- generated: samples
+    -- end of generated
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from reference_server.resources import db_folder
+from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
+
+GAUGES: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.GAUGE and q.length is None)
+"""Quantities rolled up by average, minimum and maximum."""
+
+COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
+"""Quantities rolled up by their increase."""
+
+_SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", re.MULTILINE | re.DOTALL)
+_INT2_BYTES: Final = 2
+
+
+def column_type(quantity: Quantity) -> str:
+    """SQL type of the column or columns of a quantity."""
+    if quantity.kind is QuantityKind.STATE:
+        return "text"
+    if quantity.kind is QuantityKind.CODES:
+        return "int4[]"
+    return "int2" if quantity.storage_bytes == _INT2_BYTES else "int4"
+
+
+def sample_columns() -> list[tuple[str, str]]:
+    """Name and type of the quantity columns of `samples`, widest numbers first so that none is padded."""
+    rank = ("int4", "int2", "text", "int4[]")
+    columns = [(name, column_type(q)) for q in QUANTITIES for name in q.columns()]
+    return sorted(columns, key=lambda column: rank.index(column[1]))
+
+
+def gauge_columns(gauge: Quantity) -> list[tuple[str, str]]:
+    """Name and type of a gauge's columns in a rollup."""
+    name, type_ = gauge.name, column_type(gauge)
+    columns = [(f"{name}_sum", "int8"), (f"{name}_ms", "int8")]
+    if gauge.is_signed:
+        columns += [(f"{name}_pos", "int8"), (f"{name}_neg", "int8")]
+    return [*columns, (f"{name}_min", type_), (f"{name}_max", type_), (f"{name}_n", "int8")]
+
+
+def counter_columns(counter: Quantity) -> list[tuple[str, str]]:
+    """Name and type of a counter's columns in a rollup."""
+    name = counter.name
+    return [
+        (f"{name}_first", "int4"),
+        (f"{name}_last", "int4"),
+        (f"{name}_first_ts", "timestamptz"),
+        (f"{name}_last_ts", "timestamptz"),
+        (f"{name}_increase", "int8"),
+    ]
+
+
+def rollup_columns() -> list[tuple[str, str]]:
+    """Name and type of the columns of a rollup after its key."""
+    columns = [("sample_count", "int8"), ("covered_ms", "int8")]
+    for gauge in GAUGES:
+        columns += gauge_columns(gauge)
+    for counter in COUNTERS:
+        columns += counter_columns(counter)
+    return columns
+
+
+def _lines(items: Iterable[str], indent: str = "  ") -> str:
+    return ",\n".join(indent + item for item in items)
+
+
+def _names(columns: Iterable[tuple[str, str]]) -> list[str]:
+    return [name for name, _ in columns]
+
+
+def _samples() -> str:
+    return _lines(f"{name} {type_}" for name, type_ in sample_columns()) + ","
+
+
+def _rollup() -> str:
+    return _lines(
+        f"{name} {type_}" + (" NOT NULL" if name in {"sample_count", "covered_ms"} else "")
+        for name, type_ in rollup_columns()
+    ) + ","
+
+
+def _rollup_names() -> str:
+    return _lines(_names(rollup_columns()))
+
+
+def _stepped() -> str:
+    """Columns of the readings with what happened since the reading before."""
+    steps = [f"greatest({c.name} - last_known({c.name}) OVER before, 0) AS {c.name}_step" for c in COUNTERS]
+    return _lines([*_names((q.name, "") for q in (*GAUGES, *COUNTERS)), *steps], "    ")
+
+
+def _aggregate_gauge(gauge: Quantity) -> Iterator[str]:
+    name = gauge.name
+    yield f"sum({name}::int8 * dt)"
+    yield f"sum(dt) FILTER (WHERE {name} IS NOT NULL)"
+    if gauge.is_signed:
+        yield f"sum(greatest({name}, 0)::int8 * dt) FILTER (WHERE {name} IS NOT NULL)"
+        yield f"sum(least({name}, 0)::int8 * dt) FILTER (WHERE {name} IS NOT NULL)"
+    yield f"min({name})"
+    yield f"max({name})"
+    yield f"count({name})"
+
+
+def _aggregate_counter(counter: Quantity) -> Iterator[str]:
+    name = counter.name
+    yield f"first_known({name} ORDER BY ts)"
+    yield f"last_known({name} ORDER BY ts)"
+    yield f"min(ts) FILTER (WHERE {name} IS NOT NULL)"
+    yield f"max(ts) FILTER (WHERE {name} IS NOT NULL)"
+    yield f"sum({name}_step)"
+
+
+def _aggregate() -> str:
+    """One bucket from its readings, in the order of the rollup's columns."""
+    items = ["sum(coalesce(sample_count, 1))", "sum(dt)"]
+    for gauge in GAUGES:
+        items += _aggregate_gauge(gauge)
+    for counter in COUNTERS:
+        items += _aggregate_counter(counter)
+    return _lines(items)
+
+
+def _merge(first: Callable[[str], str], last: Callable[[str], str]) -> str:
+    """One bucket from smaller ones; ``first`` and ``last`` write how a counter's ends are picked."""
+    items = []
+    for name, type_ in rollup_columns():
+        if name.endswith(("_min", "_first_ts")):
+            expression = f"min({name})"
+        elif name.endswith(("_max", "_last_ts")):
+            expression = f"max({name})"
+        elif name.endswith("_first"):
+            expression = first(name)
+        elif name.endswith("_last"):
+            expression = last(name)
+        else:
+            expression = f"sum({name})::{type_}"
+        items.append(f"{expression} AS {name}")
+    return _lines(items)
+
+
+def _merge_buckets() -> str:
+    return _merge(
+        lambda name: f"first_known({name} ORDER BY bucket)", lambda name: f"last_known({name} ORDER BY bucket)"
+    )
+
+
+def _merge_days() -> str:
+    return _merge(
+        lambda name: f"first_known({name} ORDER BY r.day)", lambda name: f"last_known({name} ORDER BY r.day)"
+    )
+
+
+def _merge_timescale() -> str:
+    """With TimescaleDB's own `first` and `last`, which continuous aggregates are known to take."""
+    return _merge(
+        lambda name: f"first({name}, bucket) FILTER (WHERE {name} IS NOT NULL)",
+        lambda name: f"last({name}, bucket) FILTER (WHERE {name} IS NOT NULL)",
+    )
+
+
+SECTIONS: Final[dict[str, Callable[[], str]]] = {
+    "samples": _samples,
+    "rollup": _rollup,
+    "rollup_names": _rollup_names,
+    "stepped": _stepped,
+    "aggregate": _aggregate,
+    "merge_buckets": _merge_buckets,
+    "merge_days": _merge_days,
+    "merge_timescale": _merge_timescale,
+}
+"""What each generated section holds."""
+
+
+def regenerated(text: str) -> str:
+    """Return ``text`` with its generated sections written anew."""
+
+    def section(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"-- generated: {name}\n{SECTIONS[name]()}\n-- end of generated"
+
+    return _SECTION.sub(section, text)
+
+
+def outdated(folder: Path | None = None) -> list[Path]:
+    """SQL files whose generated sections differ from what the quantities ask for."""
+    files = sorted((folder or db_folder()).rglob("*.sql"))
+    return [path for path in files if regenerated(path.read_text("utf-8")) != path.read_text("utf-8")]
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite, or with ``--check`` only name, the files that are out of date."""
+    stale = outdated()
+    for path in stale:
+        sys.stdout.write(f"{path.name}\n")
+        if "--check" not in arguments:
+            path.write_text(regenerated(path.read_text("utf-8")), "utf-8")
+    return int(bool(stale) and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
