@@ -1,0 +1,31 @@
+"""The durable spool: no accepted reading is ever lost."""
+
+from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.durable import DurableSpool
+from sungrow_lib.spool.entries import (
+    Judged,
+    Lane,
+    Settlement,
+    SpoolCounts,
+    SpoolEntry,
+    SpoolIdentity,
+    SpoolOptions,
+    SpoolRecord,
+    SpoolState,
+)
+from sungrow_lib.spool.system_clock import SystemClock
+
+__all__ = [
+    "BootStamp",
+    "DurableSpool",
+    "Judged",
+    "Lane",
+    "Settlement",
+    "SpoolCounts",
+    "SpoolEntry",
+    "SpoolIdentity",
+    "SpoolOptions",
+    "SpoolRecord",
+    "SpoolState",
+    "SystemClock",
+]

@@ -1,0 +1,149 @@
+"""When this machine's clock may date a reading, and what date a waiting reading gets afterwards.
+
+Pure rules, no input or output. Times are integer milliseconds: `wall` since 1970 in UTC, `boot` since the
+machine started (sleep included), which no correction of the clock ever moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+SERVER_TOLERANCE_MS: Final = 120_000
+"""The clock agrees with the server's when they differ by no more than this."""
+SERVER_SERVES_AFTER_MS: Final = 86_400_000
+"""Readings wait this long for a trusted clock; then the server's date is taken instead."""
+FUTURE_MARGIN_MS: Final = 600_000
+"""A row the server called future is re-dated only while it is further ahead than this."""
+
+FROM_SERVER: Final = "server"
+"""`clock_source` of a reading dated by the server's `Date`, because this clock never earned trust."""
+ESTIMATED: Final = "estimated"
+"""`clock_source` of a reading of an earlier boot whose clock was never trusted: its own, in its place."""
+
+
+class BootStamp(NamedTuple):
+    """A moment on the clock that counts from the machine's start.
+
+    Attributes:
+        boot_id: which run of the machine.
+        boot_ms: milliseconds since that start.
+    """
+
+    boot_id: str
+    boot_ms: int
+
+
+class ClockReading(NamedTuple):
+    """Both clocks at one moment, and whether the kernel calls the wall clock synchronised."""
+
+    wall_ms: int
+    stamp: BootStamp
+    synchronised: bool
+
+
+class ServerDate(NamedTuple):
+    """The `Date` of a verified answer, and when it arrived."""
+
+    wall_ms: int
+    stamp: BootStamp
+
+    def at(self, stamp: BootStamp) -> int | None:
+        """Return the server's time at ``stamp``; None in another boot."""
+        if stamp.boot_id != self.stamp.boot_id:
+            return None
+        return self.wall_ms + stamp.boot_ms - self.stamp.boot_ms
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedClock:
+    """What dates readings of this boot.
+
+    Attributes:
+        boot_id: the boot it holds for.
+        started_ms: wall time at which the machine started; a reading's date is this plus its `boot_ms`.
+        source: None for the machine's own clock, else the `clock_source` its readings carry.
+    """
+
+    boot_id: str
+    started_ms: int
+    source: str | None = None
+
+    def date(self, stamp: BootStamp) -> int:
+        """Return the wall time in ms of a stamp of this boot."""
+        return self.started_ms + stamp.boot_ms
+
+
+def judge_clock(
+    now: ClockReading, *, server: ServerDate | None, last_ts: int | None, waiting_ms: int
+) -> TrustedClock | None:
+    """Decide what may date readings now.
+
+    Args:
+        now: the machine's clocks.
+        server: the latest known `Date` of the server.
+        last_ts: the device's last final time stamp; a clock behind it is wrong, or was.
+        waiting_ms: how long the device's oldest waiting reading has waited in this boot.
+
+    Returns:
+        The clock to use, or None: readings have to wait.
+    """
+    boot_id, boot_ms = now.stamp
+    server_now = server.at(now.stamp) if server else None
+    is_behind = last_ts is not None and now.wall_ms < last_ts
+    agrees = server_now is not None and abs(now.wall_ms - server_now) <= SERVER_TOLERANCE_MS
+    if not is_behind and (now.synchronised or agrees):
+        return TrustedClock(boot_id, now.wall_ms - boot_ms)
+    if server_now is not None and waiting_ms >= SERVER_SERVES_AFTER_MS:
+        return TrustedClock(boot_id, server_now - boot_ms, FROM_SERVER)
+    return None
+
+
+class Undated(NamedTuple):
+    """A reading whose date is not final: the provisional `ts`, and the stamp beside it."""
+
+    seq: int
+    ts: int
+    stamp: BootStamp
+
+
+class Dated(NamedTuple):
+    """A final date, and the `clock_source` to note with it."""
+
+    seq: int
+    ts: int
+    source: str | None
+
+
+def date_waiting(
+    rows: Iterable[Undated], clock: TrustedClock, *, starts: Mapping[str, int], last_ts: int | None
+) -> list[Dated]:
+    """Date readings that waited, in their order, strictly increasing after ``last_ts``.
+
+    Args:
+        rows: waiting readings of one device in order of `seq`.
+        clock: the clock trusted now.
+        starts: wall time of earlier boots' starts, where a trusted reading of that boot tells it.
+        last_ts: the device's last final time stamp.
+    """
+    dated = []
+    for row in rows:
+        ts, source = _best_date(row, clock, starts)
+        last_ts = ts if last_ts is None else max(ts, last_ts + 1)
+        dated.append(Dated(row.seq, last_ts, source))
+    return dated
+
+
+def _best_date(row: Undated, clock: TrustedClock, starts: Mapping[str, int]) -> tuple[int, str | None]:
+    if row.stamp.boot_id == clock.boot_id:
+        return clock.date(row.stamp), clock.source
+    if row.stamp.boot_id in starts:
+        return starts[row.stamp.boot_id] + row.stamp.boot_ms, None
+    # Nothing relates that boot to real time; it certainly ended before this one began.
+    return min(row.ts, clock.started_ms), ESTIMATED
+
+
+def is_far_ahead(ts: int, now_ms: int) -> bool:
+    """Whether a row the server called future is still so far ahead of a trusted clock that it is misdated."""
+    return ts > now_ms + FUTURE_MARGIN_MS

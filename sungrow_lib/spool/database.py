@@ -1,0 +1,221 @@
+"""One SQLite connection that either commits durably or says why not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError, SpoolUnavailableError
+from sungrow_lib.spool import schema
+
+_CHECKPOINT_PAGES: Final = 4000
+"""The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
+_PRIMARY_CODE: Final = 0xFF
+
+
+class Database:
+    """The spool's file, open for reading and durable writing by one thread at a time.
+
+    Args:
+        path: the file; created with its tables when missing.
+        busy_timeout_s: seconds to wait for another program's write.
+        max_bytes: upper limit of the file's size.
+        check: whether to check the whole file first.
+
+    Raises:
+        SpoolUnavailableError: cannot be opened, is no spool, or was made by a newer version.
+        SpoolCorruptError: damaged.
+        SpoolFullError: no room to create it.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float, max_bytes: int | None, check: bool) -> None:
+        self.path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._max_bytes = max_bytes
+        self._connection: sqlite3.Connection | None = None
+        self._log_path = Path(f"{path}-wal")
+        with self._translated():
+            self._connect()
+            self._prepare(check=check)
+            self._file, self._log = _inode(path), self._find_log()
+
+    def close(self) -> None:
+        """Fold the log into the file and close it."""
+        if self._connection is not None:
+            with self._translated():
+                self._connection.close()
+            self._connection = None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run one transaction: durable when the block is left normally, without any trace otherwise."""
+        with self._translated():
+            connection = self._ready()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Run statements on one consistent state of the file."""
+        with self._translated():
+            connection = self._ready()
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                self._roll_back()
+
+    def size(self) -> int:
+        """Bytes of the file and its log on disk."""
+        total = 0
+        for file in (self.path, self._log_path):
+            with suppress(FileNotFoundError):
+                total += file.stat().st_size
+        return total
+
+    def _ready(self) -> sqlite3.Connection:
+        # A deleted file can be written to without an error, and is gone at the next start.
+        if _inode(self.path) != self._file:
+            raise self._replaced()
+        if self._connection is None:
+            self._connect()
+            self._log = self._find_log()
+        elif _inode(self._log_path) != self._log:
+            raise self._replaced()
+        assert self._connection is not None
+        return self._connection
+
+    def _find_log(self) -> int:
+        assert self._connection is not None
+        self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log
+        return _inode(self._log_path)
+
+    def _replaced(self) -> SpoolUnavailableError:
+        return SpoolUnavailableError(
+            f"The spool {self.path} was removed or replaced while in use; restart to use the one there."
+        )
+
+    def _roll_back(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.in_transaction:
+            return
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        if connection.in_transaction:  # beyond help; the next call opens the file anew
+            with suppress(sqlite3.Error):
+                connection.close()
+            self._connection = None
+
+    def _connect(self) -> None:
+        connection = sqlite3.connect(
+            self.path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,  # one thread at a time, but not always the same one
+        )
+        self._connection = connection
+        connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")  # of a file yet to be made
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+            raise SpoolUnavailableError(
+                f"The spool {self.path} needs a local disk that can share memory maps."
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * schema.PAGE_BYTES}")
+        if self._max_bytes is not None:
+            connection.execute(f"PRAGMA max_page_count = {max(self._max_bytes // schema.PAGE_BYTES, 1)}")
+
+    def _prepare(self, *, check: bool) -> None:
+        connection = self._connection
+        assert connection is not None
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+                self._create(connection)
+            self._recognise(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        if check:
+            self._check(connection)
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        for statement in _statements(schema.CREATE):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+        # SQLite syncs the file, but the file's name is only safe once its folder is synced too.
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _recognise(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+            raise SpoolUnavailableError(f"{self.path} is a database, but not a spool; name another file.")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != schema.SCHEMA_VERSION:
+            raise SpoolUnavailableError(
+                f"The spool {self.path} was written by a newer version (layout {version}, known: "
+                f"{schema.SCHEMA_VERSION}); upgrade this program. Nothing was changed."
+            )
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        faults = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        if faults != ["ok"]:
+            raise SpoolCorruptError(f"The spool {self.path} is damaged ({faults[0]}). {_CORRUPT_ADVICE}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError:  # our mistake, not the file's
+            raise
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+        except OSError as error:
+            raise SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.") from error
+
+
+_CORRUPT_ADVICE: Final = "Move it away to start a new one, and keep it: most readings can be recovered."
+
+
+def _inode(file: Path) -> int:
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return -1
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Part a script into statements; `executescript` would commit the transaction they belong to."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _translate(error: sqlite3.Error, path: Path) -> SpoolError:
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    if code == sqlite3.SQLITE_FULL:
+        return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return SpoolCorruptError(f"The spool {path} is damaged ({error}). {_CORRUPT_ADVICE}")
+    if code == sqlite3.SQLITE_BUSY:
+        return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")
+    return SpoolUnavailableError(
+        f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
+    )

@@ -1,0 +1,141 @@
+"""Gives readings their final date: the clock rules of `clock`, applied to the rows of the spool."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Final
+
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import (
+    BootStamp,
+    ClockReading,
+    Dated,
+    ServerDate,
+    TrustedClock,
+    Undated,
+    date_waiting,
+    is_far_ahead,
+    judge_clock,
+)
+
+_STEP_MS: Final = 1_000
+"""A reading's date further than this from its own boot-time stamp was taken before the clock was set."""
+_ANCHOR_ROWS: Final = 2_000
+"""How far around waiting rows of an earlier boot a dated row of that boot is looked for."""
+
+
+class Dating:
+    """Decides dates inside the caller's transaction; remembers what the server said the time is."""
+
+    def __init__(self) -> None:
+        self._server: ServerDate | None = None
+
+    def load(self, connection: sqlite3.Connection) -> None:
+        """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
+        row = connection.execute("SELECT value FROM meta WHERE key = 'server_date'").fetchone()
+        if row is not None:
+            wall_ms, boot_id, boot_ms = json.loads(row[0])
+            self._server = ServerDate(wall_ms, BootStamp(boot_id, boot_ms))
+
+    def observe(self, seen: ServerDate) -> bool:
+        """Take note of the server's date; return whether it is the first of this boot and worth saving."""
+        is_first = self._server is None or self._server.stamp.boot_id != seen.stamp.boot_id
+        self._server = seen
+        return is_first
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Keep the server's date for the next process of this boot."""
+        if self._server is not None:
+            value = json.dumps([self._server.wall_ms, *self._server.stamp])
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_date', ?)", (value,))
+
+    def last_ts(self, connection: sqlite3.Connection, device: int) -> int | None:
+        """Return the device's last final date in ms; rows the server called future do not count."""
+        found: int | None = connection.execute(schema.LAST_TS, (device,)).fetchone()[0]
+        return found
+
+    def next_ts(self, connection: sqlite3.Connection, device: int, ts: int) -> int:
+        """Return ``ts``, or the least later millisecond that keeps the device's dates increasing."""
+        last = self.last_ts(connection, device)
+        if last is not None:
+            ts = max(ts, last + 1)
+        while connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
+            ts += 1
+        return ts
+
+    def final_date(
+        self, ts: int, boot: BootStamp | None, clock: TrustedClock, now: ClockReading
+    ) -> tuple[int, str | None]:
+        """Return date and `clock_source` of a reading that arrives while ``clock`` is trusted."""
+        stamp = boot or now.stamp
+        if stamp.boot_id != clock.boot_id:
+            return ts, None
+        dated = clock.date(stamp)
+        if clock.source is not None or (boot is not None and abs(ts - dated) > _STEP_MS):
+            return dated, clock.source
+        return ts, None
+
+    def release(self, connection: sqlite3.Connection, device: int, now: ClockReading) -> TrustedClock | None:
+        """Date the device's waiting rows if a clock may do that now; return that clock."""
+        last = self.last_ts(connection, device)
+        waiting_since = connection.execute(schema.WAITING_SINCE, (device, now.stamp.boot_id)).fetchone()[0]
+        waiting_ms = 0 if waiting_since is None else now.stamp.boot_ms - waiting_since
+        clock = judge_clock(now, server=self._server, last_ts=last, waiting_ms=waiting_ms)
+        if clock is None:
+            return None
+        waiting = _undated(connection.execute(schema.WAITING, (device,)))
+        if waiting:
+            starts = self._starts_of_earlier_boots(connection, waiting, clock.boot_id)
+            self._store(connection, device, date_waiting(waiting, clock, starts=starts, last_ts=last))
+            connection.execute(schema.WAITING_TO_PENDING, (device,))
+        self._redate_future(connection, device, clock, clock.date(now.stamp))
+        return clock
+
+    def _redate_future(
+        self, connection: sqlite3.Connection, device: int, clock: TrustedClock, now_ms: int
+    ) -> None:
+        """Correct rows of this boot that the server called future and that still are, by far."""
+        rows = [
+            row
+            for row in _undated(connection.execute(schema.FUTURE, (device,)))
+            if is_far_ahead(row.ts, now_ms) and row.stamp.boot_id == clock.boot_id
+        ]
+        if not rows:
+            return
+        dates = [clock.date(row.stamp) for row in rows]
+        span = (device, min(dates), max(dates) + 2 * len(dates) + 1)
+        taken = {ts for (ts,) in connection.execute(schema.DATES_BETWEEN, span)}
+        dated = []
+        for row, ts in zip(rows, dates, strict=True):
+            free = next(candidate for candidate in count(ts) if candidate not in taken)
+            taken.add(free)
+            dated.append(Dated(row.seq, free, clock.source))
+        self._store(connection, device, dated)
+        connection.executemany(schema.RESERVE, [(device, d.ts) for d in dated])
+
+    def _store(self, connection: sqlite3.Connection, device: int, dated: Sequence[Dated]) -> None:
+        connection.executemany(
+            "UPDATE reading SET ts = ?, clock = ? WHERE seq = ?", [(d.ts, d.source, d.seq) for d in dated]
+        )
+        raise_floor = "UPDATE device SET floor_ts = max(coalesce(floor_ts, ?1), ?1) WHERE id = ?2"
+        connection.execute(raise_floor, (max(d.ts for d in dated), device))
+
+    def _starts_of_earlier_boots(
+        self, connection: sqlite3.Connection, waiting: Iterable[Undated], boot_id: str
+    ) -> dict[str, int]:
+        starts: dict[str, int] = {}
+        for row in waiting:
+            name = row.stamp.boot_id
+            if name != boot_id and name not in starts:
+                around = (name, row.seq - _ANCHOR_ROWS, row.seq + _ANCHOR_ROWS)
+                anchor = connection.execute(schema.START_OF_BOOT, around).fetchone()
+                if anchor is not None:
+                    starts[name] = anchor[0]
+        return starts
+
+
+def _undated(rows: Iterable[tuple[int, int, str, int]]) -> list[Undated]:
+    return [Undated(seq, ts, BootStamp(boot_id, boot_ms)) for seq, ts, boot_id, boot_ms in rows]

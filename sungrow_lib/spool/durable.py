@@ -1,0 +1,220 @@
+"""`DurableSpool`: the spool for async code."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.entries import (
+    Lane,
+    Settlement,
+    SpoolCounts,
+    SpoolEntry,
+    SpoolIdentity,
+    SpoolOptions,
+    SpoolRecord,
+    SpoolState,
+    from_ms,
+    to_ms,
+)
+from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.spool.system_clock import Clock, SystemClock
+
+_Result = TypeVar("_Result")
+_EXPORT_ROWS = 500
+
+
+class DurableSpool:
+    """Keeps accepted readings on disk until the server has them, whatever happens to power, network or disk.
+
+    A reading is accepted once :meth:`append` has returned: it is then committed to a SQLite file with
+    ``synchronous=FULL`` and survives a kill or a power cut at any moment. All work happens on one
+    connection, one call at a time, in a worker thread. Other processes may read or settle beside it.
+
+    Every method raises :class:`~sungrow_lib.errors.SpoolError` when the file cannot be used: nothing was
+    changed then. Use :meth:`open` to get one.
+    """
+
+    def __init__(self, store: SpoolStore, limiter: anyio.CapacityLimiter) -> None:
+        self._store = store
+        self._limiter = limiter
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, path: str | Path, *, options: SpoolOptions | None = None, clock: Clock | None = None
+    ) -> AsyncIterator[DurableSpool]:
+        """Open a spool, creating the file when missing (its folder must exist).
+
+        Args:
+            path: the file; SQLite keeps two more beside it, with `-wal` and `-shm` appended.
+            options: how it keeps readings.
+            clock: where the time comes from; the machine's clocks unless a test says otherwise.
+
+        Raises:
+            SpoolUnavailableError: cannot be opened, is no spool, or was made by a newer version.
+            SpoolCorruptError: the file is damaged.
+            SpoolFullError: no room to create it.
+        """
+        limiter = anyio.CapacityLimiter(1)
+
+        def build() -> SpoolStore:
+            return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock())
+
+        store = await anyio.to_thread.run_sync(build, limiter=limiter)
+        try:
+            yield cls(store, limiter)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(store.close, limiter=limiter)
+
+    @property
+    def identity(self) -> SpoolIdentity:
+        """Which edge and which generation of its spool this is."""
+        return self._store.identity
+
+    async def append(
+        self, sample: SungrowSample, *, boot: BootStamp | None = None, ts_is_final: bool = False
+    ) -> SpoolEntry:
+        """Accept a reading: when this returns, it is on disk.
+
+        A `ts` not after the device's last one is moved to one millisecond after it. While the clock is
+        not trusted the reading waits (state WAITING) and is dated later from ``boot``.
+
+        Args:
+            sample: the reading.
+            boot: the boot-time clock when `sample.ts` was read (`SystemClock.stamp`); now, when left out.
+            ts_is_final: take `sample.ts` as it is, whatever the state of this machine's clock: for
+                readings that were dated elsewhere.
+
+        Returns:
+            What was stored, with the running number and the date as stored.
+
+        Raises:
+            SpoolFullError: no room; not accepted.
+            SpoolUnavailableError: the file cannot be written; not accepted.
+        """
+        content = sample.model_dump_json(exclude_none=True, exclude={"device_id", "ts"})
+        ts = to_ms(sample.ts)
+        return await self._run(
+            lambda: self._store.append(sample.device_id, ts, content, boot=boot, ts_is_final=ts_is_final)
+        )
+
+    async def peek(
+        self,
+        device_id: str,
+        limit: int,
+        lane: Lane = Lane.FRESH,
+        *,
+        skip: Collection[int] = (),
+        bound: int = 0,
+    ) -> list[SpoolEntry]:
+        """Return up to ``limit`` readings to deliver, in order of `seq`, changing nothing.
+
+        Args:
+            device_id: whose.
+            limit: at most so many.
+            lane: FRESH: the newest pending ones, after number ``bound``; BACKLOG: the oldest pending ones,
+                leaving the newest ``limit`` alone unless they are at or below ``bound``; DUE: deferred
+                ones whose time has come.
+            skip: numbers to leave out.
+            bound: see ``lane``.
+        """
+        return await self._run(lambda: self._store.peek(device_id, limit, lane, skip=skip, bound=bound))
+
+    async def offer(
+        self,
+        device_id: str,
+        limit: int,
+        lane: Lane = Lane.FRESH,
+        *,
+        skip: Collection[int] = (),
+        bound: int = 0,
+    ) -> list[SpoolEntry]:
+        """Return what :meth:`peek` returns, durably noted as offered: their dates stand from now on."""
+        return await self._run(lambda: self._store.offer(device_id, limit, lane, skip=skip, bound=bound))
+
+    async def settle(self, device_id: str, outcome: Settlement) -> int:
+        """Move readings of a batch where the server's answer says, in one transaction.
+
+        Returns:
+            How many moved; those settled before, here or by another program, stay where they are.
+        """
+        return await self._run(lambda: self._store.settle(device_id, outcome))
+
+    async def ack(self, device_id: str, seqs: Iterable[int]) -> int:
+        """Mark readings as delivered: `settle` for the simple case."""
+        return await self.settle(device_id, Settlement(delivered=tuple(seqs)))
+
+    async def counts(self, device_id: str | None = None) -> SpoolCounts:
+        """Count readings by where they stand, of one device or of all."""
+        return await self._run(lambda: self._store.counts(device_id))
+
+    async def devices(self) -> list[str]:
+        """Names of all devices that ever had a reading here."""
+        return await self._run(self._store.devices)
+
+    async def last_delivered(self, device_id: str) -> list[datetime]:
+        """`ts` of the last row of each of the 16 most recently answered batches, newest first, UTC."""
+        return [from_ms(ts) for ts in await self._run(lambda: self._store.last_delivered(device_id))]
+
+    async def reoffer(self, device_id: str) -> int:
+        """Offer again all that is kept of a device, for a server that lost it; return how many."""
+        total = 0
+        for state in (SpoolState.DELIVERED, SpoolState.REJECTED, SpoolState.CONFLICT):
+            after: int | None = 0
+            while after is not None:
+                after, done = await self._run(partial(self._store.reoffer, device_id, state, after))
+                total += done
+        # Last: after a crash in between, the server still has a reason to ask again.
+        await self._run(lambda: self._store.forget_answered(device_id))
+        return total
+
+    async def requeue(self, seqs: Iterable[int]) -> int:
+        """Offer quarantined or deferred readings again; return how many of the numbers were such."""
+        numbers = tuple(seqs)
+        return await self._run(lambda: self._store.requeue(numbers))
+
+    async def observe_server_date(self, date: datetime, stamp: BootStamp) -> None:
+        """Take note of the `Date` of an answer over a verified connection, and when it arrived."""
+        await self._run(lambda: self._store.observe_server(to_ms(date), stamp))
+
+    async def release_waiting(self) -> bool:
+        """Date the waiting readings if the clock is trusted now; return whether it is, for every device."""
+        return await self._run(self._store.release)
+
+    async def prune(self) -> int:
+        """Delete delivered readings past their time or the byte budget; return how many."""
+        return await self._repeat(self._store.prune)
+
+    async def renew_generation(self) -> SpoolIdentity:
+        """Give the spool a new generation, after it was restored from a copy."""
+        return await self._run(self._store.renew_generation)
+
+    async def records(self, *states: SpoolState, after: int = 0) -> AsyncIterator[SpoolRecord]:
+        """Iterate over all readings, or those in ``states``, in order of `seq`, from after a number on."""
+        while page := await self._run(partial(self._store.records, after, _EXPORT_ROWS)):
+            for record in page:
+                if not states or record.entry.state in states:
+                    yield record
+            after = page[-1].entry.seq
+
+    async def _run(self, job: Callable[[], _Result]) -> _Result:
+        # Not abandoned on cancellation: what was begun is finished, so that nobody is left guessing.
+        return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+
+    async def _repeat(self, job: Callable[[], int]) -> int:
+        """Run a bulk job chunk by chunk; others get their turn in between."""
+        total = 0
+        while done := await self._run(job):
+            total += done
+        return total

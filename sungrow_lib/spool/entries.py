@@ -1,0 +1,206 @@
+"""What goes into the spool and comes out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final, NamedTuple
+
+from sungrow_lib.sample import format_ts
+from sungrow_lib.spool.clock import BootStamp
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_DAY_S: Final = 86_400.0
+
+
+def to_ms(ts: datetime) -> int:
+    """Milliseconds since 1970 of an aware time, exactly."""
+    return (ts - _EPOCH) // _MILLISECOND
+
+
+def from_ms(ms: int) -> datetime:
+    """The aware UTC time of milliseconds since 1970, exactly."""
+    return _EPOCH + ms * _MILLISECOND
+
+
+class SpoolState(IntEnum):
+    """Where an accepted reading stands; the numbers are those in the file."""
+
+    PENDING = 0
+    """To be delivered; its content and date are final."""
+    WAITING = 1
+    """Durable, but undated: it waits for a trusted clock."""
+    DEFERRED = 2
+    """Kept, and offered again at a later time."""
+    REJECTED = 3
+    """In quarantine: the server says it can never be valid."""
+    CONFLICT = 4
+    """In quarantine: the server holds a different value under the same key, and this one aside."""
+    DELIVERED = 5
+    """The server has it; kept here for a while in case the server loses it."""
+
+
+class Lane(StrEnum):
+    """From which end pending readings are taken."""
+
+    FRESH = "fresh"
+    """The newest ones."""
+    BACKLOG = "backlog"
+    """The oldest ones, leaving the newest batch to the fresh lane."""
+    DUE = "due"
+    """Deferred ones whose time has come."""
+
+
+class SpoolEntry(NamedTuple):
+    """An accepted reading, as it is sent.
+
+    Attributes:
+        seq: running number, never used twice in one spool.
+        device_id: the device.
+        ts_ms: final date in ms since 1970, UTC (provisional while `state` is WAITING).
+        content: the sample's JSON object without `device_id` and `ts`, exactly as accepted.
+        clock_source: where the date came from, when not from a trusted clock.
+        state: where it stands.
+    """
+
+    seq: int
+    device_id: str
+    ts_ms: int
+    content: str
+    clock_source: str | None = None
+    state: SpoolState = SpoolState.PENDING
+
+    @property
+    def ts(self) -> datetime:
+        """The date, aware, in UTC."""
+        return from_ms(self.ts_ms)
+
+    def to_json(self) -> str:
+        """Return the sample's JSON as it goes to the server."""
+        head = f'{{"device_id":"{self.device_id}","ts":"{format_ts(self.ts)}"'
+        if self.clock_source is not None:
+            head += f',"clock_source":{json.dumps(self.clock_source)}'
+        return f"{head}}}" if self.content == "{}" else f"{head},{self.content[1:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecord:
+    """An entry with all the spool knows of it, for export and inspection.
+
+    Attributes:
+        entry: the reading.
+        offered: whether it was ever sent; from then on its date stands.
+        at: delivered when, or deferred until; UTC.
+        code: the server's verdict code, for quarantined and deferred ones.
+        reason: the same for people.
+        stamp: the boot-time clock when it was read.
+    """
+
+    entry: SpoolEntry
+    offered: bool
+    at: datetime | None
+    code: str | None
+    reason: str | None
+    stamp: BootStamp
+
+
+class Judged(NamedTuple):
+    """A reading set apart, and why."""
+
+    seq: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What an answer means for the readings of one batch; settled in one transaction.
+
+    Attributes:
+        delivered: numbers of readings the server has.
+        conflicts: to quarantine.
+        rejected: to quarantine.
+        deferred: to offer again `retry_in_s` from now.
+        retry_in_s: seconds.
+        server_version: who judged; a version never seen before gets all earlier rejects once more.
+    """
+
+    delivered: Sequence[int] = ()
+    conflicts: Sequence[Judged] = ()
+    rejected: Sequence[Judged] = ()
+    deferred: Sequence[Judged] = ()
+    retry_in_s: float = 300.0
+    server_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolCounts:
+    """How many readings stand where.
+
+    Attributes:
+        accepted: ever accepted in this spool (the highest running number).
+        pending: to be delivered.
+        waiting: for a trusted clock.
+        deferred: to be offered again later.
+        rejected: in quarantine, refused by the server.
+        conflicts: in quarantine, stored differently by the server.
+        delivered: delivered and still kept here.
+        bytes: size of the file and its log.
+        oldest_pending: date of the oldest reading to be delivered, UTC.
+    """
+
+    accepted: int
+    pending: int
+    waiting: int
+    deferred: int
+    rejected: int
+    conflicts: int
+    delivered: int
+    bytes: int
+    oldest_pending: datetime | None
+
+    @property
+    def quarantined(self) -> int:
+        """Conflicts and rejects."""
+        return self.rejected + self.conflicts
+
+    @property
+    def undelivered(self) -> int:
+        """Everything the server does not have yet and is still going to be offered."""
+        return self.pending + self.waiting + self.deferred
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolOptions:
+    """How a spool keeps its readings.
+
+    Attributes:
+        keep_delivered_s: seconds delivered readings stay, in case the server loses them.
+        keep_bytes: delivered readings go earlier, oldest first, while the data takes more; None for no limit.
+        max_bytes: the file never grows beyond this; None for as long as the disk has room.
+        busy_timeout_s: seconds to wait for another program that is writing.
+        check: whether to check the whole file when it is opened.
+    """
+
+    keep_delivered_s: float = 14 * _DAY_S
+    keep_bytes: int | None = None
+    max_bytes: int | None = None
+    busy_timeout_s: float = 10.0
+    check: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolIdentity:
+    """Which spool this is.
+
+    Attributes:
+        edge_id: names this installation; made with the file, kept for its life.
+        generation: new when the spool is created or restored, so that their numbers are told apart.
+    """
+
+    edge_id: str
+    generation: str

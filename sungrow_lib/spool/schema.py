@@ -1,0 +1,152 @@
+"""The spool's tables and every statement on them.
+
+Built for little wear: `reading` is appended to and hardly ever changed; where a reading stands is a narrow
+row of `standing`, so that a settled batch rewrites one or two small pages instead of the readings
+themselves. Time stamps are milliseconds since 1970 in UTC.
+"""
+
+# ruff: noqa: S608 - statements are put together from literals of this file only; values are always bound
+
+from __future__ import annotations
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x53475350  # "SGSP"
+SCHEMA_VERSION: Final = 1
+PAGE_BYTES: Final = 1024
+"""A quarter of SQLite's default: a commit writes whole pages, and a reading is smaller than one."""
+
+CREATE: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- floor_ts: a date given to a waiting row; the device's dates go on above it.
+CREATE TABLE device (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, floor_ts INTEGER);
+CREATE TABLE boot (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+-- seq is never used twice although the table has no AUTOINCREMENT (whose counter costs a page per commit):
+-- SQLite continues after the highest row, and the trigger keeps that row.
+CREATE TABLE reading (
+  seq INTEGER PRIMARY KEY,
+  device INTEGER NOT NULL REFERENCES device,
+  ts INTEGER NOT NULL,
+  boot INTEGER NOT NULL REFERENCES boot,
+  boot_ms INTEGER NOT NULL,
+  clock TEXT,
+  content TEXT NOT NULL
+);
+CREATE TRIGGER keep_last BEFORE DELETE ON reading WHEN old.seq = (SELECT max(seq) FROM reading)
+BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used again'); END;
+
+-- One row per reading, at all times. at: delivered when, or deferred until.
+CREATE TABLE standing (
+  device INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  offered INTEGER NOT NULL DEFAULT 0,
+  at INTEGER,
+  code TEXT,
+  reason TEXT,
+  PRIMARY KEY (device, state, seq)
+) WITHOUT ROWID;
+
+-- ts of the last row of the most recently answered batches, per device.
+CREATE TABLE answered (id INTEGER PRIMARY KEY, device INTEGER NOT NULL, ts INTEGER NOT NULL);
+CREATE TABLE server_version (version TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Time stamps outside the increasing order (rows the server called future): not to be given again.
+CREATE TABLE reserved (device INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY (device, ts)) WITHOUT ROWID;
+"""
+
+
+_RECORD: Final = (
+    "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
+    " b.name, r.boot_ms FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
+    " JOIN standing s ON s.device = r.device AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq"
+)
+RECORDS: Final = f"{_RECORD} WHERE r.seq > ? ORDER BY r.seq LIMIT ?"
+
+_ENTRY: Final = (
+    "SELECT r.seq, r.ts, r.content, r.clock, s.offered FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+)
+FRESH: Final = f"{_ENTRY} WHERE s.device = ? AND s.state = 0 AND s.seq > ? ORDER BY s.seq DESC"
+BACKLOG: Final = f"{_ENTRY} WHERE s.device = ? AND s.state = 0 AND s.seq <= ? ORDER BY s.seq"
+BACKLOG_END: Final = (
+    "SELECT seq FROM standing WHERE device = ? AND state = 0 ORDER BY seq DESC LIMIT 1 OFFSET ?"
+)
+DUE: Final = (
+    # A date further off than any deferral is the mark of a clock that jumped: due as well.
+    f"{_ENTRY} WHERE s.device = ?1 AND s.state = 2 AND (s.at <= ?2 OR s.at > ?2 + ?3) ORDER BY s.seq"
+)
+
+_NEWEST = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT seq FROM standing WHERE device = ?1 AND state = {state} AND code IS NOT 'future'"
+    " ORDER BY seq DESC LIMIT 1)"
+    for state in (0, 2, 3, 4, 5)
+)
+LAST_TS: Final = (
+    "SELECT max(ts) FROM (SELECT floor_ts AS ts FROM device WHERE id = ?1 UNION ALL"
+    f" SELECT ts FROM reading WHERE seq IN ({_NEWEST}))"
+)
+IS_RESERVED: Final = "SELECT 1 FROM reserved WHERE device = ? AND ts = ?"
+RESERVE: Final = "INSERT OR IGNORE INTO reserved VALUES (?, ?)"
+RESERVE_SEQ: Final = "INSERT OR IGNORE INTO reserved SELECT device, ts FROM reading WHERE seq = ?"
+
+_UNDATED: Final = (
+    "SELECT r.seq, r.ts, b.name, r.boot_ms FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    " JOIN boot b ON b.id = r.boot WHERE s.device = ?"
+)
+WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq"
+FUTURE: Final = f"{_UNDATED} AND s.state = 2 AND s.code = 'future' ORDER BY s.seq"
+WAITING_SINCE: Final = (
+    "SELECT min(r.boot_ms) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    " JOIN boot b ON b.id = r.boot WHERE s.device = ? AND s.state = 1 AND b.name = ?"
+)
+WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1"
+DATES_BETWEEN: Final = "SELECT ts FROM reading WHERE device = ? AND ts BETWEEN ? AND ?"
+START_OF_BOOT: Final = (
+    "SELECT r.ts - r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot"
+    " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
+    " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS NULL AND s.code IS NOT 'future' LIMIT 1"
+)
+
+MOVE: Final = (
+    "UPDATE standing SET state = ?1, at = ?2, code = ?3, reason = ?4"
+    " WHERE device = ?5 AND state IN (0, 2) AND seq = ?6"
+)
+STANDING_AFTER: Final = (
+    "SELECT seq FROM standing WHERE device = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
+REOFFER: Final = (
+    "UPDATE standing SET state = 0, at = NULL, code = NULL, reason = NULL"
+    " WHERE device = ? AND state = ? AND seq = ?"
+)
+REQUEUE_REJECTS: Final = (
+    "UPDATE standing SET state = 0, at = NULL, code = NULL, reason = NULL WHERE state = 3"
+    " AND device IN (SELECT id FROM device)"
+)
+REQUEUE_ONE: Final = (
+    # 'future' stays noted: such a row never counts as the device's last date.
+    "UPDATE standing SET state = 0, at = NULL, code = CASE code WHEN 'future' THEN code END, reason = NULL"
+    " WHERE device = (SELECT device FROM reading WHERE seq = ?1) AND state IN (2, 3, 4) AND seq = ?1"
+)
+NOTE_ANSWERED: Final = "INSERT INTO answered (device, ts) SELECT device, ts FROM reading WHERE seq = ?"
+TRIM_ANSWERED: Final = (
+    "DELETE FROM answered WHERE device = ?1 AND id <= (SELECT id FROM answered WHERE device = ?1"
+    " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
+)
+LAST_DELIVERED: Final = "SELECT ts FROM answered WHERE device = ? ORDER BY id DESC LIMIT ?"
+
+_DEVICES: Final = "(SELECT id FROM device WHERE ?1 IS NULL OR name = ?1)"
+COUNTS: Final = f"SELECT state, count(*) FROM standing WHERE device IN {_DEVICES} GROUP BY state"
+OLDEST_PENDING: Final = (
+    "SELECT min(r.ts) FROM reading r WHERE r.seq IN"
+    f" (SELECT (SELECT min(seq) FROM standing WHERE device = d.id AND state = 0) FROM {_DEVICES} d)"
+)
+# The newest row of a device stays, whatever its age: it holds the device's last date.
+EXPIRED: Final = (
+    "SELECT seq FROM standing WHERE device = ?1 AND state = 5 AND (at < ?2 OR ?2 IS NULL)"
+    " AND seq < (SELECT max(seq) FROM standing WHERE device = ?1 AND state = 5) ORDER BY seq LIMIT ?3"
+)
+FORGET: Final = "DELETE FROM standing WHERE device = ? AND state = 5 AND seq = ?"
+
+APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?)"
+STAND: Final = "INSERT INTO standing (device, state, seq) VALUES (?, ?, ?)"
+MARK_OFFERED: Final = "UPDATE standing SET offered = 1 WHERE device = ? AND state = ? AND seq = ?"

@@ -1,0 +1,341 @@
+"""What a spool does, synchronously: each call is one short transaction on the one connection."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from sungrow_lib.errors import SpoolFullError
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import BootStamp, ServerDate
+from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.dating import Dating
+from sungrow_lib.spool.entries import (
+    Lane,
+    Settlement,
+    SpoolCounts,
+    SpoolEntry,
+    SpoolIdentity,
+    SpoolOptions,
+    SpoolRecord,
+    SpoolState,
+    from_ms,
+)
+from sungrow_lib.spool.system_clock import Clock
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
+
+CHUNK: Final = 2_000
+"""Most rows one transaction of a bulk job touches, so that an append never waits long behind it."""
+LONGEST_DEFERRAL_MS: Final = 2 * 86_400_000
+
+
+class SpoolStore:
+    """The spool's sync core; not thread-safe, `DurableSpool` keeps its callers apart.
+
+    Args:
+        path: the file.
+        options: how it keeps readings.
+        clock: where the time comes from.
+    """
+
+    def __init__(self, path: Path, options: SpoolOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        self._database = Database(
+            path, busy_timeout_s=options.busy_timeout_s, max_bytes=options.max_bytes, check=options.check
+        )
+        self._keys: dict[tuple[str, str], int] = {}
+        self._dating = Dating()
+        with self._database.write() as connection:
+            self.identity = _identify(connection)
+            self._dating.load(connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # --- accepting ---------------------------------------------------------------------------------------
+
+    def append(
+        self, device_id: str, ts: int, content: str, *, boot: BootStamp | None, ts_is_final: bool
+    ) -> SpoolEntry:
+        """Accept a reading; see `DurableSpool.append`."""
+        try:
+            return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
+        except SpoolFullError:
+            if not self.make_room():
+                raise
+            return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
+
+    def _append(
+        self, device_id: str, ts: int, content: str, boot: BootStamp | None, *, ts_is_final: bool
+    ) -> SpoolEntry:
+        now = self._clock.read()
+        with self._transaction() as connection:
+            device = self._key(connection, "device", device_id)
+            clock = None if ts_is_final else self._dating.release(connection, device, now)
+            state, source = SpoolState.WAITING, None
+            if clock is not None:
+                ts, source = self._dating.final_date(ts, boot, clock, now)
+            if clock is not None or ts_is_final:
+                state, ts = SpoolState.PENDING, self._dating.next_ts(connection, device, ts)
+            stamp = boot or now.stamp
+            row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, content)
+            seq = connection.execute(schema.APPEND, row).lastrowid
+            assert seq is not None
+            connection.execute(schema.STAND, (device, state, seq))
+        return SpoolEntry(seq, device_id, ts, content, source, state)
+
+    def observe_server(self, wall_ms: int, stamp: BootStamp) -> None:
+        """Take note of the server's date; see `DurableSpool.observe_server_date`."""
+        if self._dating.observe(ServerDate(wall_ms, stamp)):
+            with self._transaction() as connection:
+                self._dating.save(connection)
+
+    def release(self) -> bool:
+        """Date waiting rows if a clock may do that now; return whether every device's clock is trusted."""
+        now = self._clock.read()
+        with self._transaction() as connection:
+            devices = [key for (key,) in connection.execute("SELECT id FROM device").fetchall()]
+            clocks = [self._dating.release(connection, device, now) for device in devices]
+        return None not in clocks
+
+    # --- offering and settling ---------------------------------------------------------------------------
+
+    def peek(
+        self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
+    ) -> list[SpoolEntry]:
+        """Return readings to send, oldest first; see `DurableSpool.peek`."""
+        with self._database.read() as connection:
+            return [entry for entry, _ in self._select(connection, device_id, limit, lane, skip, bound)]
+
+    def offer(
+        self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
+    ) -> list[SpoolEntry]:
+        """Return readings to send and note durably that they are on their way; see `DurableSpool.offer`."""
+        with self._database.read() as connection:
+            if not (found := self._select(connection, device_id, limit, lane, skip, bound)):
+                return []
+        with self._transaction() as connection:
+            # Read again: a row may have been dated anew or settled by another program in between.
+            found = self._select(connection, device_id, limit, lane, skip, bound)
+            device = self._key(connection, "device", device_id)
+            new = [(device, entry.state, entry.seq) for entry, offered in found if not offered]
+            connection.executemany(schema.MARK_OFFERED, new)
+        return [entry for entry, _ in found]
+
+    def _select(
+        self,
+        connection: sqlite3.Connection,
+        device_id: str,
+        limit: int,
+        lane: Lane,
+        skip: Collection[int],
+        bound: int,
+    ) -> list[tuple[SpoolEntry, int]]:
+        device = self._known(connection, device_id)
+        if device is None:
+            return []
+        state = SpoolState.PENDING
+        if lane is Lane.DUE:
+            state, now_ms = SpoolState.DEFERRED, self._clock.read().wall_ms
+            rows = connection.execute(schema.DUE, (device, now_ms, LONGEST_DEFERRAL_MS))
+        elif lane is Lane.FRESH:
+            rows = connection.execute(schema.FRESH, (device, bound))
+        else:
+            end = connection.execute(schema.BACKLOG_END, (device, limit)).fetchone()
+            rows = connection.execute(schema.BACKLOG, (device, max(end[0] if end else 0, bound)))
+        chosen = islice((row for row in rows if row[0] not in skip), limit)
+        return sorted(
+            (SpoolEntry(seq, device_id, ts, content, clock, state), offered)
+            for seq, ts, content, clock, offered in chosen
+        )
+
+    def settle(self, device_id: str, outcome: Settlement) -> int:
+        """Move a batch's readings where the answer says; return how many moved."""
+        now_ms = self._clock.read().wall_ms
+        with self._transaction() as connection:
+            device = self._key(connection, "device", device_id)
+            if outcome.server_version is not None:
+                self._welcome(connection, outcome.server_version)
+            moves = _moves(outcome, device, now_ms)
+            future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
+            connection.executemany(schema.RESERVE_SEQ, future)
+            moved = connection.executemany(schema.MOVE, moves).rowcount
+            if outcome.delivered:
+                connection.execute(schema.NOTE_ANSWERED, (max(outcome.delivered),))
+                connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
+        return max(moved, 0)
+
+    def _welcome(self, connection: sqlite3.Connection, version: str) -> None:
+        known = connection.execute("SELECT 1 FROM server_version WHERE version = ?", (version,)).fetchone()
+        if known is None:  # it may take what its predecessors rejected
+            connection.execute("INSERT INTO server_version VALUES (?)", (version,))
+            connection.execute(schema.REQUEUE_REJECTS)
+
+    def last_delivered(self, device_id: str) -> list[int]:
+        """Return `ts` in ms of the last row of each of the most recently answered batches, newest first."""
+        with self._database.read() as connection:
+            device = self._known(connection, device_id)
+            rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
+            return [ts for (ts,) in rows]
+
+    # --- bulk jobs, a chunk per call ---------------------------------------------------------------------
+
+    def reoffer(self, device_id: str, state: SpoolState, after: int) -> tuple[int | None, int]:
+        """Make a chunk of readings in ``state`` with numbers above ``after`` pending again.
+
+        Returns:
+            The last number, to go on from (None when there were none), and how many there were.
+        """
+        with self._transaction() as connection:
+            device = self._known(connection, device_id)
+            rows = connection.execute(schema.STANDING_AFTER, (device, state, after, CHUNK)).fetchall()
+            connection.executemany(schema.REOFFER, [(device, state, seq) for (seq,) in rows])
+        return (rows[-1][0] if rows else None), len(rows)
+
+    def forget_answered(self, device_id: str) -> None:
+        """Count nothing as delivered from now on: `last_delivered` starts anew."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM answered WHERE device = ?", (self._known(connection, device_id),))
+
+    def requeue(self, seqs: Iterable[int]) -> int:
+        """Make quarantined or deferred readings pending again; return how many were."""
+        with self._transaction() as connection:
+            rowcount = connection.executemany(schema.REQUEUE_ONE, [(seq,) for seq in seqs]).rowcount
+        return max(rowcount, 0)
+
+    def prune(self) -> int:
+        """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""
+        now = self._clock.read()
+        with self._transaction() as connection:
+            budget = self._options.keep_bytes
+            if budget is not None and _used_bytes(connection) > budget:
+                return self._delete_delivered(connection, before_ms=None)
+            cutoff = now.wall_ms - int(self._options.keep_delivered_s * 1000)
+            return self._delete_delivered(connection, before_ms=cutoff)
+
+    def make_room(self) -> int:
+        """Delete a chunk of the oldest delivered readings, for a spool that is full; return how many."""
+        try:
+            with self._transaction() as connection:
+                return self._delete_delivered(connection, before_ms=None)
+        except SpoolFullError:
+            return 0
+
+    def _delete_delivered(self, connection: sqlite3.Connection, *, before_ms: int | None) -> int:
+        deleted = 0
+        for (device,) in connection.execute("SELECT id FROM device").fetchall():
+            rows = connection.execute(schema.EXPIRED, (device, before_ms, CHUNK)).fetchall()
+            connection.executemany(schema.FORGET, [(device, seq) for (seq,) in rows])
+            connection.executemany("DELETE FROM reading WHERE seq = ?", rows)
+            deleted += len(rows)
+        return deleted
+
+    def renew_generation(self) -> SpoolIdentity:
+        """Give the spool a new generation: after a restore its numbers may have been used differently."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (str(uuid.uuid4()),))
+            self.identity = _identify(connection)
+        return self.identity
+
+    # --- looking -----------------------------------------------------------------------------------------
+
+    def counts(self, device_id: str | None = None) -> SpoolCounts:
+        """Count readings by where they stand, of one device or of all."""
+        with self._database.read() as connection:
+            by_state = dict(connection.execute(schema.COUNTS, (device_id,)).fetchall())
+            oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
+            accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
+        return SpoolCounts(
+            accepted=accepted or 0,
+            pending=by_state.get(SpoolState.PENDING, 0),
+            waiting=by_state.get(SpoolState.WAITING, 0),
+            deferred=by_state.get(SpoolState.DEFERRED, 0),
+            rejected=by_state.get(SpoolState.REJECTED, 0),
+            conflicts=by_state.get(SpoolState.CONFLICT, 0),
+            delivered=by_state.get(SpoolState.DELIVERED, 0),
+            bytes=self._database.size(),
+            oldest_pending=None if oldest is None else from_ms(oldest),
+        )
+
+    def devices(self) -> list[str]:
+        """Names of all devices that ever had a reading here."""
+        with self._database.read() as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM device ORDER BY id")]
+
+    def records(self, after: int, limit: int) -> list[SpoolRecord]:
+        """Return readings with all that is known of them, in order of `seq`, from after a number on."""
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
+
+    # --- helpers -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._database.write() as connection:
+                yield connection
+        except BaseException:
+            self._keys.clear()  # some may belong to rows that were rolled back
+            raise
+
+    def _key(self, connection: sqlite3.Connection, table: str, name: str) -> int:
+        """Return the small number that stands for a device or boot, making one if need be."""
+        key = self._keys.get((table, name))
+        if key is None:
+            connection.execute(f"INSERT OR IGNORE INTO {table} (name) VALUES (?)", (name,))  # noqa: S608 - ours
+            row = connection.execute(f"SELECT id FROM {table} WHERE name = ?", (name,)).fetchone()  # noqa: S608
+            key = self._keys[table, name] = int(row[0])
+        return key
+
+    def _known(self, connection: sqlite3.Connection, device_id: str) -> int | None:
+        row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
+        return None if row is None else int(row[0])
+
+
+def _identify(connection: sqlite3.Connection) -> SpoolIdentity:
+    for key in ("edge_id", "generation"):
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, str(uuid.uuid4())))
+    meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    return SpoolIdentity(edge_id=meta["edge_id"], generation=meta["generation"])
+
+
+def _moves(outcome: Settlement, device: int, now_ms: int) -> list[tuple[object, ...]]:
+    """Parameters of MOVE, one row per reading."""
+    later_ms = now_ms + int(outcome.retry_in_s * 1000)
+    judged = (
+        (SpoolState.CONFLICT, now_ms, outcome.conflicts),
+        (SpoolState.REJECTED, now_ms, outcome.rejected),
+        (SpoolState.DEFERRED, later_ms, outcome.deferred),
+    )
+    moves: list[tuple[object, ...]] = [
+        (SpoolState.DELIVERED, now_ms, None, None, device, seq) for seq in outcome.delivered
+    ]
+    for state, at, verdicts in judged:
+        moves += [(state, at, code, reason, device, seq) for seq, code, reason in verdicts]
+    return moves
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    pages, free = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
+    )
+    return int(pages - free) * schema.PAGE_BYTES
+
+
+def _record(row: tuple[Any, ...]) -> SpoolRecord:
+    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row
+    return SpoolRecord(
+        entry=SpoolEntry(seq, device_id, ts, content, clock, SpoolState(state)),
+        offered=bool(offered),
+        at=None if at is None else from_ms(at),
+        code=code,
+        reason=reason,
+        stamp=BootStamp(boot_id, boot_ms),
+    )
