@@ -85,6 +85,7 @@ class EmbeddedPostgres:
         """
         if self.running:
             return self
+        self.stop()  # puts away what is left of a run that ended by itself
         request = self._request()
         self._supervisor = subprocess.Popen(  # noqa: S603  our own program
             # -I -S: nothing of the user's Python set-up matters to it
@@ -129,7 +130,7 @@ class EmbeddedPostgres:
 
     @property
     def socket_dir(self) -> Path:
-        """Folder of the socket: `run` in the data folder, or a temporary one when that path is too long."""
+        """Folder of the socket: `run` in the data folder, or a temporary one where that is of no use."""
         return Path(self._socket_dir)
 
     @property

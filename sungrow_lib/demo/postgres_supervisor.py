@@ -275,8 +275,9 @@ def prepared_runner(request: Request) -> Iterator[Runner]:
     data_dir = Path(request.data_dir)
     user = choose_user(data_dir)
     runtime_dir = data_dir / "run"
-    short = len(os.fsencode(runtime_dir / SOCKET_NAME)) <= SOCKET_PATH_LIMIT
-    if user is None and short:
+    # libpq takes a comma in a host for the end of its name
+    usable = len(os.fsencode(runtime_dir / SOCKET_NAME)) <= SOCKET_PATH_LIMIT and "," not in str(runtime_dir)
+    if user is None and usable:
         runtime_dir.mkdir(mode=0o700, exist_ok=True)
         yield Runner(Path(request.bin_dir), runtime_dir, None)
         return
