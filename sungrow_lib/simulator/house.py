@@ -9,6 +9,7 @@ but the seed, the zone, the equipment and the steps taken: two houses advanced a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -23,6 +24,8 @@ HISTORY_STEP: Final = timedelta(minutes=5)
 """Step for replaying long spans."""
 LIVE_STEP: Final = timedelta(seconds=1)
 """Step while somebody is watching."""
+QUARTER: Final = timedelta(minutes=15)
+"""What a row of the history stands for; the offsets of all zones are multiples of it."""
 
 _STANDARD_LIGHT: Final = 1000.0
 """W/m2 at which a module gives its peak power."""
@@ -360,7 +363,7 @@ class House:
         return tuple(powers)
 
     def _balance(self, offered_w: int, load_w: int, seconds: int) -> Flows:
-        """Share out the sun: house, then battery, then grid; what lacks comes from the battery, then the grid."""
+        """Share out the sun: house, battery, grid; what lacks comes from the battery, then the grid."""
         pv_w, rated_w = offered_w, self.equipment.rated_w
         charge_w = min(max(0, pv_w - self._losses(pv_w) - load_w), self._charge_limit(seconds))
         excess_w = pv_w - self._losses(pv_w) - charge_w - rated_w
@@ -480,12 +483,34 @@ def _shared(pv_w: int, available: tuple[int, ...]) -> tuple[int, ...]:
     return (*first, pv_w - sum(first))
 
 
+def quarters(house: House, until: datetime) -> Iterator[HouseState]:
+    """Live through the quarters of an hour that end by ``until``, one state each.
+
+    Each state is that of the quarter's last second: still in it, also by its time stamp and by the counters
+    of its day. The house is left there.
+    """
+    end = until.astimezone(UTC)
+    while True:
+        into_quarter = house.now.timestamp() % QUARTER.total_seconds()
+        last_second = house.now - timedelta(seconds=into_quarter) + QUARTER - LIVE_STEP
+        if last_second <= house.now:
+            last_second += QUARTER
+        if last_second >= end:
+            return
+        house.advance(last_second, HISTORY_STEP)
+        yield house.state
+
+
 def settled_house(seed: int, zone: ZoneInfo, *, kind: HouseKind, until: datetime, days: int = 365) -> House:
     """A house born ``days`` before ``until`` and replayed to it: its counters and battery have a past.
 
     The replay takes the same steps as :func:`sungrow_lib.simulator.history.modelled_history`, so a house
     settled until the end of a history stands exactly where that history ends.
+
+    Raises:
+        UsageError: ``until`` has no time zone.
     """
     house = House(seed, zone, kind=kind, born=until - timedelta(days=days))
-    house.advance(until, HISTORY_STEP)
+    for _ in quarters(house, until):
+        pass
     return house

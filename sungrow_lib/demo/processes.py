@@ -1,0 +1,188 @@
+"""Child processes of the demo: started apart from the terminal, watched, and stopped in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from sungrow_lib.errors import SungrowError
+
+_POLL_S: Final = 0.05
+_TAIL_LINES: Final = 15
+_TAIL_BYTES: Final = 16_384
+
+
+class ChildError(SungrowError):
+    """A process of the demo ended too early or did not do its job."""
+
+
+class Child:
+    """A process of the demo, its output going to a log file.
+
+    It has a process group of its own: Ctrl-C in the terminal reaches the demo only, which then stops its
+    children in the order that loses nothing.
+
+    Args:
+        name: what to call it in messages.
+        command: program and arguments.
+        log: file its output is appended to.
+        environment: the whole environment; this process's by default.
+
+    Raises:
+        ChildError: it cannot be started.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, *, environment: dict[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        try:
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(  # noqa: S603 - our own programs
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=environment,
+                )
+        except OSError as error:
+            raise ChildError(f"cannot start {name}: {error.strerror}") from None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def require_running(self) -> None:
+        """Do nothing while it runs.
+
+        Raises:
+            ChildError: it has ended; the message holds the end of its log.
+        """
+        status = self.exit_status
+        if status is not None:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            raise ChildError(f"{self.name} ended early ({how}); the end of {self.log}:\n{self.tail()}")
+
+    def stop(self, patience_s: float) -> bool:
+        """Ask it to end (SIGTERM), and end it (SIGKILL) when it has not after ``patience_s`` seconds.
+
+        Returns:
+            Whether it ended by itself.
+        """
+        if self.exit_status is not None:
+            return True
+        self._process.terminate()
+        try:
+            self._process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False
+        return True
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        with contextlib.suppress(OSError), self.log.open("rb") as stream:
+            stream.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
+            lines = stream.read().decode(errors="replace").splitlines()
+            return "\n".join(f"  {line}" for line in lines[-_TAIL_LINES:])
+        return "  (no log)"
+
+
+def run_to_end(name: str, command: Sequence[str], *, timeout_s: float = 120.0) -> str:
+    """Run a program and return what it printed.
+
+    Raises:
+        ChildError: it failed or took too long; the message holds what it said.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - our own programs
+            list(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise ChildError(f"{name} took longer than {timeout_s:.0f} s") from None
+    except OSError as error:
+        raise ChildError(f"cannot start {name}: {error.strerror}") from None
+    if done.returncode != 0:
+        said = "\n".join(f"  {line}" for line in done.stderr.splitlines()[-_TAIL_LINES:])
+        raise ChildError(f"{name} failed (exit status {done.returncode}):\n{said}")
+    return done.stdout
+
+
+def wait_until(
+    what: str, is_so: Callable[[], bool], *, timeout_s: float, watched: Sequence[Child] = ()
+) -> None:
+    """Wait until ``is_so`` returns true, while all of ``watched`` run.
+
+    Raises:
+        ChildError: it did not become so in time, or a watched process ended.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        for child in watched:
+            child.require_running()
+        if time.monotonic() > deadline:
+            logs = "".join(f"\nthe end of {child.log}:\n{child.tail()}" for child in watched)
+            raise ChildError(f"waited {timeout_s:.0f} s in vain for {what}{logs}")
+        time.sleep(_POLL_S)
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Command line that runs a module of this installation with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into the KeyboardInterrupt that SIGINT is, for the block."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def undisturbed(notice: str) -> Iterator[None]:
+    """Let nothing interrupt the block; a signal prints ``notice`` instead."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        os.write(sys.stderr.fileno(), f"\n{notice}\n".encode())
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,141 @@
+"""The past of a modelled house: rows of a quarter of an hour, continuous with its living registers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import chain, pairwise
+from typing import Any, Final, TextIO
+
+from sungrow_lib.quantities import QUANTITIES
+from sungrow_lib.sample import SungrowSample, format_ts
+from sungrow_lib.simulator.house import Energies, House, HouseKind, HouseState, quarters
+from sungrow_lib.simulator.images import kwh
+
+_POLL_S: Final = 5
+"""Seconds between the polls an edge would have merged."""
+_COLUMNS: Final = tuple(column for quantity in QUANTITIES for column in quantity.columns())
+
+
+def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[SungrowSample]:
+    """Yield what an edge would have merged into quarters of an hour, from the house's birth to ``until``.
+
+    Powers are the exact means, counters the last readings, other gauges the mean of the row's two ends. A row
+    is dated with the quarter's last second. The house is left where the last row was taken, so that its
+    registers go on from there; a house of the same seed settled until the same moment stands there too.
+
+    Args:
+        device_id: which device the rows are of.
+        house: a house just born.
+        until: where to end (aware); the quarter running then is left out.
+    """
+    describe = _hybrid_values if house.kind is HouseKind.HYBRID else _string_values
+    for before, after in pairwise(chain((house.state,), quarters(house, until))):
+        seconds = (after.ts - before.ts).total_seconds()
+        yield SungrowSample(
+            device_id=device_id,
+            ts=after.ts,
+            interval_s=seconds,
+            sample_count=max(1, round(seconds / _POLL_S)),
+            **describe(before, after),
+        )
+
+
+def write_csv(samples: Iterable[SungrowSample], stream: TextIO) -> int:
+    """Write samples as CSV: ``device_id``, ``ts`` and a column for each quantity that occurs.
+
+    Columns are named as the database names them (`Quantity.columns`: lists have one per item); an empty cell
+    means unknown.
+
+    Returns:
+        How many rows were written.
+    """
+    rows = [{"device_id": s.device_id, "ts": format_ts(s.ts)} | _flat(s.content()) for s in samples]
+    used = set().union(*rows)
+    columns = [name for name in ("device_id", "ts", *_COLUMNS) if name in used]
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return len(rows)
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Spread lists over their numbered columns."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, list):
+            flat.update({f"{name}_{item}": entry for item, entry in enumerate(value, 1)})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _hybrid_values(before: HouseState, after: HouseState) -> dict[str, Any]:
+    """What an SH hybrid tells of a quarter, by quantity."""
+    mean, today, total = _Means(before, after), after.today, after.total
+    values = _common_values(before, after) | {
+        "pv_daily_kwh": kwh(today.pv),
+        "pv_total_kwh": kwh(total.pv),
+        "battery_power_w": mean.power("charge") - mean.power("discharge"),
+        "battery_charge_daily_kwh": kwh(today.charge),
+        "battery_charge_total_kwh": kwh(total.charge),
+        "battery_charge_from_pv_daily_kwh": kwh(today.charge),
+        "battery_charge_from_pv_total_kwh": kwh(total.charge),
+        "battery_discharge_daily_kwh": kwh(today.discharge),
+        "battery_discharge_total_kwh": kwh(total.discharge),
+        "load_power_w": mean.power("load"),
+        "export_power_w": mean.power("exported") - mean.power("imported"),
+        "export_daily_kwh": kwh(today.exported),
+        "export_total_kwh": kwh(total.exported),
+        "export_from_pv_daily_kwh": kwh(today.exported),
+        "export_from_pv_total_kwh": kwh(total.exported),
+        "import_daily_kwh": kwh(today.imported),
+        "import_total_kwh": kwh(total.imported),
+        "direct_use_daily_kwh": kwh(today.direct),
+        "direct_use_total_kwh": kwh(total.direct),
+        "output_daily_kwh": kwh(today.output),
+        "output_total_kwh": kwh(total.output),
+    }
+    if before.battery is not None and after.battery is not None:
+        values["battery_soc_pct"] = (before.battery.soc_pct + after.battery.soc_pct) / 2
+        values["battery_voltage_v"] = (before.battery.voltage_v + after.battery.voltage_v) / 2
+        values["battery_temp_c"] = (before.battery.temp_c + after.battery.temp_c) / 2
+    return values
+
+
+def _string_values(before: HouseState, after: HouseState) -> dict[str, Any]:
+    """What a string inverter without a meter tells of a quarter, by quantity."""
+    return _common_values(before, after) | {
+        "pv_daily_kwh": kwh(after.today.output),
+        "pv_total_kwh": kwh(after.total.output),
+        "running_time_total_h": after.total.running_s // 3600,
+        "running_time_daily_min": after.today.running_s // 60,
+    }
+
+
+def _common_values(before: HouseState, after: HouseState) -> dict[str, Any]:
+    mean = _Means(before, after)
+    return {
+        "pv_power_w": mean.power("pv"),
+        "active_power_w": mean.power("output"),
+        "inverter_temp_c": (before.inverter_temp_c + after.inverter_temp_c) / 2,
+        "grid_frequency_hz": (before.frequency_hz + after.frequency_hz) / 2,
+        "phase_voltage_v": [
+            (one + other) / 2
+            for one, other in zip(before.phase_voltage_v, after.phase_voltage_v, strict=True)
+        ],
+    }
+
+
+class _Means:
+    """Mean powers between two states, from the exact energies."""
+
+    def __init__(self, before: HouseState, after: HouseState) -> None:
+        self._before: Energies = before.total
+        self._after: Energies = after.total
+        self._seconds = (after.ts - before.ts).total_seconds()
+
+    def power(self, energy: str) -> float:
+        """W over the span of one of the counters of :class:`Energies`."""
+        return float((getattr(self._after, energy) - getattr(self._before, energy)) / self._seconds)
