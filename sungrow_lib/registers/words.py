@@ -86,6 +86,9 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
 
     def take(self, space: Space, first: int, count: int) -> tuple[int, ...] | None:
         """Words of ``count`` registers from document number ``first``; None unless all were read."""
+        if count == 1:  # most registers; asked several hundred times per poll
+            word = self._words.get((space, first))
+            return None if word is None else (word,)
         try:
             return tuple(self._words[space, number] for number in range(first, first + count))
         except KeyError:

@@ -1,0 +1,119 @@
+"""Which devices have a register: by product line, model, trackers, phases and connection path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from fnmatch import fnmatchcase
+from typing import Final
+
+from sungrow_lib.registers.devices import DeviceType
+
+
+class ConnectionPath(StrEnum):
+    """How the device is reached; each path forwards another part of the map."""
+
+    LAN = "LAN"
+    WINET_S = "WiNet-S"
+    RS485 = "RS485"
+    LOGGER = "Logger"
+    UNKNOWN = "unknown"
+
+
+class Presence(Enum):
+    """Whether a device has a register."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceContext:
+    """What decides how a device's words are read.
+
+    Attributes:
+        device: its model; None when unknown.
+        path: how it is reached.
+    """
+
+    device: DeviceType | None = None
+    path: ConnectionPath = ConnectionPath.UNKNOWN
+
+    @property
+    def line(self) -> str:
+        """Product line, empty when the model is unknown."""
+        return self.device.line if self.device else ""
+
+
+NOTHING_KNOWN: Final = DeviceContext()
+"""Neither model nor path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applies:
+    """The devices that have a register; what is left empty does not restrict.
+
+    Attributes:
+        lines: product lines such as ``SH-RT``.
+        models: models beyond those lines, as shell patterns.
+        not_lines: product lines that lack it.
+        not_models: models that lack it, as shell patterns.
+        trackers: least number of trackers.
+        strings: least number of strings, counted only where a tracker has more than one.
+        three_phase: only three-phase devices have it.
+        winet: whether the WiNet-S dongle forwards it.
+        certain: False where even a device that fits may lack it.
+    """
+
+    lines: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ()
+    not_lines: frozenset[str] = frozenset()
+    not_models: tuple[str, ...] = ()
+    trackers: int = 0
+    strings: int = 0
+    three_phase: bool = False
+    winet: bool = True
+    certain: bool = True
+
+    def presence(self, context: DeviceContext) -> Presence:
+        """Tell whether this device, reached over its path, has the register."""
+        device = context.device
+        if context.path is ConnectionPath.WINET_S and not self.winet:
+            return Presence.ABSENT
+        if device is None:
+            return Presence.UNKNOWN
+        answers = (self._fits_model(device), self._fits_layout(device))
+        if False in answers:
+            return Presence.ABSENT
+        return Presence.PRESENT if self.certain and None not in answers else Presence.UNKNOWN
+
+    def _fits_model(self, device: DeviceType) -> bool:
+        if device.line in self.not_lines or _matches(device.model, self.not_models):
+            return False
+        if not self.lines and not self.models:
+            return True
+        return device.line in self.lines or _matches(device.model, self.models)
+
+    def _fits_layout(self, device: DeviceType) -> bool | None:
+        """Whether trackers, strings and phases suffice; None where the device's are not known."""
+        if device.trackers is not None and device.trackers < self.trackers:
+            return False
+        if self.three_phase and device.phases == 1:
+            return False
+        if self.strings and device.strings:
+            return max(device.strings) > 1 and sum(device.strings) >= self.strings
+        unknown = (
+            (self.trackers and device.trackers is None)
+            or (self.strings and not device.strings)
+            or (self.three_phase and device.phases is None)
+        )
+        return None if unknown else True
+
+
+def _matches(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
+
+
+EVERYWHERE: Final = Applies()
+"""Every model of the family, on every path."""

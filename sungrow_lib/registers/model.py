@@ -1,0 +1,310 @@
+"""What one register holds: words to a value in units, and back.
+
+Everything here is per register and knows nothing of a device; whether a device *has* a register is said by
+:class:`~sungrow_lib.registers.applies.Applies`, whether it scales it differently by
+:mod:`~sungrow_lib.registers.scaling`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.registers.applies import EVERYWHERE, Applies, Presence
+from sungrow_lib.registers.words import WORD_MAX, Block, Space
+
+Value: TypeAlias = "int | float | str | list[str] | list[int | float | None]"
+"""A decoded value: a number in the register's unit, a text, the texts of the set bits, or an array."""
+
+
+class DataType(StrEnum):
+    """How words make a value. Two words are sent low word first, bytes inside a word high byte first."""
+
+    U16 = "U16"
+    S16 = "S16"
+    U32 = "U32"
+    S32 = "S32"
+    STRING = "STRING"
+    ENUM = "ENUM"
+    BITFIELD = "BITFIELD"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether negative values exist."""
+        return self in {DataType.S16, DataType.S32}
+
+    @property
+    def item_words(self) -> int:
+        """Words of one number; an array holds several of them."""
+        return 2 if self in {DataType.U32, DataType.S32} else 1
+
+
+class Access(StrEnum):
+    """What may be done with a register."""
+
+    READ = "RO"
+    READ_WRITE = "RW"
+    WRITE = "WO"
+
+
+class Kind(StrEnum):
+    """How a register behaves over time."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    STATE = "state"
+    SETTING = "setting"
+    TEXT = "text"
+
+
+class Status(StrEnum):
+    """Where the knowledge of a register comes from."""
+
+    OFFICIAL = "official"
+    """In the manufacturer's current document."""
+    LEGACY = "legacy"
+    """Only in the manufacturer's older documents."""
+    UNDOCUMENTED = "undocumented"
+    """In no document of this family; used by several projects."""
+    INFERRED = "inferred"
+    """Concluded from captured values."""
+
+
+_UNKNOWN_CHOICE: Final = re.compile(r"unknown \(0x([0-9A-F]{4})\)")
+_STRING_PADDING: Final = b"\x00\xff "
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """One row of Sungrow's register tables.
+
+    Attributes:
+        name: unique within a family's map.
+        number: document number of the first word (1-based; the wire address is one less).
+        space: input (function 04) or holding (function 03) registers.
+        type: how the words make a value.
+        word_count: words in all; more than the type needs makes an array.
+        decimals: decimal digits of the scale: 2 means the raw number counts hundredths of the unit, -1 tens.
+        unit: printed unit, empty for none.
+        kind: behaviour over time.
+        access: whether it may be written.
+        valid_range: least and greatest value a write may hold, in the unit, where the document says so.
+        applies: which models and connection paths have it.
+        choices: texts of an enumeration by raw value.
+        otherwise: text of every other raw value of an enumeration, where the table has one.
+        bits: texts of a bit field by bit number.
+        code_bases: fault code of bit 0 and of bit 16, where Sungrow numbers the bits as fault codes.
+        signed_by_firmware: documented as unsigned, but newer firmware fills it with signed values; no device
+            reaches the upper half of the unsigned range, so that half always means a negative value.
+        sign: what a positive value means, where that needs saying.
+        status: how well it is known.
+        notes: what to beware of.
+        source: the document or project it is taken from.
+    """
+
+    name: str
+    number: int
+    space: Space = Space.INPUT
+    type: DataType
+    word_count: int = 1
+    decimals: int = 0
+    unit: str = ""
+    kind: Kind = Kind.GAUGE
+    access: Access = Access.READ
+    valid_range: tuple[float, float] | None = None
+    applies: Applies = EVERYWHERE
+    choices: Mapping[int, str] = field(default_factory=dict, hash=False)
+    otherwise: str | None = None
+    bits: Mapping[int, str] = field(default_factory=dict, hash=False)
+    code_bases: tuple[int, int] | None = None
+    signed_by_firmware: bool = False
+    sign: str = ""
+    status: Status = Status.OFFICIAL
+    notes: str = ""
+    source: str = ""
+
+    @property
+    def last(self) -> int:
+        """Document number of the last word."""
+        return self.number + self.word_count - 1
+
+    @property
+    def address(self) -> int:
+        """Address on the wire: the document number less one."""
+        return self.number - 1
+
+    @property
+    def block(self) -> Block:
+        """The request that reads exactly this register."""
+        return Block(self.space, self.number, self.word_count)
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether its values are texts of an enumeration."""
+        return self.type is DataType.ENUM or bool(self.choices)
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it holds several numbers."""
+        return (
+            self.type not in {DataType.STRING, DataType.BITFIELD} and self.word_count > self.type.item_words
+        )
+
+    def decode(self, words: Sequence[int], *, presence: Presence = Presence.UNKNOWN) -> Value | None:
+        """Return the value of ``words``, None for "not available".
+
+        Args:
+            words: exactly `word_count` raw words, in order of their register numbers.
+            presence: whether the device is known to have this register. Holes in a block read 0xFFFF in
+                every word, which is -1 in a signed register; only a register known to exist can mean it.
+
+        Raises:
+            UsageError: ``words`` has the wrong length.
+        """
+        if len(words) != self.word_count:
+            raise UsageError(f"{self.name} takes {self.word_count} words, not {len(words)}")
+        if self.type is DataType.STRING:
+            return _decode_text(words)
+        if self.type is DataType.BITFIELD:
+            return self._decode_bits(words)
+        if self.is_choice:
+            return self._decode_choice(words[0])
+        if self.is_array:
+            size = self.type.item_words
+            return [
+                self._decode_number(words[start : start + size], presence)
+                for start in range(0, self.word_count, size)
+            ]
+        return self._decode_number(words, presence)
+
+    def encode(self, value: Value) -> tuple[int, ...]:
+        """Return the words that `decode` turns into ``value``.
+
+        Raises:
+            UsageError: the value is of the wrong kind, or does not fit.
+        """
+        if self.type is DataType.STRING:
+            return self._encode_text(value)
+        if self.type is DataType.BITFIELD:
+            return self._encode_bits(value)
+        if self.is_choice:
+            return (self._encode_choice(value),)
+        if self.is_array:
+            return self._encode_array(value)
+        return self._encode_number(value)
+
+    def text_of(self, raw: int) -> str:
+        """Text of an enumeration's raw value."""
+        return self.choices.get(raw) or self.otherwise or f"unknown (0x{raw:04X})"
+
+    def codes(self, words: Sequence[int]) -> list[int]:
+        """Fault codes of the bits set in a bit field that numbers them; none when not available."""
+        if self.code_bases is None or all(word == WORD_MAX for word in words):
+            return []
+        low, high = self.code_bases
+        return [low + bit if bit < _WORD_BITS else high + bit - _WORD_BITS for bit in _set_bits(words)]
+
+    def _decode_number(self, words: Sequence[int], presence: Presence) -> int | float | None:
+        raw = words[0] if len(words) == 1 else words[0] | words[1] << _WORD_BITS
+        ones, bits = _ALL_ONES[len(words)]
+        if presence is Presence.ABSENT and WORD_MAX in words:
+            return None
+        signed = self.type.is_signed or self.signed_by_firmware
+        if raw == ones and (not self.type.is_signed or presence is not Presence.PRESENT):
+            return None
+        if signed:
+            if raw == ones >> 1:
+                return None
+            if raw > ones >> 1:
+                raw -= 1 << bits
+        return _scaled(raw, self.decimals)
+
+    def _decode_choice(self, raw: int) -> str | None:
+        return None if raw == WORD_MAX else self.text_of(raw)
+
+    def _decode_bits(self, words: Sequence[int]) -> list[str] | None:
+        if all(word == WORD_MAX for word in words):
+            return None
+        return [self._bit_text(bit) for bit in _set_bits(words)]
+
+    def _encode_number(self, value: Value) -> tuple[int, ...]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{self.name} takes a number, not {value!r}")
+        raw = round(value * 10**self.decimals)
+        ones, bits = _ALL_ONES[self.type.item_words]
+        signed = self.type.is_signed or self.signed_by_firmware
+        low, high = (-(ones >> 1) - 1, (ones >> 1) - 1) if signed else (0, ones - 1)
+        if not low <= raw <= high:
+            least, most = _scaled(low, self.decimals), _scaled(high, self.decimals)
+            raise UsageError(f"{self.name} can hold {least} to {most} {self.unit}, not {value}".rstrip())
+        raw %= 1 << bits
+        return (raw,) if self.type.item_words == 1 else (raw & WORD_MAX, raw >> _WORD_BITS)
+
+    def _encode_array(self, value: Value) -> tuple[int, ...]:
+        items = self.word_count // self.type.item_words
+        if not isinstance(value, list) or len(value) != items:
+            raise UsageError(f"{self.name} takes a list of {items} numbers")
+        empty = (WORD_MAX,) * self.type.item_words
+        return tuple(
+            word for item in value for word in (empty if item is None else self._encode_number(item))
+        )
+
+    def _encode_choice(self, value: Value) -> int:
+        for raw, text in self.choices.items():
+            if text == value:
+                return raw
+        if self.otherwise is not None and value == self.otherwise:
+            return next(raw for raw in range(0xFF, -1, -1) if raw not in self.choices)
+        unknown = _UNKNOWN_CHOICE.fullmatch(value) if isinstance(value, str) else None
+        if unknown is None:
+            raise UsageError(f"{self.name} takes one of {', '.join(dict.fromkeys(self.choices.values()))}")
+        return int(unknown[1], 16)
+
+    def _encode_bits(self, value: Value) -> tuple[int, ...]:
+        if not isinstance(value, list):
+            raise UsageError(f"{self.name} takes a list of texts")
+        free = {bit: self._bit_text(bit) for bit in range(self.word_count * _WORD_BITS)}
+        raw = 0
+        for wanted in value:
+            bit = next((bit for bit, text in free.items() if text == wanted), None)
+            if bit is None:
+                raise UsageError(f"{self.name} has no bit {wanted!r}")
+            del free[bit]
+            raw |= 1 << bit
+        return tuple(raw >> shift & WORD_MAX for shift in range(0, self.word_count * _WORD_BITS, _WORD_BITS))
+
+    def _bit_text(self, bit: int) -> str:
+        return self.bits.get(bit) or f"unknown (bit {bit})"
+
+    def _encode_text(self, value: Value) -> tuple[int, ...]:
+        size = self.word_count * 2
+        if not isinstance(value, str) or not value.isascii() or len(value) > size:
+            raise UsageError(f"{self.name} takes at most {size} ASCII characters")
+        data = value.encode("ascii").ljust(size, b"\x00")
+        return tuple(data[at] << 8 | data[at + 1] for at in range(0, size, 2))
+
+
+_WORD_BITS: Final = 16
+_ALL_ONES: Final = {1: (0xFFFF, 16), 2: (0xFFFF_FFFF, 32)}
+"""By words of a number: all bits set, and how many bits those are."""
+
+
+def _scaled(raw: int, decimals: int) -> int | float:
+    """``raw`` shifted by ``decimals`` digits; the quotient of integers is the float nearest the decimal."""
+    return raw / 10**decimals if decimals > 0 else raw * int(10**-decimals)
+
+
+def _set_bits(words: Sequence[int]) -> list[int]:
+    raw = sum(word << shift * _WORD_BITS for shift, word in enumerate(words))
+    return [bit for bit in range(len(words) * _WORD_BITS) if raw >> bit & 1]
+
+
+def _decode_text(words: Sequence[int]) -> str | None:
+    data = b"".join(word.to_bytes(2, "big") for word in words)
+    text = data.partition(b"\x00")[0].strip(_STRING_PADDING).decode("ascii", "replace")
+    return "".join(char if char.isprintable() else _REPLACEMENT for char in text) or None
