@@ -1,0 +1,242 @@
+"""Which registers are read together: as few requests as the rules allow.
+
+The rules: at most 125 registers in a request; no value of several words split over two of them; only
+registers the device is thought to have; holes bridged only as far as its path fills them; what was refused
+is never asked again.
+
+A hybrid's fast tier costs four requests on the LAN port, where holes are filled:
+
+* 13000..13047 holds PV, battery, house and grid in one piece, so the balance of a sample is of one moment.
+  It is asked first, and its arrival dates the poll.
+* 5003..5036 adds trackers, phase voltages, temperature and DC power.
+* 5214..5242 adds the battery power that has a sign on every firmware, and the frequency in 0.01 Hz.
+* 5601..5631 adds the meter, phase by phase, and the battery current that has a sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import Final
+
+from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Source, Tier
+from sungrow_lib.registers.applies import NOTHING_KNOWN, ConnectionPath, DeviceContext, Presence
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.model import Register
+from sungrow_lib.registers.words import BLOCK_MAX, Block
+
+DEFAULT_MAX_GAP: Final = 2
+"""Undocumented registers bridged on an unknown path: single reserved words inside a table."""
+
+FILLED_MAX_GAP: Final = 64
+"""The same where holes are filled with 0xFFFF. A request costs at least 20 ms of silence, a word 20 us."""
+
+_MAX_GAP: Final = {ConnectionPath.LAN: FILLED_MAX_GAP}
+
+_FAST_REGISTER: Final = {
+    Family.SH: "export_power",
+    Family.SG: "total_active_power",
+    Family.BATTERY: "battery_unit_current",
+    Family.IHM: "grid_active_power",
+}
+"""The register whose block dates the poll."""
+
+_BESIDE: Final = {
+    "battery_power_w": ("battery_power", "power_flow_status", "total_active_power"),
+    "battery_current_a": ("battery_current",),
+    "export_power_w": ("meter_active_power",),
+    "alarm_codes": ("work_state_1",),
+    "fault_codes": ("work_state_1",),
+}
+"""Registers a quantity needs besides its best source, to tell directions and cross-check."""
+
+Alternatives = tuple[Register, ...]
+"""Registers that can supply the same value, best first; the first that is not refused is read."""
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """What to ask one device, in which order. Immutable: learning gives a new plan.
+
+    Attributes:
+        family: register map the device speaks.
+        wanted: what to read.
+        max_gap: undocumented registers in a row that a request may bridge.
+        refused: requests the device refused; never contained in another request again.
+        context: model and path; registers they rule out count as holes.
+    """
+
+    family: Family
+    wanted: tuple[Alternatives, ...]
+    max_gap: int = DEFAULT_MAX_GAP
+    refused: frozenset[Block] = frozenset()
+    context: DeviceContext = NOTHING_KNOWN
+
+    @classmethod
+    def for_registers(
+        cls, family: Family, names: Iterable[str], context: DeviceContext = NOTHING_KNOWN
+    ) -> ReadPlan:
+        """Plan to read these registers, whatever else is known of the device.
+
+        Raises:
+            UsageError: the family has no such register.
+        """
+        table = RegisterMap.for_family(family)
+        wanted = tuple((table.by_name(name),) for name in dict.fromkeys(names))
+        return cls(family, wanted, max_gap=_MAX_GAP.get(context.path, DEFAULT_MAX_GAP), context=context)
+
+    @classmethod
+    def for_quantities(
+        cls,
+        family: Family,
+        context: DeviceContext = NOTHING_KNOWN,
+        *,
+        tiers: Collection[Tier] = (Tier.FAST,),
+        names: Collection[str] | None = None,
+        refused: Iterable[Block] = (),
+    ) -> ReadPlan:
+        """Plan to read everything a sample can hold.
+
+        Args:
+            family: register map the device speaks.
+            context: model and path; registers the device is known to lack are not asked.
+            tiers: how urgent; several tiers in one plan share requests.
+            names: limit to these quantities.
+            refused: what this device refused before.
+        """
+        wanted = dict.fromkeys(
+            alternatives
+            for quantity in QUANTITIES
+            if quantity.tier in tiers and (names is None or quantity.name in names)
+            for alternatives in _alternatives(quantity, family, context)
+        )
+        return cls(
+            family,
+            tuple(wanted),
+            max_gap=_MAX_GAP.get(context.path, DEFAULT_MAX_GAP),
+            refused=frozenset(refused),
+            context=context,
+        )
+
+    @cached_property
+    def registers(self) -> tuple[Register, ...]:
+        """What will be read: of each group of alternatives the best not refused, in wire order."""
+        chosen = {
+            register.name: register
+            for alternatives in self.wanted
+            for register in alternatives
+            if register is next((best for best in alternatives if not self._is_refused(best.block)), None)
+        }
+        return tuple(sorted(chosen.values(), key=lambda row: (row.space, row.number)))
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The requests, the fast block first, then by space and number."""
+        blocks = tuple(chain.from_iterable(self._fit(run) for run in self._runs()))
+        fast = _FAST_REGISTER[self.family]
+        anchor = next((row for row in self.registers if row.name == fast), None)
+        return tuple(
+            sorted(blocks, key=lambda block: (not _contains(block, anchor), -block.space, block.first))
+        )
+
+    @property
+    def fast(self) -> Block | None:
+        """The request whose answer dates the poll; None when nothing is left to read."""
+        return next(iter(self.blocks), None)
+
+    def without(self, refused: Block) -> ReadPlan:
+        """Return the plan that has learnt that the device refused this request.
+
+        A refused request that bridged holes is asked again without them; one that did not is halved at
+        a border between values. A single refused register gives way to its next best alternative.
+        """
+        return replace(self, refused=self.refused | {refused})
+
+    def _is_refused(self, block: Block) -> bool:
+        return any(_covers(block, refused) for refused in self.refused)
+
+    def _runs(self) -> Iterator[list[Register]]:
+        """Registers that may share a request, unless it is refused."""
+        run: list[Register] = []
+        for register in self.registers:
+            if run and not self._may_join(run, register):
+                yield run
+                run = []
+            run.append(register)
+        if run:
+            yield run
+
+    def _may_join(self, run: Sequence[Register], register: Register) -> bool:
+        first, last = run[0], run[-1]
+        return (
+            register.space is first.space
+            and register.last - first.number < BLOCK_MAX
+            and self._gap(last, register) <= self.max_gap
+        )
+
+    def _gap(self, left: Register, right: Register) -> int:
+        """Undocumented registers in a row between two registers; -1 when they are neighbours."""
+        table = RegisterMap.for_family(self.family)
+        longest, row = -1, 0
+        for number in range(left.last + 1, right.number):
+            register = table.at(left.space, number)
+            known = register and register.applies.presence(self.context) is not Presence.ABSENT
+            row = 0 if known else row + 1
+            longest = max(longest, row)
+        return longest
+
+    def _fit(self, run: list[Register]) -> Iterator[Block]:
+        """Requests for ``run``, none of which contains a refused one."""
+        block = _span(run)
+        if not self._is_refused(block):
+            yield block
+        elif len(run) > 1:
+            for part in self._parts(run):
+                yield from self._fit(part)
+
+    def _parts(self, run: list[Register]) -> list[list[Register]]:
+        """Split at every bridged hole, which is the likeliest culprit; in half where there is none."""
+        parts: list[list[Register]] = [[run[0]]]
+        for left, right in zip(run, run[1:], strict=False):
+            if self._gap(left, right) > 0:
+                parts.append([])
+            parts[-1].append(right)
+        if len(parts) > 1:
+            return parts
+        middle = (run[0].number + run[-1].last) / 2
+        at = min(range(1, len(run)), key=lambda n: abs(run[n].number - middle))
+        return [run[:at], run[at:]]
+
+
+def _alternatives(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:
+    table = RegisterMap.for_family(family)
+    present = [
+        tuple(
+            register
+            for register in (table.by_name(source.register) for source in sources)
+            if register.applies.presence(context) is not Presence.ABSENT
+        )
+        for sources in quantity.sources.get(family, ())
+    ]
+    yield from (registers for registers in present if registers)
+    for name in _BESIDE.get(quantity.name, ()):
+        if any(present) and name in table:
+            yield (table.by_name(name),)
+
+
+def _span(run: Sequence[Register]) -> Block:
+    return Block(run[0].space, run[0].number, run[-1].last - run[0].number + 1)
+
+
+def _covers(outer: Block, inner: Block) -> bool:
+    return (
+        outer.space is inner.space
+        and outer.first <= inner.first
+        and inner.first + inner.count <= outer.first + outer.count
+    )
+
+
+def _contains(block: Block, register: Register | None) -> bool:
+    return register is not None and _covers(block, register.block)
