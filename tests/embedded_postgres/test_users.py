@@ -14,9 +14,12 @@ from sungrow_lib.demo.postgres import EmbeddedPostgres
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs none of this")
 
+NOBODY = pwd.getpwnam("nobody").pw_uid
+
 ALL_USERS = "0 0 65536"
 ONLY_ROOT = "0 0 1"
-ORDINARY_USER = "1000 0 1"
+ORDINARY_USER = f"{NOBODY} 0 1"
+WITHOUT_A_NAME = "54321 0 1"
 """User ids inside, outside, and how many."""
 
 CONTAINER = """
@@ -29,8 +32,8 @@ if child == 0:
     os.write(tell_entered, b".")
     os.read(mapped, 1)
     with open("/proc/sys/user/max_user_namespaces", "w") as limit:
-        limit.write("0")  # holds inside this namespace only
-    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+        limit.write(sys.argv[2])  # holds inside this namespace only
+    os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
 os.read(entered, 1)
 for kind in ("uid", "gid"):
     with open(f"/proc/{child}/{kind}_map", "w") as file:
@@ -38,7 +41,7 @@ for kind in ("uid", "gid"):
 os.write(tell_mapped, b".")
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-"""What many containers are like: some user ids, and no further namespaces."""
+"""What many containers are like: some user ids, and no (or few) further namespaces."""
 
 SESSION = """
 import os, sys
@@ -54,9 +57,9 @@ with EmbeddedPostgres(sys.argv[1], throw_away=True) as postgres:
 """
 
 
-def session(folder: Path, user_ids: str) -> subprocess.CompletedProcess[str]:
+def session(folder: Path, user_ids: str, namespaces: int = 0) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", CONTAINER, user_ids, "-c", SESSION, str(folder)],
+        [sys.executable, "-c", CONTAINER, user_ids, str(namespaces), "-c", SESSION, str(folder)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -73,7 +76,7 @@ def succeed(answer: subprocess.CompletedProcess[str]) -> list[str]:
 def test_root_runs_it_in_a_namespace_and_its_files_stay_roots(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "data", throw_away=True) as postgres:
         uid_map = Path(f"/proc/{postgres.pid}/uid_map").read_text().split()
-        assert uid_map == ["1000", "0", "1"]
+        assert uid_map == [str(NOBODY), "0", "1"]
     assert {path.stat().st_uid for path in (tmp_path / "data").rglob("*")} == {0}
 
 
@@ -82,12 +85,21 @@ def test_an_ordinary_user_runs_it_directly(tmp_path: Path) -> None:
     assert succeed(session(tmp_path / "data", ORDINARY_USER))[0] == "2"
 
 
-def test_without_namespaces_root_runs_it_under_a_user_id_nobody_has(tmp_path: Path) -> None:
+def test_a_user_id_without_a_name_is_one_clear_line_where_namespaces_are_forbidden(tmp_path: Path) -> None:
+    answer = session(tmp_path / "data", WITHOUT_A_NAME)
+    assert "ConfigurationError: PostgreSQL refuses to run as user id 54321" in answer.stderr.splitlines()[-1]
+
+
+def test_a_user_id_without_a_name_runs_it_in_a_namespace(tmp_path: Path) -> None:
+    assert succeed(session(tmp_path / "data", WITHOUT_A_NAME, namespaces=2))[0] == "1"
+
+
+def test_without_namespaces_root_runs_it_as_nobody(tmp_path: Path) -> None:
     accounts = pwd.getpwall()
     tmp_path.chmod(0o700)  # as /root is: the other user cannot come in through the door
     starts, uid, socket_dir = succeed(session(tmp_path / "data", ALL_USERS))
     assert starts == "1"
-    assert int(uid) not in {account.pw_uid for account in accounts}
+    assert int(uid) == NOBODY
     assert (tmp_path / "data" / "cluster").stat().st_uid == int(uid)
     assert (tmp_path / "data").stat().st_uid == 0
     assert not Path(socket_dir).exists()  # nor the copy of the programs in it
