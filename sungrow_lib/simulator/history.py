@@ -53,7 +53,7 @@ def write_csv(samples: Iterable[SungrowSample], stream: TextIO) -> int:
     """
     rows = [{"device_id": s.device_id, "ts": format_ts(s.ts)} | _flat(s.content()) for s in samples]
     used = set().union(*rows)
-    columns = [name for name in ("device_id", "ts", *_COLUMNS) if name in used]
+    columns = ["device_id", "ts", *(name for name in _COLUMNS if name in used)]
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

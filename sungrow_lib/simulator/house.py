@@ -36,6 +36,8 @@ _CHARGE_EFFICIENCY_PCT: Final = 95
 _CONVERSION_LOSS_PCT: Final = 2
 _TAPER_START_PCT: Final = 94.0
 """State of charge from which the battery takes less and less."""
+_REGULATION_W: Final = 9
+"""How far the battery's regulation is off at most: the meter never stands at exactly 0 W."""
 _STARTING_SHARE: Final = 0.004
 """Part of the peak power at which a tracker starts."""
 
@@ -365,14 +367,16 @@ class House:
     def _balance(self, offered_w: int, load_w: int, seconds: int) -> Flows:
         """Share out the sun: house, battery, grid; what lacks comes from the battery, then the grid."""
         pv_w, rated_w = offered_w, self.equipment.rated_w
-        charge_w = min(max(0, pv_w - self._losses(pv_w) - load_w), self._charge_limit(seconds))
+        miss_w = round(_REGULATION_W * self._ripple(20, 3.7))
+        spare_w = pv_w - self._losses(pv_w) - load_w
+        charge_w = max(0, min(spare_w + miss_w, self._charge_limit(seconds))) if spare_w > 0 else 0
         excess_w = pv_w - self._losses(pv_w) - charge_w - rated_w
         if excess_w > 0:  # more than the inverter can turn into AC: the trackers leave their best point
             pv_w -= excess_w * 100 // (100 - _CONVERSION_LOSS_PCT) + 1
         discharge_w = 0
         lacking_w = load_w - (pv_w - self._losses(pv_w))
         if lacking_w > 0:
-            wanted_w = lacking_w * 100 // (100 - _CONVERSION_LOSS_PCT)
+            wanted_w = lacking_w * 100 // (100 - _CONVERSION_LOSS_PCT) + miss_w
             discharge_w = max(0, min(wanted_w, self._discharge_limit(seconds), rated_w - pv_w))
         losses_w = self._losses(pv_w + discharge_w)
         ac_w = pv_w + discharge_w - charge_w - losses_w

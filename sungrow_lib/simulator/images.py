@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import Family
-from sungrow_lib.registers import RegisterMap
+from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator import images_sg, images_sh
 from sungrow_lib.simulator.house import LIVE_STEP, House, HouseKind, HouseState, settled_house
