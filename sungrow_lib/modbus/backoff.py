@@ -28,6 +28,11 @@ class Backoff:
         self._ready_at = -math.inf
 
     @property
+    def failures(self) -> int:
+        """Failures since the last success."""
+        return self._failures
+
+    @property
     def at_longest(self) -> bool:
         """Whether the delay has grown to its longest."""
         return self._failures > 0 and self._ceiling_s >= self._longest_s

@@ -13,7 +13,7 @@ import math
 import os
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -295,4 +295,6 @@ class DeviceLimiter:
     def _save(self, record: _Record) -> None:
         self._record = record
         if self._file is not None:
-            self._file.write(record.dump())
+            # A full disk must not end the polling: this process keeps the pace from memory.
+            with suppress(OSError):
+                self._file.write(record.dump())

@@ -48,6 +48,11 @@ class DeviceSession:
         return self._clock
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as this side can know."""
+        return self._connection is not None and self._connection.is_open
+
+    @property
     def state(self) -> ConnectionState:
         """What the connection is doing."""
         if self._connection is not None and self._connection.state is not ConnectionState.DISCONNECTED:
@@ -92,7 +97,7 @@ class DeviceSession:
                 await self._connect(limiter)
                 yield
         finally:
-            if not self._is_open:
+            if not self.is_open:
                 limiter.release()
 
     async def read(self, unit: int, block: Block) -> RegisterWords:
@@ -118,13 +123,9 @@ class DeviceSession:
             self._reused = False
         return RegisterWords.from_block(block, words)
 
-    @property
-    def _is_open(self) -> bool:
-        return self._connection is not None and self._connection.is_open
-
     def _respect_backoff(self) -> None:
         wait_s = self._backoff.remaining_s(self._clock.boottime())
-        if wait_s and not self._is_open:
+        if wait_s and not self.is_open:
             raise DeviceUnreachableError(
                 f"{self._settings.host}:{self._settings.port} could not be reached; "
                 f"the next attempt is in {wait_s:.0f} s"
@@ -132,7 +133,7 @@ class DeviceSession:
 
     async def _take(self) -> DeviceLimiter:
         """Hold the limiter of the endpoint the host's name means now."""
-        if self._limiter is None or not self._is_open:
+        if self._limiter is None or not self.is_open:
             endpoint = await self._resolve()
             if self._connection is None or self._connection.endpoint != endpoint or self._limiter is None:
                 self._bind(endpoint)
@@ -170,7 +171,7 @@ class DeviceSession:
 
     async def _connect(self, limiter: DeviceLimiter) -> None:
         assert self._connection is not None
-        self._reused = self._is_open
+        self._reused = self.is_open
         if self._reused:
             return
         try:

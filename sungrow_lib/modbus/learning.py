@@ -1,0 +1,165 @@
+"""What one unit serves, learned from what it refused; and what to ask it next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, Self
+
+from sungrow_lib.modbus.backoff import Backoff
+from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
+from sungrow_lib.registers.words import Block
+
+PERMANENT_CODES: Final = frozenset({0, 1, 2, 3})
+"""Exception codes that mean "not here"; every other one means "not now"."""
+
+SLOW_INTERVAL_S: Final = 60.0
+"""Seconds between two reads of a slow block, unless said otherwise."""
+
+_LONGEST_BLOCK_DELAY_S: Final = 600.0
+_MARGIN_S: Final = 0.01
+
+
+class BlockPlan(Protocol):
+    """Requests that can learn; :class:`~sungrow_lib.registers.plan.ReadPlan` is one."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The requests, the one that dates a reading first."""
+        ...
+
+    def without(self, refused: Block) -> Self:
+        """Return the plan that has learnt that the device refused this request."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBlocks:
+    """A plan of hand-picked blocks; a refused one is cut in half until single registers are left.
+
+    Attributes:
+        blocks: the requests, the one that dates a reading first.
+    """
+
+    blocks: tuple[Block, ...]
+
+    def without(self, refused: Block) -> FixedBlocks:
+        """Return the plan with ``refused`` cut in two, or left out when it cannot be cut."""
+        return FixedBlocks(
+            tuple(
+                part for block in self.blocks for part in (_halves(block) if block == refused else (block,))
+            )
+        )
+
+
+def _halves(block: Block) -> tuple[Block, ...]:
+    half = block.count // 2
+    if half == 0:
+        return ()
+    return (
+        Block(block.space, block.first, half),
+        Block(block.space, block.first + half, block.count - half),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPlan:
+    """What to read of one unit.
+
+    Attributes:
+        unit: Modbus unit id.
+        fast: requests of every poll; the first one dates the reading, and without it there is none.
+        slow: requests that are enough every `slow_interval_s`.
+        slow_interval_s: seconds.
+    """
+
+    unit: int
+    fast: BlockPlan
+    slow: BlockPlan = FixedBlocks(())
+    slow_interval_s: float = SLOW_INTERVAL_S
+
+
+class RefusalBudget:
+    """Repeated refused reads crash dongles: after one, nothing untried is asked for a while.
+
+    Shared by all units behind one dongle.
+    """
+
+    def __init__(self) -> None:
+        self._refused_at = -math.inf
+
+    def spent(self, now: float) -> None:
+        """Note a refused read at ``now`` (boot-time seconds)."""
+        self._refused_at = now
+
+    def remaining_s(self, now: float) -> float:
+        """Seconds until the next read that may be refused."""
+        return max(0.0, self._refused_at + REFUSED_READ_INTERVAL_S + _MARGIN_S - now)
+
+
+@dataclass(slots=True)
+class Experience:
+    """What is known of one block.
+
+    Attributes:
+        proven: whether it was ever served.
+        due_at: when it is next to be read, in boot-time seconds.
+        backoff: waits after failures.
+    """
+
+    proven: bool = False
+    due_at: float = -math.inf
+    backoff: Backoff = field(default_factory=lambda: Backoff(longest_s=_LONGEST_BLOCK_DELAY_S))
+
+
+class UnitMemory:
+    """One unit's plans and the experience with their blocks.
+
+    Args:
+        plan: what to read, nothing known of it.
+    """
+
+    def __init__(self, plan: UnitPlan) -> None:
+        self.refused: set[Block] = set()
+        """Requests the unit refused as not there; they are not made again."""
+        self._fast = plan.fast
+        self._slow = plan.slow
+        self._slow_interval_s = plan.slow_interval_s
+        self._known: dict[Block, Experience] = {}
+
+    @property
+    def dating(self) -> Block | None:
+        """The request that dates a reading; None when the unit refused all that could."""
+        return next(iter(self._fast.blocks), None)
+
+    def further(self, now: float) -> Sequence[Block]:
+        """The other requests due in a poll at ``now`` (boot-time seconds)."""
+        slow = [block for block in self._slow.blocks if block not in self._fast.blocks]
+        return [*self._fast.blocks[1:], *(block for block in slow if now >= self.of(block).due_at)]
+
+    def of(self, block: Block) -> Experience:
+        """The experience with one block."""
+        if block not in self._known:
+            # A reading hangs on the block that dates it, so that one is never left alone for long.
+            self._known[block] = Experience(backoff=Backoff()) if block == self.dating else Experience()
+        return self._known[block]
+
+    def served(self, block: Block, now: float) -> None:
+        """Note that a block was read at ``now``."""
+        known = self.of(block)
+        known.proven = True
+        known.backoff.succeeded()
+        known.due_at = now + self._slow_interval_s  # only asked about for slow blocks
+
+    def refuse(self, block: Block, code: int, now: float) -> None:
+        """Learn from a refused read at ``now``."""
+        known = self.of(block)
+        if known.proven or code not in PERMANENT_CODES:
+            known.backoff.failed(now)  # it may well be served again
+            return
+        self.refused.add(block)
+        if block in self._fast.blocks:
+            self._fast = self._fast.without(block)
+        if block in self._slow.blocks:
+            self._slow = self._slow.without(block)
