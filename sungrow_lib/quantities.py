@@ -259,7 +259,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         low=-_POWER_LIMIT,
         high=_POWER_LIMIT,
         sign="+ charging, - discharging; null when the direction cannot be known",
-        sources=_from(sh="-battery_power_signed, battery_power", ihm="battery_power"),
+        sources=_from(sh="-battery_power_signed, -battery_power", ihm="-battery_power"),
     ),
     Quantity(
         name="battery_current_a",
@@ -269,7 +269,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         low=-3000,
         high=3000,
         sign="+ charging, - discharging; null when the direction cannot be known",
-        sources=_from(sh="-battery_current_signed, battery_current", battery="-battery_unit_current"),
+        sources=_from(sh="-battery_current_signed, -battery_current"),
     ),
     Quantity(
         name="battery_voltage_v",
@@ -417,7 +417,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         sign="+ consuming; negative where another source feeds the house",
         sources=_from(
             sh="load_power, load_power_alt",
-            sg="load_power, household_consumption_16",
+            sg="load_power",
             ihm="load_active_power",
         ),
     ),
@@ -730,7 +730,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         kind=QuantityKind.CODES,
         length=64,
         tier=_SLOW,
-        sources=_from(sh=_SH_ALARMS, sg="fault_code"),
+        sources=_from(sh=_SH_ALARMS, sg="fault_code", battery="bms_alarm|bms_alarm_2"),
     ),
     Quantity(
         name="fault_codes",
@@ -739,7 +739,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         kind=QuantityKind.CODES,
         length=64,
         tier=_SLOW,
-        sources=_from(sh=_SH_FAULTS, sg="fault_code"),
+        sources=_from(sh=_SH_FAULTS, sg="fault_code", battery="bms_protection|bms_fault_1|bms_fault_2"),
     ),
     Quantity(
         name="firmware",

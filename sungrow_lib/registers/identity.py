@@ -68,7 +68,7 @@ _FAMILY_OF_PREFIX: Final = {
     "sg": Family.SG,
     "ih": Family.IHM,
 }
-_MODEL_NAME: Final = re.compile(r"(?:sh|mg|sg)[-\d]|sb[rh]|ih(?:omemanager|m)$", re.IGNORECASE)
+_MODEL_NAME: Final = re.compile(r"(?:sh|mg|sg)(?:[-\d]|$)|sb[rh]|ih(?:omemanager|m)$", re.IGNORECASE)
 
 _FIRMWARE: Final = {
     Family.SH: ("inverter_firmware", "firmware_part_1", "arm_software_version"),

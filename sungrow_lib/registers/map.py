@@ -89,25 +89,29 @@ class RegisterMap:
         """Return the register that holds document number ``number`` of ``space``, None for a hole."""
         return _by_number(self.family).get((space, number))
 
-    def decode(self, words: RegisterWords, context: DeviceContext = NOTHING_KNOWN) -> dict[str, Value | None]:
+    def decode(
+        self, words: RegisterWords, context: DeviceContext = NOTHING_KNOWN, *, absent: bool = True
+    ) -> dict[str, Value | None]:
         """Return the values of all registers whose words were read in full.
 
         Args:
             words: what was read.
             context: model and connection path. They decide whether 0xFFFF in every word of a signed
                 register is -1 or a hole, and which scale applies where devices differ.
+            absent: whether to include registers this device is known to lack, whatever they answered.
 
         Returns:
             Values by name, scaled to the register's unit; None for "not available".
         """
-        return dict(self._decoded(words, context))
-
-    def _decoded(self, words: RegisterWords, context: DeviceContext) -> Iterator[tuple[str, Value | None]]:
+        values: dict[str, Value | None] = {}
         for reader in _readers(self.family, context):
+            if reader.presence is Presence.ABSENT and not absent:
+                continue
             register = reader.register
             taken = words.take(register.space, register.number, register.word_count)
             if taken is not None:
-                yield register.name, reader.value(taken)
+                values[register.name] = reader.value(taken)
+        return values
 
 
 @cache

@@ -17,7 +17,7 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.registers.applies import EVERYWHERE, Applies, Presence
 from sungrow_lib.registers.words import WORD_MAX, Block, Space
 
-Value: TypeAlias = "int | float | str | list[str] | list[int | float | None]"
+Value: TypeAlias = int | float | str | list[str] | list[int | float | None]
 """A decoded value: a number in the register's unit, a text, the texts of the set bits, or an array."""
 
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
-from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Source, Tier
+from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Tier
 from sungrow_lib.registers.applies import NOTHING_KNOWN, ConnectionPath, DeviceContext, Presence
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Register
@@ -199,7 +199,7 @@ class ReadPlan:
     def _parts(self, run: list[Register]) -> list[list[Register]]:
         """Split at every bridged hole, which is the likeliest culprit; in half where there is none."""
         parts: list[list[Register]] = [[run[0]]]
-        for left, right in zip(run, run[1:], strict=False):
+        for left, right in pairwise(run):
             if self._gap(left, right) > 0:
                 parts.append([])
             parts[-1].append(right)
