@@ -1,0 +1,197 @@
+"""One attempt to deliver one batch: build it, send it, settle what the answer says."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
+from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
+from sungrow_lib.upload.credentials import TokenSource
+from sungrow_lib.upload.http import IngestTransport
+from sungrow_lib.upload.settings import UploadSettings
+from sungrow_lib.upload.status import ConnectionState, StatusBoard
+from sungrow_lib.upload.verdicts import Action, Reply, Ruling, judge_reply
+from sungrow_lib.wire import DeviceInfo, Envelope
+
+_LOG: Final = logging.getLogger(__name__)
+
+UNREACHABLE: Final = "unreachable"
+"""Code of a ruling without any answer."""
+
+
+class Link:
+    """What all devices of an uploader share: the connection, the token, the pause the server asked for.
+
+    Args:
+        spool: where the readings are.
+        settings: how to deliver them.
+        transport: the connection.
+    """
+
+    def __init__(self, spool: DurableSpool, settings: UploadSettings, transport: IngestTransport) -> None:
+        self.spool = spool
+        self.settings = settings
+        self.transport = transport
+        self.tokens = TokenSource(settings)
+        self.board = StatusBoard()
+        self.clock = SystemClock()
+        self._not_before = 0.0
+        self._reached = anyio.Event()
+
+    async def wait_turn(self) -> None:
+        """Wait as long as the server asked with `Retry-After`, whichever device it told."""
+        while (remaining := self._not_before - anyio.current_time()) > 0:  # noqa: ASYNC110 - it may be moved
+            await anyio.sleep(remaining)
+
+    def hold_back(self, seconds: float) -> None:
+        """Let nobody send for so long."""
+        self._not_before = max(self._not_before, anyio.current_time() + seconds)
+
+    async def wait_for_network(self, seconds: float) -> None:
+        """Wait, but no longer than until another lane reaches the server."""
+        with anyio.move_on_after(seconds):
+            await self._reached.wait()
+
+    async def note_reply(self, reply: Reply) -> None:
+        """Wake whoever waits for the network, and let the server's date vouch for the clock."""
+        self._reached.set()
+        self._reached = anyio.Event()
+        if reply.date is not None:
+            await self.spool.observe_server_date(reply.date, self.clock.stamp())
+
+    async def ask_server_date(self) -> None:
+        """Ask `GET /health` for the server's date alone.
+
+        Raises:
+            ServerError: no answer.
+        """
+        await self.wait_turn()
+        await self.note_reply(await self.transport.health())
+
+
+class Attempts:
+    """Sends batches of one device.
+
+    Attributes:
+        info: what is known of the device, sent beside the readings.
+        delivered_at: when a reading of this device was last delivered, on the event loop's clock.
+        refused_token: version of the token that was refused last.
+    """
+
+    def __init__(self, link: Link, device_id: str, info: DeviceInfo | None) -> None:
+        self._link = link
+        self._device_id = device_id
+        self.info = info
+        self.delivered_at = float("-inf")
+        self.refused_token = -1
+        # Even while readings are delivered as usual, odd while all are being offered again.
+        self._resend_epoch = 0
+
+    async def attempt(self, batch: Sequence[SpoolEntry]) -> Ruling:
+        """Send a batch once and settle what can be settled.
+
+        Raises:
+            SpoolError: the answer could not be settled; the batch will be sent again.
+        """
+        epoch = self._resend_epoch
+        board = self._link.board
+        board.in_flight += 1
+        try:
+            ruling = await self._exchange(batch)
+        finally:
+            board.in_flight -= 1
+        if ruling.action is Action.SETTLE:
+            await self._settle(ruling, epoch)
+        else:
+            self._report(ruling, batch)
+        return ruling
+
+    async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
+        link = self._link
+        await link.wait_turn()
+        token_version = link.tokens.version
+        try:
+            token = await link.tokens.current()
+        except ConfigurationError as error:
+            self.refused_token = token_version
+            return Ruling(Action.PAUSE, str(error), "token")
+        batch_id = uuid.uuid4().hex
+        seqs = [entry.seq for entry in batch]
+        body = await self._body(batch_id, batch, seqs)
+        try:
+            reply = await link.transport.ingest(body, token)
+        except ServerUnreachableError as error:
+            link.board.failed(ConnectionState.UNREACHABLE, str(error))
+            return Ruling(Action.KEEP, str(error), UNREACHABLE)
+        except ServerError as error:
+            return Ruling(Action.ALARM, str(error), "not_our_answer")
+        await link.note_reply(reply)
+        ruling = judge_reply(reply, batch_id=batch_id, seqs=seqs)
+        if ruling.action is not Action.SETTLE:
+            link.board.failed(ConnectionState.REFUSED, ruling.detail)
+        if ruling.action is Action.PAUSE:
+            self.refused_token = token_version
+        if ruling.retry_after_s:
+            link.hold_back(ruling.retry_after_s)
+        return ruling
+
+    async def _body(self, batch_id: str, batch: Sequence[SpoolEntry], seqs: list[int]) -> bytes:
+        spool = self._link.spool
+        envelope = Envelope(
+            batch_id=batch_id,
+            edge_id=self._link.settings.edge_id or spool.identity.edge_id,
+            generation=spool.identity.generation,
+            seq=seqs,
+            last_delivered=await spool.last_delivered(self._device_id),
+            device=self.info,
+        )
+        samples = ",".join(entry.to_json() for entry in batch)
+        # The samples go as they were accepted, text for text: nothing parses and writes them again.
+        return f'{envelope.model_dump_json(exclude_none=True)[:-1]},"samples":[{samples}]}}'.encode()
+
+    async def _settle(self, ruling: Ruling, epoch: int) -> None:
+        settlement = ruling.settlement
+        assert settlement is not None
+        if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
+            await self.resend()
+        with anyio.CancelScope(shield=True):
+            await self._link.spool.settle(self._device_id, settlement)
+        if settlement.delivered:
+            self.delivered_at = anyio.current_time()
+        self._link.board.delivered(self._device_id, len(settlement.delivered), settlement.server_version)
+        for judged in (*settlement.conflicts, *settlement.rejected):
+            _LOG.warning(
+                "reading quarantined",
+                extra={
+                    "device_id": self._device_id,
+                    "seq": judged.seq,
+                    "code": judged.code,
+                    "reason": judged.reason,
+                },
+            )
+
+    async def resend(self) -> None:
+        """Offer again all the spool keeps of this device: the server lacks what it once had."""
+        self._resend_epoch += 1  # answers to what was sent before this moment ask for nothing new
+        try:
+            count = await self._link.spool.reoffer(self._device_id)
+        finally:
+            self._resend_epoch += 1
+        _LOG.warning(
+            "the server lost readings; offering all again",
+            extra={"device_id": self._device_id, "readings": count},
+        )
+
+    def _report(self, ruling: Ruling, batch: Sequence[SpoolEntry]) -> None:
+        board, device_id = self._link.board, self._device_id
+        extra = {"device_id": device_id, "code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
+        if ruling.action in {Action.PAUSE, Action.ALARM}:
+            is_new = board.raise_alarm(ruling.code, ruling.detail, device_id)
+            _LOG.log(logging.ERROR if is_new else logging.INFO, "upload needs attention", extra=extra)
+        else:
+            _LOG.info("batch not delivered, kept", extra=extra)

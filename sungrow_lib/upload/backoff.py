@@ -1,0 +1,65 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+FIRST_S: Final = 1.0
+LIMIT_S: Final = 300.0
+RETRY_AFTER_LIMIT_S: Final = 3600.0
+"""A server that asks for more than an hour is asked again after an hour: it may have been a slip."""
+
+_SECONDS: Final = re.compile(r"\d{1,9}", re.ASCII)
+_DOUBLINGS: Final = 16
+"""More than it takes to reach the limit; keeps the power small however long the outage lasts."""
+
+
+class Backoff:
+    """Full jitter: a random share of a span that doubles from 1 s to 300 s.
+
+    Args:
+        draw: a random number from 0 to 1.
+    """
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        self._draw = draw
+        self._failures = 0
+
+    def next_s(self, retry_after_s: float | None = None) -> float:
+        """Return the seconds to wait after one more failure, on top of what the server asked for."""
+        span = min(FIRST_S * 2.0 ** min(self._failures, _DOUBLINGS), LIMIT_S)
+        self._failures += 1
+        return (retry_after_s or 0.0) + self._draw() * span
+
+    def reset(self) -> None:
+        """Start over after a success."""
+        self._failures = 0
+
+
+def parse_date(value: str | None) -> datetime | None:
+    """Read an HTTP date as aware UTC time; None when missing or not one."""
+    if value is None:
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError):
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Read `Retry-After`, seconds or an HTTP date, as seconds from ``now``: 0 to 3600, or None."""
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value.strip()):
+        wait_s = float(value)
+    elif date := parse_date(value):
+        wait_s = (date - now).total_seconds()
+    else:
+        return None
+    return min(max(wait_s, 0.0), RETRY_AFTER_LIMIT_S)

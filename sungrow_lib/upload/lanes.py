@@ -1,0 +1,256 @@
+"""The lanes of one device: fresh readings first, the backlog beside them, deferred ones on their own."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from sungrow_lib.errors import SpoolError
+from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
+from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Link
+from sungrow_lib.upload.backoff import Backoff
+from sungrow_lib.upload.verdicts import Action, Ruling
+from sungrow_lib.wire import DeviceInfo
+
+_LOG: Final = logging.getLogger(__name__)
+_REPEATS: Final = 5
+"""So often a batch must fail with a 5xx, while another passes, before it is halved."""
+_REPEATS_OF_PART: Final = 2
+"""The same for a part of a batch that was halved already."""
+_SET_ASIDE_S: Final = 86_400.0
+_TOKEN_POLL_S: Final = 10.0
+_SAME_TOKEN_S: Final = 300.0
+"""A refused token is tried again this often: the server may have been told about it meanwhile."""
+
+
+@dataclass
+class _Part:
+    """A batch, or what is left of one after halving.
+
+    Attributes:
+        entries: its readings.
+        repeats: how many 5xx it takes before it is halved.
+        failures: 5xx so far.
+        since: when it first failed, on the event loop's clock.
+    """
+
+    entries: Sequence[SpoolEntry]
+    repeats: int = _REPEATS
+    failures: int = 0
+    since: float = 0.0
+
+    def halves(self) -> Iterator[_Part]:
+        """Part it in two."""
+        middle = len(self.entries) // 2
+        yield _Part(self.entries[:middle], _REPEATS_OF_PART)
+        yield _Part(self.entries[middle:], _REPEATS_OF_PART)
+
+
+@dataclass
+class _Suspect:
+    """A single reading that failed although others may pass."""
+
+    entry: SpoolEntry
+    since: float
+    next_try: float
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class DeviceLanes:
+    """Delivers the readings of one device until cancelled.
+
+    Args:
+        link: what all devices share.
+        device_id: the device.
+        info: what is known of it.
+    """
+
+    def __init__(self, link: Link, device_id: str, info: DeviceInfo | None) -> None:
+        self._link = link
+        self._device_id = device_id
+        self.attempts = Attempts(link, device_id, info)
+        self._claimed: set[int] = set()
+        self._claiming = anyio.Lock()
+        self._suspects: dict[int, _Suspect] = {}
+        self._left_to_backlog = 0
+        self._paused_at: float | None = None
+
+    async def run(self) -> None:
+        """Run all lanes until cancelled; nothing a server or network does ends them."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._lane, Lane.FRESH)
+            tasks.start_soon(self._lane, Lane.DUE)
+            for _ in range(self._link.settings.backlog_workers):
+                tasks.start_soon(self._lane, Lane.BACKLOG)
+
+    async def flush(self) -> None:
+        """Deliver what is pending, newest first, until nothing is left or an attempt fails."""
+        try:
+            while batch := await self._claim(Lane.FRESH) or await self._claim(Lane.BACKLOG):
+                with self._holding(batch):
+                    ruling = await self.attempts.attempt(batch)
+                if ruling.action is not Action.SETTLE:
+                    return
+        except SpoolError as error:
+            self._alarm("spool", str(error))
+
+    # --- a lane ------------------------------------------------------------------------------------------
+
+    async def _lane(self, lane: Lane) -> None:
+        interval_s = self._link.settings.upload_interval_s
+        backoff = Backoff()
+        while True:
+            try:
+                is_busy = await self._turn(lane, backoff)
+            except SpoolError as error:
+                self._alarm("spool", str(error))
+                await anyio.sleep(backoff.next_s())
+                continue
+            except Exception:  # noqa: BLE001 - whatever it is: it must not stop the others, or this lane for good
+                _LOG.exception("upload lane failed", extra={"device_id": self._device_id, "lane": lane})
+                self._alarm("internal", "The uploader met an error of its own; see the log.")
+                await anyio.sleep(backoff.next_s())
+                continue
+            if not is_busy:
+                await anyio.sleep(interval_s)
+
+    def _alarm(self, code: str, detail: str) -> None:
+        if self._link.board.raise_alarm(code, detail, self._device_id):
+            _LOG.error(
+                "upload needs attention", extra={"device_id": self._device_id, "code": code, "reason": detail}
+            )
+
+    async def _turn(self, lane: Lane, backoff: Backoff) -> bool:
+        """Deliver one batch; return whether to go on with the next at once."""
+        await self._wait_while_paused()
+        started = anyio.current_time()
+        if lane is Lane.DUE:
+            await self._try_suspects()
+        batch = await self._claim(lane)
+        with self._holding(batch):
+            await self._deliver(batch, lane, backoff)
+        return bool(batch) and lane is not Lane.FRESH and self.attempts.delivered_at >= started
+
+    async def _claim(self, lane: Lane) -> list[SpoolEntry]:
+        """Take readings that no other lane has in hand; release them with `_holding`."""
+        async with self._claiming:
+            batch = await self._link.spool.offer(
+                self._device_id,
+                self._link.settings.batch_size,
+                lane,
+                skip=self._claimed | self._suspects.keys(),
+                bound=0 if lane is Lane.DUE else self._left_to_backlog,
+            )
+            self._claimed.update(entry.seq for entry in batch)
+        return batch
+
+    @contextmanager
+    def _holding(self, batch: Sequence[SpoolEntry]) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._claimed.difference_update(entry.seq for entry in batch)
+
+    async def _deliver(self, batch: Sequence[SpoolEntry], lane: Lane, backoff: Backoff) -> None:
+        """Send a batch, in parts if need be, until each reading is settled, suspected or given up for now."""
+        parts = deque([_Part(batch)] if batch else [])
+        while parts:
+            part = parts.popleft()
+            ruling = await self.attempts.attempt(part.entries)
+            if ruling.action is Action.SETTLE:
+                backoff.reset()
+                continue
+            if ruling.action is Action.TROUBLE:
+                part.failures += 1
+                part.since = part.since or anyio.current_time()
+            if ruling.action is Action.HALVE or self._is_alone_in_trouble(part):
+                parts.extend(self._break_up(part))
+                continue
+            if lane is Lane.FRESH and (part.failures == 0 or part.failures >= part.repeats):
+                # Newer readings may have come meanwhile, or may pass where these do not.
+                if part.failures:
+                    self._left_to_backlog = max(self._left_to_backlog, part.entries[-1].seq)
+                await self._rest(ruling, backoff)
+                return
+            parts.append(part)
+            await self._rest(ruling, backoff)
+
+    def _is_alone_in_trouble(self, part: _Part) -> bool:
+        return part.failures >= part.repeats and self.attempts.delivered_at > part.since
+
+    def _break_up(self, part: _Part) -> Iterator[_Part]:
+        if len(part.entries) > 1:
+            yield from part.halves()
+            return
+        entry = part.entries[0]
+        now = anyio.current_time()
+        self._suspects[entry.seq] = _Suspect(entry, since=now, next_try=now)
+
+    async def _rest(self, ruling: Ruling, backoff: Backoff) -> None:
+        """Wait after a failure: for the network, for another token, or just for a while."""
+        if ruling.action is Action.PAUSE:
+            self._pause()
+            await self._wait_while_paused()
+        elif ruling.code == UNREACHABLE:
+            await self._link.wait_for_network(backoff.next_s())
+        else:
+            await anyio.sleep(backoff.next_s(ruling.retry_after_s))
+
+    # --- readings that fail on their own -----------------------------------------------------------------
+
+    async def _try_suspects(self) -> None:
+        for suspect in list(self._suspects.values()):
+            others_pass = self.attempts.delivered_at > suspect.since
+            if others_pass or anyio.current_time() >= suspect.next_try:
+                await self._try_suspect(suspect, others_pass=others_pass)
+
+    async def _try_suspect(self, suspect: _Suspect, *, others_pass: bool) -> None:
+        ruling = await self.attempts.attempt([suspect.entry])
+        if ruling.action in {Action.HALVE, Action.TROUBLE} and others_pass:
+            await self._set_aside(suspect.entry, ruling)
+        elif ruling.action is not Action.SETTLE:
+            suspect.next_try = anyio.current_time() + suspect.backoff.next_s(ruling.retry_after_s)
+            if ruling.action is Action.PAUSE:
+                self._pause()
+                await self._wait_while_paused()
+            return
+        del self._suspects[suspect.entry.seq]
+
+    async def _set_aside(self, entry: SpoolEntry, ruling: Ruling) -> None:
+        verdict = Judged(entry.seq, ruling.code, ruling.detail)
+        await self._link.spool.settle(
+            self._device_id, Settlement(deferred=[verdict], retry_in_s=_SET_ASIDE_S)
+        )
+        _LOG.error(
+            "reading set aside: the server fails on it alone; retried daily",
+            extra={
+                "device_id": self._device_id,
+                "seq": entry.seq,
+                "code": ruling.code,
+                "reason": ruling.detail,
+            },
+        )
+
+    # --- a refused token ---------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        self._paused_at = anyio.current_time()
+        self._link.board.paused.add(self._device_id)
+
+    async def _wait_while_paused(self) -> None:
+        """Wait until there is another token, or long enough to try the same one again."""
+        tokens = self._link.tokens
+        poll_s = min(_TOKEN_POLL_S, self._link.settings.upload_interval_s)
+        while self._paused_at is not None:
+            await tokens.refresh()
+            is_new = tokens.version != self.attempts.refused_token
+            if is_new or anyio.current_time() - self._paused_at >= _SAME_TOKEN_S:
+                self._paused_at = None
+                return
+            await anyio.sleep(poll_s)

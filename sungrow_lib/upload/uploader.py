@@ -1,0 +1,157 @@
+"""`BatchUploader`: delivers what a spool holds until told to stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+import anyio
+
+from sungrow_lib.errors import ServerError, SpoolError
+from sungrow_lib.spool import DurableSpool
+from sungrow_lib.upload.attempts import Link
+from sungrow_lib.upload.backoff import Backoff
+from sungrow_lib.upload.http import IngestTransport
+from sungrow_lib.upload.lanes import DeviceLanes
+from sungrow_lib.upload.settings import UploadSettings
+from sungrow_lib.upload.status import UploadStatus
+from sungrow_lib.wire import DeviceInfo
+
+_LOG: Final = logging.getLogger(__name__)
+_PRUNE_S: Final = 3600.0
+
+
+class BatchUploader:
+    """Delivers readings from a spool to a server, each until the server says it has it.
+
+    Fresh readings go first, the backlog drains beside them; a device whose token is refused, a reading
+    the server fails on or a row from the future never holds up the others. Use it as a context manager::
+
+        async with DurableSpool.open(path) as spool, BatchUploader(spool, settings) as uploader:
+            await uploader.run()
+
+    Args:
+        spool: an open spool; it must stay open longer than the uploader.
+        settings: where to and how.
+
+    Raises:
+        ConfigurationError: the certificate file cannot be used.
+    """
+
+    def __init__(self, spool: DurableSpool, settings: UploadSettings) -> None:
+        self._spool = spool
+        self._settings = settings
+        self._transport = IngestTransport(settings)
+        self._link = Link(spool, settings, self._transport)
+        self._infos = dict(settings.devices)
+        self._devices: dict[str, DeviceLanes] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._transport.__aexit__(None, None, None)
+
+    @property
+    def status(self) -> UploadStatus:
+        """How it goes, now."""
+        return self._link.board.snapshot()
+
+    def set_device_info(self, device_id: str, info: DeviceInfo) -> None:
+        """Send what is known of a device with its batches from now on."""
+        self._infos[device_id] = info
+        if device_id in self._devices:
+            self._devices[device_id].attempts.info = info
+
+    async def run(self) -> None:
+        """Deliver until cancelled. No server and no network can end this."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch_clock)
+            tasks.start_soon(self._prune)
+            running: set[str] = set()
+            while True:
+                async with self._spool_errors():
+                    for device_id in await self._spool.devices():
+                        if device_id not in running:
+                            running.add(device_id)
+                            tasks.start_soon(self._lanes(device_id).run)
+                await anyio.sleep(self._settings.upload_interval_s)
+
+    async def flush(self, deadline_s: float) -> bool:
+        """Deliver what is pending, before a shutdown; call it when `run` has ended.
+
+        Args:
+            deadline_s: seconds it may take at most.
+
+        Returns:
+            Whether nothing is pending any more. What is left stays in the spool.
+        """
+        async with self._spool_errors():
+            with anyio.move_on_after(deadline_s):
+                await self._spool.release_waiting()
+                devices = await self._spool.devices()
+                async with anyio.create_task_group() as tasks:
+                    for device_id in devices:
+                        tasks.start_soon(self._lanes(device_id).flush)
+            with anyio.CancelScope(shield=True):
+                return (await self._spool.counts()).pending == 0
+        return False
+
+    async def resend(self, device_id: str) -> None:
+        """Offer again all the spool keeps of a device.
+
+        Raises:
+            SpoolError: the spool cannot be used.
+        """
+        await self._lanes(device_id).attempts.resend()
+
+    # --- housekeeping ------------------------------------------------------------------------------------
+
+    def _lanes(self, device_id: str) -> DeviceLanes:
+        if device_id not in self._devices:
+            self._devices[device_id] = DeviceLanes(self._link, device_id, self._infos.get(device_id))
+        return self._devices[device_id]
+
+    async def _watch_clock(self) -> None:
+        """Date waiting readings as soon as the clock is trusted; ask the server for its date if need be."""
+        backoff = Backoff()
+        while True:
+            async with self._spool_errors():
+                if await self._spool.release_waiting():
+                    backoff.reset()
+                elif (await self._spool.counts()).waiting:
+                    await self._ask_server_date()
+                    await anyio.sleep(backoff.next_s())
+            await anyio.sleep(self._settings.upload_interval_s)
+
+    async def _ask_server_date(self) -> None:
+        try:
+            await self._link.ask_server_date()
+        except ServerError as error:
+            _LOG.info(
+                "readings wait for a trusted clock; the server was not reached", extra={"reason": str(error)}
+            )
+        else:
+            await self._spool.release_waiting()
+
+    async def _prune(self) -> None:
+        while True:
+            async with self._spool_errors():
+                await self._spool.prune()
+            await anyio.sleep(_PRUNE_S)
+
+    @asynccontextmanager
+    async def _spool_errors(self) -> AsyncIterator[None]:
+        """Turn an error of the spool into an alarm, and the absence of one into its end."""
+        board = self._link.board
+        try:
+            yield
+        except SpoolError as error:
+            if board.raise_alarm("spool", str(error), None):
+                _LOG.error("spool needs attention", extra={"reason": str(error)})
+        else:
+            board.clear_alarm("spool", None)

@@ -1,0 +1,164 @@
+"""What the edge does about an answer of the server: the whole delivery table, without input or output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+from pydantic import ValidationError
+
+from sungrow_lib.spool import Judged, Settlement
+from sungrow_lib.wire import IngestAnswer, Problem, Verdict
+
+DEFERRED_RETRY_S: Final = 300.0
+"""Readings the server defers are offered again every five minutes."""
+
+_DETAIL_LIMIT: Final = 300
+_OK: Final = 200
+_SERVER_ERROR: Final = 500
+_CREDENTIALS: Final = frozenset({401, 403})
+_UNFIT: Final = frozenset({400, 413, 422})
+_TOO_MANY: Final = 429
+_REDIRECTS: Final = range(300, 400)
+_STATUSES: Final = frozenset(HTTPStatus)
+_WRONG_ADDRESS: Final = frozenset({404, 405, 415})
+
+
+class Action(StrEnum):
+    """What to do with a batch after an attempt."""
+
+    SETTLE = "settle"
+    """The answer accounts for each reading: do as it says."""
+    KEEP = "keep"
+    """Keep all, back off."""
+    ALARM = "alarm"
+    """Keep all, back off, and tell somebody: waiting alone will not help."""
+    PAUSE = "pause"
+    """Keep all, pause this device, tell somebody: the token is refused."""
+    HALVE = "halve"
+    """Keep all; part of the batch may pass without the rest."""
+    TROUBLE = "trouble"
+    """Keep all, back off; when it repeats for this batch alone, halve it."""
+
+
+_WAITS: Final = frozenset({Action.KEEP, Action.TROUBLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, as far as delivery is concerned.
+
+    Attributes:
+        status: HTTP status.
+        body: content, complete.
+        retry_after_s: seconds the server asked to wait.
+        date: the server's clock, UTC.
+    """
+
+    status: int
+    body: bytes = b""
+    retry_after_s: float | None = None
+    date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What an attempt came to.
+
+    Attributes:
+        action: what to do.
+        detail: why, for people; holds nothing secret.
+        code: the same for programs.
+        settlement: for SETTLE: where each reading goes.
+        retry_after_s: seconds the server asked to wait.
+        resend: whether the server lacks readings it once had.
+    """
+
+    action: Action
+    detail: str
+    code: str
+    settlement: Settlement | None = None
+    retry_after_s: float | None = None
+    resend: bool = False
+
+
+def judge_reply(reply: Reply, *, batch_id: str, seqs: Sequence[int]) -> Ruling:
+    """Decide what the answer to a batch means.
+
+    Args:
+        reply: the answer.
+        batch_id: the id sent with this attempt.
+        seqs: running numbers of the batch's readings, in the order sent.
+    """
+    status = reply.status
+    if status == _OK:
+        return _judge_answer(reply.body, batch_id, seqs)
+    action, what = _judge_status(status)
+    return Ruling(
+        action,
+        what.format(_name(reply)),
+        f"http_{status}",
+        retry_after_s=reply.retry_after_s if action in _WAITS else None,
+    )
+
+
+def _judge_status(status: int) -> tuple[Action, str]:
+    if status in _CREDENTIALS:
+        return Action.PAUSE, "The server refuses the token for this device ({}); give the edge a valid one."
+    if status in _UNFIT:
+        return Action.HALVE, "The server refuses the batch as a whole ({})."
+    if status == _TOO_MANY:
+        return Action.KEEP, "The server asks to slow down ({})."
+    if status >= _SERVER_ERROR:
+        return Action.TROUBLE, "The server has trouble ({})."
+    if status in _REDIRECTS or status in _WRONG_ADDRESS:
+        return Action.ALARM, "There is no ingest at this address ({}); check server_url."
+    return Action.ALARM, "The server answers in a way not agreed on ({})."
+
+
+def _judge_answer(body: bytes, batch_id: str, seqs: Sequence[int]) -> Ruling:
+    try:
+        answer = IngestAnswer.model_validate_json(body)
+    except ValidationError:
+        return _not_ours("it is not an ingest answer; a captive portal or proxy may have sent it")
+    if answer.batch_id != batch_id:
+        return _not_ours("it belongs to another batch")
+    if not answer.accounts_for(len(seqs)):
+        return _not_ours("its sums are wrong")
+    return Ruling(Action.SETTLE, "Delivered.", "answered", settlement_of(answer, seqs), resend=answer.resend)
+
+
+def _not_ours(why: str) -> Ruling:
+    return Ruling(Action.ALARM, f"The answer was not counted: {why}.", "not_our_answer")
+
+
+def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
+    """Turn an answer that accounts for a batch into where each of its readings goes."""
+
+    def judged(verdicts: Sequence[Verdict]) -> tuple[Judged, ...]:
+        return tuple(Judged(seqs[verdict.index], verdict.code, verdict.reason) for verdict in verdicts)
+
+    apart = {verdict.index for verdict in (*answer.conflicts, *answer.rejected, *answer.deferred)}
+    return Settlement(
+        delivered=tuple(seq for index, seq in enumerate(seqs) if index not in apart),
+        conflicts=judged(answer.conflicts),
+        rejected=judged(answer.rejected),
+        deferred=judged(answer.deferred),
+        retry_in_s=DEFERRED_RETRY_S,
+        server_version=answer.server_version,
+    )
+
+
+def _name(reply: Reply) -> str:
+    """Write status, phrase and, when the server gave one, its explanation."""
+    known = reply.status in _STATUSES
+    name = f"{reply.status} {HTTPStatus(reply.status).phrase}" if known else str(reply.status)
+    try:
+        detail = Problem.model_validate_json(reply.body).detail[:_DETAIL_LIMIT]
+    except ValidationError:
+        return name
+    return f"{name}: {detail}"
