@@ -42,7 +42,7 @@ def check_python() -> None:
     """Leave with one clear line when this Python cannot do it."""
     if sys.version_info < OLDEST:
         leave(
-            "Python {}.{} or newer is needed, this is {} ({}); choose one: make PYTHON=/path/to/python3".format(
+            "Python {}.{} or newer is needed, this is {} ({}); give one: make PYTHON=/path/to/python3".format(
                 *OLDEST, platform.python_version(), sys.executable
             )
         )
