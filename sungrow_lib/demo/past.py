@@ -1,0 +1,37 @@
+"""Writes a modelled year of one device as CSV: ``python -m sungrow_lib.demo.past --help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from sungrow_lib.simulator.history import modelled_history, write_csv
+from sungrow_lib.simulator.house import House
+from sungrow_lib.simulator.images import image_named
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sungrow_lib.demo.past", description="Write a modelled year of one device as CSV."
+    )
+    parser.add_argument("--device", required=True, help="device id of the rows")
+    parser.add_argument("--model", required=True, help="modelled inverter")
+    parser.add_argument("--seed", type=int, required=True, help="which weather and household")
+    parser.add_argument("--zone", type=ZoneInfo, required=True, help="time zone of the site")
+    parser.add_argument("--until", type=datetime.fromisoformat, required=True, help="end, with its offset")
+    parser.add_argument("--days", type=int, default=365, help="how far back it reaches")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    args = parser.parse_args(argv)
+    born = args.until - timedelta(days=args.days)
+    house = House(args.seed, args.zone, kind=image_named(args.model).kind, born=born)
+    with args.output.open("w", encoding="utf-8", newline="") as stream:
+        write_csv(modelled_history(args.device, house, args.until), stream)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
