@@ -164,7 +164,7 @@ def family_of(words: RegisterWords, model: str = "") -> Family | None:
         device = DEVICE_BY_CODE.get(words.get(key, WORD_MAX))
         if device and device.family in families:
             return device.family
-    return _family_by_name(model)
+    return family_by_name(model)
 
 
 def family_by_answers(words: RegisterWords) -> Family | None:
@@ -172,6 +172,15 @@ def family_by_answers(words: RegisterWords) -> Family | None:
     for family, numbers in _ANSWERS.items():
         if any(words.get((Space.INPUT, number), WORD_MAX) != WORD_MAX for number in numbers):
             return family
+    return None
+
+
+def family_by_name(text: str) -> Family | None:
+    """Tell the family from free text such as ``SH-RT hybrid``; None when it names none."""
+    for word in _MODEL_WORD.findall(text):
+        if _MODEL_NAME.match(word):
+            lowered = word.casefold()
+            return next(family for prefix, family in _FAMILY_OF_PREFIX.items() if lowered.startswith(prefix))
     return None
 
 
@@ -196,14 +205,6 @@ def path_by_name(text: str) -> ConnectionPath:
         if re.search(rf"(?<![a-z]){mark}", lowered):
             return path
     return ConnectionPath.UNKNOWN
-
-
-def _family_by_name(text: str) -> Family | None:
-    for word in _MODEL_WORD.findall(text):
-        if _MODEL_NAME.match(word):
-            lowered = word.casefold()
-            return next(family for prefix, family in _FAMILY_OF_PREFIX.items() if lowered.startswith(prefix))
-    return None
 
 
 def _type_code(words: RegisterWords, family: Family) -> int | None:

@@ -38,7 +38,7 @@ _MAX_GAP: Final = {ConnectionPath.LAN: FILLED_MAX_GAP}
 _FAST_REGISTER: Final = {
     Family.SH: "export_power",
     Family.SG: "total_active_power",
-    Family.BATTERY: "battery_unit_current",
+    Family.BATTERY: "battery_unit_voltage",
     Family.IHM: "grid_active_power",
 }
 """The register whose block dates the poll."""

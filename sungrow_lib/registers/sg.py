@@ -254,8 +254,9 @@ OPERATION: Final = settings(
         5019,
         0.001,
         valid_range=(-1, 1),
+        applies=Applies(certain=False),
         sign="> 0 leading, < 0 lagging",
-        notes="needs reactive_mode 'power factor'; -0.8 to 0.8 is refused",
+        notes="needs reactive_mode 'power factor'; never between -0.8 and 0.8, so -0.001 is a hole",
     ),
     s16("reactive_percent", 5037, 0.1, "%", valid_range=(-100, 100)),
     choice(
