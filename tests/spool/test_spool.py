@@ -1,0 +1,451 @@
+"""What a spool promises, on real files."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import (
+    DurableSpool,
+    Judged,
+    Lane,
+    Settlement,
+    SpoolOptions,
+    SpoolState,
+)
+from tests.spool.helpers import NOON, NOON_MS, FakeClock, reading
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def spool(path: Path, clock: FakeClock) -> AsyncIterator[DurableSpool]:
+    async with DurableSpool.open(path, clock=clock) as opened:
+        yield opened
+
+
+async def fill(spool: DurableSpool, clock: FakeClock, count: int, device_id: str = "inv") -> list[int]:
+    seqs = []
+    for number in range(count):
+        clock.pass_s(5)
+        sample = reading(device_id, clock.now(), pv_power_w=number)
+        seqs.append((await spool.append(sample, boot=clock.stamp())).seq)
+    return seqs
+
+
+async def offered(spool: DurableSpool, limit: int, lane: Lane = Lane.FRESH, **how: int) -> list[int]:
+    return [entry.seq for entry in await spool.offer("inv", limit, lane, **how)]
+
+
+# --- accepting -------------------------------------------------------------------------------------------
+
+
+async def test_content_comes_out_as_it_went_in(spool: DurableSpool) -> None:
+    sample = reading(
+        pv_power_w=4321, battery_power_w=-17, battery_soc_pct=55.5, grid_frequency_hz=49.98, interval_s=5.003
+    ).model_copy(update={"mppt_voltage_v": [610.2, None, 588.0], "running_state": 'Lauf – äöü " \\ </x>'})
+    entry = await spool.append(sample)
+    (back,) = await spool.offer("inv", 10)
+    assert back == entry
+    assert json.loads(back.content) == sample.content()
+    assert SungrowSample.model_validate_json(back.to_json()) == sample
+
+
+async def test_an_empty_reading_is_a_reading(spool: DurableSpool) -> None:
+    sample = SungrowSample(device_id="inv", ts=NOON)
+    entry = await spool.append(sample)
+    assert SungrowSample.model_validate_json(entry.to_json()) == sample
+
+
+async def test_dates_increase_strictly_per_device(spool: DurableSpool, clock: FakeClock) -> None:
+    first = await spool.append(reading("a"), ts_is_final=True)
+    second = await spool.append(reading("a"), ts_is_final=True)
+    third = await spool.append(reading("a", NOON - timedelta(hours=1)), ts_is_final=True)
+    other = await spool.append(reading("b"), ts_is_final=True)
+    assert [entry.ts_ms for entry in (first, second, third, other)] == [
+        NOON_MS,
+        NOON_MS + 1,
+        NOON_MS + 2,
+        NOON_MS,
+    ]
+    del clock
+
+
+async def test_dates_increase_strictly_after_everything_was_delivered_and_reopened(path: Path) -> None:
+    async with DurableSpool.open(path, clock=FakeClock()) as spool:
+        entry = await spool.append(reading(), ts_is_final=True)
+        await spool.ack("inv", [entry.seq])
+    async with DurableSpool.open(path, clock=FakeClock()) as spool:
+        assert (await spool.append(reading(), ts_is_final=True)).ts_ms == NOON_MS + 1
+
+
+async def test_a_number_is_never_used_twice(path: Path, clock: FakeClock) -> None:
+    options = SpoolOptions(keep_delivered_s=0)
+    seen: set[int] = set()
+    for _ in range(3):
+        async with DurableSpool.open(path, clock=clock, options=options) as spool:
+            seqs = await fill(spool, clock, 4)
+            assert seen.isdisjoint(seqs)
+            seen.update(seqs)
+            await spool.ack("inv", seqs)
+            clock.pass_s(60)
+            await spool.prune()
+            assert (await spool.counts()).delivered == 1  # the last row stays, for its number and its date
+
+
+async def test_the_file_itself_guards_the_highest_number(
+    spool: DurableSpool, path: Path, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 2)
+    with sqlite3.connect(path) as connection, pytest.raises(sqlite3.IntegrityError, match="must stay"):
+        connection.execute("DELETE FROM reading")
+    connection.close()
+
+
+async def test_identity_lasts_and_a_restore_starts_a_generation(path: Path) -> None:
+    async with DurableSpool.open(path) as spool:
+        first = spool.identity
+    async with DurableSpool.open(path) as spool:
+        assert spool.identity == first
+        renewed = await spool.renew_generation()
+        assert spool.identity == renewed
+    assert renewed.edge_id == first.edge_id
+    assert renewed.generation != first.generation
+
+
+async def test_commits_are_synced_and_small(spool: DurableSpool, path: Path, clock: FakeClock) -> None:
+    connection = spool._store._database._connection
+    assert connection is not None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    await fill(spool, clock, 20)
+    log = path.with_name(path.name + "-wal")
+    before = log.stat().st_size
+    await fill(spool, clock, 100)
+    assert (log.stat().st_size - before) / 100 < 6_000
+
+
+# --- offering and settling -------------------------------------------------------------------------------
+
+
+async def test_fresh_takes_the_newest_backlog_the_oldest(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 10)
+    assert await offered(spool, 3) == [8, 9, 10]
+    assert await offered(spool, 3, Lane.BACKLOG) == [1, 2, 3]
+    assert [e.seq for e in await spool.offer("inv", 3, Lane.BACKLOG, skip={1, 2, 3})] == [4, 5, 6]
+    assert [e.seq for e in await spool.offer("inv", 9, Lane.BACKLOG, skip={1})] == []
+    assert await offered(spool, 10, Lane.BACKLOG) == []  # that would be the fresh lane's batch
+
+
+async def test_backlog_and_fresh_share_every_reading_between_them(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 7)
+    fresh, backlog = await offered(spool, 3), await offered(spool, 3, Lane.BACKLOG)
+    rest = [e.seq for e in await spool.offer("inv", 3, Lane.BACKLOG, skip=set(backlog))]
+    assert sorted(fresh + backlog + rest) == list(range(1, 8))
+
+
+async def test_a_bound_moves_readings_from_fresh_to_backlog(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 5)
+    assert await offered(spool, 10, Lane.FRESH, bound=3) == [4, 5]
+    assert await offered(spool, 10, Lane.BACKLOG, bound=3) == [1, 2, 3]
+
+
+async def test_peek_changes_nothing_offer_is_durable(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 2)
+    await spool.peek("inv", 1)
+    assert [r.offered async for r in spool.records()] == [False, False]
+    await spool.offer("inv", 1)
+    assert [r.offered async for r in spool.records()] == [False, True]
+
+
+async def test_settling_moves_each_reading_where_it_belongs(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 5)
+    moved = await spool.settle(
+        "inv",
+        Settlement(
+            delivered=[1, 2],
+            conflicts=[Judged(3, "different_value", "3 is not 4")],
+            rejected=[Judged(4, "invalid", "no")],
+            deferred=[Judged(5, "device_deleted", "later")],
+        ),
+    )
+    assert moved == 5
+    counts = await spool.counts()
+    assert (counts.delivered, counts.conflicts, counts.rejected, counts.deferred) == (2, 1, 1, 1)
+    assert (counts.accepted, counts.pending, counts.quarantined) == (5, 0, 2)
+    quarantined = [r async for r in spool.records(SpoolState.CONFLICT, SpoolState.REJECTED)]
+    assert [(r.entry.seq, r.code, r.reason) for r in quarantined] == [
+        (3, "different_value", "3 is not 4"),
+        (4, "invalid", "no"),
+    ]
+
+
+async def test_a_settled_reading_does_not_move_again(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 1)
+    assert await spool.ack("inv", [1]) == 1
+    assert await spool.settle("inv", Settlement(rejected=[Judged(1, "invalid", "late answer")])) == 0
+    assert (await spool.counts()).delivered == 1
+
+
+async def test_one_device_never_settles_anothers(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 1, "a")
+    assert await spool.ack("b", [1]) == 0
+    assert (await spool.counts("a")).pending == 1
+
+
+async def test_deferred_readings_are_due_after_their_time(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 2)
+    await spool.settle("inv", Settlement(deferred=[Judged(1, "device_deleted", "")], retry_in_s=300))
+    assert await offered(spool, 10) == [2]
+    clock.pass_s(299)
+    assert await offered(spool, 10, Lane.DUE) == []
+    clock.pass_s(2)
+    assert await offered(spool, 10, Lane.DUE) == [1]
+    clock.step_s(-10 * 86_400)  # the clock was ahead by days: "in ten days" must not be taken at its word
+    assert await offered(spool, 10, Lane.DUE) == [1]
+
+
+async def test_last_delivered_names_the_last_row_of_the_latest_batches(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 40)
+    for seq in range(1, 41, 2):
+        await spool.ack("inv", [seq, seq + 1])
+    latest = await spool.last_delivered("inv")
+    assert len(latest) == 16
+    assert latest[0] == clock.now()
+    assert latest[-1] == clock.now() - timedelta(seconds=15 * 10)
+    assert await spool.last_delivered("nobody") == []
+
+
+async def test_a_new_server_version_gets_the_rejects_once_more(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 4)
+
+    async def answer(version: str, *, rejected: int, conflict: int | None = None) -> None:
+        conflicts = [Judged(conflict, "different_value", "")] if conflict else []
+        verdict = Settlement(
+            rejected=[Judged(rejected, "invalid", "")], conflicts=conflicts, server_version=version
+        )
+        await spool.settle("inv", verdict)
+
+    await answer("1.0", rejected=1, conflict=2)
+    await answer("1.0", rejected=3)
+    assert await offered(spool, 10) == [4]
+    await answer("1.1", rejected=4)
+    assert await offered(spool, 10) == [1, 3]  # neither the conflict nor what 1.1 itself rejected
+    await answer("1.0", rejected=1)
+    await answer("1.1", rejected=3)
+    assert await offered(spool, 10) == []  # both versions were seen before
+
+
+async def test_everything_kept_is_offered_again(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 5)
+    verdict = Settlement(
+        delivered=[1, 2], conflicts=[Judged(3, "different_value", "")], rejected=[Judged(4, "invalid", "")]
+    )
+    await spool.settle("inv", verdict)
+    await fill(spool, clock, 1, "other")
+    await spool.ack("other", [6])
+    assert await spool.reoffer("inv") == 4
+    assert await offered(spool, 10) == [1, 2, 3, 4, 5]
+    assert await spool.last_delivered("inv") == []
+    assert (await spool.counts("other")).delivered == 1
+
+
+async def test_offering_again_works_through_many_chunks(
+    spool: DurableSpool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sungrow_lib.spool.store.CHUNK", 3)
+    seqs = await fill(spool, clock, 11)
+    await spool.ack("inv", seqs)
+    assert await spool.reoffer("inv") == 11
+    assert await offered(spool, 20) == seqs
+
+
+async def test_requeue_takes_quarantined_and_deferred_ones_only(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 4)
+    await spool.settle(
+        "inv",
+        Settlement(delivered=[1], rejected=[Judged(2, "invalid", "")], deferred=[Judged(3, "future", "")]),
+    )
+    assert await spool.requeue([1, 2, 3, 4, 99]) == 2
+    assert await offered(spool, 10) == [2, 3, 4]
+
+
+# --- retention -------------------------------------------------------------------------------------------
+
+
+async def test_delivered_readings_stay_two_weeks_undelivered_ones_for_good(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    seqs = await fill(spool, clock, 6)
+    await spool.ack("inv", seqs[:3])
+    clock.pass_s(14 * 86_400 - 60)
+    assert await spool.prune() == 0
+    clock.pass_s(120)
+    assert await spool.prune() == 2  # all but the newest delivered one
+    assert [record.entry.seq async for record in spool.records()] == [3, 4, 5, 6]
+    clock.pass_s(400 * 86_400)
+    assert await spool.prune() == 0
+    assert (await spool.counts()).pending == 3
+
+
+async def test_a_byte_budget_takes_the_oldest_delivered_first(path: Path, clock: FakeClock) -> None:
+    options = SpoolOptions(keep_bytes=40_000)
+    async with DurableSpool.open(path, clock=clock, options=options) as spool:
+        seqs = await fill(spool, clock, 1000)
+        await spool.ack("inv", seqs[:900])
+        await spool.prune()
+        kept = [record.entry.seq async for record in spool.records()]
+    assert kept[-100:] == seqs[900:]
+    assert len(kept) < 1000
+
+
+# --- clocks ----------------------------------------------------------------------------------------------
+
+
+async def test_without_a_trusted_clock_readings_wait_and_are_dated_afterwards(
+    path: Path, clock: FakeClock
+) -> None:
+    clock.synchronised = False
+    clock.step_s(-30 * 86_400)  # a box without a battery-backed clock
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 3)
+        assert (await spool.counts()).waiting == 3
+        assert await offered(spool, 10) == []
+        assert not await spool.release_waiting()
+    clock.step_s(30 * 86_400)
+    clock.synchronised = True
+    async with DurableSpool.open(path, clock=clock) as spool:
+        assert await spool.release_waiting()
+        entries = await spool.offer("inv", 10)
+        assert [entry.ts_ms for entry in entries] == [
+            clock.wall_ms - 10_000,
+            clock.wall_ms - 5_000,
+            clock.wall_ms,
+        ]
+
+
+async def test_a_reading_read_before_the_clock_was_set_is_dated_right(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    clock.step_s(-86_400)
+    sample, stamp = reading(ts=clock.now()), clock.stamp()
+    clock.pass_s(1)
+    clock.step_s(86_400)
+    entry = await spool.append(sample, boot=stamp)
+    assert entry.ts_ms == clock.wall_ms - 1000
+    assert entry.state is SpoolState.PENDING
+
+
+async def test_the_servers_date_vouches_across_processes_of_one_boot(path: Path, clock: FakeClock) -> None:
+    clock.synchronised = False
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 1)
+        await spool.observe_server_date(clock.now() + timedelta(seconds=100), clock.stamp())
+        assert await spool.release_waiting()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        assert (await fill(spool, clock, 1)) == [2]
+        assert (await spool.counts()).waiting == 0
+    clock.reboot("boot-2")
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 1)
+        assert (await spool.counts()).waiting == 1
+
+
+async def test_after_a_day_the_servers_date_serves_and_the_row_says_so(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    clock.synchronised = False
+    await fill(spool, clock, 1)
+    await spool.observe_server_date(clock.now() + timedelta(days=3), clock.stamp())
+    assert not await spool.release_waiting()
+    clock.pass_s(86_400)
+    assert await spool.release_waiting()
+    (entry,) = await spool.offer("inv", 10)
+    assert entry.clock_source == "server"
+    assert entry.ts_ms == clock.wall_ms + 2 * 86_400_000
+    assert json.loads(entry.to_json())["clock_source"] == "server"
+    assert "clock_source" not in entry.content
+
+
+async def test_waiting_readings_of_an_earlier_boot_come_before_this_one(path: Path, clock: FakeClock) -> None:
+    clock.synchronised = False
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 2)
+    clock.reboot("boot-2", off_s=600)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        clock.synchronised = True
+        await fill(spool, clock, 1)
+        entries = await spool.offer("inv", 10)
+    assert [entry.clock_source for entry in entries] == ["estimated", "estimated", None]
+    assert [entry.ts_ms for entry in entries] == sorted({entry.ts_ms for entry in entries})
+
+
+async def test_future_rows_hold_up_nobody_and_are_redated_when_the_clock_is_right(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    clock.step_s(86_400)  # trusted, and wrong by a day
+    await fill(spool, clock, 2)
+    await spool.offer("inv", 10)
+    await spool.settle("inv", Settlement(deferred=[Judged(1, "future", ""), Judged(2, "future", "")]))
+    clock.step_s(-86_400)
+    await fill(spool, clock, 2)
+    counts = await spool.counts()
+    assert (counts.pending, counts.waiting, counts.deferred) == (2, 0, 2)
+    rows = [record.entry.ts_ms async for record in spool.records()]
+    assert rows == [clock.wall_ms - 15_000, clock.wall_ms - 10_000, clock.wall_ms - 5_000, clock.wall_ms]
+
+
+async def test_offered_rows_are_never_redated(spool: DurableSpool, clock: FakeClock) -> None:
+    clock.step_s(86_400)
+    await fill(spool, clock, 2)
+    before = [entry.ts_ms for entry in await spool.offer("inv", 10)]
+    clock.step_s(-86_400)
+    await spool.release_waiting()
+    await spool.append(reading(ts=clock.now()), boot=clock.stamp())
+    assert [entry.ts_ms for entry in await spool.offer("inv", 10)] == before
+    assert (await spool.counts()).waiting == 1  # the clock is behind the last ts
+
+
+async def test_a_date_of_a_future_row_is_not_given_twice(spool: DurableSpool, clock: FakeClock) -> None:
+    far = await spool.append(reading(ts=NOON + timedelta(minutes=6)), ts_is_final=True)
+    await spool.settle("inv", Settlement(deferred=[Judged(far.seq, "future", "")]))
+    near = await spool.append(reading(ts=NOON + timedelta(minutes=6)), ts_is_final=True)
+    assert near.ts_ms == far.ts_ms + 1
+    del clock
+
+
+# --- others at the same file -----------------------------------------------------------------------------
+
+
+async def test_many_tasks_share_one_connection(spool: DurableSpool, clock: FakeClock) -> None:
+    async with anyio.create_task_group() as tasks:
+        for name in ("a", "b", "c"):
+            tasks.start_soon(fill, spool, clock, 30, name)
+    entries = [entry for name in ("a", "b", "c") for entry in await spool.offer(name, 100)]
+    assert sorted(entry.seq for entry in entries) == list(range(1, 91))
+
+
+async def test_two_spools_on_one_file_see_each_other(path: Path, clock: FakeClock) -> None:
+    async with DurableSpool.open(path, clock=clock) as daemon, DurableSpool.open(path, clock=clock) as tool:
+        await fill(daemon, clock, 3)
+        assert (await tool.counts()).pending == 3
+        await tool.ack("inv", [1])
+        assert [entry.seq for entry in await daemon.offer("inv", 10)] == [2, 3]
