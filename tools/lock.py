@@ -17,6 +17,7 @@ BUILD: Final = "--group=build"  # what installs the checkout itself
 SETS: Final = {
     "dev": ["--extra=dev", BUILD],
     "demo": ["--extra=demo", BUILD],
+    "library": [],
     "edge": ["--extra=edge"],
     "server": ["--extra=server"],
 }
@@ -39,7 +40,8 @@ def main() -> int:
         pinned = run(
             uv, "export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", *options
         )
-        header = HEADER.format(extra=f"[{name}]", version=version, name=name)
+        extra = "" if name == "library" else f"[{name}]"
+        header = HEADER.format(extra=extra, version=version, name=name)
         (ROOT / "requirements" / f"{name}.lock").write_text(header + pinned)
         print(f"requirements/{name}.lock: {pinned.count('==')} packages")
     return 0

@@ -1,0 +1,78 @@
+"""A fresh clone and Python are enough; where they are not, one clear line says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+BOOTSTRAP: Final = ROOT / "tools" / "bootstrap.py"
+
+
+def bootstrap(pretend: str) -> subprocess.CompletedProcess[str]:
+    """Run the set-up on a Python that is not quite as it is."""
+    code = (
+        f"import importlib.util, runpy, sys; {pretend}; sys.argv = ['bootstrap.py', 'dev']; "
+        f"runpy.run_path({str(BOOTSTRAP)!r}, run_name='__main__')"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_python_that_is_too_old_is_one_clear_line() -> None:
+    answer = bootstrap("sys.version_info = (3, 9, 2, 'final', 0)")
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert "Python 3.11 or newer is needed" in answer.stderr
+    assert "make PYTHON=" in answer.stderr
+
+
+def test_a_python_without_ensurepip_is_one_clear_line() -> None:
+    answer = bootstrap("importlib.util.find_spec = lambda name: None if name == 'ensurepip' else name")
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+    assert "apt install python3-venv" in answer.stderr
+
+
+def test_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "test", "lint", "format", "bench", "lock", "clean"):
+        assert f"make {target}\t" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # downloads
+def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) -> None:
+    clone, home = tmp_path / "a fresh clone", tmp_path / "home"
+    home.mkdir()
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    for name in ("tools", "requirements", "sungrow_lib", "reference_edge", "reference_server", "db"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    command = ["make", "environment-demo", f"PYTHON={sys.executable}"]
+    first = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "Making an environment" in first.stdout
+    again = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout == ""  # nothing changed, nothing done
+    started = subprocess.run(
+        [clone / ".venv/bin/python", "-c", "import sungrow_lib; print(sungrow_lib.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(started.stdout.strip()).is_relative_to(clone)
+    assert not list(home.rglob("*pip*"))
+    with (clone / "requirements" / "demo.lock").open("a") as lock:
+        lock.write("# changed\n")
+    changed = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert "Installing" in changed.stdout
