@@ -105,7 +105,13 @@ class Child:
         return "  (no log)"
 
 
-def run_to_end(name: str, command: Sequence[str], *, timeout_s: float = 120.0) -> str:
+def run_to_end(
+    name: str,
+    command: Sequence[str],
+    *,
+    timeout_s: float = 120.0,
+    environment: dict[str, str] | None = None,
+) -> str:
     """Run a program and return what it printed.
 
     Raises:
@@ -120,6 +126,7 @@ def run_to_end(name: str, command: Sequence[str], *, timeout_s: float = 120.0) -
             timeout=timeout_s,
             check=False,
             start_new_session=True,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise ChildError(f"{name} took longer than {timeout_s:.0f} s") from None

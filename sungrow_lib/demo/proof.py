@@ -49,12 +49,14 @@ class EdgeAccount:
         accepted: readings its spool accepted.
         uploaded: readings the server confirmed.
         quarantined: readings set apart with the server's reason.
+        pending: readings still waiting in the spool: safe, but not delivered yet.
         failures: polls that brought no accepted reading, by the reason logged.
     """
 
     accepted: int
     uploaded: int
     quarantined: int
+    pending: int
     failures: Mapping[str, int]
 
 
@@ -68,8 +70,8 @@ class Proof:
         accepted: readings accepted by the spool.
         uploaded: readings confirmed by the server.
         stored: rows in the database.
-        lost: accepted readings neither stored nor in quarantine, and answered polls of which the edge says
-            nothing.
+        lost: accepted readings neither stored, nor in quarantine, nor waiting; and answered polls of which
+            the edge says nothing.
         doubled: rows beyond the first of one poll.
         altered: rows that differ from what was served, or that nobody served.
         quarantined: readings set apart.
@@ -154,11 +156,13 @@ def prove(
     failures = sum(account.failures.values())
     silent = max(0, failures - max(0, answered - account.accepted))
     unexplained = max(0, answered - account.accepted - failures)
-    missing = max(0, account.accepted - comparison.matched - account.quarantined)
+    missing = max(0, account.accepted - comparison.matched - account.quarantined - account.pending)
     if unexplained:
         comparison.findings.append(f"{unexplained} answered polls have no reason in the edge's log")
     if missing:
         comparison.findings.append(f"{missing} accepted readings are neither stored nor in quarantine")
+    if account.pending:
+        comparison.findings.append(f"{account.pending} readings still wait in the spool")
     return Proof(
         polled=answered + silent,
         not_accepted=answered + silent - account.accepted,

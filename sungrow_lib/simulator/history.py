@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import chain, pairwise
 from typing import Any, Final, TextIO
 
-from sungrow_lib.quantities import QUANTITIES
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.simulator.house import Energies, House, HouseKind, HouseState, quarters
 from sungrow_lib.simulator.images import kwh
 
 _POLL_S: Final = 5
 """Seconds between the polls an edge would have merged."""
-_COLUMNS: Final = tuple(column for quantity in QUANTITIES for column in quantity.columns())
 
 
 def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[SungrowSample]:
@@ -43,32 +42,27 @@ def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[
 
 
 def write_csv(samples: Iterable[SungrowSample], stream: TextIO) -> int:
-    """Write samples as CSV: ``device_id``, ``ts`` and a column for each quantity that occurs.
+    """Write samples as CSV with a column for each field that occurs; `sungrow-server import` reads it.
 
-    Columns are named as the database names them (`Quantity.columns`: lists have one per item); an empty cell
-    means unknown.
+    An empty cell means unknown; a list is a JSON list.
 
     Returns:
         How many rows were written.
     """
-    rows = [{"device_id": s.device_id, "ts": format_ts(s.ts)} | _flat(s.content()) for s in samples]
-    used = set().union(*rows)
-    columns = ["device_id", "ts", *(name for name in _COLUMNS if name in used)]
+    rows = [
+        sample.content() | {"device_id": sample.device_id, "ts": format_ts(sample.ts)} for sample in samples
+    ]
+    used = set().union({"device_id", "ts"}, *rows)
+    columns = [name for name in SungrowSample.model_fields if name in used]
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return len(rows)
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """Spread lists over their numbered columns."""
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, list):
-            flat.update({f"{name}_{item}": entry for item, entry in enumerate(value, 1)})
-        else:
-            flat[name] = value
-    return flat
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def _hybrid_values(before: HouseState, after: HouseState) -> dict[str, Any]:

@@ -63,9 +63,13 @@ def rows(polls: list[ServedPoll]) -> list[SungrowSample]:
     ]
 
 
-def account(accepted: int, *, quarantined: int = 0, **failures: int) -> EdgeAccount:
+def account(accepted: int, *, quarantined: int = 0, pending: int = 0, **failures: int) -> EdgeAccount:
     return EdgeAccount(
-        accepted=accepted, uploaded=accepted - quarantined, quarantined=quarantined, failures=failures
+        accepted=accepted,
+        uploaded=accepted - quarantined - pending,
+        quarantined=quarantined,
+        pending=pending,
+        failures=failures,
     )
 
 
@@ -165,6 +169,14 @@ def test_a_row_of_a_stranger_is_altered(polls: list[ServedPoll], rows: list[Sung
 def test_quarantined_readings_are_not_lost(polls: list[ServedPoll], rows: list[SungrowSample]) -> None:
     result = proof(polls, rows[1:], account(12, quarantined=1))
     assert (result.lost, result.quarantined, result.stored) == (0, 1, 11)
+
+
+def test_readings_still_waiting_are_not_lost_but_named(
+    polls: list[ServedPoll], rows: list[SungrowSample]
+) -> None:
+    result = proof(polls, rows[:-2], account(12, pending=2))
+    assert (result.lost, result.uploaded, result.stored) == (0, 10, 10)
+    assert result.findings == ("2 readings still wait in the spool",)
 
 
 def test_silent_polls_count_as_polled(polls: list[ServedPoll], rows: list[SungrowSample]) -> None:

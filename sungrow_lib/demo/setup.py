@@ -1,0 +1,259 @@
+"""How the demo's parts are started and told about each other. The apps run as programs of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import Child, python, run_to_end, wait_until
+from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite, write_secret
+from sungrow_lib.errors import ConfigurationError
+
+EDGE: Final = "reference_edge.cli"
+SERVER: Final = "reference_server.cli"
+SUNGROW: Final = "sungrow_lib.cli"
+
+_START_S: Final = 30.0
+_IMPORT_S: Final = 120.0
+_ANSWER_S: Final = 5.0
+_KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "TZDIR", "VIRTUAL_ENV", "SYSTEMROOT")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """How to reach the demo's server.
+
+    Attributes:
+        port: its port on this machine.
+        ca: who vouches for it.
+        token: may read.
+    """
+
+    port: int
+    ca: Path
+    token: str
+
+    @property
+    def url(self) -> str:
+        """Its address, also that of the dashboard."""
+        return f"https://localhost:{self.port}"
+
+    def get(self, path: str, *, signed_in: bool = True) -> bytes:
+        """Return the body of a successful answer.
+
+        Raises:
+            OSError: there was none.
+        """
+        headers = {"Authorization": f"Bearer {self.token}"} if signed_in else {}
+        request = urllib.request.Request(self.url + path, headers=headers)  # noqa: S310 - https, see url
+        trust = ssl.create_default_context(cafile=str(self.ca))
+        with urllib.request.urlopen(request, timeout=_ANSWER_S, context=trust) as answer:  # noqa: S310
+            return bytes(answer.read())
+
+    def is_healthy(self) -> bool:
+        """Whether it answers and reaches its database."""
+        try:
+            self.get("/health", signed_in=False)
+        except OSError:
+            return False
+        return True
+
+
+class ServerCommands:
+    """The `sungrow-server` command with the demo's settings.
+
+    Args:
+        site: where the demo takes place.
+        dsn: address of the database.
+        certificates: for HTTPS.
+        port: where to listen.
+    """
+
+    def __init__(self, site: DemoSite, dsn: str, certificates: CertificateFiles, port: int) -> None:
+        self._site = site
+        self._environment = clean_environment() | {
+            "DATABASE_URL": dsn,
+            "LISTEN_HOST": "127.0.0.1",
+            "LISTEN_PORT": str(port),
+            "TLS_CERT_FILE": str(certificates.cert),
+            "TLS_KEY_FILE": str(certificates.key),
+        }
+
+    def migrate(self) -> None:
+        """Make the tables."""
+        self._run("sungrow-server migrate", "migrate")
+
+    def describe(self, device: DemoDevice) -> None:
+        """Name a device, its plant and its time zone."""
+        zone = str(self._site.zone)
+        options = ("--name", device.name, "--plant", device.plant, "--timezone", zone)
+        self._run("sungrow-server device", "device", "set", device.device_id, *options)
+
+    def make_token(self, label: str, scope: str) -> str:
+        """Make a token for all devices of the demo and return it."""
+        devices = [word for device in DEVICES for word in ("--device", device.device_id)]
+        options = ("--label", label, "--scope", scope, *devices)
+        return self._run("sungrow-server token", "token", "create", *options).strip()
+
+    def import_history(self, device: DemoDevice) -> None:
+        """Fill in the modelled year, marked as simulated."""
+        options = ("--device", device.device_id, "--source", "simulated")
+        self._run("sungrow-server import", "import", str(self._site.history(device)), *options)
+
+    def export(self, device: DemoDevice) -> Iterator[str]:
+        """Yield what is stored of a device since the demo began, one JSON object each."""
+        begin = self._site.start.strftime("%Y-%m-%dT%H:%M:%SZ")
+        options = ("--device", device.device_id, "--from", begin)
+        yield from self._run("sungrow-server export", "export", *options).splitlines()
+
+    def start(self) -> Child:
+        """Start the server."""
+        return Child(
+            "the server", python(SERVER, "run"), self._site.log("server"), environment=self._environment
+        )
+
+    def _run(self, name: str, *arguments: str) -> str:
+        return run_to_end(
+            name, python(SERVER, *arguments), timeout_s=_IMPORT_S, environment=self._environment
+        )
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings of the apps: the user's own must not leak into the demo."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_VARIABLES or name.startswith(("LC_", "PYTHON", "LD_", "DYLD_"))
+    }
+
+
+def write_histories(site: DemoSite) -> list[Child]:
+    """Start writing each device's modelled year; done when the processes have ended."""
+    return [
+        Child(
+            f"the model of {device.name}",
+            python(
+                "sungrow_lib.demo.past",
+                *("--device", device.device_id, "--model", device.model, "--seed", str(device.seed)),
+                *("--zone", str(site.zone), "--until", site.start.isoformat()),
+                *("--output", str(site.history(device))),
+            ),
+            site.log(f"{device.device_id}-history"),
+        )
+        for device in DEVICES
+    ]
+
+
+def finish(children: Sequence[Child], timeout_s: float) -> None:
+    """Wait until the processes have ended successfully.
+
+    Raises:
+        ChildError: one failed or took too long.
+    """
+    wait_until(
+        "the modelled year", lambda: all(c.exit_status is not None for c in children), timeout_s=timeout_s
+    )
+    for child in children:
+        if child.exit_status != 0:
+            child.require_running()
+
+
+def start_simulator(site: DemoSite, device: DemoDevice, port: int) -> Child:
+    """Start an inverter whose registers go on where its history ends."""
+    return Child(
+        f"the inverter {device.model}",
+        python(
+            SUNGROW,
+            *("simulate", "--model", device.model, "--host", "127.0.0.1", "--port", str(port)),
+            *("--journal", str(site.journal(device)), "--seed", str(device.seed)),
+            *("--zone", str(site.zone), "--start", site.start.isoformat()),
+        ),
+        site.log(device.device_id),
+        environment=clean_environment(),
+    )
+
+
+def await_simulators(simulators: Sequence[Child], ports: Sequence[int]) -> None:
+    """Wait until the inverters take connections.
+
+    Raises:
+        ChildError: one does not.
+    """
+    wait_until("the inverters", lambda: all(map(is_listening, ports)), timeout_s=_START_S, watched=simulators)
+
+
+def start_edge(site: DemoSite, server: ServerAddress, token: str, ports: Sequence[int]) -> Child:
+    """Write the edge's settings and start it."""
+    token_file = site.folder / "edge.token"
+    write_secret(token_file, token)
+    settings: dict[str, Any] = {
+        "server_url": server.url,
+        "device_token_file": str(token_file),
+        "ca_file": str(server.ca),
+        "spool_path": str(site.folder / "spool.sqlite"),
+        "upload_interval_s": 1.0,
+        "sungrow_lock_dir": str(site.folder / "locks"),
+    }
+    lines = [_toml(settings)]
+    for device, port in zip(DEVICES, ports, strict=True):
+        table = {
+            "device_id": device.device_id,
+            "host": "127.0.0.1",
+            "port": port,
+            "family": device.family.value,
+            "timezone": str(site.zone),
+            "name": device.name,
+            "plant": device.plant,
+        }
+        lines.append("[[devices]]\n" + _toml(table))
+    (site.folder / "locks").mkdir(mode=0o700)
+    site.edge_config.write_text("\n".join(lines), encoding="utf-8")
+    return Child(
+        "the edge",
+        python(EDGE, "run", "--config", str(site.edge_config)),
+        site.log("edge"),
+        environment=clean_environment(),
+    )
+
+
+def _toml(values: dict[str, Any]) -> str:
+    """Write flat settings as TOML, texts as literal strings."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, str) and "'" in value:
+            raise ConfigurationError(f"{value} holds a quote; give another --data-dir")
+        lines.append(f"{key} = '{value}'\n" if isinstance(value, str) else f"{key} = {value}\n")
+    return "".join(lines)
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(port: int) -> None:
+    """Do nothing when nobody listens on ``port``.
+
+    Raises:
+        ConfigurationError: somebody does.
+    """
+    if is_listening(port):
+        raise ConfigurationError(f"port {port} is in use; choose another with --port")
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
