@@ -63,3 +63,7 @@ VALUES (%(device)s, %(edge_id)s, %(generation)s, %(max_seq)s)
 ON CONFLICT (device, edge_id, generation) DO UPDATE
 SET last_seen = now(), max_seq = greatest(e.max_seq, excluded.max_seq)
 WHERE e.last_seen < now() - INTERVAL '10 seconds';
+
+-- name: device_zones
+-- The sites' time zones, null where not set.
+SELECT device, timezone FROM device_settings WHERE device = ANY(%(devices)s);

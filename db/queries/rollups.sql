@@ -294,6 +294,7 @@ WITH target AS (
     WHERE s.device = t.device
       AND s.ts >= coalesce(t.ts_before - INTERVAL '15 minutes', t.bucket)
       AND s.ts < t.bucket + INTERVAL '15 minutes'
+    OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets
   ) s
 ), stepped AS (
   SELECT
@@ -989,7 +990,11 @@ SELECT
 -- end of generated
 FROM unnest(%(devices)s::int4[], %(days)s::date[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
   AS t(device, day, begins, ends)
-JOIN rollup_15m r ON r.device = t.device AND r.bucket >= t.begins AND r.bucket < t.ends
+CROSS JOIN LATERAL (
+  SELECT * FROM rollup_15m q
+  WHERE q.device = t.device AND q.bucket >= t.begins AND q.bucket < t.ends
+  OFFSET 0
+) r
 GROUP BY r.device, t.day;
 
 -- name: drop_days

@@ -206,7 +206,11 @@ SELECT
   sum(running_time_total_h_increase)::int8 AS running_time_total_h_increase
 -- end of generated
 FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS t(begins, ends)
-JOIN rollup_15m r ON r.device = %(device)s AND r.bucket >= t.begins AND r.bucket < t.ends
+CROSS JOIN LATERAL (
+  SELECT * FROM rollup_15m q
+  WHERE q.device = %(device)s AND q.bucket >= t.begins AND q.bucket < t.ends
+  OFFSET 0 -- one look into the index for each span
+) r
 GROUP BY t.begins;
 
 -- name: series_from_days
@@ -417,7 +421,11 @@ SELECT
   sum(running_time_total_h_increase)::int8 AS running_time_total_h_increase
 -- end of generated
 FROM unnest(%(begins)s::date[], %(ends)s::date[]) AS t(begins, ends)
-JOIN rollup_day r ON r.device = %(device)s AND r.day >= t.begins AND r.day < t.ends
+CROSS JOIN LATERAL (
+  SELECT * FROM rollup_day q
+  WHERE q.device = %(device)s AND q.day >= t.begins AND q.day < t.ends
+  OFFSET 0
+) r
 GROUP BY t.begins;
 
 -- name: day_span

@@ -173,12 +173,9 @@ def additional(standing: Row, other: Row) -> dict[str, Any]:
     }
 
 
-def to_jsonb(fields: Mapping[str, Any]) -> str:
-    """JSON text PostgreSQL takes: what `jsonb` cannot hold (NUL, lone surrogates, infinity) is wrapped."""
-    text = json.dumps(fields)
-    if _fits_jsonb(fields):
-        return text
-    return json.dumps({_WRAPPED: text})
+def to_jsonb(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Object PostgreSQL takes: what `jsonb` cannot hold (NUL, lone surrogates, infinity) is wrapped as text."""
+    return dict(fields) if _fits_jsonb(fields) else {_WRAPPED: json.dumps(fields)}
 
 
 def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +188,7 @@ def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _fits_jsonb(value: Any) -> bool:
     if isinstance(value, str):
-        return "\0" not in value and value.isascii() or _is_text(value)
+        return _is_text(value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):

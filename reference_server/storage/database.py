@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -29,9 +30,24 @@ SELECT set_config('timezone', 'UTC', false),
 
 
 class Connection(AsyncConnection[Any]):
-    """A connection that remembers whether it has its own `incoming` table."""
+    """A connection that remembers whether it has its own `incoming` table.
+
+    Attributes:
+        has_incoming: whether a committed transaction of this connection made the table.
+    """
 
     has_incoming: bool = False
+    _made_incoming: bool = False
+
+    async def require_incoming(self) -> None:
+        """Make this connection's `incoming` table if it has none."""
+        self._made_incoming = True
+        if not self.has_incoming:
+            await self.execute(query("make_incoming"))
+
+    def settled(self) -> None:
+        """Note that the transaction was committed, and the table with it."""
+        self.has_incoming |= self._made_incoming
 
 
 async def _configure(connection: Connection) -> None:
@@ -93,10 +109,13 @@ class Database:
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def _once(self, job: Callable[[Connection], Awaitable[Result]]) -> Result:
-        async with self._pool.connection() as connection, connection.transaction():
-            return await job(connection)
+        async with self._pool.connection() as connection:
+            async with connection.transaction():
+                result = await job(connection)
+            connection.settled()
+            return result
 
-    async def rows(self, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """Rows the statement called ``name`` answers, in a transaction of its own.
 
         Raises:
@@ -120,7 +139,31 @@ class Database:
             raise SchemaMissingError
 
 
-async def fetch(connection: AsyncConnection[Any], name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+async def fetch(connection: AsyncConnection[Any], name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
     """Run the statement called ``name`` and return its rows, none for a statement without any."""
     cursor = await connection.execute(query(name), parameters)
     return await cursor.fetchall() if cursor.description else []
+
+
+async def fetch_records(
+    connection: AsyncConnection[Any], name: str, **parameters: Any
+) -> list[dict[str, Any]]:
+    """Run the statement called ``name`` and return its rows by column name."""
+    cursor = await connection.execute(query(name), parameters)
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """One connection for a command, in one transaction that is committed at the end.
+
+    Raises:
+        StorageUnavailableError: there is no connection.
+        StorageError: the database refused.
+    """
+    with translated():
+        async with await Connection.connect(url, connect_timeout=10) as connection:
+            await _configure(connection)
+            async with connection.transaction():
+                yield connection

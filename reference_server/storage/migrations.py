@@ -68,7 +68,7 @@ class Engine:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("-")[0].split("."))
+    return tuple(int(part) for part in text.split("-", maxsplit=1)[0].split("."))
 
 
 def migrate(

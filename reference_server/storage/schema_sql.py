@@ -89,10 +89,13 @@ def _samples() -> str:
 
 
 def _rollup() -> str:
-    return _lines(
-        f"{name} {type_}" + (" NOT NULL" if name in {"sample_count", "covered_ms"} else "")
-        for name, type_ in rollup_columns()
-    ) + ","
+    return (
+        _lines(
+            f"{name} {type_}" + (" NOT NULL" if name in {"sample_count", "covered_ms"} else "")
+            for name, type_ in rollup_columns()
+        )
+        + ","
+    )
 
 
 def _rollup_names() -> str:
@@ -156,7 +159,8 @@ def _merge(first: Callable[[str], str], last: Callable[[str], str]) -> str:
 
 def _merge_buckets() -> str:
     return _merge(
-        lambda name: f"first_known({name} ORDER BY bucket)", lambda name: f"last_known({name} ORDER BY bucket)"
+        lambda name: f"first_known({name} ORDER BY bucket)",
+        lambda name: f"last_known({name} ORDER BY bucket)",
     )
 
 

@@ -1,0 +1,139 @@
+"""What the owner does with tokens and devices; one transaction for each command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from reference_server.auth import NewToken
+from reference_server.storage.database import connected, fetch, fetch_records
+from reference_server.storage.rollups import rebuild_days
+from reference_server.zones import known_zone
+from sungrow_lib.errors import UsageError
+from sungrow_lib.sample import DEVICE_ID_PATTERN
+
+
+async def create_token(
+    url: str, label: str, scopes: Sequence[str], devices: Sequence[str] | None, expires_at: datetime | None
+) -> str:
+    """Make a token and return it, the only time it can be seen.
+
+    Raises:
+        UsageError: a device has no valid name.
+        StorageError: the database cannot be used.
+    """
+    for device_id in devices or ():
+        _require_device_id(device_id)
+    new = NewToken.make()
+    async with connected(url) as connection:
+        [(token,)] = await fetch(
+            connection,
+            "create_token",
+            prefix=new.prefix,
+            hash=new.hash,
+            label=label,
+            scopes=sorted(set(scopes)),
+            devices=sorted(set(devices)) if devices else None,
+            expires_at=expires_at,
+        )
+        await fetch(connection, "audit_token", token=token, action="created", detail=label)
+    return new.secret
+
+
+async def list_tokens(url: str) -> list[dict[str, Any]]:
+    """All tokens, without what is secret."""
+    async with connected(url) as connection:
+        return await fetch_records(connection, "list_tokens")
+
+
+async def revoke_token(url: str, token: int) -> None:
+    """End a token; the server refuses it within a second.
+
+    Raises:
+        UsageError: there is no such token, or it was revoked before.
+    """
+    async with connected(url) as connection:
+        if not await fetch(connection, "revoke_token", token=token):
+            raise UsageError(
+                f"there is no token {token} that could be revoked; see sungrow-server token list"
+            )
+        await fetch(connection, "audit_token", token=token, action="revoked", detail=None)
+
+
+async def rotate_token(url: str, token: int, overlap_s: int) -> str:
+    """Make a successor with the same rights and let the old token end after ``overlap_s`` seconds.
+
+    Raises:
+        UsageError: there is no such token, or it was revoked.
+    """
+    new = NewToken.make()
+    async with connected(url) as connection:
+        created = await fetch(connection, "copy_token", token=token, prefix=new.prefix, hash=new.hash)
+        if not created:
+            raise UsageError(f"there is no token {token} to rotate; see sungrow-server token list")
+        await fetch(connection, "expire_token", token=token, seconds=overlap_s)
+        await fetch(
+            connection, "audit_token", token=token, action="rotated", detail=f"successor {created[0][0]}"
+        )
+        await fetch(
+            connection, "audit_token", token=created[0][0], action="created", detail=f"successor of {token}"
+        )
+    return new.secret
+
+
+async def list_devices(url: str) -> list[dict[str, Any]]:
+    """All devices that are not deleted."""
+    async with connected(url) as connection:
+        return await fetch_records(connection, "list_devices", device_ids=None)
+
+
+async def set_device(
+    url: str,
+    device_id: str,
+    *,
+    name: str | None,
+    plant: str | None,
+    timezone: str | None,
+    poll_interval_s: float | None,
+) -> None:
+    """Set what wins over what the edge says; None leaves a value as it is. Makes the device known.
+
+    Raises:
+        UsageError: the name, the time zone or the interval is not valid.
+    """
+    _require_device_id(device_id)
+    if timezone is not None and known_zone(timezone) is None:
+        raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
+    if poll_interval_s is not None and not 0 < poll_interval_s <= 86_400:
+        raise UsageError("the poll interval must be more than 0 and at most 86400 seconds")
+    async with connected(url) as connection:
+        await fetch(connection, "add_devices", device_ids=[device_id])
+        [(device,)] = await fetch(
+            connection,
+            "set_device",
+            device_id=device_id,
+            name=name,
+            plant=plant,
+            timezone=timezone,
+            poll_interval_s=poll_interval_s,
+        )
+        if timezone is not None:
+            await rebuild_days(connection, device)
+
+
+async def delete_device(url: str, device_id: str, *, deleted: bool) -> None:
+    """Take no more readings of a device, or with ``deleted`` false take them again.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    async with connected(url) as connection:
+        if not await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted):
+            raise UsageError(f"there is no device {device_id}; see sungrow-server device list")
+
+
+def _require_device_id(device_id: str) -> None:
+    if re.fullmatch(DEVICE_ID_PATTERN[1:-1], device_id) is None:
+        raise UsageError(f"{device_id!r} cannot name a device; use 1 to 64 of A-Z a-z 0-9 . _ -")

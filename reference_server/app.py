@@ -1,0 +1,126 @@
+"""The aiohttp application: routes, error answers, access log, background work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from reference_server.operations import OPERATIONS, route
+from reference_server.problems import Problem, not_now, problem_response
+from reference_server.resources import web_folder
+from reference_server.server import SERVER, Server
+from reference_server.storage.errors import StorageUnavailableError
+from sungrow_lib._version import __version__
+
+_LOG: Final = logging.getLogger(__name__)
+_ACCESS: Final = logging.getLogger("reference_server.access")
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Server": f"sungrow-server/{__version__}",
+}
+_DETAILS: Final = {
+    404: "there is nothing at this address; see /openapi.json",
+    405: "this address takes other methods; see the header Allow",
+    413: "the body is too large; send smaller batches",
+}
+
+
+class AccessLogger(AbstractAccessLogger):
+    """One line for each request: never a header, never a body, so never a token."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Write the line."""
+        _ACCESS.info(
+            "request",
+            extra={
+                "method": request.method,
+                "path": request.rel_url.raw_path,
+                "status": response.status,
+                "duration_ms": round(time * 1000, 1),
+                "bytes_in": request.content_length or 0,
+                "bytes_out": response.body_length,
+                "remote": request.remote,
+            },
+        )
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Turn everything that goes wrong into the one error body."""
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.response()
+    except web.HTTPException as error:
+        if error.status < web.HTTPBadRequest.status_code:
+            raise
+        allow = error.headers.get("Allow")
+        headers = {"Allow": allow} if allow else None
+        return problem_response(error.status, _DETAILS.get(error.status, error.reason), headers=headers)
+    except StorageUnavailableError as error:
+        _LOG.warning("the database cannot be used now", extra={"error": str(error)})
+        return not_now(f"{error}; nothing of this request is known to be stored").response()
+    except Exception:
+        _LOG.exception("request failed", extra={"method": request.method, "path": request.path})
+        return problem_response(500, "the server failed at this request; its log says why")
+
+
+async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+async def _background(app: web.Application) -> AsyncIterator[None]:
+    """Open the database and keep the rollups fresh for as long as the application runs."""
+    server = app[SERVER]
+    await server.database.open()
+    refreshing = asyncio.create_task(server.refresher.run(), name="rollup refresher")
+    yield
+    refreshing.cancel()
+    with suppress(asyncio.CancelledError):
+        await refreshing
+    await server.database.close()
+
+
+async def _index(_request: web.Request) -> web.StreamResponse:
+    return web.FileResponse(web_folder() / "index.html")
+
+
+def make_app(server: Server) -> web.Application:
+    """Make the application; it opens the database when it starts and closes it when it ends."""
+    app = web.Application(middlewares=[_problems], client_max_size=server.settings.max_request_bytes)
+    app[SERVER] = server
+    app.cleanup_ctx.append(_background)
+    app.on_response_prepare.append(_add_security_headers)
+    for op in OPERATIONS:
+        app.router.add_route(op.method, op.path, route(op))
+    app.router.add_get("/", _index)
+    app.router.add_static("/static", web_folder())
+    return app
+
+
+def make_runner(server: Server) -> web.AppRunner:
+    """Make what serves the application; bodies are decompressed by us, within our limits."""
+    return web.AppRunner(
+        make_app(server),
+        access_log_class=AccessLogger,
+        access_log=_ACCESS,
+        auto_decompress=False,
+        handle_signals=False,
+        shutdown_timeout=10.0,
+    )

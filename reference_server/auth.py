@@ -1,0 +1,137 @@
+"""Who asks, and what they may: bearer tokens with scopes and devices.
+
+A token is never stored and never logged; the database and the settings hold, or become, SHA-256 hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from time import monotonic
+from typing import Final
+
+from reference_server.problems import Problem
+from reference_server.storage.database import Database
+
+TOKEN_PREFIX: Final = "sgw_"  # noqa: S105 - lets secret scanners recognise a token
+_CACHE_S: Final = 0.8
+"""s; a revoked token is refused within a second."""
+_CACHE_LIMIT: Final = 10_000
+_UNAUTHORIZED: Final = {"WWW-Authenticate": 'Bearer realm="sungrow"'}
+_SHOWN: Final = len(TOKEN_PREFIX) + 6
+
+
+class Scope(StrEnum):
+    """What a token may be used for."""
+
+    INGEST = "ingest"
+    READ = "read"
+    CONTROL = "control"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks.
+
+    Attributes:
+        scopes: what they may do.
+        devices: which devices they may touch, None for every one.
+    """
+
+    scopes: frozenset[str]
+    devices: frozenset[str] | None
+
+    def may_touch(self, device_id: str) -> bool:
+        """Whether this device is theirs."""
+        return self.devices is None or device_id in self.devices
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made.
+
+    Attributes:
+        secret: the token; shown once.
+        prefix: what people recognise it by.
+        hash: its SHA-256.
+    """
+
+    secret: str
+    prefix: str
+    hash: bytes
+
+    @classmethod
+    def make(cls) -> NewToken:
+        """Make one with 256 random bits."""
+        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        return cls(secret, secret[:_SHOWN], token_hash(secret))
+
+
+def token_hash(token: str) -> bytes:
+    """Return the SHA-256 of a token: random bits need no slow hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+class Authenticator:
+    """Tells who sends a request.
+
+    Args:
+        database: holds the tokens made with `sungrow-server token create`.
+        device_tokens: tokens known without it, with the devices they may touch.
+    """
+
+    def __init__(self, database: Database, device_tokens: Mapping[str, frozenset[str]]) -> None:
+        self._database = database
+        scopes = frozenset({Scope.INGEST.value, Scope.READ.value})
+        self._fixed = [(token_hash(t), Principal(scopes, devices)) for t, devices in device_tokens.items()]
+        self._cache: dict[bytes, tuple[float, Principal | None]] = {}
+
+    async def principal(self, authorization: str | None) -> Principal:
+        """Return who sends this `Authorization` header.
+
+        Raises:
+            Problem: 401, no or bad token.
+            StorageUnavailableError: the database must be asked and cannot.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Problem(401, "send the header Authorization: Bearer <token>", headers=_UNAUTHORIZED)
+        hashed = token_hash(token.strip())
+        found = self._fixed_principal(hashed) or await self._stored_principal(hashed)
+        if found is None:
+            raise Problem(401, "this token is unknown, expired or revoked", headers=_UNAUTHORIZED)
+        return found
+
+    def _fixed_principal(self, hashed: bytes) -> Principal | None:
+        found = None
+        for known, principal in self._fixed:  # every one is compared: the time tells nothing
+            if hmac.compare_digest(known, hashed):
+                found = principal
+        return found
+
+    async def _stored_principal(self, hashed: bytes) -> Principal | None:
+        cached = self._cache.get(hashed)
+        if cached is not None and monotonic() < cached[0]:
+            return cached[1]
+        asked_at = monotonic()
+        found = await self._look_up(hashed)
+        if len(self._cache) >= _CACHE_LIMIT:
+            self._cache.clear()
+        self._cache[hashed] = (asked_at + _CACHE_S, found)
+        return found
+
+    async def _look_up(self, hashed: bytes) -> Principal | None:
+        for token, known, scopes, devices, expires_at, revoked_at in await self._database.rows(
+            "find_token", hash=hashed
+        ):
+            expired = expires_at is not None and expires_at <= datetime.now(UTC)
+            if hmac.compare_digest(known, hashed) and revoked_at is None and not expired:
+                await self._database.rows("note_token_use", token=token)
+                return Principal(frozenset(scopes), None if devices is None else frozenset(devices))
+        return None

@@ -1,0 +1,122 @@
+"""Request bodies: decompressed within a limit, then parsed as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+from pydantic_core import from_json
+
+from reference_server.problems import Problem
+
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import ZstdDecompressor, ZstdError
+
+_GZIP_WBITS: Final = 31
+_DEPTH_LIMIT: Final = 200  # as deep as from_json goes
+ENCODINGS: Final = ("gzip", "zstd")
+"""Content codings a body may have."""
+
+
+async def read_json(request: web.Request, *, max_decompressed: int) -> Any:
+    """Read the JSON body of a request.
+
+    Raises:
+        Problem: 400 not JSON, 413 too large, 415 not JSON by its header or an unknown coding.
+    """
+    if request.content_type != "application/json":
+        raise Problem(415, "send Content-Type: application/json", headers={"Accept": "application/json"})
+    body = await request.read()
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    return parse_json(decompress(body, coding, max_decompressed))
+
+
+def decompress(body: bytes, coding: str, limit: int) -> bytes:
+    """Undo a content coding, to at most ``limit`` bytes.
+
+    Raises:
+        Problem: 400 damaged, 413 larger than ``limit``, 415 an unknown coding.
+    """
+    try:
+        if coding == "gzip":
+            plain = _gunzip(body, limit)
+        elif coding == "zstd":
+            plain = _unzstd(body, limit)
+        elif coding == "identity":
+            plain = body
+        else:
+            raise Problem(
+                415, "the body may be gzip or zstd", headers={"Accept-Encoding": ", ".join(ENCODINGS)}
+            )
+    except (zlib.error, ZstdError, EOFError) as error:
+        raise Problem(400, f"the body is not valid {coding}") from error
+    if len(plain) > limit:
+        raise Problem(413, f"the decompressed body is larger than {limit} bytes; send smaller batches")
+    return plain
+
+
+def _gunzip(body: bytes, limit: int) -> bytes:
+    plain = b""
+    while body and len(plain) <= limit:  # a body may be several gzip members
+        member = zlib.decompressobj(_GZIP_WBITS)
+        plain += member.decompress(body, limit + 1 - len(plain))
+        if not member.eof and len(plain) <= limit:
+            raise EOFError
+        body = member.unused_data
+    return plain
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    plain = b""
+    while body and len(plain) <= limit:  # or several zstd frames
+        frame = ZstdDecompressor()
+        plain += frame.decompress(body, limit + 1 - len(plain))
+        if not frame.eof and len(plain) <= limit:
+            raise EOFError
+        body = frame.unused_data
+    return plain
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON strictly: no NaN, no endless nesting.
+
+    A lone surrogate in a string is JSON's business to allow; the sample that holds it is judged alone.
+
+    Raises:
+        Problem: 400, not JSON.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        if "escape" not in str(error) and "surrogate" not in str(error):
+            raise Problem(400, f"the body is not JSON: {error}") from None
+    try:
+        value = json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not JSON") from None
+    if _deeper_than(value, _DEPTH_LIMIT):
+        raise Problem(400, "the body is nested too deeply")
+    return value
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,257 @@
+"""The `sungrow-server` command: run it, migrate it, and manage tokens, devices and history."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from reference_server import administration as admin
+from reference_server.auth import Scope
+from reference_server.config import ServerSettings
+from reference_server.history import export_samples, import_csv
+from reference_server.openapi import document
+from reference_server.operations import OPERATIONS
+from reference_server.service import serve
+from reference_server.storage.migrations import migrate
+from sungrow_lib._version import __version__
+from sungrow_lib.cli import EXIT_OK, guarded
+from sungrow_lib.errors import UsageError
+from sungrow_lib.logs import configure_logging
+from sungrow_lib.sample import format_ts, parse_ts
+from sungrow_lib.settings import load_settings
+
+_EPILOG: Final = """\
+examples:
+  export DATABASE_URL=postgresql://sungrow@localhost/sungrow
+  sungrow-server migrate                                  make or update the tables
+  sungrow-server token create --label roof --scope ingest --device roof-1
+  sungrow-server run                                      serve on 127.0.0.1:8080
+
+settings come from the environment or from --config FILE (TOML, the same names in lower case)
+
+exit status: 0 done, 1 the job failed, 2 wrong use
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the `sungrow-server` command line and return its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    return guarded(parser.prog, lambda: int(args.run(args)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sungrow-server",
+        description="Take readings from edges, keep them in PostgreSQL, and answer dashboards.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sungrow-server {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="serve until stopped by SIGTERM or Ctrl-C")
+    run.set_defaults(run=_run)
+    migration = commands.add_parser("migrate", help="bring the database to the present schema")
+    migration.set_defaults(run=_migrate)
+    _add_token(commands.add_parser("token", help="make, list and end tokens"))
+    _add_device(commands.add_parser("device", help="a device's name, plant, time zone and end"))
+    _add_history(commands)
+    openapi = commands.add_parser("openapi", help="print the OpenAPI document")
+    openapi.set_defaults(run=_openapi)
+    return parser
+
+
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a token; it is shown once")
+    create.add_argument("--label", required=True, help="what it is for")
+    create.add_argument(
+        "--scope", action="append", required=True, choices=[scope.value for scope in Scope], dest="scopes"
+    )
+    create.add_argument(
+        "--device", action="append", dest="devices", metavar="ID", help="a device it may touch; default all"
+    )
+    create.add_argument("--expires", type=_time, metavar="TIME", help="RFC 3339; default never")
+    create.set_defaults(run=_token_create)
+    listing = actions.add_parser("list", help="show all tokens, never their secrets")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(run=_token_list)
+    revoke = actions.add_parser("revoke", help="end a token now")
+    revoke.add_argument("token", type=int, metavar="NUMBER")
+    revoke.set_defaults(run=_token_revoke)
+    rotate = actions.add_parser("rotate", help="make a successor; the old one goes on for a while")
+    rotate.add_argument("token", type=int, metavar="NUMBER")
+    rotate.add_argument("--overlap", type=int, default=7 * 86_400, metavar="SECONDS", help="default a week")
+    rotate.set_defaults(run=_token_rotate)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="show all devices")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(run=_device_list)
+    change = actions.add_parser("set", help="set what wins over what the edge says")
+    change.add_argument("device", metavar="ID")
+    change.add_argument("--name", help="what you call it")
+    change.add_argument("--plant", help="the plant it belongs to")
+    change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Amsterdam")
+    change.add_argument("--poll-interval", type=float, metavar="SECONDS", help="time between polls")
+    change.set_defaults(run=_device_set)
+    for action, summary, deleted in (
+        ("delete", "take no more readings of it", True),
+        ("restore", "take its readings again", False),
+    ):
+        end = actions.add_parser(action, help=summary)
+        end.add_argument("device", metavar="ID")
+        end.set_defaults(run=_device_delete, deleted=deleted)
+
+
+def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    load = commands.add_parser("import", help="add history from a CSV file")
+    load.add_argument("file", type=Path, help="header: ts,FIELD,... with fields of a sample; - for stdin")
+    load.add_argument("--device", required=True, metavar="ID")
+    load.add_argument("--source", default="csv", help="where it comes from, such as simulated")
+    load.set_defaults(run=_import)
+    dump = commands.add_parser("export", help="write stored samples, one JSON object a line")
+    dump.add_argument("--device", required=True, metavar="ID")
+    dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
+    dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
+    dump.set_defaults(run=_export)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_ts(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _settings(args: argparse.Namespace) -> ServerSettings:
+    settings = load_settings(ServerSettings, args.config)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _url(args: argparse.Namespace) -> str:
+    return _settings(args).database_url.get_secret_value()
+
+
+def _run(args: argparse.Namespace) -> int:
+    asyncio.run(serve(_settings(args)))
+    return EXIT_OK
+
+
+def _migrate(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    url = settings.database_url.get_secret_value()
+    applied = migrate(url, retention_days=settings.raw_retention_days)
+    print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
+    return EXIT_OK
+
+
+def _openapi(_args: argparse.Namespace) -> int:
+    print(json.dumps(document(OPERATIONS), indent=2))
+    return EXIT_OK
+
+
+def _token_create(args: argparse.Namespace) -> int:
+    print(asyncio.run(admin.create_token(_url(args), args.label, args.scopes, args.devices, args.expires)))
+    print("keep it safe: it is not shown again", file=sys.stderr)
+    return EXIT_OK
+
+
+def _token_list(args: argparse.Namespace) -> int:
+    _table(asyncio.run(admin.list_tokens(_url(args))), as_json=args.json)
+    return EXIT_OK
+
+
+def _token_revoke(args: argparse.Namespace) -> int:
+    asyncio.run(admin.revoke_token(_url(args), args.token))
+    print(f"token {args.token} is revoked")
+    return EXIT_OK
+
+
+def _token_rotate(args: argparse.Namespace) -> int:
+    print(asyncio.run(admin.rotate_token(_url(args), args.token, args.overlap)))
+    print(f"token {args.token} ends in {args.overlap} s; the new one is not shown again", file=sys.stderr)
+    return EXIT_OK
+
+
+def _device_list(args: argparse.Namespace) -> int:
+    _table(asyncio.run(admin.list_devices(_url(args))), as_json=args.json)
+    return EXIT_OK
+
+
+def _device_set(args: argparse.Namespace) -> int:
+    if (args.name, args.plant, args.timezone, args.poll_interval) == (None, None, None, None):
+        raise UsageError("say what to set: --name, --plant, --timezone or --poll-interval")
+    change = admin.set_device(
+        _url(args),
+        args.device,
+        name=args.name,
+        plant=args.plant,
+        timezone=args.timezone,
+        poll_interval_s=args.poll_interval,
+    )
+    asyncio.run(change)
+    print(f"{args.device} is set")
+    return EXIT_OK
+
+
+def _device_delete(args: argparse.Namespace) -> int:
+    asyncio.run(admin.delete_device(_url(args), args.device, deleted=args.deleted))
+    print(f"{args.device} is {'deleted; its readings stay stored' if args.deleted else 'back'}")
+    return EXIT_OK
+
+
+def _import(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    loading = import_csv(
+        settings.database_url.get_secret_value(),
+        args.file,
+        args.device,
+        source=args.source,
+        retention=timedelta(days=settings.raw_retention_days),
+    )
+    result = asyncio.run(loading)
+    print(f"imported {result.inserted}, known {result.duplicates}, kept aside {result.aside}")
+    return EXIT_OK
+
+
+def _export(args: argparse.Namespace) -> int:
+    asyncio.run(export_samples(_url(args), args.device, args.begin, args.end, sys.stdout))
+    return EXIT_OK
+
+
+def _table(rows: Sequence[dict[str, object]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, default=lambda value: format_ts(value)))
+        return
+    if not rows:
+        print("none")
+        return
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return format_ts(value)
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

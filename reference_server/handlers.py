@@ -1,0 +1,135 @@
+"""Answers the operations: from a checked request to the model that is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
+
+from reference_server.auth import Principal
+from reference_server.bodies import read_json
+from reference_server.ingest import Batch
+from reference_server.problems import Problem, not_now
+from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
+from reference_server.server import Server
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.errors import StorageError
+from sungrow_lib.sample import format_ts
+from sungrow_lib.wire import DeviceList, Health, IngestAnswer, Realtime, Series
+
+_MOST_BUCKETS: Final = 40_000
+_STEP: Final = {
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+    "1d": timedelta(days=1),
+    "1M": timedelta(days=28),
+}
+
+Query = TypeVar("Query", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Query]):
+    """One request.
+
+    Attributes:
+        request: as aiohttp has it.
+        principal: who asks.
+        query: its parameters, checked.
+    """
+
+    request: web.Request
+    principal: Principal
+    query: Query
+
+
+async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
+    """Store a batch of readings."""
+    body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
+    batch = Batch.from_body(body, max_samples=server.settings.max_samples_per_request)
+    return await server.ingest.take(batch, call.principal)
+
+
+async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
+    """Show what a device shows now."""
+    device = await _device(server, call)
+    latest = await server.latest.of(device)
+    if latest is None:
+        raise Problem(404, f"{device.device_id} has sent no reading yet")
+    return latest
+
+
+async def series(server: Server, call: Call[SeriesQuery]) -> Series:
+    """Show a span of time."""
+    query = call.query
+    device = await _device(server, call)
+    if query.frame is not None:
+        return await server.series.frame(device, query.frame, query.at, query.chosen_fields)
+    assert query.from_ is not None
+    assert query.to is not None
+    assert query.bucket is not None
+    if (query.to - query.from_) / _STEP[query.bucket] > _MOST_BUCKETS:
+        errors = [{"field": "bucket", "message": f"this range has more than {_MOST_BUCKETS} buckets"}]
+        raise Problem(422, f"ask for at most {_MOST_BUCKETS} buckets at once", errors=errors)
+    return await server.series.range(device, query.from_, query.to, query.bucket, query.chosen_fields)
+
+
+async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
+    """List the devices of a token."""
+    return DeviceList(devices=await server.devices.listed(call.principal.devices, server.clock()))
+
+
+async def health(server: Server, call: Call[NoQuery]) -> Health:
+    """Say whether readings can be stored."""
+    del call
+    try:
+        await server.database.check()
+    except StorageError as error:
+        raise not_now(str(error)) from error
+    return Health(status="ok")
+
+
+async def _device(server: Server, call: Call[Any]) -> KnownDevice:
+    """Return the device a request is about.
+
+    Raises:
+        Problem: 403 another's device, 404 an unknown one, 422 none named and several to choose from.
+    """
+    name = call.query.device_id or await _only_device(server, call.principal)
+    if not call.principal.may_touch(name):
+        raise Problem(403, f"this token may not read {name}")
+    device = (await server.devices.find([name])).get(name)
+    if device is None or device.deleted:
+        raise Problem(404, f"there is no device {name}")
+    return device
+
+
+async def _only_device(server: Server, principal: Principal) -> str:
+    names = principal.devices
+    if names is None:
+        names = frozenset(device.device_id for device in await server.devices.listed(None, server.clock()))
+    if len(names) != 1:
+        errors = [{"field": "device_id", "message": f"is needed: this token sees {len(names)} devices"}]
+        raise Problem(422, "say which device_id", errors=errors)
+    return next(iter(names))
+
+
+def json_response(answer: BaseModel | Mapping[str, Any]) -> web.Response:
+    """Send an answer as JSON; fields that were not set stay away."""
+    return web.Response(body=_json(answer), content_type="application/json", charset="utf-8")
+
+
+def _json(answer: BaseModel | Mapping[str, Any]) -> bytes:
+    if not isinstance(answer, BaseModel):
+        return json.dumps(answer).encode()
+    try:
+        return answer.model_dump_json(exclude_unset=isinstance(answer, Series)).encode()
+    except (PydanticSerializationError, UnicodeEncodeError):
+        # A field only a newer edge knows holds text that is not text; escaped, JSON can carry it.
+        return json.dumps(answer.model_dump(), default=format_ts).encode()

@@ -1,0 +1,218 @@
+"""History in and out: `sungrow-server import` and `sungrow-server export`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from pydantic import ValidationError
+
+from reference_server.storage.codec import Flag, Row, decode, differing, encode
+from reference_server.storage.database import Connection, connected, fetch
+from reference_server.storage.rollups import lock_device, recompute
+from reference_server.storage.samples import (
+    Aside,
+    AsideReason,
+    insert_rows,
+    keep_aside,
+    stored_rows,
+    stream_rows,
+)
+from reference_server.zones import quarter_of
+from sungrow_lib.errors import UsageError
+from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
+from sungrow_lib.sample import SungrowSample, format_ts
+
+_ROWS_AT_ONCE: Final = 5_000
+_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class ImportResult:
+    """What became of a file's rows.
+
+    Attributes:
+        inserted: stored now.
+        duplicates: stored before, with no different value.
+        aside: kept aside: other values than the stored ones, or behind the retention horizon where rollups
+            exist that they would have to change.
+    """
+
+    inserted: int = 0
+    duplicates: int = 0
+    aside: int = 0
+
+
+async def import_csv(
+    url: str, file: Path, device_id: str, *, source: str, retention: timedelta
+) -> ImportResult:
+    """Store the rows of a CSV file, with their rollups. Importing it again changes nothing.
+
+    Args:
+        url: the database.
+        file: header ``ts,FIELD,...``; an empty cell is unknown; lists are JSON. ``-`` reads stdin.
+        device_id: whose readings they are; made known if need be.
+        source: where they come from; written down with their span of time.
+        retention: rows older than it get rollups only where there are none.
+
+    Raises:
+        UsageError: the file cannot be read, or a row is not a reading; rows before it may be stored.
+        StorageError: the database cannot be used.
+    """
+    horizon = datetime.now(UTC) - retention
+    result = ImportResult()
+    async with connected(url) as connection:
+        await fetch(connection, "add_devices", device_ids=[device_id])
+        [(device, *_)] = await fetch(connection, "find_devices", device_ids=[device_id])
+        await lock_device(connection, device)
+        with _opened(file) as stream:
+            rows = _rows(stream, file.name, device_id, device)
+            first = last = None
+            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+                first = min([row.ts for row in chunk] + ([first] if first else []))
+                last = max([row.ts for row in chunk] + ([last] if last else []))
+                await _import_rows(connection, chunk, horizon, result)
+        if first is not None:
+            await fetch(
+                connection,
+                "add_import_range",
+                device=device,
+                from_ts=first,
+                to_ts=last,
+                source=source,
+                row_count=result.inserted,
+            )
+    return result
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    if str(file) == "-":
+        yield sys.stdin
+        return
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8 text") from None
+
+
+def _rows(stream: TextIO, name: str, device_id: str, device: int) -> Iterator[Row]:
+    reader = csv.DictReader(stream)
+    unknown = [field for field in reader.fieldnames or () if field not in SungrowSample.model_fields]
+    if unknown or "ts" not in (reader.fieldnames or ()):
+        wrong = f"{unknown[0]!r} is not a field of a sample" if unknown else "there is no column ts"
+        raise UsageError(f"{name}: {wrong}; the header must be ts,FIELD,... such as ts,pv_power_w")
+    for cells in reader:
+        try:
+            sample = SungrowSample.model_validate(_fields(cells) | {"device_id": device_id})
+        except (ValidationError, ValueError) as error:
+            raise UsageError(f"{name}, line {reader.line_num}: {_reason(error)}") from None
+        yield encode(device, sample, {}, Flag.IMPORTED)
+
+
+def _fields(cells: Mapping[str | Any, str | Any]) -> dict[str, Any]:
+    if None in cells or None in cells.values():
+        raise ValueError("has another number of cells than the header")
+    return {name: _value(name, text.strip()) for name, text in cells.items() if text.strip()}
+
+
+def _value(name: str, text: str) -> Any:
+    quantity = QUANTITY_BY_NAME.get(name)
+    if quantity is None or quantity.kind is QuantityKind.STATE:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"{name}: {text!r} is not a number") from None
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+
+
+async def _import_rows(
+    connection: Connection, rows: list[Row], horizon: datetime, result: ImportResult
+) -> None:
+    asides: list[Aside] = []
+    wanted: dict[tuple[int, datetime], Row] = {}
+    free = await _free_buckets(connection, rows, horizon)
+    for row in rows:
+        if row.ts < horizon and quarter_of(row.ts) not in free:
+            asides.append(Aside.of_row(row, AsideReason.BEHIND_HORIZON))
+        elif row.key not in wanted:
+            wanted[row.key] = row
+        else:
+            _compare(wanted[row.key], row, asides, result)
+    inserted = await insert_rows(connection, list(wanted.values()))
+    result.inserted += len(inserted)
+    standing = await stored_rows(connection, wanted.keys() - inserted)
+    for key, stored in standing.items():
+        _compare(stored, wanted[key], asides, result)
+    await keep_aside(connection, asides, None)
+    result.aside += len(asides)
+    if inserted:
+        buckets = {(device, quarter_of(ts)) for device, ts in inserted}
+        await recompute(connection, buckets, horizon=_BEGINNING)
+
+
+def _compare(standing: Row, other: Row, asides: list[Aside], result: ImportResult) -> None:
+    columns = differing(standing, other)
+    if columns:
+        asides.append(Aside.of_row(other, AsideReason.CONFLICT, ", ".join(columns)))
+    else:
+        result.duplicates += 1
+
+
+async def _free_buckets(connection: Connection, rows: list[Row], horizon: datetime) -> set[datetime]:
+    """Quarters of an hour behind the horizon that have no rollup yet, and so may get one."""
+    old = sorted({quarter_of(row.ts) for row in rows if row.ts < horizon})
+    if not old:
+        return set()
+    found = await fetch(connection, "missing_buckets", device=rows[0].device, buckets=old)
+    return {bucket for (bucket,) in found}
+
+
+async def export_samples(
+    url: str, device_id: str, begin: datetime | None, end: datetime | None, out: TextIO
+) -> None:
+    """Write the stored readings of a device, one JSON object a line, exactly as they were sent.
+
+    Args:
+        url: the database.
+        device_id: whose readings.
+        begin: first moment, included; None from the beginning.
+        end: last moment, not included; None up to the end.
+        out: where to write.
+
+    Raises:
+        UsageError: there is no such device.
+        StorageError: the database cannot be used.
+    """
+    async with connected(url) as connection:
+        found = await fetch(connection, "find_devices", device_ids=[device_id])
+        if not found:
+            raise UsageError(f"there is no device {device_id}; see sungrow-server device list")
+        async for row in stream_rows(connection, found[0][0], begin or _BEGINNING, end or _END):
+            out.write(_line(device_id, row) + "\n")
+
+
+def _line(device_id: str, row: Row) -> str:
+    return json.dumps({"device_id": device_id, "ts": format_ts(row.ts)} | decode(row), separators=(",", ":"))
+
+
+__all__ = ["ImportResult", "export_samples", "import_csv"]

@@ -1,0 +1,144 @@
+"""The OpenAPI 3.1 document, made from the list of operations."""
+
+from __future__ import annotations
+
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from reference_server.bodies import ENCODINGS
+from reference_server.operation import Op
+from reference_server.problems import TITLES
+from sungrow_lib._version import __version__
+from sungrow_lib.wire import PROBLEM_JSON, Problem
+
+_REF: Final = "#/components/schemas/{model}"
+_DESCRIPTION: Final = """\
+Readings of Sungrow inverters: sent by an edge, read by dashboards and notebooks.
+
+Unknown is null, never zero. Times are RFC 3339; powers are in W, energies in kWh. `battery_power_w` is
+positive while charging, `export_power_w` while exporting.
+"""
+
+
+Operations = tuple[Op, ...]
+
+
+@cache
+def document(operations: Operations) -> dict[str, Any]:
+    """Return the document of these operations."""
+    paths: dict[str, dict[str, Any]] = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method.lower()] = _operation(op)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sungrow reference server",
+            "version": __version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(op.tag for op in operations)],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(operations),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _schemas(operations: Operations) -> dict[str, Any]:
+    bodies = dict.fromkeys(op.body for op in operations if op.body is not None)
+    answers: dict[type[BaseModel], None] = dict.fromkeys(
+        [Problem, *(op.answer for op in operations if op.answer is not None)]
+    )
+    wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in answers]
+    wanted += [(model, "validation") for model in bodies]
+    _, schema = models_json_schema(wanted, ref_template=_REF)
+    definitions: dict[str, Any] = schema["$defs"]
+    return {name: _untitled(definition) for name, definition in definitions.items()}
+
+
+def _untitled(schema: Any) -> Any:
+    """Leave out pydantic's titles of properties: readers would take them for type names."""
+    if isinstance(schema, dict):
+        return {
+            key: _untitled(value)
+            for key, value in schema.items()
+            if key != "title" or not isinstance(value, str)
+        }
+    if isinstance(schema, list):
+        return [_untitled(item) for item in schema]
+    return schema
+
+
+def _operation(op: Op) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": op.name,
+        "tags": [op.tag],
+        "summary": op.summary,
+        "security": [] if op.scope is None else [{"token": []}],
+        "responses": {"200": _answer(op), **{str(status): _problem(status) for status in op.statuses}},
+    }
+    if op.scope is not None:
+        operation["description"] = f"Needs a token with the scope `{op.scope.value}`."
+    parameters = _parameters(op.query)
+    if parameters:
+        operation["parameters"] = parameters
+    if op.body is not None:
+        operation["requestBody"] = _body(op.body)
+    return operation
+
+
+def _answer(op: Op) -> dict[str, Any]:
+    schema = {"type": "object"} if op.answer is None else {"$ref": _REF.format(model=op.answer.__name__)}
+    return {"description": "Done", "content": {"application/json": {"schema": schema}}}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": TITLES.get(status) or HTTPStatus(status).phrase,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}},
+    }
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    return {
+        "required": True,
+        "description": f"May be compressed: {' or '.join(ENCODINGS)} by Content-Encoding.",
+        "content": {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}},
+    }
+
+
+def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema(ref_template=_REF)
+    definitions = schema.get("$defs", {})
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": _inlined(_untitled(_not_null(definition)), definitions),
+        }
+        for name, definition in schema.get("properties", {}).items()
+    ]
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that may be left out cannot be null in a URL."""
+    kept = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return rest | (kept[0] if len(kept) == 1 else {"anyOf": kept} if kept else {})
+
+
+def _inlined(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "$ref"}
+    inlined: dict[str, Any] = _untitled(definitions[reference.rsplit("/", 1)[-1]])
+    return inlined | rest

@@ -1,0 +1,58 @@
+"""What one operation of the API is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from reference_server.auth import Scope
+from reference_server.handlers import Call
+from reference_server.queries import NoQuery
+from reference_server.server import Server
+
+
+class Handler(Protocol):
+    """Answers one operation."""
+
+    def __call__(self, server: Server, call: Call[Any], /) -> Awaitable[BaseModel | Mapping[str, Any]]:
+        """Return what to send as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """One operation of the API.
+
+    Attributes:
+        method: HTTP method.
+        path: HTTP path.
+        name: operation id, verb_noun.
+        tag: what it is about.
+        summary: one line for people.
+        handler: answers it.
+        answer: model of the answer, None for a free-form object.
+        scope: what the token must allow, None when no token is needed.
+        query: model of the query parameters.
+        body: model of the JSON body, None when there is none.
+        problems: statuses of the errors it may answer, beside those every operation may.
+    """
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    handler: Handler
+    answer: type[BaseModel] | None
+    scope: Scope | None = None
+    query: type[BaseModel] = NoQuery
+    body: type[BaseModel] | None = None
+    problems: tuple[int, ...] = ()
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """Statuses of all errors it may answer."""
+        token = (401, 403, 503) if self.scope is not None else ()
+        return tuple(sorted({*self.problems, *token, 500}))

@@ -1,0 +1,121 @@
+"""The one list of operations: routes, scopes, validation and the OpenAPI document all follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from reference_server import handlers
+from reference_server.auth import Principal, Scope
+from reference_server.handlers import Call
+from reference_server.openapi import document
+from reference_server.operation import Op
+from reference_server.problems import Problem
+from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
+from reference_server.server import NOBODY, SERVER, Server
+from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series
+
+
+async def _openapi(server: Server, call: Call[NoQuery]) -> dict[str, Any]:
+    """Show the OpenAPI document, which lists this handler's operation, too."""
+    del server, call
+    return document(OPERATIONS)
+
+
+OPERATIONS: Final[tuple[Op, ...]] = (
+    Op(
+        method="POST",
+        path="/v1/ingest",
+        name="ingest_samples",
+        tag="edge",
+        summary="Store a batch of readings; the verdicts are sent after the commit",
+        handler=handlers.ingest,
+        scope=Scope.INGEST,
+        body=IngestRequest,
+        answer=IngestAnswer,
+        problems=(400, 413, 415, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/realtime",
+        name="get_realtime",
+        tag="readings",
+        summary="The latest reading of a device, completed with last known values",
+        handler=handlers.realtime,
+        scope=Scope.READ,
+        query=DeviceQuery,
+        answer=Realtime,
+        problems=(404, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/series",
+        name="get_series",
+        tag="readings",
+        summary="Power and energy over a local day, month or year, all time, or any range",
+        handler=handlers.series,
+        scope=Scope.READ,
+        query=SeriesQuery,
+        answer=Series,
+        problems=(404, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/devices",
+        name="list_devices",
+        tag="devices",
+        summary="The devices this token may see",
+        handler=handlers.devices,
+        scope=Scope.READ,
+        answer=DeviceList,
+    ),
+    Op(
+        method="GET",
+        path="/health",
+        name="get_health",
+        tag="service",
+        summary="Whether the server can store readings now",
+        handler=handlers.health,
+        answer=Health,
+        problems=(503,),
+    ),
+    Op(
+        method="GET",
+        path="/openapi.json",
+        name="get_openapi",
+        tag="service",
+        summary="This document",
+        handler=_openapi,
+        answer=None,
+    ),
+)
+
+
+def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Make the aiohttp handler of an operation: who asks, what they ask, the answer."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        server = request.app[SERVER]
+        principal = NOBODY if op.scope is None else await _authorized(server, request, op.scope)
+        call = Call(request, principal, _query(op, request))
+        answer = await op.handler(server, call)
+        return handlers.json_response(answer)
+
+    return handle
+
+
+async def _authorized(server: Server, request: web.Request, scope: Scope) -> Principal:
+    principal = await server.authenticator.principal(request.headers.get("Authorization"))
+    if scope.value not in principal.scopes:
+        raise Problem(403, f"this token lacks the scope {scope.value}")
+    return principal
+
+
+def _query(op: Op, request: web.Request) -> BaseModel:
+    try:
+        return op.query.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise Problem.wrong_content(error) from None

@@ -1,0 +1,95 @@
+"""Every error answer: RFC 9457 `application/problem+json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from sungrow_lib.wire import PROBLEM_JSON
+from sungrow_lib.wire import Problem as ProblemBody
+
+TITLES: Final[dict[int, str]] = {
+    400: "Not JSON",
+    401: "No valid token",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Wrong content",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available now",
+}
+"""Title by status; one kind of problem each."""
+
+
+class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
+    """An answer that is an error.
+
+    Attributes:
+        status: HTTP status.
+        detail: what is wrong with this request and what to do.
+        errors: for 422, one entry per fault.
+        headers: to send along.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def wrong_content(cls, error: ValidationError) -> Problem:
+        """422 with one entry per fault; what was sent is not repeated."""
+        faults = [
+            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        first = faults[0]
+        return cls(422, f"{first['field']}: {first['message']}", errors=faults)
+
+    def response(self) -> web.Response:
+        """Return the answer to send."""
+        return problem_response(self.status, self.detail, self.errors, self.headers)
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    errors: Sequence[Mapping[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Build the answer for a problem."""
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    body = ProblemBody(
+        type=f"urn:sungrow:problem:{title.lower().replace(' ', '-')}",
+        title=title,
+        status=status,
+        detail=detail,
+        errors=[dict(error) for error in errors] if errors is not None else None,
+    )
+    return web.Response(
+        body=body.model_dump_json(exclude_none=True).encode(),
+        status=status,
+        content_type=PROBLEM_JSON,
+        headers=headers,
+    )
+
+
+def not_now(detail: str) -> Problem:
+    """503: the database is away; the caller keeps its data and tries again."""
+    return Problem(503, detail, headers={"Retry-After": "5"})

@@ -1,0 +1,95 @@
+"""Query parameters of the API, typed and checked."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from reference_server.series import SERIES_FIELDS
+from sungrow_lib.sample import DEVICE_ID_PATTERN, parse_ts
+from sungrow_lib.wire import Frame
+
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
+
+
+class NoQuery(BaseModel):
+    """An operation without parameters; unknown ones are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DeviceQuery(NoQuery):
+    """Which device is meant.
+
+    Attributes:
+        device_id: may be left out when the token sees exactly one device.
+    """
+
+    device_id: Annotated[str, Field(pattern=DEVICE_ID_PATTERN)] | None = None
+
+
+def _in_range(value: date) -> date:
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return value
+
+
+def _known_field(name: str) -> str:
+    if name not in SERIES_FIELDS:
+        raise ValueError("is not a field of a series, such as avg_battery_temp_c or pv_kwh")
+    return name
+
+
+def _plain_date(value: object) -> object:
+    if isinstance(value, str) and not (len(value) == len("2026-01-31") and value[4] == value[7] == "-"):
+        raise ValueError("must be a date such as 2026-01-31")
+    return value
+
+
+QueryDate = Annotated[date, BeforeValidator(_plain_date), Field(json_schema_extra={"format": "date"})]
+QueryTime = Annotated[datetime, BeforeValidator(parse_ts)]
+Bucket = Literal["15m", "1h", "1d", "1M"]
+
+
+class SeriesQuery(DeviceQuery):
+    """Which span of time, in which steps.
+
+    Attributes:
+        frame: day = hours, month = days, year = months, all = every month.
+        at: the local day the frame holds; today by default.
+        from_: start of a range, RFC 3339; in place of `frame`.
+        to: its end, RFC 3339, not included.
+        bucket: step of a range.
+        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge.
+    """
+
+    frame: Frame | None = None
+    at: QueryDate | None = None
+    from_: Annotated[QueryTime | None, Field(alias="from")] = None
+    to: QueryTime | None = None
+    bucket: Bucket | None = None
+    fields: Annotated[str | None, Field(examples=["pv_kwh,avg_battery_temp_c"])] = None
+
+    @property
+    def chosen_fields(self) -> list[str] | None:
+        """The fields asked for, None for the usual ones."""
+        return None if self.fields is None else [part.strip() for part in self.fields.split(",")]
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        span = (self.from_, self.to, self.bucket)
+        if self.frame is None and None in span:
+            raise ValueError("give either frame, or from, to and bucket")
+        if self.frame is not None and span != (None, None, None):
+            raise ValueError("give either frame or from, to and bucket, not both")
+        for instant in (self.at, self.from_, self.to):
+            if instant is not None:
+                _in_range(instant)
+        if self.from_ is not None and self.to is not None and self.to < self.from_:
+            raise ValueError("to must not be before from")
+        for name in self.chosen_fields or ():
+            _known_field(name)
+        return self

@@ -1,0 +1,91 @@
+"""`GET /v1/realtime`: the latest reading, completed with the last known values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from reference_server.storage.codec import Row, decode
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.samples import newest_rows
+from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
+from sungrow_lib.wire import Realtime
+
+_LOOK_BACK: Final = 1_000
+"""Readings looked through for values the latest one lacks: more than an hour at the polite rate."""
+_STALE_INTERVALS: Final = 3
+_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_OF_ONE_READING: Final = frozenset(
+    name for name, quantity in QUANTITY_BY_NAME.items() if quantity.kind is QuantityKind.META
+) | {"clock_source"}
+
+
+@dataclass(slots=True)
+class _LastKnown:
+    """What is known of a device: the latest row, and per field the newest value and its time."""
+
+    latest: Row
+    values: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
+
+    def learn(self, rows: Iterable[Row]) -> None:
+        """Take over rows, in any order."""
+        for row in rows:
+            if row.ts >= self.latest.ts:
+                self.latest = row
+            for name, value in decode(row).items():
+                known = self.values.get(name)
+                if name not in _OF_ONE_READING and (known is None or known[0] <= row.ts):
+                    self.values[name] = (row.ts, value)
+
+
+class LatestReadings:
+    """Answers what a device shows now, remembering what it has seen.
+
+    Args:
+        database: where readings are.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[int, _LastKnown] = {}
+
+    async def of(self, device: KnownDevice) -> Realtime | None:
+        """Return the latest reading of a device; None while there is none."""
+        known = await self._up_to_date(device.key)
+        if known is None:
+            return None
+        own = decode(known.latest)
+        older = {name: (ts, value) for name, (ts, value) in known.values.items() if name not in own}
+        age_s = max(0.0, (self._clock() - known.latest.ts).total_seconds())
+        fields = {name: value for name, (_, value) in older.items()} | own
+        return Realtime.model_construct(
+            device_id=device.device_id,
+            ts=known.latest.ts,
+            **fields,
+            read_at={name: ts for name, (ts, _) in older.items()},
+            age_s=round(age_s, 3),
+            stale=age_s > _STALE_INTERVALS * device.poll_interval_s,
+        )
+
+    async def _up_to_date(self, device: int) -> _LastKnown | None:
+        known = self._known.get(device)
+        after = _BEGINNING if known is None else known.latest.ts
+        rows = await newest_rows(self._database, device, after, _LOOK_BACK)
+        if known is None:
+            if not rows:
+                return None
+            known = _LastKnown(rows[0])
+            await self._learn_firmware(device, known)
+        known.learn(reversed(rows))
+        self._known[device] = known
+        return known
+
+    async def _learn_firmware(self, device: int, known: _LastKnown) -> None:
+        """Firmware is sent when it changed only: perhaps long before the rows looked through."""
+        for ts, firmware in await self._database.rows("last_firmware", device=device):
+            known.values["firmware"] = (ts, firmware)

@@ -1,0 +1,261 @@
+"""`GET /v1/series`: spans of time from the rollups, in the site's zone, gaps shown as gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from reference_server.rollups import RollupRefresher
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.schema_sql import GAUGES, rollup_columns
+from reference_server.zones import (
+    QUARTER,
+    Span,
+    hours_of,
+    local_day,
+    month_of,
+    next_month,
+    quarter_of,
+    start_of_day,
+    steps,
+)
+from sungrow_lib.quantities import QUANTITY_BY_NAME
+from sungrow_lib.wire import Frame, Series, SeriesBucket
+
+_COLUMNS: Final = tuple(name for name, _ in rollup_columns())
+_DAY: Final = timedelta(days=1)
+_MS: Final = timedelta(milliseconds=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MS_PER_KWH: Final = 3_600_000_000  # W x ms
+_STANDARD_FIELDS: Final = (
+    "avg_pv_power_w",
+    "max_pv_power_w",
+    "avg_battery_power_w",
+    "avg_battery_soc_pct",
+    "avg_load_power_w",
+    "avg_export_power_w",
+)
+_ENERGY_FIELDS: Final = (
+    "pv_kwh",
+    "load_kwh",
+    "import_kwh",
+    "export_kwh",
+    "charge_kwh",
+    "discharge_kwh",
+    "energy_source",
+    "residual_kwh",
+    "self_consumption_pct",
+    "autarky_pct",
+)
+GAUGE_FIELDS: Final = frozenset(f"{kind}_{gauge.name}" for kind in ("avg", "min", "max") for gauge in GAUGES)
+"""Aggregates of gauges that `fields=` may ask for."""
+
+SERIES_FIELDS: Final = GAUGE_FIELDS | frozenset(_ENERGY_FIELDS)
+"""Everything that `fields=` may ask for."""
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Energy:
+    """An energy, and where it may come from: a counter, else a part of a power integrated over time."""
+
+    name: str
+    counter: str | None
+    power: str
+    part: str
+
+
+_ENERGIES: Final = (
+    _Energy("pv", "pv_total_kwh", "pv_power_w", "sum"),
+    _Energy("load", None, "load_power_w", "sum"),
+    _Energy("import", "import_total_kwh", "export_power_w", "neg"),
+    _Energy("export", "export_total_kwh", "export_power_w", "pos"),
+    _Energy("charge", "battery_charge_total_kwh", "battery_power_w", "pos"),
+    _Energy("discharge", "battery_discharge_total_kwh", "battery_power_w", "neg"),
+)
+
+
+class SeriesReader:
+    """Answers series.
+
+    Args:
+        database: where the rollups are.
+        refresher: brings a device's rollups up to date before they are read.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(
+        self, database: Database, refresher: RollupRefresher, *, clock: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self._refresher = refresher
+        self._clock = clock
+
+    async def frame(
+        self, device: KnownDevice, frame: Frame, at: date | None, fields: Sequence[str] | None
+    ) -> Series:
+        """Return the buckets of a local day, month or year, or of all time."""
+        await self._refresher.refresh_device(device.key)
+        day = at or local_day(self._clock(), device.zone)
+        if frame is Frame.DAY:
+            spans = [span for span in hours_of(day, device.zone) if span.begin <= self._clock()]
+            found = await self._from_quarters(device, spans)
+        else:
+            days = await self._days(device, frame, day)
+            spans = [Span(start_of_day(a, device.zone), start_of_day(b, device.zone)) for a, b in days]
+            found = await self._from_days(device, days)
+        return self._series(device, frame, self._buckets(spans, found, device.zone, fields))
+
+    async def range(
+        self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
+    ) -> Series:
+        """Return the buckets of any span of time, cut to whole quarters of an hour."""
+        await self._refresher.refresh_device(device.key)
+        now = self._clock()
+        begin, end = quarter_of(begin), min(quarter_of(end + QUARTER - _MICROSECOND), now + QUARTER)
+        spans = [span for span in spans_of(bucket, begin, end, device.zone) if span.begin <= now]
+        found = await self._from_quarters(device, spans)
+        return self._series(device, None, self._buckets(spans, found, device.zone, fields))
+
+    @staticmethod
+    def _series(device: KnownDevice, frame: Frame | None, buckets: list[SeriesBucket]) -> Series:
+        return Series(device_id=device.device_id, frame=frame, timezone=device.zone.key, series=buckets)
+
+    async def _days(self, device: KnownDevice, frame: Frame, day: date) -> list[tuple[date, date]]:
+        """Local days or months of a frame up to today, each with the day after its last."""
+        today = local_day(self._clock(), device.zone)
+        if frame is Frame.MONTH:
+            month = month_of(day)
+            return [(d, d + _DAY) for d in _each_day(month, min(next_month(month), today + _DAY))]
+        if frame is Frame.YEAR:
+            months = _each_month(date(day.year, 1, 1), min(date(day.year, 12, 31), today))
+        else:
+            [(first, _)] = await self._database.rows("day_span", device=device.key)
+            months = _each_month(month_of(first or today), today if first else date.min)
+        return [(month, next_month(month)) for month in months]
+
+    async def _from_quarters(self, device: KnownDevice, spans: list[Span]) -> dict[datetime, Facts]:
+        begins, ends = [span.begin for span in spans], [span.end for span in spans]
+        rows = await self._database.rows("series_from_15m", device=device.key, begins=begins, ends=ends)
+        return {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
+
+    async def _from_days(self, device: KnownDevice, days: list[tuple[date, date]]) -> dict[datetime, Facts]:
+        begins, ends = [begin for begin, _ in days], [end for _, end in days]
+        rows = await self._database.rows("series_from_days", device=device.key, begins=begins, ends=ends)
+        return {
+            start_of_day(begin, device.zone): dict(zip(_COLUMNS, facts, strict=True))
+            for begin, *facts in rows
+        }
+
+    def _buckets(
+        self,
+        spans: Sequence[Span],
+        found: Mapping[datetime, Facts],
+        zone: ZoneInfo,
+        fields: Sequence[str] | None,
+    ) -> list[SeriesBucket]:
+        now = self._clock()
+        return [make_bucket(span, found.get(span.begin, {}), zone, now, fields) for span in spans]
+
+
+def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
+    """Spans of `15m`, `1h`, `1d` or `1M` in the site's zone, cut to ``begin`` and ``end``."""
+    if bucket == "15m":
+        yield from steps(begin, end, QUARTER)
+        return
+    day = local_day(begin, zone)
+    if bucket == "1M":
+        day = month_of(day)
+    while start_of_day(day, zone) < end:
+        after = next_month(day) if bucket == "1M" else day + _DAY
+        whole = Span(start_of_day(day, zone), start_of_day(after, zone))
+        for span in hours_of(day, zone) if bucket == "1h" else (whole,):
+            if span.begin < end and span.end > begin:
+                yield Span(max(span.begin, begin), min(span.end, end))
+        day = after
+
+
+def _each_day(first: date, end: date) -> Iterator[date]:
+    while first < end:
+        yield first
+        first += _DAY
+
+
+def _each_month(first: date, last: date) -> Iterator[date]:
+    while first <= last:
+        yield first
+        first = next_month(first)
+
+
+def make_bucket(
+    span: Span, facts: Facts, zone: ZoneInfo, now: datetime, fields: Sequence[str] | None = None
+) -> SeriesBucket:
+    """One bucket of an answer from the facts of a rollup; without facts all is unknown and uncovered."""
+    gauges = [f for f in (fields or _STANDARD_FIELDS) if f in GAUGE_FIELDS]
+    values: dict[str, Any] = {name: _gauge(facts, name) for name in gauges}
+    energies = _energies(facts)
+    values |= energies if fields is None else {name: energies[name] for name in fields if name in energies}
+    elapsed = max(min(span.end, now) - span.begin, _MS)
+    return SeriesBucket.model_construct(
+        _fields_set={"bucket", *values, "sample_count", "coverage", "partial"},
+        bucket=span.begin.astimezone(zone).isoformat(),
+        **values,
+        sample_count=facts.get("sample_count", 0),
+        coverage=round(min(1.0, facts.get("covered_ms", 0) * _MS / elapsed), 4),
+        partial=span.end > now,
+    )
+
+
+def _gauge(facts: Facts, field: str) -> float | None:
+    kind, _, name = field.partition("_")
+    factor = QUANTITY_BY_NAME[name].factor
+    if kind != "avg":
+        extreme: int | None = facts.get(f"{name}_{kind}")
+        return None if extreme is None else extreme / factor
+    total: int | None = facts.get(f"{name}_sum")
+    time_ms: int | None = facts.get(f"{name}_ms")
+    return round(total / time_ms / factor, 3) if total is not None and time_ms else None
+
+
+def _energies(facts: Facts) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    sources: dict[str, str | None] = {}
+    for energy in _ENERGIES:
+        values[f"{energy.name}_kwh"], sources[energy.name] = _energy(facts, energy)
+    integral = _integral(facts, _ENERGIES[0])
+    known = sources["pv"] == "counter" and integral is not None
+    pv, load = values["pv_kwh"], values["load_kwh"]
+    return {
+        **values,
+        "energy_source": sources,
+        "residual_kwh": round(values["pv_kwh"] - integral, 3) if known and integral is not None else None,
+        "self_consumption_pct": _share(pv, values["export_kwh"]),
+        "autarky_pct": _share(load, values["import_kwh"]),
+    }
+
+
+def _energy(facts: Facts, energy: _Energy) -> tuple[float | None, str | None]:
+    counted = facts.get(f"{energy.counter}_increase")
+    if energy.counter is not None and counted is not None:
+        return counted / QUANTITY_BY_NAME[energy.counter].factor, "counter"
+    integral = _integral(facts, energy)
+    return integral, None if integral is None else "integral"
+
+
+def _integral(facts: Facts, energy: _Energy) -> float | None:
+    total: int | None = facts.get(f"{energy.power}_{energy.part}")
+    if total is None or not facts.get(f"{energy.power}_ms"):
+        return None
+    return round((abs(total) if energy.part == "neg" else total) / _MS_PER_KWH, 3)
+
+
+def _share(whole: float | None, less: float | None) -> float | None:
+    """Return the share of ``whole`` that is left without ``less``, in percent."""
+    if whole is None or less is None or whole <= 0:
+        return None
+    return round(min(100.0, max(0.0, 100 * (whole - less) / whole)), 2)

@@ -1,0 +1,82 @@
+"""What one server process is made of, put together from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aiohttp import web
+
+from reference_server.auth import Authenticator, Principal
+from reference_server.config import ServerSettings, parse_device_tokens
+from reference_server.ingest import Ingest
+from reference_server.realtime import LatestReadings
+from reference_server.rollups import RollupRefresher
+from reference_server.series import SeriesReader
+from reference_server.storage.database import Database
+from reference_server.storage.devices import Devices
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The parts that answer requests.
+
+    Attributes:
+        settings: how the server is set up.
+        clock: tells the time, UTC.
+        database: where everything is stored.
+        devices: finds devices.
+        authenticator: tells who asks.
+        ingest: takes batches.
+        latest: answers what a device shows now.
+        refresher: keeps rollups fresh.
+        series: answers series.
+    """
+
+    settings: ServerSettings
+    clock: Clock
+    database: Database
+    devices: Devices
+    authenticator: Authenticator
+    ingest: Ingest
+    latest: LatestReadings
+    refresher: RollupRefresher
+    series: SeriesReader
+
+    @classmethod
+    def from_settings(cls, settings: ServerSettings, clock: Clock = utc_now) -> Server:
+        """Put the parts together; nothing is opened yet."""
+        database = Database(settings.database_url.get_secret_value(), size=settings.database_pool_size)
+        devices = Devices(database)
+        retention = timedelta(days=settings.raw_retention_days)
+        refresher = RollupRefresher(
+            database, retention=retention, interval_s=settings.refresh_interval_s, clock=clock
+        )
+        tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
+        return cls(
+            settings=settings,
+            clock=clock,
+            database=database,
+            devices=devices,
+            authenticator=Authenticator(database, tokens),
+            ingest=Ingest(database, devices, retention=retention, clock=clock),
+            latest=LatestReadings(database, clock=clock),
+            refresher=refresher,
+            series=SeriesReader(database, refresher, clock=clock),
+        )
+
+
+SERVER: Final = web.AppKey("server", Server)
+"""Where an application keeps its :class:`Server`."""
+
+NOBODY: Final = Principal(frozenset(), frozenset())
+"""Who asks where no token is needed."""

@@ -1,0 +1,83 @@
+"""Runs the server: binds, says where it listens, and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from reference_server.app import make_runner
+from reference_server.config import ServerSettings
+from reference_server.server import Server
+from sungrow_lib.errors import ConfigurationError
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+async def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests that were taken are finished.
+
+    Raises:
+        ConfigurationError: the certificate cannot be used, or the address is taken.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    context = _tls(settings)
+    runner = make_runner(Server.from_settings(settings))
+    await runner.setup()
+    try:
+        await _bind(runner, settings, context)
+        _LOG.info("listening", extra={"address": _addresses(runner), "tls": context is not None})
+        await stop.wait()
+        _LOG.info("stopping")
+    finally:
+        await runner.cleanup()
+
+
+def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"TLS_CERT_FILE: cannot use {settings.tls_cert_file} with its key: {error.strerror or error}",
+            variable="TLS_CERT_FILE",
+        ) from None
+    return context
+
+
+async def _bind(runner: web.AppRunner, settings: ServerSettings, context: ssl.SSLContext | None) -> None:
+    site: web.BaseSite
+    if settings.unix_socket is not None:
+        path = Path(settings.unix_socket)
+        with suppress(OSError):
+            if path.is_socket():
+                path.unlink()  # left behind by a server that was killed
+        site = web.UnixSite(runner, str(path), ssl_context=context)
+    else:
+        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=context)
+    try:
+        await site.start()
+    except OSError as error:
+        where = settings.unix_socket or f"{settings.listen_host}:{settings.listen_port}"
+        raise ConfigurationError(
+            f"LISTEN_HOST, LISTEN_PORT: cannot listen on {where}: {error.strerror or error}",
+            variable="LISTEN_PORT",
+        ) from None
+
+
+def _addresses(runner: web.AppRunner) -> list[str]:
+    return [
+        address if isinstance(address, str) else f"{address[0]}:{address[1]}" for address in runner.addresses
+    ]

@@ -1,0 +1,145 @@
+"""Devices as the database knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from reference_server.storage.database import Connection, Database, fetch
+from reference_server.zones import known_zone
+from sungrow_lib.wire import Device, DeviceInfo
+
+_CACHE_S: Final = 0.8
+"""s; a setting or a deletion counts within a second."""
+_CACHE_LIMIT: Final = 100_000
+_STALE_INTERVALS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """What every request needs of a device.
+
+    Attributes:
+        key: its small integer in the fact tables.
+        device_id: its name.
+        timezone: the site's zone as set, None while it is not.
+        poll_interval_s: seconds between polls.
+        deleted: whether readings are no longer taken.
+    """
+
+    key: int
+    device_id: str
+    timezone: str | None
+    poll_interval_s: float
+    deleted: bool
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's zone; UTC while it is not set."""
+        return known_zone(self.timezone) or ZoneInfo("UTC")
+
+
+class Devices:
+    """Finds devices, remembering them for less than a second.
+
+    Args:
+        database: where they are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache: dict[str, tuple[float, KnownDevice]] = {}
+
+    async def find(self, device_ids: Iterable[str]) -> dict[str, KnownDevice]:
+        """Those of the devices that exist, by name."""
+        now = monotonic()
+        cached = {name: self._cache.get(name, (0.0, None)) for name in device_ids}
+        found = {
+            name: device for name, (until, device) in cached.items() if device is not None and now < until
+        }
+        missing = [name for name in cached if name not in found]
+        if missing:
+            rows = await self._database.rows("find_devices", device_ids=missing)
+            found |= self._remember(rows, now + _CACHE_S)
+        return found
+
+    async def find_or_add(self, device_ids: Collection[str]) -> dict[str, KnownDevice]:
+        """Return the devices by name; those not known yet are made known."""
+        found = await self.find(device_ids)
+        missing = [name for name in device_ids if name not in found]
+        if missing:
+            await self._database.rows("add_devices", device_ids=missing)
+            found |= await self.find(missing)
+        return found
+
+    async def listed(self, device_ids: Collection[str] | None, now: datetime) -> list[Device]:
+        """Devices that are not deleted, with health; None lists them all."""
+        names = None if device_ids is None else list(device_ids)
+        return [_entry(row, now) for row in await self._database.rows("list_devices", device_ids=names)]
+
+    def _remember(self, rows: list[tuple[Any, ...]], until: float) -> dict[str, KnownDevice]:
+        if len(self._cache) >= _CACHE_LIMIT:
+            self._cache.clear()
+        found = {}
+        for key, name, timezone, poll_interval_s, deleted_at in rows:
+            found[name] = KnownDevice(key, name, timezone, poll_interval_s, deleted_at is not None)
+            self._cache[name] = (until, found[name])
+        return found
+
+
+def _entry(row: tuple[Any, ...], now: datetime) -> Device:
+    name, title, plant, timezone, poll_interval_s, model, serial, firmware, first_ts, last_ts = row
+    if last_ts is None:
+        health = "empty"
+    else:
+        silent_s = (now - last_ts).total_seconds()
+        health = "stale" if silent_s > _STALE_INTERVALS * poll_interval_s else "ok"
+    return Device(
+        device_id=name,
+        name=title,
+        plant=plant,
+        model=model,
+        serial=serial,
+        firmware=firmware,
+        timezone=timezone,
+        poll_interval_s=poll_interval_s,
+        first_ts=first_ts,
+        last_ts=last_ts,
+        health=health,
+    )
+
+
+async def note_edge(
+    connection: Connection, device: int, edge_id: str, generation: str | None, max_seq: int | None
+) -> None:
+    """Remember which edge sends for a device, so that two of them are noticed."""
+    await fetch(
+        connection,
+        "meet_edge",
+        device=device,
+        edge_id=storable(edge_id),
+        generation=storable(generation or ""),
+        max_seq=max_seq,
+    )
+
+
+async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bool:
+    """Take over what the edge knows of a device; return whether the site's time zone changed by it.
+
+    A time zone nobody knows is left out.
+    """
+    fields = {name: storable(v) if isinstance(v, str) else v for name, v in info.model_dump().items()}
+    if known_zone(info.timezone) is None:
+        fields["timezone"] = None
+    before = await fetch(connection, "device_zones", devices=[device])
+    await fetch(connection, "update_device_from_edge", device=device, **fields)
+    return before != await fetch(connection, "device_zones", devices=[device])
+
+
+def storable(text: str) -> str:
+    """Replace the one character PostgreSQL's text cannot hold."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

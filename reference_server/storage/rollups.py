@@ -1,0 +1,114 @@
+"""Recomputes rollups: exactly the marked buckets, in the transaction that deletes exactly the marks it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from reference_server.storage.database import Connection, Database, fetch
+from reference_server.zones import day_span, known_zone, local_day, quarter_of
+
+LOCK_NAMESPACE: Final = 0x53470002
+"""First key of the advisory locks under which rollups change; the second is the shard."""
+
+SHARDS: Final = 16
+"""Devices are spread over so many locks."""
+
+_MARKS_AT_ONCE: Final = 5_000
+_DAY: Final = timedelta(days=1)
+
+Bucket = tuple[int, datetime]
+
+
+async def refresh_shard(database: Database, shard: int, *, horizon: datetime, wait: bool = False) -> int:
+    """Recompute the marked buckets of a shard of devices.
+
+    Args:
+        database: where they are.
+        shard: which devices, by their key modulo :data:`SHARDS`.
+        horizon: buckets that begin before it are frozen.
+        wait: whether to wait while another process is at this shard.
+
+    Returns:
+        How many marks were worked off; as many as are taken at once means that there may be more.
+    """
+
+    async def job(connection: Connection) -> int:
+        if not await _lock(connection, shard, wait=wait):
+            return 0
+        marks = await fetch(connection, "see_marks", shard=shard, shards=SHARDS, limit=_MARKS_AT_ONCE)
+        if marks:
+            await recompute(connection, {(device, bucket) for _, device, bucket in marks}, horizon=horizon)
+            await fetch(connection, "delete_marks", marks=[mark for mark, _, _ in marks])
+        return len(marks)
+
+    return await database.run(job)
+
+
+async def _lock(connection: Connection, shard: int, *, wait: bool) -> bool:
+    if wait:
+        await fetch(connection, "lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
+        return True
+    return await fetch(connection, "try_lock_shard", namespace=LOCK_NAMESPACE, shard=shard) == [(True,)]
+
+
+async def recompute(connection: Connection, buckets: Collection[Bucket], *, horizon: datetime) -> None:
+    """Recompute these quarters of an hour, the ones that build on them, and their local days.
+
+    The caller holds the lock of the devices' shards.
+    """
+    devices, starts = _columns(sorted(buckets))
+    affected = await fetch(
+        connection, "affected_buckets", devices=devices, buckets=starts, horizon=quarter_of(horizon)
+    )
+    if not affected:
+        return
+    devices, starts = _columns(affected)
+    await fetch(connection, "clear_rollup_15m", devices=devices, buckets=starts)
+    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts)
+    await _recompute_days(connection, await _days_of(connection, affected))
+
+
+def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
+    devices, starts = zip(*pairs, strict=True)
+    return list(devices), list(starts)
+
+
+async def _zones(connection: Connection, devices: Iterable[int]) -> dict[int, ZoneInfo]:
+    rows = await fetch(connection, "device_zones", devices=sorted(set(devices)))
+    return {device: known_zone(name) or ZoneInfo("UTC") for device, name in rows}
+
+
+async def _days_of(
+    connection: Connection, buckets: Collection[Bucket]
+) -> Mapping[tuple[int, date], ZoneInfo]:
+    zones = await _zones(connection, (device for device, _ in buckets))
+    return {(device, local_day(start, zones[device])): zones[device] for device, start in buckets}
+
+
+async def _recompute_days(connection: Connection, days: Mapping[tuple[int, date], ZoneInfo]) -> None:
+    spans = [day_span(day, zone) for (_, day), zone in days.items()]
+    keys = {"devices": [device for device, _ in days], "days": [day for _, day in days]}
+    await fetch(connection, "clear_rollup_day", **keys)
+    begins, ends = [span.begin for span in spans], [span.end for span in spans]
+    await fetch(connection, "fill_rollup_day", **keys, begins=begins, ends=ends)
+
+
+async def lock_device(connection: Connection, device: int) -> None:
+    """Wait for the right to change a device's rollups, until the transaction ends."""
+    await fetch(connection, "lock_shard", namespace=LOCK_NAMESPACE, shard=device % SHARDS)
+
+
+async def rebuild_days(connection: Connection, device: int) -> None:
+    """Make a device's local days anew from its quarters of an hour, after its time zone changed."""
+    await lock_device(connection, device)
+    await fetch(connection, "drop_days", device=device)
+    [(first, last)] = await fetch(connection, "rollup_span", device=device)
+    if first is None:
+        return
+    zone = (await _zones(connection, [device]))[device]
+    count = (local_day(last, zone) - local_day(first, zone)).days + 1
+    days = [local_day(first, zone) + _DAY * number for number in range(count)]
+    await _recompute_days(connection, {(device, day): zone for day in days})

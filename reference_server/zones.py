@@ -1,0 +1,80 @@
+"""Local days, months and years of a site, as spans of time. Right on the days the clocks change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+QUARTER: Final = timedelta(minutes=15)
+"""Length of the finest rollup; the offset of every civil zone is a multiple of it."""
+
+_HOUR: Final = timedelta(hours=1)
+_DAY: Final = timedelta(days=1)
+_DECEMBER: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open span of time, UTC."""
+
+    begin: datetime
+    end: datetime
+
+
+@lru_cache(maxsize=1024)
+def known_zone(name: str | None) -> ZoneInfo | None:
+    """Return the zone of this IANA name; None when there is no such zone."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (KeyError, ValueError, OSError):  # unknown, not a name, or a folder of the zone database
+        return None
+
+
+def start_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """Return the instant, UTC, at which a local day begins."""
+    return datetime.combine(day, time.min, zone).astimezone(UTC)
+
+
+def day_span(day: date, zone: ZoneInfo) -> Span:
+    """Span of a local day: 23, 24 or 25 hours."""
+    return Span(start_of_day(day, zone), start_of_day(day + _DAY, zone))
+
+
+def local_day(instant: datetime, zone: ZoneInfo) -> date:
+    """Return the site's date at an instant."""
+    return instant.astimezone(zone).date()
+
+
+def month_of(day: date) -> date:
+    """Return the first day of a day's month."""
+    return day.replace(day=1)
+
+
+def next_month(month: date) -> date:
+    """Return the first day of the month after."""
+    if month.month == _DECEMBER:
+        return date(month.year + 1, 1, 1)
+    return month.replace(month=month.month + 1, day=1)
+
+
+def hours_of(day: date, zone: ZoneInfo) -> Iterator[Span]:
+    """Hours of a local day, counted from its beginning."""
+    span = day_span(day, zone)
+    yield from steps(span.begin, span.end, _HOUR)
+
+
+def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
+    """Spans of equal length from ``begin``; the last one ends at ``end``."""
+    while begin < end:
+        yield Span(begin, min(begin + step, end))
+        begin += step
+
+
+def quarter_of(instant: datetime) -> datetime:
+    """Return the start of the quarter of an hour that holds an instant."""
+    since = (instant - datetime.min.replace(tzinfo=UTC)) % QUARTER
+    return instant - since
