@@ -45,7 +45,7 @@ SOCKET_PATH_LIMIT: Final = 103
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 """All that PostgreSQL sees: a PGPORT or PGOPTIONS of the user must not change the cluster."""
 
-LOCK_PATIENCE_S: Final = 5.0
+LOCK_PATIENCE_S: Final = 3.0
 START_PATIENCE_S: Final = 300.0
 """Recovery after a crash replays the log; that may take a while on a slow disk."""
 

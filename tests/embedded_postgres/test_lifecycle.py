@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
+import anyio
 import psycopg
 import pytest
 
@@ -185,6 +186,20 @@ def test_an_owner_killed_while_the_cluster_is_made_leaves_no_half_of_it(folder: 
     with EmbeddedPostgres(folder, throw_away=True) as postgres:
         assert fetch(postgres.dsn, "SELECT current_database()") == "sungrow"
     assert not (folder / "cluster.new").exists()
+
+
+@pytest.mark.anyio
+async def test_it_outlives_the_thread_that_started_it(folder: Path) -> None:
+    postgres = EmbeddedPostgres(folder, throw_away=True)
+    thread = threading.Thread(target=postgres.start)
+    thread.start()
+    await anyio.to_thread.run_sync(thread.join)
+    try:
+        await anyio.sleep(0.3)
+        async with await psycopg.AsyncConnection.connect(postgres.dsn) as connection:
+            assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+    finally:
+        await anyio.to_thread.run_sync(postgres.stop)
 
 
 def test_two_clusters_run_side_by_side(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ with EmbeddedPostgres(sys.argv[1], throw_away=True) as postgres:
         starts = connection.execute("SELECT count(*) FROM starts").fetchone()[0]
     uid = os.stat(f"/proc/{postgres.pid}").st_uid
     print(starts, uid, postgres.socket_dir)
+"""
+
+HOLD = """
+import os, signal, sys, time
+from sungrow_lib.demo.postgres import EmbeddedPostgres
+postgres = EmbeddedPostgres(sys.argv[1], throw_away=True).start()
+supervisor = open(f"/proc/{postgres.pid}/stat").read().rsplit(")", 1)[1].split()[1]
+print(postgres.pid, flush=True)
+os.kill({"owner": os.getpid(), "supervisor": int(supervisor)}["KILLED"], signal.SIGKILL)
+time.sleep(5)
 """
 
 
@@ -111,6 +122,24 @@ def test_such_a_cluster_keeps_its_user_where_namespaces_are_allowed(tmp_path: Pa
     _, uid, _ = succeed(session(tmp_path / "data", ALL_USERS))
     with EmbeddedPostgres(tmp_path / "data", throw_away=True) as postgres:
         assert Path(f"/proc/{postgres.pid}").stat().st_uid == int(uid)
+
+
+@pytest.mark.parametrize("killed", ["owner", "supervisor"])
+def test_as_nobody_too_it_ends_with_whoever_is_killed(tmp_path: Path, killed: str) -> None:
+    starter = HOLD.replace("KILLED", killed)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", CONTAINER, ALL_USERS, "0", "-c", starter, str(tmp_path / "data")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert owner.stdout is not None
+    process = Path("/proc", owner.stdout.readline().strip())
+    deadline = time.monotonic() + 20
+    while process.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    owner.communicate()
 
 
 def test_a_cluster_of_root_without_namespaces_is_one_clear_line(tmp_path: Path) -> None:
