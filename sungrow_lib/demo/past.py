@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sungrow_lib.simulator.history import modelled_history, write_csv
-from sungrow_lib.simulator.house import House
+from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
 
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=365, help="how far back it reaches")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
-    born = args.until - timedelta(days=args.days)
+    born = birth(args.until, args.zone, days=args.days)
     house = House(args.seed, args.zone, kind=image_named(args.model).kind, born=born)
     with args.output.open("w", encoding="utf-8", newline="") as stream:
         write_csv(modelled_history(args.device, house, args.until), stream)

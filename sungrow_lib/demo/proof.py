@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import Block, RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.simulator.journal import JournalEntry
@@ -22,6 +24,7 @@ from sungrow_lib.simulator.journal import JournalEntry
 LONGEST_READ: Final = timedelta(seconds=6)
 """Longest time from the simulator's answer to the reading's date; beyond, they do not belong together."""
 
+_DATING: Final = {Family.SH: "export_power", Family.SG: "total_active_power"}
 _NOT_FROM_WORDS: Final = frozenset({"interval_s", "clock_source"})
 """Fields the edge knows from its clocks alone."""
 
@@ -125,7 +128,7 @@ def served_polls(device_id: str, entries: Iterable[JournalEntry], dating: Block)
     polls: list[ServedPoll] = []
     for entry in entries:
         words = RegisterWords.from_block(entry.block, entry.words)
-        if _covers(entry.block, dating):
+        if covers(entry.block, dating):
             polls.append(ServedPoll(device_id, entry.answered_at, words))
         elif polls and entry.fault is None:
             polls[-1].words |= words
@@ -221,8 +224,14 @@ def _name(row: SungrowSample) -> str:
     return f"{row.device_id} {format_ts(row.ts)}"
 
 
-def _covers(outer: Block, inner: Block) -> bool:
+def covers(outer: Block, inner: Block) -> bool:
+    """Whether reading ``outer`` brings all of ``inner``."""
     return outer.space is inner.space and set(inner.numbers) <= set(outer.numbers)
+
+
+def dating_block(family: Family) -> Block:
+    """The registers whose read begins a poll and dates it."""
+    return RegisterMap.for_family(family).by_name(_DATING[family]).block
 
 
 def read_failures(log: Path) -> Counter[str]:

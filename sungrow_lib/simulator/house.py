@@ -505,16 +505,20 @@ def quarters(house: House, until: datetime) -> Iterator[HouseState]:
         yield house.state
 
 
+def birth(until: datetime, zone: ZoneInfo, *, days: int = 365) -> datetime:
+    """The site's midnight ``days`` days before the day of ``until`` (aware): the same all day long."""
+    day = until.astimezone(zone).date() - timedelta(days=days)
+    return datetime(day.year, day.month, day.day, tzinfo=zone)
+
+
 def settled_house(seed: int, zone: ZoneInfo, *, kind: HouseKind, until: datetime, days: int = 365) -> House:
-    """A house born ``days`` before ``until`` and replayed to it: its counters and battery have a past.
+    """A house born ``days`` days before ``until`` and replayed to it: counters and battery have a past.
 
     The replay takes the same steps as :func:`sungrow_lib.simulator.history.modelled_history`, so a house
-    settled until the end of a history stands exactly where that history ends.
-
-    Raises:
-        UsageError: ``until`` has no time zone.
+    settled until the end of a history stands exactly where that history ends, and one settled a little later
+    has lived on from there.
     """
-    house = House(seed, zone, kind=kind, born=until - timedelta(days=days))
+    house = House(seed, zone, kind=kind, born=birth(until, zone, days=days))
     for _ in quarters(house, until):
         pass
     return house

@@ -14,7 +14,7 @@ from sungrow_lib.quantities import QUANTITIES, QuantityKind
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.history import modelled_history, write_csv
-from sungrow_lib.simulator.house import House, HouseKind, settled_house
+from sungrow_lib.simulator.house import House, HouseKind, birth, quarters, settled_house
 from sungrow_lib.simulator.images import SG20RT, SH80RT20, LivingInverter, RegisterImage
 
 ZONE = ZoneInfo("Etc/GMT+3")
@@ -23,20 +23,20 @@ DAYS = 4
 
 
 def history(kind: HouseKind = HouseKind.HYBRID) -> tuple[House, Iterator[SungrowSample]]:
-    house = House(9, ZONE, kind=kind, born=UNTIL - timedelta(days=DAYS))
+    house = House(9, ZONE, kind=kind, born=birth(UNTIL, ZONE, days=DAYS))
     return house, modelled_history("roof", house, UNTIL)
 
 
 @pytest.mark.parametrize("kind", HouseKind)
 def test_every_quarter_has_one_row_dated_with_its_last_second(kind: HouseKind) -> None:
     rows = list(history(kind)[1])
-    assert len(rows) == DAYS * 96
+    assert len(rows) == DAYS * 96 + 10 * 4  # it is 10:07 there
     assert rows[-1].ts == datetime(2026, 9, 1, 12, 59, 59, tzinfo=UTC)
     for before, after in pairwise(rows):
         assert after.ts - before.ts == timedelta(minutes=15)
         assert after.interval_s == 900
         assert after.sample_count == 180
-    assert rows[0].interval_s == pytest.approx(467)  # from the birth to the end of that quarter
+    assert rows[0].interval_s == 899  # from the birth at midnight to the quarter's last second
     assert {row.device_id for row in rows} == {"roof"}
 
 
@@ -101,6 +101,15 @@ def test_the_registers_go_on_where_the_history_ends(image: RegisterImage) -> Non
         assert values["daily_running_time"] == last.running_time_daily_min
     later = RegisterMap.for_family(image.family).decode(inverter.words_at(UNTIL))
     assert later["clock_minute"] == 7
+
+
+def test_a_house_settled_later_has_lived_on_from_where_the_history_ends() -> None:
+    house, rows = history()
+    list(rows)
+    assert len(list(quarters(house, UNTIL + timedelta(minutes=8)))) == 1
+    later = settled_house(9, ZONE, kind=HouseKind.HYBRID, until=UNTIL + timedelta(minutes=8), days=DAYS)
+    assert later.now == datetime(2026, 9, 1, 13, 14, 59, tzinfo=UTC)
+    assert house.state == later.state
 
 
 def test_a_string_inverter_leaves_unknown_what_it_cannot_know() -> None:
