@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="capture file")
     parser.add_argument(
         "--family",
-        choices=[_AUTO, *Family],
+        choices=[_AUTO, *(family.value for family in Family)],
         default=_AUTO,
         help="register map to read it with (default: %(default)s)",
     )

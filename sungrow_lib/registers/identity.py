@@ -70,6 +70,13 @@ _FAMILY_OF_PREFIX: Final = {
 }
 _MODEL_NAME: Final = re.compile(r"(?:sh|mg|sg)(?:[-\d]|$)|sb[rh]|ih(?:omemanager|m)$", re.IGNORECASE)
 
+_PATH_MARKS: Final = (
+    ("winet", ConnectionPath.WINET_S),
+    ("logger", ConnectionPath.LOGGER),
+    ("rs-?485", ConnectionPath.RS485),
+    (r"\blan\b|ethernet", ConnectionPath.LAN),
+)
+
 _FIRMWARE: Final = {
     Family.SH: ("inverter_firmware", "firmware_part_1", "arm_software_version"),
     Family.SG: ("arm_software_version",),
@@ -196,15 +203,7 @@ def device_by_name(text: str, family: Family | None = None) -> DeviceType | None
 def path_by_name(text: str) -> ConnectionPath:
     """Tell the connection path from free text such as ``internal LAN port``."""
     lowered = text.casefold()
-    for mark, path in (
-        ("winet", ConnectionPath.WINET_S),
-        ("logger", ConnectionPath.LOGGER),
-        ("485", ConnectionPath.RS485),
-        ("lan", ConnectionPath.LAN),
-    ):
-        if re.search(rf"(?<![a-z]){mark}", lowered):
-            return path
-    return ConnectionPath.UNKNOWN
+    return next((path for mark, path in _PATH_MARKS if re.search(mark, lowered)), ConnectionPath.UNKNOWN)
 
 
 def _type_code(words: RegisterWords, family: Family) -> int | None:

@@ -1,0 +1,212 @@
+"""Read plans: few requests, whole values, nothing refused twice."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.quantities import QUANTITIES, Family, Tier
+from sungrow_lib.registers.applies import ConnectionPath, DeviceContext
+from sungrow_lib.registers.devices import DEVICE_BY_MODEL, DEVICE_TYPES
+from sungrow_lib.registers.identity import IDENTITY_REGISTERS
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.registers.words import BLOCK_MAX, Block, Space
+
+
+def context(model: str, path: ConnectionPath) -> DeviceContext:
+    return DeviceContext(DEVICE_BY_MODEL[model.casefold()], path)
+
+
+LAN = context("SH8.0RT-20", ConnectionPath.LAN)
+DONGLE = context("SH10RT", ConnectionPath.WINET_S)
+
+
+def shown(plan: ReadPlan) -> list[str]:
+    return [str(block) for block in plan.blocks]
+
+
+def learnt(plan: ReadPlan, answers: set[int]) -> tuple[ReadPlan, list[Block]]:
+    """Ask a device that refuses every request with a register outside ``answers``, until it refuses none."""
+    refused: list[Block] = []
+    while bad := next((block for block in plan.blocks if not set(block.numbers) <= answers), None):
+        assert bad not in refused
+        refused.append(bad)
+        plan = plan.without(bad)
+    return plan, refused
+
+
+def test_a_hybrid_on_its_lan_port_is_read_in_four_requests() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, LAN)
+    assert shown(plan) == [
+        "input 13000..13047",
+        "input 5003..5035",
+        "input 5214..5242",
+        "input 5601..5631",
+    ]
+    assert plan.fast == Block(Space.INPUT, 13000, 48)
+
+
+def test_that_plan_brings_the_whole_fast_sample() -> None:
+    names = {register.name for register in ReadPlan.for_quantities(Family.SH, LAN).registers}
+    fields = [
+        quantity.name
+        for quantity in QUANTITIES
+        if quantity.tier is Tier.FAST
+        and any(source.register in names for item in quantity.sources.get(Family.SH, ()) for source in item)
+    ]
+    assert len(fields) == 40
+    assert len(names) == 52
+
+
+def test_slow_quantities_share_the_fast_ones_requests() -> None:
+    both = ReadPlan.for_quantities(Family.SH, LAN, tiers=(Tier.FAST, Tier.SLOW))
+    assert shown(both)[0] == "input 13000..13079"
+    assert len(both.blocks) == 6
+
+
+def test_holes_are_not_bridged_on_the_dongle() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, DONGLE)
+    assert "input 5003..5021" in shown(plan)
+    assert "input 5033..5035" in shown(plan)
+    assert len(plan.blocks) == 7
+
+
+def test_a_string_inverters_poll_is_dated_by_its_power() -> None:
+    plan = ReadPlan.for_quantities(Family.SG, context("SG20RT", ConnectionPath.WINET_S))
+    assert shown(plan) == [
+        "input 5031..5038",
+        "input 5003..5024",
+        "input 5083..5100",
+        "input 5144..5148",
+    ]
+
+
+def test_what_a_device_lacks_is_not_asked() -> None:
+    names = {
+        register.name
+        for register in ReadPlan.for_quantities(
+            Family.SH, context("SH6.0RS", ConnectionPath.WINET_S), tiers=tuple(Tier)
+        ).registers
+    }
+    assert "mppt_2_voltage" in names
+    assert names.isdisjoint({"mppt_3_voltage", "phase_b_voltage", "bms_alarm", "inverter_firmware"})
+
+
+def test_quantities_can_be_chosen() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, DONGLE, names={"battery_power_w"})
+    assert [register.name for register in plan.registers] == [
+        "battery_power_signed",
+        "power_flow_status",
+        "battery_power",
+        "total_active_power",
+    ]
+
+
+def test_named_registers_are_planned_as_they_are() -> None:
+    plan = ReadPlan.for_registers(Family.SH, IDENTITY_REGISTERS[Family.SH])
+    assert shown(plan)[:2] == ["input 2582..2592", "input 4952..4983"]
+    with pytest.raises(UsageError, match="no register 'nope'"):
+        ReadPlan.for_registers(Family.SH, ["nope"])
+
+
+def test_an_empty_plan_has_no_fast_block() -> None:
+    plan = ReadPlan.for_registers(Family.SH, [])
+    assert plan.blocks == ()
+    assert plan.fast is None
+
+
+def test_a_refused_bridge_is_asked_again_without_its_holes() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, LAN)
+    after = plan.without(Block(Space.INPUT, 5003, 33))
+    assert "input 5003..5005" in shown(after)
+    assert "input 5033..5035" in shown(after)
+    assert "input 5003..5035" not in shown(after)
+    assert after.fast == plan.fast
+
+
+def test_a_refused_run_is_halved_between_values() -> None:
+    plan = ReadPlan.for_registers(Family.SH, ["load_power", "export_power", "daily_battery_charge_from_pv"])
+    assert shown(plan) == ["input 13008..13012"]
+    assert shown(plan.without(plan.blocks[0])) == ["input 13010..13012", "input 13008..13009"]
+
+
+def test_a_refused_register_gives_way_to_its_next_best() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, DONGLE, names={"grid_frequency_hz"})
+    assert shown(plan) == ["input 5242..5242"]
+    plan = plan.without(plan.blocks[0])
+    assert shown(plan) == ["input 5148..5148"]
+    plan = plan.without(plan.blocks[0])
+    assert shown(plan) == ["input 5036..5036"]
+    assert plan.without(plan.blocks[0]).blocks == ()
+
+
+def test_what_was_learnt_can_be_given_to_a_new_plan() -> None:
+    first = ReadPlan.for_quantities(Family.SH, DONGLE)
+    _, refused = learnt(first, set(range(13000, 13048)) | set(range(5003, 5022)))
+    again = ReadPlan.for_quantities(Family.SH, DONGLE, refused=refused)
+    assert all(set(block.numbers) <= {*range(13000, 13048), *range(5003, 5022)} for block in again.blocks)
+
+
+def test_the_plan_is_stable() -> None:
+    assert ReadPlan.for_quantities(Family.SH, LAN).blocks == ReadPlan.for_quantities(Family.SH, LAN).blocks
+    assert ReadPlan.for_quantities(Family.SH, LAN) == ReadPlan.for_quantities(Family.SH, LAN)
+
+
+contexts = st.builds(
+    DeviceContext, st.none() | st.sampled_from(DEVICE_TYPES), st.sampled_from(ConnectionPath)
+)
+tiers = st.lists(st.sampled_from(Tier), min_size=1, unique=True)
+
+
+def check_rules(plan: ReadPlan) -> None:
+    numbers = [(block.space, number) for block in plan.blocks for number in block.numbers]
+    assert len(numbers) == len(set(numbers)), "a register is asked twice"
+    assert all(1 <= block.count <= BLOCK_MAX for block in plan.blocks)
+    for register in plan.registers:
+        holders = [block for block in plan.blocks if (register.space, register.number) in cells(block)]
+        assert len(holders) == 1
+        assert set(register.block.numbers) <= set(holders[0].numbers), "a value is split"
+    for refused in plan.refused:
+        assert not any(cells(refused) <= cells(block) for block in plan.blocks), "refused and asked again"
+
+
+def cells(block: Block) -> set[tuple[Space, int]]:
+    return {(block.space, number) for number in block.numbers}
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(Family), contexts, tiers)
+def test_every_plan_keeps_the_rules(family: Family, where: DeviceContext, chosen: list[Tier]) -> None:
+    check_rules(ReadPlan.for_quantities(family, where, tiers=chosen))
+
+
+@settings(max_examples=50)
+@given(st.data(), st.sampled_from(Family))
+def test_a_plan_of_any_registers_keeps_the_rules(data: st.DataObject, family: Family) -> None:
+    names = st.sampled_from([register.name for register in RegisterMap.for_family(family)])
+    check_rules(ReadPlan.for_registers(family, data.draw(st.lists(names, unique=True))))
+
+
+@settings(max_examples=50)
+@given(st.data(), contexts)
+def test_learning_ends_with_everything_the_device_answers(data: st.DataObject, where: DeviceContext) -> None:
+    plan = ReadPlan.for_quantities(Family.SH, where, tiers=(Tier.FAST, Tier.SLOW))
+    missing = data.draw(st.sets(st.sampled_from([row.name for row in plan.registers]), max_size=8))
+    gone = {n for row in plan.registers if row.name in missing for n in row.block.numbers}
+    answers = {number for row in RegisterMap.for_family(Family.SH) for number in row.block.numbers} - gone
+    after, _ = learnt(plan, answers)
+    check_rules(after)
+    kept = {row.name for row in after.registers}
+    assert {row.name for row in plan.registers} - missing <= kept
+
+
+@settings(max_examples=50)
+@given(contexts)
+def test_blocks_stand_in_wire_order_behind_the_fast_one(where: DeviceContext) -> None:
+    rest = ReadPlan.for_quantities(Family.SH, where).blocks[1:]
+    assert all(left.first < right.first for left, right in pairwise(rest))
