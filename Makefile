@@ -48,4 +48,4 @@ clean: ## remove everything these targets have made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 environment-demo environment-dev: environment-%:
-	@$(PYTHON) -I tools/bootstrap.py $*
+	@"$(PYTHON)" -I tools/bootstrap.py $*
