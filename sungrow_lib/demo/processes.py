@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -105,37 +106,66 @@ class Child:
         return "  (no log)"
 
 
-def run_to_end(
-    name: str,
-    command: Sequence[str],
-    *,
-    timeout_s: float = 120.0,
-    environment: dict[str, str] | None = None,
-) -> str:
-    """Run a program and return what it printed.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program that is run to its end.
+
+    Attributes:
+        name: what to call it in messages.
+        command: program and arguments.
+        environment: its whole environment; this process's by default.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] | None = None
+
+
+def run_jobs(*jobs: Job, timeout_s: float = 120.0) -> list[str]:
+    """Run programs side by side and return what each printed.
 
     Raises:
-        ChildError: it failed or took too long; the message holds what it said.
+        ChildError: one failed or took too long; the message holds what it said. The others are ended.
     """
+    deadline = time.monotonic() + timeout_s
+    with contextlib.ExitStack() as started:
+        processes = [started.enter_context(_running(job)) for job in jobs]
+        return [
+            _output(job, process, max(0.0, deadline - time.monotonic()))
+            for job, process in zip(jobs, processes, strict=True)
+        ]
+
+
+@contextlib.contextmanager
+def _running(job: Job) -> Iterator[subprocess.Popen[str]]:
     try:
-        done = subprocess.run(  # noqa: S603 - our own programs
-            list(command),
+        process = subprocess.Popen(  # noqa: S603 - our own programs
+            list(job.command),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout_s,
-            check=False,
             start_new_session=True,
-            env=environment,
+            env=job.environment,
         )
-    except subprocess.TimeoutExpired:
-        raise ChildError(f"{name} took longer than {timeout_s:.0f} s") from None
     except OSError as error:
-        raise ChildError(f"cannot start {name}: {error.strerror}") from None
-    if done.returncode != 0:
-        said = "\n".join(f"  {line}" for line in done.stderr.splitlines()[-_TAIL_LINES:])
-        raise ChildError(f"{name} failed (exit status {done.returncode}):\n{said}")
-    return done.stdout
+        raise ChildError(f"cannot start {job.name}: {error.strerror}") from None
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _output(job: Job, process: subprocess.Popen[str], timeout_s: float) -> str:
+    try:
+        output, errors = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise ChildError(f"{job.name} took too long") from None
+    if process.returncode != 0:
+        said = "\n".join(f"  {line}" for line in errors.splitlines()[-_TAIL_LINES:])
+        raise ChildError(f"{job.name} failed (exit status {process.returncode}):\n{said}")
+    return output
 
 
 def wait_until(

@@ -140,10 +140,8 @@ class _Demo:
         commands = ServerCommands(site, postgres.dsn, certificates, self._port)
         with step("tables, devices, tokens"):
             commands.migrate()
-            for device in DEVICES:
-                commands.describe(device)
-            token = commands.make_token("the demo's edge", "ingest")
-            server = ServerAddress(self._port, certificates.ca, commands.make_token("you", "read"))
+            token, reader = commands.make_tokens()
+            server = ServerAddress(self._port, certificates.ca, reader)
         with step("a modelled year of history"):
             finish(histories, _SET_UP_S)
         ports = [free_port() for _ in DEVICES]
@@ -151,8 +149,7 @@ class _Demo:
             self._started(start_simulator(site, *pair)) for pair in zip(DEVICES, ports, strict=True)
         ]
         with step("filling the year in, marked as simulated"):
-            for device in DEVICES:
-                commands.import_history(device)
+            commands.import_histories()
         with step("inverters: " + ", ".join(device.model for device in DEVICES)):
             await_simulators(simulators, ports)
         with step("server"):
@@ -200,11 +197,7 @@ class _Demo:
         self._progress.end_live()
         running.edge.stop(_DRAIN_S)
         spool = running.status.ask()
-        stored = [
-            SungrowSample.model_validate_json(line)
-            for device in DEVICES
-            for line in running.commands.export(device)
-        ]
+        stored = [SungrowSample.model_validate_json(line) for line in running.commands.export()]
         proof = self._prove(stored, spool)
         for finding in proof.findings:
             print(finding, file=sys.stderr)

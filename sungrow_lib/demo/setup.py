@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sungrow_lib.demo.certificates import CertificateFiles
-from sungrow_lib.demo.processes import Child, python, run_to_end, wait_until
+from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite, write_secret
 from sungrow_lib.errors import ConfigurationError
 
@@ -21,7 +21,6 @@ SERVER: Final = "reference_server.cli"
 SUNGROW: Final = "sungrow_lib.cli"
 
 _START_S: Final = 30.0
-_IMPORT_S: Final = 120.0
 _ANSWER_S: Final = 5.0
 _KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "TZDIR", "VIRTUAL_ENV", "SYSTEMROOT")
 
@@ -88,30 +87,36 @@ class ServerCommands:
 
     def migrate(self) -> None:
         """Make the tables."""
-        self._run("sungrow-server migrate", "migrate")
+        run_jobs(self._job("migrate"))
 
-    def describe(self, device: DemoDevice) -> None:
-        """Name a device, its plant and its time zone."""
-        zone = str(self._site.zone)
-        options = ("--name", device.name, "--plant", device.plant, "--timezone", zone)
-        self._run("sungrow-server device", "device", "set", device.device_id, *options)
-
-    def make_token(self, label: str, scope: str) -> str:
-        """Make a token for all devices of the demo and return it."""
+    def make_tokens(self) -> tuple[str, str]:
+        """Name the devices with their plants and time zones; return a token to ingest and one to read."""
         devices = [word for device in DEVICES for word in ("--device", device.device_id)]
-        options = ("--label", label, "--scope", scope, *devices)
-        return self._run("sungrow-server token", "token", "create", *options).strip()
+        edge, reader, *_ = run_jobs(
+            self._job("token", "create", "--label", "the demo's edge", "--scope", "ingest", *devices),
+            self._job("token", "create", "--label", "you", "--scope", "read", *devices),
+            *(self._description(device) for device in DEVICES),
+        )
+        return edge.strip(), reader.strip()
 
-    def import_history(self, device: DemoDevice) -> None:
-        """Fill in the modelled year, marked as simulated."""
-        options = ("--device", device.device_id, "--source", "simulated")
-        self._run("sungrow-server import", "import", str(self._site.history(device)), *options)
+    def import_histories(self) -> None:
+        """Fill in the modelled years, marked as simulated."""
+        run_jobs(
+            *(
+                self._job(
+                    *("import", str(self._site.history(device))),
+                    *("--device", device.device_id, "--source", "simulated"),
+                )
+                for device in DEVICES
+            )
+        )
 
-    def export(self, device: DemoDevice) -> Iterator[str]:
-        """Yield what is stored of a device since the demo began, one JSON object each."""
+    def export(self) -> Iterator[str]:
+        """Yield what is stored since the demo began, one JSON object each."""
         begin = self._site.start.strftime("%Y-%m-%dT%H:%M:%SZ")
-        options = ("--device", device.device_id, "--from", begin)
-        yield from self._run("sungrow-server export", "export", *options).splitlines()
+        for device in DEVICES:
+            [output] = run_jobs(self._job("export", "--device", device.device_id, "--from", begin))
+            yield from output.splitlines()
 
     def start(self) -> Child:
         """Start the server."""
@@ -119,10 +124,12 @@ class ServerCommands:
             "the server", python(SERVER, "run"), self._site.log("server"), environment=self._environment
         )
 
-    def _run(self, name: str, *arguments: str) -> str:
-        return run_to_end(
-            name, python(SERVER, *arguments), timeout_s=_IMPORT_S, environment=self._environment
-        )
+    def _description(self, device: DemoDevice) -> Job:
+        options = ("--name", device.name, "--plant", device.plant, "--timezone", str(self._site.zone))
+        return self._job("device", "set", device.device_id, *options)
+
+    def _job(self, *arguments: str) -> Job:
+        return Job(f"sungrow-server {arguments[0]}", python(SERVER, *arguments), self._environment)
 
 
 def clean_environment() -> dict[str, str]:

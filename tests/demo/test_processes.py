@@ -11,8 +11,9 @@ import pytest
 from sungrow_lib.demo.processes import (
     Child,
     ChildError,
+    Job,
     ending_on_signals,
-    run_to_end,
+    run_jobs,
     undisturbed,
     wait_until,
 )
@@ -77,15 +78,30 @@ def test_a_program_that_is_missing_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ChildError, match="cannot start it"):
         Child("it", [str(tmp_path / "none")], tmp_path / "log")
     with pytest.raises(ChildError, match="cannot start it"):
-        run_to_end("it", [str(tmp_path / "none")])
+        run_jobs(Job("it", [str(tmp_path / "none")]))
 
 
-def test_run_to_end_returns_what_was_printed_and_quotes_failures() -> None:
-    assert run_to_end("it", [sys.executable, "-c", "print('token')"]) == "token\n"
+def job(code: str) -> Job:
+    return Job("it", [sys.executable, "-c", code])
+
+
+def test_jobs_return_what_they_printed_in_their_order() -> None:
+    assert run_jobs(job("import time; time.sleep(0.3); print('one')"), job("print('two')")) == [
+        "one\n",
+        "two\n",
+    ]
+
+
+def test_a_job_that_fails_is_quoted_and_ends_the_others() -> None:
+    begun = time.monotonic()
     with pytest.raises(ChildError, match=r"(?s)it failed \(exit status 1\).*no such database"):
-        run_to_end("it", [sys.executable, "-c", "raise SystemExit('no such database')"])
-    with pytest.raises(ChildError, match="longer than 0 s"):
-        run_to_end("it", [sys.executable, "-c", SLEEPS], timeout_s=0.1)
+        run_jobs(job("raise SystemExit('no such database')"), job(SLEEPS))
+    assert time.monotonic() - begun < 30
+
+
+def test_a_job_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(ChildError, match="it took too long"):
+        run_jobs(job(SLEEPS), timeout_s=0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
