@@ -36,6 +36,21 @@ exit status: 0 done, 1 the job failed, 2 wrong use
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Lets options stand among positional arguments, as in `sungrow read HOST --json FIELD`."""
+
+    _mixing = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as inherited
+        if self._mixing:  # the inherited method comes back here, twice
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the `sungrow` command line and return its exit status."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -46,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sungrow_lib {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         if name == chosen:  # the other commands' modules are not even imported

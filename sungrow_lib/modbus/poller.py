@@ -187,6 +187,7 @@ class ModbusPoller:
     Args:
         settings: the device and the manners.
         units: what to read of each unit.
+        session: goes on with a session that stands already, instead of beginning one.
         clock: the clocks; another one only in tests.
 
     Raises:
@@ -199,12 +200,17 @@ class ModbusPoller:
     """
 
     def __init__(
-        self, settings: ConnectionSettings, units: Sequence[UnitPlan], *, clock: Clock | None = None
+        self,
+        settings: ConnectionSettings,
+        units: Sequence[UnitPlan],
+        *,
+        session: DeviceSession | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if len({plan.unit for plan in units}) != len(units) or not units:
             raise ConfigurationError("give at least one unit, and each unit id once")
         self._settings = settings
-        self._session = DeviceSession(settings, clock)
+        self._session = session or DeviceSession(settings, clock)
         self._clock = self._session.clock
         budget = RefusalBudget()
         self._units = [_UnitReader(plan, self._session, budget) for plan in units]
@@ -245,14 +251,18 @@ class ModbusPoller:
         while True:
             yield await self.poll()
 
+    async def wait_turn(self) -> None:
+        """Wait until the next pass is due. To stop between two passes, cancel this, not :meth:`poll`."""
+        while (wait_s := self._next_start - self._clock.boottime()) > 0:
+            await self._clock.sleep(wait_s)
+
     async def poll(self) -> PollResult:
         """Wait for the next slot and make one pass over all units.
 
         Raises:
             ConfigurationError: the lock folder cannot be used.
         """
-        while (wait_s := self._next_start - self._clock.boottime()) > 0:
-            await self._clock.sleep(wait_s)
+        await self.wait_turn()
         self._number += 1
         started_at, started_boottime = self._clock.wall(), self._clock.boottime()
         self._next_start = started_boottime + self._settings.poll_interval_s

@@ -1,0 +1,103 @@
+"""`sungrow dump`: save an inverter's registers to a capture file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from sungrow_lib.capture import Capture, write_capture
+from sungrow_lib.cli.connection import (
+    CONNECTION_HELP,
+    add_connection_options,
+    family_of,
+    run_on_device,
+    settings_of,
+    tell,
+)
+from sungrow_lib.cli.inventory import documented_plan, identify_with_path
+from sungrow_lib.errors import CaptureError
+from sungrow_lib.modbus.discovery import CarefulReader
+from sungrow_lib.modbus.session import DeviceSession
+from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.words import RegisterWords, Space
+
+_DESCRIPTION = """\
+Read every documented register a device answers and write the raw words to a capture file, which
+`sungrow decode` and `sungrow simulate` understand and which you can send to others: every digit of every
+serial number in it is a 0, unless you ask for --with-serial.
+
+What the device refuses is asked again in smaller pieces, one refusal in five seconds; on a dongle that can
+take minutes. What was refused is remembered, so a second run is quicker. Ctrl-C writes what was read so far.
+"""
+
+_EPILOG = f"""\
+{CONNECTION_HELP}
+examples:
+  sungrow dump 192.168.1.20 -o inverter.json
+  sungrow dump 192.168.1.20 -o settings.json --space holding
+  sungrow decode inverter.json settings.json
+
+exit status: 0 written, 1 the device failed (what was read is written), 2 wrong use
+"""
+
+_SPACES: Final = {"input": Space.INPUT, "holding": Space.HOLDING}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add `dump` to the command line."""
+    parser = subparsers.add_parser(
+        "dump",
+        help=summary,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_connection_options(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="capture to write")
+    parser.add_argument(
+        "--space",
+        choices=list(_SPACES),
+        default="input",
+        help="input: measured values (default); holding: settings",
+    )
+    parser.add_argument("--with-serial", action="store_true", help="keep serial numbers as they are")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the device and write the capture."""
+    settings = settings_of(args)
+    if not args.output.parent.is_dir():  # better now than after minutes of reading
+        raise CaptureError(f"{args.output}: there is no folder {args.output.parent}")
+    run_on_device(args, lambda: _dump(args, settings))
+    return 0
+
+
+async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
+    space = _SPACES[args.space]
+    async with DeviceSession(settings) as session, session.one_pass():
+        reader = CarefulReader(session, args.unit, tell=tell)
+        identity, notes = await identify_with_path(args, reader, family_of(args))
+        try:
+            reading = await reader.read_plan(documented_plan(identity, notes, (space,)), thorough=True)
+            if reading.error is not None:
+                raise reading.error
+        finally:  # also when interrupted: minutes of careful reading are not thrown away
+            notes.save()
+            _write(args, identity, reader.words, space)
+
+
+def _write(args: argparse.Namespace, identity: Identity, words: RegisterWords, space: Space) -> None:
+    capture = Capture(
+        words=words,
+        model=identity.model or "",
+        firmware=identity.firmware or "",
+        connection=identity.path,
+        unit_id=args.unit,
+    )
+    write_capture(args.output, capture, space, mask_serials=not args.with_serial)
+    count = sum(of is space for of, _ in words)
+    masked = "" if args.with_serial else ", serial numbers masked"
+    print(f"{args.output}: {count} {args.space} registers of {identity.model or 'an unknown model'}{masked}")

@@ -1,0 +1,134 @@
+"""`sungrow probe`: find out what an inverter is and what it answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sungrow_lib.cli.connection import (
+    CONNECTION_HELP,
+    add_connection_options,
+    family_of,
+    run_on_device,
+    settings_of,
+    tell,
+)
+from sungrow_lib.cli.inventory import documented_plan, identify_with_path
+from sungrow_lib.modbus.discovery import CarefulReader, PlanReading
+from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.session import DeviceSession
+from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.registers.identity import Identity, identify
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.words import RegisterWords, Space
+
+_DESCRIPTION = """\
+Find out what answers at an address: model, serial number, firmware, register family, whether it is the
+inverter's own port or a dongle, and which documented registers it serves and which it refuses.
+
+Refused reads are hard on a dongle, so there is at most one in five seconds; a thorough probe of a dongle can
+take minutes. Progress is kept in SUNGROW_STATE_DIR (default: the user's state folder): after Ctrl-C or a
+failure the next run goes on where this one ended, and other commands avoid what is known to be refused.
+"""
+
+_EPILOG = f"""\
+{CONNECTION_HELP}
+examples:
+  sungrow probe 192.168.1.20
+  sungrow probe 192.168.1.20 --unit 200          a battery behind the LAN port
+  sungrow probe 192.168.1.20 --fresh             after a firmware update
+  sungrow probe 192.168.1.20 --json | jq .refused
+
+exit status: 0 probed, 1 the device failed (run it again to go on), 2 wrong use
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add `probe` to the command line."""
+    parser = subparsers.add_parser(
+        "probe",
+        help=summary,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_connection_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs found out")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Probe the device and print what was found."""
+    settings = settings_of(args)
+    answer = run_on_device(args, lambda: _probe(args, settings))
+    print(json.dumps(answer, indent=2) if args.json else "\n".join(_report(answer)))
+    return 0
+
+
+async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict[str, Any]:
+    async with DeviceSession(settings) as session, session.one_pass():
+        reader = CarefulReader(session, args.unit, tell=tell)
+        identity, notes = await identify_with_path(args, reader, family_of(args))
+        if args.fresh:
+            notes.forget()
+        tell(f"{identity.model or 'unknown model'}: reading what is documented")
+        try:
+            reading = await reader.read_plan(
+                documented_plan(identity, notes, (Space.INPUT, Space.HOLDING)), thorough=True
+            )
+            if reading.error is not None:
+                raise reading.error
+        finally:
+            notes.save()
+    identity = identify(reader.words, family=identity.family, path=identity.path)
+    return _answer(identity, reading, notes, args)
+
+
+def _answer(
+    identity: Identity, reading: PlanReading, notes: DeviceNotes, args: argparse.Namespace
+) -> dict[str, Any]:
+    served, refused = _sorted_out(identity, reading)
+    return {
+        "host": args.host,
+        "port": args.port,
+        "unit": args.unit,
+        "family": identity.family,
+        "model": identity.model,
+        "type_code": None if identity.type_code is None else f"0x{identity.type_code:04X}",
+        "serial": identity.serial,
+        "firmware": identity.firmware,
+        "protocol_version": identity.protocol,
+        "nominal_power_kw": identity.nominal_kw,
+        "phases": identity.phases,
+        "path": identity.path,
+        "answered": served,
+        "refused": refused,
+        "refused_requests": [
+            {"space": block.space.name.lower(), "first": block.first, "count": block.count, "code": code}
+            for block, code in sorted(notes.refused.items())
+        ],
+    }
+
+
+def _sorted_out(identity: Identity, reading: PlanReading) -> tuple[list[str], list[str]]:
+    """Names of the registers that were served, and of the wanted ones that were not."""
+    served = {register.name for register in reading.plan.registers}
+    wanted = [register.name for alternatives in reading.plan.wanted for register in alternatives]
+    answered = [name for name in wanted if name in served and _is_filled(identity, name, reading.words)]
+    return answered, [name for name in wanted if name not in served]
+
+
+def _is_filled(identity: Identity, name: str, words: RegisterWords) -> bool:
+    register = RegisterMap.for_family(identity.family).by_name(name)
+    return words.take(register.space, register.number, register.word_count) is not None
+
+
+def _report(answer: dict[str, Any]) -> Iterator[str]:
+    for key in ("model", "serial", "firmware", "family", "path", "type_code", "protocol_version"):
+        yield f"  {key.replace('_', ' '):<18}{answer[key] or 'unknown'}"
+    yield f"  {'registers':<18}{len(answer['answered'])} answered, {len(answer['refused'])} refused"
+    if answer["refused"]:
+        yield f"  {'refused':<18}{', '.join(answer['refused'])}"

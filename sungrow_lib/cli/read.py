@@ -1,0 +1,198 @@
+"""`sungrow read`: an inverter's values, once or again and again."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from sungrow_lib.cli.connection import (
+    CONNECTION_HELP,
+    add_connection_options,
+    family_of,
+    run_on_device,
+    settings_of,
+    tell,
+)
+from sungrow_lib.errors import RegisterRefusedError, UsageError
+from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, identify_unit
+from sungrow_lib.modbus.learning import UnitPlan
+from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.poller import ModbusPoller
+from sungrow_lib.modbus.session import DeviceSession
+from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.normalizer import Normalizer
+from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Tier
+from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, format_ts
+
+_DESCRIPTION = """\
+Ask an inverter what it is, read it once and print every value it has. What it does not have or does not
+know is left out, never 0. Signs: battery + charging, grid (export_power_w) + exporting.
+
+With FIELDs only those are read and printed, with fewer requests.
+"""
+
+_EPILOG = f"""\
+{CONNECTION_HELP}
+examples:
+  sungrow read 192.168.1.20                                     everything, once
+  sungrow read 192.168.1.20 pv_power_w battery_soc_pct          two values
+  sungrow read 192.168.1.20 --json                              one sample as JSON
+  sungrow read 192.168.1.20 --watch --json pv_power_w | jq .    a sample every 5 s, one per line
+
+exit status: 0 read, 1 no reading, 2 wrong use
+"""
+
+_HEADLINES: Final = (
+    "pv_power_w",
+    "battery_power_w",
+    "battery_soc_pct",
+    "load_power_w",
+    "export_power_w",
+    "active_power_w",
+)
+"""What a line of --watch shows when no FIELD is given."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add `read` to the command line."""
+    parser = subparsers.add_parser(
+        "read",
+        help=summary,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_connection_options(parser)
+    parser.add_argument("fields", metavar="FIELD", nargs="*", help="field of the sample, such as pv_power_w")
+    parser.add_argument("--json", action="store_true", help="print the sample as JSON, one line each")
+    parser.add_argument("--watch", action="store_true", help="keep reading, every 5 s, until Ctrl-C")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read the device and print what it says."""
+    _check_fields(args.fields)
+    settings = settings_of(args)
+    run_on_device(args, lambda: _read(args, settings))
+    return 0
+
+
+def _check_fields(fields: Collection[str]) -> None:
+    readable = [quantity.name for quantity in QUANTITIES if quantity.sources]
+    for field in fields:
+        if field not in readable:
+            near = difflib.get_close_matches(field, readable, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"there is no field {field}{hint} (sungrow read HOST without FIELDs shows all)")
+
+
+async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
+    async with DeviceSession(settings) as session:
+        async with session.one_pass():
+            reader = CarefulReader(session, args.unit, tell=tell)
+            identity = await identify_unit(reader, family=family_of(args))
+            reader.notes = DeviceNotes.load(args.host, args.port, args.unit, identity)
+            reading = await reader.read_plan(_plan(identity, args, reader.notes))
+            reader.notes.save()
+        printer = _Printer(args, identity)
+        printer.first(reading)
+        if args.watch:
+            units = [UnitPlan(unit=args.unit, fast=reading.plan)]
+            await _watch(ModbusPoller(settings, units, session=session), printer)
+
+
+def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> ReadPlan:
+    tiers = (Tier.FAST,) if args.watch and not args.fields else (Tier.FAST, Tier.SLOW)
+    plan = ReadPlan.for_quantities(
+        identity.family, identity.context, tiers=tiers, names=args.fields or None, refused=notes.refused
+    )
+    if not plan.blocks:
+        raise UsageError(f"{_name(identity)} has no {' and no '.join(args.fields)}")
+    return plan
+
+
+async def _watch(poller: ModbusPoller, printer: _Printer) -> None:
+    async for poll in poller.polls():
+        [unit] = poll.units
+        if unit.arrived_at is None:
+            tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
+            continue
+        printer.sample(printer.normalizer.normalize(unit.words, ts=unit.arrived_at))
+        for missing in unit.missing:
+            tell(f"{format_ts(poll.started_at)}  {missing.block} is missing: {missing.detail}")
+
+
+class _Printer:
+    """Prints samples the way the user asked for."""
+
+    def __init__(self, args: argparse.Namespace, identity: Identity) -> None:
+        self.normalizer = Normalizer(_device_id(args, identity), identity)
+        self._args = args
+        self._identity = identity
+
+    def first(self, reading: PlanReading) -> None:
+        if reading.arrived_at is None:
+            raise RegisterRefusedError(
+                f"{_name(self._identity)} serves nothing that was asked for; check --unit and --family",
+                code=2,
+            )
+        sample = self.normalizer.normalize(reading.words, ts=reading.arrived_at)
+        if not (self._args.json or self._args.watch):
+            print(self._headline(sample))
+        self.sample(sample)
+        if reading.error is not None:
+            tell(f"not everything was read: {reading.error}")
+
+    def sample(self, sample: SungrowSample) -> None:
+        values = sample.model_dump(mode="json")
+        if self._args.json:
+            wanted = {"device_id", "ts", *self._args.fields} if self._args.fields else set(values)
+            text = json.dumps({name: value for name, value in values.items() if name in wanted})
+        elif self._args.watch:
+            shown = (name for name in self._args.fields or _HEADLINES if values[name] is not None)
+            text = "  ".join([values["ts"], *(f"{name} {_shown(name, values[name])}" for name in shown)])
+        else:
+            text = "\n".join(_table(values, self._args.fields))
+        print(text, flush=True)
+
+    def _headline(self, sample: SungrowSample) -> str:
+        identity, args = self._identity, self._args
+        serial = f", serial {identity.serial}" if identity.serial else ""
+        return (
+            f"{_name(identity)}{serial}, unit {args.unit} at {args.host}:{args.port}, {format_ts(sample.ts)}"
+        )
+
+
+def _table(values: dict[str, Any], fields: Collection[str]) -> Iterator[str]:
+    names = fields or [
+        quantity.name for quantity in QUANTITIES if quantity.sources and values[quantity.name] is not None
+    ]
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        yield f"  {name:<{width}}  {_shown(name, values[name]):<24}  {QUANTITY_BY_NAME[name].title}"
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "-"
+    unit = QUANTITY_BY_NAME[name].unit
+    if isinstance(value, list):
+        value = " ".join("-" if item is None else str(item) for item in value) or "none"
+    return f"{value} {unit}".rstrip()
+
+
+def _name(identity: Identity) -> str:
+    return identity.model or f"an unknown {identity.family.upper()} device"
+
+
+def _device_id(args: argparse.Namespace, identity: Identity) -> str:
+    """The serial number where the device tells one, else the place where it answers."""
+    if identity.serial and re.fullmatch(DEVICE_ID_PATTERN, identity.serial):
+        return identity.serial
+    return re.sub(r"[^A-Za-z0-9._-]", "-", f"{args.host}-{args.port}-{args.unit}")[-64:]

@@ -1,0 +1,139 @@
+"""`sungrow simulate`: an inverter to try everything on."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import anyio
+
+from sungrow_lib.capture import load_capture, merge_captures
+from sungrow_lib.errors import CaptureError, UsageError
+from sungrow_lib.modbus.settings import require_unit
+from sungrow_lib.simulator import MODELS, living_inverter
+from sungrow_lib.simulator.faults import Fault, RecurringFault
+from sungrow_lib.simulator.journal import Journal
+from sungrow_lib.simulator.server import InverterSimulator, Profile, RegisterSource, StaticSource
+
+_DESCRIPTION = """\
+Be an inverter on Modbus TCP: serve capture files as they are, or a modelled inverter in a modelled house,
+where the sun moves, clouds pass, the kettle boils and the battery balances it all.
+
+A capture is served under the unit id it names, several of one unit are merged (input and holding registers),
+and captures of different units make one dongle with several inverters behind it.
+"""
+
+_EPILOG = f"""\
+profiles:
+  lan       the inverter's own port: registers it lacks inside a block read 0xFFFF
+  winet-s   the dongle: a block that touches a register it lacks is refused; no yield history
+  rs485     a gateway on the serial bus: as lan, and a unit that is not there is answered with an exception
+
+faults (NAME or NAME:EVERY, such as reset:20 for every twentieth request):
+  {", ".join(list(Fault)[:8])},
+  {", ".join(list(Fault)[8:])}
+
+examples:
+  sungrow simulate --model {MODELS[0]}                     an inverter on 127.0.0.1:5020
+  sungrow simulate input.json holding.json --unit 3        a capture, under another unit id
+  sungrow simulate --model {MODELS[0]} --port 0            any free port; the first line says which
+  sungrow simulate inverter.json --profile winet-s --fault silence:10
+
+The journal has one line of JSON for every answered read, written before the answer leaves:
+  {{"n": 1, "ts": "2026-01-31T10:00:00.000Z", "unit": 1, "space": "input", "first": 5000, "count": 1,
+    "words": [3602]}}
+
+exit status: 0 stopped by Ctrl-C or SIGTERM, 2 wrong use
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
+    """Add `simulate` to the command line."""
+    parser = subparsers.add_parser(
+        "simulate",
+        help=summary,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="capture file")
+    parser.add_argument("--model", metavar="NAME", help=f"modelled inverter: {', '.join(MODELS)}")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5020, help="TCP port, 0 for any (default: %(default)s)")
+    parser.add_argument("--unit", type=int, help="Modbus unit id (default: the capture's, else 1)")
+    parser.add_argument(
+        "--profile", choices=list(Profile), default=Profile.LAN, help="path to imitate (default: lan)"
+    )
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="NAME[:EVERY]", help="misbehave; may be repeated"
+    )
+    parser.add_argument("--journal", type=Path, metavar="FILE", help="append every answered read to FILE")
+    parser.add_argument(
+        "--timezone", default="UTC", metavar="ZONE", help="IANA zone of the modelled site (default: UTC)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="which weather and household the model has (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    if bool(args.files) == (args.model is not None):
+        raise UsageError("name capture files, or a model with --model, but not both (--help shows examples)")
+    if args.unit is not None:
+        require_unit(args.unit)
+    faults = [RecurringFault.parse(text) for text in args.fault]
+    units = _captured_units(args.files, args.unit) if args.files else _modelled_unit(args)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(args.journal)) if args.journal else None
+        simulator = InverterSimulator(
+            units,
+            host=args.host,
+            port=args.port,
+            profile=Profile(args.profile),
+            journal=journal,
+            faults=faults,
+        )
+        anyio.run(_serve, simulator, args.host, f"{_title(args)} as unit {', '.join(map(str, units))}")
+    return 0
+
+
+def _captured_units(files: Sequence[Path], unit: int | None) -> Mapping[int, RegisterSource]:
+    captures = [load_capture(path) for path in files]
+    by_unit = defaultdict(list)
+    for capture in captures:
+        by_unit[capture.unit_id or 1].append(capture)
+    if unit is not None and len(by_unit) > 1:
+        raise CaptureError("these captures are of several units, so --unit cannot name one for them all")
+    return {unit or number: StaticSource(merge_captures(parts).words) for number, parts in by_unit.items()}
+
+
+def _modelled_unit(args: argparse.Namespace) -> Mapping[int, RegisterSource]:
+    try:
+        zone = ZoneInfo(args.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(
+            f"there is no time zone {args.timezone}; use a name such as Europe/Brussels"
+        ) from None
+    source = living_inverter(args.model, zone=zone, seed=args.seed, start=datetime.now(UTC))
+    return {1 if args.unit is None else args.unit: source}
+
+
+def _title(args: argparse.Namespace) -> str:
+    return args.model or " + ".join(path.name for path in args.files)
+
+
+async def _serve(simulator: InverterSimulator, host: str, title: str) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with simulator:
+            print(f"listening on {host}:{simulator.port}: {title}", flush=True)
+            print(f"try: sungrow read {host} --port {simulator.port}    (Ctrl-C stops)", flush=True)
+            async for _ in signals:
+                return

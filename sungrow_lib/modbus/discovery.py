@@ -1,0 +1,212 @@
+"""Finding out what answers at an address, with at most one refused read in five seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sungrow_lib.errors import DeviceError, DeviceTimeoutError, RegisterRefusedError, UnknownFamilyError
+from sungrow_lib.modbus.learning import PERMANENT_CODES, RefusalBudget
+from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.session import DeviceSession
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.applies import ConnectionPath
+from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
+from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.registers.words import Block, RegisterWords, Space
+
+_INVERTER_PLATE: Final = Block(Space.INPUT, 4990, 13)
+"""Serial number, type code, nominal power, output type: the same on hybrids and string inverters."""
+
+_PLATES: Final = {
+    Family.SH: _INVERTER_PLATE,
+    Family.SG: _INVERTER_PLATE,
+    Family.IHM: Block(Space.INPUT, 8000, 5),
+    Family.BATTERY: Block(Space.INPUT, 10710, 11),
+}
+"""Where a device says what it is, in the order in which an unknown one is asked."""
+
+_TELLTALES: Final = (Block(Space.INPUT, 13008, 2), Block(Space.INPUT, 5031, 2))
+"""Load power, which only hybrids have; active power of a string inverter."""
+
+_HISTORY: Final = Block(Space.INPUT, 6100, 1)
+"""First register of the yield history: the LAN port and the serial bus serve it, no dongle forwards it."""
+
+_UNIT_SILENT_CODES: Final = frozenset({10, 11})
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReading:
+    """What reading a whole plan brought.
+
+    Attributes:
+        words: everything read.
+        plan: the plan, which has learnt what was refused.
+        arrived_at: aware UTC time, whole milliseconds, of the block that dates the reading; None without.
+        arrived_boottime: the same on the boot-time clock, in seconds.
+        error: what ended the reading early; None when it did not.
+    """
+
+    words: RegisterWords
+    plan: ReadPlan
+    arrived_at: datetime | None = None
+    arrived_boottime: float | None = None
+    error: DeviceError | None = None
+
+
+def _nobody(_text: str) -> None:
+    """Tell nobody."""
+
+
+class CarefulReader:
+    """Reads of one unit that the device may refuse. Use it inside a pass of the session.
+
+    Args:
+        session: the device.
+        unit: Modbus unit id.
+        tell: called with a line for people whenever something takes seconds.
+    """
+
+    def __init__(self, session: DeviceSession, unit: int, *, tell: Callable[[str], None] = _nobody) -> None:
+        self.unit = unit
+        self.words = RegisterWords()
+        """Everything read so far."""
+        self.notes = DeviceNotes()
+        """What was served and refused; set notes that last once the device is identified."""
+        self._session = session
+        self._budget = RefusalBudget()
+        self._tell = tell
+
+    async def read(self, block: Block) -> RegisterWords | None:
+        """Read a block, after the distance to the last refused read; None when it is refused.
+
+        Raises:
+            DeviceError: no answer, or a damaged one.
+        """
+        clock = self._session.clock
+        if wait_s := self._budget.remaining_s(clock.boottime()):
+            await clock.sleep(wait_s)
+        try:
+            words = await self._session.read(self.unit, block)
+        except RegisterRefusedError as error:
+            if error.code in _UNIT_SILENT_CODES:
+                raise
+            self._budget.spent(clock.boottime())
+            if error.code in PERMANENT_CODES:
+                self.notes.add(block, error.code)
+            self._tell(f"{error}; going on in 5 s, because refusals are hard on a dongle")
+            return None
+        self.notes.add(block)
+        self.words |= words
+        return words
+
+    async def read_plan(self, plan: ReadPlan, *, thorough: bool = False) -> PlanReading:
+        """Read every block of a plan. An error after the first answer ends the reading but does not void it.
+
+        Args:
+            plan: what to read.
+            thorough: ask what is refused again in smaller pieces, down to single registers, which takes 5 s
+                for each refusal. Else only the block that dates the reading is worth that.
+
+        Raises:
+            DeviceError: nothing was answered.
+        """
+        words = RegisterWords()
+        arrived: tuple[datetime, float] | tuple[None, None] = (None, None)
+        given_up: set[Block] = set()
+        while block := next(
+            (one for one in plan.blocks if not _has(words, one) and one not in given_up), None
+        ):
+            dating = block == plan.fast
+            try:
+                read = await self.read(block)
+            except DeviceError as error:
+                if not words:
+                    raise
+                return PlanReading(words, plan, *arrived, error)
+            if read is not None:
+                words |= read
+                arrived = self._now() if dating else arrived
+            elif (dating or thorough) and block in self.notes.refused:
+                plan = plan.without(block)
+            else:
+                given_up.add(block)
+        for block in given_up & self.notes.refused.keys():
+            plan = plan.without(block)
+        return PlanReading(words, plan, *arrived)
+
+    def _now(self) -> tuple[datetime, float]:
+        wall = self._session.clock.wall()
+        return wall.replace(microsecond=wall.microsecond // 1000 * 1000), self._session.clock.boottime()
+
+
+def _plan_reading(
+    words: RegisterWords,
+    plan: ReadPlan,
+    arrived: tuple[datetime, float] | tuple[None, None],
+    error: DeviceError | None = None,
+) -> PlanReading:
+    at, boottime = arrived
+    return PlanReading(words=words, plan=plan, arrived_at=at, arrived_boottime=boottime, error=error)
+
+
+def _has(words: RegisterWords, block: Block) -> bool:
+    return words.take(block.space, block.first, block.count) is not None
+
+
+async def identify_unit(
+    reader: CarefulReader, *, family: Family | None = None, path: ConnectionPath = ConnectionPath.UNKNOWN
+) -> Identity:
+    """Find out what a unit is: family, model, serial number.
+
+    Args:
+        reader: reads the unit; inside a pass.
+        family: register map, where the user names it.
+        path: how the device is reached, where that is known.
+
+    Raises:
+        UnknownFamilyError: it answers, but nothing it says tells the family.
+        DeviceError: it does not answer.
+    """
+    try:
+        words = await _read_plate(reader, family)
+        if family is None and not family_of(words):
+            words = await _read_telltales(reader, words)
+    except (DeviceTimeoutError, RegisterRefusedError) as error:
+        raise DeviceTimeoutError(
+            f"the connection stands, but unit {reader.unit} does not answer; check --unit (an inverter is "
+            "usually 1), that --port is the Modbus port, and that no other program reads the device"
+        ) from error
+    return identify(words, family=family, path=path)
+
+
+async def _read_plate(reader: CarefulReader, family: Family | None) -> RegisterWords:
+    blocks = dict.fromkeys(_PLATES.values()) if family is None else [_PLATES[family]]
+    for block in blocks:
+        if words := await reader.read(block):
+            return words
+    if family is None:
+        raise UnknownFamilyError
+    return RegisterWords()  # the user knows better than a plate that is not forwarded
+
+
+async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> RegisterWords:
+    """Read what only one family has, for a type code that nobody knows."""
+    for block in _TELLTALES:
+        words |= await reader.read(block) or {}
+        if family_by_answers(words):
+            break
+    return words
+
+
+async def guess_path(reader: CarefulReader, family: Family) -> ConnectionPath:
+    """Guess how a hybrid is reached; other families do not tell.
+
+    Raises:
+        DeviceError: it does not answer.
+    """
+    if family is not Family.SH:
+        return ConnectionPath.UNKNOWN
+    return ConnectionPath.WINET_S if await reader.read(_HISTORY) is None else ConnectionPath.LAN
