@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import SungrowError, UsageError
@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
     _mixing = False
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - as inherited
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         if self._mixing:  # the inherited method comes back here, twice
             return super().parse_known_args(args, namespace)
         self._mixing = True

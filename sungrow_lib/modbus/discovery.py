@@ -37,7 +37,7 @@ _HISTORY: Final = Block(Space.INPUT, 6100, 1)
 _UNIT_SILENT_CODES: Final = frozenset({10, 11})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReading:
     """What reading a whole plan brought.
 
@@ -114,7 +114,7 @@ class CarefulReader:
             DeviceError: nothing was answered.
         """
         words = RegisterWords()
-        arrived: tuple[datetime, float] | tuple[None, None] = (None, None)
+        arrived_at, boottime, failure = None, None, None
         given_up: set[Block] = set()
         while block := next(
             (one for one in plan.blocks if not _has(words, one) and one not in given_up), None
@@ -125,17 +125,21 @@ class CarefulReader:
             except DeviceError as error:
                 if not words:
                     raise
-                return PlanReading(words, plan, *arrived, error)
+                failure = error
+                break
             if read is not None:
                 words |= read
-                arrived = self._now() if dating else arrived
+                if dating:
+                    arrived_at, boottime = self._now()
             elif (dating or thorough) and block in self.notes.refused:
                 plan = plan.without(block)
             else:
                 given_up.add(block)
         for block in given_up & self.notes.refused.keys():
             plan = plan.without(block)
-        return PlanReading(words, plan, *arrived)
+        return PlanReading(
+            words=words, plan=plan, arrived_at=arrived_at, arrived_boottime=boottime, error=failure
+        )
 
     def _now(self) -> tuple[datetime, float]:
         wall = self._session.clock.wall()
