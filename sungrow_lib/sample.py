@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -72,7 +71,7 @@ def _rounded_to(decimals: int) -> Callable[[object], float]:
     def validate(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise PydanticCustomError("number_type", "must be a number")
-        if not math.isfinite(value) or abs(value) > _NUMBER_LIMIT:
+        if not abs(value) <= _NUMBER_LIMIT:  # so written, NaN and integers beyond any float fail, too
             raise PydanticCustomError("number_range", "must be a finite number of ordinary size")
         steps = round(value * factor)
         return steps / factor if decimals else steps

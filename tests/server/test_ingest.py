@@ -1,0 +1,280 @@
+"""Every sample gets exactly one verdict, and the right one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sungrow_lib.sample import format_ts
+from tests.server.conftest import NOW, OTHER_TOKEN, Api, StartServer, sample
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_batch_is_stored_and_its_id_echoed(api: Api) -> None:
+    answer = await api.ingest(sample(0, pv_power_w=10), sample(5, pv_power_w=20), batch_id="b-1")
+    assert answer == {
+        "batch_id": "b-1",
+        "received": 2,
+        "inserted": 2,
+        "duplicates": 0,
+        "conflicts": [],
+        "rejected": [],
+        "deferred": [],
+        "resend": False,
+        "server_version": answer["server_version"],
+    }
+    assert api.rows("SELECT pv_power_w FROM samples ORDER BY ts") == [(10,), (20,)]
+
+
+async def test_without_batch_id_null_comes_back_and_an_empty_list_is_fine(api: Api) -> None:
+    answer = await api.ingest()
+    assert answer["batch_id"] is None
+    assert answer["inserted"] == 0
+
+
+async def test_the_same_batch_again_is_all_duplicates(api: Api) -> None:
+    batch = [sample(i, pv_power_w=i, mppt_voltage_v=[1.5, None, 3]) for i in range(50)]
+    assert (await api.ingest(*batch))["inserted"] == 50
+    assert (await api.ingest(*batch))["duplicates"] == 50
+    assert (await api.ingest(*batch, sample(99)))["inserted"] == 1
+    assert api.rows("SELECT count(*) FROM samples") == [(51,)]
+    assert api.rows("SELECT count(*) FROM kept_aside") == [(0,)]
+
+
+async def test_a_different_value_is_a_conflict_and_kept_aside_once(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=10))
+    for _ in range(3):
+        answer = await api.ingest(sample(0, pv_power_w=11))
+        assert [(c["index"], c["code"]) for c in answer["conflicts"]] == [(0, "different_value")]
+    assert api.rows("SELECT pv_power_w FROM samples") == [(10,)]
+    [(reason, body)] = api.rows("SELECT reason, body FROM kept_aside")
+    assert reason == "conflict"
+    assert body["pv_power_w"] == 11
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"pv_power_w": 1}, {}),
+        ({"pv_power_w": 1}, {"pv_power_w": None}),
+        ({"mppt_voltage_v": [1, None]}, {"mppt_voltage_v": [1]}),
+        ({"mppt_voltage_v": [1, 2]}, {"mppt_voltage_v": [1]}),
+        ({"pv_daily_kwh": 1.2}, {"pv_daily_kwh": 1.2000001}),
+        ({"new_field": {"a": 1}}, {"new_field": {"a": 1.0}}),
+    ],
+)
+async def test_null_or_absent_is_no_difference(
+    api: Api, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    await api.ingest(sample(0, **first))
+    assert (await api.ingest(sample(0, **second)))["duplicates"] == 1
+    assert api.rows("SELECT count(*) FROM kept_aside") == [(0,)]
+
+
+async def test_values_the_stored_row_lacks_are_kept_beside_it(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=1, mppt_voltage_v=[1]))
+    answer = await api.ingest(sample(0, pv_power_w=1, mppt_voltage_v=[1, 2], load_power_w=7, newer=8))
+    assert answer["duplicates"] == 1
+    [(reason, body)] = api.rows("SELECT reason, body FROM kept_aside")
+    assert reason == "additional"
+    assert body == {"mppt_voltage_v": [1, 2], "load_power_w": 7, "newer": 8}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"fault_codes": []}, {"fault_codes": [3]}),
+        ({"running_state": "Run"}, {"running_state": "Stop"}),
+        ({"mppt_voltage_v": [1, 2]}, {"mppt_voltage_v": [1, 3]}),
+        ({"new_field": 1}, {"new_field": 2}),
+        ({"inverter_temp_c": 20}, {"inverter_temp_c": 999}),
+        ({"inverter_temp_c": 999}, {"inverter_temp_c": 998}),
+        ({"mppt_voltage_v": [1, 2]}, {"mppt_voltage_v": [9999, 2]}),
+    ],
+)
+async def test_any_kind_of_value_can_conflict(
+    api: Api, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    await api.ingest(sample(0, **first))
+    assert len((await api.ingest(sample(0, **second)))["conflicts"]) == 1
+
+
+async def test_duplicates_and_conflicts_within_one_batch(api: Api) -> None:
+    answer = await api.ingest(sample(0, pv_power_w=1), sample(0, pv_power_w=1), sample(0, pv_power_w=2))
+    assert (answer["inserted"], answer["duplicates"]) == (1, 1)
+    assert [c["index"] for c in answer["conflicts"]] == [2]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        5,
+        None,
+        "text",
+        [],
+        {},
+        {"device_id": "sh-1"},
+        {"device_id": "sh-1\n", "ts": "2026-06-15T12:00:00.000Z"},
+        {"device_id": "x" * 65, "ts": "2026-06-15T12:00:00.000Z"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00.0001Z"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00"},
+        {"device_id": "sh-1", "ts": 1781524800},
+        {"device_id": "sh-1", "ts": "2026-02-30T12:00:00Z"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": "1"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": True},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": 10**400},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "running_state": "a\0b"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "running_state": "\ud800", "x\0": "\0"},
+    ],
+)
+async def test_one_bad_sample_never_voids_its_batch(api: Api, bad: Any) -> None:
+    body = json.dumps({"samples": [sample(0), bad, sample(5)]}).encode()
+    status, answer = await api.post_raw(body)
+    assert status == 200, answer
+    assert answer["inserted"] == 2
+    assert [(r["index"], r["code"]) for r in answer["rejected"]] == [(1, "invalid")]
+    assert answer["rejected"][0]["reason"]
+
+
+async def test_a_rejected_sample_of_a_known_device_is_kept_aside_once(api: Api) -> None:
+    for _ in range(2):
+        await api.ingest(sample(0, pv_power_w="many"))
+    [(reason, body)] = api.rows("SELECT reason, body FROM kept_aside")
+    assert reason == "rejected"
+    assert body["pv_power_w"] == "many"
+
+
+async def test_implausible_values_are_stored_flagged_and_come_back(api: Api) -> None:
+    fields = {"inverter_temp_c": 999.9, "pv_power_w": 99_999_999_999, "mppt_voltage_v": [5000, 1]}
+    await api.ingest(sample(0, load_power_w=3, **fields))
+    assert api.rows("SELECT flags, inverter_temp_c, pv_power_w, load_power_w FROM samples") == [
+        (1, None, None, 3)
+    ]
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert {name: shown[name] for name in fields} == fields
+
+
+async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
+    unknown = {"wallbox_power_w": 11.5, "deep": {"a": [1, None, {"b": "c\0d"}]}, "text": "\N{SUN BEHIND CLOUD}"}
+    await api.ingest(sample(0, **unknown))
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert {name: shown[name] for name in unknown} == unknown
+
+
+async def test_future_is_deferred_from_five_minutes_on(api: Api) -> None:
+    at_limit, beyond = NOW + timedelta(minutes=5), NOW + timedelta(minutes=5, milliseconds=1)
+    answer = await api.ingest(
+        {"device_id": "sh-1", "ts": format_ts(at_limit)}, {"device_id": "sh-1", "ts": format_ts(beyond)}
+    )
+    assert answer["inserted"] == 1
+    assert [(d["index"], d["code"]) for d in answer["deferred"]] == [(1, "future")]
+
+
+async def test_forbidden_devices(api: Api) -> None:
+    status, problem = await api.send(sample(0, device_id="other"))
+    assert (status, problem["status"]) == (403, 403)
+    status, _ = await api.send(sample(0, device_id="other"), 5)
+    assert status == 403
+    answer = await api.ingest(sample(0), sample(0, device_id="other"))
+    assert answer["inserted"] == 1
+    assert [(d["index"], d["code"]) for d in answer["deferred"]] == [(1, "device_forbidden")]
+    assert api.rows("SELECT device_id FROM devices") == [("sh-1",)]
+
+
+async def test_a_deleted_device_is_deferred(api: Api) -> None:
+    await api.ingest(sample(0))
+    await api.server.database.rows("mark_device_deleted", device_id="sh-1", deleted=True)
+    await asyncio.sleep(1)
+    answer = await api.ingest(sample(5))
+    assert [(d["index"], d["code"]) for d in answer["deferred"]] == [(0, "device_deleted")]
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[0] == 404
+
+
+async def test_rows_behind_the_horizon_are_kept_aside(start_server: StartServer) -> None:
+    async with start_server(raw_retention_days=10) as api:
+        old = {"device_id": "sh-1", "ts": format_ts(NOW - timedelta(days=10, milliseconds=1)), "pv_power_w": 1}
+        young = {"device_id": "sh-1", "ts": format_ts(NOW - timedelta(days=10)), "pv_power_w": 1}
+        assert (await api.ingest(old, young, old))["inserted"] == 2
+        assert (await api.ingest(old, young))["duplicates"] == 2
+        assert api.rows("SELECT count(*) FROM samples") == [(1,)]
+        assert api.rows("SELECT reason, count(*) FROM kept_aside GROUP BY 1") == [("behind_horizon", 1)]
+        assert api.rows("SELECT count(*) FROM rollup_marks") == [(1,)]
+
+
+async def test_resend_is_asked_for_when_delivered_rows_are_missing(api: Api) -> None:
+    here, gone = sample(0), sample(1)
+    old = format_ts(NOW - timedelta(days=500))
+    await api.ingest(here)
+    assert not (await api.ingest(sample(2), last_delivered=[here["ts"], old]))["resend"]
+    assert (await api.ingest(sample(2), last_delivered=[here["ts"], gone["ts"]]))["resend"]
+    await api.ingest(sample(0, pv_power_w=3), sample(1, pv_power_w="x"))  # now `gone` is kept aside
+    assert not (await api.ingest(sample(2), last_delivered=[gone["ts"]]))["resend"]
+
+
+async def test_resend_for_an_empty_batch_of_a_token_with_one_device(api: Api) -> None:
+    api.token = OTHER_TOKEN
+    await api.ingest(sample(0, device_id="other"))
+    assert not (await api.ingest(last_delivered=[sample(0)["ts"]]))["resend"]
+    assert (await api.ingest(last_delivered=[sample(1)["ts"]]))["resend"]
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        {"batch_id": 5},
+        {"batch_id": "x" * 65},
+        {"batch_id": "\ud800"},
+        {"edge_id": []},
+        {"seq": [1, 2]},
+        {"seq": ["1"]},
+        {"seq": [2**63]},
+        {"last_delivered": ["yesterday"]},
+        {"last_delivered": ["2026-06-15T12:00:00Z"] * 17},
+        {"device": "sh-1"},
+        {"device": {"poll_interval_s": 0}},
+    ],
+)
+async def test_a_wrong_envelope_is_422_with_errors(api: Api, envelope: dict[str, Any]) -> None:
+    body = json.dumps({"samples": [sample(0)]} | envelope).encode()
+    status, problem = await api.post_raw(body)
+    assert status == 422
+    assert problem["errors"]
+    assert api.rows("SELECT count(*) FROM samples") == [(0,)]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"5", b'{"samples": {}}', b'{"samples": null}'])
+async def test_no_samples_is_422(api: Api, body: bytes) -> None:
+    assert (await api.post_raw(body))[0] == 422
+
+
+async def test_what_the_edge_says_of_a_device_is_remembered_but_the_owner_wins(api: Api) -> None:
+    info = {"name": "Roof\0", "timezone": "Europe/Amsterdam", "poll_interval_s": 10, "model": "SH10RT"}
+    edge = {"edge_id": "box-1", "generation": "g1", "seq": [7], "device": info}
+    await api.ingest(sample(0), **edge)
+    _, listed = await api.get("/v1/devices")
+    [device] = listed["devices"]
+    assert (device["name"], device["timezone"], device["poll_interval_s"]) == (
+        "Roof\N{REPLACEMENT CHARACTER}",
+        "Europe/Amsterdam",
+        10,
+    )
+    await api.server.database.rows(
+        "set_device", device_id="sh-1", name="Home", plant=None, timezone=None, poll_interval_s=None
+    )
+    await api.ingest(sample(5), **(edge | {"device": info | {"timezone": "Mars/Phobos", "name": "Roof"}}))
+    [device] = (await api.get("/v1/devices"))[1]["devices"]
+    assert (device["name"], device["timezone"]) == ("Home", "Europe/Amsterdam")
+    assert api.rows("SELECT edge_id, generation, max_seq FROM edges") == [("box-1", "g1", 7)]
+
+
+async def test_the_same_batch_from_many_sides_at_once_is_stored_once(api: Api) -> None:
+    batch = [sample(i / 10, pv_power_w=i) for i in range(300)]
+    answers = await asyncio.gather(*(api.ingest(*batch[::order]) for order in (1, -1) * 4))
+    assert sum(answer["inserted"] for answer in answers) == 300
+    assert sum(answer["duplicates"] for answer in answers) == 7 * 300
+    assert api.rows("SELECT count(*) FROM samples") == [(300,)]
