@@ -7,8 +7,8 @@ SUNGROW_REQUIRE_ALL=1 they fail.
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -29,7 +29,6 @@ OLDEST_POSTGRESQL = Path("/usr/lib/postgresql/15/bin")  # where Debian puts it
 EMBEDDED, OLDEST, TIMESCALEDB = "embedded", "postgresql15", "timescaledb"
 
 _left_out: dict[str, str] = {}
-_numbers = itertools.count(1)
 
 
 class Need(Protocol):
@@ -129,7 +128,7 @@ def any_database(any_engine: str) -> Iterator[str]:
 
 
 def _fresh_database(engine: str) -> Iterator[str]:
-    name = f"test_{os.getpid()}_{next(_numbers)}"
+    name = f"test_{secrets.token_hex(6)}"  # a TimescaleDB may be shared, and outlive the run
     with psycopg.connect(engine, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
     yield make_conninfo(engine, dbname=name)
