@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
 
@@ -55,8 +56,6 @@ class DeviceSettings(BaseModel):
         timezone: IANA zone of the site; the server counts days in it.
         name: what people call the device.
         plant: plant it belongs to.
-        token: this device's own token, when it is not the common `DEVICE_TOKEN`.
-        token_file: file holding that token; read again whenever the server refuses the token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,8 +71,11 @@ class DeviceSettings(BaseModel):
     timezone: Zone | None = None
     name: Annotated[str, Field(max_length=128)] | None = None
     plant: Annotated[str, Field(max_length=128)] | None = None
-    token: SecretStr | None = None
-    token_file: Path | None = None
+
+    @property
+    def register_family(self) -> Family | None:
+        """The family named; None for ``auto``."""
+        return None if self.family == "auto" else Family(self.family)
 
 
 class EdgeSettings(AppSettings):
@@ -102,7 +104,7 @@ class EdgeSettings(AppSettings):
     ca_file: Path | None = None
     spool_path: Path = Path("sungrow-spool.sqlite")
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
-    upload_interval_s: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    upload_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
     edge_id: Annotated[str, Field(pattern=DEVICE_ID_PATTERN)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sungrow_lock_dir: Path | None = None
@@ -134,12 +136,11 @@ class EdgeSettings(AppSettings):
             twice = _first_repeated(keys)
             if twice is not None:
                 raise ValueError(f"two devices have the same {what}: {twice}")
-        for device in inverters:
-            if not any((device.token, device.token_file, self.device_token, self.device_token_file)):
-                raise ValueError(
-                    "DEVICE_TOKEN is required: the token `sungrow-server token create` printed "
-                    f"(or DEVICE_TOKEN_FILE, or a token for {device.device_id} alone)"
-                )
+        if (self.device_token is None) == (self.device_token_file is None):
+            raise ValueError(
+                "set either DEVICE_TOKEN, the token that `sungrow-server token create` printed, "
+                "or DEVICE_TOKEN_FILE, a file that holds it"
+            )
         return self
 
     @property

@@ -15,6 +15,7 @@ from sungrow_lib.errors import SungrowError, UsageError
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final[dict[str, str]] = {
     "probe": "find out what an inverter is and what it answers",
@@ -76,15 +77,26 @@ def guarded(program: str, job: Callable[[], int]) -> int:
     """Run ``job``; turn every error a user can cause into one clear line on stderr and an exit status."""
     try:
         return job()
-    except UsageError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except SungrowError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return _complain(program, error)
+    except ExceptionGroup as group:  # from a task group
+        expected, others = group.split(SungrowError)
+        if expected is None or others is not None:
+            raise
+        return _complain(program, _first(expected))
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`sungrow read | head`): that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+
+
+def _complain(program: str, error: SungrowError) -> int:
+    print(f"{program}: {error}", file=sys.stderr)
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+def _first(group: ExceptionGroup[SungrowError]) -> SungrowError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

@@ -1,0 +1,198 @@
+"""The edge daemon: every reading of every inverter into the spool, everything in the spool to the server."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+import anyio
+
+from reference_edge.config import DeviceSettings, EdgeSettings
+from sungrow_lib.errors import DeviceError, SpoolError
+from sungrow_lib.inverter import InverterReader, Reading, UnitSettings
+from sungrow_lib.modbus.clock import SystemClock
+from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.sample import format_ts
+from sungrow_lib.spool import BootStamp, DurableSpool
+from sungrow_lib.upload import BatchUploader, UploadSettings
+from sungrow_lib.wire import DeviceInfo
+
+_LOG: Final = logging.getLogger("sungrow_edge")
+_LAST_PASS_S: Final = 6.0
+"""Seconds the pass under way may take to end when the daemon is told to stop."""
+_FLUSH_S: Final = 3.0
+"""Seconds the uploader gets then; what is left stays in the spool."""
+
+
+async def run_edge(settings: EdgeSettings) -> None:
+    """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
+
+    Raises:
+        SpoolError: the spool cannot be opened.
+        ConfigurationError: a certificate, token file or lock folder cannot be used.
+    """
+    async with (
+        DurableSpool.open(settings.spool_path) as spool,
+        BatchUploader(spool, upload_settings(settings)) as uploader,
+    ):
+        _LOG.info("started", extra={"devices": [device.device_id for device in settings.inverters]})
+        async with anyio.create_task_group() as uploading:
+            uploading.start_soon(uploader.run)
+            await _poll_until_told(settings, spool, uploader)
+            uploading.cancel_scope.cancel()
+        is_done = await uploader.flush(_FLUSH_S)
+        _LOG.info("stopped", extra={"everything_delivered": is_done})
+
+
+async def _poll_until_told(settings: EdgeSettings, spool: DurableSpool, uploader: BatchUploader) -> None:
+    stopping = anyio.Event()
+    async with anyio.create_task_group() as polling:
+        for devices in by_address(settings.inverters):
+            station = _Station(devices, settings, spool, uploader)
+            polling.start_soon(station.run, stopping)
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
+                stopping.set()
+                break
+        polling.cancel_scope.deadline = anyio.current_time() + _LAST_PASS_S
+
+
+def by_address(devices: Iterable[DeviceSettings]) -> list[list[DeviceSettings]]:
+    """Group inverters by host and port: those of one group share a connection and its passes."""
+    groups: dict[tuple[str, int], list[DeviceSettings]] = {}
+    for device in devices:
+        groups.setdefault((device.host, device.port), []).append(device)
+    return list(groups.values())
+
+
+def connection_settings(devices: list[DeviceSettings], settings: EdgeSettings) -> ConnectionSettings:
+    """Return the manners for one address: the gentlest any of its inverters asks for."""
+    return ConnectionSettings(
+        host=devices[0].host,
+        port=devices[0].port,
+        timeout_s=max(device.timeout_s for device in devices),
+        request_gap_s=max(device.inter_register_delay_ms for device in devices) / 1000,
+        poll_interval_s=max(device.poll_interval_s for device in devices),
+        lock_dir=settings.sungrow_lock_dir,
+    )
+
+
+def units(devices: list[DeviceSettings]) -> list[UnitSettings]:
+    """Return the inverters of one address as its reader knows them."""
+    return [
+        UnitSettings(device_id=device.device_id, unit=device.unit, family=device.register_family)
+        for device in devices
+    ]
+
+
+def upload_settings(settings: EdgeSettings) -> UploadSettings:
+    """Return what the uploader needs to know."""
+    token = settings.device_token
+    return UploadSettings(
+        server_url=settings.server_url,
+        token=token.get_secret_value() if token else None,
+        token_file=settings.device_token_file,
+        ca_file=settings.ca_file,
+        batch_size=settings.batch_size,
+        upload_interval_s=settings.upload_interval_s,
+        devices={device.device_id: device_info(device) for device in settings.inverters},
+        edge_id=settings.edge_id,
+    )
+
+
+def device_info(device: DeviceSettings) -> DeviceInfo:
+    """Return what the settings say of a device."""
+    return DeviceInfo(
+        timezone=device.timezone,
+        poll_interval_s=device.poll_interval_s,
+        name=device.name,
+        plant=device.plant,
+    )
+
+
+class _Station:
+    """The inverters behind one address: polls them and puts their readings into the spool."""
+
+    def __init__(
+        self,
+        devices: list[DeviceSettings],
+        settings: EdgeSettings,
+        spool: DurableSpool,
+        uploader: BatchUploader,
+    ) -> None:
+        self._devices = {device.device_id: device for device in devices}
+        self._connection = connection_settings(devices, settings)
+        self._units = units(devices)
+        self._spool = spool
+        self._uploader = uploader
+        self._clock = SystemClock()
+        self._identified: set[str] = set()
+
+    async def run(self, stopping: anyio.Event) -> None:
+        """Poll until ``stopping`` is set; the pass under way is finished first."""
+        async with InverterReader(self._connection, self._units, clock=self._clock) as reader:
+            while not await _is_set_before(stopping, reader):
+                try:
+                    readings = await reader.poll()
+                except anyio.get_cancelled_exc_class():
+                    for unit in self._units:
+                        self._log_lost(unit.device_id, "stopped", "the daemon was stopped during the poll")
+                    raise
+                for reading in readings:
+                    await self._keep(reading)
+
+    async def _keep(self, reading: Reading) -> None:
+        self._introduce(reading)
+        if reading.sample is None or reading.boottime is None:
+            self._log_lost(reading.device_id, str(reading.outcome), str(reading.error or DeviceError()))
+            return
+        stamp = BootStamp(self._clock.boot_id, int(reading.boottime * 1000))
+        try:
+            entry = await self._spool.append(reading.sample, boot=stamp)
+        except SpoolError as error:
+            self._log_lost(reading.device_id, "spool refused", str(error))
+            return
+        _LOG.debug(
+            "poll",
+            extra={
+                "device_id": reading.device_id,
+                "outcome": "accepted",
+                "seq": entry.seq,
+                "ts": format_ts(entry.ts),
+                "missing": [str(missing.block) for missing in reading.missing],
+            },
+        )
+
+    def _introduce(self, reading: Reading) -> None:
+        """Tell the server what the device is, once that is known."""
+        identity = reading.identity
+        if identity is None or reading.device_id in self._identified:
+            return
+        self._identified.add(reading.device_id)
+        known = {"model": identity.model, "serial": identity.serial, "firmware": identity.firmware}
+        _LOG.info(
+            "identified", extra={"device_id": reading.device_id, "family": str(identity.family), **known}
+        )
+        info = device_info(self._devices[reading.device_id])
+        self._uploader.set_device_info(reading.device_id, info.model_copy(update=known))
+
+    def _log_lost(self, device_id: str, outcome: str, reason: str) -> None:
+        """Account for a poll that brought no accepted reading."""
+        _LOG.warning("poll", extra={"device_id": device_id, "outcome": outcome, "reason": reason})
+
+
+async def _is_set_before(stopping: anyio.Event, reader: InverterReader) -> bool:
+    """Wait for the next slot of ``reader``; return whether ``stopping`` was set before it came."""
+    async with anyio.create_task_group() as waiting:
+
+        async def interrupt() -> None:
+            await stopping.wait()
+            waiting.cancel_scope.cancel()
+
+        waiting.start_soon(interrupt)
+        await reader.wait_turn()
+        waiting.cancel_scope.cancel()
+    return stopping.is_set()

@@ -1,0 +1,69 @@
+"""`sungrow-edge check`: try everything the daemon will need, and say what to do about what fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+
+from reference_edge.app import by_address, connection_settings, units, upload_settings
+from reference_edge.config import DeviceSettings, EdgeSettings
+from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
+from sungrow_lib.inverter import InverterReader
+from sungrow_lib.upload.check import check_server
+
+
+async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT001 - the command's own flag
+    """Check the spool's folder, the server with its token, and every inverter; print one line for each.
+
+    Returns:
+        Exit status: 0 when all is well, 1 otherwise.
+    """
+    print("ok    settings")
+    results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
+    if not is_offline:
+        results.append(await _try("server", lambda: check_server(upload_settings(settings))))
+        for devices in by_address(settings.inverters):
+            name = ", ".join(device.device_id for device in devices)
+
+            async def read(devices: list[DeviceSettings] = devices) -> str:
+                return await _check_inverters(devices, settings)
+
+            results.append(await _try(name, read))
+    return EXIT_OK if all(results) else EXIT_FAILED
+
+
+async def _try(what: str, job: Callable[[], Awaitable[str]]) -> bool:
+    try:
+        print(f"ok    {what}: {await job()}")
+    except SungrowError as error:
+        print(f"FAIL  {what}: {error}")
+        return False
+    return True
+
+
+async def _check_spool(path: Path) -> str:
+    return await anyio.to_thread.run_sync(_usable, path)
+
+
+def _usable(path: Path) -> str:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise SpoolUnavailableError(f"the folder {folder} does not exist; make it (SPOOL_PATH)")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise SpoolUnavailableError(f"{path} cannot be written by this user (SPOOL_PATH)")
+    return str(path)
+
+
+async def _check_inverters(devices: list[DeviceSettings], settings: EdgeSettings) -> str:
+    async with InverterReader(connection_settings(devices, settings), units(devices)) as reader:
+        readings = await reader.poll()
+    for reading in readings:
+        if reading.sample is None:
+            raise reading.error or DeviceError()
+    return ", ".join(
+        f"{reading.identity.model or reading.identity.family}" for reading in readings if reading.identity
+    )

@@ -1,0 +1,94 @@
+"""The `sungrow-edge` command: run the daemon, check its settings, look at its health and its spool."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from reference_edge.app import run_edge
+from reference_edge.check import check
+from reference_edge.config import EdgeSettings
+from reference_edge.status import read_status, status_lines
+from sungrow_lib._version import __version__
+from sungrow_lib.cli import EXIT_OK, guarded
+from sungrow_lib.logs import configure_logging
+from sungrow_lib.settings import load_settings
+
+CONFIG_VARIABLE: Final = "SUNGROW_EDGE_CONFIG"
+_EPILOG = """\
+settings come from a TOML file (--config, or SUNGROW_EDGE_CONFIG) and the environment, which wins:
+
+  server_url = "https://solar.example.org"
+  device_token_file = "/etc/sungrow-edge/token"
+  spool_path = "/var/lib/sungrow-edge/spool.sqlite"
+
+  [[devices]]
+  device_id = "roof"
+  host = "192.168.1.20"
+  timezone = "Europe/Berlin"
+
+exit status: 0 done, 1 the job failed, 2 wrong use or wrong settings
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the `sungrow-edge` command line and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="sungrow-edge",
+        description="Poll Sungrow inverters, keep every reading, upload it exactly once.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sungrow-edge {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="run the daemon until SIGTERM or SIGINT")
+    run.set_defaults(job=_run)
+    check_parser = commands.add_parser(
+        "check", help="check the settings and whether everything can be reached"
+    )
+    check_parser.add_argument(
+        "--offline", action="store_true", help="check the settings only; contact neither inverter nor server"
+    )
+    check_parser.set_defaults(job=_check)
+    status = commands.add_parser("status", help="backlog, quarantine and health of the spool")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(job=_status)
+    for command in (run, check_parser, status):
+        command.add_argument("--config", type=Path, help=f"the TOML file (default: ${CONFIG_VARIABLE})")
+    args = parser.parse_args(argv)
+    return guarded(parser.prog, lambda: int(args.job(args)))
+
+
+def _settings(args: argparse.Namespace) -> EdgeSettings:
+    file = args.config or os.environ.get(CONFIG_VARIABLE)
+    return load_settings(EdgeSettings, Path(file) if file else None)
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    configure_logging(settings.log_level)
+    anyio.run(run_edge, settings)
+    return EXIT_OK
+
+
+def _check(args: argparse.Namespace) -> int:
+    return anyio.run(check, _settings(args), args.offline)
+
+
+def _status(args: argparse.Namespace) -> int:
+    status = anyio.run(read_status, _settings(args))
+    if args.json:
+        print(json.dumps(status))
+    else:
+        print("\n".join(status_lines(status)))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

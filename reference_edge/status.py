@@ -1,0 +1,57 @@
+"""What the spool says of the edge's health, for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from reference_edge.config import EdgeSettings
+from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.sample import format_ts
+from sungrow_lib.spool import DurableSpool, SpoolCounts
+
+
+async def read_status(settings: EdgeSettings) -> dict[str, Any]:
+    """Return the spool's counts, of all devices and of each; also beside a running daemon.
+
+    Raises:
+        SpoolError: there is no spool yet, or it cannot be read.
+    """
+    if not settings.spool_path.exists():
+        raise SpoolUnavailableError(
+            f"there is no spool at {settings.spool_path} yet; `sungrow-edge run` makes it (SPOOL_PATH)"
+        )
+    async with DurableSpool.open(settings.spool_path) as spool:
+        return {
+            "edge_id": settings.edge_id or spool.identity.edge_id,
+            "generation": spool.identity.generation,
+            "spool": _counted(await spool.counts()),
+            "devices": {
+                device_id: _counted(await spool.counts(device_id)) for device_id in await spool.devices()
+            },
+        }
+
+
+def _counted(counts: SpoolCounts) -> dict[str, Any]:
+    oldest = counts.oldest_pending
+    return asdict(counts) | {
+        "quarantined": counts.quarantined,
+        "oldest_pending": format_ts(oldest) if oldest else None,
+        "backlog_age_s": max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
+    }
+
+
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """Write a status for people."""
+    yield f"edge {status['edge_id']}, spool generation {status['generation']}"
+    for name, counts in {"all devices": status["spool"], **status["devices"]}.items():
+        yield (
+            f"{name}: {counts['accepted']} accepted, {counts['delivered']} delivered, "
+            f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "
+            f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
+        )
+    if (age_s := status["spool"]["backlog_age_s"]) is not None:
+        yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
+    yield f"size on disk: {status['spool']['bytes'] / 1_000_000:.1f} MB"
