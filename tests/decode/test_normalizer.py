@@ -1,0 +1,377 @@
+"""From registers to a sample: signs, units, and what must stay unknown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sungrow_lib.errors import UnknownFamilyError
+from sungrow_lib.normalizer import Normalizer, shows_signed_battery
+from sungrow_lib.quantities import QUANTITIES, Family, QuantityKind
+from sungrow_lib.registers.applies import ConnectionPath
+from sungrow_lib.registers.devices import DEVICE_BY_MODEL, DEVICE_TYPES
+from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.sample import SungrowSample
+
+TS: Final = datetime(2026, 1, 31, 10, tzinfo=UTC)
+
+CHARGING: Final = 0x2B
+DISCHARGING: Final = 0x2D
+NEITHER: Final = 0x28
+
+
+def identity(model: str = "SH10RT", path: ConnectionPath = ConnectionPath.LAN) -> Identity:
+    device = DEVICE_BY_MODEL[model.casefold()]
+    assert device.family is not None
+    return Identity(family=device.family, device=device, path=path)
+
+
+def words(registers: dict[int, int]) -> RegisterWords:
+    return RegisterWords({(Space.INPUT, number): word for number, word in registers.items()})
+
+
+def long(number: int, value: int) -> dict[int, int]:
+    """A 32-bit value, low word first."""
+    raw = value & 0xFFFF_FFFF
+    return {number: raw & 0xFFFF, number + 1: raw >> 16}
+
+
+def sample(registers: dict[int, int], model: str = "SH10RT", *, signed: bool = False) -> SungrowSample:
+    normalizer = Normalizer("house", identity(model), signed_battery=signed)
+    return normalizer.normalize(words(registers), ts=TS)
+
+
+# --- which way the battery flows ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("story", "model", "signed", "registers", "power"),
+    [
+        ("the signed register charges", "SH10RT", False, long(5214, -1500), 1500),
+        ("the signed register discharges", "SH10RT", False, long(5214, 1500), -1500),
+        ("it wins over 13022", "SH10RT", False, {**long(5214, -1500), 13022: 1490, 13001: NEITHER}, 1500),
+        ("it is not available", "SH10RT", False, {5214: 0xFFFF, 5215: 0x7FFF, 13022: 9, 13001: 0x2D}, -9),
+        ("it is a hole", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 900, 13001: CHARGING}, 900),
+        ("a hole alone", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF}, None),
+        ("it is not filled", "SH10RT", False, {**long(5214, 0), 13022: 900, 13001: CHARGING}, 900),
+        ("nothing flows", "SH10RT", False, {**long(5214, 0), 13022: 3, 13001: NEITHER}, 0),
+        ("old firmware charges (evcc 18473)", "SH10RT", False, {13001: 0x2B, 13022: 7977, 13021: 294}, 7977),
+        ("old firmware discharges (evcc 18473)", "SH10RT", False, {13001: 0x2D, 13022: 740}, -740),
+        ("new firmware charges", "SH10RT", False, {13001: NEITHER, 13022: 0xFF38}, 200),
+        ("new firmware discharges, sign seen", "SH10RT", True, {13001: NEITHER, 13022: 200}, -200),
+        ("sign seen, 13001 stale", "SH10RT", True, {13001: CHARGING, 13022: 200}, -200),
+        ("current tells it charges", "SH10RT", False, {13001: NEITHER, 13021: 0xFFF0, 13022: 200}, 200),
+        ("dead 13001 (evcc 18838)", "SH6.0RT-V112", False, {13001: 0, 13022: 184}, None),
+        ("13001 not read", "SH10RT", False, {13022: 184}, None),
+        ("13001 says both", "SH10RT", False, {13001: 0b110, 13022: 184}, None),
+        ("idle", "SH10RT", False, {13001: 0, 13022: 0}, 0),
+        ("SH-RS charges", "SH10RS", False, {13001: 0, 13022: 0xFE0C}, 500),
+        ("SH-RS discharges", "SH10RS", False, {13001: 0, 13022: 500}, -500),
+        ("SH-RS contradicts itself", "SH10RS", False, {13001: CHARGING, 13022: 500}, None),
+        ("not available", "SH10RT", False, {13001: CHARGING, 13022: 0xFFFF}, None),
+        (
+            "stale bits contradicted by sun and output",
+            "SH10RT",
+            False,
+            {13001: CHARGING, 13022: 3000, **long(5017, 0), **long(13034, 2900)},
+            None,
+        ),
+        (
+            "bits confirmed by sun and output",
+            "SH10RT",
+            False,
+            {13001: CHARGING, 13022: 3000, **long(5017, 4000), **long(13034, 900)},
+            3000,
+        ),
+        (
+            "charging from the grid",
+            "SH10RT",
+            False,
+            {13001: CHARGING, 13022: 7977, **long(5017, 0), **long(13034, -8100)},
+            7977,
+        ),
+    ],
+)
+def test_battery_power(
+    story: str, model: str, *, signed: bool, registers: dict[int, int], power: int | None
+) -> None:
+    assert sample(registers, model, signed=signed).battery_power_w == power, story
+
+
+@pytest.mark.parametrize(
+    ("registers", "current"),
+    [
+        ({5631: 0xFF00}, 25.6),
+        ({5631: 120}, -12.0),
+        ({5631: 0xFFFF}, None),
+        ({5631: 0, 13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
+        ({13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
+        ({13021: 294, 13022: 7977, 13001: DISCHARGING}, -29.4),
+        ({13021: 0xFFF0, 13022: 0xFF38}, 1.6),
+        ({13021: 294, 13022: 7977, 13001: 0}, None),
+        ({13021: 294, **long(5214, -7977)}, 29.4),
+        ({13021: 0, 13022: 0}, 0.0),
+        ({13021: 294}, None),
+    ],
+)
+def test_battery_current_flows_with_the_power(registers: dict[int, int], current: float | None) -> None:
+    assert sample(registers).battery_current_a == current
+
+
+def test_a_normalizer_learns_that_its_battery_is_signed_and_stays_pure() -> None:
+    fresh = Normalizer("house", identity())
+    discharging = words({13001: NEITHER, 13022: 200})
+    charging = words({13001: NEITHER, 13022: 0xFF38})
+    assert fresh.normalize(discharging, ts=TS).battery_power_w is None
+    taught = fresh.learning(charging)
+    assert taught.normalize(discharging, ts=TS).battery_power_w == -200
+    assert fresh.normalize(discharging, ts=TS).battery_power_w is None
+    assert fresh.learning(discharging) is fresh
+    assert taught.learning(charging) is taught
+    assert not shows_signed_battery(words({13022: 0xFFFF}))
+
+
+# --- battery or meter that is not there -----------------------------------------------------------------
+
+
+NO_BATTERY: Final = {13020: 0, 13021: 0, 13022: 0, 13023: 0, 13024: 0, 13025: 0, 13039: 0, 5639: 0}
+
+
+def test_an_inverter_without_a_battery_has_no_state_of_charge() -> None:
+    empty = sample({**NO_BATTERY, **long(13041, 0), **long(13027, 0), 13040: 0, 13026: 0})
+    assert {name for name in empty.content() if name.startswith("battery_")} == set()
+
+
+def test_counters_of_a_battery_that_went_away_stay() -> None:
+    gone = sample({**NO_BATTERY, **long(13041, 995), **long(13027, 913)})
+    assert gone.battery_soc_pct is None
+    assert gone.battery_charge_total_kwh == 99.5
+
+
+def test_an_empty_battery_is_at_zero() -> None:
+    reading = sample({**NO_BATTERY, 13020: 1916, 13024: 1000, 13039: 96})
+    assert (reading.battery_soc_pct, reading.battery_power_w, reading.battery_temp_c) == (0.0, 0, 0.0)
+
+
+NO_METER: Final = {
+    number: word for n in (5601, 5603, 5605, 5607) for number, word in ((n, 0xFFFF), (n + 1, 0x7FFF))
+}
+
+
+def test_a_slave_without_a_meter_does_not_know_house_and_grid() -> None:
+    slave = sample({**NO_METER, **long(13010, 0), **long(13008, 130), **long(13037, 0), **long(13046, 0)})
+    assert slave.content() == {"sample_count": 1}
+
+
+def test_a_meter_that_is_silent_for_a_moment_does_not_take_the_counters_away() -> None:
+    reading = sample({**NO_METER, **long(13010, 0), **long(13037, 1566), **long(13046, 182)})
+    assert (reading.import_total_kwh, reading.export_total_kwh) == (156.6, 18.2)
+
+
+@pytest.mark.parametrize(
+    ("registers", "export"),
+    [
+        (long(13010, -402), -402),
+        ({**long(13010, -402), **long(5601, 398)}, -402),
+        ({**long(13010, 0), **long(5601, 0)}, 0),
+        ({**long(13010, 0), **long(5601, -1200)}, 1200),
+        ({**long(13010, 0), **long(5603, 700), **long(5605, -100), **long(5607, 200)}, -800),
+        (long(5601, 398), -398),
+        (long(5216, -402), -402),
+        (long(13010, -1), -1),
+        ({}, None),
+    ],
+)
+def test_export_power(registers: dict[int, int], export: int | None) -> None:
+    assert sample(registers).export_power_w == export
+
+
+def test_minus_one_watt_of_an_unknown_model_is_unknown() -> None:
+    normalizer = Normalizer("house", Identity(family=Family.SH))
+    assert normalizer.normalize(words(long(13010, -1)), ts=TS).export_power_w is None
+
+
+def test_phases_of_the_meter_turn_their_sign() -> None:
+    reading = sample({**long(5603, 648), **long(5605, -652), **long(5607, 402)})
+    assert reading.export_phase_power_w == [-648, 652, -402]
+
+
+# --- what a model lacks ---------------------------------------------------------------------------------
+
+
+def test_zeros_in_registers_a_model_lacks_are_not_values() -> None:
+    single = sample({5019: 2301, 5020: 0, 5021: 0, 5011: 3000, 5013: 0, 5015: 0}, "SH6.0RS")
+    assert single.phase_voltage_v == [230.1]
+    assert single.mppt_voltage_v == [300.0, 0.0]
+
+
+def test_mirrors_serve_only_the_model_they_were_seen_on() -> None:
+    registers = {5633: 550, **long(5236, 1200)}
+    assert sample(registers, "SH8.0RT-20").battery_soc_pct == 55.0
+    assert sample(registers, "SH8.0RT-20").pv_power_w == 1200
+    assert sample(registers, "SH15T").content() == {"sample_count": 1}
+
+
+def test_the_best_source_that_answers_is_taken() -> None:
+    assert sample({5036: 499, 5148: 4998, 5242: 4997}).grid_frequency_hz == 49.97
+    assert sample({5036: 499, 5148: 4998, 5242: 0xFFFF}).grid_frequency_hz == 49.98
+    assert sample({5036: 499}).grid_frequency_hz == 49.9
+    assert sample({5036: 4998}).grid_frequency_hz == 49.98
+
+
+# --- state, alarms, faults ------------------------------------------------------------------------------
+
+
+def test_alarms_and_faults_of_a_hybrid_are_codes() -> None:
+    reading = sample({13050: 0b11, 13051: 1, 13052: 0x8000, 13053: 1, 13068: 0, 13069: 2})
+    assert reading.alarm_codes == [70, 71, 500, 917]
+    assert reading.fault_codes == [17, 100]
+
+
+def test_no_alarm_is_an_empty_list_and_not_read_is_null() -> None:
+    assert sample({13050: 0, 13051: 0}).alarm_codes == []
+    assert sample({13050: 0, 13051: 0}).fault_codes is None
+    assert sample({13050: 0xFFFF, 13051: 0xFFFF}).alarm_codes is None
+
+
+@pytest.mark.parametrize(
+    ("registers", "alarms", "faults"),
+    [
+        ({5038: 0x5500, 5045: 10}, [], [10]),
+        ({5038: 0x9100, 5045: 514}, [514], []),
+        ({5038: 0x5500, 5045: 514}, [514], []),
+        ({5038: 0x9100, 5045: 9999}, [9999], []),
+        ({5038: 0x5500, 5045: 0}, [], []),
+        ({5038: 0x0000, 5045: 10}, [], []),
+        ({5038: 0x0000}, [], []),
+        ({5038: 0x5500}, None, None),
+        ({5045: 10}, None, None),
+        ({5038: 0xFFFF, 5045: 10}, None, None),
+    ],
+)
+def test_the_fault_code_of_a_string_inverter_counts_only_in_a_faulty_state(
+    registers: dict[int, int], alarms: list[int] | None, faults: list[int] | None
+) -> None:
+    reading = sample(registers, "SG20RT")
+    assert (reading.alarm_codes, reading.fault_codes) == (alarms, faults)
+
+
+@pytest.mark.parametrize(
+    ("model", "registers", "state"),
+    [
+        ("SH10RT", {13000: 0x40}, "running"),
+        ("SH10RT", {13000: 8}, "standby"),
+        ("SH10RT", {13000: 0x1234}, "unknown (0x1234)"),
+        ("SH10RT", {13000: 0xFFFF}, None),
+        ("SH10RT", {13000: 0x8200}, "dispatch"),
+        ("SG20RT", {5038: 0}, "running"),
+        ("SG20RT", {5038: 0x8200}, "dispatch"),
+        ("SG20RT", {}, None),
+    ],
+)
+def test_running_state(model: str, registers: dict[int, int], state: str | None) -> None:
+    assert sample(registers, model).running_state == state
+
+
+def test_firmware_is_reported_only_when_asked() -> None:
+    table = RegisterMap.for_family(Family.SH)
+    register = table.by_name("inverter_firmware")
+    text = register.encode("SAPPHIRE-H_B001.V000.P019")
+    read = words({register.number + n: word for n, word in enumerate(text)})
+    normalizer = Normalizer("house", identity())
+    assert normalizer.normalize(read, ts=TS).firmware is None
+    assert normalizer.normalize(read, ts=TS, firmware=True).firmware == "SAPPHIRE-H_B001.V000.P019"
+
+
+# --- string inverters, batteries, iHomeManager ----------------------------------------------------------
+
+
+def test_a_string_inverters_meter_counts_imports() -> None:
+    reading = sample({**long(5083, 350), **long(5091, 900), **long(5099, 1234)}, "SG5.0RS")
+    assert (reading.export_power_w, reading.load_power_w, reading.import_total_kwh) == (-350, 900, 123.4)
+
+
+def test_a_string_inverter_without_a_meter_knows_no_grid() -> None:
+    zeros = dict.fromkeys(range(5083, 5101), 0)
+    assert sample(zeros, "SG5.0RS").content() == {"sample_count": 1}
+
+
+def test_contradictory_registers_are_not_used() -> None:
+    assert sample({5216: 100, 5217: 0, 5218: 200}, "SG5.0RS").content() == {"sample_count": 1}
+
+
+def test_a_batterys_own_unit() -> None:
+    reading = sample({10741: 4012, 10742: 55, 10744: 873, 10745: 99, **long(13070, 1)}, "SBR128")
+    assert reading.battery_voltage_v == 401.2
+    assert reading.battery_soc_pct == 87.3
+    assert reading.battery_soh_pct == 99.0
+    assert reading.battery_current_a is None  # no source says which way 10742 counts
+    assert reading.alarm_codes == [932]
+
+
+def test_an_ihomemanager_counts_kilowatts() -> None:
+    registers = {**long(8157, -123), **long(8159, 45), **long(8161, 250), 8163: 500, **long(8559, -400)}
+    reading = sample(registers, "iHomeManager")
+    assert (reading.export_power_w, reading.load_power_w) == (1230, 450)
+    assert reading.battery_power_w == -2500
+    assert reading.export_phase_power_w == [400]
+
+
+# --- in general -----------------------------------------------------------------------------------------
+
+
+def test_a_sample_holds_the_time_it_stands_for() -> None:
+    reading = Normalizer("house", identity()).normalize(words({}), ts=TS, interval_s=5.004)
+    assert (reading.device_id, reading.ts, reading.interval_s, reading.sample_count) == (
+        "house",
+        TS,
+        5.004,
+        1,
+    )
+
+
+def test_without_an_identity_each_reading_must_tell_its_own() -> None:
+    normalizer = Normalizer("house")
+    assert normalizer.normalize(words({5000: 3587, **long(13010, -1)}), ts=TS).export_power_w == -1
+    with pytest.raises(UnknownFamilyError):
+        normalizer.normalize(words({}), ts=TS)
+
+
+devices = st.sampled_from([device for device in DEVICE_TYPES if device.family])
+numbers = st.sampled_from([*range(4950, 5250), *range(5600, 5640), *range(8000, 8200), *range(13000, 13080)])
+
+
+@given(
+    read=st.dictionaries(
+        numbers, st.sampled_from([0, 1, 99, 0x7FFF, 0x8000, 0xFFFF]) | st.integers(0, 0xFFFF)
+    ),
+    device=devices,
+    path=st.sampled_from(ConnectionPath),
+    signed=st.booleans(),
+)
+def test_any_words_make_a_valid_sample(
+    read: dict[int, int], device: Any, path: ConnectionPath, *, signed: bool
+) -> None:
+    who = Identity(family=device.family, device=device, path=path)
+    normalizer = Normalizer("house", who, signed_battery=signed)
+    reading = normalizer.normalize(words(read), ts=TS, firmware=True)
+    assert SungrowSample.model_validate_json(reading.to_json()) == reading
+    assert str(normalizer.values(words(read))).count("-0.0,") == 0
+
+
+@given(st.dictionaries(numbers, st.just(0xFFFF), min_size=1), st.sampled_from(Family))
+def test_holes_never_become_values_of_an_unknown_device(read: dict[int, int], family: Family) -> None:
+    values = Normalizer("house", Identity(family=family)).values(words(read))
+    assert set(values.values()) == {None}
+
+
+def test_every_quantity_with_a_register_can_be_supplied() -> None:
+    values = Normalizer("house", identity()).values(words({}))
+    measured = {q.name for q in QUANTITIES if q.kind is not QuantityKind.META and q.sources}
+    assert values.keys() == measured
