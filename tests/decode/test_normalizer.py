@@ -343,14 +343,13 @@ def test_without_an_identity_each_reading_must_tell_its_own() -> None:
         normalizer.normalize(words({}), ts=TS)
 
 
+telling = st.sampled_from([0, 1, 99, 0x7FFF, 0x8000, 0xFFFF])
 devices = st.sampled_from([device for device in DEVICE_TYPES if device.family])
 numbers = st.sampled_from([*range(4950, 5250), *range(5600, 5640), *range(8000, 8200), *range(13000, 13080)])
 
 
 @given(
-    read=st.dictionaries(
-        numbers, st.sampled_from([0, 1, 99, 0x7FFF, 0x8000, 0xFFFF]) | st.integers(0, 0xFFFF)
-    ),
+    read=st.dictionaries(numbers, telling | st.integers(0, 0xFFFF)),
     device=devices,
     path=st.sampled_from(ConnectionPath),
     signed=st.booleans(),
