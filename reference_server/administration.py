@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from reference_server.auth import NewToken
 from reference_server.storage.database import connected, fetch, fetch_records
@@ -13,6 +13,8 @@ from reference_server.storage.rollups import rebuild_days
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
+
+_LONGEST_INTERVAL_S: Final = 86_400
 
 
 async def create_token(
@@ -106,8 +108,8 @@ async def set_device(
     _require_device_id(device_id)
     if timezone is not None and known_zone(timezone) is None:
         raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
-    if poll_interval_s is not None and not 0 < poll_interval_s <= 86_400:
-        raise UsageError("the poll interval must be more than 0 and at most 86400 seconds")
+    if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
+        raise UsageError("the poll interval must be more than 0 s and at most a day")
     async with connected(url) as connection:
         await fetch(connection, "add_devices", device_ids=[device_id])
         [(device,)] = await fetch(

@@ -75,7 +75,7 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
     except StorageUnavailableError as error:
         _LOG.warning("the database cannot be used now", extra={"error": str(error)})
         return not_now(f"{error}; nothing of this request is known to be stored").response()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the answer is a problem without details
         _LOG.exception("request failed", extra={"method": request.method, "path": request.path})
         return problem_response(500, "the server failed at this request; its log says why")
 

@@ -232,7 +232,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _table(rows: Sequence[dict[str, object]], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(rows, default=lambda value: format_ts(value)))
+        print(json.dumps(rows, default=format_ts))
         return
     if not rows:
         print("none")

@@ -60,11 +60,8 @@ def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
 async def _bind(runner: web.AppRunner, settings: ServerSettings, context: ssl.SSLContext | None) -> None:
     site: web.BaseSite
     if settings.unix_socket is not None:
-        path = Path(settings.unix_socket)
-        with suppress(OSError):
-            if path.is_socket():
-                path.unlink()  # left behind by a server that was killed
-        site = web.UnixSite(runner, str(path), ssl_context=context)
+        _clear(Path(settings.unix_socket))
+        site = web.UnixSite(runner, settings.unix_socket, ssl_context=context)
     else:
         site = web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=context)
     try:
@@ -75,6 +72,13 @@ async def _bind(runner: web.AppRunner, settings: ServerSettings, context: ssl.SS
             f"LISTEN_HOST, LISTEN_PORT: cannot listen on {where}: {error.strerror or error}",
             variable="LISTEN_PORT",
         ) from None
+
+
+def _clear(socket: Path) -> None:
+    """Remove the socket a killed server left behind."""
+    with suppress(OSError):
+        if socket.is_socket():
+            socket.unlink()
 
 
 def _addresses(runner: web.AppRunner) -> list[str]:

@@ -341,16 +341,16 @@ WITH target AS (
     direct_use_total_kwh,
     output_total_kwh,
     running_time_total_h,
-    greatest(pv_total_kwh - last_known(pv_total_kwh) OVER before, 0) AS pv_total_kwh_step,
-    greatest(battery_charge_total_kwh - last_known(battery_charge_total_kwh) OVER before, 0) AS battery_charge_total_kwh_step,
-    greatest(battery_charge_from_pv_total_kwh - last_known(battery_charge_from_pv_total_kwh) OVER before, 0) AS battery_charge_from_pv_total_kwh_step,
-    greatest(battery_discharge_total_kwh - last_known(battery_discharge_total_kwh) OVER before, 0) AS battery_discharge_total_kwh_step,
-    greatest(export_total_kwh - last_known(export_total_kwh) OVER before, 0) AS export_total_kwh_step,
-    greatest(export_from_pv_total_kwh - last_known(export_from_pv_total_kwh) OVER before, 0) AS export_from_pv_total_kwh_step,
-    greatest(import_total_kwh - last_known(import_total_kwh) OVER before, 0) AS import_total_kwh_step,
-    greatest(direct_use_total_kwh - last_known(direct_use_total_kwh) OVER before, 0) AS direct_use_total_kwh_step,
-    greatest(output_total_kwh - last_known(output_total_kwh) OVER before, 0) AS output_total_kwh_step,
-    greatest(running_time_total_h - last_known(running_time_total_h) OVER before, 0) AS running_time_total_h_step
+    CASE WHEN pv_total_kwh >= last_known(pv_total_kwh) OVER before THEN pv_total_kwh - last_known(pv_total_kwh) OVER before WHEN pv_total_kwh < last_known(pv_total_kwh) OVER before THEN 0 END AS pv_total_kwh_step,
+    CASE WHEN battery_charge_total_kwh >= last_known(battery_charge_total_kwh) OVER before THEN battery_charge_total_kwh - last_known(battery_charge_total_kwh) OVER before WHEN battery_charge_total_kwh < last_known(battery_charge_total_kwh) OVER before THEN 0 END AS battery_charge_total_kwh_step,
+    CASE WHEN battery_charge_from_pv_total_kwh >= last_known(battery_charge_from_pv_total_kwh) OVER before THEN battery_charge_from_pv_total_kwh - last_known(battery_charge_from_pv_total_kwh) OVER before WHEN battery_charge_from_pv_total_kwh < last_known(battery_charge_from_pv_total_kwh) OVER before THEN 0 END AS battery_charge_from_pv_total_kwh_step,
+    CASE WHEN battery_discharge_total_kwh >= last_known(battery_discharge_total_kwh) OVER before THEN battery_discharge_total_kwh - last_known(battery_discharge_total_kwh) OVER before WHEN battery_discharge_total_kwh < last_known(battery_discharge_total_kwh) OVER before THEN 0 END AS battery_discharge_total_kwh_step,
+    CASE WHEN export_total_kwh >= last_known(export_total_kwh) OVER before THEN export_total_kwh - last_known(export_total_kwh) OVER before WHEN export_total_kwh < last_known(export_total_kwh) OVER before THEN 0 END AS export_total_kwh_step,
+    CASE WHEN export_from_pv_total_kwh >= last_known(export_from_pv_total_kwh) OVER before THEN export_from_pv_total_kwh - last_known(export_from_pv_total_kwh) OVER before WHEN export_from_pv_total_kwh < last_known(export_from_pv_total_kwh) OVER before THEN 0 END AS export_from_pv_total_kwh_step,
+    CASE WHEN import_total_kwh >= last_known(import_total_kwh) OVER before THEN import_total_kwh - last_known(import_total_kwh) OVER before WHEN import_total_kwh < last_known(import_total_kwh) OVER before THEN 0 END AS import_total_kwh_step,
+    CASE WHEN direct_use_total_kwh >= last_known(direct_use_total_kwh) OVER before THEN direct_use_total_kwh - last_known(direct_use_total_kwh) OVER before WHEN direct_use_total_kwh < last_known(direct_use_total_kwh) OVER before THEN 0 END AS direct_use_total_kwh_step,
+    CASE WHEN output_total_kwh >= last_known(output_total_kwh) OVER before THEN output_total_kwh - last_known(output_total_kwh) OVER before WHEN output_total_kwh < last_known(output_total_kwh) OVER before THEN 0 END AS output_total_kwh_step,
+    CASE WHEN running_time_total_h >= last_known(running_time_total_h) OVER before THEN running_time_total_h - last_known(running_time_total_h) OVER before WHEN running_time_total_h < last_known(running_time_total_h) OVER before THEN 0 END AS running_time_total_h_step
 -- end of generated
   FROM reading
   WINDOW

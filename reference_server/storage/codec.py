@@ -174,7 +174,7 @@ def additional(standing: Row, other: Row) -> dict[str, Any]:
 
 
 def to_jsonb(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Object PostgreSQL takes: what `jsonb` cannot hold (NUL, lone surrogates, infinity) is wrapped as text."""
+    """Object PostgreSQL takes: what `jsonb` cannot hold (NUL, surrogates, infinity) is wrapped as text."""
     return dict(fields) if _fits_jsonb(fields) else {_WRAPPED: json.dumps(fields)}
 
 

@@ -63,7 +63,7 @@ class Engine:
         if self.timescaledb is not None and _version(self.timescaledb) < OLDEST_TIMESCALEDB:
             raise StorageError(
                 f"TimescaleDB {self.timescaledb} loses new rows that arrive together with known ones in a "
-                "compressed chunk; update the extension to 2.18.1 or later (ALTER EXTENSION timescaledb UPDATE)"
+                "compressed chunk; update it to 2.18.1 or later (ALTER EXTENSION timescaledb UPDATE)"
             )
 
 

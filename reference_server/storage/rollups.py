@@ -1,4 +1,4 @@
-"""Recomputes rollups: exactly the marked buckets, in the transaction that deletes exactly the marks it saw."""
+"""Recomputes the marked buckets, in the transaction that deletes exactly the marks it saw."""
 
 from __future__ import annotations
 

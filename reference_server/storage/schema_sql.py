@@ -104,8 +104,13 @@ def _rollup_names() -> str:
 
 def _stepped() -> str:
     """Columns of the readings with what happened since the reading before."""
-    steps = [f"greatest({c.name} - last_known({c.name}) OVER before, 0) AS {c.name}_step" for c in COUNTERS]
-    return _lines([*_names((q.name, "") for q in (*GAUGES, *COUNTERS)), *steps], "    ")
+    return _lines([*(q.name for q in (*GAUGES, *COUNTERS)), *map(_step, COUNTERS)], "    ")
+
+
+def _step(counter: Quantity) -> str:
+    """Increase of a counter since its last known value: 0 at a reset, null when there is none."""
+    now, before = counter.name, f"last_known({counter.name}) OVER before"
+    return f"CASE WHEN {now} >= {before} THEN {now} - {before} WHEN {now} < {before} THEN 0 END AS {now}_step"
 
 
 def _aggregate_gauge(gauge: Quantity) -> Iterator[str]:

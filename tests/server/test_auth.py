@@ -1,0 +1,111 @@
+"""Tokens: none, wrong, expired, revoked, another's; and that they are never written anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reference_server.administration import create_token, list_tokens, revoke_token, rotate_token
+from reference_server.operations import OPERATIONS, Op
+from sungrow_lib.errors import UsageError
+from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
+
+pytestmark = pytest.mark.anyio
+
+GUARDED = [op for op in OPERATIONS if op.scope is not None]
+PARAMETERS = {"/v1/series": {"frame": "day"}}
+
+
+async def _ask(api: Api, op: Op, authorization: str | None, device_id: str = "sh-1") -> int:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    query = {"device_id": device_id} | PARAMETERS.get(op.path, {})
+    body = {"samples": [sample(0, device_id=device_id)]} if op.body is not None else None
+    async with api.session.request(
+        op.method, api.url + op.path, headers=headers, params=query, json=body
+    ) as answer:
+        if answer.status == 401:
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        return answer.status
+
+
+@pytest.mark.parametrize("op", GUARDED, ids=lambda op: op.name)
+async def test_every_guarded_operation(api: Api, op: Op) -> None:
+    await api.ingest(sample(0), sample(0, device_id="sh-2"))
+    for wrong in (None, "", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
+        assert await _ask(api, op, wrong) == 401, wrong
+    assert await _ask(api, op, f"Bearer {TOKEN}") == 200
+    if op.path != "/v1/devices":  # lists what the token may see, whatever the query
+        assert await _ask(api, op, f"Bearer {OTHER_TOKEN}") == 403
+    without = await create_token(api.dsn, "no scope", ["control"], None, None)
+    assert await _ask(api, op, f"Bearer {without}") == 403
+
+
+async def test_a_token_sees_its_own_devices_only(api: Api) -> None:
+    await api.ingest(sample(0), sample(0, device_id="sh-2"))
+    await api.send(sample(0, device_id="other"), token=OTHER_TOKEN)
+    _, mine = await api.get("/v1/devices")
+    assert [device["device_id"] for device in mine["devices"]] == ["sh-1", "sh-2"]
+    everything = await create_token(api.dsn, "reader", ["read"], None, None)
+    _, every = await api.get("/v1/devices", token=everything)
+    assert len(every["devices"]) == 3
+
+
+async def test_device_id_may_be_left_out_with_one_device_only(api: Api) -> None:
+    await api.send(sample(0, device_id="other"), token=OTHER_TOKEN)
+    assert (await api.get("/v1/realtime", token=OTHER_TOKEN))[1]["device_id"] == "other"
+    assert (await api.get("/v1/realtime"))[0] == 422
+    everything = await create_token(api.dsn, "reader", ["read"], None, None)
+    assert (await api.get("/v1/realtime", token=everything))[0] == 200
+    await api.ingest(sample(0))
+    assert (await api.get("/v1/realtime", token=everything))[0] == 422
+
+
+async def test_a_revoked_token_is_refused_within_a_second(api: Api) -> None:
+    token = await create_token(api.dsn, "short", ["ingest"], ["sh-1"], None)
+    assert (await api.send(sample(0), token=token))[0] == 200
+    [entry] = await list_tokens(api.dsn)
+    await revoke_token(api.dsn, entry["token"])
+    await asyncio.sleep(1)
+    assert (await api.send(sample(1), token=token))[0] == 401
+    with pytest.raises(UsageError):
+        await revoke_token(api.dsn, entry["token"])
+
+
+async def test_an_expired_token_is_refused(api: Api) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    token = await create_token(api.dsn, "late", ["ingest"], ["sh-1"], past)
+    assert (await api.send(sample(0), token=token))[0] == 401
+
+
+async def test_rotation_overlaps(api: Api) -> None:
+    old = await create_token(api.dsn, "box", ["ingest"], ["sh-1"], None)
+    [entry] = await list_tokens(api.dsn)
+    new = await rotate_token(api.dsn, entry["token"], 1)
+    assert (await api.send(sample(0), token=old))[0] == 200
+    assert (await api.send(sample(0), token=new))[0] == 200
+    await asyncio.sleep(2)
+    assert (await api.send(sample(0), token=old))[0] == 401
+    assert (await api.send(sample(0), token=new))[0] == 200
+    with pytest.raises(UsageError):
+        await rotate_token(api.dsn, 99, 1)
+
+
+async def test_tokens_are_stored_as_hashes_and_never_logged(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    token = await create_token(api.dsn, "box", ["ingest"], ["sh-1"], None)
+    await api.send(sample(0), token=token)
+    await api.send(sample(0), token="wrong-token-0123456789")
+    written = caplog.text + repr([vars(record) for record in caplog.records])
+    for secret in (token, TOKEN, "wrong-token-0123456789"):
+        assert secret not in written
+    assert token.startswith("sgw_")
+    stored = repr(api.rows("SELECT t::text FROM tokens t")) + repr(api.rows("SELECT a::text FROM token_audit a"))
+    assert token not in stored
+    assert token[:10] in stored
+    assert TOKEN not in repr(api.server.settings)
+    assert (await list_tokens(api.dsn))[0]["last_used_at"] is not None

@@ -1,0 +1,206 @@
+"""The outside of the server: bodies, error answers, headers, limits, the OpenAPI document."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+from openapi_spec_validator import validate
+
+from reference_server.bodies import parse_json
+from reference_server.operations import OPERATIONS
+from reference_server.problems import Problem
+from reference_server.storage.migrations import migrate
+from tests.server.conftest import Api, StartServer, sample
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+pytestmark = pytest.mark.anyio
+
+
+def _body(*samples: Any) -> bytes:
+    return json.dumps({"samples": list(samples)}).encode()
+
+
+async def test_gzip_and_zstd_bodies_also_in_several_parts(api: Api) -> None:
+    plain = _body(sample(0), sample(1))
+    half = len(plain) // 2
+    for coding, compress in (("gzip", gzip.compress), ("zstd", zstd.compress)):
+        for body in (compress(plain), compress(plain[:half]) + compress(plain[half:])):
+            status, answer = await api.post_raw(body, **{"Content-Encoding": coding})
+            assert (status, answer["received"]) == (200, 2)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_damaged_and_cut_bodies_are_400(api: Api, coding: str) -> None:
+    whole = (gzip.compress if coding == "gzip" else zstd.compress)(_body(sample(0)))
+    for body in (whole[:-3], b"nonsense", whole + b"x"):
+        assert (await api.post_raw(body, **{"Content-Encoding": coding}))[0] == 400
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_a_bomb_is_413_and_never_unfolded(start_server: StartServer, coding: str) -> None:
+    async with start_server(max_decompressed_bytes=100_000) as api:
+        bomb = (gzip.compress if coding == "gzip" else zstd.compress)(b"[" * 50_000_000)
+        assert len(bomb) < 100_000
+        assert (await api.post_raw(bomb, **{"Content-Encoding": coding}))[0] == 413
+
+
+async def test_limits_of_size_and_number(start_server: StartServer) -> None:
+    async with start_server(max_request_bytes=2048, max_samples_per_request=3) as api:
+        assert (await api.post_raw(_body(sample(0, text="x" * 3000))))[0] == 413
+        assert (await api.post_raw(_body(*[sample(i) for i in range(4)])))[0] == 413
+        assert (await api.post_raw(_body(*[sample(i) for i in range(3)])))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b'{"samples": [NaN]}', b'{"samples": [Infinity]}', b"[" * 100_000, b"1" * 10_000],
+)
+async def test_what_is_not_json_is_400(api: Api, body: bytes) -> None:
+    assert (await api.post_raw(body))[0] == 400
+
+
+async def test_a_lone_surrogate_spoils_its_own_sample_only() -> None:
+    assert parse_json(b'["\\ud800", 1]') == ["\ud800", 1]
+    for body in (b'["\\ud800", NaN]', b'["\\ud800"' + b",[" * 500 + b"]" * 500 + b"]", b'["\\ud800"'):
+        with pytest.raises(Problem) as caught:
+            parse_json(body)
+        assert caught.value.status == 400
+
+
+async def test_numbers_beyond_any_float_spoil_their_own_sample_only(api: Api) -> None:
+    status, answer = await api.post_raw(
+        b'{"samples": [{"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": 1e400}]}'
+    )
+    assert (status, len(answer["rejected"])) == (200, 1)
+
+
+async def test_other_media_types_and_codings_are_415(api: Api) -> None:
+    assert (await api.post_raw(_body(), content_type="text/plain"))[0] == 415
+    assert (await api.post_raw(_body(), **{"Content-Encoding": "br"}))[0] == 415
+    assert (await api.post_raw(_body(), content_type="application/json; charset=utf-8"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/ingest", 405),
+        ("DELETE", "/v1/realtime", 405),
+        ("POST", "/health", 405),
+        ("GET", "/static/../../pyproject.toml", 404),
+        ("GET", "/static/%2e%2e/config.py", 404),
+    ],
+)
+async def test_every_error_is_a_problem(api: Api, method: str, path: str, status: int) -> None:
+    async with api.session.request(method, api.url + path, headers=api.headers()) as answer:
+        assert answer.status == status
+        assert answer.content_type == "application/problem+json"
+        problem = await answer.json(content_type=None)
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == status
+
+
+async def test_an_unforeseen_failure_is_500_without_details(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("password=secret")
+
+    monkeypatch.setattr(type(api.server.latest), "of", fail)
+    await api.ingest(sample(0))
+    status, problem = await api.get("/v1/realtime", device_id="sh-1")
+    assert status == 500
+    assert "secret" not in json.dumps(problem)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"frame": "week"},
+        {"frame": "day", "at": "2026-06"},
+        {"frame": "day", "at": "9999-12-31"},
+        {"frame": "day", "at": "0001-01-01"},
+        {"frame": "day", "from": "2026-06-01T00:00:00Z"},
+        {"from": "2026-06-01T00:00:00Z", "to": "2026-06-02T00:00:00Z"},
+        {"from": "2026-06-01", "to": "2026-06-02", "bucket": "1h"},
+        {"from": "2026-06-02T00:00:00Z", "to": "2026-06-01T00:00:00Z", "bucket": "1h"},
+        {"from": "1970-06-02T00:00:00Z", "to": "2026-06-01T00:00:00Z", "bucket": "15m"},
+        {"frame": "day", "fields": "avg_nothing"},
+        {"frame": "day", "device_id": "a b"},
+    ],
+)
+async def test_wrong_queries_are_422_with_errors(api: Api, query: dict[str, str]) -> None:
+    await api.ingest(sample(0))
+    status, problem = await api.get("/v1/series", **({"device_id": "sh-1"} | query))
+    assert status == 422
+    assert problem["errors"]
+
+
+async def test_health_needs_no_token_and_tells_the_truth(api: Api, start_server: StartServer) -> None:
+    async with api.session.get(api.url + "/health") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+    async with start_server(dsn="host=/nonexistent dbname=x") as homeless:
+        homeless.server.database._pool.timeout = 0.2
+        async with api.session.get(homeless.url + "/health") as answer:
+            assert answer.status == 503
+            assert answer.headers["Retry-After"]
+        status, problem = await homeless.send(sample(0))
+        assert (status, problem["status"]) == (503, 503)
+
+
+async def test_a_database_without_schema_is_503_until_it_is_migrated(
+    api: Api,
+) -> None:
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    status, problem = await api.send(sample(0))
+    assert status == 503
+    assert "sungrow-server migrate" in problem["detail"]
+    migrate(api.dsn)
+    assert (await api.send(sample(0)))[0] == 200
+
+
+async def test_the_page_is_served_with_a_strict_policy(api: Api) -> None:
+    for path in ("/", "/static/live.js", "/static/live.css"):
+        async with api.session.get(api.url + path) as answer:
+            assert answer.status == 200
+            policy = answer.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            text = await answer.text()
+            assert "http://" not in text
+            assert "https://" not in text
+
+
+async def test_the_openapi_document_is_valid_and_the_server_serves_what_it_says(api: Api) -> None:
+    async with api.session.get(api.url + "/openapi.json") as answer:
+        document = await answer.json()
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    told = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    routed = {
+        (route.method.lower(), route.resource.canonical)
+        for route in _routes(api)
+        if route.resource is not None and route.method != "HEAD"
+    }
+    assert told == {(op.method.lower(), op.path) for op in OPERATIONS}
+    assert told == {(m, p) for m, p in routed if p != "/" and not p.startswith("/static")}
+
+
+def _routes(api: Api) -> list[aiohttp.web.AbstractRoute]:
+    from reference_server.app import make_app  # noqa: PLC0415 - only this test looks inside
+
+    return list(make_app(api.server).router.routes())

@@ -1,0 +1,208 @@
+"""Rollups equal a plain recomputation from the raw rows, whatever came late, twice or never."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from reference_server.administration import set_device
+from reference_server.storage.schema_sql import COUNTERS, GAUGES, rollup_columns
+from reference_server.zones import quarter_of
+from sungrow_lib.sample import format_ts
+from tests.server.conftest import NOW, Api, Clock, StartServer
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [name for name, _ in rollup_columns()]
+POLL_MS = 5_000
+SEEN_BEFORE = timedelta(minutes=15)
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    return {q.name: q.to_steps(row[q.name]) for q in (*GAUGES, *COUNTERS) if row.get(q.name) is not None}
+
+
+def plain_rollup(rows: list[dict[str, Any]]) -> dict[datetime, dict[str, Any]]:
+    """Rollups by definition, one row after the other, without any SQL."""
+    buckets: dict[datetime, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
+    before: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: row["at"]):
+        start = quarter_of(row["at"])
+        bucket = buckets[start]
+        dt = round(row["interval_s"] * 1000) if row.get("interval_s") is not None else 3 * POLL_MS
+        if before:
+            dt = min(dt, (row["at"] - before[-1]["at"]) // timedelta(milliseconds=1))
+        _add(bucket, "sample_count", row.get("sample_count") or 1)
+        _add(bucket, "covered_ms", dt)
+        values = _columns(row)
+        for gauge in GAUGES:
+            if (value := values.get(gauge.name)) is not None:
+                _add_gauge(bucket, gauge.name, value, dt, signed=gauge.is_signed)
+        last_before = [r["at"] for r in before if r["at"] < start]
+        known_from = last_before[-1] - SEEN_BEFORE if last_before else start
+        for counter in COUNTERS:
+            if (value := values.get(counter.name)) is not None:
+                earlier = [
+                    _columns(r)[counter.name]
+                    for r in before
+                    if r["at"] >= known_from and r.get(counter.name) is not None
+                ]
+                _add_counter(bucket, counter.name, value, row["at"], earlier)
+        before.append(row)
+    return dict(buckets)
+
+
+def _add(bucket: dict[str, Any], name: str, value: int) -> None:
+    bucket[name] = (bucket[name] or 0) + value
+
+
+def _add_gauge(bucket: dict[str, Any], name: str, value: int, dt: int, *, signed: bool) -> None:
+    _add(bucket, f"{name}_sum", value * dt)
+    _add(bucket, f"{name}_ms", dt)
+    _add(bucket, f"{name}_n", 1)
+    if signed:
+        _add(bucket, f"{name}_pos", max(value, 0) * dt)
+        _add(bucket, f"{name}_neg", min(value, 0) * dt)
+    bucket[f"{name}_min"] = min(value, bucket[f"{name}_min"] if bucket[f"{name}_min"] is not None else value)
+    bucket[f"{name}_max"] = max(value, bucket[f"{name}_max"] if bucket[f"{name}_max"] is not None else value)
+
+
+def _add_counter(bucket: dict[str, Any], name: str, value: int, at: datetime, earlier: list[int]) -> None:
+    if bucket[f"{name}_first"] is None:
+        bucket[f"{name}_first"], bucket[f"{name}_first_ts"] = value, at
+    bucket[f"{name}_last"], bucket[f"{name}_last_ts"] = value, at
+    if earlier:  # without a value before, the increase is unknown, not zero
+        _add(bucket, f"{name}_increase", max(0, value - earlier[-1]))
+
+
+def stored_rollup(api: Api, table: str, key: str) -> dict[Any, dict[str, Any]]:
+    rows = api.rows(f"SELECT {key}, {', '.join(NAMES)} FROM {table}")
+    return {
+        start: {
+            name: (0 if name.endswith("_n") and value is None else value)
+            for name, value in zip(NAMES, values, strict=True)
+        }
+        for start, *values in rows
+    }
+
+
+def expected(rollup: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    """A count of nothing is 0, everything else unknown."""
+    return {
+        start: {n: (0 if n.endswith("_n") and v is None else v) for n, v in bucket.items()}
+        for start, bucket in rollup.items()
+    }
+
+
+def house(seed: int, count: int, step: timedelta) -> list[dict[str, Any]]:
+    """Readings with gaps, nulls, merged rows, resets and values of both signs."""
+    dice = random.Random(seed)
+    at, energy = NOW - timedelta(hours=30), 1000.0
+    rows = []
+    for _ in range(count):
+        at += step * (dice.randint(200, 5000) if dice.random() < 0.02 else 1)
+        if at > NOW:
+            break
+        energy = 3.0 if dice.random() < 0.02 else energy + dice.choice([0, 0.1])
+        row: dict[str, Any] = {"at": at, "interval_s": dice.choice([5.0, 5.0, 5.001, 14.9, None])}
+        if dice.random() < 0.9:
+            row |= {"export_power_w": dice.randint(-5000, 5000), "pv_power_w": dice.randint(0, 9000)}
+        if dice.random() < 0.7:
+            row |= {"pv_total_kwh": round(energy, 1), "battery_soc_pct": dice.randint(0, 1000) / 10}
+        if dice.random() < 0.05:
+            row |= {"sample_count": 12, "interval_s": 60.0}
+        rows.append(row)
+    return rows
+
+
+def as_sample(row: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in row.items() if name != "at"}
+    return {"device_id": "sh-1", "ts": format_ts(row["at"])} | fields
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int) -> None:
+    dice = random.Random(seed)
+    rows = house(seed, 400, timedelta(seconds=dice.choice([5, 40, 400])))
+    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone="Asia/Kathmandu", poll_interval_s=None)
+    order = [row for row in rows if dice.random() < 0.7]  # some come late, some twice
+    late = [row for row in rows if row not in order]
+    dice.shuffle(late)
+    for part in (order, late[: len(late) // 2], order[:50], late[len(late) // 2 :]):
+        await api.ingest(*map(as_sample, part))
+        if dice.random() < 0.7:
+            await api.server.refresher.refresh_all()
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+    plain = plain_rollup(rows)
+    assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
+    assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, ZoneInfo("Asia/Kathmandu")))
+
+
+def _days(quarters: dict[datetime, dict[str, Any]], zone: ZoneInfo) -> dict[date, dict[str, Any]]:
+    days: dict[date, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
+    for start in sorted(quarters):
+        day = days[start.astimezone(zone).date()]
+        for name, value in quarters[start].items():
+            if value is None:
+                continue
+            old = day[name]
+            if name.endswith(("_min", "_first_ts", "_max", "_last_ts")):
+                least = name.endswith(("_min", "_first_ts"))
+                day[name] = value if old is None else (min if least else max)(old, value)
+            elif name.endswith("_first"):
+                day[name] = value if old is None else old
+            elif name.endswith("_last"):
+                day[name] = value
+            else:
+                day[name] = (old or 0) + value
+    return dict(days)
+
+
+async def test_refreshing_while_readings_arrive_loses_nothing(api: Api) -> None:
+    rows = house(99, 600, timedelta(seconds=20))
+
+    async def refresh() -> None:
+        for _ in range(20):
+            await api.server.refresher.refresh_all()
+
+    batches = [rows[i::20] for i in range(20)]
+    await asyncio.gather(refresh(), refresh(), *(api.ingest(*map(as_sample, batch)) for batch in batches))
+    await api.server.refresher.refresh_all()
+    assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain_rollup(rows))
+
+
+async def test_buckets_behind_the_horizon_are_frozen(start_server: StartServer) -> None:
+    clock = Clock(NOW)
+    async with start_server(clock=clock, raw_retention_days=10) as api:
+        await api.ingest({"device_id": "sh-1", "ts": format_ts(NOW), "pv_power_w": 100})
+        await api.server.refresher.refresh_all()
+        await api.server.database.run(_forget_and_mark)
+        clock.now = NOW + timedelta(days=10, hours=1)
+        await api.server.refresher.refresh_all()
+        assert api.rows("SELECT pv_power_w_max FROM rollup_15m") == [(100,)]
+        assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+
+
+async def _forget_and_mark(connection: Any) -> None:
+    await connection.execute("DELETE FROM samples")
+    await connection.execute(
+        "INSERT INTO rollup_marks (device, bucket) SELECT device, bucket FROM rollup_15m"
+    )
+
+
+async def test_a_new_time_zone_rebuilds_the_days(api: Api) -> None:
+    late = datetime(2026, 6, 14, 23, 0, tzinfo=UTC)
+    await api.ingest({"device_id": "sh-1", "ts": format_ts(late), "pv_power_w": 100})
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT day FROM rollup_day") == [(date(2026, 6, 14),)]
+    await api.ingest(as_sample({"at": NOW}), device={"timezone": "Europe/Amsterdam"})
+    assert api.rows("SELECT day FROM rollup_day") == [(date(2026, 6, 15),)]
+    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone="America/Lima", poll_interval_s=None)
+    assert api.rows("SELECT day FROM rollup_day ORDER BY day") == [(date(2026, 6, 14),)]
