@@ -31,7 +31,7 @@ from sungrow_lib.demo.setup import (
     ServerCommands,
     await_simulators,
     finish,
-    free_port,
+    free_ports,
     require_free,
     start_edge,
     start_simulator,
@@ -86,7 +86,7 @@ def run_demo(options: DemoOptions) -> int:
         ChildError: a part of it ended early or did not start; the message holds the end of its log.
         KeyboardInterrupt: it was to run for a time and was stopped before.
     """
-    port = options.port or free_port()
+    port = options.port or free_ports(1)[0]
     require_free(port)
     folder = prepare_folder(options.data_dir)
     progress = Progress(sys.stdout)
@@ -142,12 +142,12 @@ class _Demo:
             commands.migrate()
             token, reader = commands.make_tokens()
             server = ServerAddress(self._port, certificates.ca, reader)
-        with step("a modelled year of history"):
-            finish(histories, _SET_UP_S)
-        ports = [free_port() for _ in DEVICES]
+        ports = free_ports(len(DEVICES))
         simulators = [
             self._started(start_simulator(site, *pair)) for pair in zip(DEVICES, ports, strict=True)
         ]
+        with step("a modelled year of history"):
+            finish(histories, _SET_UP_S)
         with step("filling the year in, marked as simulated"):
             commands.import_histories()
         with step("inverters: " + ", ".join(device.model for device in DEVICES)):
