@@ -209,12 +209,16 @@ def _text(items: tuple[tuple[Source, ...], ...], registers: Values) -> str | Non
 def _number(
     quantity: Quantity, family: Family, sources: tuple[Source, ...], registers: Values
 ) -> Number | None:
+    """The best source's value; a 0 gives way to a lesser source's value, for a path may fill gaps with 0."""
+    best: Number | None = None
     for source in sources:
         value = registers.get(source.register)
         if isinstance(value, int | float):
             value = -value if source.negate else value
-            return _rounded(quantity, value * _factor(family, source.register, quantity.unit))
-    return None
+            best = _rounded(quantity, value * _factor(family, source.register, quantity.unit))
+            if best:
+                break
+    return best
 
 
 @lru_cache(maxsize=512)

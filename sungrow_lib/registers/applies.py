@@ -63,6 +63,7 @@ class Applies:
         strings: least number of strings, counted only where a tracker has more than one.
         three_phase: only three-phase devices have it.
         winet: whether the WiNet-S dongle forwards it.
+        not_winet_models: models whose dongle does not, as shell patterns; it may answer 0 in its place.
         certain: False where even a device that fits may lack it.
     """
 
@@ -74,6 +75,7 @@ class Applies:
     strings: int = 0
     three_phase: bool = False
     winet: bool = True
+    not_winet_models: tuple[str, ...] = ()
     certain: bool = True
 
     def presence(self, context: DeviceContext) -> Presence:
@@ -83,6 +85,8 @@ class Applies:
             return Presence.ABSENT
         if device is None:
             return Presence.UNKNOWN
+        if context.path is ConnectionPath.WINET_S and _matches(device.model, self.not_winet_models):
+            return Presence.ABSENT
         answers = (self._fits_model(device), self._fits_layout(device))
         if False in answers:
             return Presence.ABSENT

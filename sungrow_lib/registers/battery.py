@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sungrow_lib.registers.applies import Applies
-from sungrow_lib.registers.build import choice, each, energy32, s16, text, u16
+from sungrow_lib.registers.build import choice, each, energy32, s16, sourced, text, u16
 from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.model import Register, Status
 from sungrow_lib.registers.sh import FAULTS
@@ -57,9 +57,12 @@ CELLS: Final = each(
     applies=_CELLS,
 )
 
-BATTERY_REGISTERS: Final[tuple[Register, ...]] = (
-    *PACK,
-    *CELLS,
-    *(row for row in FAULTS if row.name.startswith("bms")),
+BATTERY_REGISTERS: Final[tuple[Register, ...]] = sourced(
+    (
+        *PACK,
+        *CELLS,
+        *(row for row in FAULTS if row.name.startswith("bms")),
+    ),
+    {Status.OFFICIAL: "hybrid protocol V1.1.16", Status.UNDOCUMENTED: "community projects"},
 )
 """The whole map of the battery's unit."""

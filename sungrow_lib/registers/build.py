@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from sungrow_lib.registers.model import Access, DataType, Kind, Register
+from sungrow_lib.registers.model import Access, DataType, Kind, Register, Status
 from sungrow_lib.registers.words import Space
 
 _DECIMALS: Final = {1: 0, 0.1: 1, 0.01: 2, 0.001: 3, 0.0001: 4}
@@ -73,6 +73,11 @@ def bits(name: str, number: int, texts: Mapping[int, str], *, words: int = 2, **
 def each(rows: Iterable[Register], **changes: Any) -> tuple[Register, ...]:
     """The same registers with these attributes in common."""
     return tuple(replace(row, **changes) for row in rows)
+
+
+def sourced(rows: Iterable[Register], sources: Mapping[Status, str]) -> tuple[Register, ...]:
+    """The same registers, each with the source its status stands for unless it names one itself."""
+    return tuple(replace(row, source=row.source or sources[row.status]) for row in rows)
 
 
 def settings(*rows: Register) -> tuple[Register, ...]:

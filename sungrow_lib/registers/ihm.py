@@ -12,6 +12,7 @@ from sungrow_lib.registers.build import (
     s16,
     s32,
     settings,
+    sourced,
     text,
     u16,
     u32,
@@ -97,5 +98,8 @@ OPERATION: Final = settings(
     u16("active_power_limit_ratio", 8052, 0.1, "%", valid_range=(0, 100)),
 )
 
-IHM_REGISTERS: Final[tuple[Register, ...]] = (*IDENTITY, *PLANT, *METER, *CHARGER, *OPERATION)
+IHM_REGISTERS: Final[tuple[Register, ...]] = sourced(
+    (*IDENTITY, *PLANT, *METER, *CHARGER, *OPERATION),
+    {Status.OFFICIAL: "iHomeManager protocol V1.0.2", Status.UNDOCUMENTED: "community projects"},
+)
 """The whole map of the iHomeManager."""

@@ -7,6 +7,7 @@ Everything here is per register and knows nothing of a device; whether a device 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,12 @@ Value: TypeAlias = int | float | str | list[str] | list[int | float | None]
 
 
 class DataType(StrEnum):
-    """How words make a value. Two words are sent low word first, bytes inside a word high byte first."""
+    """How words make a value. Two words are sent low word first, bytes inside a word high byte first.
+
+    Attributes:
+        is_signed: whether negative values exist.
+        item_words: words of one number; an array holds several of them.
+    """
 
     U16 = "U16"
     S16 = "S16"
@@ -32,15 +38,12 @@ class DataType(StrEnum):
     ENUM = "ENUM"
     BITFIELD = "BITFIELD"
 
-    @property
-    def is_signed(self) -> bool:
-        """Whether negative values exist."""
-        return self in {DataType.S16, DataType.S32}
+    is_signed: bool
+    item_words: int
 
-    @property
-    def item_words(self) -> int:
-        """Words of one number; an array holds several of them."""
-        return 2 if self in {DataType.U32, DataType.S32} else 1
+    def __init__(self, name: str) -> None:
+        self.is_signed = name in {"S16", "S32"}
+        self.item_words = 2 if name in {"U32", "S32"} else 1
 
 
 class Access(StrEnum):
@@ -210,8 +213,8 @@ class Register:
         return [low + bit if bit < _WORD_BITS else high + bit - _WORD_BITS for bit in _set_bits(words)]
 
     def _decode_number(self, words: Sequence[int], presence: Presence) -> int | float | None:
-        raw = words[0] if len(words) == 1 else words[0] | words[1] << _WORD_BITS
         ones, bits = _ALL_ONES[len(words)]
+        raw = words[0] if bits == _WORD_BITS else words[0] | words[1] << _WORD_BITS
         if presence is Presence.ABSENT and WORD_MAX in words:
             return None
         signed = self.type.is_signed or self.signed_by_firmware
@@ -235,6 +238,8 @@ class Register:
     def _encode_number(self, value: Value) -> tuple[int, ...]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UsageError(f"{self.name} takes a number, not {value!r}")
+        if not math.isfinite(value):
+            raise UsageError(f"{self.name} takes a finite number")
         raw = round(value * 10**self.decimals)
         ones, bits = _ALL_ONES[self.type.item_words]
         signed = self.type.is_signed or self.signed_by_firmware

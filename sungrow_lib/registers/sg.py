@@ -19,6 +19,7 @@ from sungrow_lib.registers.build import (
     s16,
     s32,
     settings,
+    sourced,
     text,
     u16,
     u32,
@@ -301,12 +302,15 @@ OPERATION: Final = settings(
     ),
 )
 
-SG_REGISTERS: Final[tuple[Register, ...]] = (
-    *IDENTITY,
-    *OUTPUT,
-    *TRACKERS,
-    *CONDITION,
-    *METER,
-    *OPERATION,
+SG_REGISTERS: Final[tuple[Register, ...]] = sourced(
+    (
+        *IDENTITY,
+        *OUTPUT,
+        *TRACKERS,
+        *CONDITION,
+        *METER,
+        *OPERATION,
+    ),
+    {Status.OFFICIAL: "string protocol V1.1.80", Status.UNDOCUMENTED: "community projects"},
 )
 """The whole map of the string inverters."""

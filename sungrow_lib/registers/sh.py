@@ -21,6 +21,7 @@ from sungrow_lib.registers.build import (
     s16,
     s32,
     settings,
+    sourced,
     text,
     u16,
     u32,
@@ -42,6 +43,8 @@ _ON_RT_T: Final = Applies(lines=_RT | _T)
 _ON_T: Final = Applies(lines=_T)
 _NOT_RL_CX: Final = Applies(not_lines=_RL | _CX)
 _NOT_RS_RL_CX: Final = Applies(not_lines=_RS | _RL | _CX)
+_DAILY_METER: Final = Applies(not_winet_models=("SH10RS",))
+"""Stays 0 on an SH10RS through WiNet-S."""
 _ONE_DUMP: Final = Applies(models=("SH8.0RT-20",))
 """Seen in the answers of this model alone; SH-T fills some of these numbers with something else."""
 
@@ -383,7 +386,7 @@ ENERGY: Final = (
     s16("phase_b_current", 13032, 0.1, "A", applies=_THREE_PHASE),
     s16("phase_c_current", 13033, 0.1, "A", applies=_THREE_PHASE),
     s32("total_active_power", 13034, 1, "W", sign="> 0 out of the inverter, < 0 charging from the grid"),
-    energy16("daily_import_energy", 13036, notes="stays 0 on SH10RS through WiNet-S"),
+    energy16("daily_import_energy", 13036, applies=_DAILY_METER),
     energy32("total_import_energy", 13037),
     u16(
         "battery_capacity",
@@ -396,7 +399,7 @@ ENERGY: Final = (
     energy16("daily_battery_charge", 13040),
     energy32("total_battery_charge", 13041),
     choice("drm_state", 13043, {n + 1: f"DRM{n}" for n in range(9)}, otherwise="invalid"),
-    energy16("daily_export_energy", 13045, notes=f"{_NEEDS_METER}; stays 0 on SH10RS through WiNet-S"),
+    energy16("daily_export_energy", 13045, applies=_DAILY_METER, notes=_NEEDS_METER),
     energy32("total_export_energy", 13046, notes=_NEEDS_METER),
 )
 
@@ -672,21 +675,29 @@ WALLBOX: Final = settings(
     )
 )
 
-SH_REGISTERS: Final[tuple[Register, ...]] = (
-    *IDENTITY,
-    *AC_AND_PV,
-    *SIGNED,
-    *MIRRORS,
-    *METER,
-    *LIMITS,
-    *BACKUP,
-    *HISTORY,
-    *ENERGY,
-    *FAULTS,
-    *BMS_K,
-    *OPERATION,
-    *ENERGY_MANAGEMENT,
-    *BATTERY_K,
-    *WALLBOX,
+SH_REGISTERS: Final[tuple[Register, ...]] = sourced(
+    (
+        *IDENTITY,
+        *AC_AND_PV,
+        *SIGNED,
+        *MIRRORS,
+        *METER,
+        *LIMITS,
+        *BACKUP,
+        *HISTORY,
+        *ENERGY,
+        *FAULTS,
+        *BMS_K,
+        *OPERATION,
+        *ENERGY_MANAGEMENT,
+        *BATTERY_K,
+        *WALLBOX,
+    ),
+    {
+        Status.OFFICIAL: "hybrid protocol V1.1.16",
+        Status.LEGACY: "hybrid protocol V1.0.20",
+        Status.UNDOCUMENTED: "community projects",
+        Status.INFERRED: "captures of SH8.0RT-20",
+    },
 )
 """The whole map of the hybrids' inverter unit."""

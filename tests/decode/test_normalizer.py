@@ -211,6 +211,14 @@ def test_zeros_in_registers_a_model_lacks_are_not_values() -> None:
     assert single.mppt_voltage_v == [300.0, 0.0]
 
 
+def test_counters_that_a_dongle_leaves_at_zero_are_unknown() -> None:
+    registers = {13036: 0, 13045: 0, **long(13037, 1566)}
+    for path, daily in ((ConnectionPath.WINET_S, None), (ConnectionPath.LAN, 0.0)):
+        reading = Normalizer("house", identity("SH10RS", path)).normalize(words(registers), ts=TS)
+        assert (reading.import_daily_kwh, reading.export_daily_kwh) == (daily, daily)
+        assert reading.import_total_kwh == 156.6
+
+
 def test_mirrors_serve_only_the_model_they_were_seen_on() -> None:
     registers = {5633: 550, **long(5236, 1200)}
     assert sample(registers, "SH8.0RT-20").battery_soc_pct == 55.0
@@ -221,6 +229,8 @@ def test_mirrors_serve_only_the_model_they_were_seen_on() -> None:
 def test_the_best_source_that_answers_is_taken() -> None:
     assert sample({5036: 499, 5148: 4998, 5242: 4997}).grid_frequency_hz == 49.97
     assert sample({5036: 499, 5148: 4998, 5242: 0xFFFF}).grid_frequency_hz == 49.98
+    assert sample({5036: 499, 5148: 4998, 5242: 0}).grid_frequency_hz == 49.98
+    assert sample({5036: 0, 5148: 0}).grid_frequency_hz == 0.0
     assert sample({5036: 499}).grid_frequency_hz == 49.9
     assert sample({5036: 4998}).grid_frequency_hz == 49.98
 

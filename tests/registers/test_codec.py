@@ -244,7 +244,7 @@ def test_a_value_that_does_not_fit_is_a_usage_error(data: st.DataObject) -> None
         register.encode(wrong)
 
 
-@pytest.mark.parametrize("value", [True, "12", [1], "x\u00e9"])
+@pytest.mark.parametrize("value", [True, "12", [1], "x\u00e9", math.nan, math.inf])
 def test_values_of_the_wrong_kind_are_usage_errors(value: Value) -> None:
     with pytest.raises(UsageError, match="takes"):
         SH.by_name("load_power").encode(value)

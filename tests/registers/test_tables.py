@@ -49,6 +49,11 @@ def test_names_are_unique_and_snake_case(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", Family)
+def test_every_register_names_its_source(family: Family) -> None:
+    assert [register.name for register in RegisterMap.for_family(family) if not register.source] == []
+
+
+@pytest.mark.parametrize("family", Family)
 def test_registers_do_not_overlap(family: Family) -> None:
     taken: dict[tuple[Space, int], str] = {}
     for register in RegisterMap.for_family(family):
