@@ -50,6 +50,7 @@ START_PATIENCE_S: Final = 300.0
 """Recovery after a crash replays the log; that may take a while on a slow disk."""
 
 NOBODY: Final = "nobody"
+TEMPORARY_PREFIX: Final = "sungrow-postgres-"
 CLONE_NEWUSER: Final = 0x10000000
 PR_SET_PDEATHSIG: Final = 1
 
@@ -102,7 +103,7 @@ class Watch:
         for end in (wake, notify):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(notify)
-        signal.signal(signal.SIGCHLD, self._ignore)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only wakes the poll
         signal.signal(signal.SIGTERM, self._release)
         self._wake = wake
         self._poll = select.poll()
@@ -132,14 +133,8 @@ class Watch:
         # Had the owner died before, another process could have its number by now.
         self._released = self._released or os.getppid() != owner
 
-    def _ignore(self, _signal: int, _frame: FrameType | None) -> None:
-        """Only there so that the signal wakes the poll."""
-
     def _release(self, _signal: int, _frame: FrameType | None) -> None:
         self._released = True
-
-
-# ------------------------------------------------------------------------------------------- who runs it
 
 
 @dataclass(frozen=True)
@@ -288,14 +283,27 @@ def prepared_runner(request: Request) -> Iterator[Runner]:
         runtime_dir.mkdir(mode=0o700, exist_ok=True)
         yield Runner(Path(request.bin_dir), runtime_dir, None)
         return
-    # /tmp rather than TMPDIR: that one may be as long, or closed to others.
-    with tempfile.TemporaryDirectory(prefix="sungrow-postgres-", dir="/tmp") as temporary:
+    with temporary_folder(data_dir / "temporary") as temporary:
         bin_dir = Path(request.bin_dir)
         if user is not None and request.private:
-            bin_dir = _copy_programs(request, Path(temporary), user)
-        runner = Runner(bin_dir, Path(temporary), user)
+            bin_dir = _copy_programs(request, temporary, user)
+        runner = Runner(bin_dir, temporary, user)
         runner.own(runner.runtime_dir)
         yield runner
+
+
+@contextlib.contextmanager
+def temporary_folder(note: Path) -> Iterator[Path]:
+    """Make a folder with a short path; ``note`` remembers it, for the next run to remove after a SIGKILL."""
+    if note.exists() and (leftover := Path(note.read_text())).name.startswith(TEMPORARY_PREFIX):
+        shutil.rmtree(leftover, ignore_errors=True)
+    # /tmp rather than TMPDIR: that one may be as long, or closed to others.
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir="/tmp") as temporary:
+        note.write_text(temporary)
+        try:
+            yield Path(temporary)
+        finally:
+            note.unlink()
 
 
 def _copy_programs(request: Request, target: Path, user: int) -> Path:
@@ -311,9 +319,6 @@ def _give_tree(tree: Path, user: int) -> None:
     for folder, _, files in os.walk(tree):
         for path in (folder, *(os.path.join(folder, name) for name in files)):  # noqa: PTH118  os.walk's text
             os.chown(path, user, user, follow_symlinks=False)
-
-
-# ------------------------------------------------------------------------------------------- the cluster
 
 
 class Cluster:

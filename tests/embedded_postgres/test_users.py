@@ -136,10 +136,16 @@ def test_as_nobody_too_it_ends_with_whoever_is_killed(tmp_path: Path, killed: st
     assert owner.stdout is not None
     process = Path("/proc", owner.stdout.readline().strip())
     deadline = time.monotonic() + 20
-    while process.exists():
+    note = tmp_path / "data" / "temporary"
+    while process.exists() or (killed == "owner" and note.exists()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     owner.communicate()
+    used = note.read_text() if note.exists() else ""
+    assert bool(used) == (killed == "supervisor")  # it had no chance to clean up
+    succeed(session(tmp_path / "data", ALL_USERS))
+    assert not used or not Path(used).exists()
+    assert not note.exists()
 
 
 def test_a_cluster_of_root_without_namespaces_is_one_clear_line(tmp_path: Path) -> None:
