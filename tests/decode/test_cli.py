@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,15 @@ def test_help_teaches() -> None:
     assert done.returncode == 0
     for word in ("examples:", "families:", "exit status:", "battery + charging"):
         assert word in done.stdout
+
+
+def test_a_terminal_that_cannot_show_every_character_still_shows_the_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.json", model="SH10RT", registers={"13025": 210})
+    command = [sys.executable, "-m", "sungrow_lib.cli", "decode", str(path)]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=plain)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "battery_temperature  21.0 ?C" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error(hybrid: Path) -> None:
