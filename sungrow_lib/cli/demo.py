@@ -53,6 +53,15 @@ def add_parser(subparsers: Any, summary: str) -> None:
         "--data-dir", type=Path, metavar="DIR", help="new or empty folder for everything; it stays"
     )
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder too")
+    parser.add_argument(
+        "--history",
+        dest="history_days",
+        type=int,
+        default=365,
+        choices=range(1, 366),
+        metavar="DAYS",
+        help="how much of the modelled year to fill in (default: %(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -60,7 +69,15 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo and return its exit status."""
     from sungrow_lib.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - --help must not need it
 
-    return run_demo(DemoOptions(seconds=args.seconds, port=args.port, data_dir=args.data_dir, keep=args.keep))
+    return run_demo(
+        DemoOptions(
+            seconds=args.seconds,
+            port=args.port,
+            data_dir=args.data_dir,
+            keep=args.keep,
+            history_days=args.history_days,
+        )
+    )
 
 
 def duration(text: str) -> float:

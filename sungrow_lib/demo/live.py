@@ -74,14 +74,17 @@ class EdgeStatus:
         self.spool: dict[str, int] = {}
         """Counts of the spool: accepted, delivered, quarantined, pending."""
 
-    def refresh(self) -> None:
-        """Take the answer if there is one; ask again if it is time. Never blocks for long."""
+    def refresh(self) -> bool:
+        """Take the answer if there is one, and say so; ask again if it is time. Never blocks for long."""
         if self._process is None:
             if time.monotonic() >= self._next:
                 self._process = self._start()
-        elif self._process.poll() is not None:
-            self._take(self._process)
-            self._process, self._next = None, time.monotonic() + _ASK_S
+            return False
+        if self._process.poll() is None:
+            return False
+        self._take(self._process)
+        self._process, self._next = None, time.monotonic() + _ASK_S
+        return True
 
     def ask(self) -> dict[str, int]:
         """Ask now and return the counts of the spool; those of the last answer when there is none."""
@@ -127,7 +130,6 @@ class LiveView:
         self._server = server
         self._edge = edge
         self._journals = [(dating_block(device.family), _Tail(site.journal(device))) for device in DEVICES]
-        self._next = 0.0
         self.counts = LiveCounts()
         """The counts as of the last `refresh`."""
 
@@ -136,11 +138,9 @@ class LiveView:
         for dating, journal in self._journals:
             blocks = (JournalEntry.from_json(line).block for line in journal.lines())
             self.counts.polled += sum(covers(block, dating) for block in blocks)
-        self._edge.refresh()
-        self.counts.spooled = self._edge.spool.get("accepted", 0)
-        self.counts.uploaded = self._edge.spool.get("delivered", 0)
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _ASK_S
+        if self._edge.refresh():  # both at one time, so that the counts fit together
+            self.counts.spooled = self._edge.spool.get("accepted", 0)
+            self.counts.uploaded = self._edge.spool.get("delivered", 0)
             self._ask_server()
         return self.counts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,13 +23,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, required=True, help="which weather and household")
     parser.add_argument("--zone", type=ZoneInfo, required=True, help="time zone of the site")
     parser.add_argument("--until", type=datetime.fromisoformat, required=True, help="end, with its offset")
-    parser.add_argument("--days", type=int, default=365, help="how far back it reaches")
+    parser.add_argument("--days", type=int, default=365, help="how many of its days to write (default: all)")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
-    born = birth(args.until, args.zone, days=args.days)
-    house = House(args.seed, args.zone, kind=image_named(args.model).kind, born=born)
+    house = House(args.seed, args.zone, kind=image_named(args.model).kind, born=birth(args.until, args.zone))
+    begin = args.until - timedelta(days=args.days)
+    rows = modelled_history(args.device, house, args.until)
     with args.output.open("w", encoding="utf-8", newline="") as stream:
-        write_csv(modelled_history(args.device, house, args.until), stream)
+        write_csv((row for row in rows if row.ts >= begin), stream)
     return 0
 
 

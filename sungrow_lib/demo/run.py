@@ -12,20 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.demo.account import prove_run
 from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.demo.live import EdgeStatus, LiveView
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.demo.processes import Child, ending_on_signals, undisturbed, wait_until
 from sungrow_lib.demo.progress import Progress
-from sungrow_lib.demo.proof import (
-    EdgeAccount,
-    Proof,
-    ServedPoll,
-    dating_block,
-    prove,
-    read_failures,
-    served_polls,
-)
 from sungrow_lib.demo.setup import (
     ServerAddress,
     ServerCommands,
@@ -37,12 +29,8 @@ from sungrow_lib.demo.setup import (
     start_simulator,
     write_histories,
 )
-from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite, prepare_folder, remove_folder
-from sungrow_lib.normalizer import Normalizer
-from sungrow_lib.registers.identity import identify
-from sungrow_lib.registers.words import RegisterWords
+from sungrow_lib.demo.site import DEVICES, DemoSite, prepare_folder, remove_folder
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.simulator.journal import JournalEntry, read_journal
 
 _LOOK_S: Final = 0.5
 _SET_UP_S: Final = 120.0
@@ -59,12 +47,14 @@ class DemoOptions:
         port: the server's and the dashboard's; None for a free one.
         data_dir: an empty folder for everything; None for a temporary one.
         keep: whether a temporary folder stays.
+        history_days: how much of the modelled year to fill in.
     """
 
     seconds: float | None = None
     port: int | None = None
     data_dir: Path | None = None
     keep: bool = False
+    history_days: int = 365
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +83,7 @@ def run_demo(options: DemoOptions) -> int:
     try:
         site = DemoSite.in_folder(folder, datetime.now(UTC))
         with ending_on_signals():
-            return _Demo(site, port, progress).run(options.seconds)
+            return _Demo(site, port, options.history_days, progress).run(options.seconds)
     finally:
         if options.data_dir is None and not options.keep:
             remove_folder(folder)
@@ -102,9 +92,10 @@ def run_demo(options: DemoOptions) -> int:
 class _Demo:
     """One run of the demo."""
 
-    def __init__(self, site: DemoSite, port: int, progress: Progress) -> None:
+    def __init__(self, site: DemoSite, port: int, history_days: int, progress: Progress) -> None:
         self._site = site
         self._port = port
+        self._history_days = history_days
         self._progress = progress
         self._to_stop = contextlib.ExitStack()
 
@@ -128,7 +119,7 @@ class _Demo:
 
     def _start(self) -> _Running:
         site, step = self._site, self._progress.step
-        histories = write_histories(site)
+        histories = write_histories(site, self._history_days)
         for child in histories:
             self._to_stop.callback(child.stop, _STOP_S)
         with step("certificates"):
@@ -148,7 +139,7 @@ class _Demo:
         ]
         with step("a modelled year of history"):
             finish(histories, _SET_UP_S)
-        with step("filling the year in, marked as simulated"):
+        with step("filling it in, marked as simulated"):
             commands.import_histories()
         with step("inverters: " + ", ".join(device.model for device in DEVICES)):
             await_simulators(simulators, ports)
@@ -198,37 +189,8 @@ class _Demo:
         running.edge.stop(_DRAIN_S)
         spool = running.status.ask()
         stored = [SungrowSample.model_validate_json(line) for line in running.commands.export()]
-        proof = self._prove(stored, spool)
+        proof = prove_run(self._site, stored, spool)
         for finding in proof.findings:
             print(finding, file=sys.stderr)
         self._progress.say(proof.to_json())
         return EXIT_OK if proof.holds else EXIT_FAILED
-
-    def _prove(self, stored: Sequence[SungrowSample], spool: dict[str, int]) -> Proof:
-        account = EdgeAccount(
-            accepted=spool["accepted"],
-            uploaded=spool["delivered"],
-            quarantined=spool["quarantined"],
-            pending=spool["pending"],
-            failures=read_failures(self._site.log("edge")),
-        )
-        polls: dict[str, list[ServedPoll]] = {}
-        normalizers: dict[str, Normalizer] = {}
-        for device in DEVICES:
-            entries = list(read_journal(self._site.journal(device)))
-            polls[device.device_id] = served_polls(device.device_id, entries, dating_block(device.family))
-            normalizers[device.device_id] = _normalizer(device, entries)
-
-        def derive(poll: ServedPoll, firmware: bool) -> SungrowSample:  # noqa: FBT001 - see Derive
-            normalizer = normalizers[poll.device_id]
-            return normalizer.normalize(poll.words, ts=poll.answered_at, firmware=firmware)
-
-        return prove(polls, derive, stored, account)
-
-
-def _normalizer(device: DemoDevice, entries: Sequence[JournalEntry]) -> Normalizer:
-    """A normalizer that knows of the device what it ever answered."""
-    words = RegisterWords()
-    for entry in entries:
-        words |= RegisterWords.from_block(entry.block, entry.words)
-    return Normalizer(device.device_id, identify(words, family=device.family))

@@ -142,8 +142,8 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def write_histories(site: DemoSite) -> list[Child]:
-    """Start writing each device's modelled year; done when the processes have ended."""
+def write_histories(site: DemoSite, days: int) -> list[Child]:
+    """Start writing the last days of each device's modelled year; done when the processes have ended."""
     return [
         Child(
             f"the model of {device.name}",
@@ -151,7 +151,7 @@ def write_histories(site: DemoSite) -> list[Child]:
                 "sungrow_lib.demo.past",
                 *("--device", device.device_id, "--model", device.model, "--seed", str(device.seed)),
                 *("--zone", str(site.zone), "--until", site.start.isoformat()),
-                *("--output", str(site.history(device))),
+                *("--days", str(days), "--output", str(site.history(device))),
             ),
             site.log(f"{device.device_id}-history"),
         )
@@ -215,7 +215,6 @@ def start_edge(site: DemoSite, server: ServerAddress, token: str, ports: Sequenc
             "device_id": device.device_id,
             "host": "127.0.0.1",
             "port": port,
-            "family": device.family.value,
             "timezone": str(site.zone),
             "name": device.name,
             "plant": device.plant,

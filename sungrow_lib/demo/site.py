@@ -30,7 +30,7 @@ class DemoDevice:
         name: what people call it.
         plant: the plant it belongs to.
         model: which register image it serves.
-        family: register map it speaks.
+        family: register map it speaks; the edge finds out by itself.
         seed: its weather and household.
     """
 

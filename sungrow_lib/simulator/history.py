@@ -30,7 +30,8 @@ def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[
         until: where to end (aware); the quarter running then is left out.
     """
     describe = _hybrid_values if house.kind is HouseKind.HYBRID else _string_values
-    for before, after in pairwise(chain((house.state,), quarters(house, until))):
+    lived = (house.state for _ in quarters(house, until))
+    for before, after in pairwise(chain((house.state,), lived)):
         seconds = (after.ts - before.ts).total_seconds()
         yield SungrowSample(
             device_id=device_id,

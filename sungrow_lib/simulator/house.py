@@ -487,11 +487,10 @@ def _shared(pv_w: int, available: tuple[int, ...]) -> tuple[int, ...]:
     return (*first, pv_w - sum(first))
 
 
-def quarters(house: House, until: datetime) -> Iterator[HouseState]:
-    """Live through the quarters of an hour that end by ``until``, one state each.
+def quarters(house: House, until: datetime) -> Iterator[datetime]:
+    """Live through the quarters of an hour that end by ``until``; yields where the house stands in each.
 
-    Each state is that of the quarter's last second: still in it, also by its time stamp and by the counters
-    of its day. The house is left there.
+    That is the quarter's last second: still in it, also by its time stamp and by the counters of its day.
     """
     end = until.astimezone(UTC)
     while True:
@@ -502,7 +501,7 @@ def quarters(house: House, until: datetime) -> Iterator[HouseState]:
         if last_second >= end:
             return
         house.advance(last_second, HISTORY_STEP)
-        yield house.state
+        yield last_second
 
 
 def birth(until: datetime, zone: ZoneInfo, *, days: int = 365) -> datetime:
