@@ -86,14 +86,15 @@ async def _add_security_headers(_request: web.Request, response: web.StreamRespo
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
-    """Open the database and keep the rollups fresh for as long as the application runs."""
+    """Open the database and do the background work for as long as the application runs."""
     server = app[SERVER]
     await server.database.open()
-    refreshing = asyncio.create_task(server.refresher.run(), name="rollup refresher")
+    tasks = [asyncio.create_task(work.run()) for work in (server.refresher, server.retention)]
     yield
-    refreshing.cancel()
-    with suppress(asyncio.CancelledError):
-        await refreshing
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
     await server.database.close()
 
 

@@ -214,7 +214,7 @@ class Ingest:
         self._devices = devices
         self._retention = retention
         self._clock = clock
-        self._told: dict[int, DeviceInfo] = {}
+        self._told: dict[int, DeviceInfo | None] = {}
 
     async def take(self, batch: Batch, principal: Principal) -> IngestAnswer:
         """Store a batch and return the verdicts, after the commit.
@@ -234,8 +234,9 @@ class Ingest:
             return await self._store(connection, batch.envelope, plan, speaker)
 
         stored, resend = await self._database.run(job)
-        if speaker is not None and batch.envelope.device is not None:
+        if speaker is not None and batch.envelope.device not in {None, self._told.get(speaker.key)}:
             self._told[speaker.key] = batch.envelope.device
+            self._devices.forget(speaker.device_id)
         stored.rejected += found.verdicts.rejected
         stored.deferred += found.verdicts.deferred
         return stored.answer(batch.envelope.batch_id, len(batch.items), resend=resend)

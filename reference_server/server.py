@@ -13,6 +13,7 @@ from reference_server.auth import Authenticator, Principal
 from reference_server.config import ServerSettings, parse_device_tokens
 from reference_server.ingest import Ingest
 from reference_server.realtime import LatestReadings
+from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
 from reference_server.series import SeriesReader
 from reference_server.storage.database import Database
@@ -40,6 +41,7 @@ class Server:
         latest: answers what a device shows now.
         refresher: keeps rollups fresh.
         series: answers series.
+        retention: drops raw readings that are too old.
     """
 
     settings: ServerSettings
@@ -51,6 +53,7 @@ class Server:
     latest: LatestReadings
     refresher: RollupRefresher
     series: SeriesReader
+    retention: Retention
 
     @classmethod
     def from_settings(cls, settings: ServerSettings, clock: Clock = utc_now) -> Server:
@@ -72,6 +75,7 @@ class Server:
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=SeriesReader(database, refresher, clock=clock),
+            retention=Retention(database, retention=retention, clock=clock),
         )
 
 

@@ -61,13 +61,3 @@ WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = %(device)s AND s.ts = t
 -- Write down that a span was imported.
 INSERT INTO import_ranges (device, from_ts, to_ts, source, row_count)
 VALUES (%(device)s, %(from_ts)s, %(to_ts)s, %(source)s, %(row_count)s);
-
--- name: delete_old_samples
--- Forget raw readings, a batch at a time; rollups stay.
-DELETE FROM samples
-WHERE (device, ts) IN (
-  SELECT device, ts FROM samples
-  WHERE device = %(device)s AND ts < %(before)s
-  ORDER BY ts
-  LIMIT %(limit)s
-);

@@ -76,6 +76,10 @@ class Devices:
             found |= await self.find(missing)
         return found
 
+    def forget(self, device_id: str) -> None:
+        """Look a device up anew next time: what is known of it has changed."""
+        self._cache.pop(device_id, None)
+
     async def listed(self, device_ids: Collection[str] | None, now: datetime) -> list[Device]:
         """Devices that are not deleted, with health; None lists them all."""
         names = None if device_ids is None else list(device_ids)

@@ -47,6 +47,11 @@ class Engine:
     timescaledb: str | None
     community: bool
 
+    @classmethod
+    def from_row(cls, postgresql: int, timescaledb: str | None, licence: str | None) -> Engine:
+        """Engine from what the statement `engine` answers."""
+        return cls(postgresql, timescaledb, timescaledb is not None and licence == "timescale")
+
     @property
     def folder(self) -> str:
         """Folder of ``db/`` with this engine's own part."""
@@ -105,8 +110,7 @@ def detect_engine(connection: psycopg.Connection[Any]) -> Engine:
     """Find out what stores the data."""
     row = connection.execute(query("engine")).fetchone()
     assert row is not None
-    version, timescaledb, licence = row
-    return Engine(version, timescaledb, timescaledb is not None and licence == "timescale")
+    return Engine.from_row(*row)
 
 
 def _apply_numbered(connection: psycopg.Connection[Any], folder: Path, *, from_schema: bool) -> list[str]:

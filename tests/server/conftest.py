@@ -56,9 +56,7 @@ class Api:
         return {"Authorization": f"Bearer {token or self.token}"}
 
     async def get(self, path: str, *, token: str | None = None, **query: str) -> tuple[int, Any]:
-        async with self.session.get(
-            self.url + path, params=query, headers=self.headers(token)
-        ) as answer:
+        async with self.session.get(self.url + path, params=query, headers=self.headers(token)) as answer:
             return answer.status, await answer.json(content_type=None)
 
     async def send(
@@ -139,5 +137,3 @@ def start_server(migrated: str) -> StartServer:
 async def api(start_server: StartServer) -> AsyncIterator[Api]:
     async with start_server() as running:
         yield running
-
-

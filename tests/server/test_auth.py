@@ -104,7 +104,9 @@ async def test_tokens_are_stored_as_hashes_and_never_logged(
     for secret in (token, TOKEN, "wrong-token-0123456789"):
         assert secret not in written
     assert token.startswith("sgw_")
-    stored = repr(api.rows("SELECT t::text FROM tokens t")) + repr(api.rows("SELECT a::text FROM token_audit a"))
+    stored = repr(api.rows("SELECT t::text FROM tokens t")) + repr(
+        api.rows("SELECT a::text FROM token_audit a")
+    )
     assert token not in stored
     assert token[:10] in stored
     assert TOKEN not in repr(api.server.settings)

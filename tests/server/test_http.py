@@ -63,7 +63,15 @@ async def test_limits_of_size_and_number(start_server: StartServer) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"\xff\xfe", b'{"samples": [NaN]}', b'{"samples": [Infinity]}', b"[" * 100_000, b"1" * 10_000],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"samples": [NaN]}',
+        b'{"samples": [Infinity]}',
+        b"[" * 100_000,
+        b"1" * 10_000,
+    ],
 )
 async def test_what_is_not_json_is_400(api: Api, body: bytes) -> None:
     assert (await api.post_raw(body))[0] == 400

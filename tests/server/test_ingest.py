@@ -160,7 +160,11 @@ async def test_implausible_values_are_stored_flagged_and_come_back(api: Api) -> 
 
 
 async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
-    unknown = {"wallbox_power_w": 11.5, "deep": {"a": [1, None, {"b": "c\0d"}]}, "text": "\N{SUN BEHIND CLOUD}"}
+    unknown = {
+        "wallbox_power_w": 11.5,
+        "deep": {"a": [1, None, {"b": "c\0d"}]},
+        "text": "\N{SUN BEHIND CLOUD}",
+    }
     await api.ingest(sample(0, **unknown))
     _, shown = await api.get("/v1/realtime", device_id="sh-1")
     assert {name: shown[name] for name in unknown} == unknown
@@ -197,7 +201,11 @@ async def test_a_deleted_device_is_deferred(api: Api) -> None:
 
 async def test_rows_behind_the_horizon_are_kept_aside(start_server: StartServer) -> None:
     async with start_server(raw_retention_days=10) as api:
-        old = {"device_id": "sh-1", "ts": format_ts(NOW - timedelta(days=10, milliseconds=1)), "pv_power_w": 1}
+        old = {
+            "device_id": "sh-1",
+            "ts": format_ts(NOW - timedelta(days=10, milliseconds=1)),
+            "pv_power_w": 1,
+        }
         young = {"device_id": "sh-1", "ts": format_ts(NOW - timedelta(days=10)), "pv_power_w": 1}
         assert (await api.ingest(old, young, old))["inserted"] == 2
         assert (await api.ingest(old, young))["duplicates"] == 2

@@ -190,6 +190,22 @@ async def test_buckets_behind_the_horizon_are_frozen(start_server: StartServer) 
         assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
 
 
+async def test_retention_drops_raw_readings_only(start_server: StartServer) -> None:
+    clock = Clock(NOW)
+    async with start_server(clock=clock, raw_retention_days=10) as api:
+        at = [NOW - timedelta(minutes=5), NOW]
+        await api.ingest(*({"device_id": "sh-1", "ts": format_ts(ts), "pv_power_w": 100} for ts in at))
+        await api.server.refresher.refresh_all()
+        before = stored_rollup(api, "rollup_15m", "bucket")
+        clock.now = NOW + timedelta(days=10, hours=23)
+        await api.server.retention.drop()
+        assert api.rows("SELECT count(*) FROM samples") == [(2,)]
+        clock.now = NOW + timedelta(days=11)
+        await api.server.retention.drop()
+        assert api.rows("SELECT count(*) FROM samples") == [(1,)]
+        assert stored_rollup(api, "rollup_15m", "bucket") == before
+
+
 async def _forget_and_mark(connection: Any) -> None:
     await connection.execute("DELETE FROM samples")
     await connection.execute(

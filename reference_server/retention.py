@@ -1,0 +1,52 @@
+"""Drops raw readings once they are older than the owner wants to keep them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from reference_server.storage.database import Database
+from reference_server.storage.errors import StorageError
+from reference_server.storage.retention import drop_raw
+
+_LOG: Final = logging.getLogger(__name__)
+
+SLACK: Final = timedelta(days=1)
+"""Raw readings stay so much longer than the horizon: a late reading just inside it finds its bucket whole."""
+
+_INTERVAL_S: Final = 3600.0
+
+
+class Retention:
+    """Keeps raw readings for a while, and no longer.
+
+    Args:
+        database: where they are.
+        retention: how long they are kept.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(self, database: Database, *, retention: timedelta, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._retention = retention
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Drop what is too old, every hour until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL_S)
+            try:
+                await self.drop()
+            except StorageError as error:
+                _LOG.warning("old readings cannot be dropped now", extra={"error": str(error)})
+
+    async def drop(self) -> None:
+        """Drop what is too old now.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        await drop_raw(self._database, self._clock() - self._retention - SLACK)

@@ -1,0 +1,248 @@
+"""The server as a process: killed, stopped, without a database, with a wrong configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+
+from reference_server.storage.migrations import migrate
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.postgres import EmbeddedPostgres
+from tests.server.conftest import TOKEN, sample
+
+pytestmark = pytest.mark.anyio
+
+COMMAND = [sys.executable, "-m", "reference_server.cli"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(dsn: str, port: int, **more: str) -> dict[str, str]:
+    settings = {"DATABASE_URL": dsn, "DEVICE_TOKENS": f"{TOKEN}:sh-1", "LISTEN_PORT": str(port)}
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"} | settings | more
+
+
+@contextmanager
+def running(dsn: str, port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([*COMMAND, "run"], env=_environment(dsn, port, **more)) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@asynccontextmanager
+async def client(port: int) -> AsyncIterator[aiohttp.ClientSession]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+        yield session
+
+
+async def answer_of(session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """Offer a batch as an edge does: until the server has answered that it has it."""
+    while True:
+        try:
+            async with session.post("/v1/ingest", json={"samples": batch}) as answer:
+                body: dict[str, Any] = await answer.json(content_type=None)
+                if answer.status == 200:
+                    return body
+        except (aiohttp.ClientError, ConnectionError):
+            pass
+        await asyncio.sleep(0.02)
+
+
+async def until_healthy(session: aiohttp.ClientSession) -> None:
+    while True:
+        try:
+            async with session.get("/health") as answer:
+                if answer.status == 200:
+                    return
+        except aiohttp.ClientError:
+            pass
+        await asyncio.sleep(0.05)
+
+
+def _batches(count: int, size: int) -> list[list[dict[str, Any]]]:
+    return [
+        [sample(-count * size + b * size + i, pv_power_w=b * size + i) for i in range(size)]
+        for b in range(count)
+    ]
+
+
+def _stored(dsn: str) -> tuple[int, int, int]:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "SELECT count(*), count(DISTINCT ts), sum(pv_power_w) FROM samples"
+        ).fetchone()
+    assert row is not None
+    return row
+
+
+async def test_killed_again_and_again_every_reading_is_stored_once(migrated: str) -> None:
+    port, batches = _free_port(), _batches(60, 50)
+    expected = sum(row["pv_power_w"] for batch in batches for row in batch)
+    answers: list[dict[str, Any]] = []
+    kills = 0
+
+    async def send(mine: list[list[dict[str, Any]]]) -> None:
+        async with client(port) as session:
+            for batch in mine:
+                answers.append(await answer_of(session, batch))  # noqa: PERF401 - one after the other
+
+    sending = asyncio.gather(*(send(batches[i::4]) for i in range(4)))
+    while not sending.done() and kills < 3:
+        with running(migrated, port) as process:
+            async with client(port) as session:
+                await until_healthy(session)
+            await asyncio.sleep(0.15)
+            process.kill()
+            process.wait()
+            kills += not sending.done()
+    with running(migrated, port):
+        await sending
+    assert kills
+    assert len(answers) == len(batches)
+    assert all(answer["inserted"] + answer["duplicates"] == 50 for answer in answers)
+    assert _stored(migrated) == (3000, 3000, expected)
+
+
+async def test_postgresql_killed_in_the_middle(tmp_path: Path) -> None:
+    port, batches = _free_port(), _batches(30, 50)
+    with EmbeddedPostgres(tmp_path / "data") as cluster:
+        migrate(cluster.dsn)
+        with running(cluster.dsn, port):
+            async with client(port) as session:
+                await until_healthy(session)
+                sending = asyncio.gather(*(answer_of(session, batch) for batch in batches))
+                for _ in range(2):
+                    await asyncio.sleep(0.1)
+                    cluster.kill()
+                    cluster.start()
+                await sending
+                await until_healthy(session)
+        rows, distinct, _ = _stored(cluster.dsn)
+        assert rows == distinct == 1500
+
+
+async def test_it_starts_before_its_database(tmp_path: Path) -> None:
+    port = _free_port()
+    cluster = EmbeddedPostgres(tmp_path / "data")
+    cluster.start()
+    migrate(cluster.dsn)
+    cluster.stop()
+    with running(cluster.dsn, port) as process:
+        async with client(port) as session:
+            await _until_listening(port)
+            async with session.get("/health") as answer:
+                assert answer.status == 503
+            assert process.poll() is None
+            with cluster:
+                await asyncio.wait_for(until_healthy(session), 30)
+
+
+async def _until_listening(port: int) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+
+
+async def test_sigterm_finishes_what_was_taken_and_exits_0(migrated: str) -> None:
+    port = _free_port()
+    with running(migrated, port) as process:
+        async with client(port) as session:
+            await until_healthy(session)
+            with psycopg.connect(migrated) as blocker:  # holds the batch up until after the signal
+                blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
+                posting = asyncio.create_task(_post(session, [sample(0)]))
+                await asyncio.sleep(0.5)
+                process.send_signal(signal.SIGTERM)
+                await asyncio.sleep(0.3)
+                assert not posting.done()
+            assert (await posting)["inserted"] == 1
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    assert _stored(migrated)[0] == 1
+
+
+async def _post(session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> dict[str, Any]:
+    async with session.post("/v1/ingest", json={"samples": batch}) as answer:
+        assert answer.status == 200
+        body: dict[str, Any] = await answer.json()
+        return body
+
+
+async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFiles, tmp_path: Path) -> None:
+    port = _free_port()
+    tls = {"TLS_CERT_FILE": str(tls_files.certificate), "TLS_KEY_FILE": str(tls_files.key)}
+    with running(migrated, port, LISTEN_HOST="0.0.0.0", **tls):
+        await _until_listening(port)
+        import ssl  # noqa: PLC0415 - one test needs it
+
+        context = ssl.create_default_context(cafile=tls_files.authority)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"https://127.0.0.1:{port}/health", ssl=context) as answer:
+                assert answer.status == 200
+    path = tmp_path / "http.sock"
+    for _ in range(2):  # the second finds the socket of the first, which was killed
+        with running(migrated, 0, LISTEN_HOST=f"unix:{path}"):
+            connector = aiohttp.UnixConnector(str(path))
+            async with aiohttp.ClientSession("http://server", connector=connector) as session:
+                await asyncio.wait_for(until_healthy(session), 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable"),
+    [
+        ({"LISTEN_HOST": "0.0.0.0"}, "LISTEN_HOST"),
+        ({"LISTEN_PORT": "many"}, "LISTEN_PORT"),
+        ({"TLS_CERT_FILE": "/nonexistent"}, "TLS_KEY_FILE"),
+        ({"TLS_CERT_FILE": "/nonexistent", "TLS_KEY_FILE": "/nonexistent"}, "TLS_CERT_FILE"),
+        ({"DEVICE_TOKENS": "secret-without-device-0123"}, "DEVICE_TOKENS"),
+        ({"DEVICE_TOKENS": "short:sh-1"}, "DEVICE_TOKENS"),
+        ({"TRUSTED_PROXIES": "caddy"}, "TRUSTED_PROXIES"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL"),
+        ({"RAW_RETENTION_DAYS": "0"}, "RAW_RETENTION_DAYS"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(settings: dict[str, str], variable: str) -> None:
+    env = _environment("host=/nonexistent", 0) | settings
+    done = subprocess.run([*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "secret-without-device" not in done.stderr
+
+
+def test_an_address_in_use_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        env = _environment("host=/nonexistent", taken.getsockname()[1])
+        done = subprocess.run(
+            [*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,65 @@
+"""The latest reading, completed with what was known before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from sungrow_lib.sample import format_ts
+from tests.server.conftest import NOW, Api, sample
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_unknown_until_the_first_reading(api: Api) -> None:
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[0] == 404
+    await api.ingest(sample(0, pv_power_w="x"))  # the device is known now, but has no reading
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[0] == 404
+
+
+async def test_the_latest_by_time_whatever_the_order(api: Api) -> None:
+    await api.ingest(sample(10, pv_power_w=3), sample(5, pv_power_w=2), device={"poll_interval_s": 20})
+    await api.ingest(sample(0, pv_power_w=1))
+    status, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert status == 200
+    assert (shown["ts"], shown["pv_power_w"], shown["read_at"]) == (sample(10)["ts"], 3, {})
+    assert (shown["age_s"], shown["stale"]) == (50, False)
+    assert shown["battery_power_w"] is None
+
+
+async def test_fields_not_read_show_their_last_known_value_and_its_time(api: Api) -> None:
+    await api.ingest(
+        sample(0, battery_soc_pct=50.5, firmware="A1", interval_s=5), sample(1, battery_soc_pct=51)
+    )
+    await api.ingest(sample(2, pv_power_w=7))
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (shown["battery_soc_pct"], shown["firmware"], shown["interval_s"]) == (51, "A1", None)
+    assert shown["read_at"] == {"battery_soc_pct": sample(1)["ts"], "firmware": sample(0)["ts"]}
+
+
+async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=1))
+    await api.get("/v1/realtime", device_id="sh-1")
+    api.rows(
+        "INSERT INTO samples (device, ts, pv_power_w) SELECT device, ts + interval '1 s', 2 FROM samples "
+        "RETURNING 1"
+    )
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] == 2
+
+
+async def test_firmware_read_long_ago_is_still_known(api: Api) -> None:
+    await api.ingest(sample(-5000, firmware="A1"))
+    await api.ingest(*(sample(-3000 + i) for i in range(1500)))
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert shown["firmware"] == "A1"
+    assert shown["read_at"]["firmware"] == sample(-5000)["ts"]
+
+
+async def test_stale_after_three_intervals_and_never_younger_than_now(api: Api) -> None:
+    await api.ingest(sample(45))  # fifteen seconds ago
+    assert not (await api.get("/v1/realtime", device_id="sh-1"))[1]["stale"]
+    api.clock.now += timedelta(milliseconds=1)
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["stale"]
+    await api.ingest({"device_id": "sh-1", "ts": format_ts(NOW + timedelta(minutes=4))})
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["age_s"] == 0

@@ -1,0 +1,153 @@
+"""The schema: one truth in two forms, safe to apply again, exactly the quantities' columns."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import reference_server
+from reference_server.resources import db_folder
+from reference_server.storage.errors import StorageError, StorageUnavailableError
+from reference_server.storage.migrations import Engine, migrate
+from reference_server.storage.queries import statements
+from reference_server.storage.schema_sql import column_type, outdated
+from sungrow_lib.quantities import QUANTITIES
+
+CATALOG = """
+SELECT 'column', table_name, column_name, concat_ws(' ', data_type, udt_name, is_nullable, column_default,
+  identity_generation, generation_expression)
+FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'schema_history'
+UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT 'view', viewname, '', definition FROM pg_views WHERE schemaname = 'public'
+UNION ALL SELECT 'function', proname, pg_get_function_arguments(oid), concat_ws(' ', prosrc, provolatile, proisstrict)
+FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+ORDER BY 1, 2, 3, 4
+"""
+
+
+def _catalog(dsn: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(CATALOG).fetchall()
+
+
+def _empty(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+
+
+def test_schema_and_migrations_lead_to_the_same_catalog(database: str) -> None:
+    assert "schema" in migrate(database)
+    whole = _catalog(database)
+    assert len(whole) > 500
+    _empty(database)
+    assert "0001_devices_and_access" in migrate(database, from_schema=False)
+    assert _catalog(database) == whole
+
+
+def test_migrating_again_changes_nothing(any_database: str) -> None:
+    assert migrate(any_database)
+    before = _catalog(any_database)
+    assert migrate(any_database) == []
+    assert _catalog(any_database) == before
+
+
+def test_each_file_is_safe_to_run_again(database: str) -> None:
+    migrate(database)
+    before = _catalog(database)
+    with psycopg.connect(database) as connection:
+        connection.execute("SET client_min_messages TO error")
+        for path in sorted((db_folder() / "migrations").glob("*.sql")):
+            connection.execute(path.read_bytes())
+        connection.execute((db_folder() / "schema.sql").read_bytes())
+        connection.execute((db_folder() / "plain" / "views.sql").read_bytes())
+    assert _catalog(database) == before
+
+
+def test_two_servers_may_migrate_at_once(database: str) -> None:
+    applied: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: applied.append(migrate(database))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(len, applied)) == [0, 0, 2]
+
+
+def test_an_applied_migration_with_another_text_is_refused(database: str, tmp_path: Path) -> None:
+    migrate(database)
+    changed = tmp_path / "db"
+    shutil.copytree(db_folder(), changed)
+    with (changed / "migrations" / "0001_devices_and_access.sql").open("a") as file:
+        file.write("-- changed\n")
+    with pytest.raises(StorageError, match="0001_devices_and_access"):
+        migrate(database, folder=changed)
+
+
+def test_the_columns_of_samples_are_those_of_the_quantities(migrated: str) -> None:
+    udt = {"int2": "int2", "int4": "int4", "text": "text", "int4[]": "_int4"}
+    expected = {column: udt[column_type(q)] for q in QUANTITIES for column in q.columns()}
+    expected |= {"ts": "timestamptz", "device": "int4", "flags": "int2", "extra": "jsonb"}
+    with psycopg.connect(migrated) as connection:
+        rows = connection.execute(
+            "SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = 'samples'"
+        ).fetchall()
+    assert dict(rows) == expected
+
+
+def test_the_generated_sql_is_up_to_date() -> None:
+    assert outdated() == []
+
+
+def test_every_statement_is_used_and_described() -> None:
+    package = Path(reference_server.__file__).parent
+    code = "".join(path.read_text() for path in package.rglob("*.py"))
+    assert [name for name in statements() if f'"{name}"' not in code] == []
+    for path in (db_folder() / "queries").glob("*.sql"):
+        text = path.read_text()
+        assert len(re.findall(r"^-- name: \w+\n-- \S.*\n", text, re.M)) == text.count("-- name:")
+
+
+def test_the_server_holds_no_other_sql() -> None:
+    package = Path(reference_server.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.parent.name != "storage":
+            assert "psycopg" not in path.read_text().replace("as psycopg", ""), path
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (Engine(140_010, None, community=False), "15 or later"),
+        (Engine(150_000, "2.17.2", community=True), "2.18.1"),
+        (Engine(150_000, "2.18.0", community=False), "2.18.1"),
+    ],
+)
+def test_engines_that_lose_data_are_refused(engine: Engine, message: str) -> None:
+    with pytest.raises(StorageError, match=re.escape(message)):
+        engine.require_supported()
+
+
+def test_engines_that_are_supported() -> None:
+    for engine in (
+        Engine(150_000, None, community=False),
+        Engine(180_006, "2.18.1", community=True),
+        Engine(160_000, "2.29.2-dev", community=False),
+    ):
+        engine.require_supported()
+    assert Engine(160_000, "2.20.0", community=False).folder == "plain"
+    assert Engine(160_000, "2.20.0", community=True).folder == "timescale"
+
+
+def test_no_database_is_one_clear_error(postgres_dsn: str) -> None:
+    with pytest.raises(StorageUnavailableError):
+        migrate(make_conninfo(postgres_dsn, dbname="not_there"))

@@ -1,0 +1,184 @@
+"""Series: local days, months and years; gaps are gaps; right on the days the clocks change."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from reference_server.zones import day_span, hours_of, known_zone, quarter_of
+from sungrow_lib.sample import format_ts
+from tests.server.conftest import NOW, Api, Clock, StartServer
+
+pytestmark = pytest.mark.anyio
+
+AMSTERDAM = ZoneInfo("Europe/Amsterdam")
+
+
+def reading(at: datetime, **fields: Any) -> dict[str, Any]:
+    return {"device_id": "sh-1", "ts": format_ts(at), "interval_s": 60} | fields
+
+
+async def series(api: Api, **query: str) -> list[dict[str, Any]]:
+    status, answer = await api.get("/v1/series", device_id="sh-1", **query)
+    assert status == 200, answer
+    buckets: list[dict[str, Any]] = answer["series"]
+    return buckets
+
+
+async def test_an_hour_of_a_day_in_full(api: Api) -> None:
+    start = datetime(2026, 6, 15, 9, 0, tzinfo=UTC)
+    before = reading(start, pv_power_w=0, load_power_w=0, export_power_w=0, pv_total_kwh=100)
+    rows = [
+        reading(
+            start + timedelta(minutes=i),
+            pv_power_w=3000,
+            load_power_w=1000,
+            export_power_w=1500 if i <= 30 else -500,
+            battery_power_w=500,
+            battery_soc_pct=50 if i <= 30 else 60,
+            pv_total_kwh=100 + round(i * 0.05, 1),
+        )
+        for i in range(1, 60)
+    ]
+    await api.ingest(before, *rows, device={"timezone": "Europe/Amsterdam"})
+    hours = await series(api, frame="day")
+    assert [hour["bucket"] for hour in hours][:2] == [
+        "2026-06-15T00:00:00+02:00",
+        "2026-06-15T01:00:00+02:00",
+    ]
+    assert len(hours) == 15  # up to now, 14:00, which has begun
+    assert hours[-1]["partial"] and not hours[-2]["partial"]
+    hour = hours[11]
+    assert hour["bucket"] == "2026-06-15T11:00:00+02:00"
+    assert hour["sample_count"] == 60
+    assert hour["coverage"] == 1
+    assert hour["avg_pv_power_w"] == 2950
+    assert hour["max_pv_power_w"] == 3000
+    assert hour["avg_battery_soc_pct"] == pytest.approx((30 * 50 + 29 * 60) / 59, abs=0.001)
+    assert hour["pv_kwh"] == pytest.approx(3.0, abs=0.1)
+    assert hour["load_kwh"] == pytest.approx(59 / 60, abs=0.001)
+    assert hour["export_kwh"] == pytest.approx(0.75, abs=0.001)
+    assert hour["import_kwh"] == pytest.approx(29 * 0.5 / 60, abs=0.001)
+    assert hour["charge_kwh"] == pytest.approx(59 * 0.5 / 60, abs=0.001)
+    assert hour["discharge_kwh"] == 0
+    assert hour["energy_source"] == {
+        "pv": "counter",
+        "load": "integral",
+        "import": "integral",
+        "export": "integral",
+        "charge": "integral",
+        "discharge": "integral",
+    }
+    assert hour["residual_kwh"] == pytest.approx(hour["pv_kwh"] - 2.95, abs=0.001)
+    assert hour["self_consumption_pct"] == pytest.approx(75, abs=3)
+    assert hour["autarky_pct"] == pytest.approx(100 - 29 * 50 / 59, abs=0.1)
+    empty = hours[3]
+    assert empty["coverage"] == 0
+    assert empty["sample_count"] == 0
+    assert all(
+        empty[name] is None
+        for name in empty.keys() - {"bucket", "coverage", "sample_count", "partial", "energy_source"}
+    )
+
+
+async def test_frames_hold_what_they_say(api: Api) -> None:
+    await api.ingest(
+        *(reading(NOW - timedelta(days=31 * i), pv_power_w=1) for i in range(5)),
+        device={"timezone": "Europe/Amsterdam"},
+    )
+    assert [b["bucket"] for b in await series(api, frame="month")] == [
+        f"2026-06-{day:02}T00:00:00+02:00" for day in range(1, 16)
+    ]
+    may = await series(api, frame="month", at="2026-05-31")
+    assert (len(may), sum(bucket["sample_count"] for bucket in may)) == (31, 1)
+    year = await series(api, frame="year")
+    assert [b["bucket"] for b in year][:4] == [
+        "2026-01-01T00:00:00+01:00",
+        "2026-02-01T00:00:00+01:00",
+        "2026-03-01T00:00:00+01:00",
+        "2026-04-01T00:00:00+02:00",
+    ]
+    assert len(year) == 6
+    everything = await series(api, frame="all")
+    assert [b["bucket"][:7] for b in everything] == ["2026-02", "2026-03", "2026-04", "2026-05", "2026-06"]
+    assert await series(api, frame="day", at="2026-06-16") == []
+    assert len(await series(api, frame="year", at="2025-07-01")) == 12
+
+
+async def test_without_readings_all_is_empty_and_a_day_is_not(api: Api) -> None:
+    await api.ingest(reading(NOW, pv_power_w="x"))
+    assert await series(api, frame="all") == []
+    assert {bucket["coverage"] for bucket in await series(api, frame="day")} == {0}
+
+
+@pytest.mark.parametrize(
+    ("at", "hours", "repeated"),
+    [("2026-03-29", 23, []), ("2026-10-25", 25, ["T02:00:00+02:00", "T02:00:00+01:00"])],
+)
+async def test_days_on_which_the_clocks_change(
+    start_server: StartServer, at: str, hours: int, repeated: list[str]
+) -> None:
+    day = date.fromisoformat(at)
+    clock = Clock(datetime(2026, 12, 1, tzinfo=UTC))
+    async with start_server(clock=clock) as api:
+        span = day_span(day, AMSTERDAM)
+        count = (span.end - span.begin) // timedelta(minutes=15)
+        rows = [reading(span.begin + timedelta(minutes=15 * i), pv_power_w=i) for i in range(count)]
+        await api.ingest(*rows, device={"timezone": "Europe/Amsterdam"})
+        buckets = await series(api, frame="day", at=at)
+        assert len(buckets) == hours
+        assert {bucket["sample_count"] for bucket in buckets} == {4}
+        starts = [bucket["bucket"][10:] for bucket in buckets]
+        assert [start for start in starts if start in repeated] == repeated
+        assert len({bucket["bucket"] for bucket in buckets}) == hours
+        [month_day] = [b for b in await series(api, frame="month", at=at) if b["bucket"].startswith(at)]
+        assert month_day["sample_count"] == 4 * hours
+
+
+async def test_any_range_and_chosen_fields(api: Api) -> None:
+    start = datetime(2026, 6, 14, 22, 0, tzinfo=UTC)
+    rows = [reading(start + timedelta(minutes=15 * i), battery_temp_c=20 + i / 10) for i in range(40)]
+    await api.ingest(*rows, device={"timezone": "Europe/Amsterdam"})
+    query = {"from": "2026-06-14T22:00:00Z", "to": "2026-06-15T01:00:00+00:00"}
+    for bucket, count in (("15m", 12), ("1h", 3), ("1d", 1), ("1M", 1)):
+        found = await series(api, **query, bucket=bucket, fields="max_battery_temp_c,pv_kwh")
+        assert len(found) == count
+        assert found[0].keys() == {
+            "bucket", "max_battery_temp_c", "pv_kwh", "sample_count", "coverage", "partial",
+        }  # fmt: skip
+        assert sum(b["sample_count"] for b in found) == 12
+        assert found[-1]["max_battery_temp_c"] == 21.1
+        assert found[0]["pv_kwh"] is None
+    running = {"from": "2026-06-15T00:00:00Z", "to": "2026-07-01T00:00:00Z"}
+    assert len(await series(api, bucket="1h", **running)) == 13
+
+
+async def test_a_reader_sees_what_was_just_written(api: Api) -> None:
+    for i in range(5):
+        await api.ingest(reading(NOW - timedelta(minutes=10 - i), pv_power_w=i))
+        assert (await series(api, frame="day"))[-2]["sample_count"] == i + 1
+
+
+async def test_a_zone_nobody_set_is_utc(api: Api) -> None:
+    await api.ingest(reading(NOW))
+    _, answer = await api.get("/v1/series", device_id="sh-1", frame="day")
+    assert (answer["timezone"], answer["frame"], answer["device_id"]) == ("UTC", "day", "sh-1")
+
+
+def test_zones_with_odd_offsets() -> None:
+    for name, hours in (("Asia/Kathmandu", 24), ("Australia/Lord_Howe", 24), ("America/Sao_Paulo", 24)):
+        zone = known_zone(name)
+        assert zone is not None
+        for number in range(366):
+            day = date(2018, 1, 1) + timedelta(days=number)
+            span = day_span(day, zone)
+            assert quarter_of(span.begin) == span.begin
+            assert abs(len(list(hours_of(day, zone))) - hours) <= 1
+            assert span.end == day_span(day + timedelta(days=1), zone).begin
+    assert known_zone("Mars/Phobos") is None
+    assert known_zone("../etc/passwd") is None
+    assert known_zone("Europe") is None
+    assert known_zone("a\0b") is None
