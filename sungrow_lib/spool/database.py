@@ -38,10 +38,14 @@ class Database:
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = None
         self._log_path = Path(f"{path}-wal")
-        with self._translated():
-            self._connect()
-            self._prepare(check=check)
-            self._file, self._log = _inode(path), self._find_log()
+        try:
+            with self._translated():
+                self._connect()
+                self._prepare(check=check)
+                self._file, self._log = _inode(path), self._find_log()
+        except BaseException:
+            self._abandon()
+            raise
 
     def close(self) -> None:
         """Fold the log into the file and close it."""
@@ -111,8 +115,12 @@ class Database:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         if connection.in_transaction:  # beyond help; the next call opens the file anew
+            self._abandon()
+
+    def _abandon(self) -> None:
+        if self._connection is not None:
             with suppress(sqlite3.Error):
-                connection.close()
+                self._connection.close()
             self._connection = None
 
     def _connect(self) -> None:
@@ -123,6 +131,7 @@ class Database:
             check_same_thread=False,  # one thread at a time, but not always the same one
         )
         self._connection = connection
+        self._recognise(connection)  # before anything is changed
         connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")  # of a file yet to be made
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise SpoolUnavailableError(
@@ -139,9 +148,8 @@ class Database:
         assert connection is not None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            if not _has_tables(connection):
                 self._create(connection)
-            self._recognise(connection)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -162,6 +170,8 @@ class Database:
             os.close(folder)
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
+        if not _has_tables(connection):
+            return
         if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
             raise SpoolUnavailableError(f"{self.path} is a database, but not a spool; name another file.")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -189,6 +199,10 @@ class Database:
 
 
 _CORRUPT_ADVICE: Final = "Move it away to start a new one, and keep it: most readings can be recovered."
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
 def _inode(file: Path) -> int:

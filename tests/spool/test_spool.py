@@ -45,8 +45,8 @@ async def fill(spool: DurableSpool, clock: FakeClock, count: int, device_id: str
     return seqs
 
 
-async def offered(spool: DurableSpool, limit: int, lane: Lane = Lane.FRESH, **how: int) -> list[int]:
-    return [entry.seq for entry in await spool.offer("inv", limit, lane, **how)]
+async def offered(spool: DurableSpool, limit: int, lane: Lane = Lane.FRESH, bound: int = 0) -> list[int]:
+    return [entry.seq for entry in await spool.offer("inv", limit, lane, bound=bound)]
 
 
 # --- accepting -------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ async def offered(spool: DurableSpool, limit: int, lane: Lane = Lane.FRESH, **ho
 async def test_content_comes_out_as_it_went_in(spool: DurableSpool) -> None:
     sample = reading(
         pv_power_w=4321, battery_power_w=-17, battery_soc_pct=55.5, grid_frequency_hz=49.98, interval_s=5.003
-    ).model_copy(update={"mppt_voltage_v": [610.2, None, 588.0], "running_state": 'Lauf – äöü " \\ </x>'})
+    ).model_copy(update={"mppt_voltage_v": [610.2, None, 588.0], "running_state": 'Läuft äöü " \\ </x>'})
     entry = await spool.append(sample)
     (back,) = await spool.offer("inv", 10)
     assert back == entry
