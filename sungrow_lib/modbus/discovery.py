@@ -213,4 +213,6 @@ async def guess_path(reader: CarefulReader, family: Family) -> ConnectionPath:
     """
     if family is not Family.SH:
         return ConnectionPath.UNKNOWN
-    return ConnectionPath.WINET_S if await reader.read(_HISTORY) is None else ConnectionPath.LAN
+    if _HISTORY in reader.notes.refused or await reader.read(_HISTORY) is None:
+        return ConnectionPath.WINET_S
+    return ConnectionPath.LAN

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.capture import load_capture
+from sungrow_lib.cli import main
+from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.simulator.faults import Fault
+from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
+from tests.cli.helpers import SERIAL, Serve, SkippingClock
+
+Capsys = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.usefixtures("skipping_clock")
+
+
+@pytest.fixture
+def complete(hybrid: StaticSource) -> StaticSource:
+    """A device that lacks nothing, so that no test waits for refusals."""
+    every = {(space, number): 0xFFFF for space in Space for number in range(1, 40_000)}
+    return StaticSource(RegisterWords(every) | hybrid.image)
+
+
+def run(command: str, inverter: InverterSimulator, *arguments: str) -> int:
+    return main([command, "127.0.0.1", "--port", str(inverter.port), "--timeout", "0.5", *arguments])
+
+
+def test_dump_masks_serials_unless_told_not_to(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys
+) -> None:
+    for arguments, serial in (([], "A000000000"), (["--with-serial"], SERIAL)):
+        path = tmp_path / "capture.json"
+        assert run("dump", serve({1: complete}), "-o", str(path), *arguments) == 0
+        capsys.readouterr()
+        assert main(["decode", "--json", str(path)]) == 0
+        device = json.loads(capsys.readouterr().out)["device"]
+        assert (device["serial"], device["model"], device["path"]) == (serial, "SH8.0RT-20", "LAN")
+
+
+def test_dump_holds_what_the_device_holds(serve: Serve, complete: StaticSource, tmp_path: Path) -> None:
+    path = tmp_path / "capture.json"
+    assert run("dump", serve({1: complete}), "-o", str(path), "--with-serial") == 0
+    words = load_capture(path).words
+    assert len(words) > 1000
+    assert all(complete.image[key] == word for key, word in words.items())
+
+
+def test_dump_of_settings(serve: Serve, complete: StaticSource, tmp_path: Path) -> None:
+    path = tmp_path / "capture.json"
+    assert run("dump", serve({1: complete}), "-o", str(path), "--space", "holding") == 0
+    assert {space for space, _ in load_capture(path).words} == {Space.HOLDING}
+
+
+def test_dump_that_fails_half_way_keeps_what_it_has(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys
+) -> None:
+    path = tmp_path / "capture.json"
+    inverter = serve({1: complete})
+    inverter.inject(None, None, None, None, Fault.RESET)
+    assert run("dump", inverter, "-o", str(path)) == 1
+    assert "reset" in capsys.readouterr().err
+    assert len(load_capture(path).words) > 50
+
+
+def test_dump_into_an_absent_folder_asks_the_device_nothing(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys
+) -> None:
+    inverter = serve({1: complete})
+    assert run("dump", inverter, "-o", str(tmp_path / "absent" / "capture.json")) == 2
+    assert "absent" in capsys.readouterr().err
+    assert not inverter.requests
+
+
+def test_probe_tells_what_it_is_and_what_it_serves(
+    serve: Serve, complete: StaticSource, capsys: Capsys
+) -> None:
+    assert run("probe", serve({1: complete}), "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["model"], answer["serial"], answer["path"]) == ("SH8.0RT-20", SERIAL, "LAN")
+    assert "battery_soc" in answer["answered"]
+    assert answer["refused"] == []
+    assert run("probe", serve({1: complete})) == 0
+    assert "SH8.0RT-20" in capsys.readouterr().out
+
+
+def test_probe_keeps_its_progress_and_its_distance(
+    serve: Serve, complete: StaticSource, capsys: Capsys, skipping_clock: SkippingClock
+) -> None:
+    gone = {5214, 5215, 13028, *range(6100, 6900)}
+
+    class Source:
+        def words(self) -> RegisterWords:
+            asked_at.append(skipping_clock.boottime())
+            return image
+
+    image = RegisterWords({key: word for key, word in complete.image.items() if key[1] not in gone})
+    asked_at: list[float] = []
+    inverter = serve({1: Source()}, Profile.WINET_S)
+    inverter.inject(*[None] * 20, Fault.RESET)
+    assert run("probe", inverter, "--json") == 1  # broke off
+    assert run("probe", inverter, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["path"] == "WiNet-S"
+    assert {"battery_power_signed", "apparent_power"} & set(answer["refused"])
+    asked = [request.block for request in inverter.requests]
+    refused = [request.block for request in inverter.requests if request.refused is not None]
+    assert len(refused) == len(set(refused))  # nothing is refused twice, not even across the runs
+    refused_at = [
+        at for at, request in zip(asked_at, inverter.requests, strict=True) if request.refused is not None
+    ]
+    assert min(later - sooner for sooner, later in itertools.pairwise(refused_at)) >= 5.0
+    assert len(asked) > 20
+    inverter.requests.clear()
+    assert run("probe", inverter, "--json", "--fresh") == 0
+    assert [request for request in inverter.requests if request.refused is not None]
+
+
+def test_notes_on_another_device_count_for_nothing(
+    serve: Serve, complete: StaticSource, capsys: Capsys
+) -> None:
+    inverter = serve({1: complete})
+    assert run("probe", inverter, "--json") == 0
+    [notes] = Path(os.environ["SUNGROW_STATE_DIR"]).iterdir()
+    first = json.loads(notes.read_text())
+    assert first["answered"]
+    for content in ("{", "[]", json.dumps({**first, "device": "another", "refused": first["answered"]})):
+        notes.write_text(content)
+        capsys.readouterr()
+        assert run("probe", inverter, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["refused"] == []

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.cli import main
+from sungrow_lib.modbus.clock import SystemClock
+from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
+from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.simulator.faults import Fault
+from sungrow_lib.simulator.server import Profile, StaticSource
+from tests.cli.helpers import SERIAL, Serve
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def read(port: int, *arguments: str) -> int:
+    return main(["read", "127.0.0.1", "--port", str(port), "--timeout", "0.5", *arguments])
+
+
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1
+    assert "Traceback" not in text
+    return text
+
+
+def test_table_for_people(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    assert read(serve({1: hybrid}).port) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"SH8.0RT-20, serial {SERIAL}, unit 1 at 127.0.0.1:")
+    assert "battery_soc_pct" in out
+    assert "%" in out
+    assert "None" not in out
+
+
+def test_json_is_the_sample(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    assert read(serve({1: hybrid}).port, "--json") == 0
+    sample = SungrowSample.model_validate_json(capsys.readouterr().out)
+    assert sample.device_id == SERIAL
+    assert sample.battery_soc_pct is not None
+    assert sample.interval_s is None
+
+
+def test_fields_limit_what_is_read_and_may_stand_behind_options(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    inverter = serve({1: hybrid})
+    assert read(inverter.port, "--json", "battery_soc_pct", "load_power_w") == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"device_id", "ts", "battery_soc_pct", "load_power_w"}
+    assert len(inverter.requests) == 2  # what it is, and the values
+
+
+def test_string_inverter_on_another_unit(
+    serve: Serve, hybrid: StaticSource, string_inverter: StaticSource, capsys: Capsys
+) -> None:
+    assert read(serve({1: hybrid, 2: string_inverter}).port, "--unit", "2") == 0
+    assert capsys.readouterr().out.startswith("SG20RT")
+
+
+def test_type_code_nobody_knows(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    strange = StaticSource(RegisterWords(hybrid.image) | {(Space.INPUT, 5000): 1})
+    assert read(serve({1: strange}).port, "load_power_w") == 0
+    assert capsys.readouterr().out.startswith("an unknown SH device")
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_refused_block_is_remembered_for_the_next_time(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    lacking = {key: word for key, word in hybrid.image.items() if key != (Space.INPUT, 5631)}
+    inverter = serve({1: StaticSource(lacking)}, Profile.WINET_S)
+    for refusals in (1, 0):
+        inverter.requests.clear()
+        assert read(inverter.port, "battery_current_a", "battery_soc_pct", "--json") == 0
+        assert sum(request.refused is not None for request in inverter.requests) == refusals
+        assert json.loads(capsys.readouterr().out)["battery_soc_pct"] is not None
+
+
+def test_failure_in_part_still_prints_what_was_read(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    inverter = serve({1: hybrid})
+    inverter.inject(None, None, Fault.SILENCE)
+    assert read(inverter.port) == 0
+    captured = capsys.readouterr()
+    assert "battery_soc_pct" in captured.out
+    assert "not everything was read" in one_line(captured.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["pv_power"], 2, "did you mean pv_power_w"),
+        (["--unit", "300"], 2, "unit id 300"),
+        (["--unit", "9"], 1, "unit 9 does not answer; check --unit"),
+        (["backup_power_w", "--family", "sg"], 2, "has no backup_power_w"),
+    ],
+)
+def test_mistakes_get_one_clear_line(
+    serve: Serve, string_inverter: StaticSource, capsys: Capsys, arguments: list[str], status: int, text: str
+) -> None:
+    assert read(serve({1: string_inverter}).port, *arguments) == status
+    captured = capsys.readouterr()
+    assert text in one_line(captured.err)
+    assert not captured.out
+
+
+def test_wrong_host_and_closed_port(capsys: Capsys) -> None:
+    assert main(["read", "no-such-host.invalid"]) == 1
+    assert "no-such-host.invalid" in one_line(capsys.readouterr().err)
+    assert read(1) == 1
+    assert "nothing listens on 127.0.0.1:1;" in one_line(capsys.readouterr().err)
+    assert main(["read", "127.0.0.1", "--port", "0"]) == 2
+
+
+@contextmanager
+def answering(data: bytes) -> Iterator[int]:
+    """A server that answers anything with ``data`` and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(100)
+                client.sendall(data)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "not Modbus"), (b"", "closed the connection")]
+)
+def test_port_of_something_else(capsys: Capsys, data: bytes, text: str) -> None:
+    with answering(data) as port:
+        assert read(port) == 1
+    assert text in one_line(capsys.readouterr().err)
+
+
+def test_device_another_program_is_reading(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    inverter = serve({1: hybrid})
+    folder = Path(os.environ["SUNGROW_LOCK_DIR"])
+    endpoint = Endpoint("127.0.0.1", inverter.port)
+    edge = DeviceLimiter(endpoint, folder, request_gap_s=0.1, clock=SystemClock())
+    edge.acquire()
+    assert read(inverter.port) == 1
+    assert f"is being read by process {os.getpid()};" in one_line(capsys.readouterr().err)
+    assert inverter.connections == 0
+    edge.release()
+
+
+def watching(port: int) -> list[str]:
+    command = [sys.executable, "-m", "sungrow_lib.cli", "read", "127.0.0.1", "--port", str(port)]
+    return [*command, "--watch", "--json", "load_power_w"]
+
+
+def test_killed_watch_frees_the_device_and_its_successor_keeps_the_distance(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    inverter = serve({1: hybrid})
+    with subprocess.Popen(watching(inverter.port), stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline()
+        assert read(inverter.port) == 1  # beside it: busy
+        assert f"is being read by process {watch.pid};" in capsys.readouterr().err
+        watch.kill()
+    before = len(inverter.requests)
+    assert read(inverter.port) == 0
+    assert inverter.requests[before].received_at - inverter.requests[0].received_at >= 5.0
+    assert inverter.most_connections == 1
+
+
+def test_watch_goes_on_until_interrupted(serve: Serve, hybrid: StaticSource) -> None:
+    inverter = serve({1: hybrid})
+    with subprocess.Popen(
+        watching(inverter.port),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watch:
+        assert watch.stdout is not None
+        samples = [json.loads(watch.stdout.readline()) for _ in range(2)]
+        watch.send_signal(signal.SIGINT)
+        _, errors = watch.communicate()
+    assert watch.returncode == 130
+    assert not errors
+    assert samples[0]["ts"] < samples[1]["ts"]
+    assert inverter.connections == 1
+    first, *_, last = inverter.requests
+    assert last.received_at - first.received_at >= 5.0
