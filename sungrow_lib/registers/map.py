@@ -12,7 +12,7 @@ from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import NOTHING_KNOWN, DeviceContext, Presence
 from sungrow_lib.registers.battery import BATTERY_REGISTERS
 from sungrow_lib.registers.ihm import IHM_REGISTERS
-from sungrow_lib.registers.model import Register, Value
+from sungrow_lib.registers.model import Decoder, Register, Value
 from sungrow_lib.registers.sg import SG_REGISTERS
 from sungrow_lib.registers.sh import SH_REGISTERS
 from sungrow_lib.registers.variants import VARIANTS
@@ -32,13 +32,14 @@ class _Reader:
 
     register: Register
     presence: Presence
-    by_raw: tuple[tuple[range, Register], ...]
+    decode: Decoder
+    by_raw: tuple[tuple[range, Decoder], ...]
 
     def value(self, words: tuple[int, ...]) -> Value | None:
-        for raw, register in self.by_raw:
+        for raw, decode in self.by_raw:
             if words[0] in raw:
-                return register.decode(words, presence=self.presence)
-        return self.register.decode(words, presence=self.presence)
+                return decode(words)
+        return self.decode(words)
 
 
 class RegisterMap:
@@ -133,5 +134,10 @@ def _reader(register: Register, family: Family, context: DeviceContext) -> _Read
     for variant in variants:
         if variant.raw is None:
             register = variant.of(register)
-    by_raw = tuple((variant.raw, variant.of(register)) for variant in variants if variant.raw is not None)
-    return _Reader(register, register.applies.presence(context), by_raw)
+    presence = register.applies.presence(context)
+    by_raw = tuple(
+        (variant.raw, variant.of(register).decoder(presence))
+        for variant in variants
+        if variant.raw is not None
+    )
+    return _Reader(register, presence, register.decoder(presence), by_raw)

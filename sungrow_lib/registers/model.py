@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -20,6 +20,10 @@ from sungrow_lib.registers.words import WORD_MAX, Block, Space
 
 Value: TypeAlias = int | float | str | list[str] | list[int | float | None]
 """A decoded value: a number in the register's unit, a text, the texts of the set bits, or an array."""
+
+
+NumberDecoder: TypeAlias = Callable[[Sequence[int]], int | float | None]
+Decoder: TypeAlias = Callable[[Sequence[int]], Value | None]
 
 
 class DataType(StrEnum):
@@ -171,19 +175,20 @@ class Register:
         """
         if len(words) != self.word_count:
             raise UsageError(f"{self.name} takes {self.word_count} words, not {len(words)}")
+        return self.decoder(presence)(words)
+
+    def decoder(self, presence: Presence) -> Decoder:
+        """Return what `decode` does, worked out once for the many times a device is polled.
+
+        It does not check how many words it is given.
+        """
         if self.type is DataType.STRING:
-            return _decode_text(words)
+            return _decode_text
         if self.type is DataType.BITFIELD:
-            return self._decode_bits(words)
+            return self._decode_bits
         if self.is_choice:
-            return self._decode_choice(words[0])
-        if self.is_array:
-            size = self.type.item_words
-            return [
-                self._decode_number(words[start : start + size], presence)
-                for start in range(0, self.word_count, size)
-            ]
-        return self._decode_number(words, presence)
+            return self._decode_choice
+        return self._array_decoder(presence) if self.is_array else self._number_decoder(presence)
 
     def encode(self, value: Value) -> tuple[int, ...]:
         """Return the words that `decode` turns into ``value``.
@@ -212,23 +217,34 @@ class Register:
         low, high = self.code_bases
         return [low + bit if bit < _WORD_BITS else high + bit - _WORD_BITS for bit in _set_bits(words)]
 
-    def _decode_number(self, words: Sequence[int], presence: Presence) -> int | float | None:
-        ones, bits = _ALL_ONES[len(words)]
-        raw = words[0] if bits == _WORD_BITS else words[0] | words[1] << _WORD_BITS
-        if presence is Presence.ABSENT and WORD_MAX in words:
-            return None
+    def _number_decoder(self, presence: Presence) -> NumberDecoder:
+        ones, bits = _ALL_ONES[self.type.item_words]
         signed = self.type.is_signed or self.signed_by_firmware
-        if raw == ones and (not self.type.is_signed or presence is not Presence.PRESENT):
-            return None
-        if signed:
-            if raw == ones >> 1:
-                return None
-            if raw > ones >> 1:
-                raw -= 1 << bits
-        return _scaled(raw, self.decimals)
+        highest = ones >> 1 if signed else ones
+        all_ones_is_minus_one = self.type.is_signed and presence is Presence.PRESENT
+        unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
+        any_hole, single, decimals = presence is Presence.ABSENT, bits == _WORD_BITS, self.decimals
 
-    def _decode_choice(self, raw: int) -> str | None:
-        return None if raw == WORD_MAX else self.text_of(raw)
+        def decode(words: Sequence[int]) -> int | float | None:
+            raw = words[0] if single else words[0] | words[1] << _WORD_BITS
+            if raw in unavailable or (any_hole and WORD_MAX in words):
+                return None
+            if raw > highest:
+                raw -= ones + 1
+            return raw / 10**decimals if decimals > 0 else _scaled(raw, decimals)
+
+        return decode
+
+    def _array_decoder(self, presence: Presence) -> Decoder:
+        size, number = self.type.item_words, self._number_decoder(presence)
+
+        def decode(words: Sequence[int]) -> list[int | float | None]:
+            return [number(words[start : start + size]) for start in range(0, len(words), size)]
+
+        return decode
+
+    def _decode_choice(self, words: Sequence[int]) -> str | None:
+        return None if words[0] == WORD_MAX else self.text_of(words[0])
 
     def _decode_bits(self, words: Sequence[int]) -> list[str] | None:
         if all(word == WORD_MAX for word in words):
