@@ -58,7 +58,13 @@ class ServerSettings(AppSettings):
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _split_proxies(cls, value: object) -> object:
-        return [part for part in _SPLIT.split(value) if part] if isinstance(value, str) else value
+        parts = [part for part in _SPLIT.split(value) if part] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError("must be a list of addresses or networks")  # noqa: TRY004 - pydantic's way
+        try:
+            return tuple(ipaddress.ip_network(part) for part in parts)
+        except ValueError as error:
+            raise ValueError(f"must be addresses or networks, such as 10.0.0.0/8: {error}") from None
 
     @field_validator("device_tokens")
     @classmethod

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.schema_sql import GAUGES, rollup_columns
+from reference_server.storage.schema_sql import GAUGES, POWER_OF, rollup_columns
 from reference_server.zones import (
     QUARTER,
     Span,
@@ -60,24 +60,14 @@ SERIES_FIELDS: Final = GAUGE_FIELDS | frozenset(_ENERGY_FIELDS)
 Facts = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Energy:
-    """An energy, and where it may come from: a counter, else a part of a power integrated over time."""
-
-    name: str
-    counter: str | None
-    power: str
-    part: str
-
-
-_ENERGIES: Final = (
-    _Energy("pv", "pv_total_kwh", "pv_power_w", "sum"),
-    _Energy("load", None, "load_power_w", "sum"),
-    _Energy("import", "import_total_kwh", "export_power_w", "neg"),
-    _Energy("export", "export_total_kwh", "export_power_w", "pos"),
-    _Energy("charge", "battery_charge_total_kwh", "battery_power_w", "pos"),
-    _Energy("discharge", "battery_discharge_total_kwh", "battery_power_w", "neg"),
-)
+_COUNTER_OF: Final = {
+    "pv": "pv_total_kwh",
+    "import": "import_total_kwh",
+    "export": "export_total_kwh",
+    "charge": "battery_charge_total_kwh",
+    "discharge": "battery_discharge_total_kwh",
+}
+"""Energies that have a counter; it comes first, the integral of power stands in where it is silent."""
 
 
 class SeriesReader:
@@ -223,35 +213,36 @@ def _gauge(facts: Facts, field: str) -> float | None:
 
 
 def _energies(facts: Facts) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    sources: dict[str, str | None] = {}
-    for energy in _ENERGIES:
-        values[f"{energy.name}_kwh"], sources[energy.name] = _energy(facts, energy)
-    integral = _integral(facts, _ENERGIES[0])
-    known = sources["pv"] == "counter" and integral is not None
-    pv, load = values["pv_kwh"], values["load_kwh"]
+    found = {name: _energy(facts, counter) for name, counter in _COUNTER_OF.items()}
+    load = _kwh(facts.get("load_power_w_sum"))
+    found["load"] = (load, None if load is None else "integral")
+    values = {f"{name}_kwh": value for name, (value, _) in found.items()}
+    sources = {name: source for name, (_, source) in found.items()}
+    pv, integral = values["pv_kwh"], _kwh(facts.get(POWER_OF["pv_total_kwh"]))
+    counted = pv is not None and integral is not None and sources["pv"] == "counter"
     return {
         **values,
-        "energy_source": sources,
-        "residual_kwh": round(values["pv_kwh"] - integral, 3) if known and integral is not None else None,
+        "energy_source": sources if any(sources.values()) else None,
+        "residual_kwh": round(pv - integral, 3) if counted else None,
         "self_consumption_pct": _share(pv, values["export_kwh"]),
         "autarky_pct": _share(load, values["import_kwh"]),
     }
 
 
-def _energy(facts: Facts, energy: _Energy) -> tuple[float | None, str | None]:
-    counted = facts.get(f"{energy.counter}_increase")
-    if energy.counter is not None and counted is not None:
-        return counted / QUANTITY_BY_NAME[energy.counter].factor, "counter"
-    integral = _integral(facts, energy)
-    return integral, None if integral is None else "integral"
+def _energy(facts: Facts, counter: str) -> tuple[float | None, str | None]:
+    """Energy in kWh and where it comes from: the counter, the integral of power, or both in turn."""
+    increase: int | None = facts.get(f"{counter}_increase")
+    uncounted = _kwh(facts.get(f"{counter}_uncounted"))
+    if increase is None:
+        return uncounted, None if uncounted is None else "integral"
+    counted = increase / QUANTITY_BY_NAME[counter].factor
+    if uncounted is None:
+        return counted, "counter"
+    return round(counted + uncounted, 3), "mixed"
 
 
-def _integral(facts: Facts, energy: _Energy) -> float | None:
-    total: int | None = facts.get(f"{energy.power}_{energy.part}")
-    if total is None or not facts.get(f"{energy.power}_ms"):
-        return None
-    return round((abs(total) if energy.part == "neg" else total) / _MS_PER_KWH, 3)
+def _kwh(integral: int | None) -> float | None:
+    return None if integral is None else round(abs(integral) / _MS_PER_KWH, 3)
 
 
 def _share(whole: float | None, less: float | None) -> float | None:

@@ -25,6 +25,15 @@ GAUGES: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.GAUGE and 
 COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
 """Quantities rolled up by their increase."""
 
+POWER_OF: Final = {
+    "pv_total_kwh": "pv_power_w_sum",
+    "import_total_kwh": "export_power_w_neg",
+    "export_total_kwh": "export_power_w_pos",
+    "battery_charge_total_kwh": "battery_power_w_pos",
+    "battery_discharge_total_kwh": "battery_power_w_neg",
+}
+"""Per energy counter the integral of power that stands in while the counter is silent."""
+
 _SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", re.MULTILINE | re.DOTALL)
 _INT2_BYTES: Final = 2
 
@@ -57,13 +66,14 @@ def gauge_columns(gauge: Quantity) -> list[tuple[str, str]]:
 def counter_columns(counter: Quantity) -> list[tuple[str, str]]:
     """Name and type of a counter's columns in a rollup."""
     name = counter.name
-    return [
+    columns = [
         (f"{name}_first", "int4"),
         (f"{name}_last", "int4"),
         (f"{name}_first_ts", "timestamptz"),
         (f"{name}_last_ts", "timestamptz"),
         (f"{name}_increase", "int8"),
     ]
+    return [*columns, (f"{name}_uncounted", "int8")] if name in POWER_OF else columns
 
 
 def rollup_columns() -> list[tuple[str, str]]:
@@ -113,13 +123,21 @@ def _step(counter: Quantity) -> str:
     return f"CASE WHEN {now} >= {before} THEN {now} - {before} WHEN {now} < {before} THEN 0 END AS {now}_step"
 
 
+def _integral(name: str, part: str) -> str:
+    """Value x time of a gauge, or of its positive or negative part."""
+    if part == "sum":
+        return f"sum({name}::int8 * dt)"
+    function = "greatest" if part == "pos" else "least"
+    return f"sum({function}({name}, 0)::int8 * dt) FILTER (WHERE {name} IS NOT NULL)"
+
+
 def _aggregate_gauge(gauge: Quantity) -> Iterator[str]:
     name = gauge.name
-    yield f"sum({name}::int8 * dt)"
+    yield _integral(name, "sum")
     yield f"sum(dt) FILTER (WHERE {name} IS NOT NULL)"
     if gauge.is_signed:
-        yield f"sum(greatest({name}, 0)::int8 * dt) FILTER (WHERE {name} IS NOT NULL)"
-        yield f"sum(least({name}, 0)::int8 * dt) FILTER (WHERE {name} IS NOT NULL)"
+        yield _integral(name, "pos")
+        yield _integral(name, "neg")
     yield f"min({name})"
     yield f"max({name})"
     yield f"count({name})"
@@ -132,6 +150,9 @@ def _aggregate_counter(counter: Quantity) -> Iterator[str]:
     yield f"min(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"max(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"sum({name}_step)"
+    if name in POWER_OF:
+        power, _, part = POWER_OF[name].rpartition("_")
+        yield f"CASE WHEN sum({name}_step) IS NULL THEN {_integral(power, part)} END"
 
 
 def _aggregate() -> str:

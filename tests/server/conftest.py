@@ -104,7 +104,7 @@ def migrated(database: str) -> str:
 
 @asynccontextmanager
 async def _serving(dsn: str, clock: Clock, settings: dict[str, Any]) -> AsyncIterator[Api]:
-    given = {
+    given: dict[str, Any] = {
         "database_url": dsn,
         "device_tokens": f"{TOKEN}:sh-1,{TOKEN}:sh-2,{OTHER_TOKEN}:other",
         "refresh_interval_s": 60.0,

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reference_server.administration import create_token, list_tokens, revoke_token, rotate_token
-from reference_server.operations import OPERATIONS, Op
+from reference_server.operation import Op
+from reference_server.operations import OPERATIONS
 from sungrow_lib.errors import UsageError
 from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
 

@@ -195,12 +195,12 @@ async def _post(session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> 
 
 async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFiles, tmp_path: Path) -> None:
     port = _free_port()
-    tls = {"TLS_CERT_FILE": str(tls_files.certificate), "TLS_KEY_FILE": str(tls_files.key)}
+    tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}
     with running(migrated, port, LISTEN_HOST="0.0.0.0", **tls):
         await _until_listening(port)
         import ssl  # noqa: PLC0415 - one test needs it
 
-        context = ssl.create_default_context(cafile=tls_files.authority)
+        context = ssl.create_default_context(cafile=tls_files.ca)
         async with aiohttp.ClientSession() as session:
             async with session.get(f"https://127.0.0.1:{port}/health", ssl=context) as answer:
                 assert answer.status == 200

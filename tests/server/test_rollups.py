@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from reference_server.administration import set_device
-from reference_server.storage.schema_sql import COUNTERS, GAUGES, rollup_columns
+from reference_server.storage.schema_sql import COUNTERS, GAUGES, POWER_OF, rollup_columns
 from reference_server.zones import quarter_of
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
@@ -55,6 +55,10 @@ def plain_rollup(rows: list[dict[str, Any]]) -> dict[datetime, dict[str, Any]]:
                 ]
                 _add_counter(bucket, counter.name, value, row["at"], earlier)
         before.append(row)
+    for bucket in buckets.values():
+        for name, integral in POWER_OF.items():
+            if bucket[f"{name}_increase"] is None:
+                bucket[f"{name}_uncounted"] = bucket[integral]
     return dict(buckets)
 
 

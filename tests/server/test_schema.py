@@ -114,7 +114,7 @@ def test_every_statement_is_used_and_described() -> None:
     assert [name for name in statements() if f'"{name}"' not in code] == []
     for path in (db_folder() / "queries").glob("*.sql"):
         text = path.read_text()
-        assert len(re.findall(r"^-- name: \w+\n-- \S.*\n", text, re.M)) == text.count("-- name:")
+        assert len(re.findall(r"^-- name: \w+\n-- \S.*\n", text, re.MULTILINE)) == text.count("-- name:")
 
 
 def test_the_server_holds_no_other_sql() -> None:

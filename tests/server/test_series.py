@@ -79,9 +79,23 @@ async def test_an_hour_of_a_day_in_full(api: Api) -> None:
     assert empty["coverage"] == 0
     assert empty["sample_count"] == 0
     assert all(
-        empty[name] is None
-        for name in empty.keys() - {"bucket", "coverage", "sample_count", "partial", "energy_source"}
+        empty[name] is None for name in empty.keys() - {"bucket", "coverage", "sample_count", "partial"}
     )
+
+
+async def test_power_stands_in_while_a_counter_is_silent(api: Api) -> None:
+    start = datetime(2026, 6, 15, 9, 0, tzinfo=UTC)
+    minutes = [(start + timedelta(minutes=i), {"pv_power_w": 6000}) for i in range(60)]
+    rows = [
+        reading(at, **power, **({"pv_total_kwh": 100 + i / 10} if i >= 30 else {}))
+        for i, (at, power) in enumerate(minutes)
+    ]
+    await api.ingest(*rows)
+    for frame in ("day", "month"):
+        [bucket] = [b for b in await series(api, frame=frame) if b["sample_count"]]
+        assert bucket["energy_source"]["pv"] == "mixed"
+        assert bucket["pv_kwh"] == pytest.approx(3.0 + 2.9, abs=0.001)
+        assert bucket["residual_kwh"] is None
 
 
 async def test_frames_hold_what_they_say(api: Api) -> None:

@@ -1,0 +1,188 @@
+"""`SungrowClient`: reads the server's API from a script, a notebook or another program."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from os import PathLike
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from sungrow_lib._version import __version__
+from sungrow_lib.errors import (
+    CredentialsRefusedError,
+    RequestRefusedError,
+    ServerBusyError,
+    ServerError,
+    ServerUnreachableError,
+    UnexpectedAnswerError,
+    UsageError,
+)
+from sungrow_lib.sample import format_ts
+from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
+
+_TIMEOUT_S: Final = 30.0
+_HTTP_ERROR: Final = 400
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class SungrowClient:
+    """Asks a server for readings; an async context manager.
+
+    >>> async with SungrowClient("https://sun.example.org", token) as client:
+    ...     now = await client.realtime("roof-1")
+
+    Args:
+        base_url: where the server is. Only https is accepted, except from this machine to itself.
+        token: with the scope `read`.
+        ca: certificate of a private authority to trust, PEM.
+        timeout_s: longest wait for an answer.
+
+    Raises:
+        UsageError: the address would carry the token in clear text, or ``ca`` cannot be read.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str,
+        *,
+        ca: str | PathLike[str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        address = httpx.URL(base_url)
+        if address.scheme != "https" and address.host not in _LOCAL:
+            raise UsageError(f"{base_url} would carry the token in clear text; use https://")
+        try:
+            context = ssl.create_default_context(cafile=ca)
+        except OSError as error:
+            raise UsageError(f"cannot read the certificate {ca}: {error.strerror or error}") from None
+        self._http = httpx.AsyncClient(
+            base_url=address,
+            headers={"Authorization": f"Bearer {token}", "User-Agent": f"sungrow_lib/{__version__}"},
+            timeout=timeout_s,
+            verify=context,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def devices(self) -> tuple[Device, ...]:
+        """Return the devices this token may see.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        return tuple((await self._get("/v1/devices", {}, DeviceList)).devices)
+
+    async def realtime(self, device_id: str | None = None) -> Realtime:
+        """Return the latest reading of a device, completed with last known values.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+
+        Raises:
+            RequestRefusedError: status 404, there is no such device or no reading yet.
+            ServerError: no answer, or another refusal.
+        """
+        return await self._get("/v1/realtime", {"device_id": device_id}, Realtime)
+
+    async def series(
+        self,
+        device_id: str | None = None,
+        *,
+        frame: Frame = Frame.DAY,
+        at: date | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> list[SeriesBucket]:
+        """Return the buckets of a local day, month or year of the site, or of all time.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            frame: day = hours, month = days, year = months, all = every month.
+            at: the local day the frame holds; today by default.
+            fields: which fields to answer; None for the usual ones.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        query = {"device_id": device_id, "frame": frame.value, "at": at.isoformat() if at else None}
+        return (await self._get("/v1/series", query | _fields(fields), Series)).series
+
+    async def range(
+        self,
+        device_id: str | None = None,
+        *,
+        begin: datetime,
+        end: datetime,
+        bucket: str,
+        fields: Sequence[str] | None = None,
+    ) -> list[SeriesBucket]:
+        """Return the buckets of any span of time.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            begin: aware; included.
+            end: aware; not included.
+            bucket: ``15m``, ``1h``, ``1d`` or ``1M``.
+            fields: which fields to answer; None for the usual ones.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        query = {"device_id": device_id, "from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
+        return (await self._get("/v1/series", query | _fields(fields), Series)).series
+
+    async def _get(self, path: str, query: Mapping[str, str | None], kind: type[Answer]) -> Answer:
+        parameters = {name: value for name, value in query.items() if value is not None}
+        try:
+            response = await self._http.get(path, params=parameters)
+        except httpx.HTTPError as error:
+            raise ServerUnreachableError(f"{self._http.base_url}: {error or type(error).__name__}") from error
+        if response.status_code >= _HTTP_ERROR:
+            raise _refusal(response)
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise UnexpectedAnswerError(f"{path}: this is not a Sungrow server's answer") from error
+
+
+def _fields(fields: Sequence[str] | None) -> dict[str, str | None]:
+    return {"fields": ",".join(fields) if fields is not None else None}
+
+
+def _refusal(response: httpx.Response) -> ServerError:
+    """Error for a refusal, with the server's own words where it has any."""
+    status, detail = response.status_code, _detail(response)
+    if status in {401, 403}:
+        return CredentialsRefusedError(detail, status=status)
+    if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        retry_after = response.headers.get("Retry-After", "")
+        return ServerBusyError(
+            detail, status=status, retry_after_s=float(retry_after) if retry_after.isdecimal() else None
+        )
+    return RequestRefusedError(detail, status=status)
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        problem: Any = response.json()
+    except ValueError:
+        problem = None
+    detail = problem.get("detail") if isinstance(problem, dict) else None
+    return f"{response.status_code}: {detail or response.reason_phrase}"

@@ -1,0 +1,192 @@
+"""The command line: tokens, devices, history in and out, and its answers to wrong use."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reference_server.cli import main
+from reference_server.openapi import document
+from reference_server.operations import OPERATIONS
+from sungrow_lib.sample import SungrowSample, format_ts
+
+
+@pytest.fixture
+def configured(migrated: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("DATABASE_URL", migrated)
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    return migrated
+
+
+def _output(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.strip()
+
+
+def test_the_life_of_a_token(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
+    create = ["token", "create", "--label", "roof", "--scope", "ingest", "--device", "roof-1"]
+    assert main([*create, "--expires", "2099-01-01T00:00:00Z"]) == 0
+    secret = _output(capsys)
+    assert secret.startswith("sgw_")
+    assert main(["token", "list"]) == 0
+    listed = _output(capsys)
+    assert "roof-1" in listed
+    assert secret not in listed
+    assert main(["token", "rotate", "1", "--overlap", "60"]) == 0
+    assert _output(capsys) != secret
+    assert main(["token", "revoke", "1"]) == 0
+    _output(capsys)
+    assert main(["token", "list", "--json"]) == 0
+    new, old = json.loads(_output(capsys))
+    assert old["revoked_at"] is not None
+    assert (new["revoked_at"], new["scopes"], new["devices"]) == (None, ["ingest"], ["roof-1"])
+    with psycopg.connect(configured) as connection:
+        actions = connection.execute("SELECT token, action FROM token_audit ORDER BY entry").fetchall()
+    assert actions == [(1, "created"), (1, "rotated"), (2, "created"), (1, "revoked")]
+
+
+def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
+    change = ["--name", "Roof", "--timezone", "Europe/Amsterdam", "--poll-interval", "10"]
+    assert main(["device", "set", "roof-1", *change]) == 0
+    assert main(["device", "set", "roof-1", "--plant", "Home"]) == 0
+    _output(capsys)
+    assert main(["device", "list", "--json"]) == 0
+    [device] = json.loads(_output(capsys))
+    assert (device["name"], device["plant"], device["timezone"]) == ("Roof", "Home", "Europe/Amsterdam")
+    assert main(["device", "delete", "roof-1"]) == 0
+    _output(capsys)
+    assert main(["device", "list"]) == 0
+    assert _output(capsys) == "none"
+    assert main(["device", "restore", "roof-1"]) == 0
+    with psycopg.connect(configured) as connection:
+        assert connection.execute("SELECT deleted_at FROM devices").fetchall() == [(None,)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["token", "revoke", "7"],
+        ["token", "rotate", "7"],
+        ["token", "create", "--label", "x", "--scope", "read", "--device", "a b"],
+        ["device", "set", "a/b", "--name", "x"],
+        ["device", "set", "roof-1"],
+        ["device", "set", "roof-1", "--timezone", "Mars/Phobos"],
+        ["device", "set", "roof-1", "--poll-interval", "-1"],
+        ["device", "delete", "nobody"],
+        ["export", "--device", "nobody"],
+        ["import", "/nonexistent.csv", "--device", "roof-1"],
+        ["--config", "/nonexistent.toml", "migrate"],
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(
+    configured: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("sungrow-server: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_no_database_is_one_line_and_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "host=/nonexistent password=secret")
+    for command in (["migrate"], ["device", "list"]):
+        assert main(command) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("sungrow-server: the database cannot be used now")
+        assert "secret" not in error
+
+
+def _history(folder: Path, first: datetime, count: int) -> Path:
+    lines = ["ts,interval_s,pv_power_w,pv_total_kwh,running_state,mppt_voltage_v"]
+    lines += [
+        f'{format_ts(first + timedelta(minutes=15 * i))},900,{i},{100 + i / 10:.1f},Run,"[1.5, null, {i % 9}]"'
+        for i in range(count)
+    ]
+    file = folder / "history.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_history_in_and_out(configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=2)
+    file = _history(tmp_path, first, 100)
+    load = ["import", str(file), "--device", "roof-1", "--source", "simulated"]
+    assert main(load) == 0
+    assert _output(capsys) == "imported 100, known 0, kept aside 0"
+    assert main(load) == 0
+    assert _output(capsys) == "imported 0, known 100, kept aside 0"
+    with psycopg.connect(configured) as connection:
+        [(count, flags)] = connection.execute("SELECT count(*), min(flags) FROM samples").fetchall()
+        [(covered,)] = connection.execute("SELECT sum(covered_ms) FROM rollup_day").fetchall()
+        ranges = connection.execute("SELECT source, from_ts, row_count FROM import_ranges").fetchall()
+        assert connection.execute("SELECT count(*) FROM rollup_marks").fetchall() == [(0,)]
+    assert (count, flags, covered) == (100, 2, 100 * 900_000)
+    assert ranges == [("simulated", first, 100), ("simulated", first, 0)]
+    begin = format_ts(first + timedelta(minutes=15))
+    assert main(["export", "--device", "roof-1", "--from", begin]) == 0
+    lines = _output(capsys).splitlines()
+    assert len(lines) == 99
+    assert SungrowSample.model_validate_json(lines[0]) == SungrowSample(
+        device_id="roof-1",
+        ts=first + timedelta(minutes=15),
+        interval_s=900,
+        pv_power_w=1,
+        pv_total_kwh=100.1,
+        running_state="Run",
+        mppt_voltage_v=[1.5, None, 1],
+    )
+
+
+def test_history_behind_the_horizon_gets_rollups_only_where_there_are_none(
+    configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = datetime(2020, 6, 1, tzinfo=UTC)
+    file = _history(tmp_path, first, 10)
+    assert main(["import", str(file), "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 10, known 0, kept aside 0"
+    late = tmp_path / "late.csv"
+    late.write_text(f"ts,pv_power_w\n{format_ts(first + timedelta(minutes=1))},9\n")
+    assert main(["import", str(late), "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 0, known 0, kept aside 1"
+    with psycopg.connect(configured) as connection:
+        assert connection.execute("SELECT sum(sample_count) FROM rollup_day").fetchall() == [(10,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pv_power_w\n1\n", "no column ts"),
+        ("", "no column ts"),
+        ("ts,power\n", "'power' is not a field"),
+        ("ts,pv_power_w\n2026-01-01T00:00:00Z,many\n", "line 2: pv_power_w"),
+        ("ts,pv_power_w\n2026-01-01T00:00:00Z,1\nyesterday,1\n", "line 3: ts"),
+        ("ts,pv_power_w\n2026-01-01T00:00:00Z\n", "line 2: has another number of cells"),
+        ("ts,pv_power_w\n2026-01-01T00:00:00Z,1,2\n", "line 2: has another number of cells"),
+    ],
+)
+def test_a_wrong_file_is_one_line_and_stores_nothing(
+    configured: str, tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.csv"
+    file.write_text(text)
+    assert main(["import", str(file), "--device", "roof-1"]) == 2
+    assert message in capsys.readouterr().err
+    with psycopg.connect(configured) as connection:
+        assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
+
+
+def test_the_document_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["openapi"]) == 0
+    assert json.loads(_output(capsys)) == document(OPERATIONS)
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "examples:" in _output(capsys)

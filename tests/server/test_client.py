@@ -1,0 +1,75 @@
+"""SungrowClient against the real server."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.client import SungrowClient
+from sungrow_lib.errors import (
+    CredentialsRefusedError,
+    RequestRefusedError,
+    ServerBusyError,
+    ServerUnreachableError,
+    UnexpectedAnswerError,
+    UsageError,
+)
+from sungrow_lib.wire import Frame, Realtime
+from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_reads_what_was_sent(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=7, newer_field=1, running_state="Run", fault_codes=[3]))
+    async with SungrowClient(api.url, TOKEN) as client:
+        [device] = await client.devices()
+        assert (device.device_id, device.last_ts) == ("sh-1", NOW - timedelta(minutes=1))
+        now = await client.realtime("sh-1")
+        assert (now.pv_power_w, now.battery_power_w, now.fault_codes) == (7, None, [3])
+        assert now.ts == NOW - timedelta(minutes=1)
+        hours = await client.series("sh-1")
+        assert hours[-2].max_pv_power_w == 7
+        months = await client.series("sh-1", frame=Frame.YEAR, at=NOW.date(), fields=["max_pv_power_w"])
+        assert (len(months), months[-1].max_pv_power_w, months[-1].pv_kwh) == (6, 7, None)
+        [quarter] = await client.range("sh-1", begin=NOW - timedelta(minutes=15), end=NOW, bucket="15m")
+        assert quarter.sample_count == 1
+
+
+async def test_refusals_become_the_products_errors(api: Api, start_server: StartServer) -> None:
+    async with SungrowClient(api.url, TOKEN) as client:
+        with pytest.raises(RequestRefusedError, match="404") as missing:
+            await client.realtime("sh-1")
+        assert missing.value.status == 404
+        with pytest.raises(CredentialsRefusedError) as forbidden:
+            await client.realtime("other")
+        assert forbidden.value.status == 403
+        with pytest.raises(RequestRefusedError, match="device_id"):
+            await client.realtime()
+        with pytest.raises(UnexpectedAnswerError):
+            await client._get("/openapi.json", {}, Realtime)
+    async with SungrowClient(api.url, "wrong-token") as client:
+        with pytest.raises(CredentialsRefusedError) as unknown:
+            await client.devices()
+        assert unknown.value.status == 401
+    async with start_server(dsn="host=/nonexistent dbname=x") as homeless:
+        homeless.server.database._pool.timeout = 0.2
+        async with SungrowClient(homeless.url, TOKEN) as client:
+            with pytest.raises(ServerBusyError) as busy:
+                await client.devices()
+            assert busy.value.retry_after_s == 5
+
+
+async def test_no_server_is_one_error() -> None:
+    async with SungrowClient("http://127.0.0.1:9", TOKEN) as client:
+        with pytest.raises(ServerUnreachableError):
+            await client.devices()
+
+
+def test_a_token_is_never_sent_in_clear_text_to_another_machine(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="https"):
+        SungrowClient("http://sun.example.org", TOKEN)
+    with pytest.raises(UsageError, match="certificate"):
+        SungrowClient("https://sun.example.org", TOKEN, ca=tmp_path / "none.pem")
