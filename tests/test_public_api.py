@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -13,21 +14,82 @@ import sungrow_lib
 
 PUBLIC: Final = [
     "BatchUploader",
+    "Block",
+    "BootStamp",
+    "Capture",
+    "CaptureError",
+    "ConfigurationError",
+    "ConnectionPath",
     "ConnectionSettings",
+    "CredentialsRefusedError",
+    "DamagedReplyError",
+    "DeviceBusyError",
+    "DeviceContext",
+    "DeviceError",
+    "DeviceInfo",
+    "DeviceTimeoutError",
+    "DeviceUnreachableError",
     "DurableSpool",
     "Family",
+    "Identity",
+    "IngestAnswer",
+    "IngestRequest",
+    "InverterReader",
     "InverterSimulator",
+    "Lane",
+    "MissingBlock",
     "ModbusPoller",
     "Normalizer",
+    "Outcome",
     "PollResult",
+    "Problem",
+    "Profile",
+    "QUANTITIES",
+    "Quantity",
+    "QuantityKind",
     "ReadPlan",
+    "Reading",
+    "Realtime",
+    "Register",
     "RegisterMap",
+    "RegisterRefusedError",
+    "RegisterWords",
+    "RequestRefusedError",
+    "ServerBusyError",
+    "ServerError",
+    "ServerUnreachableError",
+    "Settlement",
+    "Space",
+    "SpoolCorruptError",
+    "SpoolCounts",
     "SpoolEntry",
+    "SpoolError",
+    "SpoolFullError",
+    "SpoolOptions",
+    "SpoolRecord",
+    "SpoolState",
+    "SpoolUnavailableError",
+    "StaticSource",
     "SungrowClient",
     "SungrowError",
+    "SungrowInverter",
     "SungrowSample",
+    "Tier",
+    "UnexpectedAnswerError",
+    "UnitPlan",
+    "UnitResult",
+    "UnitSettings",
+    "UnknownFamilyError",
     "UploadSettings",
+    "UploadStatus",
+    "UsageError",
+    "Verdict",
     "__version__",
+    "identify",
+    "living_inverter",
+    "load_capture",
+    "merge_captures",
+    "write_capture",
 ]
 
 
@@ -46,6 +108,19 @@ def test_dir_shows_them_and_an_unknown_name_is_an_attribute_error() -> None:
     unknown = "SungrowSamples"
     with pytest.raises(AttributeError, match=unknown):
         getattr(sungrow_lib, unknown)
+
+
+def test_the_two_lists_of_homes_agree() -> None:
+    """What a type checker sees is what the interpreter loads."""
+    tree = ast.parse(inspect.getsource(sungrow_lib))
+    seen = {
+        alias.name: str(node.module).removeprefix("sungrow_lib.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == 0
+        for alias in node.names
+        if alias.asname is not None
+    }
+    assert seen == sungrow_lib._HOME
 
 
 def test_a_star_import_brings_all_of_them() -> None:
