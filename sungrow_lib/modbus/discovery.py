@@ -15,7 +15,7 @@ from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
 from sungrow_lib.registers.plan import ReadPlan
-from sungrow_lib.registers.words import Block, RegisterWords, Space
+from sungrow_lib.registers.words import WORD_MAX, Block, RegisterWords, Space
 
 _INVERTER_PLATE: Final = Block(Space.INPUT, 4990, 13)
 """Serial number, type code, nominal power, output type: the same on hybrids and string inverters."""
@@ -175,25 +175,27 @@ async def identify_unit(
         DeviceError: it does not answer.
     """
     try:
-        words = await _read_plate(reader, family)
-        if family is None and not family_of(words):
+        words, told = await _read_plate(reader, family)
+        if told is None:
             words = await _read_telltales(reader, words)
     except (DeviceTimeoutError, RegisterRefusedError) as error:
         raise DeviceTimeoutError(
             f"the connection stands, but unit {reader.unit} does not answer; check --unit (an inverter is "
             "usually 1), that --port is the Modbus port, and that no other program reads the device"
         ) from error
-    return identify(words, family=family, path=path)
+    return identify(words, family=told, path=path)
 
 
-async def _read_plate(reader: CarefulReader, family: Family | None) -> RegisterWords:
-    blocks = dict.fromkeys(_PLATES.values()) if family is None else [_PLATES[family]]
-    for block in blocks:
-        if words := await reader.read(block):
-            return words
-    if family is None:
-        raise UnknownFamilyError
-    return RegisterWords()  # the user knows better than a plate that is not forwarded
+async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[RegisterWords, Family | None]:
+    """Read where a device says what it is; with the family, if that is already told by it."""
+    if family is not None:  # the user knows better than a plate that is not forwarded
+        return await reader.read(_PLATES[family]) or RegisterWords(), family
+    for block in dict.fromkeys(_PLATES.values()):
+        words = await reader.read(block)
+        if words and set(words.values()) != {WORD_MAX}:
+            others = next(name for name, plate in _PLATES.items() if plate == block)
+            return words, family_of(words) or (None if block == _INVERTER_PLATE else others)
+    raise UnknownFamilyError
 
 
 async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> RegisterWords:

@@ -41,6 +41,7 @@ class DeviceSession:
         self._limiter: DeviceLimiter | None = None
         self._connection: ModbusConnection | None = None
         self._reused = False
+        self._turn = anyio.Lock()
 
     @property
     def clock(self) -> Clock:
@@ -90,15 +91,16 @@ class DeviceSession:
             DeviceUnreachableError: no connection, or too soon after failed attempts.
             ConfigurationError: the lock folder cannot be used.
         """
-        self._respect_backoff()
-        limiter = await self._take()
-        try:
-            async with limiter.one_pass():
-                await self._connect(limiter)
-                yield
-        finally:
-            if not self.is_open:
-                limiter.release()
+        async with self._turn:  # tasks that share a session take turns, too
+            self._respect_backoff()
+            limiter = await self._take()
+            try:
+                async with limiter.one_pass():
+                    await self._connect(limiter)
+                    yield
+            finally:
+                if not self.is_open:
+                    limiter.release()
 
     async def read(self, unit: int, block: Block) -> RegisterWords:
         """Read one block; only inside :meth:`one_pass`.

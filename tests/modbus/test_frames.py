@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sungrow_lib.errors import DamagedReplyError, DeviceError, DeviceTimeoutError, RegisterRefusedError
 from sungrow_lib.modbus.frames import ReadRequest
