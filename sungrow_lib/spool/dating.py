@@ -52,6 +52,10 @@ class Dating:
             value = json.dumps([self._server.wall_ms, *self._server.stamp])
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_date', ?)", (value,))
 
+    def is_trusted(self, now: ClockReading) -> bool:
+        """Whether somebody vouches for the machine's clock."""
+        return judge_clock(now, server=self._server, last_ts=None, waiting_ms=0) is not None
+
     def last_ts(self, connection: sqlite3.Connection, device: int) -> int | None:
         """Return the device's last final date in ms; rows the server called future do not count."""
         found: int | None = connection.execute(schema.LAST_TS, (device,)).fetchone()[0]

@@ -118,15 +118,11 @@ class SpoolStore:
         self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
     ) -> list[SpoolEntry]:
         """Return readings to send and note durably that they are on their way; see `DurableSpool.offer`."""
-        with self._database.read() as connection:
-            if not (found := self._select(connection, device_id, limit, lane, skip, bound)):
-                return []
         with self._transaction() as connection:
-            # Read again: a row may have been dated anew or settled by another program in between.
             found = self._select(connection, device_id, limit, lane, skip, bound)
-            device = self._key(connection, "device", device_id)
-            new = [(device, entry.state, entry.seq) for entry, offered in found if not offered]
-            connection.executemany(schema.MARK_OFFERED, new)
+            if new := [entry for entry, offered in found if not offered]:
+                device = self._key(connection, "device", device_id)
+                connection.executemany(schema.MARK_OFFERED, [(device, e.state, e.seq) for e in new])
         return [entry for entry, _ in found]
 
     def _select(
@@ -150,11 +146,13 @@ class SpoolStore:
         else:
             end = connection.execute(schema.BACKLOG_END, (device, limit)).fetchone()
             rows = connection.execute(schema.BACKLOG, (device, max(end[0] if end else 0, bound)))
-        chosen = islice((row for row in rows if row[0] not in skip), limit)
-        return sorted(
+        chosen = list(islice((row for row in rows if row[0] not in skip), limit))
+        if lane is Lane.FRESH:
+            chosen.reverse()
+        return [
             (SpoolEntry(seq, device_id, ts, content, clock, state), offered)
             for seq, ts, content, clock, offered in chosen
-        )
+        ]
 
     def settle(self, device_id: str, outcome: Settlement) -> int:
         """Move a batch's readings where the answer says; return how many moved."""
@@ -217,6 +215,8 @@ class SpoolStore:
             budget = self._options.keep_bytes
             if budget is not None and _used_bytes(connection) > budget:
                 return self._delete_delivered(connection, before_ms=None)
+            if not self._dating.is_trusted(now):  # a clock that is years ahead must not delete anything
+                return 0
             cutoff = now.wall_ms - int(self._options.keep_delivered_s * 1000)
             return self._delete_delivered(connection, before_ms=cutoff)
 

@@ -84,6 +84,7 @@ async def all_records(path: Path) -> list[SpoolRecord]:
         return [record async for record in spool.records()]
 
 
+@pytest.mark.slow
 async def test_nothing_accepted_is_lost_when_writers_and_settlers_are_killed(path: Path) -> None:
     accepted: dict[int, tuple[int, str]] = {}
     settled: set[int] = set()
@@ -145,7 +146,7 @@ async def test_two_writers_and_a_reader_get_along(path: Path) -> None:
             now = (await spool.counts()).accepted
             assert now >= counted
             counted = now
-            time.sleep(0.01)  # noqa: ASYNC251 - the other processes are meant to work meanwhile
+            time.sleep(0.01)
     said = [line for writer in writers for line in writer.kill()]
     records = await all_records(path)
     assert {int(line.split(" ")[0]) for line in said} <= {record.entry.seq for record in records}

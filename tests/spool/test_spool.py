@@ -306,6 +306,15 @@ async def test_delivered_readings_stay_two_weeks_undelivered_ones_for_good(
     assert (await spool.counts()).pending == 3
 
 
+async def test_a_clock_nobody_vouches_for_deletes_nothing(spool: DurableSpool, clock: FakeClock) -> None:
+    await spool.ack("inv", await fill(spool, clock, 3))
+    clock.step_s(400 * 86_400)
+    clock.synchronised = False
+    assert await spool.prune() == 0
+    clock.synchronised = True
+    assert await spool.prune() == 2
+
+
 async def test_a_byte_budget_takes_the_oldest_delivered_first(path: Path, clock: FakeClock) -> None:
     options = SpoolOptions(keep_bytes=40_000)
     async with DurableSpool.open(path, clock=clock, options=options) as spool:
