@@ -57,7 +57,7 @@ const part = (element, name) => element.querySelector(`[data-part="${name}"]`);
 function setFlow(element, name, watts, inwards) {
   const wire = element.querySelector(`[data-wire="${name}"]`);
   const node = element.querySelector(`[data-node="${name}"]`);
-  node.dataset.known = watts == null ? "no" : "yes";
+  node.dataset.known = wire.dataset.known = watts == null ? "no" : "yes";
   if (watts == null || Math.abs(watts) < 1) {
     delete wire.dataset.flow;
     return;
@@ -89,7 +89,7 @@ function words(values) {
     sentence.push(`battery ${values.battery_power_w < 0 ? "discharging" : "charging"} ${power(values.battery_power_w)}`);
   }
   if (values.export_power_w != null) {
-    sentence.push(`grid ${values.export_power_w < 0 ? "importing" : "exporting"} ${power(values.export_power_w)}`);
+    sentence.push(`grid ${values.export_power_w < 0 ? "buying" : "selling"} ${power(values.export_power_w)}`);
   }
   return sentence.join(", ");
 }
@@ -109,13 +109,15 @@ function show(device, live) {
   part(element, "state-text").textContent = `${live.stale ? "stale, " : ""}${age(live.age_s)}`;
 
   const battery = live.battery_power_w;
-  const grid = live.export_power_w;
+  // Without a meter only the inverter's own output is known, not what of it reaches the grid.
+  const isMetered = live.export_power_w != null;
+  const grid = live.export_power_w ?? live.active_power_w;
   part(element, "sun").textContent = power(live.pv_power_w);
   part(element, "house").textContent = power(live.load_power_w);
   part(element, "battery").textContent = power(battery);
   part(element, "grid").textContent = power(grid);
   part(element, "soc").textContent = quantity(live.battery_soc_pct, "%", 0) ?? "Battery";
-  part(element, "grid-label").textContent = grid == null || grid === 0 ? "Grid" : grid > 0 ? "exporting" : "importing";
+  part(element, "grid-label").textContent = !isMetered ? "AC output" : !grid ? "Grid" : grid > 0 ? "selling" : "buying";
   part(element, "soc-ring").style.strokeDasharray = `${live.battery_soc_pct ?? 0} 100`;
   part(element, "flow-title").textContent = words(live);
   setFlow(element, "sun", live.pv_power_w, true);
