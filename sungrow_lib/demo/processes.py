@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -21,6 +22,18 @@ _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16_384
 
 
+def _parting() -> Callable[[], None] | None:
+    """What makes a process end when the demo is killed; None where the system knows no such thing."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG: Final = 1
+_PARTING: Final = _parting()
+
+
 class ChildError(SungrowError):
     """A process of the demo ended too early or did not do its job."""
 
@@ -29,7 +42,7 @@ class Child:
     """A process of the demo, its output going to a log file.
 
     It has a process group of its own: Ctrl-C in the terminal reaches the demo only, which then stops its
-    children in the order that loses nothing.
+    children in the order that loses nothing. On Linux it ends too when the demo is killed.
 
     Args:
         name: what to call it in messages.
@@ -54,6 +67,7 @@ class Child:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    preexec_fn=_PARTING,  # noqa: PLW1509 - one system call; this program has one thread
                     env=environment,
                 )
         except OSError as error:

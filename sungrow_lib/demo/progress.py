@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import time
 from collections.abc import Iterator
 from typing import Final, TextIO
@@ -20,6 +21,8 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO) -> None:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no check mark shows another sign
         self._stream = stream
         self._overwrites = stream.isatty()
         self._is_live = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -18,8 +18,10 @@ from sungrow_lib.quantities import Family
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator import images_sg, images_sh
-from sungrow_lib.simulator.house import LIVE_STEP, House, HouseKind, HouseState, settled_house
+from sungrow_lib.simulator.house import HISTORY_STEP, LIVE_STEP, House, HouseKind, HouseState, settled_house
 
+_WATCHED: Final = timedelta(hours=1)
+"""A time longer ago, in which nobody looked, is caught up with in larger steps."""
 _TENTH_KWH: Final = 360_000
 """Watt-seconds in 0.1 kWh, the step of the inverter's energy counters."""
 _RUNNING: Final = 0x0040
@@ -84,6 +86,7 @@ class LivingInverter:
 
     def words_at(self, moment: datetime) -> RegisterWords:
         """All registers at ``moment`` (aware). Time does not run backwards: the past answers as now."""
+        self._house.advance(moment - _WATCHED, HISTORY_STEP)
         self._house.advance(moment, LIVE_STEP)
         if self._words is None or self._words[0] != self._house.now:
             self._words = (self._house.now, self._fill(self._house.state))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -72,6 +73,24 @@ def test_ctrl_c_of_the_terminal_does_not_reach_a_child(tmp_path: Path) -> None:
     started = child(tmp_path, SLEEPS)
     assert os.getpgid(started.pid) != os.getpgid(0)
     started.stop(patience_s=20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent was killed")
+def test_a_child_does_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time; from sungrow_lib.demo.processes import Child; "
+        f"child = Child('it', [sys.executable, '-c', {SLEEPS!r}], pathlib.Path({str(tmp_path / 'log')!r})); "
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        orphan = int(demo.stdout.readline())
+        demo.kill()
+    stat = Path(f"/proc/{orphan}/stat")
+    deadline = time.monotonic() + 20
+    while stat.exists() and ") Z" not in stat.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not stat.exists() or ") Z" in stat.read_text()
 
 
 def test_a_program_that_is_missing_is_one_clear_error(tmp_path: Path) -> None:
