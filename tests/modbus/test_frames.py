@@ -125,3 +125,23 @@ def test_words_survive_the_wire(words: list[int], noise: bytes) -> None:
     reply = good_reply(*words, transaction=0xABCD)
     if b"\xab\xcd" not in noise:
         assert asked.find_reply(noise + reply) == tuple(words)
+
+
+@given(st.integers(0, 8), st.integers(1, 255), st.integers(0, 14))
+def test_any_change_of_the_header_voids_the_reply(position: int, flipped: int, arrived: int) -> None:
+    reply = bytearray(good_reply(1, 2, 3))
+    reply[position] ^= flipped
+    asked = request(count=3)
+    with pytest.raises(DeviceError):
+        assert asked.find_reply(bytes(reply[:arrived])) is None
+        assert asked.find_reply(bytes(reply)) is None
+        asked.give_up(bytes(reply), "no answer in 1 s")
+
+
+@given(st.integers(0, 14))
+def test_a_cut_reply_is_never_delivered(arrived: int) -> None:
+    cut = good_reply(1, 2, 3)[:arrived]
+    asked = request(count=3)
+    assert asked.find_reply(cut) is None
+    with pytest.raises(DamagedReplyError if cut else DeviceTimeoutError):
+        asked.give_up(cut, "no answer in 1 s")
