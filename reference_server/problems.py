@@ -9,8 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from sungrow_lib.wire import PROBLEM_JSON
-from sungrow_lib.wire import Problem as ProblemBody
+from sungrow_lib.wire import PROBLEM_JSON, Problem as ProblemBody
 
 TITLES: Final[dict[int, str]] = {
     400: "Not JSON",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -219,14 +218,17 @@ def _energies(facts: Facts) -> dict[str, Any]:
     values = {f"{name}_kwh": value for name, (value, _) in found.items()}
     sources = {name: source for name, (_, source) in found.items()}
     pv, integral = values["pv_kwh"], _kwh(facts.get(POWER_OF["pv_total_kwh"]))
-    counted = pv is not None and integral is not None and sources["pv"] == "counter"
     return {
         **values,
         "energy_source": sources if any(sources.values()) else None,
-        "residual_kwh": round(pv - integral, 3) if counted else None,
+        "residual_kwh": _residual(pv, integral) if sources["pv"] == "counter" else None,
         "self_consumption_pct": _share(pv, values["export_kwh"]),
         "autarky_pct": _share(load, values["import_kwh"]),
     }
+
+
+def _residual(counted: float | None, integral: float | None) -> float | None:
+    return None if counted is None or integral is None else round(counted - integral, 3)
 
 
 def _energy(facts: Facts, counter: str) -> tuple[float | None, str | None]:

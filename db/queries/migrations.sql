@@ -35,5 +35,6 @@ SELECT
 SELECT set_config('sungrow.retention_days', %(days)s, false);
 
 -- name: refresh_aggregate
--- Fill a continuous aggregate that was just created.
-CALL refresh_continuous_aggregate(%(name)s, NULL, now() - INTERVAL '1 month');
+-- Fill a continuous aggregate behind the retention horizon, where nothing changes any more; its policy sees to
+-- the rest. Not allowed inside a transaction.
+CALL refresh_continuous_aggregate(%(name)s::regclass, NULL, now() - %(days)s * INTERVAL '1 day');

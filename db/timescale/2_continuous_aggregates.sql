@@ -675,9 +675,10 @@ WITH NO DATA;
 SELECT remove_continuous_aggregate_policy(name::regclass, if_exists => true)
 FROM unnest(ARRAY['samples_hourly', 'samples_daily', 'samples_monthly']) AS name;
 
+-- A horizon nearer than three buckets leaves no window to refresh: then the newest part is computed on reading.
 SELECT add_continuous_aggregate_policy(
   name::regclass,
-  start_offset => make_interval(days => current_setting('sungrow.retention_days')::int),
+  start_offset => kept,
   end_offset => end_offset,
   schedule_interval => schedule_interval
 )
@@ -686,4 +687,6 @@ FROM (
     ('samples_hourly', INTERVAL '1 hour', INTERVAL '15 minutes'),
     ('samples_daily', INTERVAL '1 day', INTERVAL '1 hour'),
     ('samples_monthly', INTERVAL '1 month', INTERVAL '6 hours')
-) AS policy(name, end_offset, schedule_interval);
+) AS policy(name, end_offset, schedule_interval)
+CROSS JOIN make_interval(days => current_setting('sungrow.retention_days')::int) AS kept
+WHERE kept > 3 * end_offset;

@@ -2,7 +2,7 @@
 
 A fresh database gets ``schema.sql`` in one go; another the migrations it lacks. TimescaleDB Community then
 gets ``timescale/``, every other engine ``plain/``; those files are safe to run again and are whenever
-their text changed.
+their text or the retention horizon changed.
 """
 
 from __future__ import annotations
@@ -99,10 +99,11 @@ def migrate(
         connection.execute(query("lock_schema"), {"namespace": LOCK_NAMESPACE})
         connection.execute(query("tell_retention"), {"days": str(retention_days)})
         applied = _apply_numbered(connection, folder, from_schema=from_schema)
-        applied += _apply_engine(connection, folder / engine.folder)
-        if engine.community and any(name.startswith("timescale/") for name in applied):
-            for name in _AGGREGATES:  # not allowed inside a transaction
-                connection.execute(query("refresh_aggregate"), {"name": name})
+        changed = _apply_engine(connection, folder / engine.folder, retention_days)
+        if engine.community and changed:
+            for name in _AGGREGATES:
+                connection.execute(query("refresh_aggregate"), {"name": name, "days": retention_days})
+        applied += changed
         return applied
 
 
@@ -121,7 +122,7 @@ def _apply_numbered(connection: psycopg.Connection[Any], folder: Path, *, from_s
             _run(connection, folder / "schema.sql")
             connection.execute(query("make_history"))
             for path in files:
-                _remember(connection, path.stem, path)
+                _remember(connection, path.stem, _checksum(path))
         return ["schema"]
     connection.execute(query("make_history"))
     history = _history(connection)
@@ -132,20 +133,21 @@ def _apply_numbered(connection: psycopg.Connection[Any], folder: Path, *, from_s
         if path.stem not in history:
             with connection.transaction():
                 _run(connection, path)
-                _remember(connection, path.stem, path)
+                _remember(connection, path.stem, _checksum(path))
             applied.append(path.stem)
     return applied
 
 
-def _apply_engine(connection: psycopg.Connection[Any], folder: Path) -> list[str]:
+def _apply_engine(connection: psycopg.Connection[Any], folder: Path, retention_days: int) -> list[str]:
+    """Run the engine's files whose text, or the horizon they depend on, has changed."""
     history = _history(connection)
     applied = []
     for path in sorted(folder.glob("*.sql")):
-        name = f"{folder.name}/{path.stem}"
-        if history.get(name) != _checksum(path):
+        name, version = f"{folder.name}/{path.stem}", f"{_checksum(path)} {retention_days}"
+        if history.get(name) != version:
             with connection.transaction():
                 _run(connection, path)
-                _remember(connection, name, path)
+                _remember(connection, name, version)
             applied.append(name)
     return applied
 
@@ -159,8 +161,8 @@ def _history(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return dict(connection.execute(query("read_history")).fetchall())
 
 
-def _remember(connection: psycopg.Connection[Any], name: str, path: Path) -> None:
-    connection.execute(query("write_history"), {"name": name, "checksum": _checksum(path)})
+def _remember(connection: psycopg.Connection[Any], name: str, checksum: str) -> None:
+    connection.execute(query("write_history"), {"name": name, "checksum": checksum})
 
 
 def _checksum(path: Path) -> str:

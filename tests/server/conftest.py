@@ -96,10 +96,10 @@ StartServer = Callable[..., AbstractAsyncContextManager[Api]]
 
 
 @pytest.fixture
-def migrated(database: str) -> str:
-    """A database with the schema."""
-    migrate(database)
-    return database
+def migrated(any_database: str) -> str:
+    """A database with the schema, on each engine that can be had."""
+    migrate(any_database)
+    return any_database
 
 
 @asynccontextmanager

@@ -81,9 +81,8 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
         ["--config", "/nonexistent.toml", "migrate"],
     ],
 )
-def test_wrong_use_is_one_line_and_exit_2(
-    configured: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("configured")
+def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("sungrow-server: ")
@@ -104,7 +103,7 @@ def test_no_database_is_one_line_and_exit_1(
 def _history(folder: Path, first: datetime, count: int) -> Path:
     lines = ["ts,interval_s,pv_power_w,pv_total_kwh,running_state,mppt_voltage_v"]
     lines += [
-        f'{format_ts(first + timedelta(minutes=15 * i))},900,{i},{100 + i / 10:.1f},Run,"[1.5, null, {i % 9}]"'
+        f'{format_ts(first + timedelta(minutes=15 * i))},900,{i},{100 + i / 10:.1f},Run,"[1.5,null,{i % 9}]"'
         for i in range(count)
     ]
     file = folder / "history.csv"

@@ -150,7 +150,11 @@ async def test_a_rejected_sample_of_a_known_device_is_kept_aside_once(api: Api) 
 
 
 async def test_implausible_values_are_stored_flagged_and_come_back(api: Api) -> None:
-    fields = {"inverter_temp_c": 999.9, "pv_power_w": 99_999_999_999, "mppt_voltage_v": [5000, 1]}
+    fields: dict[str, Any] = {
+        "inverter_temp_c": 999.9,
+        "pv_power_w": 99_999_999_999,
+        "mppt_voltage_v": [5000, 1],
+    }
     await api.ingest(sample(0, load_power_w=3, **fields))
     assert api.rows("SELECT flags, inverter_temp_c, pv_power_w, load_power_w FROM samples") == [
         (1, None, None, 3)
@@ -160,7 +164,7 @@ async def test_implausible_values_are_stored_flagged_and_come_back(api: Api) -> 
 
 
 async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
-    unknown = {
+    unknown: dict[str, Any] = {
         "wallbox_power_w": 11.5,
         "deep": {"a": [1, None, {"b": "c\0d"}]},
         "text": "\N{SUN BEHIND CLOUD}",

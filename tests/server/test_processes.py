@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -198,12 +199,12 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
     tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}
     with running(migrated, port, LISTEN_HOST="0.0.0.0", **tls):
         await _until_listening(port)
-        import ssl  # noqa: PLC0415 - one test needs it
-
         context = ssl.create_default_context(cafile=tls_files.ca)
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"https://127.0.0.1:{port}/health", ssl=context) as answer:
-                assert answer.status == 200
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"https://127.0.0.1:{port}/health", ssl=context) as answer,
+        ):
+            assert answer.status == 200
     path = tmp_path / "http.sock"
     for _ in range(2):  # the second finds the socket of the first, which was killed
         with running(migrated, 0, LISTEN_HOST=f"unix:{path}"):

@@ -28,7 +28,8 @@ UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constra
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace
 UNION ALL SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL SELECT 'view', viewname, '', definition FROM pg_views WHERE schemaname = 'public'
-UNION ALL SELECT 'function', proname, pg_get_function_arguments(oid), concat_ws(' ', prosrc, provolatile, proisstrict)
+UNION ALL SELECT 'function', proname, pg_get_function_arguments(oid),
+  concat_ws(' ', prosrc, provolatile, proisstrict)
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 ORDER BY 1, 2, 3, 4
 """

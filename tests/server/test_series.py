@@ -50,7 +50,7 @@ async def test_an_hour_of_a_day_in_full(api: Api) -> None:
         "2026-06-15T01:00:00+02:00",
     ]
     assert len(hours) == 15  # up to now, 14:00, which has begun
-    assert hours[-1]["partial"] and not hours[-2]["partial"]
+    assert [hour["partial"] for hour in hours[-2:]] == [False, True]
     hour = hours[11]
     assert hour["bucket"] == "2026-06-15T11:00:00+02:00"
     assert hour["sample_count"] == 60
