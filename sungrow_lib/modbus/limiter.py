@@ -136,7 +136,7 @@ class _LockFile:
             try:
                 self._check(fd)
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_current(fd):
+                if self._names(fd):
                     return fd
             except BaseException:
                 os.close(fd)
@@ -164,7 +164,11 @@ class _LockFile:
                 f"{self._path} is not a plain file of its own; remove it", variable=LOCK_DIR_VARIABLE
             )
 
-    def _is_current(self, fd: int) -> bool:
+    def is_current(self) -> bool:
+        """Whether the locked file is still the one others would find."""
+        return self._names(self._fd)
+
+    def _names(self, fd: int) -> bool:
         try:
             return os.path.samestat(os.fstat(fd), self._path.stat(follow_symlinks=False))
         except FileNotFoundError:
@@ -215,7 +219,9 @@ class DeviceLimiter:
             ConfigurationError: the lock folder cannot be used.
         """
         if self._file is not None:
-            return
+            if self._file.is_current():
+                return
+            self.release()  # a cleaner removed the file: others would lock a new one, and not see us
         try:
             self._file = _LockFile(self._path)
         except BlockingIOError:
@@ -229,7 +235,9 @@ class DeviceLimiter:
         self._adopt(_Record.parse(self._file.read(), self._now()))
 
     def _adopt(self, left: _Record) -> None:
-        """Continue from what the previous holder left."""
+        """Continue from what the previous holder left, or from memory where the file says nothing."""
+        if left.started is None:
+            left = self._record
         now = self._now()
         started = None if left.started is None else now.own_view(left.started)
         ended = None if left.ended is None else now.own_view(left.ended)

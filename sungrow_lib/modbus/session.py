@@ -140,7 +140,11 @@ class DeviceSession:
             if self._connection is None or self._connection.endpoint != endpoint or self._limiter is None:
                 self._bind(endpoint)
         assert self._limiter is not None
-        self._limiter.acquire()
+        try:
+            self._limiter.acquire()
+        except BaseException:
+            self.close()  # without the lock there must be no connection either
+            raise
         return self._limiter
 
     def _bind(self, endpoint: Endpoint) -> None:

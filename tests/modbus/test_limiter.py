@@ -188,6 +188,23 @@ def test_removed_lock_file_is_replaced(tmp_path: Path, clock: ManualClock) -> No
         limiter(tmp_path, clock).acquire()
 
 
+async def test_lock_file_removed_while_held_is_noticed_at_the_next_pass(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    first, second = limiter(tmp_path, clock), limiter(tmp_path, clock)
+    first.acquire()
+    began = await one_pass(first, clock)
+    (tmp_path / ENDPOINT.lock_name).unlink()
+    first.acquire()
+    with pytest.raises(DeviceBusyError):
+        second.acquire()
+    assert await one_pass(first, clock) - began >= 5.0  # the new file knew nothing, but we do
+    (tmp_path / ENDPOINT.lock_name).unlink()
+    second.acquire()
+    with pytest.raises(DeviceBusyError):
+        first.acquire()
+
+
 def test_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SUNGROW_LOCK_DIR", str(tmp_path))
     assert lock_dir() == tmp_path
