@@ -49,8 +49,8 @@ def everything_running() -> Iterator[tuple[int, str]]:
         return
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-            yield int(process.name), text.decode(errors="replace")
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            yield int(process.name), words.decode(errors="replace")
 
 
 def until(what: str, is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
