@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from sungrow_lib.spool import Judged, Lane, Settlement, SpoolOptions, SpoolState
 from sungrow_lib.spool.store import SpoolStore
@@ -62,8 +62,9 @@ class SpoolModel(RuleBasedStateMachine):
                 assert self.offered_ts.setdefault(entry.seq, entry.ts_ms) == entry.ts_ms
         return (device, [entry.seq for entry in entries]) if entries else multiple()
 
-    @rule(batch=consumes(batches), verdicts=st.lists(st.sampled_from("ddddcrfl"), min_size=6, max_size=6))
+    @rule(batch=batches, verdicts=st.lists(st.sampled_from("ddddcrfl"), min_size=6, max_size=6))
     def settle(self, batch: tuple[str, list[int]], verdicts: list[str]) -> None:
+        """Settle a batch, perhaps one settled long ago: late answers move nothing that is settled."""
         device, seqs = batch
         sorted_out: dict[str, list[int]] = {kind: [] for kind in "dcrfl"}
         for seq, kind in zip(seqs, verdicts, strict=False):

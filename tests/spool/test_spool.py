@@ -422,6 +422,21 @@ async def test_future_rows_hold_up_nobody_and_are_redated_when_the_clock_is_righ
     assert rows == [clock.wall_ms - 15_000, clock.wall_ms - 10_000, clock.wall_ms - 5_000, clock.wall_ms]
 
 
+async def test_a_redated_row_never_takes_anothers_date(spool: DurableSpool, clock: FakeClock) -> None:
+    clock.step_s(86_400)
+    await fill(spool, clock, 1)
+    await spool.settle("inv", Settlement(deferred=[Judged(1, "future", "")]))
+    clock.step_s(-86_400)
+    other = await spool.append(reading(ts=clock.now()), ts_is_final=True)
+    assert await spool.release_waiting()
+    rows = [record.entry.ts_ms async for record in spool.records()]
+    assert rows == [other.ts_ms + 1, other.ts_ms]
+    clock.pass_s(0.001)
+    await spool.append(reading(ts=clock.now()), boot=clock.stamp())
+    rows = [record.entry.ts_ms async for record in spool.records()]
+    assert len(set(rows)) == 3
+
+
 async def test_offered_rows_are_never_redated(spool: DurableSpool, clock: FakeClock) -> None:
     clock.step_s(86_400)
     await fill(spool, clock, 2)
