@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_token(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a token; it is shown once")
-    create.add_argument("--label", required=True, help="what it is for")
+    create.add_argument("--label", default="", help="what it is for; shown in the list")
     create.add_argument(
         "--scope", action="append", required=True, choices=[scope.value for scope in Scope], dest="scopes"
     )

@@ -13,7 +13,8 @@ from pydantic_settings import NoDecode
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
 
-_SHORTEST_TOKEN: Final = 16
+SHORTEST_TOKEN: Final = 16
+"""Characters below which a token can be guessed."""
 _SPLIT: Final = re.compile(r"[,\s]+")
 
 TrustedNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -108,9 +109,7 @@ def parse_device_tokens(text: str) -> dict[str, frozenset[str]]:
     tokens: dict[str, frozenset[str]] = {}
     for number, entry in enumerate((part for part in _SPLIT.split(text.strip()) if part), 1):
         token, colon, device = entry.rpartition(":")
-        if not colon or re.fullmatch(DEVICE_ID_PATTERN, device) is None:
+        if not (colon and token) or re.fullmatch(DEVICE_ID_PATTERN, device) is None:
             raise ValueError(f"entry {number} must be token:device")
-        if len(token) < _SHORTEST_TOKEN:
-            raise ValueError(f"the token of entry {number} is shorter than {_SHORTEST_TOKEN} characters")
         tokens[token] = tokens.get(token, frozenset()) | {device}
     return tokens

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from reference_server.app import make_runner
-from reference_server.config import ServerSettings
+from reference_server.config import SHORTEST_TOKEN, ServerSettings, parse_device_tokens
 from reference_server.server import Server
 from sungrow_lib.errors import ConfigurationError
 
@@ -35,6 +35,11 @@ async def serve(settings: ServerSettings) -> None:
     await runner.setup()
     try:
         await _bind(runner, settings, context)
+        if any(
+            len(token) < SHORTEST_TOKEN
+            for token in parse_device_tokens(settings.device_tokens.get_secret_value())
+        ):
+            _LOG.warning("a token in DEVICE_TOKENS is short enough to be guessed; make longer ones")
         _LOG.info("listening", extra={"address": _addresses(runner), "tls": context is not None})
         await stop.wait()
         _LOG.info("stopping")
