@@ -10,7 +10,7 @@ from typing import Any
 from reference_edge.config import EdgeSettings
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolCounts
+from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
 
 
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
@@ -23,7 +23,8 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         raise SpoolUnavailableError(
             f"there is no spool at {settings.spool_path} yet; `sungrow-edge run` makes it (SPOOL_PATH)"
         )
-    async with DurableSpool.open(settings.spool_path) as spool:
+    options = SpoolOptions(check=False)  # the daemon checks the file; here it would only take time
+    async with DurableSpool.open(settings.spool_path, options=options) as spool:
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,

@@ -88,7 +88,7 @@ class BatchUploader:
             deadline_s: seconds it may take at most.
 
         Returns:
-            Whether nothing is pending any more. What is left stays in the spool.
+            Whether nothing is pending or waits for a date any more. What is left stays in the spool.
         """
         async with self._spool_errors():
             with anyio.move_on_after(deadline_s):
@@ -98,7 +98,8 @@ class BatchUploader:
                     for device_id in devices:
                         tasks.start_soon(self._lanes(device_id).flush)
             with anyio.CancelScope(shield=True):
-                return (await self._spool.counts()).pending == 0
+                counts = await self._spool.counts()
+                return counts.pending + counts.waiting == 0
         return False
 
     async def resend(self, device_id: str) -> None:

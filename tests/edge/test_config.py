@@ -1,0 +1,151 @@
+"""The edge's settings: what is accepted, and that every refusal names the variable and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reference_edge.app import by_address, connection_settings
+from reference_edge.config import EdgeSettings
+from sungrow_lib.errors import ConfigurationError
+from sungrow_lib.settings import load_settings
+
+SINGLE = {
+    "SERVER_URL": "https://solar.example.org/",
+    "DEVICE_TOKEN": "secret-token-0123456789",
+    "SUNGROW_HOST": "192.168.1.20",
+    "DEVICE_ID": "roof",
+}
+
+
+def load(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], file: Path | None = None
+) -> EdgeSettings:
+    for name in os.environ:
+        if name.upper() in {field.upper() for field in EdgeSettings.model_fields}:
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return load_settings(EdgeSettings, file)
+
+
+def test_a_single_inverter_needs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        monkeypatch,
+        SINGLE
+        | {
+            "SUNGROW_PORT": "1502",
+            "SUNGROW_UNIT_ID": "2",
+            "POLL_INTERVAL_S": "10",
+            "INTER_REGISTER_DELAY_MS": "50",
+            "SITE_TIMEZONE": "Europe/Berlin",
+        },
+    )
+    [device] = settings.inverters
+    assert (device.device_id, device.host, device.port, device.unit) == ("roof", "192.168.1.20", 1502, 2)
+    assert settings.server_url == "https://solar.example.org"
+    manners = connection_settings([device], settings)
+    assert (manners.poll_interval_s, manners.request_gap_s) == (10, 0.05)
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(
+        """
+        server_url = "https://file.example.org"
+        device_token = "from-the-file-0123456789"
+        batch_size = 100
+        [[devices]]
+        device_id = "a"
+        host = "10.0.0.1"
+        [[devices]]
+        device_id = "b"
+        host = "10.0.0.1"
+        unit = 2
+        inter_register_delay_ms = 200
+        [[devices]]
+        device_id = "c"
+        host = "10.0.0.2"
+        """
+    )
+    settings = load(monkeypatch, {"SERVER_URL": "https://environment.example.org"}, file)
+    assert settings.server_url == "https://environment.example.org"
+    assert settings.batch_size == 100
+    groups = by_address(settings.inverters)
+    assert [[device.device_id for device in group] for group in groups] == [["a", "b"], ["c"]]
+    assert connection_settings(groups[0], settings).request_gap_s == 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"SERVER_URL": "http://solar.example.org"}, "SERVER_URL: must start with https://"),
+        ({"SERVER_URL": ""}, "SERVER_URL: is required"),
+        ({"DEVICE_TOKEN": ""}, "DEVICE_TOKEN"),
+        ({"DEVICE_ID": ""}, "DEVICE_ID is required"),
+        ({"DEVICE_ID": "my roof"}, "DEVICE_ID"),
+        ({"SUNGROW_HOST": ""}, "SUNGROW_HOST"),
+        ({"SUNGROW_PORT": "70000"}, "SUNGROW_PORT"),
+        ({"SUNGROW_UNIT_ID": "one"}, "SUNGROW_UNIT_ID"),
+        ({"POLL_INTERVAL_S": "1"}, "POLL_INTERVAL_S"),
+        ({"INTER_REGISTER_DELAY_MS": "5"}, "INTER_REGISTER_DELAY_MS"),
+        ({"BATCH_SIZE": "0"}, "BATCH_SIZE"),
+        ({"SITE_TIMEZONE": "Middle/Earth"}, "SITE_TIMEZONE"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(monkeypatch, SINGLE | change)
+    assert said in str(caught.value)
+    assert SINGLE["DEVICE_TOKEN"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("server_url = ", "is not valid TOML"),
+        ("sever_url = 'https://x.example'", "SEVER_URL: is not a setting"),
+        ("[[devices]]\ndevice_id = 'a'", "devices[1].host: is required"),
+        (
+            "[[devices]]\ndevice_id = 'a'\nhost = 'h'\n[[devices]]\ndevice_id = 'a'\nhost = 'i'",
+            "two devices have the same device_id: a",
+        ),
+        (
+            "[[devices]]\ndevice_id = 'a'\nhost = 'h'\n[[devices]]\ndevice_id = 'b'\nhost = 'h'",
+            "two devices have the same host, port and unit",
+        ),
+    ],
+)
+def test_a_wrong_file_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(text)
+    environment = {name: SINGLE[name] for name in ("SERVER_URL", "DEVICE_TOKEN")}
+    with pytest.raises(ConfigurationError) as caught:
+        load(monkeypatch, environment, file)
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reference_edge.cli", "run", "--config", str(tmp_path / "none.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"sungrow-edge: cannot read the configuration {tmp_path / 'none.toml'}: No such file or directory"
+    ]
+
+
+def test_every_setting_is_in_the_guide() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "running.md").read_text()
+    for name in EdgeSettings.model_fields:
+        assert f"`{name.upper()}`" in guide, name

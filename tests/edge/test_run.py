@@ -1,0 +1,148 @@
+"""The edge daemon as a process against a real simulated inverter: what it does with what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import Child, python, wait_until
+from sungrow_lib.demo.proof import read_events
+from sungrow_lib.demo.setup import clean_environment, free_ports
+
+pytestmark = pytest.mark.anyio
+
+
+@contextmanager
+def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more: str) -> Iterator[Child]:
+    environment = clean_environment() | {
+        "SERVER_URL": f"https://localhost:{server_port}",
+        "DEVICE_TOKEN": "edge-token-0123456789",
+        "CA_FILE": str(ca),
+        "SUNGROW_HOST": "127.0.0.1",
+        "SUNGROW_PORT": str(inverter_port),
+        "DEVICE_ID": "roof",
+        "SPOOL_PATH": str(folder / "spool.sqlite"),
+        "SUNGROW_LOCK_DIR": str(folder),
+        "LOG_LEVEL": "DEBUG",
+    }
+    with ExitStack() as stack:
+        child = Child(
+            "the edge",
+            python("reference_edge.cli", "run"),
+            folder / "edge.log",
+            environment=environment | more,
+        )
+        stack.callback(child.stop, 15.0)
+        yield child
+
+
+def events(folder: Path, event: str) -> list[dict[str, object]]:
+    return [entry for entry in read_events(folder / "edge.log") if entry["event"] == event]
+
+
+async def until(what: str, folder: Path, event: str, child: Child) -> None:
+    await anyio.to_thread.run_sync(
+        lambda: wait_until(what, lambda: bool(events(folder, event)), timeout_s=30, watched=[child])
+    )
+
+
+async def test_readings_are_kept_while_the_server_is_away(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    [nobody] = free_ports(1)
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    async with InverterSimulator({1: inverter}) as simulator:
+        with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody) as child:
+            await until("a poll", tmp_path, "poll", child)
+            assert await anyio.to_thread.run_sync(child.stop, 15.0), "it did not end by itself when told to"
+            assert child.exit_status == 0
+    [first, *_] = events(tmp_path, "poll")
+    assert first["outcome"] == "accepted"
+    assert events(tmp_path, "identified")[0]["model"] == "SH8.0RT-20"
+    assert events(tmp_path, "stopped")[0]["everything_delivered"] is False
+    status = await anyio.run_process(
+        python("reference_edge.cli", "status", "--json"),
+        env=clean_environment()
+        | {
+            "SERVER_URL": "https://localhost",
+            "DEVICE_TOKEN": "edge-token-0123456789",
+            "SUNGROW_HOST": "127.0.0.1",
+            "DEVICE_ID": "roof",
+            "SPOOL_PATH": str(tmp_path / "spool.sqlite"),
+        },
+    )
+    spool = json.loads(status.stdout)["spool"]
+    assert spool["accepted"] == len(events(tmp_path, "poll"))
+    assert spool["accepted"] == spool["pending"] + spool["waiting"]
+    assert "edge-token" not in (tmp_path / "edge.log").read_text()
+
+
+async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    nobody, nowhere = free_ports(2)
+    with edge(tmp_path, inverter_port=nobody, ca=tls_files.ca, server_port=nowhere) as child:
+        await until("a poll", tmp_path, "poll", child)
+        child.require_running()
+    [poll, *_] = events(tmp_path, "poll")
+    assert poll["outcome"] == "silent"
+    assert f"127.0.0.1:{nobody}" in str(poll["reason"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CA_FILE": "/none/ca.pem"}, "/none/ca.pem"),
+        ({"SPOOL_PATH": "/none/spool.sqlite"}, "/none"),
+        ({"DEVICE_TOKEN": "", "DEVICE_TOKEN_FILE": ""}, "DEVICE_TOKEN"),
+    ],
+)
+async def test_what_cannot_work_is_one_line(
+    tmp_path: Path, tls_files: CertificateFiles, variables: dict[str, str], said: str
+) -> None:
+    with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **variables) as child:
+        await anyio.to_thread.run_sync(
+            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=20)
+        )
+    assert child.exit_status in {1, 2}
+    lines = [line for line in (tmp_path / "edge.log").read_text().splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("sungrow-edge: ")
+    assert said in lines[0]
+
+
+async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFiles) -> None:
+    nobody, nowhere = free_ports(2)
+    done = await anyio.run_process(
+        python("reference_edge.cli", "check"),
+        env=clean_environment()
+        | {
+            "SERVER_URL": f"https://localhost:{nowhere}",
+            "DEVICE_TOKEN": "edge-token-0123456789",
+            "CA_FILE": str(tls_files.ca),
+            "SUNGROW_HOST": "127.0.0.1",
+            "SUNGROW_PORT": str(nobody),
+            "DEVICE_ID": "roof",
+            "SPOOL_PATH": str(tmp_path / "spool.sqlite"),
+            "SUNGROW_LOCK_DIR": str(tmp_path),
+        },
+        check=False,
+    )
+    assert done.returncode == 1
+    said = done.stdout.decode().splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        "ok    settings",
+        "ok    spool",
+        "FAIL  server",
+        "FAIL  roof",
+    ]
+    assert done.stderr == b""
