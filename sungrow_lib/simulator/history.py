@@ -10,7 +10,9 @@ from itertools import chain, pairwise
 from typing import Any, Final, TextIO
 
 from sungrow_lib.sample import SungrowSample, format_ts
-from sungrow_lib.simulator.house import Energies, House, HouseKind, HouseState, quarters
+from sungrow_lib.simulator.energies import Energies
+from sungrow_lib.simulator.equipment import HouseKind
+from sungrow_lib.simulator.house import House, HouseState, quarters
 from sungrow_lib.simulator.images import kwh
 
 _POLL_S: Final = 5

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from sungrow_lib.errors import UsageError
+from sungrow_lib.simulator.energies import Diary, Energies, Flows
+from sungrow_lib.simulator.equipment import EQUIPMENT, Array, Battery, HouseKind
 from sungrow_lib.simulator.household import HouseholdDay
-from sungrow_lib.simulator.sun import Roof, Sky
+from sungrow_lib.simulator.sun import Sky
 
 HISTORY_STEP: Final = timedelta(minutes=5)
 """Step for replaying long spans."""
@@ -40,142 +41,6 @@ _REGULATION_W: Final = 9
 """How far the battery's regulation is off at most: the meter never stands at exactly 0 W."""
 _STARTING_SHARE: Final = 0.004
 """Part of the peak power at which a tracker starts."""
-
-
-class HouseKind(StrEnum):
-    """What is installed."""
-
-    HYBRID = "hybrid"
-    STRING = "string"
-
-
-@dataclass(frozen=True, slots=True)
-class Array:
-    """Modules on one tracker.
-
-    Attributes:
-        peak_w: W under standard light.
-        mpp_voltage_v: V under standard light.
-        roof: where they lie.
-    """
-
-    peak_w: int
-    mpp_voltage_v: float
-    roof: Roof
-
-
-@dataclass(frozen=True, slots=True)
-class Battery:
-    """A high-voltage battery.
-
-    Attributes:
-        capacity_wh: usable and reserved together.
-        max_charge_w: W the inverter may put in.
-        max_discharge_w: W it may take out.
-        reserve_pct: state of charge at which discharging ends.
-        empty_voltage_v: V at 0 %.
-        full_voltage_v: V at 100 %.
-    """
-
-    capacity_wh: int = 9600
-    max_charge_w: int = 5700
-    max_discharge_w: int = 5300
-    reserve_pct: int = 5
-    empty_voltage_v: float = 187.0
-    full_voltage_v: float = 211.0
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What makes the house differ from others.
-
-    Attributes:
-        rated_w: greatest AC power of the inverter.
-        idle_w: what the inverter needs for itself.
-        arrays: one per tracker.
-        battery: None for a string inverter.
-    """
-
-    rated_w: int
-    idle_w: int
-    arrays: tuple[Array, ...]
-    battery: Battery | None = None
-
-
-EQUIPMENT: Final[dict[HouseKind, Equipment]] = {
-    HouseKind.HYBRID: Equipment(
-        rated_w=8000,
-        idle_w=14,
-        arrays=(Array(4500, 470.0, Roof(33, -30)), Array(3600, 400.0, Roof(33, 40))),
-        battery=Battery(),
-    ),
-    HouseKind.STRING: Equipment(
-        rated_w=20_000,
-        idle_w=2,
-        arrays=(Array(6600, 610.0, Roof(18, 0)), Array(6200, 585.0, Roof(18, 0))),
-    ),
-}
-"""The hybrid of a family house; a string inverter on a barn, not fully used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flows:
-    """Powers in whole watts, none negative but ``ac_w``; both sides of the balance are equal.
-
-    Attributes:
-        pv_w: DC power of all trackers.
-        load_w: consumption of the house.
-        charge_w: into the battery.
-        discharge_w: out of the battery.
-        import_w: from the grid.
-        export_w: to the grid.
-        losses_w: turned to heat in the inverter.
-        ac_w: AC power of the inverter, + out of it.
-        direct_w: consumption covered by the sun at that moment.
-    """
-
-    pv_w: int = 0
-    load_w: int = 0
-    charge_w: int = 0
-    discharge_w: int = 0
-    import_w: int = 0
-    export_w: int = 0
-    losses_w: int = 0
-    ac_w: int = 0
-    direct_w: int = 0
-
-
-@dataclass(slots=True)
-class Energies:
-    """Energy counters, in watt-seconds: each the exact integral of its power.
-
-    Attributes:
-        output: of the inverter's AC power while it is positive.
-        running_s: seconds the inverter was producing.
-    """
-
-    pv: int = 0
-    load: int = 0
-    charge: int = 0
-    discharge: int = 0
-    imported: int = 0
-    exported: int = 0
-    direct: int = 0
-    output: int = 0
-    running_s: int = 0
-
-    def add(self, flows: Flows, seconds: int) -> None:
-        """Count ``flows`` having lasted ``seconds``."""
-        self.pv += flows.pv_w * seconds
-        self.load += flows.load_w * seconds
-        self.charge += flows.charge_w * seconds
-        self.discharge += flows.discharge_w * seconds
-        self.imported += flows.import_w * seconds
-        self.exported += flows.export_w * seconds
-        self.direct += flows.direct_w * seconds
-        if flows.ac_w > 0:
-            self.output += flows.ac_w * seconds
-            self.running_s += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +141,8 @@ class House:
         self._flows = Flows()
         self._trackers: tuple[int, ...] = (0,) * len(self._roofs)
         self._light: tuple[float, ...] = (0.0,) * len(self._roofs)
+        self.diary = Diary()
+        """What the inverter remembers of its days, months and years."""
         self._total, self._today, self._month_output = Energies(), Energies(), 0
         battery = self.equipment.battery
         self._stored = self._content(battery, 40) if battery else 0  # 1/100 watt-seconds
@@ -344,16 +211,19 @@ class House:
         self._count(seconds)
         self._warm(seconds)
         self._now += timedelta(seconds=seconds)
-        if self._local().date() != self._day:  # midnight always ends a step: the day's counters are done
-            self._enter(self._local().date())
+        if self._now.timestamp() % QUARTER.total_seconds() == 0:
+            self._end_quarter()
 
-    def _enter(self, day: date) -> None:
-        """Begin a new day of the inverter."""
+    def _end_quarter(self) -> None:
+        ended, begun = (self._now - LIVE_STEP).astimezone(self.zone), self._local()
+        self.diary.write(ended, self._today)
+        if begun.date() == ended.date():
+            return
+        self.diary.begin_day(ended, begun)
         self._today = Energies()
-        if day.month != self._day.month:
+        if begun.month != ended.month:
             self._month_output = 0
-        self._day = day
-        self._household = HouseholdDay(self._seed, day)
+        self._household = HouseholdDay(self._seed, begun.date())
 
     def _available(self) -> tuple[int, ...]:
         """DC power the sun offers per tracker, W."""

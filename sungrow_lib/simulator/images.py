@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,14 +16,19 @@ from zoneinfo import ZoneInfo
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.model import Value
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator import images_sg, images_sh
-from sungrow_lib.simulator.house import HISTORY_STEP, LIVE_STEP, House, HouseKind, HouseState, settled_house
+from sungrow_lib.simulator.equipment import HouseKind
+from sungrow_lib.simulator.house import HISTORY_STEP, LIVE_STEP, House, HouseState, settled_house
 
 _WATCHED: Final = timedelta(hours=1)
 """A time longer ago, in which nobody looked, is caught up with in larger steps."""
 _TENTH_KWH: Final = 360_000
 """Watt-seconds in 0.1 kWh, the step of the inverter's energy counters."""
+_YEARS_KEPT: Final = range(2015, 2030)
+"""In the capture of January 2024 the tenth year holds what that month holds; fifteen are filled."""
+_YEARS_UNUSED: Final = 5
 _RUNNING: Final = 0x0040
 _SH_STANDBY: Final = 0x0008
 _SG_RUN: Final = 0x0000
@@ -42,6 +47,8 @@ class RegisterImage:
         words: every register it answers, holes as 0xFFFF; what is missing is refused.
         living: the values a house writes onto it, by register name.
         states: raw words of its state registers, by document number.
+        diary: name of the registers that keep a history, by energy: of today, the month, the year and
+            the years.
     """
 
     model: str
@@ -50,6 +57,7 @@ class RegisterImage:
     words: Mapping[tuple[Space, int], int]
     living: Callable[[HouseState], Mapping[str, float]]
     states: Callable[[HouseState], Mapping[int, int]]
+    diary: Mapping[str, tuple[str, str, str, str]] = field(default_factory=dict)
 
 
 class LivingInverter:
@@ -94,7 +102,8 @@ class LivingInverter:
 
     def _fill(self, state: HouseState) -> RegisterWords:
         filled = dict(self._image.words)
-        for name, value in self._image.living(state).items():
+        values: dict[str, Value] = {**self._image.living(state), **self._remembered()}
+        for name, value in values.items():
             register = self._map.by_name(name)
             for number, word in zip(register.block.numbers, register.encode(value), strict=True):
                 filled[register.space, number] = word
@@ -102,6 +111,18 @@ class LivingInverter:
             filled[Space.INPUT, number] = word
         filled.update(_inverter_clock(state.local))
         return RegisterWords(filled)
+
+    def _remembered(self) -> dict[str, Value]:
+        """The registers in which the inverter keeps its history."""
+        values: dict[str, Value] = {}
+        for energy, (today, by_day, by_month, by_year) in self._image.diary.items():
+            page = self._house.diary.pages[energy]
+            years = (page.years.get(year, 0) for year in _YEARS_KEPT)
+            values[today] = _array(page.quarters)
+            values[by_day] = _array(map(kwh, page.days))
+            values[by_month] = _array(map(kwh, page.months))
+            values[by_year] = _array((*map(kwh, years), *[None] * _YEARS_UNUSED))
+        return values
 
 
 def kwh(watt_seconds: int) -> float:
@@ -272,6 +293,11 @@ def _bus_voltage(state: HouseState) -> float:
     return max(600.0, *state.tracker_voltage_v) + 18.0 * math.tanh(state.flows.ac_w / 4000)
 
 
+def _array(items: Iterable[float | None]) -> Value:
+    numbers: list[int | float | None] = [*items]
+    return numbers
+
+
 def _inverter_clock(local: datetime) -> dict[tuple[Space, int], int]:
     parts = (local.year, local.month, local.day, local.hour, local.minute, local.second)
     return {(Space.HOLDING, number): part for number, part in enumerate(parts, 5000)}
@@ -296,6 +322,32 @@ SH80RT20: Final = RegisterImage(
     | _expand(Space.HOLDING, images_sh.ANSWERED_HOLDING, images_sh.HOLDING),
     living=sh_values,
     states=_sh_states,
+    diary={
+        "pv": (
+            "pv_power_today_15min",
+            "pv_energy_by_day_of_month",
+            "pv_energy_by_month",
+            "pv_energy_by_year",
+        ),
+        "direct": (
+            "direct_consumption_power_today_15min",
+            "direct_consumption_by_day",
+            "direct_consumption_by_month",
+            "direct_consumption_by_year",
+        ),
+        "exported": (
+            "export_power_from_pv_today_15min",
+            "export_from_pv_by_day",
+            "export_from_pv_by_month",
+            "export_from_pv_by_year",
+        ),
+        "charge": (
+            "battery_charge_power_today_15min",
+            "battery_charge_from_pv_by_day",
+            "battery_charge_from_pv_by_month",
+            "battery_charge_from_pv_by_year",
+        ),
+    },
 )
 """A hybrid with a battery of 9.6 kWh, on its LAN port."""
 

@@ -56,7 +56,7 @@ INPUT: Final[dict[int, str]] = {
     5627: "0000 0050 0069 077c 0000 00d2 0000 03e8 001e 001c",
     5639: "03c0",
     5723: "ffe6 ffe1 ffe2 ffa9",
-    # The device's own history: power of today, energies by day, month and year; zero until it is lived.
+    # The device's own history: power of today, energies by day, month and year; the house writes its own.
     6100: "0000 " * 139,
     6250: "0000 " * 30,
     6290: "0000 " * 169,

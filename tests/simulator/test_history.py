@@ -13,8 +13,9 @@ import pytest
 from sungrow_lib.quantities import QUANTITIES, QuantityKind
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.sample import SungrowSample
+from sungrow_lib.simulator.equipment import HouseKind
 from sungrow_lib.simulator.history import modelled_history, write_csv
-from sungrow_lib.simulator.house import House, HouseKind, birth, quarters, settled_house
+from sungrow_lib.simulator.house import House, birth, quarters, settled_house
 from sungrow_lib.simulator.images import SG20RT, SH80RT20, LivingInverter, RegisterImage
 
 ZONE = ZoneInfo("Etc/GMT+3")

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sungrow_lib.errors import UsageError
+from sungrow_lib.simulator.energies import DIARY, Energies
+from sungrow_lib.simulator.equipment import HouseKind
 from sungrow_lib.simulator.house import (
     HISTORY_STEP,
-    Energies,
     House,
-    HouseKind,
     HouseState,
     settled_house,
 )
@@ -196,3 +196,23 @@ def test_daylight_saving_moves_the_inverters_midnight() -> None:
     assert lived.state.today.load == lived.state.total.load
     lived.advance(datetime(2026, 10, 25, 23, 0, tzinfo=UTC), HISTORY_STEP)
     assert lived.state.today == Energies()
+
+
+def test_the_diary_adds_up_to_the_counters() -> None:
+    lived = house(born=datetime(2025, 12, 29, 21, 0, tzinfo=UTC))
+    lived.advance(datetime(2026, 2, 3, 14, 0, tzinfo=UTC), HISTORY_STEP)
+    state = lived.state
+    assert (state.local.day, state.local.hour) == (3, 17)
+    for name in DIARY:
+        page = lived.diary.pages[name]
+        today = getattr(state.today, name)
+        assert sum(page.years.values()) == getattr(state.total, name)
+        assert set(page.years) == {2025, 2026}
+        assert page.months[0] + page.months[1] == sum(page.months) == page.years[2026]
+        assert sum(page.days) == page.months[1]
+        assert page.days[2] == today
+        assert page.days[3:] == [0] * 28
+        assert sum(page.quarters) * 900 == pytest.approx(today, abs=96 * 900)
+        assert page.quarters[68:] == [0] * 28
+    assert lived.diary.pages["pv"].quarters[48] > 0
+    assert lived.diary.pages["pv"].quarters[8] == 0

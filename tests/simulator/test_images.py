@@ -15,7 +15,8 @@ from sungrow_lib.quantities import Family
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator import MODELS, living_inverter
-from sungrow_lib.simulator.house import HISTORY_STEP, House, HouseKind, HouseState
+from sungrow_lib.simulator.equipment import HouseKind
+from sungrow_lib.simulator.house import HISTORY_STEP, House, HouseState
 from sungrow_lib.simulator.images import IMAGES, SG20RT, SH80RT20, LivingInverter, RegisterImage, kwh
 
 ZONE = ZoneInfo("Etc/GMT-2")
@@ -214,6 +215,20 @@ def test_counters_show_whole_tenths_of_the_exact_energy() -> None:
     assert values["daily_battery_discharge"] == kwh(state.today.discharge)
     assert state.battery is not None
     assert values["battery_soc"] == pytest.approx(state.battery.soc_pct, abs=0.05)
+
+
+def test_the_inverters_own_history_is_that_of_the_house() -> None:
+    house, inverter = living(SH80RT20)
+    house.advance(MIDNIGHT + timedelta(days=1, hours=13), HISTORY_STEP)
+    values = decode(SH80RT20, inverter.words_at(house.now))
+    page = house.diary.pages["pv"]
+    assert values["pv_power_today_15min"] == page.quarters
+    assert values["pv_energy_by_day_of_month"][9:11] == [kwh(page.days[9]), kwh(page.days[10])]
+    assert values["pv_energy_by_day_of_month"][10] == values["daily_pv_generation"] > 0
+    assert values["pv_energy_by_month"][5] == values["total_pv_generation"]
+    assert values["pv_energy_by_year"][11] == values["total_pv_generation"]
+    assert values["pv_energy_by_year"][15:] == [None] * 5
+    assert values["battery_charge_from_pv_by_month"][5] == values["total_battery_charge_from_pv"]
 
 
 def test_the_inverters_clock_runs_on_the_sites_time() -> None:
