@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+
 _DESCRIPTION: Final = """\
 Runs the whole product on this machine: two simulated inverters on Modbus TCP, whose registers are those of a
 real SH8.0RT-20 with battery and a real SG20RT; the edge that polls them; the server, over HTTPS with
@@ -69,15 +71,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo and return its exit status."""
     from sungrow_lib.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - --help must not need it
 
-    return run_demo(
-        DemoOptions(
-            seconds=args.seconds,
-            port=args.port,
-            data_dir=args.data_dir,
-            keep=args.keep,
-            history_days=args.history_days,
-        )
+    options = DemoOptions(
+        seconds=args.seconds,
+        port=args.port,
+        data_dir=args.data_dir,
+        keep=args.keep,
+        history_days=args.history_days,
     )
+    return EXIT_OK if run_demo(options) else EXIT_FAILED
 
 
 def duration(text: str) -> float:

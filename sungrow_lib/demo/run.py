@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
 from sungrow_lib.demo.account import prove_run
 from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.demo.live import EdgeStatus, LiveView
@@ -68,8 +67,11 @@ class _Running:
     status: EdgeStatus
 
 
-def run_demo(options: DemoOptions) -> int:
-    """Run the demo until it is stopped, or for the time asked; return the exit status.
+def run_demo(options: DemoOptions) -> bool:
+    """Run the demo until it is stopped, or for the time asked and then prove that nothing was lost.
+
+    Returns:
+        Whether all is well: it was stopped, or nothing was lost, doubled or altered.
 
     Raises:
         ConfigurationError: it cannot run here; the message says what to do.
@@ -99,7 +101,7 @@ class _Demo:
         self._progress = progress
         self._to_stop = contextlib.ExitStack()
 
-    def run(self, seconds: float | None) -> int:
+    def run(self, seconds: float | None) -> bool:
         try:
             running = self._start()
             self._welcome(running.server)
@@ -109,7 +111,7 @@ class _Demo:
         except KeyboardInterrupt:
             if seconds is not None:
                 raise
-            return EXIT_OK
+            return True
         finally:
             with undisturbed("stopping already; a moment, please"):
                 self._progress.end_live()
@@ -183,7 +185,7 @@ class _Demo:
 
     # --- the account -------------------------------------------------------------------------------------
 
-    def _account(self, running: _Running) -> int:
+    def _account(self, running: _Running) -> bool:
         """Stop the edge, which drains, and hold what is stored against what was served."""
         self._progress.end_live()
         running.edge.stop(_DRAIN_S)
@@ -193,4 +195,4 @@ class _Demo:
         for finding in proof.findings:
             print(finding, file=sys.stderr)
         self._progress.say(proof.to_json())
-        return EXIT_OK if proof.holds else EXIT_FAILED
+        return proof.holds
