@@ -1,0 +1,1 @@
+"""Benchmarks: every figure in the documents is printed by `make bench`."""
