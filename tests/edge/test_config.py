@@ -143,9 +143,3 @@ def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f"sungrow-edge: cannot read the configuration {tmp_path / 'none.toml'}: No such file or directory"
     ]
-
-
-def test_every_setting_is_in_the_guide() -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "running.md").read_text()
-    for name in EdgeSettings.model_fields:
-        assert f"`{name.upper()}`" in guide, name
