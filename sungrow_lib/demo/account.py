@@ -43,9 +43,8 @@ def prove_run(site: DemoSite, stored: Sequence[SungrowSample], spool: Mapping[st
         polls[device.device_id] = served_polls(device.device_id, entries, dating_block(device.family))
         normalizers[device.device_id] = _normalizer(device, entries)
 
-    def derive(poll: ServedPoll, firmware: bool) -> SungrowSample:  # noqa: FBT001 - see Derive
-        normalizer = normalizers[poll.device_id]
-        return normalizer.normalize(poll.words, ts=poll.answered_at, firmware=firmware)
+    def derive(poll: ServedPoll) -> SungrowSample:
+        return normalizers[poll.device_id].normalize(poll.words, ts=poll.answered_at, firmware=True)
 
     return prove(polls, derive, stored, account)
 

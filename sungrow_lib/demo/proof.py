@@ -113,8 +113,8 @@ class Proof:
         return json.dumps({name: getattr(self, name) for name in names})
 
 
-Derive = Callable[[ServedPoll, bool], SungrowSample]
-"""Derives a poll's reading from the words served; told whether the edge reported the firmware with it."""
+Derive = Callable[[ServedPoll], SungrowSample]
+"""Derives a poll's reading, with the firmware, from the words served."""
 
 
 def served_polls(device_id: str, entries: Iterable[JournalEntry], dating: Block) -> list[ServedPoll]:
@@ -202,8 +202,7 @@ class _Comparison:
                 self.findings.append(f"{_name(row)}: a second row of the same poll")
             else:
                 taken.add(index)
-                expected = derive(served[index], row.firmware is not None)
-                if differences := list(_differences(expected, row)):
+                if differences := list(_differences(derive(served[index]), row)):
                     self.alter(row, "; ".join(differences))
         self.matched += len(taken)
 
@@ -215,6 +214,8 @@ class _Comparison:
 
 def _differences(expected: SungrowSample, row: SungrowSample) -> Iterator[str]:
     served, found = expected.content(), row.content()
+    if row.firmware is None:
+        served.pop("firmware", None)  # read now and then, reported when it changed
     for name in sorted((served.keys() | found.keys()) - _NOT_FROM_WORDS):
         if served.get(name) != found.get(name):
             yield f"{name} was served as {served.get(name)} and stored as {found.get(name)}"

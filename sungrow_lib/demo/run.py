@@ -109,6 +109,7 @@ class _Demo:
             with undisturbed("counting; a moment, please"):
                 return self._account(running)
         except KeyboardInterrupt:
+            self._progress.say("\n  stopping; the edge first, to deliver what it holds")
             if seconds is not None:
                 raise
             return True
