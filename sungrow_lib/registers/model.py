@@ -2,7 +2,7 @@
 
 Everything here is per register and knows nothing of a device; whether a device *has* a register is said by
 :class:`~sungrow_lib.registers.applies.Applies`, whether it scales it differently by
-:mod:`~sungrow_lib.registers.scaling`.
+:mod:`~sungrow_lib.registers.variants`.
 """
 
 from __future__ import annotations
@@ -218,30 +218,38 @@ class Register:
         return [low + bit if bit < _WORD_BITS else high + bit - _WORD_BITS for bit in _set_bits(words)]
 
     def _number_decoder(self, presence: Presence) -> NumberDecoder:
+        value_of = self._value_of_raw(presence)
+        if self.type.item_words == 1:
+            return lambda words: value_of(words[0])
+        return lambda words: value_of(words[0] | words[1] << _WORD_BITS)
+
+    def _array_decoder(self, presence: Presence) -> Decoder:
+        value_of = self._value_of_raw(presence)
+        if self.type.item_words == 1:
+            return lambda words: [value_of(word) for word in words]
+        return lambda words: [
+            value_of(low | high << _WORD_BITS) for low, high in zip(words[::2], words[1::2], strict=True)
+        ]
+
+    def _value_of_raw(self, presence: Presence) -> Callable[[int], int | float | None]:
+        """What a raw number means; all that can be is worked out here, for it is asked hundreds of times."""
         ones, bits = _ALL_ONES[self.type.item_words]
         signed = self.type.is_signed or self.signed_by_firmware
         highest = ones >> 1 if signed else ones
         all_ones_is_minus_one = self.type.is_signed and presence is Presence.PRESENT
         unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
-        any_hole, single, decimals = presence is Presence.ABSENT, bits == _WORD_BITS, self.decimals
+        any_hole = presence is Presence.ABSENT and bits > _WORD_BITS
+        divisor: int = 10 ** max(self.decimals, 0)
+        factor: int = 10 ** max(-self.decimals, 0)
 
-        def decode(words: Sequence[int]) -> int | float | None:
-            raw = words[0] if single else words[0] | words[1] << _WORD_BITS
-            if raw in unavailable or (any_hole and WORD_MAX in words):
+        def value_of(raw: int) -> int | float | None:
+            if raw in unavailable or (any_hole and WORD_MAX in (raw & WORD_MAX, raw >> _WORD_BITS)):
                 return None
             if raw > highest:
                 raw -= ones + 1
-            return raw / 10**decimals if decimals > 0 else _scaled(raw, decimals)
+            return raw * factor if divisor == 1 else raw / divisor
 
-        return decode
-
-    def _array_decoder(self, presence: Presence) -> Decoder:
-        size, number = self.type.item_words, self._number_decoder(presence)
-
-        def decode(words: Sequence[int]) -> list[int | float | None]:
-            return [number(words[start : start + size]) for start in range(0, len(words), size)]
-
-        return decode
+        return value_of
 
     def _decode_choice(self, words: Sequence[int]) -> str | None:
         return None if words[0] == WORD_MAX else self.text_of(words[0])
@@ -322,7 +330,7 @@ def _scaled(raw: int, decimals: int) -> int | float:
 
 def _set_bits(words: Sequence[int]) -> list[int]:
     raw = sum(word << shift * _WORD_BITS for shift, word in enumerate(words))
-    return [bit for bit in range(len(words) * _WORD_BITS) if raw >> bit & 1]
+    return [bit for bit in range(raw.bit_length()) if raw >> bit & 1]
 
 
 def _decode_text(words: Sequence[int]) -> str | None:

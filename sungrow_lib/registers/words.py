@@ -86,10 +86,12 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
 
     def take(self, space: Space, first: int, count: int) -> tuple[int, ...] | None:
         """Words of ``count`` registers from document number ``first``; None unless all were read."""
-        if count == 1:  # most registers; asked several hundred times per poll
-            word = self._words.get((space, first))
-            return None if word is None else (word,)
+        words = self._words
         try:
-            return tuple(self._words[space, number] for number in range(first, first + count))
+            if count == 1:  # most registers; asked several hundred times per poll
+                return (words[space, first],)
+            if count == 2:  # noqa: PLR2004 - most of the others
+                return words[space, first], words[space, first + 1]
+            return tuple([words[space, number] for number in range(first, first + count)])
         except KeyError:
             return None
