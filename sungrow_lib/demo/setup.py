@@ -181,7 +181,7 @@ def start_simulator(site: DemoSite, device: DemoDevice, port: int) -> Child:
             SUNGROW,
             *("simulate", "--model", device.model, "--host", "127.0.0.1", "--port", str(port)),
             *("--journal", str(site.journal(device)), "--seed", str(device.seed)),
-            *("--timezone", str(site.zone)),
+            *("--timezone", str(site.zone), "--profile", device.profile.value),
         ),
         site.log(device.device_id),
         environment=clean_environment(),

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.quantities import Family
 from sungrow_lib.simulator.house import QUARTER
+from sungrow_lib.simulator.server import Profile
 
 _MORNING_H: Final = 10.0
 """Local hour at which the demo likes to start: the sun is up, the day lies ahead."""
@@ -32,6 +33,7 @@ class DemoDevice:
         model: which register image it serves.
         family: register map it speaks; the edge finds out by itself.
         seed: its weather and household.
+        profile: the path to it that is imitated.
     """
 
     device_id: str
@@ -40,13 +42,14 @@ class DemoDevice:
     model: str
     family: Family
     seed: int
+    profile: Profile
 
 
 DEVICES: Final = (
-    DemoDevice("demo-house", "House with battery", "Demo house", "SH8.0RT-20", Family.SH, 7),
-    DemoDevice("demo-barn", "Barn roof", "Demo barn", "SG20RT", Family.SG, 11),
+    DemoDevice("demo-house", "House with battery", "Demo house", "SH8.0RT-20", Family.SH, 7, Profile.LAN),
+    DemoDevice("demo-barn", "Barn roof", "Demo barn", "SG20RT", Family.SG, 11, Profile.WINET_S),
 )
-"""A hybrid with a battery, and a string inverter that feeds everything in."""
+"""A hybrid with a battery on its LAN port, and a string inverter behind its dongle, as they were captured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

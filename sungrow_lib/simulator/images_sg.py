@@ -1,11 +1,11 @@
 """Register image of a real SG20RT, restated.
 
-Source: issue 70 of meltaxa/solariot on GitHub (2022-04-07): an SG20RT behind a WiNet-S, values printed
+Source: report 70 to meltaxa/solariot on GitHub (2022-04-07): an SG20RT behind a WiNet-S, values printed
 by the reporter's program, words computed back from its scales. That firmware carries the grid frequency in
-0.01 Hz in register 5036, which the documents print as 0.1 Hz; the image keeps this. What the issue does not
+0.01 Hz in register 5036, which the documents print as 0.1 Hz; the image keeps this. What the report does not
 show but Sungrow's string protocol (V1.1.80) has for every inverter of the series stands here with the
 documented value: identity, power factor, state, and the not-available words of a meter that is not
-installed. The ranges and the clock are those of an SG8.0RS and an SG3.0RS (issue 403 of
+installed. The ranges and the clock are those of an SG8.0RS and an SG3.0RS (report 403 to
 mkaiser/Sungrow-SHx-Inverter-Modbus-Home-Assistant). All words not named are 0xFFFF.
 """
 
