@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sungrow_lib.errors import UnknownFamilyError
 from sungrow_lib.normalizer import Normalizer, shows_signed_battery

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import QUANTITIES, Family, Tier
