@@ -32,8 +32,8 @@ async def serve(settings: ServerSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     context = _tls(settings)
     runner = make_runner(Server.from_settings(settings))
-    await runner.setup()
     try:
+        await runner.setup()
         await _bind(runner, settings, context)
         if any(
             len(token) < SHORTEST_TOKEN

@@ -99,7 +99,14 @@ class _Slot:
         if not self.numeric:
             values[self.first] = value
             return True
-        items = [value] if self.length is None else value
+        if self.length is None:
+            if not self.low <= value <= self.high:
+                return False
+            values[self.first] = round(value * self.factor)
+            return True
+        return self._put_items(values, value)
+
+    def _put_items(self, values: list[Any], items: Sequence[Any]) -> bool:
         if not all(item is None or self.low <= item <= self.high for item in items):
             return False
         for position, item in enumerate(items, self.first):
