@@ -153,7 +153,9 @@ class SungrowClient:
         try:
             response = await self._http.get(path, params=parameters)
         except httpx.HTTPError as error:
-            raise ServerUnreachableError(f"{self._http.base_url}: {error or type(error).__name__}") from error
+            raise ServerUnreachableError(
+                f"{self._http.base_url}: {str(error) or type(error).__name__}"
+            ) from error
         if response.status_code >= _HTTP_ERROR:
             raise _refusal(response)
         try:
