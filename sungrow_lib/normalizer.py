@@ -213,12 +213,19 @@ def _number(
     best: Number | None = None
     for source in sources:
         value = registers.get(source.register)
-        if isinstance(value, int | float):
-            value = -value if source.negate else value
-            best = _rounded(quantity, value * _factor(family, source.register, quantity.unit))
-            if best:
-                break
+        if not isinstance(value, int | float) or (best == 0 and value == _hole(family, source.register)):
+            continue
+        value = -value if source.negate else value
+        best = _rounded(quantity, value * _factor(family, source.register, quantity.unit))
+        if best:
+            break
     return best
+
+
+@lru_cache(maxsize=512)
+def _hole(family: Family, register: str) -> float:
+    """What 0xFFFF in every word of a signed register decodes to: no reason to doubt a 0 elsewhere."""
+    return -1 / 10.0 ** RegisterMap.for_family(family).by_name(register).decimals
 
 
 @lru_cache(maxsize=512)

@@ -7,6 +7,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from sungrow_lib.cli.connection import (
@@ -17,7 +18,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.errors import RegisterRefusedError, UsageError
+from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
 from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, identify_unit
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
@@ -98,13 +99,36 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             reader = CarefulReader(session, args.unit, tell=tell)
             identity = await identify_unit(reader, family=family_of(args))
             reader.notes = DeviceNotes.load(args.host, args.port, args.unit, identity)
-            reading = await reader.read_plan(_plan(identity, args, reader.notes))
+            reading = await _read_past_holes(reader, _plan(identity, args, reader.notes))
             reader.notes.save()
         printer = _Printer(args, identity)
         printer.first(reading)
         if args.watch:
             units = [UnitPlan(unit=args.unit, fast=reading.plan)]
             await _watch(ModbusPoller(settings, units, session=session), printer)
+
+
+async def _read_past_holes(reader: CarefulReader, plan: ReadPlan) -> PlanReading:
+    """Read a plan, and what else may have the values of registers that turn out to be holes."""
+    reading = await reader.read_plan(plan)
+    while reading.error is None:
+        beyond = reading.plan.past_holes(reading.words)
+        other = tuple(group for group in beyond.wanted if group not in reading.plan.wanted)
+        reading = replace(reading, plan=beyond)
+        if not other:
+            break
+        try:
+            more = await reader.read_plan(replace(beyond, wanted=other))
+        except DeviceError as error:
+            return replace(reading, error=error)
+        refused = beyond.refused | more.plan.refused
+        reading = replace(
+            reading,
+            words=reading.words | more.words,
+            plan=replace(beyond, refused=refused),
+            error=more.error,
+        )
+    return reading
 
 
 def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> ReadPlan:

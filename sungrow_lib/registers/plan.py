@@ -25,7 +25,7 @@ from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Tier
 from sungrow_lib.registers.applies import NOTHING_KNOWN, ConnectionPath, DeviceContext, Presence
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Register
-from sungrow_lib.registers.words import BLOCK_MAX, Block
+from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, RegisterWords
 
 DEFAULT_MAX_GAP: Final = 2
 """Undocumented registers bridged on an unknown path: single reserved words inside a table."""
@@ -154,6 +154,22 @@ class ReadPlan:
         """
         return replace(self, refused=self.refused | {refused})
 
+    def past_holes(self, words: RegisterWords) -> ReadPlan:
+        """Return the plan that has seen ``words``: registers that read as holes give way to alternatives.
+
+        A path that fills holes does not refuse what it lacks; it answers 0xFFFF. Where no alternative is
+        left, the register stays: what is behind it may be asleep.
+        """
+        return replace(self, wanted=tuple(self._past_holes(group, words) for group in self.wanted))
+
+    def _past_holes(self, alternatives: Alternatives, words: RegisterWords) -> Alternatives:
+        left = (
+            register
+            for register in alternatives
+            if not _is_hole(register, words) and not self._is_refused(register.block)
+        )
+        return tuple(left) or alternatives
+
     def _is_refused(self, block: Block) -> bool:
         return any(_covers(block, refused) for refused in self.refused)
 
@@ -236,6 +252,11 @@ def _covers(outer: Block, inner: Block) -> bool:
         and outer.first <= inner.first
         and inner.first + inner.count <= outer.first + outer.count
     )
+
+
+def _is_hole(register: Register, words: RegisterWords) -> bool:
+    taken = words.take(register.space, register.number, register.word_count)
+    return taken is not None and set(taken) == {WORD_MAX}
 
 
 def _contains(block: Block, register: Register | None) -> bool:

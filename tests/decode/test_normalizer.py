@@ -234,6 +234,12 @@ def test_the_best_source_that_answers_is_taken() -> None:
     assert sample({5036: 4998}).grid_frequency_hz == 49.98
 
 
+def test_a_hole_in_a_mirror_is_no_reason_to_doubt_a_zero() -> None:
+    hole = {5232: 0xFFFF, 5233: 0xFFFF}  # -1 W, were it a value
+    assert sample({13034: 0, 13035: 0, **hole}, "SH8.0RT-20").active_power_w == 0
+    assert sample({13034: 0, 13035: 0, **long(5232, 700)}, "SH8.0RT-20").active_power_w == 700
+
+
 # --- state, alarms, faults ------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from sungrow_lib.registers.devices import DEVICE_BY_MODEL, DEVICE_TYPES
 from sungrow_lib.registers.identity import IDENTITY_REGISTERS
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.plan import ReadPlan
-from sungrow_lib.registers.words import BLOCK_MAX, Block, Space
+from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, RegisterWords, Space
 
 
 def context(model: str, path: ConnectionPath) -> DeviceContext:
@@ -172,6 +172,20 @@ def check_rules(plan: ReadPlan) -> None:
         assert set(register.block.numbers) <= set(holders[0].numbers), "a value is split"
     for refused in plan.refused:
         assert not any(cells(refused) <= cells(block) for block in plan.blocks), "refused and asked again"
+
+
+def test_a_hole_gives_way_to_what_else_may_have_the_value() -> None:
+    plan = ReadPlan.for_quantities(Family.SH, LAN, names=["grid_frequency_hz"])
+    [hole] = plan.blocks
+    words = RegisterWords.from_block(hole, [WORD_MAX] * hole.count)
+    beyond = plan.past_holes(words)
+    assert [row.name for row in plan.registers] == ["grid_frequency_high_resolution"]
+    assert [row.name for row in beyond.registers] == ["grid_frequency_alt"]
+    assert beyond.past_holes(words) == beyond
+    nothing_else = beyond.without(beyond.blocks[0]).without(Block(Space.INPUT, 5036, 1))
+    assert nothing_else.blocks == ()
+    both_gone = plan.without(beyond.blocks[0]).without(Block(Space.INPUT, 5036, 1))
+    assert both_gone.past_holes(words).blocks == plan.blocks  # it may only be asleep
 
 
 def cells(block: Block) -> set[tuple[Space, int]]:
