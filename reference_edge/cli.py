@@ -14,6 +14,7 @@ import anyio
 from reference_edge.app import run_edge
 from reference_edge.check import check
 from reference_edge.config import EdgeSettings
+from reference_edge.spool_commands import add_parser as add_spool_parser
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
@@ -59,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     status = commands.add_parser("status", help="backlog, quarantine and health of the spool")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(job=_status)
-    for command in (run, check_parser, status):
+    spool = add_spool_parser(commands, lambda args: _settings(args).spool_path)
+    for command in (run, check_parser, status, *spool):
         command.add_argument("--config", type=Path, help=f"the TOML file (default: ${CONFIG_VARIABLE})")
     args = parser.parse_args(argv)
     return guarded(parser.prog, lambda: int(args.job(args)))

@@ -14,6 +14,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
 )
 from sungrow_lib.spool.system_clock import SystemClock
+from sungrow_lib.spool.transfer import SpoolImport
 
 __all__ = [
     "BootStamp",
@@ -24,6 +25,7 @@ __all__ = [
     "SpoolCounts",
     "SpoolEntry",
     "SpoolIdentity",
+    "SpoolImport",
     "SpoolOptions",
     "SpoolRecord",
     "SpoolState",

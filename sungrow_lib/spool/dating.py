@@ -124,8 +124,7 @@ class Dating:
         connection.executemany(
             "UPDATE reading SET ts = ?, clock = ? WHERE seq = ?", [(d.ts, d.source, d.seq) for d in dated]
         )
-        raise_floor = "UPDATE device SET floor_ts = max(coalesce(floor_ts, ?1), ?1) WHERE id = ?2"
-        connection.execute(raise_floor, (max(d.ts for d in dated), device))
+        connection.execute(schema.RAISE_FLOOR, (max(d.ts for d in dated), device))
 
     def _starts_of_earlier_boots(
         self, connection: sqlite3.Connection, waiting: Iterable[Undated], boot_id: str

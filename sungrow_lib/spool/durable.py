@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +27,9 @@ from sungrow_lib.spool.entries import (
     from_ms,
     to_ms,
 )
-from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.spool.store import CHUNK, SpoolStore
 from sungrow_lib.spool.system_clock import Clock, SystemClock
+from sungrow_lib.spool.transfer import SpoolImport
 
 _Result = TypeVar("_Result")
 _EXPORT_ROWS = 500
@@ -199,6 +201,28 @@ class DurableSpool:
     async def renew_generation(self) -> SpoolIdentity:
         """Give the spool a new generation, after it was restored from a copy."""
         return await self._run(self._store.renew_generation)
+
+    async def import_records(self, records: Iterable[SpoolRecord]) -> SpoolImport:
+        """Take in readings of another spool, or of an earlier self, each once; the generation is new then.
+
+        Numbers are kept where they are free here. Importing the same readings again changes nothing.
+
+        Returns:
+            How many are new here, and which were left out because another one has their device and date.
+        """
+        importer = await self._run(self._store.importer)
+        total, left = SpoolImport(), iter(records)
+        while chunk := list(islice(left, CHUNK)):
+            total += await self._run(partial(self._store.import_chunk, importer, chunk))
+        return total
+
+    async def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
+        """Count deferred and quarantined readings: device, state, the server's code, how many."""
+        return await self._run(self._store.set_apart)
+
+    async def faults(self) -> list[str]:
+        """Check the whole file and all of the spool's rules; return what is wrong, in words."""
+        return await self._run(self._store.faults)
 
     async def records(self, *states: SpoolState, after: int = 0) -> AsyncIterator[SpoolRecord]:
         """Iterate over all readings, or those in ``states``, in order of `seq`, from after a number on."""

@@ -100,6 +100,7 @@ WAITING_SINCE: Final = (
     " JOIN boot b ON b.id = r.boot WHERE s.device = ? AND s.state = 1 AND b.name = ?"
 )
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1"
+RAISE_FLOOR: Final = "UPDATE device SET floor_ts = max(coalesce(floor_ts, ?1), ?1) WHERE id = ?2"
 DATES_BETWEEN: Final = "SELECT ts FROM reading WHERE device = ? AND ts BETWEEN ? AND ?"
 START_OF_BOOT: Final = (
     "SELECT r.ts - r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot"
@@ -150,3 +151,59 @@ FORGET: Final = "DELETE FROM standing WHERE device = ? AND state = 5 AND seq = ?
 APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?)"
 STAND: Final = "INSERT INTO standing (device, state, seq) VALUES (?, ?, ?)"
 MARK_OFFERED: Final = "UPDATE standing SET offered = 1 WHERE device = ? AND state = ? AND seq = ?"
+
+# Import: an index of what is here, for the time of the import only (on disk it would cost every append).
+IMPORT_TABLES: Final = (
+    "CREATE TEMP TABLE IF NOT EXISTS here (device INTEGER, ts INTEGER, boot INTEGER, boot_ms INTEGER, seq)",
+    "CREATE INDEX IF NOT EXISTS temp.here_by_date ON here (device, ts)",
+    "CREATE INDEX IF NOT EXISTS temp.here_by_boot ON here (device, boot, boot_ms)",
+    "CREATE TEMP TABLE IF NOT EXISTS undated (seq INTEGER PRIMARY KEY)",
+    "DELETE FROM temp.here",
+    "DELETE FROM temp.undated",
+)
+_NOTE = "INSERT INTO temp.here SELECT device, ts, boot, boot_ms, seq FROM main.reading"
+IMPORT_NOTE: Final = f"{_NOTE} WHERE seq > ? OR seq IN (SELECT seq FROM temp.undated)"
+IMPORT_NOTE_ONE: Final = f"{_NOTE} WHERE seq = ?"
+IMPORT_UNDATED: Final = (
+    "INSERT OR IGNORE INTO temp.undated SELECT seq FROM main.standing"
+    " WHERE device IN (SELECT id FROM device) AND (state = 1 OR (state = 2 AND code = 'future'))"
+)
+_FIND = (
+    "SELECT r.content FROM temp.here h CROSS JOIN main.reading r ON r.seq = h.seq WHERE h.device = ?1 AND "
+)
+_SAME_MOMENT = "h.boot = ?3 AND h.boot_ms = ?4 AND r.content = ?5"
+_IS_WAITING = "EXISTS (SELECT 1 FROM main.standing WHERE device = ?1 AND state = 1 AND seq = r.seq)"
+IMPORT_FIND_DATED: Final = (
+    f"{_FIND} h.ts = ?2 AND r.ts = ?2 AND NOT {_IS_WAITING}"
+    f" UNION ALL {_FIND} {_SAME_MOMENT} AND {_IS_WAITING} LIMIT 1"
+)
+IMPORT_FIND_WAITING: Final = f"{_FIND} {_SAME_MOMENT} AND ?2 IS NOT NULL LIMIT 1"
+IMPORT_READING: Final = (
+    "INSERT INTO reading (seq, device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+IMPORT_STANDING: Final = "INSERT INTO standing VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+# What `verify` looks for beside SQLite's own check: rows that break the spool's rules.
+RULES: Final = {
+    "readings that stand nowhere, or at two places": (
+        "SELECT r.seq FROM reading r WHERE 1 <> (SELECT count(*) FROM standing s WHERE s.device = r.device"
+        " AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq)"
+    ),
+    "standings without a reading": (
+        "SELECT s.seq FROM standing s LEFT JOIN reading r ON r.seq = s.seq AND r.device = s.device"
+        " WHERE r.seq IS NULL"
+    ),
+    "readings of a device or boot that has no name": (
+        "SELECT r.seq FROM reading r LEFT JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
+        " WHERE d.id IS NULL OR b.id IS NULL"
+    ),
+    "readings whose content is no JSON": "SELECT seq FROM reading WHERE NOT json_valid(content)",
+    "readings that share their device and date with another": (
+        "SELECT min(r.seq) FROM reading r JOIN standing s ON s.device = r.device"
+        " AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq GROUP BY r.device, r.ts HAVING count(*) > 1"
+    ),
+}
+QUARANTINE: Final = (
+    "SELECT d.name, s.state, s.code, count(*) FROM standing s JOIN device d ON d.id = s.device"
+    " WHERE s.state IN (2, 3, 4) GROUP BY d.name, s.state, s.code ORDER BY 1, 2, 3"
+)

@@ -27,6 +27,7 @@ from sungrow_lib.spool.entries import (
     from_ms,
 )
 from sungrow_lib.spool.system_clock import Clock
+from sungrow_lib.spool.transfer import Importer, SpoolImport
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
 CHUNK: Final = 2_000
@@ -119,6 +120,7 @@ class SpoolStore:
     ) -> list[SpoolEntry]:
         """Return readings to send and note durably that they are on their way; see `DurableSpool.offer`."""
         with self._transaction() as connection:
+            self.identity = _identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
             if new := [entry for entry, offered in found if not offered]:
                 device = self._key(connection, "device", device_id)
@@ -240,9 +242,24 @@ class SpoolStore:
     def renew_generation(self) -> SpoolIdentity:
         """Give the spool a new generation: after a restore its numbers may have been used differently."""
         with self._transaction() as connection:
-            connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (str(uuid.uuid4()),))
-            self.identity = _identify(connection)
+            _renew(connection)
+            self.identity = _identity(connection)
         return self.identity
+
+    def importer(self) -> Importer:
+        """Return what puts readings of another spool into this one, chunk by chunk with `import_chunk`."""
+        with self._transaction() as connection:
+            return Importer(connection, self._key)
+
+    def import_chunk(self, importer: Importer, records: Iterable[SpoolRecord]) -> SpoolImport:
+        """Import readings; with the first new one the spool gets a new generation."""
+        with self._transaction() as connection:
+            done = importer.take(records)
+            if done.imported and not importer.has_imported:
+                _renew(connection)
+                self.identity = _identity(connection)
+        importer.has_imported |= bool(done.imported)
+        return done
 
     # --- looking -----------------------------------------------------------------------------------------
 
@@ -274,6 +291,21 @@ class SpoolStore:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
 
+    def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
+        """Count deferred and quarantined readings by device, state and the server's code."""
+        with self._database.read() as connection:
+            rows = connection.execute(schema.QUARANTINE).fetchall()
+        return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
+
+    def faults(self) -> list[str]:
+        """Check every page and every rule of the spool; return what is wrong, in words."""
+        with self._database.read() as connection:
+            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
+            if said != ["ok"]:
+                return said
+            broken = {what: connection.execute(rule).fetchall() for what, rule in schema.RULES.items()}
+        return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
+
     # --- helpers -----------------------------------------------------------------------------------------
 
     @contextmanager
@@ -302,6 +334,14 @@ class SpoolStore:
 def _identify(connection: sqlite3.Connection) -> SpoolIdentity:
     for key in ("edge_id", "generation"):
         connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, str(uuid.uuid4())))
+    return _identity(connection)
+
+
+def _renew(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (str(uuid.uuid4()),))
+
+
+def _identity(connection: sqlite3.Connection) -> SpoolIdentity:
     meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
     return SpoolIdentity(edge_id=meta["edge_id"], generation=meta["generation"])
 

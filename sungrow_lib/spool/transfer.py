@@ -1,0 +1,272 @@
+"""Readings on their way from one spool to another: lines of JSON, and what makes sure none is kept twice."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, format_ts
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.entries import SpoolEntry, SpoolIdentity, SpoolRecord, SpoolState, to_ms
+from sungrow_lib.wire import VerdictCode
+
+FORMAT: Final = 1
+"""Version of the lines."""
+_SEQ_LIMIT: Final = 2**53
+
+_STATE_NAMES: Final = tuple(state.name.lower() for state in SpoolState)
+_Line = TypeVar("_Line", bound=BaseModel)
+
+
+class _Head(BaseModel):
+    """The first line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spool_export: Literal[1]
+    edge_id: str
+    generation: str
+
+
+class _Tail(BaseModel):
+    """The last line: proves that nothing is missing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    readings: Annotated[int, Field(ge=0)]
+
+
+class _Reading(BaseModel):
+    """One line in between."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seq: Annotated[int, Field(strict=True, ge=1, le=_SEQ_LIMIT)]
+    device_id: DeviceId
+    ts: Timestamp
+    state: str
+    offered: Annotated[bool, Field(strict=True)] = False
+    at: Timestamp | None = None
+    code: str | None = None
+    reason: str | None = None
+    clock_source: str | None = None
+    boot_id: str
+    boot_ms: Annotated[int, Field(strict=True, ge=-_SEQ_LIMIT, le=_SEQ_LIMIT)]
+    content: dict[str, Any]
+
+    @field_validator("state")
+    @classmethod
+    def _is_a_state(cls, name: str) -> str:
+        if name not in _STATE_NAMES:
+            raise ValueError(f"must be one of {', '.join(_STATE_NAMES)}")
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolImport:
+    """What became of readings handed to a spool.
+
+    Attributes:
+        imported: readings that are new here.
+        known: readings that were here already.
+        different: numbers (in the export) of readings left out, because another one of the same device and
+            time is here.
+    """
+
+    imported: int = 0
+    known: int = 0
+    different: tuple[int, ...] = ()
+
+    def __add__(self, other: SpoolImport) -> SpoolImport:
+        return SpoolImport(
+            self.imported + other.imported, self.known + other.known, self.different + other.different
+        )
+
+
+# --- lines --------------------------------------------------------------------------------------------------
+
+
+def head_line(identity: SpoolIdentity) -> str:
+    """Return the first line of an export."""
+    return _compact({"spool_export": FORMAT, "edge_id": identity.edge_id, "generation": identity.generation})
+
+
+def tail_line(readings: int) -> str:
+    """Return the last line of an export of so many readings."""
+    return _compact({"readings": readings})
+
+
+def record_line(record: SpoolRecord) -> str:
+    """Return a reading with all the spool knows of it as one line; its content is there text for text."""
+    entry = record.entry
+    known = {
+        "seq": entry.seq,
+        "device_id": entry.device_id,
+        "ts": format_ts(entry.ts),
+        "state": entry.state.name.lower(),
+        "offered": record.offered,
+        "at": None if record.at is None else format_ts(record.at),
+        "code": record.code,
+        "reason": record.reason,
+        "clock_source": entry.clock_source,
+        "boot_id": record.stamp.boot_id,
+        "boot_ms": record.stamp.boot_ms,
+    }
+    return f'{_compact(known)[:-1]},"content":{entry.content}}}'
+
+
+def read_lines(lines: Iterable[str], *, partial: bool = False) -> Iterator[SpoolRecord]:
+    """Read an export's lines again.
+
+    Args:
+        lines: head, readings and tail.
+        partial: whether the tail may be missing or name another number: lines were left out on purpose.
+
+    Raises:
+        UsageError: a line is not what it should be (named by its number), or some are missing.
+    """
+    numbered = enumerate(lines, start=1)
+    _parse(_Head, next(numbered, (1, "")), "the first line of a spool export")
+    count, tail = 0, None
+    for number, line in numbered:
+        if tail is not None:
+            raise UsageError(f"line {number}: comes after the export's last line")
+        if line.startswith('{"readings":'):
+            tail = _parse(_Tail, (number, line), "the last line of a spool export")
+            continue
+        count += 1
+        yield _to_record(number, line)
+    if not partial and (tail is None or tail.readings != count):
+        raise UsageError(
+            "the export is not complete: its last line is missing or counts other readings; "
+            "use --partial when that is meant"
+        )
+
+
+def _parse(model: type[_Line], numbered: tuple[int, str], what: str) -> _Line:
+    number, line = numbered
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise UsageError(f"line {number}: is not {what} ({_first_fault(error)})") from None
+
+
+def _to_record(number: int, line: str) -> SpoolRecord:
+    what = "a reading of a spool export"
+    read = _parse(_Reading, (number, line), what)
+    fields = {"device_id": read.device_id, "ts": read.ts, **read.content}
+    try:
+        sample = SungrowSample.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"line {number}: is not {what} ({_first_fault(error)})") from None
+    state = SpoolState[read.state.upper()]
+    content = sample.model_dump_json(exclude_none=True, exclude={"device_id", "ts"})
+    return SpoolRecord(
+        entry=SpoolEntry(read.seq, read.device_id, to_ms(read.ts), content, read.clock_source, state),
+        offered=read.offered,
+        at=read.at,
+        code=read.code,
+        reason=read.reason,
+        stamp=BootStamp(read.boot_id, read.boot_ms),
+    )
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+
+
+def _compact(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+# --- into a spool -------------------------------------------------------------------------------------------
+
+Key = Callable[[sqlite3.Connection, str, str], int]
+"""Returns the small number that stands for a name: `(connection, table, name)`."""
+
+
+class Importer:
+    """Puts readings of another spool into this one, each once; used inside the caller's transactions.
+
+    A reading is here already when one of the same device and date is, or, while either has no final date,
+    one of the same device, boot and boot-time clock.
+
+    Args:
+        connection: the spool's.
+        key: gives devices and boots their numbers.
+
+    Attributes:
+        has_imported: whether a reading was imported, and the generation is a new one.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, key: Key) -> None:
+        self.has_imported = False
+        self._connection = connection
+        self._key = key
+        self._seen = 0
+        for statement in schema.IMPORT_TABLES:
+            connection.execute(statement)
+
+    def take(self, records: Iterable[SpoolRecord]) -> SpoolImport:
+        """Import readings; call it in a transaction."""
+        self._look_around()
+        done = SpoolImport()
+        for record in records:
+            done += self._take(record)
+        return done
+
+    def _look_around(self) -> None:
+        """Take note of what came, or got its date, since the last transaction."""
+        self._connection.execute(schema.IMPORT_NOTE, (self._seen,))
+        self._connection.execute(schema.IMPORT_UNDATED)
+        self._seen = self._connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
+
+    def _take(self, record: SpoolRecord) -> SpoolImport:
+        entry = record.entry
+        device = self._key(self._connection, "device", entry.device_id)
+        boot = self._key(self._connection, "boot", record.stamp.boot_id)
+        found = self._find(record, device, boot)
+        if found is not None:
+            return SpoolImport(known=1) if found == entry.content else SpoolImport(different=(entry.seq,))
+        seq = max(entry.seq, self._seen + 1)  # the same number where it is free
+        self._seen = seq
+        row = (seq, device, entry.ts_ms, boot, record.stamp.boot_ms, entry.clock_source, entry.content)
+        at = None if record.at is None else to_ms(record.at)
+        connection = self._connection
+        is_future = record.code == VerdictCode.FUTURE
+        if entry.state is not SpoolState.WAITING:
+            self._raise_floor(device, None if is_future else entry.ts_ms)
+        connection.execute(schema.IMPORT_READING, row)
+        standing = (device, entry.state, seq, int(record.offered), at, record.code, record.reason)
+        connection.execute(schema.IMPORT_STANDING, standing)
+        if is_future:
+            connection.execute(schema.RESERVE, (device, entry.ts_ms))
+        connection.execute(schema.IMPORT_NOTE_ONE, (seq,))
+        if entry.state is SpoolState.WAITING or is_future:
+            connection.execute("INSERT OR IGNORE INTO temp.undated VALUES (?)", (seq,))
+        return SpoolImport(imported=1)
+
+    def _raise_floor(self, device: int, ts: int | None) -> None:
+        """See to it that the device's last date does not fall back to that of an old reading now coming."""
+        last = self._connection.execute(schema.LAST_TS, (device,)).fetchone()[0]
+        dates = [date for date in (last, ts) if date is not None]
+        if dates:
+            self._connection.execute(schema.RAISE_FLOOR, (max(dates), device))
+
+    def _find(self, record: SpoolRecord, device: int, boot: int) -> str | None:
+        """Return the content of the reading here that this one is, if there is one."""
+        entry = record.entry
+        query, rest = schema.IMPORT_FIND_DATED, (entry.ts_ms, boot, record.stamp.boot_ms, entry.content)
+        if entry.state is SpoolState.WAITING:
+            query = schema.IMPORT_FIND_WAITING
+        row = self._connection.execute(query, (device, *rest)).fetchone()
+        return None if row is None else str(row[0])

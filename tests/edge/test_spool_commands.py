@@ -1,0 +1,214 @@
+"""`sungrow-edge spool` on real spools; as processes of their own beside a running writer."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from reference_edge.cli import main
+from sungrow_lib.demo.processes import python
+from sungrow_lib.demo.setup import clean_environment
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import DurableSpool, Judged, Settlement
+
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def spool_command(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: starting one takes longer than all it does."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr("sys.stdin", io.StringIO(text))
+        try:
+            status = main(["spool", *words])
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return subprocess.CompletedProcess(words, status, output.getvalue(), errors.getvalue())
+
+
+def spool_process(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        python("reference_edge.cli", "spool", *words),
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+async def make(path: Path) -> None:
+    async with DurableSpool.open(path) as spool:
+        for number in range(30):
+            sample = SungrowSample(
+                device_id="roof" if number % 3 else "garage",
+                ts=START + timedelta(seconds=5 * number),
+                pv_power_w=number,
+            )
+            await spool.append(sample, ts_is_final=True)
+        await spool.offer("roof", 30)
+        settlement = Settlement(
+            delivered=[2, 3, 5],
+            rejected=[Judged(6, "invalid", "too hot"), Judged(8, "unknown_field", "what is that")],
+            conflicts=[Judged(9, "different_value", "another one is stored")],
+        )
+        await spool.settle("roof", settlement)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path)
+    return path
+
+
+def test_stats_count_by_device_and_reason(spool: Path) -> None:
+    done = spool_command("stats", "--spool", str(spool), "--json")
+    stats = json.loads(done.stdout)
+    assert stats["devices"]["roof"] == {
+        "pending": 14,
+        "waiting": 0,
+        "deferred": 0,
+        "rejected": 2,
+        "delivered": 3,
+        "conflicts": 1,
+    }
+    assert stats["last_seq"] == 30
+    assert {"device_id": "roof", "state": "rejected", "code": "invalid", "readings": 1} in stats["set_apart"]
+    said = spool_command("stats", "--spool", str(spool)).stdout
+    assert "garage: 10 pending\n" in said
+    assert "1 conflict because of different_value" in said
+
+
+def test_list_filters_and_pages(spool: Path) -> None:
+    done = spool_command("list", "--spool", str(spool), "--state", "quarantine", "--limit", "2")
+    first, second = done.stdout.splitlines()
+    assert first.startswith("6  roof  2026-06-01T12:00:25.000Z  rejected  since ")
+    assert first.endswith("invalid: too hot")
+    assert second.startswith("8  ")
+    rest = spool_command(
+        "list", "--spool", str(spool), "--state", "quarantine", "--after", "8", "--json", "--device", "roof"
+    )
+    [line] = rest.stdout.splitlines()
+    assert json.loads(line)["content"] == {"pv_power_w": 8}
+
+
+def test_export_and_import_by_file_and_by_pipe(spool: Path, tmp_path: Path) -> None:
+    file, copy, again = (str(tmp_path / name) for name in ("all.ndjson", "copy.sqlite", "again.sqlite"))
+    assert spool_command("export", file, "--spool", str(spool)).returncode == 0
+    done = spool_command("import", file, "--spool", copy, "--json")
+    assert json.loads(done.stdout)["imported"] == 30
+    piped = spool_command("export", "--spool", copy).stdout
+    assert piped.splitlines()[1:] == Path(file).read_text().splitlines()[1:]
+    assert "30 readings imported" in spool_command("import", "-", "--spool", again, text=piped).stdout
+    assert "0 readings imported, 30 were here" in spool_command("import", file, "--spool", again).stdout
+    refused = spool_command("export", file, "--spool", str(spool))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "is there already" in refused.stderr
+
+
+def test_a_damaged_export_changes_nothing(spool: Path, tmp_path: Path) -> None:
+    whole = spool_command("export", "--spool", str(spool)).stdout
+    for damaged in (whole[:-40], whole.replace('"pv_power_w":29', '"pv_power_w":"29"'), "\x00\x00", ""):
+        target = tmp_path / "target.sqlite"
+        done = spool_command("import", "-", "--spool", str(target), text=damaged)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert not target.exists()
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\xff")
+    done = spool_command("import", str(binary), "--spool", str(tmp_path / "target.sqlite"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_requeue_by_number_and_by_code(spool: Path) -> None:
+    on_spool = ("--spool", str(spool))
+    assert "1 readings are offered again" in spool_command("requeue", "6", *on_spool).stdout
+    assert spool_command("requeue", "6", *on_spool).returncode == 1
+    done = spool_command("requeue", "--all", "--code", "unknown_field", "--json", *on_spool)
+    assert json.loads(done.stdout) == {"requeued": 1}
+    left = spool_command("list", "--state", "quarantine", *on_spool).stdout.splitlines()
+    assert [line.split()[0] for line in left] == ["9"]
+    for wrong in ((), ("6", "--all"), ("6", "--device", "roof")):
+        assert spool_command("requeue", *wrong, *on_spool).returncode == 2
+
+
+def test_resend_offers_what_is_kept(spool: Path) -> None:
+    done = spool_command("resend", "--device", "roof", "--spool", str(spool))
+    assert done.stdout == "roof: 6 offered again\n"
+    stats = json.loads(spool_command("stats", "--json", "--spool", str(spool)).stdout)
+    assert stats["devices"]["roof"]["pending"] == 20
+    wrong = spool_command("resend", "--device", "cellar", "--spool", str(spool))
+    assert (wrong.returncode, "known: garage, roof" in wrong.stderr) == (2, True)
+
+
+def test_verify_finds_damage(spool: Path) -> None:
+    assert spool_command("verify", "--spool", str(spool)).returncode == 0
+    content = bytearray(spool.read_bytes())
+    content[3072:5120] = bytes(2048)
+    spool.write_bytes(bytes(content))
+    done = spool_command("verify", "--json", "--spool", str(spool))
+    assert done.returncode == 1
+    result = json.loads(done.stdout)
+    assert not result["ok"]
+    assert result["faults"]
+    spool.write_bytes(b"rubbish" * 1000)
+    done = spool_command("verify", "--spool", str(spool))
+    assert (done.returncode, "damaged" in done.stdout, done.stderr) == (1, True, "")
+
+
+@pytest.mark.parametrize("words", [("stats",), ("list",), ("export",), ("requeue", "--all"), ("verify",)])
+def test_a_spool_that_is_not_there_is_one_line_and_is_not_made(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "none.sqlite"
+    done = spool_command(*words, "--spool", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"sungrow-edge: there is no spool at {path}")
+    assert not path.exists()
+
+
+def test_help_names_every_command_and_state() -> None:
+    said = spool_command("--help").stdout
+    for word in ("stats", "list", "export", "import", "requeue", "resend", "verify", "deferred", "conflict"):
+        assert f"  {word} " in said
+
+
+@pytest.mark.anyio
+async def test_all_of_it_beside_a_running_writer(spool: Path, tmp_path: Path) -> None:
+    done: list[str] = []
+    async with anyio.create_task_group() as tasks, DurableSpool.open(spool) as writer:
+
+        async def work() -> None:
+            number = 0
+            while True:
+                number += 1
+                ts = START + timedelta(days=1, seconds=number)
+                await writer.append(
+                    SungrowSample(device_id="roof", ts=ts, pv_power_w=number), ts_is_final=True
+                )
+                entries = await writer.offer("roof", 5)
+                await writer.ack("roof", [entry.seq for entry in entries])
+                await anyio.sleep(0.001)
+
+        tasks.start_soon(work)
+        for words in (
+            ("export", str(tmp_path / "beside.ndjson")),
+            ("import", str(tmp_path / "beside.ndjson")),
+            ("resend",),
+            ("requeue", "--all"),
+            ("stats",),
+            ("list",),
+            ("verify",),
+        ):
+            result = await anyio.to_thread.run_sync(lambda w=words: spool_process(*w, "--spool", str(spool)))  # type: ignore[misc]
+            assert (result.returncode, result.stderr) == (0, ""), words
+            done.append(result.stdout)
+        tasks.cancel_scope.cancel()
+    assert "0 readings imported" in done[1]
