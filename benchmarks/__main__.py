@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from benchmarks import decode, spool
+from benchmarks import decode, poll, spool
 from benchmarks.measure import Figure
 
-SUITES: dict[str, Callable[[], Iterator[Figure]]] = {"decode": decode.run, "spool": spool.run}
+SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
+    "decode": decode.run,
+    "poll": poll.run,
+    "spool": spool.run,
+}
 
 
 def main() -> int:

@@ -14,22 +14,39 @@ class Figure:
 
     Attributes:
         what: the job, and what it is compared with.
-        ours_us: microseconds of ours.
-        other_us: microseconds of the floor or peer.
+        ours: of ours, in the unit.
+        other: of the floor or peer, in the unit.
         ratio: median of ours / other, pair by pair.
+        unit: ``us`` for microseconds, empty for things that are counted.
     """
 
     what: str
-    ours_us: float
-    other_us: float
+    ours: float
+    other: float
     ratio: float
+    unit: str = "us"
+
+    @classmethod
+    def count(cls, what: str, ours: int, other: int) -> Figure:
+        """Compare what is counted, not measured."""
+        return cls(what, ours, other, ours / other, unit="")
 
     def __str__(self) -> str:
-        return f"{self.what:<58} {self.ours_us:>7.1f} us {self.other_us:>7.1f} us  {self.ratio:>6.2f}"
+        ours, other = (self._shown(value) for value in (self.ours, self.other))
+        return f"{self.what:<58} {ours:>10} {other:>10}  {self.ratio:>6.2f}"
+
+    def _shown(self, value: float) -> str:
+        return f"{value:.1f} {self.unit}" if self.unit else str(value)
 
 
 def compare(
-    what: str, ours: Callable[[], object], other: Callable[[], object], *, jobs: int = 1, rounds: int = 15
+    what: str,
+    ours: Callable[[], object],
+    other: Callable[[], object],
+    *,
+    jobs: int = 1,
+    rounds: int = 15,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Figure:
     """Time the two in turn, so that a machine that slows down slows both.
 
@@ -39,8 +56,9 @@ def compare(
         other: does the same number of them.
         jobs: how many jobs one call does.
         rounds: how many pairs count; one more before them does not.
+        clock: what is measured, in seconds: time that passes, or ``time.process_time``.
     """
-    pairs = [(_time(ours), _time(other)) for _ in range(rounds + 1)][1:]
+    pairs = [(_time(ours, clock), _time(other, clock)) for _ in range(rounds + 1)][1:]
     return Figure(
         what,
         statistics.median(pair[0] for pair in pairs) / jobs * 1e6,
@@ -49,7 +67,7 @@ def compare(
     )
 
 
-def _time(job: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _time(job: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     job()
-    return time.perf_counter() - start
+    return clock() - start

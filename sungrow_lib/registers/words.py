@@ -67,7 +67,15 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
     @classmethod
     def from_block(cls, block: Block, words: Iterable[int]) -> RegisterWords:
         """Words of one answered block, in order."""
-        return cls({(block.space, n): word for n, word in zip(block.numbers, words, strict=True)})
+        space = block.space
+        return cls._holding({(space, n): word for n, word in zip(block.numbers, words, strict=True)})
+
+    @classmethod
+    def _holding(cls, words: dict[tuple[Space, int], int]) -> RegisterWords:
+        """Take over a dictionary that nobody else holds; several times a poll, so it is not copied."""
+        held = cls.__new__(cls)
+        held._words = words  # noqa: SLF001 - its own
+        return held
 
     def __getitem__(self, key: tuple[Space, int]) -> int:
         return self._words[key]
@@ -79,7 +87,8 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
         return len(self._words)
 
     def __or__(self, other: Mapping[tuple[Space, int], int]) -> RegisterWords:
-        return RegisterWords(self._words | dict(other))
+        more = other._words if isinstance(other, RegisterWords) else dict(other)
+        return RegisterWords._holding(self._words | more)
 
     def __repr__(self) -> str:
         return f"RegisterWords({len(self._words)} words)"
@@ -87,11 +96,10 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
     def take(self, space: Space, first: int, count: int) -> tuple[int, ...] | None:
         """Words of ``count`` registers from document number ``first``; None unless all were read."""
         words = self._words
+        word = words.get((space, first))
+        if word is None or count == 1:  # several hundred times a poll: most were not read, or are one word
+            return None if word is None else (word,)
         try:
-            if count == 1:  # most registers; asked several hundred times per poll
-                return (words[space, first],)
-            if count == 2:  # noqa: PLR2004 - most of the others
-                return words[space, first], words[space, first + 1]
-            return tuple([words[space, number] for number in range(first, first + count)])
+            return (word, *[words[space, number] for number in range(first + 1, first + count)])
         except KeyError:
             return None
