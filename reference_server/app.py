@@ -89,13 +89,17 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     """Open the database and do the background work for as long as the application runs."""
     server = app[SERVER]
     await server.database.open()
-    tasks = [asyncio.create_task(work.run()) for work in (server.refresher, server.retention)]
+    tasks = [asyncio.create_task(work.run()) for work in (server.refresher, server.retention, server.live)]
     yield
     for task in tasks:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
     await server.database.close()
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[SERVER].live.end_all()
 
 
 async def _index(_request: web.Request) -> web.StreamResponse:
@@ -107,6 +111,7 @@ def make_app(server: Server) -> web.Application:
     app = web.Application(middlewares=[_problems], client_max_size=server.settings.max_request_bytes)
     app[SERVER] = server
     app.cleanup_ctx.append(_background)
+    app.on_shutdown.append(_end_streams)
     app.on_response_prepare.append(_add_security_headers)
     for op in OPERATIONS:
         app.router.add_route(op.method, op.path, route(op))

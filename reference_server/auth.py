@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -78,6 +78,12 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
+def bearer_hash(authorization: str | None) -> bytes | None:
+    """Return the hash of the token an `Authorization` header carries, None when it carries none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token_hash(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+
+
 class Authenticator:
     """Tells who sends a request.
 
@@ -99,14 +105,25 @@ class Authenticator:
             Problem: 401, no or bad token.
             StorageUnavailableError: the database must be asked and cannot.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        hashed = bearer_hash(authorization)
+        if hashed is None:
             raise Problem(401, "send the header Authorization: Bearer <token>", headers=_UNAUTHORIZED)
-        hashed = token_hash(token.strip())
         found = self._fixed_principal(hashed) or await self._stored_principal(hashed)
         if found is None:
             raise Problem(401, "this token is unknown, expired or revoked", headers=_UNAUTHORIZED)
         return found
+
+    async def still_valid(self, hashes: Collection[bytes]) -> frozenset[bytes]:
+        """Those of the tokens, by hash, that are still good; asks the database whatever is remembered.
+
+        Raises:
+            StorageError: the database must be asked and cannot.
+        """
+        fixed = frozenset(hashed for hashed in hashes if self._fixed_principal(hashed) is not None)
+        stored = [hashed for hashed in hashes if hashed not in fixed]
+        if not stored:
+            return fixed
+        return fixed | {hashed for (hashed,) in await self._database.rows("valid_tokens", hashes=stored)}
 
     def _fixed_principal(self, hashed: bytes) -> Principal | None:
         found = None

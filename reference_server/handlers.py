@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from reference_server.auth import Principal
+from reference_server.auth import Principal, bearer_hash
 from reference_server.bodies import read_json
 from reference_server.ingest import Batch
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
 from reference_server.server import Server
+from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
-from sungrow_lib.sample import format_ts
+from reference_server.stream import StreamWriter
+from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, Realtime, Series
 
 _MOST_BUCKETS: Final = 40_000
@@ -53,7 +57,25 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
     body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
     batch = Batch.from_body(body, max_samples=server.settings.max_samples_per_request)
-    return await server.ingest.take(batch, call.principal)
+    answer = await server.ingest.take(batch, call.principal)
+    if answer.inserted:
+        with suppress(StorageError):  # the readings are stored; who is to be told looks by themselves
+            server.live.arrived(await _arrivals(server, batch, answer.inserted))
+    return answer
+
+
+async def _arrivals(server: Server, batch: Batch, inserted: int) -> list[LateBatch]:
+    """Which devices a batch is of, and the span of time it holds for each."""
+    stamps: defaultdict[str, list[datetime]] = defaultdict(list)
+    for item in batch.items:
+        if isinstance(item, dict) and isinstance(item.get("device_id"), str):
+            with suppress(ValueError):
+                stamps[item["device_id"]].append(parse_ts(item.get("ts")))
+    known = await server.devices.find(stamps)
+    return [
+        LateBatch(device.key, min(stamps[name]), max(stamps[name]), min(len(stamps[name]), inserted))
+        for name, device in known.items()
+    ]
 
 
 async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
@@ -78,6 +100,14 @@ async def series(server: Server, call: Call[SeriesQuery]) -> Series:
         errors = [{"field": "bucket", "message": f"this range has more than {_MOST_BUCKETS} buckets"}]
         raise Problem(422, f"ask for at most {_MOST_BUCKETS} buckets at once", errors=errors)
     return await server.series.range(device, query.from_, query.to, query.bucket, query.chosen_fields)
+
+
+async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
+    """Send what a device sends, as it comes."""
+    device = await _device(server, call)
+    token = bearer_hash(call.request.headers.get("Authorization"))
+    assert token is not None, "who asks was known before"
+    return await StreamWriter(server.database, server.live, device, token).answer(call.request)
 
 
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:

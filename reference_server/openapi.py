@@ -90,13 +90,20 @@ def _operation(op: Op) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if op.body is not None:
-        operation["requestBody"] = _body(op.body)
+        operation["requestBody"] = _body(op.body, op.body_example)
     return operation
 
 
 def _answer(op: Op) -> dict[str, Any]:
-    schema = {"type": "object"} if op.answer is None else {"$ref": _REF.format(model=op.answer.__name__)}
-    return {"description": "Done", "content": {"application/json": {"schema": schema}}}
+    if op.answer is not None:
+        schema = {"$ref": _REF.format(model=op.answer.__name__)}
+    else:
+        schema = {"type": "object" if op.media == "application/json" else "string"}
+    return {"description": "Done", "content": {op.media: _content(schema, op.example)}}
+
+
+def _content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def _problem(status: int) -> dict[str, Any]:
@@ -106,11 +113,11 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
-def _body(model: type[BaseModel]) -> dict[str, Any]:
+def _body(model: type[BaseModel], example: Any) -> dict[str, Any]:
     return {
         "required": True,
         "description": f"May be compressed: {' or '.join(ENCODINGS)} by Content-Encoding.",
-        "content": {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}},
+        "content": {"application/json": _content({"$ref": _REF.format(model=model.__name__)}, example)},
     }
 
 

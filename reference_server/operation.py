@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from aiohttp import web
 from pydantic import BaseModel
 
 from reference_server.auth import Scope
@@ -14,11 +15,16 @@ from reference_server.queries import NoQuery
 from reference_server.server import Server
 
 
+Answer = BaseModel | Mapping[str, Any] | web.StreamResponse
+
+
 class Handler(Protocol):
     """Answers one operation."""
 
-    def __call__(self, server: Server, call: Call[Any], /) -> Awaitable[BaseModel | Mapping[str, Any]]:
-        """Return what to send as JSON."""
+    def __call__(
+        self, server: Server, call: Call[Any], /
+    ) -> Awaitable[BaseModel | Mapping[str, Any] | web.StreamResponse]:
+        """Return what to send as JSON, or the answer itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,9 @@ class Op:
         scope: what the token must allow, None when no token is needed.
         query: model of the query parameters.
         body: model of the JSON body, None when there is none.
+        media: media type of the answer.
+        example: an answer, or for a text its beginning.
+        body_example: a body.
         problems: statuses of the errors it may answer, beside those every operation may.
     """
 
@@ -49,6 +58,9 @@ class Op:
     scope: Scope | None = None
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
+    media: str = "application/json"
+    example: Any = None
+    body_example: Any = None
     problems: tuple[int, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from reference_server import handlers
+from reference_server import examples, handlers
 from reference_server.auth import Principal, Scope
 from reference_server.handlers import Call
 from reference_server.openapi import document
@@ -17,6 +17,7 @@ from reference_server.problems import Problem
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
 from reference_server.server import NOBODY, SERVER, Server
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series
+from sungrow_lib.wire.live import EVENT_STREAM
 
 
 async def _openapi(server: Server, call: Call[NoQuery]) -> dict[str, Any]:
@@ -64,6 +65,20 @@ OPERATIONS: Final[tuple[Op, ...]] = (
     ),
     Op(
         method="GET",
+        path="/v1/stream",
+        name="stream_readings",
+        tag="readings",
+        summary="New readings of a device within a second of being stored, as server-sent events",
+        handler=handlers.stream,
+        scope=Scope.READ,
+        query=DeviceQuery,
+        answer=None,
+        media=EVENT_STREAM,
+        example=examples.STREAM,
+        problems=(404, 422),
+    ),
+    Op(
+        method="GET",
         path="/v1/devices",
         name="list_devices",
         tag="devices",
@@ -102,6 +117,8 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         principal = NOBODY if op.scope is None else await _authorized(server, request, op.scope)
         call = Call(request, principal, _query(op, request))
         answer = await op.handler(server, call)
+        if isinstance(answer, web.StreamResponse):
+            return answer
         return handlers.json_response(answer)
 
     return handle

@@ -12,10 +12,12 @@ from aiohttp import web
 from reference_server.auth import Authenticator, Principal
 from reference_server.config import ServerSettings, parse_device_tokens
 from reference_server.ingest import Ingest
+from reference_server.live import LiveHub
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
 from reference_server.series import SeriesReader
+from reference_server.storage.arrivals import ArrivalChannel
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices
 
@@ -42,6 +44,7 @@ class Server:
         refresher: keeps rollups fresh.
         series: answers series.
         retention: drops raw readings that are too old.
+        live: feeds open streams.
     """
 
     settings: ServerSettings
@@ -54,28 +57,32 @@ class Server:
     refresher: RollupRefresher
     series: SeriesReader
     retention: Retention
+    live: LiveHub
 
     @classmethod
     def from_settings(cls, settings: ServerSettings, clock: Clock = utc_now) -> Server:
         """Put the parts together; nothing is opened yet."""
-        database = Database(settings.database_url.get_secret_value(), size=settings.database_pool_size)
+        url = settings.database_url.get_secret_value()
+        database = Database(url, size=settings.database_pool_size)
         devices = Devices(database)
         retention = timedelta(days=settings.raw_retention_days)
         refresher = RollupRefresher(
             database, retention=retention, interval_s=settings.refresh_interval_s, clock=clock
         )
         tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
+        authenticator = Authenticator(database, tokens)
         return cls(
             settings=settings,
             clock=clock,
             database=database,
             devices=devices,
-            authenticator=Authenticator(database, tokens),
+            authenticator=authenticator,
             ingest=Ingest(database, devices, retention=retention, clock=clock),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=SeriesReader(database, refresher, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
+            live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock),
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import date, datetime
 from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import anyio
 import httpx
 from pydantic import BaseModel, ValidationError
 
@@ -24,8 +25,13 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
+from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 
 _TIMEOUT_S: Final = 30.0
+_SILENCE_S: Final = 40.0
+"""s without even a heartbeat after which a stream is taken for lost."""
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 30.0
 _HTTP_ERROR: Final = 400
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -148,14 +154,58 @@ class SungrowClient:
         query = {"device_id": device_id, "from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
         return (await self._get("/v1/series", query | _fields(fields), Series)).series
 
+    async def stream(
+        self, device_id: str | None = None, *, after: datetime | None = None
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Yield what a device sends as it comes, for ever; a lost connection is taken up where it was.
+
+        Yields:
+            A :class:`SungrowSample` for each new reading, a :class:`StreamGap` for readings left out, a
+            :class:`StreamBackfill` for late ones.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            after: time stamp of the last reading already known; None for new ones only.
+
+        Raises:
+            ServerError: the server refuses, also later, when the token was revoked.
+        """
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                async for text_event in self._events(device_id, after):
+                    pause_s = _FIRST_PAUSE_S
+                    after = text_event.ts or after
+                    yield text_event.parsed()
+            except (ServerBusyError, ServerUnreachableError):
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await anyio.sleep(pause_s)
+
+    async def _events(self, device_id: str | None, after: datetime | None) -> AsyncIterator[TextEvent]:
+        query = {} if device_id is None else {"device_id": device_id}
+        headers = {} if after is None else {"Last-Event-ID": format_ts(after)}
+        timeout = httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S)
+        try:
+            async with self._http.stream(
+                "GET", "/v1/stream", params=query, headers=headers, timeout=timeout
+            ) as response:
+                if response.status_code >= _HTTP_ERROR:
+                    await response.aread()
+                    raise _refusal(response)
+                async for event in text_events(response.aiter_lines()):
+                    yield event
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> ServerUnreachableError:
+        return ServerUnreachableError(f"{self._http.base_url}: {str(error) or type(error).__name__}")
+
     async def _get(self, path: str, query: Mapping[str, str | None], kind: type[Answer]) -> Answer:
         parameters = {name: value for name, value in query.items() if value is not None}
         try:
             response = await self._http.get(path, params=parameters)
         except httpx.HTTPError as error:
-            raise ServerUnreachableError(
-                f"{self._http.base_url}: {str(error) or type(error).__name__}"
-            ) from error
+            raise self._unreachable(error) from error
         if response.status_code >= _HTTP_ERROR:
             raise _refusal(response)
         try:

@@ -1,0 +1,50 @@
+-- name: listen_for_arrivals
+-- Be told which devices have new readings.
+LISTEN sungrow_arrivals;
+
+-- name: tell_arrivals
+-- Tell every server process which devices have new readings; an empty text means any device.
+SELECT pg_notify('sungrow_arrivals', %(keys)s);
+
+-- name: newest_stamp
+-- When the newest reading of a device was taken.
+SELECT max(ts) FROM samples WHERE device = %(device)s;
+
+-- name: oldest_stamp_after
+-- When the first reading of a device after a moment was taken.
+SELECT min(ts) FROM samples WHERE device = %(device)s AND ts > %(after)s;
+
+-- name: samples_after
+-- The next readings of each device after its moment, in order.
+SELECT s.*
+FROM unnest(%(devices)s::int4[], %(after)s::timestamptz[]) AS k(key_device, key_after)
+CROSS JOIN LATERAL (
+  SELECT {columns} FROM samples
+  WHERE device = k.key_device AND ts > k.key_after
+  ORDER BY ts
+  LIMIT %(limit)s
+) AS s
+ORDER BY s.ts;
+
+-- name: note_backfills
+-- Note those of the batches whose last reading is not the newest of its device.
+INSERT INTO backfills (device, from_ts, to_ts, row_count)
+SELECT t.device, t.from_ts, t.to_ts, t.row_count
+FROM unnest(
+  %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
+) AS t(device, from_ts, to_ts, row_count)
+WHERE t.to_ts < (SELECT max(s.ts) FROM samples s WHERE s.device = t.device);
+
+-- name: forget_backfills
+-- Forget what every open stream has been told.
+DELETE FROM backfills WHERE noted_at < now() - INTERVAL '1 minute';
+
+-- name: recent_backfills
+-- What arrived late for these devices in the last seconds.
+SELECT entry, device, from_ts, to_ts, row_count FROM backfills
+WHERE noted_at > now() - INTERVAL '4 seconds' AND device = ANY(%(devices)s);
+
+-- name: valid_tokens
+-- Those of the token hashes that are still good.
+SELECT hash FROM tokens
+WHERE hash = ANY(%(hashes)s) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());

@@ -1,0 +1,147 @@
+"""Tells server processes, through PostgreSQL, which devices have new readings. Every hint may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import psycopg
+from psycopg import AsyncConnection
+
+from reference_server.storage.codec import Row
+from reference_server.storage.database import Database, fetch
+from reference_server.storage.errors import translated
+from reference_server.storage.queries import query
+
+_LONGEST_PAYLOAD: Final = 7_900  # PostgreSQL takes less than 8000 bytes
+_CONNECT_TIMEOUT_S: Final = 5
+
+ANY_DEVICE: Final[frozenset[int] | None] = None
+"""A hint that names nobody: any device may have new readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateBatch:
+    """Readings that arrived after younger ones.
+
+    Attributes:
+        device: key of the device.
+        first: time stamp of the oldest.
+        last: time stamp of the youngest.
+        count: how many were new.
+    """
+
+    device: int
+    first: datetime
+    last: datetime
+    count: int
+
+
+class ArrivalChannel:
+    """One connection of its own that tells; another that listens.
+
+    A `NOTIFY` takes a lock of the whole database at its commit, so it never shares one with readings.
+
+    Args:
+        url: the database, as libpq takes it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._telling: AsyncConnection[tuple[object, ...]] | None = None
+
+    async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> None:
+        """Tell that these devices have new readings, and note what came late.
+
+        Raises:
+            StorageError: nothing is known to be told; the next call connects again.
+        """
+        try:
+            with translated():
+                connection = self._telling = self._telling or await self._connected()
+                if late:
+                    await _note(connection, late)
+                await fetch(connection, "tell_arrivals", keys=_payload(devices))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def listen(self) -> AsyncIterator[frozenset[int] | None]:
+        """Yield what is told: device keys, or :data:`ANY_DEVICE`; first that once it listens.
+
+        Raises:
+            StorageError: the connection is lost; listen again.
+        """
+        with translated():
+            async with await self._connected() as connection:
+                await connection.execute(query("listen_for_arrivals"))
+                yield ANY_DEVICE
+                async for notice in connection.notifies():
+                    yield _keys(notice.payload)
+
+    async def close(self) -> None:
+        """Close the connection that tells."""
+        connection, self._telling = self._telling, None
+        if connection is not None:
+            await connection.close()
+
+    async def _connected(self) -> AsyncConnection[tuple[object, ...]]:
+        return await psycopg.AsyncConnection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            application_name="sungrow-server live",
+        )
+
+
+async def _note(connection: AsyncConnection[tuple[object, ...]], late: Sequence[LateBatch]) -> None:
+    await fetch(
+        connection,
+        "note_backfills",
+        devices=[batch.device for batch in late],
+        begins=[batch.first for batch in late],
+        ends=[batch.last for batch in late],
+        counts=[batch.count for batch in late],
+    )
+    await fetch(connection, "forget_backfills")
+
+
+def _payload(devices: Iterable[int]) -> str:
+    text = ",".join(map(str, devices))
+    return text if len(text) <= _LONGEST_PAYLOAD else ""
+
+
+def _keys(payload: str) -> frozenset[int] | None:
+    """Read a hint; one that cannot be read may mean any device."""
+    try:
+        return frozenset(map(int, payload.split(","))) if payload else ANY_DEVICE
+    except ValueError:
+        return ANY_DEVICE
+
+
+async def newest_stamp(database: Database, device: int) -> datetime | None:
+    """When the newest reading of a device was taken, None while there is none."""
+    [(newest,)] = await database.rows("newest_stamp", device=device)
+    return newest if isinstance(newest, datetime) else None
+
+
+async def first_stamp_after(database: Database, device: int, after: datetime) -> datetime | None:
+    """When the first reading after a moment was taken, None while there is none."""
+    [(first,)] = await database.rows("oldest_stamp_after", device=device, after=after)
+    return first if isinstance(first, datetime) else None
+
+
+async def rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:
+    """Next readings of each device after its moment, oldest first, at most ``limit`` of each device."""
+    records = await database.rows(
+        "samples_after", devices=list(after), after=list(after.values()), limit=limit
+    )
+    return list(map(Row.from_record, records))
+
+
+async def recent_late(database: Database, devices: Collection[int]) -> dict[int, LateBatch]:
+    """What came late for these devices in the last seconds, by the entry that says so."""
+    rows = await database.rows("recent_backfills", devices=list(devices))
+    return {entry: LateBatch(*batch) for entry, *batch in rows}

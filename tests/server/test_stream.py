@@ -1,0 +1,236 @@
+"""The live stream: every new reading within a second, from every server process; gaps and backlogs told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+import aiohttp
+import pytest
+
+from reference_server import live
+from reference_server.administration import create_token, list_tokens, revoke_token
+from reference_server.live import Listener
+from reference_server.storage.arrivals import ArrivalChannel, LateBatch
+from reference_server.storage.errors import StorageUnavailableError
+from sungrow_lib.client import SungrowClient
+from sungrow_lib.errors import CredentialsRefusedError
+from sungrow_lib.sample import SungrowSample, format_ts
+from sungrow_lib.wire.live import REPLAY_LIMIT, StreamBackfill, StreamGap
+from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Events:
+    """An open stream, read event by event."""
+
+    answer: aiohttp.ClientResponse
+
+    async def block(self) -> dict[str, str]:
+        """One block of lines, comments under ''."""
+        found: dict[str, str] = {}
+        while line := (await self.answer.content.readline()).decode():
+            if line == "\n":
+                return found
+            name, _, value = line.rstrip("\n").partition(": ")
+            found[name] = value
+        raise EOFError
+
+    async def next(self, within_s: float = 1.0) -> tuple[str, dict[str, Any], str | None]:
+        async with asyncio.timeout(within_s):
+            while "event" not in (block := await self.block()):
+                pass
+        return block["event"], json.loads(block["data"]), block.get("id")
+
+
+@asynccontextmanager
+async def streaming(api: Api, *, after: str | None = None, token: str | None = None) -> AsyncIterator[Events]:
+    headers = api.headers(token) | ({"Last-Event-ID": after} if after else {})
+    query = {"device_id": "sh-1"}
+    async with api.session.get(api.url + "/v1/stream", params=query, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.content_type == "text/event-stream"
+        events = Events(answer)
+        assert "retry" in await events.block()
+        yield events
+
+
+async def test_a_reading_is_sent_as_ingested_and_only_newer_ones(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=1))
+    async with streaming(api) as events:
+        await api.ingest(sample(5, pv_power_w=7, pv_total_kwh=10.1, mppt_voltage_v=[None, 2], newer=1))
+        kind, data, number = await events.next()
+        assert (kind, number) == ("sample", sample(5)["ts"])
+        assert data == sample(5, pv_power_w=7, pv_total_kwh=10.1, mppt_voltage_v=[None, 2], newer=1)
+        await api.ingest(sample(5, pv_power_w=7), sample(4, pv_power_w=3), sample(0, device_id="sh-2"))
+        await api.ingest(sample(6, pv_power_w=8))
+        assert (await events.next())[1]["pv_power_w"] == 8
+
+
+async def test_every_process_sends_it(api: Api, start_server: StartServer) -> None:
+    async with start_server() as other:
+        await api.ingest(sample(0))
+        async with streaming(other) as events, streaming(api) as own:
+            for i in range(1, 4):
+                began = monotonic()
+                await api.ingest(sample(i, pv_power_w=i))
+                assert (await events.next())[1]["pv_power_w"] == i
+                assert (await own.next())[1]["pv_power_w"] == i
+                assert monotonic() - began < 1
+
+
+async def test_without_notifications_it_is_still_within_a_second(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deaf(_: ArrivalChannel) -> AsyncIterator[None]:
+        raise StorageUnavailableError
+
+    async def dumb(*_: object) -> None:
+        raise StorageUnavailableError
+
+    monkeypatch.setattr(ArrivalChannel, "listen", deaf)
+    monkeypatch.setattr(ArrivalChannel, "tell", dumb)
+    async with start_server() as api, start_server() as other:
+        await api.ingest(sample(0))
+        async with streaming(other) as events:
+            for i in range(1, 4):
+                await api.ingest(sample(i, pv_power_w=i))
+                assert (await events.next(1.2))[1]["pv_power_w"] == i
+
+
+async def test_the_first_reading_of_a_device_is_sent(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w="no number"))
+    async with streaming(api) as events:
+        await api.ingest(sample(1, pv_power_w=1))
+        assert (await events.next())[1]["pv_power_w"] == 1
+
+
+async def test_a_reconnect_replays_what_was_missed(api: Api) -> None:
+    await api.ingest(*(sample(i, pv_power_w=i) for i in range(10)))
+    async with streaming(api, after=sample(6)["ts"]) as events:
+        await api.ingest(sample(10, pv_power_w=10))
+        assert [(await events.next())[1]["pv_power_w"] for _ in range(4)] == [7, 8, 9, 10]
+
+
+async def test_more_than_a_thousand_missed_readings_end_in_a_gap(api: Api) -> None:
+    count = REPLAY_LIMIT + 50
+    await api.ingest(*(sample(-count + i, pv_power_w=i) for i in range(count + 1)))
+    async with streaming(api, after=sample(-count)["ts"]) as events:
+        for i in range(1, REPLAY_LIMIT + 1):
+            assert (await events.next())[1]["pv_power_w"] == i
+        kind, data, number = await events.next()
+        begin, end = sample(-49)["ts"], format_ts(NOW - timedelta(minutes=1) + timedelta(milliseconds=1))
+        assert (kind, data, number) == ("gap", {"from": begin, "to": end}, sample(0)["ts"])
+        await api.ingest(sample(1, pv_power_w=4321))
+        assert (await events.next())[1]["pv_power_w"] == 4321
+    exact = sample(-REPLAY_LIMIT + 1)["ts"]
+    async with streaming(api, after=exact) as events:
+        kinds = [(await events.next())[0] for _ in range(REPLAY_LIMIT)]
+        assert set(kinds) == {"sample"}
+        with pytest.raises(TimeoutError):
+            await events.next(0.3)
+
+
+async def test_a_draining_backlog_is_one_event_a_second(api: Api, start_server: StartServer) -> None:
+    async with start_server() as other:
+        await api.ingest(sample(0))
+        async with streaming(other) as events:
+            for batch in range(3):
+                await api.ingest(*(sample(-1000 + 10 * batch + i) for i in range(10)))
+            kind, data, number = await events.next(2.5)
+            assert (kind, number) == ("backfill", None)
+            total, begin, end = data["count"], data["from"], data["to"]
+            while total < 30:
+                _, data, _ = await events.next(2.5)
+                total, end = total + data["count"], data["to"]
+            assert (total, begin) == (30, sample(-1000)["ts"])
+            assert end == sample(-971)["ts"].replace(".000Z", ".001Z")
+
+
+async def test_revocation_and_expiry_end_open_streams_within_a_second(api: Api) -> None:
+    await api.ingest(sample(0))
+    token = await create_token(api.dsn, "short", ["read"], ["sh-1"], None)
+    async with streaming(api, token=token) as events, streaming(api) as other:
+        [entry] = await list_tokens(api.dsn)
+        await asyncio.sleep(0.5)
+        began = monotonic()
+        await revoke_token(api.dsn, entry["token"])
+        with pytest.raises(EOFError):
+            await events.next(1)
+        assert monotonic() - began < 1
+        await api.ingest(sample(1, pv_power_w=1))
+        assert (await other.next())[0] == "sample"
+
+
+async def test_a_last_event_id_must_be_one(api: Api) -> None:
+    await api.ingest(sample(0))
+    headers = api.headers() | {"Last-Event-ID": "yesterday"}
+    query = {"device_id": "sh-1"}
+    async with api.session.get(api.url + "/v1/stream", params=query, headers=headers) as answer:
+        assert answer.status == 422
+    async with streaming(api, after="2999-01-01T00:00:00Z") as events:
+        await api.ingest(sample(1, pv_power_w=1))
+        assert (await events.next())[0] == "sample"
+
+
+async def test_heartbeats_are_comments(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_server.stream._HEARTBEAT_S", 0.1)
+    async with start_server() as api:
+        await api.ingest(sample(0))
+        async with streaming(api) as events:
+            assert await events.block() == {"": "alive"}
+
+
+async def test_a_listener_too_slow_to_take_it_is_ended() -> None:
+    listener = Listener(1, NOW, b"")
+    for i in range(live._QUEUE_LIMIT):
+        listener.put(LateBatch(1, NOW, NOW, i + 1))
+    was_ended = listener.ended
+    assert not was_ended
+    listener.put(LateBatch(1, NOW, NOW, 1))
+    assert listener.ended
+    assert listener.queue.get_nowait() is None
+    listener.put(LateBatch(1, NOW, NOW, 1))
+    assert listener.queue.empty()
+
+
+async def test_stopping_ends_streams_at_once(start_server: StartServer) -> None:
+    async with start_server() as api:
+        await api.ingest(sample(0))
+        query = {"device_id": "sh-1"}
+        answer = await api.session.get(api.url + "/v1/stream", params=query, headers=api.headers())
+        began = monotonic()
+    assert monotonic() - began < 3
+    answer.close()
+
+
+async def test_the_client_reads_events_and_takes_up_where_it_was(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=0))
+    async with SungrowClient(api.url, TOKEN) as client:
+        events = client.stream("sh-1", after=NOW - timedelta(days=1))
+        first = await anext(events)
+        assert isinstance(first, SungrowSample)
+        assert (first.ts, first.pv_power_w) == (NOW - timedelta(minutes=1), 0)
+        api.server.live.end_all()
+        await asyncio.sleep(3 * live.HINT_PAUSE_S)
+        await api.ingest(sample(1, pv_power_w=1))
+        second = await asyncio.wait_for(anext(events), 5)
+        assert isinstance(second, SungrowSample)
+        assert second.pv_power_w == 1
+        await api.ingest(*(sample(-500 + i) for i in range(3)))
+        late = await asyncio.wait_for(anext(events), 5)
+        assert isinstance(late, StreamBackfill)
+        assert late.count == 3
+        await events.aclose()
+        with pytest.raises(CredentialsRefusedError):
+            await anext(client.stream("other"))
+    gap = StreamGap.model_validate_json(f'{{"from": "{format_ts(NOW)}", "to": "{format_ts(NOW)}"}}')
+    assert gap.from_ == NOW
