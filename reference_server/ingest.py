@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
+from time import monotonic
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from reference_server.auth import Principal
+from reference_server.decoder import decode_batch
+from reference_server.group_commit import GroupCommit
 from reference_server.problems import Problem
-from reference_server.storage.codec import Row, additional, differing, encode
+from reference_server.storage.codec import Row, encode
 from reference_server.storage.database import Connection, Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
 from reference_server.storage.rollups import rebuild_days
@@ -20,98 +24,27 @@ from reference_server.storage.samples import (
     Aside,
     AsideReason,
     Key,
+    copy_rows,
     insert_rows,
-    json_body,
     keep_aside,
     mark,
-    missing_stamps,
+    missing_keys,
+    standing_rows,
     stored_rows,
 )
-from sungrow_lib._version import __version__
+from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
-from sungrow_lib.wire import DeviceInfo, Envelope, IngestAnswer, Verdict, VerdictCode
+from sungrow_lib.wire import DeviceInfo, Envelope, IngestAnswer, VerdictCode
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 """How far ahead of the server a reading may be."""
 
-_REASON_LIMIT: Final = 240
-
-
-@dataclass(slots=True)
-class _Verdicts:
-    """What is known of the samples of one batch so far."""
-
-    inserted: int = 0
-    duplicates: int = 0
-    conflicts: list[Verdict] = field(default_factory=list)
-    rejected: list[Verdict] = field(default_factory=list)
-    deferred: list[Verdict] = field(default_factory=list)
-
-    def reject(self, index: int, reason: str) -> None:
-        self.rejected.append(_verdict(index, VerdictCode.INVALID, reason))
-
-    def defer(self, index: int, code: VerdictCode, reason: str) -> None:
-        self.deferred.append(_verdict(index, code, reason))
-
-    def conflict(self, index: int, columns: Iterable[str]) -> None:
-        reason = "stored before with other values of " + ", ".join(columns)
-        self.conflicts.append(_verdict(index, VerdictCode.DIFFERENT_VALUE, reason))
-
-    def answer(self, batch_id: str | None, received: int, *, resend: bool) -> IngestAnswer:
-        return IngestAnswer(
-            batch_id=batch_id,
-            received=received,
-            inserted=self.inserted,
-            duplicates=self.duplicates,
-            conflicts=_by_index(self.conflicts),
-            rejected=_by_index(self.rejected),
-            deferred=_by_index(self.deferred),
-            resend=resend,
-            server_version=__version__,
-        )
-
-
-def _verdict(index: int, code: VerdictCode, reason: str) -> Verdict:
-    return Verdict(index=index, code=code.value, reason=reason[:_REASON_LIMIT])
-
-
-def _by_index(verdicts: list[Verdict]) -> list[Verdict]:
-    return sorted(verdicts, key=lambda verdict: verdict.index)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rejected:
-    """A sample that can never be valid, of a device that may be named."""
-
-    index: int
-    device_id: str
-    item: dict[str, Any]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Valid:
-    """A sample that says what it must."""
-
-    index: int
-    sample: SungrowSample
-    unknown: dict[str, Any]
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """A batch after looking at each sample alone."""
-
-    verdicts: _Verdicts = field(default_factory=_Verdicts)
-    valid: list[_Valid] = field(default_factory=list)
-    rejected: list[_Rejected] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)
-    forbidden: set[str] = field(default_factory=set)
-
-    @property
-    def allowed(self) -> set[str]:
-        """Devices of the batch that may be touched."""
-        return self.named - self.forbidden
+_ROWS_AT_ONCE: Final = 5_000
+"""Rows of several requests that share a transaction."""
+_EDGE_SEEN_S: Final = 10.0
+"""s between two notes that an edge still speaks for a device."""
+_MOST_EDGES: Final = 100_000
+_DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,52 +82,70 @@ class Batch:
         return cls(envelope, items)
 
 
+@dataclass(slots=True)
+class _Sorted:
+    """A batch by device: what each sample says for itself comes later."""
+
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    indices: list[int] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    allowed: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[str]:
+        """Devices of the batch that may be touched."""
+        return [device_id for device_id, allowed in self.allowed.items() if allowed]
+
+
 def _sort(items: list[Any], principal: Principal) -> _Sorted:
-    """Look at each sample alone: is it one, and may this token send it?"""
+    """Find out whose each sample is, and whether this token may send it."""
     result = _Sorted()
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             result.verdicts.reject(index, "a sample must be an object")
             continue
         device_id = item.get("device_id")
-        if not isinstance(device_id, str) or re.fullmatch(DEVICE_ID_PATTERN[1:-1], device_id) is None:
+        if not isinstance(device_id, str) or (
+            device_id not in result.allowed and _DEVICE_ID.fullmatch(device_id) is None
+        ):
             result.verdicts.reject(index, "device_id must match [A-Za-z0-9._-]{1,64}")
             continue
-        result.named.add(device_id)
-        if not principal.may_touch(device_id):
-            result.forbidden.add(device_id)
-            result.verdicts.defer(
-                index, VerdictCode.DEVICE_FORBIDDEN, "this token may not send for this device"
-            )
-            continue
-        _sort_named(result, index, device_id, item)
+        allowed = result.allowed.get(device_id)
+        if allowed is None:
+            allowed = result.allowed[device_id] = principal.may_touch(device_id)
+        if allowed:
+            result.indices.append(index)
+            result.items.append(item)
+        else:
+            reason = "this token may not send for this device"
+            result.verdicts.defer(index, VerdictCode.DEVICE_FORBIDDEN, reason)
     return result
-
-
-def _sort_named(result: _Sorted, index: int, device_id: str, item: dict[str, Any]) -> None:
-    known, unknown = split_unknown(item)
-    try:
-        sample = SungrowSample.model_validate(known)
-    except ValidationError as error:
-        reason = _first_fault(error)
-        result.verdicts.reject(index, reason)
-        result.rejected.append(_Rejected(index, device_id, item, reason))
-    else:
-        result.valid.append(_Valid(index, sample, unknown))
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 @dataclass(slots=True)
 class _Plan:
     """What a batch asks of the database: repeatable, because a transaction may run twice."""
 
-    fresh: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
+    envelope: Envelope
+    speaker: KnownDevice | None
+    edge_is_due: bool
+    fresh: list[tuple[int, Row]] = field(default_factory=list)
     old: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
     asides: list[Aside] = field(default_factory=list)
+
+    def believed(self, horizon: datetime) -> list[Key]:
+        """Keys the edge believes delivered, inside the horizon."""
+        if self.speaker is None or self.speaker.deleted:
+            return []
+        return [(self.speaker.key, ts) for ts in self.envelope.last_delivered or () if ts >= horizon]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What became of a plan."""
+
+    verdicts: Verdicts
+    resend: bool
 
 
 class Ingest:
@@ -215,6 +166,8 @@ class Ingest:
         self._retention = retention
         self._clock = clock
         self._told: dict[int, DeviceInfo | None] = {}
+        self._seen: dict[tuple[int, str | None, str | None], float] = {}
+        self._group = GroupCommit(self._commit, weight=lambda plan: len(plan.fresh) + 1, limit=_ROWS_AT_ONCE)
 
     async def take(self, batch: Batch, principal: Principal) -> IngestAnswer:
         """Store a batch and return the verdicts, after the commit.
@@ -224,47 +177,46 @@ class Ingest:
             StorageError: nothing is known to be stored; the same batch may be sent again.
         """
         found = _sort(batch.items, principal)
-        if found.named and not found.allowed:
-            raise Problem(403, "this token may not send for " + ", ".join(sorted(found.named)[:3]))
-        devices = await self._devices.find_or_add(found.allowed)
-        plan = self._plan(found, devices)
+        if found.allowed and not found.named:
+            raise Problem(403, "this token may not send for " + ", ".join(sorted(found.allowed)[:3]))
+        devices = await self._devices.find_or_add(found.named)
         speaker = self._speaker(found, devices) or await self._only_device(principal, batch)
+        due = self._edge_is_due(batch.envelope, speaker)
+        plan = self._plan(found, devices, _Plan(batch.envelope, speaker, due))
+        stored = await self._group.submit(plan)
+        self._remember(plan)
+        verdicts = stored.verdicts
+        verdicts.rejected += found.verdicts.rejected
+        verdicts.deferred += found.verdicts.deferred
+        return verdicts.answer(batch.envelope.batch_id, len(batch.items), resend=stored.resend)
 
-        async def job(connection: Connection) -> tuple[_Verdicts, bool]:
-            return await self._store(connection, batch.envelope, plan, speaker)
-
-        stored, resend = await self._database.run(job)
-        if speaker is not None and batch.envelope.device not in {None, self._told.get(speaker.key)}:
-            self._told[speaker.key] = batch.envelope.device
-            self._devices.forget(speaker.device_id)
-        stored.rejected += found.verdicts.rejected
-        stored.deferred += found.verdicts.deferred
-        return stored.answer(batch.envelope.batch_id, len(batch.items), resend=resend)
-
-    def _plan(self, found: _Sorted, devices: Mapping[str, KnownDevice]) -> _Plan:
+    def _plan(self, found: _Sorted, devices: Mapping[str, KnownDevice], plan: _Plan) -> _Plan:
+        """Judge each sample alone."""
         now = self._clock()
-        horizon = now - self._retention
-        plan = _Plan()
-        for valid in found.valid:
-            device, ts = devices[valid.sample.device_id], valid.sample.ts
-            if device.deleted:
-                found.verdicts.defer(valid.index, VerdictCode.DEVICE_DELETED, "this device was deleted here")
-            elif ts > now + FUTURE_TOLERANCE:
+        horizon, latest = now - self._retention, now + FUTURE_TOLERANCE
+        keys = {device_id: device.key for device_id, device in devices.items()}
+        deleted = {device.key for device in devices.values() if device.deleted}
+        for index, item, decoded in zip(
+            found.indices, found.items, decode_batch(found.items, keys), strict=True
+        ):
+            row = decoded or _modelled(found.verdicts, plan, keys[item["device_id"]], index, item)
+            if row is None:
+                continue
+            if row.device in deleted:
+                found.verdicts.defer(index, VerdictCode.DEVICE_DELETED, "this device was deleted here")
+            elif row.ts > latest:
                 reason = "ts is more than five minutes ahead of the server"
-                found.verdicts.defer(valid.index, VerdictCode.FUTURE, reason)
+                found.verdicts.defer(index, VerdictCode.FUTURE, reason)
+            elif row.ts < horizon:
+                plan.old.setdefault(row.key, []).append((index, row))
             else:
-                row = encode(device.key, valid.sample, valid.unknown)
-                rows = plan.old if ts < horizon else plan.fresh
-                rows.setdefault(row.key, []).append((valid.index, row))
-        for rejected in found.rejected:
-            key = devices[rejected.device_id].key
-            plan.asides.append(Aside.of_rejected(key, _ts_of(rejected.item), rejected.reason, rejected.item))
+                plan.fresh.append((index, row))
         return plan
 
     @staticmethod
     def _speaker(found: _Sorted, devices: Mapping[str, KnownDevice]) -> KnownDevice | None:
         """Return the one device of the batch: what the envelope says is about it."""
-        return next(iter(devices.values())) if len(found.named) == len(devices) == 1 else None
+        return next(iter(devices.values())) if len(found.allowed) == len(devices) == 1 else None
 
     async def _only_device(self, principal: Principal, batch: Batch) -> KnownDevice | None:
         """Return whom an empty batch speaks for: the token's device when it has just one."""
@@ -272,47 +224,55 @@ class Ingest:
             return None
         return next(iter((await self._devices.find(principal.devices)).values()), None)
 
-    async def _store(
-        self, connection: Connection, envelope: Envelope, plan: _Plan, speaker: KnownDevice | None
-    ) -> tuple[_Verdicts, bool]:
-        verdicts = _Verdicts()
-        inserted = await insert_rows(connection, [rows[0][1] for rows in plan.fresh.values()])
-        await mark(connection, inserted)
-        standing = await stored_rows(connection, plan.fresh.keys() - inserted)
-        asides = [*plan.asides]
-        for key, rows in plan.fresh.items():
-            if key in inserted:
-                verdicts.inserted += 1
-                asides += _compare(verdicts, rows[0][1], rows[1:])
-            else:
-                asides += _compare(verdicts, standing[key], rows)
-        asides += await self._keep_old(connection, plan, verdicts, envelope.edge_id)
-        await keep_aside(connection, asides, envelope.edge_id)
-        resend = False
-        if speaker is not None and not speaker.deleted:
-            await self._note(connection, envelope, speaker.key)
-            resend = await self._lacks(connection, envelope, speaker.key)
-        return verdicts, resend
+    async def _commit(self, plans: Sequence[_Plan]) -> list[_Stored]:
+        """Store plans in one transaction; the second attempt expects others to insert the same keys."""
+        attempts = 0
+
+        async def job(connection: Connection) -> list[_Stored]:
+            nonlocal attempts
+            attempts += 1
+            standing = await self._insert(connection, plans, careful=attempts > 1)
+            return await self._judge(connection, plans, standing)
+
+        return await self._database.run(job)
 
     @staticmethod
-    async def _keep_old(
-        connection: Connection, plan: _Plan, verdicts: _Verdicts, edge_id: str | None
-    ) -> list[Aside]:
-        """Keep rows behind the horizon aside, and return what else to keep of them."""
-        firsts = [Aside.of_row(rows[0][1], AsideReason.BEHIND_HORIZON) for rows in plan.old.values()]
-        new = {(device, ts) for device, ts, _ in await keep_aside(connection, firsts, edge_id)}
-        asides: list[Aside] = []
-        for key, rows in plan.old.items():
-            if key in new:
-                verdicts.inserted += 1
-            else:
-                verdicts.duplicates += 1
-            asides += _compare(verdicts, rows[0][1], rows[1:])
-        return asides
+    async def _insert(connection: Connection, plans: Sequence[_Plan], *, careful: bool) -> dict[Key, Row]:
+        """Insert rows whose key is new, and return those that stood before under the others."""
+        new = {row.key: row for plan in reversed(plans) for _, row in reversed(plan.fresh)}
+        if careful:
+            inserted = await insert_rows(connection, list(new.values()))
+            standing = await stored_rows(connection, new.keys() - inserted)
+        else:
+            standing = await standing_rows(connection, new.values())
+            for key in standing:
+                del new[key]
+            await copy_rows(connection, new.values())
+            inserted = set(new)
+        await mark(connection, inserted)
+        return standing
 
-    async def _note(self, connection: Connection, envelope: Envelope, device: int) -> None:
+    async def _judge(
+        self, connection: Connection, plans: Sequence[_Plan], standing: dict[Key, Row]
+    ) -> list[_Stored]:
+        """Give the verdicts in the order of the requests, and keep what cannot stand."""
+        horizon = self._clock() - self._retention
+        missing = await missing_keys(connection, list(chain(*(plan.believed(horizon) for plan in plans))))
+        results = []
+        for plan in plans:
+            verdicts = Verdicts()
+            asides = plan.asides + _judge_fresh(verdicts, plan, standing)
+            asides += await _keep_old(connection, plan, verdicts)
+            await keep_aside(connection, asides, plan.envelope.edge_id)
+            if plan.speaker is not None and not plan.speaker.deleted:
+                await self._note(connection, plan, plan.speaker.key)
+            results.append(_Stored(verdicts, resend=not missing.isdisjoint(plan.believed(horizon))))
+        return results
+
+    async def _note(self, connection: Connection, plan: _Plan, device: int) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
-        if envelope.edge_id is not None:
+        envelope = plan.envelope
+        if plan.edge_is_due and envelope.edge_id is not None:
             max_seq = max(envelope.seq or (), default=None)
             await note_edge(connection, device, envelope.edge_id, envelope.generation, max_seq)
         if (
@@ -322,26 +282,41 @@ class Ingest:
         ):
             await rebuild_days(connection, device)
 
-    async def _lacks(self, connection: Connection, envelope: Envelope, device: int) -> bool:
-        horizon = self._clock() - self._retention
-        stamps = [ts for ts in envelope.last_delivered or () if ts >= horizon]
-        return bool(stamps) and bool(await missing_stamps(connection, device, stamps))
+    def _edge_is_due(self, envelope: Envelope, speaker: KnownDevice | None) -> bool:
+        if speaker is None or envelope.edge_id is None:
+            return False
+        seen = self._seen.get((speaker.key, envelope.edge_id, envelope.generation))
+        return seen is None or monotonic() - seen > _EDGE_SEEN_S
+
+    def _remember(self, plan: _Plan) -> None:
+        """Spare the next batches what this one has told the database."""
+        if plan.speaker is None:
+            return
+        if plan.edge_is_due:
+            if len(self._seen) >= _MOST_EDGES:
+                self._seen.clear()
+            edge = plan.envelope.edge_id, plan.envelope.generation
+            self._seen[plan.speaker.key, *edge] = monotonic()
+        if plan.envelope.device not in {None, self._told.get(plan.speaker.key)}:
+            self._told[plan.speaker.key] = plan.envelope.device
+            self._devices.forget(plan.speaker.device_id)
 
 
-def _compare(verdicts: _Verdicts, standing: Row, rows: Iterable[tuple[int, Row]]) -> list[Aside]:
-    """Judge rows whose key is taken against the row that stands; return what to keep aside."""
-    asides = []
-    for index, row in rows:
-        columns = differing(standing, row)
-        if columns:
-            verdicts.conflict(index, columns)
-            asides.append(Aside.of_row(row, AsideReason.CONFLICT, ", ".join(columns)))
-            continue
-        verdicts.duplicates += 1
-        more = additional(standing, row)
-        if more:
-            asides.append(Aside(row.device, row.ts, AsideReason.ADDITIONAL, None, json_body(more)))
-    return asides
+def _modelled(verdicts: Verdicts, plan: _Plan, device: int, index: int, item: dict[str, Any]) -> Row | None:
+    """Judge a sample by the model; None when it can never be valid."""
+    known, unknown = split_unknown(item)
+    try:
+        return encode(device, SungrowSample.model_validate(known), unknown)
+    except ValidationError as error:
+        reason = _first_fault(error)
+        verdicts.reject(index, reason)
+        plan.asides.append(Aside.of_rejected(device, _ts_of(item), reason, item))
+        return None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 def _ts_of(item: Mapping[str, Any]) -> datetime | None:
@@ -349,3 +324,31 @@ def _ts_of(item: Mapping[str, Any]) -> datetime | None:
         return parse_ts(item.get("ts"))
     except ValueError:
         return None
+
+
+def _judge_fresh(verdicts: Verdicts, plan: _Plan, standing: dict[Key, Row]) -> list[Aside]:
+    """Judge the rows of a plan; those it stores stand for all that come after them."""
+    asides = []
+    for index, row in plan.fresh:
+        stands = standing.get(row[:2])
+        if stands is None:
+            verdicts.inserted += 1
+            standing[row[:2]] = row
+        elif (aside := verdicts.compare(stands, index, row)) is not None:
+            asides.append(aside)
+    return asides
+
+
+async def _keep_old(connection: Connection, plan: _Plan, verdicts: Verdicts) -> list[Aside]:
+    """Keep rows behind the horizon aside, and return what else to keep of them."""
+    firsts = [Aside.of_row(rows[0][1], AsideReason.BEHIND_HORIZON) for rows in plan.old.values()]
+    kept = await keep_aside(connection, firsts, plan.envelope.edge_id)
+    new = {(device, ts) for device, ts, _ in kept}
+    asides: list[Aside] = []
+    for key, rows in plan.old.items():
+        if key in new:
+            verdicts.inserted += 1
+        else:
+            verdicts.duplicates += 1
+        asides += verdicts.compare_all(rows[0][1], rows[1:])
+    return asides

@@ -4,7 +4,17 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming (LIKE samples) ON COMMIT DELETE RO
 
 -- name: copy_incoming
 -- Bring a batch in.
-COPY incoming ({columns}) FROM STDIN (FORMAT BINARY);
+COPY incoming ({present}) FROM STDIN (FORMAT BINARY);
+
+-- name: copy_samples
+-- The same straight into `samples`, when no key seems to be taken; sorted by key by the caller.
+COPY samples ({present}) FROM STDIN (FORMAT BINARY);
+
+-- name: devices_with_rows
+-- Devices that have any reading in their span: for new readings, one look into the index for each device.
+SELECT t.device
+FROM unnest(%(devices)b::int4[], %(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS t(device, first_ts, last_ts)
+WHERE EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts >= t.first_ts AND s.ts <= t.last_ts);
 
 -- name: insert_incoming
 -- Store the readings whose key is new, in the order of the key so that two batches cannot block each other.
@@ -15,8 +25,8 @@ RETURNING device, ts;
 
 -- name: stored_samples
 -- Readings that stand under the given keys.
-SELECT {columns} FROM samples s
-JOIN unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) AS k(key_device, key_ts)
+SELECT {present} FROM samples s
+JOIN unnest(%(devices)b::int4[], %(stamps)b::timestamptz[]) AS k(key_device, key_ts)
   ON s.device = k.key_device AND s.ts = k.key_ts;
 
 -- name: newest_samples
@@ -50,12 +60,12 @@ ORDER BY device, ts, reason
 ON CONFLICT ON CONSTRAINT kept_aside_once DO NOTHING
 RETURNING device, ts, reason;
 
--- name: missing_stamps
--- Those of the given time stamps of a device that are neither stored nor kept aside.
-SELECT t.ts
-FROM unnest(%(stamps)s::timestamptz[]) AS t(ts)
-WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = %(device)s AND s.ts = t.ts)
-  AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = %(device)s AND a.ts = t.ts);
+-- name: missing_keys
+-- Those of the given keys under which nothing is stored, nor kept aside.
+SELECT t.device, t.ts
+FROM unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) AS t(device, ts)
+WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts = t.ts)
+  AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = t.device AND a.ts = t.ts);
 
 -- name: add_import_range
 -- Write down that a span was imported.

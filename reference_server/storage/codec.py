@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from reference_server.storage.schema_sql import column_type, sample_columns
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
@@ -24,10 +24,14 @@ VALUE_COLUMNS: Final = tuple(name for name, _ in sample_columns())
 COLUMNS: Final = ("ts", "device", *VALUE_COLUMNS, "flags", "extra")
 """All columns of `samples`, in order."""
 
-COLUMN_TYPES: Final = ("timestamptz", "int4", *(type_ for _, type_ in sample_columns()), "int2", "jsonb")
+COLUMN_TYPES: Final = dict(sample_columns()) | {
+    "ts": "timestamptz",
+    "device": "int4",
+    "flags": "int2",
+    "extra": "jsonb",
+}
 """Their types, for binary COPY."""
 
-_POSITION: Final = {name: position for position, name in enumerate(VALUE_COLUMNS)}
 _WRAPPED: Final = "$json"
 
 
@@ -42,20 +46,23 @@ class Flag(IntFlag):
     """The time stamp is not from a trusted clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One reading as `samples` holds it.
+
+    Rows of one shape share one ``columns``, so that a batch of them can be written without looking at each.
 
     Attributes:
         device: key of the device.
         ts: when, UTC.
-        values: one entry per :data:`VALUE_COLUMNS`.
+        columns: the quantity columns it knows, of :data:`VALUE_COLUMNS`; the others are unknown.
+        values: one entry per column, None where unknown.
         flags: a :class:`Flag`.
         extra: fields without a column, in the wire's units.
     """
 
     device: int
     ts: datetime
+    columns: tuple[str, ...]
     values: tuple[Any, ...]
     flags: int
     extra: dict[str, Any]
@@ -63,25 +70,26 @@ class Row:
     @property
     def key(self) -> tuple[int, datetime]:
         """Primary key."""
-        return self.device, self.ts
-
-    def record(self) -> tuple[Any, ...]:
-        """Values of :data:`COLUMNS`."""
-        return (self.ts, self.device, *self.values, self.flags, to_jsonb(self.extra) if self.extra else None)
+        return self[:2]
 
     @classmethod
-    def from_record(cls, record: Sequence[Any]) -> Row:
-        """Row from values of :data:`COLUMNS`."""
+    def from_record(cls, record: Sequence[Any], columns: tuple[str, ...] = VALUE_COLUMNS) -> Row:
+        """Row from the values of `ts`, `device`, the columns, `flags` and `extra`."""
         ts, device, *values, flags, extra = record
-        return cls(device, ts, tuple(values), flags, from_jsonb(extra) if extra else {})
+        return cls(device, ts, columns, tuple(values), flags, from_jsonb(extra) if extra else {})
+
+    def known(self) -> dict[str, Any]:
+        """Values that are known, by column."""
+        pairs = zip(self.columns, self.values, strict=True)
+        return {name: value for name, value in pairs if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """Where a quantity stands in a row, and what it takes to put it there."""
+    """The columns of a quantity, and what it takes to put a value there."""
 
-    first: int
-    length: int | None
+    columns: tuple[str, ...]
+    is_list: bool
     numeric: bool
     factor: int
     low: float
@@ -89,35 +97,29 @@ class _Slot:
 
     @classmethod
     def of(cls, quantity: Quantity) -> _Slot:
-        length = None if quantity.kind is QuantityKind.CODES else quantity.length
-        first = _POSITION[next(quantity.columns())]
+        is_list = quantity.length is not None and quantity.kind is not QuantityKind.CODES
         numeric = column_type(quantity) in {"int2", "int4"}
-        return cls(first, length, numeric, quantity.factor, quantity.low, quantity.high)
+        columns = tuple(quantity.columns())
+        return cls(columns, is_list, numeric, quantity.factor, quantity.low, quantity.high)
 
-    def put(self, values: list[Any], value: Any) -> bool:
+    def put(self, values: dict[str, Any], value: Any) -> bool:
         """Put ``value`` in its columns; False when it is implausible and has no place there."""
         if not self.numeric:
-            values[self.first] = value
+            values[self.columns[0]] = value
             return True
-        if self.length is None:
-            if not self.low <= value <= self.high:
-                return False
-            values[self.first] = round(value * self.factor)
-            return True
-        return self._put_items(values, value)
-
-    def _put_items(self, values: list[Any], items: Sequence[Any]) -> bool:
+        items = value if self.is_list else (value,)
         if not all(item is None or self.low <= item <= self.high for item in items):
             return False
-        for position, item in enumerate(items, self.first):
-            values[position] = None if item is None else round(item * self.factor)
+        for column, item in zip(self.columns, items, strict=False):
+            if item is not None:
+                values[column] = round(item * self.factor)
         return True
 
-    def take(self, values: Sequence[Any]) -> Any:
+    def take(self, values: Mapping[str, Any]) -> Any:
         """Take the value from its columns, in the wire's unit."""
-        if self.length is None:
-            return self._unit(values[self.first])
-        items = [self._unit(item) for item in values[self.first : self.first + self.length]]
+        if not self.is_list:
+            return self._unit(values.get(self.columns[0]))
+        items = [self._unit(values.get(column)) for column in self.columns]
         while items and items[-1] is None:
             items.pop()
         return items or None
@@ -131,7 +133,7 @@ _SLOTS: Final = {quantity.name: _Slot.of(quantity) for quantity in QUANTITIES}
 
 def encode(device: int, sample: SungrowSample, unknown: Mapping[str, Any], flags: int = 0) -> Row:
     """Row of a reading; ``unknown`` are the fields that only a newer edge knows."""
-    values: list[Any] = [None] * len(VALUE_COLUMNS)
+    values: dict[str, Any] = {}
     extra = {name: value for name, value in unknown.items() if value is not None}
     for name, value in sample.__dict__.items():
         slot = _SLOTS.get(name)
@@ -140,24 +142,25 @@ def encode(device: int, sample: SungrowSample, unknown: Mapping[str, Any], flags
             flags |= Flag.IMPLAUSIBLE
     if sample.clock_source is not None:
         flags |= Flag.CLOCK
-    return Row(device, sample.ts, tuple(values), flags, extra)
+    return Row(device, sample.ts, tuple(values), tuple(values.values()), int(flags), extra)
 
 
 def decode(row: Row) -> dict[str, Any]:
     """Fields of a row that hold a value, in the wire's units and order."""
-    taken = ((name, slot.take(row.values)) for name, slot in _SLOTS.items())
+    values = row.known()
+    taken = ((name, slot.take(values)) for name, slot in _SLOTS.items())
     return {name: value for name, value in taken if value is not None} | row.extra
 
 
 def _facts(row: Row) -> dict[str, Any]:
     """What a row says, item by item, however it is stored."""
-    facts = {name: value for name, value in zip(VALUE_COLUMNS, row.values, strict=True) if value is not None}
+    facts = row.known()
     for name, value in row.extra.items():
         quantity = QUANTITY_BY_NAME.get(name)
         if quantity is None or not _SLOTS[name].numeric:
             facts[name] = value
             continue
-        items = [value] if _SLOTS[name].length is None else value
+        items = value if _SLOTS[name].is_list else [value]
         steps = (None if item is None else quantity.to_steps(item) for item in items)
         facts |= {c: step for c, step in zip(quantity.columns(), steps, strict=False) if step is not None}
     return facts

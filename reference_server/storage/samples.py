@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
-from reference_server.storage.codec import COLUMN_TYPES, Row, decode, to_jsonb
+from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
 from reference_server.storage.database import Connection, Database, fetch
 from reference_server.storage.devices import storable
 from reference_server.storage.queries import query
 from reference_server.zones import quarter_of
+from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.sample import format_ts
 
 Key = tuple[int, datetime]
 
+_KEY: Final = itemgetter(0, 1)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -73,6 +77,39 @@ def json_body(fields: Mapping[str, Any]) -> str:
     return json.dumps(to_jsonb(fields))
 
 
+async def standing_rows(connection: Connection, rows: Collection[Row]) -> dict[Key, Row]:
+    """Rows that stand under the keys of ``rows``, with the columns those speak of.
+
+    A first look only asks which devices have anything in the span at all: readings usually are new.
+    """
+    spans: dict[int, tuple[datetime, datetime]] = {}
+    for device, ts, *_ in rows:
+        first, last = spans.get(device, (ts, ts))
+        spans[device] = (min(first, ts), max(last, ts))
+    if not spans:
+        return {}
+    firsts, lasts = zip(*spans.values(), strict=True)
+    found = await fetch(
+        connection, "devices_with_rows", devices=list(spans), firsts=list(firsts), lasts=list(lasts)
+    )
+    devices = {device for (device,) in found}
+    if not devices:
+        return {}
+    asked = [row for row in rows if row.device in devices]
+    implausible = (q for row in asked for name in row.extra if (q := QUANTITY_BY_NAME.get(name)))
+    columns = dict.fromkeys((*_union(asked), *(column for q in implausible for column in q.columns())))
+    return await stored_rows(connection, [row.key for row in asked], tuple(columns))
+
+
+async def copy_rows(connection: Connection, rows: Iterable[Row]) -> None:
+    """Insert rows whose keys are new, in the order of the key. The caller sees to the rollups.
+
+    Raises:
+        psycopg.errors.UniqueViolation: one of the keys was taken meanwhile; nothing is stored.
+    """
+    await _copy(connection, "copy_samples", sorted(rows, key=_KEY))
+
+
 async def insert_rows(connection: Connection, rows: Sequence[Row]) -> set[Key]:
     """Insert the rows whose key is new; return the keys that were. The caller sees to the rollups.
 
@@ -81,13 +118,54 @@ async def insert_rows(connection: Connection, rows: Sequence[Row]) -> set[Key]:
     if not rows:
         return set()
     await connection.require_incoming()
-    async with connection.cursor() as cursor:
-        async with cursor.copy(query("copy_incoming")) as copy:
-            copy.set_types(COLUMN_TYPES)
-            for row in rows:
-                await copy.write_row(row.record())
-        await cursor.execute(query("insert_incoming"))
-        return set(await cursor.fetchall())
+    await _copy(connection, "copy_incoming", rows)
+    return set(await fetch(connection, "insert_incoming"))
+
+
+async def _copy(connection: Connection, name: str, rows: Collection[Row]) -> None:
+    if not rows:
+        return
+    columns = _union(rows)
+    extra = ("extra",) if any(row.extra for row in rows) else ()
+    written = ("ts", "device", *columns, "flags", *extra)
+    pick: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
+    shape: tuple[str, ...] | None = columns
+    async with connection.cursor() as cursor, cursor.copy(_with_columns(name, written)) as copy:
+        copy.set_types([COLUMN_TYPES[column] for column in written])
+        for row in rows:
+            if row.columns is not shape:
+                shape, pick = row.columns, _picker(row.columns, columns)
+            values = row.values if pick is None else pick(row.values)
+            last = (to_jsonb(row.extra) if row.extra else None,) if extra else ()
+            await copy.write_row((row.ts, row.device, *values, row.flags, *last))
+
+
+def _union(rows: Iterable[Row]) -> tuple[str, ...]:
+    """All columns of the rows, each once."""
+    shapes = dict.fromkeys(row.columns for row in rows)
+    return tuple(dict.fromkeys(column for columns in shapes for column in columns))
+
+
+@lru_cache(maxsize=256)
+def _picker(
+    given: tuple[str, ...], wanted: tuple[str, ...]
+) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+    """Make what brings values into another order of columns, None for unknown; None if that is the same."""
+    if given == wanted:
+        return None
+    position = {name: number for number, name in enumerate(given)}
+    positions = [position.get(name, -1) for name in wanted]
+
+    def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        padded = (*values, None)
+        return tuple([padded[number] for number in positions])
+
+    return pick
+
+
+@lru_cache(maxsize=256)
+def _with_columns(name: str, columns: tuple[str, ...]) -> bytes:
+    return query(name).replace(b"{present}", ", ".join(columns).encode())
 
 
 async def mark(connection: Connection, keys: Collection[Key]) -> None:
@@ -98,14 +176,18 @@ async def mark(connection: Connection, keys: Collection[Key]) -> None:
         await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(buckets))
 
 
-async def stored_rows(connection: Connection, keys: Iterable[Key]) -> dict[Key, Row]:
-    """Rows that stand under the given keys."""
+async def stored_rows(
+    connection: Connection, keys: Iterable[Key], columns: tuple[str, ...] = VALUE_COLUMNS
+) -> dict[Key, Row]:
+    """Rows that stand under the given keys, with the given columns."""
     wanted = list(keys)
     if not wanted:
         return {}
     devices, stamps = zip(*wanted, strict=True)
-    records = await fetch(connection, "stored_samples", devices=list(devices), stamps=list(stamps))
-    return {row.key: row for row in map(Row.from_record, records)}
+    statement = _with_columns("stored_samples", ("ts", "device", *columns, "flags", "extra"))
+    cursor = await connection.execute(statement, {"devices": list(devices), "stamps": list(stamps)})
+    rows = [Row.from_record(record, columns) for record in await cursor.fetchall()]
+    return {row.key: row for row in rows}
 
 
 async def keep_aside(
@@ -127,10 +209,12 @@ async def keep_aside(
     return {(device, ts, reason) for device, ts, reason in new}
 
 
-async def missing_stamps(connection: Connection, device: int, stamps: list[datetime]) -> list[datetime]:
-    """Those of the stamps that are neither stored nor kept aside."""
-    rows = await fetch(connection, "missing_stamps", device=device, stamps=stamps)
-    return [ts for (ts,) in rows]
+async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key]:
+    """Those of the keys under which nothing is stored, nor kept aside."""
+    if not keys:
+        return set()
+    devices, stamps = zip(*keys, strict=True)
+    return set(await fetch(connection, "missing_keys", devices=list(devices), stamps=list(stamps)))
 
 
 async def newest_rows(database: Database, device: int, after: datetime, limit: int) -> list[Row]:

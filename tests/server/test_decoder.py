@@ -1,0 +1,174 @@
+"""The short way to a row agrees with `SungrowSample` on every input."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from reference_server.decoder import decode_batch
+from reference_server.storage.codec import Row, encode
+from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
+from sungrow_lib.sample import SungrowSample, split_unknown
+
+TS = "2026-06-15T12:00:00.000Z"
+STAMPS = st.sampled_from(
+    [
+        TS,
+        "2026-06-15T12:00:00.123Z",
+        "2026-06-15T12:00:00Z",
+        "2026-06-15t12:00:00.5z",
+        "2026-06-15T12:00:00.000+02:00",
+        "2026-06-15T12:00:00,000Z",
+        "2026-06-15 12:00:00.000Z",
+        "2026-W01-1T12:00:00.000Z",
+        "2026-02-30T12:00:00.000Z",
+        "2026-06-15T24:00:00.000Z",
+        "2026-06-15T12:00:60.000Z",
+        "0000-01-01T00:00:00.000Z",
+        "0001-01-01T00:00:00.000Z",
+        "9999-12-31T23:59:59.999Z",
+        "2026-06-15T12:00:00.0001Z",
+        "٢٠٢٦-06-15T12:00:00.000Z",
+        "",
+        None,
+        0,
+    ]
+)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([-0.0, 0.05, 0.15, 0.25, 2.675, 1e11, -1e11, 1e308, 10**400, 2**31, 2**63]),
+    st.text(max_size=5),
+    st.lists(st.none() | st.integers(-2, 70_000) | st.floats(-1e4, 1e4), max_size=4),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+)
+
+
+def _number(quantity: Quantity) -> st.SearchStrategy[Any]:
+    steps = st.integers(round(quantity.low * quantity.factor) - 1, round(quantity.high * quantity.factor) + 1)
+    small = st.integers(-3, 3)
+    near = (steps | small).map(quantity.from_steps)
+    unrounded = st.floats(quantity.low - 1, quantity.high + 1)
+    edges = st.sampled_from([quantity.low, quantity.high, quantity.high + 0.4 / quantity.factor])
+    return near | unrounded | edges | st.integers(int(quantity.low), int(quantity.high))
+
+
+def _usual(quantity: Quantity) -> st.SearchStrategy[Any]:
+    if quantity.kind is QuantityKind.STATE:
+        return st.sampled_from(["Run", "Stop", " ", "", "x" * 128, "x" * 129, "é", "a\n", "a\x7f", "\x00"])
+    if quantity.kind is QuantityKind.CODES:
+        return st.lists(st.integers(-1, 65_536), max_size=4) | st.lists(st.just(1), min_size=63, max_size=65)
+    if quantity.length is None:
+        return _number(quantity)
+    return st.lists(st.none() | _number(quantity), max_size=quantity.length + 1)
+
+
+def _field(quantity: Quantity) -> st.SearchStrategy[Any]:
+    return st.one_of(_usual(quantity), _usual(quantity), _usual(quantity), st.none(), ODD)
+
+
+CHOSEN = st.lists(st.sampled_from(QUANTITIES), max_size=8, unique_by=lambda quantity: quantity.name)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Readings of few shapes, so that some share one."""
+    items = []
+    for _ in range(draw(st.integers(1, 3))):
+        fields = {quantity.name: _field(quantity) for quantity in draw(CHOSEN)}
+        if draw(st.booleans()):
+            fields |= {"newer": ODD, "ts_newer": st.none() | st.integers()}
+        shape = st.fixed_dictionaries(fields)
+        count = draw(st.integers(1, 4))
+        items += [{"device_id": "d", "ts": draw(st.just(TS) | STAMPS)} | draw(shape) for _ in range(count)]
+    return items
+
+
+def by_model(item: dict[str, Any]) -> Row | None:
+    known, unknown = split_unknown(item)
+    try:
+        return encode(7, SungrowSample.model_validate(known), unknown)
+    except ValidationError:
+        return None
+
+
+def said(row: Row) -> tuple[Any, ...]:
+    """What a row says, types included: 1 is not 1.0, nor is it true."""
+    extra = json.dumps(row.extra, sort_keys=True)
+    known = {name: (type(value), value) for name, value in row.known().items()}
+    return row.key, row.ts.tzinfo, known, row.flags, extra
+
+
+def agree(items: list[dict[str, Any]]) -> int:
+    """Check both ways against each other; return how many took the short one."""
+    rows = decode_batch(items, {"d": 7})
+    for item, row in zip(items, rows, strict=True):
+        if row is not None:
+            model = by_model(item)
+            assert model is not None, item
+            assert said(row) == said(model), item
+    return sum(row is not None for row in rows)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(batches())
+def test_both_ways_agree_on_every_input(items: list[dict[str, Any]]) -> None:
+    try:
+        agree(from_json(json.dumps(items), allow_inf_nan=False))
+    except ValueError as error:  # what is no JSON never comes this far
+        assert "JSON" in str(error) or "escape" in str(error)  # noqa: PT017
+
+
+def _plausible(quantity: Quantity) -> st.SearchStrategy[Any]:
+    low = 1 if quantity.kind is QuantityKind.META else round(quantity.low * quantity.factor)
+    number = st.integers(low, round(quantity.high * quantity.factor)).map(quantity.from_steps)
+    if quantity.kind is QuantityKind.STATE:
+        return st.sampled_from(["Run", "Stop"])
+    if quantity.kind is QuantityKind.CODES:
+        return st.lists(st.integers(0, 65_535), max_size=5)
+    if quantity.length is None:
+        return number
+    return st.lists(st.none() | number, max_size=quantity.length)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries({q.name: st.none() | _plausible(q) for q in QUANTITIES}), min_size=1, max_size=3
+    )
+)
+def test_usual_readings_take_the_short_way(fields: list[dict[str, Any]]) -> None:
+    items = [{"device_id": "d", "ts": TS, "newer": None} | given for given in fields]
+    assert agree(from_json(json.dumps(items))) == len(items)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"ts": TS},
+        {"pv_power_w": True},
+        {"pv_power_w": "1"},
+        {"pv_power_w": 10**400},
+        {"pv_power_w": float("inf")},
+        {"pv_power_w": float("nan")},
+        {"inverter_temp_c": 999},
+        {"sample_count": 0},
+        {"running_state": "\ud800"},
+        {"running_state": ["Run"]},
+        {"mppt_voltage_v": 5},
+        {"fault_codes": [True]},
+    ],
+)
+def test_one_odd_reading_leaves_the_others_on_the_short_way(odd: dict[str, Any]) -> None:
+    usual = {"device_id": "d", "ts": TS, "pv_power_w": 1}
+    head = {} if odd.keys() <= {"ts"} else {"device_id": "d", "ts": TS}
+    rows = decode_batch([usual, head | odd, usual], {"d": 7})
+    assert [row is None for row in rows] == [False, True, False]
