@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,6 +55,11 @@ def need() -> Need:
         _leave_out(commands[0], purpose)
 
     return find
+
+
+def pytest_configure() -> None:
+    """Undo what a shell does to background jobs: they ignore Ctrl-C, and so would every program started here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
