@@ -13,7 +13,9 @@ from reference_edge.config import DeviceSettings, EdgeSettings
 from sungrow_lib.errors import DeviceError, SpoolError
 from sungrow_lib.inverter import InverterReader, Reading, UnitSettings
 from sungrow_lib.modbus.clock import SystemClock
+from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.registers.identity import Identity
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import BootStamp, DurableSpool
 from sungrow_lib.upload import BatchUploader, UploadSettings
@@ -77,13 +79,19 @@ def connection_settings(devices: list[DeviceSettings], settings: EdgeSettings) -
         request_gap_s=max(device.inter_register_delay_ms for device in devices) / 1000,
         poll_interval_s=max(device.poll_interval_s for device in devices),
         lock_dir=settings.sungrow_lock_dir,
+        state_dir=settings.state_dir,
     )
 
 
 def units(devices: list[DeviceSettings]) -> list[UnitSettings]:
     """Return the inverters of one address as its reader knows them."""
     return [
-        UnitSettings(device_id=device.device_id, unit=device.unit, family=device.register_family)
+        UnitSettings(
+            device_id=device.device_id,
+            unit=device.unit,
+            family=device.register_family,
+            battery_units=device.battery_units,
+        )
         for device in devices
     ]
 
@@ -129,7 +137,8 @@ class _Station:
         self._spool = spool
         self._uploader = uploader
         self._clock = SystemClock()
-        self._identified: set[str] = set()
+        self._identified: dict[str, Identity] = {}
+        self._asleep: set[str] = set()
 
     async def run(self, stopping: anyio.Event) -> None:
         """Poll until ``stopping`` is set; the pass under way is finished first."""
@@ -146,6 +155,7 @@ class _Station:
 
     async def _keep(self, reading: Reading) -> None:
         self._introduce(reading)
+        self._watch_sleep(reading)
         if reading.sample is None or reading.boottime is None:
             self._log_lost(reading.device_id, str(reading.outcome), str(reading.error or DeviceError()))
             return
@@ -167,20 +177,37 @@ class _Station:
         )
 
     def _introduce(self, reading: Reading) -> None:
-        """Tell the server what the device is, once that is known."""
+        """Tell the server what the device is, once that is known and whenever it changed."""
         identity = reading.identity
-        if identity is None or reading.device_id in self._identified:
+        if identity is None or identity == self._identified.get(reading.device_id):
             return
-        self._identified.add(reading.device_id)
+        self._identified[reading.device_id] = identity
         known = {"model": identity.model, "serial": identity.serial, "firmware": identity.firmware}
         _LOG.info(
-            "identified", extra={"device_id": reading.device_id, "family": str(identity.family), **known}
+            "identified",
+            extra={
+                "device_id": reading.device_id,
+                "family": str(identity.family),
+                "path": str(identity.path),
+                **known,
+            },
         )
         info = device_info(self._devices[reading.device_id])
         self._uploader.set_device_info(reading.device_id, info.model_copy(update=known))
 
+    def _watch_sleep(self, reading: Reading) -> None:
+        """Say once that a device went to sleep with its sun, and once that it is awake again."""
+        is_asleep = reading.state is ConnectionState.ASLEEP
+        if is_asleep == (reading.device_id in self._asleep) or not (is_asleep or reading.sample):
+            return
+        if is_asleep:
+            self._asleep.add(reading.device_id)
+        else:
+            self._asleep.remove(reading.device_id)
+        _LOG.info("asleep" if is_asleep else "awake", extra={"device_id": reading.device_id})
+
     def _log_lost(self, device_id: str, outcome: str, reason: str) -> None:
-        """Account for a poll that brought no accepted reading."""
+        """Account for a poll that brought no accepted reading: each one is a line, also at night."""
         _LOG.warning("poll", extra={"device_id": device_id, "outcome": outcome, "reason": reason})
 
 

@@ -39,6 +39,7 @@ Zone = Annotated[str, AfterValidator(_zone)]
 PollInterval = Annotated[float, Field(ge=POLL_INTERVAL_MIN_S, le=3600)]
 RequestGap = Annotated[int, Field(ge=REQUEST_GAP_MIN_MS, le=10_000)]
 FamilyChoice = Literal["auto", "sh", "sg", "ihm"]
+BatteryUnit = Annotated[int, Field(ge=1, le=247)] | Literal["auto", "off"]
 
 
 class DeviceSettings(BaseModel):
@@ -50,6 +51,7 @@ class DeviceSettings(BaseModel):
         port: Modbus TCP port.
         unit: Modbus unit id.
         family: register family, or ``auto`` to go by the device's type code.
+        battery_unit: Modbus unit id of a hybrid's battery, ``auto`` to look where it usually is, or ``off``.
         poll_interval_s: seconds between polls, at least 5.
         inter_register_delay_ms: pause between an answer and the next request; 20 at least, 100 unless told.
         timeout_s: longest wait for one answer.
@@ -65,6 +67,7 @@ class DeviceSettings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65_535)] = 502
     unit: Annotated[int, Field(ge=1, le=247)] = 1
     family: FamilyChoice = "auto"
+    battery_unit: BatteryUnit = "auto"
     poll_interval_s: PollInterval = POLL_INTERVAL_MIN_S
     inter_register_delay_ms: RequestGap = 100
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 5.0
@@ -76,6 +79,13 @@ class DeviceSettings(BaseModel):
     def register_family(self) -> Family | None:
         """The family named; None for ``auto``."""
         return None if self.family == "auto" else Family(self.family)
+
+    @property
+    def battery_units(self) -> tuple[int, ...] | None:
+        """Unit ids to look at for the battery; None for the usual ones."""
+        if self.battery_unit == "auto":
+            return None
+        return () if self.battery_unit == "off" else (self.battery_unit,)
 
 
 class EdgeSettings(AppSettings):
@@ -94,7 +104,8 @@ class EdgeSettings(AppSettings):
         upload_interval_s: longest a fresh reading waits for company before it is uploaded.
         edge_id: name of this box; made once and kept in the spool unless given.
         log_level: DEBUG, INFO, WARNING or ERROR.
-        lock_dir: folder of the lock files that keep two programs off one dongle.
+        sungrow_lock_dir: folder of the lock files that keep two programs off one dongle.
+        sungrow_state_dir: folder of the notes on what each inverter serves; beside the spool unless given.
         devices: the inverters.
     """
 
@@ -108,12 +119,14 @@ class EdgeSettings(AppSettings):
     edge_id: Annotated[str, Field(pattern=DEVICE_ID_PATTERN)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sungrow_lock_dir: Path | None = None
+    sungrow_state_dir: Path | None = None
     devices: tuple[DeviceSettings, ...] = ()
 
     sungrow_host: str | None = None
     sungrow_port: Annotated[int, Field(ge=1, le=65_535)] = 502
     sungrow_unit_id: Annotated[int, Field(ge=1, le=247)] = 1
     sungrow_family: FamilyChoice = "auto"
+    sungrow_battery_unit: BatteryUnit = "auto"
     sungrow_timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 5.0
     device_id: DeviceId | None = None
     device_name: Annotated[str, Field(max_length=128)] | None = None
@@ -144,6 +157,11 @@ class EdgeSettings(AppSettings):
         return self
 
     @property
+    def state_dir(self) -> Path:
+        """Where the notes on the inverters are kept."""
+        return self.sungrow_state_dir or self.spool_path.absolute().parent / "sungrow-state"
+
+    @property
     def inverters(self) -> tuple[DeviceSettings, ...]:
         """Every inverter to poll: the `[[devices]]` tables and the one of the environment."""
         if self.sungrow_host is None:
@@ -156,6 +174,7 @@ class EdgeSettings(AppSettings):
             port=self.sungrow_port,
             unit=self.sungrow_unit_id,
             family=self.sungrow_family,
+            battery_unit=self.sungrow_battery_unit,
             poll_interval_s=self.poll_interval_s,
             inter_register_delay_ms=self.inter_register_delay_ms,
             timeout_s=self.sungrow_timeout_s,

@@ -79,7 +79,7 @@ async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
     space = _SPACES[args.space]
     async with DeviceSession(settings) as session, session.one_pass():
         reader = CarefulReader(session, args.unit, tell=tell)
-        identity, notes = await identify_with_path(args, reader, family_of(args))
+        identity, notes = await identify_with_path(reader, family_of(args))
         try:
             reading = await reader.read_plan(documented_plan(identity, notes, (space,)), thorough=True)
             if reading.error is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection
 from dataclasses import replace
 
-from sungrow_lib.modbus.discovery import CarefulReader, guess_path, identify_unit
+from sungrow_lib.modbus.discovery import CarefulReader, guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import Presence
@@ -18,16 +17,22 @@ from sungrow_lib.registers.words import Space
 
 
 async def identify_with_path(
-    args: argparse.Namespace, reader: CarefulReader, family: Family | None
+    reader: CarefulReader, family: Family | None, *, afresh: bool = False
 ) -> tuple[Identity, DeviceNotes]:
     """Find out what the device is and how it is reached, and what is known of it from before.
+
+    Args:
+        reader: reads the unit; inside a pass.
+        family: register map, where the user names it.
+        afresh: forget what is known from before.
 
     Raises:
         DeviceError: it does not answer.
         UnknownFamilyError: it does not say what it is.
     """
-    identity = await identify_unit(reader, family=family)
-    reader.notes = DeviceNotes.load(args.host, args.port, args.unit, identity)
+    identity = await recognise_unit(reader, family=family)
+    if afresh:
+        reader.notes.forget()
     path = await guess_path(reader, identity.family)
     return identify(reader.words, family=identity.family, path=path), reader.notes
 

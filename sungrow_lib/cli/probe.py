@@ -71,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
 async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict[str, Any]:
     async with DeviceSession(settings) as session, session.one_pass():
         reader = CarefulReader(session, args.unit, tell=tell)
-        identity, notes = await identify_with_path(args, reader, family_of(args))
-        if args.fresh:
-            notes.forget()
+        identity, notes = await identify_with_path(reader, family_of(args), afresh=args.fresh)
         tell(f"{identity.model or 'unknown model'}: reading what is documented")
         try:
             reading = await reader.read_plan(

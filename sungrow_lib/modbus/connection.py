@@ -154,8 +154,16 @@ class ModbusConnection:
             "Wi-Fi, and whether the inverter is awake"
         )
 
-    async def read(self, unit: int, block: Block, pace: Pace) -> tuple[int, ...]:
+    async def read(
+        self, unit: int, block: Block, pace: Pace, timeout_s: float | None = None
+    ) -> tuple[int, ...]:
         """Read one block, or close the connection if the answer leaves any doubt.
+
+        Args:
+            unit: Modbus unit id.
+            block: which registers.
+            pace: decides when the request may leave.
+            timeout_s: seconds to wait for the answer, where that is less than usual.
 
         Raises:
             RegisterRefusedError: the device answered with an exception.
@@ -166,7 +174,8 @@ class ModbusConnection:
         await pace.before_request()
         self._state = ConnectionState.REQUESTING
         try:
-            words = await self._ask(ReadRequest(unit, block, self._next_transaction()))
+            patience_s = min(self._timeout_s, timeout_s or self._timeout_s)
+            words = await self._ask(ReadRequest(unit, block, self._next_transaction()), patience_s)
         except RegisterRefusedError:
             self._state = ConnectionState.IDLE
             raise
@@ -182,14 +191,14 @@ class ModbusConnection:
         self._transaction = (self._transaction + 1) & 0xFFFF
         return self._transaction
 
-    async def _ask(self, request: ReadRequest) -> tuple[int, ...]:
+    async def _ask(self, request: ReadRequest, timeout_s: float) -> tuple[int, ...]:
         if self._transport is None or self._inbox.closed:
             raise DeviceUnreachableError(f"{self.endpoint}: {self._inbox.reason}")
         self._inbox.clear()  # late or stray bytes belong to no one
         self._transport.write(request.encode())
-        with anyio.move_on_after(self._timeout_s):
+        with anyio.move_on_after(timeout_s):
             return await self._reply(request)
-        return request.give_up(bytes(self._inbox.received), f"no answer in {self._timeout_s:g} s")
+        return request.give_up(bytes(self._inbox.received), f"no answer in {timeout_s:g} s")
 
     async def _reply(self, request: ReadRequest) -> tuple[int, ...]:
         while True:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, RegisterRefusedError, UnknownFamilyError
-from sungrow_lib.modbus.learning import PERMANENT_CODES, RefusalBudget
+from sungrow_lib.modbus.learning import PERMANENT_CODES
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
-from sungrow_lib.quantities import Family
+from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
 from sungrow_lib.registers.plan import ReadPlan
@@ -30,6 +30,18 @@ _PLATES: Final = {
 
 _TELLTALES: Final = (Block(Space.INPUT, 13008, 2), Block(Space.INPUT, 5031, 2))
 """Load power, which only hybrids have; active power of a string inverter."""
+
+_FIRMWARE_REGISTERS: Final = {
+    family: tuple(
+        dict.fromkeys(
+            source.register
+            for item in QUANTITY_BY_NAME["firmware"].sources.get(family, ())
+            for source in item
+        )
+    )
+    for family in Family
+}
+"""By family, where its firmware stands, best first."""
 
 _HISTORY: Final = Block(Space.INPUT, 6100, 1)
 """First register of the yield history: the LAN port and the serial bus serve it, no dongle forwards it."""
@@ -67,17 +79,32 @@ class CarefulReader:
         session: the device.
         unit: Modbus unit id.
         tell: called with a line for people whenever something takes seconds.
+        timeout_s: seconds to wait for an answer, where that is less than the settings allow.
     """
 
-    def __init__(self, session: DeviceSession, unit: int, *, tell: Callable[[str], None] = _nobody) -> None:
+    def __init__(
+        self,
+        session: DeviceSession,
+        unit: int,
+        *,
+        tell: Callable[[str], None] = _nobody,
+        timeout_s: float | None = None,
+    ) -> None:
         self.unit = unit
         self.words = RegisterWords()
         """Everything read so far."""
         self.notes = DeviceNotes()
         """What was served and refused; set notes that last once the device is identified."""
         self._session = session
-        self._budget = RefusalBudget()
+        self._timeout_s = timeout_s
         self._tell = tell
+
+    def recall(self, identity: Identity) -> None:
+        """Use the lasting notes on the device that was found here."""
+        settings = self._session.settings
+        self.notes = DeviceNotes.load(
+            settings.host, settings.port, self.unit, identity, folder=settings.state_dir
+        )
 
     async def read(self, block: Block) -> RegisterWords | None:
         """Read a block, after the distance to the last refused read; None when it is refused.
@@ -86,15 +113,15 @@ class CarefulReader:
             DeviceError: no answer, or a damaged one.
         """
         clock = self._session.clock
-        if wait_s := self._budget.remaining_s(clock.boottime()):
+        if wait_s := self._session.refusals.remaining_s(clock.boottime()):
             await clock.sleep(wait_s)
         try:
-            words = await self._session.read(self.unit, block)
+            words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
         except RegisterRefusedError as error:
             if error.code in _UNIT_SILENT_CODES:
                 raise
-            self._budget.spent(clock.boottime())
-            if error.code in PERMANENT_CODES:
+            self._session.refusals.spent(clock.boottime())
+            if error.code in PERMANENT_CODES and block not in self.notes.answered:
                 self.notes.add(block, error.code)
             self._tell(f"{error}; going on in 5 s, because refusals are hard on a dongle")
             return None
@@ -144,16 +171,6 @@ class CarefulReader:
     def _now(self) -> tuple[datetime, float]:
         wall = self._session.clock.wall()
         return wall.replace(microsecond=wall.microsecond // 1000 * 1000), self._session.clock.boottime()
-
-
-def _plan_reading(
-    words: RegisterWords,
-    plan: ReadPlan,
-    arrived: tuple[datetime, float] | tuple[None, None],
-    error: DeviceError | None = None,
-) -> PlanReading:
-    at, boottime = arrived
-    return PlanReading(words=words, plan=plan, arrived_at=at, arrived_boottime=boottime, error=error)
 
 
 def _has(words: RegisterWords, block: Block) -> bool:
@@ -207,14 +224,47 @@ async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> Regist
     return words
 
 
+async def recognise_unit(reader: CarefulReader, *, family: Family | None = None) -> Identity:
+    """Find out what a unit is, with what is remembered of it from before.
+
+    From then on the reader goes by these notes and adds to them.
+
+    Args:
+        reader: reads the unit; inside a pass.
+        family: register map, where the user names it.
+
+    Raises:
+        UnknownFamilyError: it answers, but nothing it says tells the family.
+        DeviceError: it does not answer.
+    """
+    identity = await identify_unit(reader, family=family)
+    reader.recall(identity)
+    return remembered(identity, reader.notes)
+
+
+def remembered(identity: Identity, notes: DeviceNotes) -> Identity:
+    """Return the identity with what earlier readings told: the connection path and the firmware."""
+    firmware = firmware_of(identity.family, notes.firmware)
+    return replace(identity, path=notes.connection, firmware=firmware or identity.firmware)
+
+
+def firmware_of(family: Family, texts: Mapping[str, str]) -> str | None:
+    """Return the firmware that a sample reports, of all firmware texts by register."""
+    return next((texts[name] for name in _FIRMWARE_REGISTERS[family] if name in texts), None)
+
+
 async def guess_path(reader: CarefulReader, family: Family) -> ConnectionPath:
-    """Guess how a hybrid is reached; other families do not tell.
+    """Guess how a hybrid is reached, once: the notes remember it. Other families do not tell.
 
     Raises:
         DeviceError: it does not answer.
     """
+    notes = reader.notes
     if family is not Family.SH:
         return ConnectionPath.UNKNOWN
-    if _HISTORY in reader.notes.refused or await reader.read(_HISTORY) is None:
-        return ConnectionPath.WINET_S
-    return ConnectionPath.LAN
+    if notes.connection is ConnectionPath.UNKNOWN:
+        if _HISTORY not in notes.refused and await reader.read(_HISTORY) is not None:
+            notes.connection = ConnectionPath.LAN
+        elif _HISTORY in notes.refused:  # else it was only busy
+            notes.connection = ConnectionPath.WINET_S
+    return notes.connection

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol, Self
 
 from sungrow_lib.modbus.backoff import Backoff
+from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
 from sungrow_lib.registers.words import Block
 
@@ -16,6 +17,9 @@ PERMANENT_CODES: Final = frozenset({0, 1, 2, 3})
 
 SLOW_INTERVAL_S: Final = 60.0
 """Seconds between two reads of a slow block, unless said otherwise."""
+
+IDENTITY_INTERVAL_S: Final = 4 * 3600.0
+"""Seconds between two reads of what changes only with the firmware, unless said otherwise."""
 
 _LONGEST_BLOCK_DELAY_S: Final = 600.0
 _MARGIN_S: Final = 0.01
@@ -70,14 +74,21 @@ class UnitPlan:
     Attributes:
         unit: Modbus unit id.
         fast: requests of every poll; the first one dates the reading, and without it there is none.
-        slow: requests that are enough every `slow_interval_s`.
+        slow: requests that are enough every `slow_interval_s`. A pass that has no time left puts them off
+            until they have waited that long once more.
         slow_interval_s: seconds.
+        identity: requests that are enough every `identity_interval_s`; they wait like slow ones.
+        identity_interval_s: seconds.
+        notes: experience with the unit, which is used and added to; None to begin without any.
     """
 
     unit: int
     fast: BlockPlan
     slow: BlockPlan = FixedBlocks(())
     slow_interval_s: float = SLOW_INTERVAL_S
+    identity: BlockPlan = FixedBlocks(())
+    identity_interval_s: float = IDENTITY_INTERVAL_S
+    notes: DeviceNotes | None = field(default=None, compare=False)
 
 
 class RefusalBudget:
@@ -105,27 +116,31 @@ class Experience:
     Attributes:
         proven: whether it was ever served.
         due_at: when it is next to be read, in boot-time seconds.
+        waits_since: since when it is due but no pass had time for it, in boot-time seconds; None when it
+            does not wait.
         backoff: waits after failures.
     """
 
     proven: bool = False
     due_at: float = -math.inf
-    backoff: Backoff = field(default_factory=lambda: Backoff(longest_s=_LONGEST_BLOCK_DELAY_S))
+    waits_since: float | None = None
+    backoff: Backoff = field(default_factory=Backoff)
 
 
 class UnitMemory:
     """One unit's plans and the experience with their blocks.
 
     Args:
-        plan: what to read, nothing known of it.
+        plan: what to read, and the notes on what the unit served and refused before.
     """
 
     def __init__(self, plan: UnitPlan) -> None:
-        self.refused: set[Block] = set()
-        """Requests the unit refused as not there; they are not made again."""
+        self.notes = plan.notes or DeviceNotes()
         self._fast = plan.fast
         self._slow = plan.slow
+        self._identity = plan.identity
         self._slow_interval_s = plan.slow_interval_s
+        self._identity_interval_s = plan.identity_interval_s
         self._known: dict[Block, Experience] = {}
 
     @property
@@ -133,24 +148,43 @@ class UnitMemory:
         """The request that dates a reading; None when the unit refused all that could."""
         return next(iter(self._fast.blocks), None)
 
-    def further(self, now: float) -> Sequence[Block]:
-        """The other requests due in a poll at ``now`` (boot-time seconds)."""
-        slow = [block for block in self._slow.blocks if block not in self._fast.blocks]
-        return [*self._fast.blocks[1:], *(block for block in slow if now >= self.of(block).due_at)]
+    @property
+    def further(self) -> Sequence[Block]:
+        """The other requests of every poll."""
+        return self._fast.blocks[1:]
+
+    def due(self, now: float) -> Sequence[Block]:
+        """The requests of the slower tiers that are due at ``now`` (boot-time seconds)."""
+        slower = dict.fromkeys((*self._slow.blocks, *self._identity.blocks))
+        return [block for block in slower if block not in self._fast.blocks and now >= self.of(block).due_at]
 
     def of(self, block: Block) -> Experience:
         """The experience with one block."""
         if block not in self._known:
             # A reading hangs on the block that dates it, so that one is never left alone for long.
-            self._known[block] = Experience(backoff=Backoff()) if block == self.dating else Experience()
+            backoff = Backoff() if block == self.dating else Backoff(longest_s=_LONGEST_BLOCK_DELAY_S)
+            self._known[block] = Experience(proven=block in self.notes.answered, backoff=backoff)
         return self._known[block]
+
+    def must_wait(self, block: Block, now: float) -> bool:
+        """Whether a block for which the pass has no time waits on; not when it waited for long already."""
+        known = self.of(block)
+        if known.waits_since is None:
+            known.waits_since = now
+        return now - known.waits_since < self._slow_interval_s
 
     def served(self, block: Block, now: float) -> None:
         """Note that a block was read at ``now``."""
         known = self.of(block)
         known.proven = True
+        known.waits_since = None
         known.backoff.succeeded()
-        known.due_at = now + self._slow_interval_s  # only asked about for slow blocks
+        known.due_at = now + self._interval_s(block)
+        self.notes.add(block)
+
+    def _interval_s(self, block: Block) -> float:
+        """Seconds between two reads of a block; only asked about for the slower tiers."""
+        return self._slow_interval_s if block in self._slow.blocks else self._identity_interval_s
 
     def refuse(self, block: Block, code: int, now: float) -> None:
         """Learn from a refused read at ``now``."""
@@ -158,8 +192,11 @@ class UnitMemory:
         if known.proven or code not in PERMANENT_CODES:
             known.backoff.failed(now)  # it may well be served again
             return
-        self.refused.add(block)
-        if block in self._fast.blocks:
-            self._fast = self._fast.without(block)
-        if block in self._slow.blocks:
-            self._slow = self._slow.without(block)
+        self.notes.add(block, code)
+        self._fast = _learnt(self._fast, block)
+        self._slow = _learnt(self._slow, block)
+        self._identity = _learnt(self._identity, block)
+
+
+def _learnt(plan: BlockPlan, refused: Block) -> BlockPlan:
+    return plan.without(refused) if refused in plan.blocks else plan

@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.words import BLOCK_MAX, Block, Space
 
 STATE_DIR_VARIABLE: Final = "SUNGROW_STATE_DIR"
 
+_LONGEST_FILE: Final = 1_000_000
+"""Bytes; hundreds of times what a device with every refusal there could be would fill."""
 
-def state_dir() -> Path:
-    """Folder of the notes: ``SUNGROW_STATE_DIR``, else the user's state folder."""
+
+def state_dir(chosen: Path | None = None) -> Path:
+    """Folder of the notes: ``chosen``, else ``SUNGROW_STATE_DIR``, else the user's state folder."""
+    if chosen is not None:
+        return chosen
     if named := os.environ.get(STATE_DIR_VARIABLE):
         return Path(named)
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -25,28 +32,57 @@ def state_dir() -> Path:
 class DeviceNotes:
     """The experience with one unit, in a small file.
 
+    The experience is with one device (family, type code, serial number), reached at one address; another
+    device there begins anew. It is forgotten when a firmware text changes, for firmware decides what is
+    served.
+
     Args:
         path: the file; None to keep nothing.
-        fingerprint: which device and firmware the experience is with.
+        fingerprint: which device the experience is with.
     """
 
     def __init__(self, path: Path | None = None, fingerprint: str = "") -> None:
         self.path = path
+        self._fingerprint = fingerprint
+        self._saved = ""
+        self.forget()
+
+    def forget(self) -> None:
+        """Start afresh."""
         self.answered: set[Block] = set()
         self.refused: dict[Block, int] = {}
         """Refused requests with their exception codes."""
-        self._fingerprint = fingerprint
+        self.connection = ConnectionPath.UNKNOWN
+        """How the device is reached, once that was found out."""
+        self.firmware: dict[str, str] = {}
+        """Firmware texts by register, as last read."""
+        self.signed_battery = False
+        """Whether the device was seen to sign its battery power."""
+        self.battery_unit: int | None = None
+        """Unit id of the battery beside the device, once it was found."""
+        self.no_battery: dict[int, float] = {}
+        """Unit ids that proved to be no battery, with the time (Unix seconds) at which they were tried."""
 
     @classmethod
-    def load(cls, host: str, port: int, unit: int, identity: Identity) -> Self:
-        """Read the notes on a unit; notes on another device at this address count for nothing."""
+    def load(cls, host: str, port: int, unit: int, identity: Identity, folder: Path | None = None) -> Self:
+        """Read the notes on a unit; notes on another device at this address count for nothing.
+
+        Args:
+            host: name or address of the device.
+            port: its TCP port.
+            unit: Modbus unit id.
+            identity: what the device says of itself.
+            folder: where notes are kept; see `state_dir`.
+        """
         place = re.sub(r"[^A-Za-z0-9._-]", "-", f"{host.lower()}-{port}-{unit}")
-        fingerprint = f"{identity.family} {identity.type_code} {identity.serial} {identity.firmware}"
-        notes = cls(state_dir() / f"device-{place}.json", fingerprint)
+        fingerprint = f"{identity.family} {identity.type_code} {identity.serial}"
+        notes = cls(state_dir(folder) / f"device-{place}.json", fingerprint)
         try:
             assert notes.path is not None
-            notes._fill(json.loads(notes.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            with notes.path.open(encoding="utf-8") as file:
+                notes._saved = file.read(_LONGEST_FILE)
+            notes._fill(json.loads(notes._saved))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             # Nothing there, or nothing usable: the device is asked afresh, which only takes longer.
             notes.forget()
         return notes
@@ -56,39 +92,61 @@ class DeviceNotes:
             return
         self.answered = {_block(entry) for entry in data["answered"]}
         self.refused = {_block(entry): int(entry["code"]) for entry in data["refused"]}
-
-    def forget(self) -> None:
-        """Start afresh."""
-        self.answered = set()
-        self.refused = {}
+        self.connection = ConnectionPath(data["path"])
+        self.firmware = {str(name): str(text) for name, text in data["firmware"].items()}
+        self.signed_battery = data["signed_battery"] is True
+        self.battery_unit = None if data["battery_unit"] is None else int(data["battery_unit"])
+        self.no_battery = {int(unit): float(at) for unit, at in data["no_battery"].items()}
 
     def add(self, block: Block, code: int | None = None) -> None:
-        """Note that a request was served, or refused with ``code``, and write the file."""
+        """Note that a request was served, or refused with ``code``; a refusal is written at once."""
         if code is None:
             self.answered.add(block)
         else:
             self.refused[block] = code
             self.save()
 
+    def see_firmware(self, texts: Mapping[str, str]) -> bool:
+        """Note the firmware texts a reading brought; when one changed, all other experience is void.
+
+        Returns:
+            Whether one of them differs from what was noted before.
+        """
+        before = self.firmware
+        changed = any(before.get(name, text) != text for name, text in texts.items())
+        if changed:
+            self.forget()
+        self.firmware = before | dict(texts)
+        return changed
+
     def save(self) -> None:
-        """Write the file whole, or leave the old one.
+        """Write the file whole, or leave the old one; does nothing when nothing is new.
 
         A folder that cannot be written costs time at the next run and nothing now.
         """
-        if self.path is None:
+        document = json.dumps(self._document(), indent=1) + "\n"
+        if self.path is None or document == self._saved:
             return
-        document = {
-            "device": self._fingerprint,
-            "answered": [_entry(block) for block in sorted(self.answered)],
-            "refused": [{**_entry(block), "code": code} for block, code in sorted(self.refused.items())],
-        }
+        self._saved = document
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-            draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            draft.write_text(document, encoding="utf-8")
             draft.replace(self.path)
         except OSError:
             self.path = None
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "device": self._fingerprint,
+            "path": self.connection,
+            "firmware": self.firmware,
+            "signed_battery": self.signed_battery,
+            "battery_unit": self.battery_unit,
+            "no_battery": self.no_battery,
+            "answered": [_entry(block) for block in sorted(self.answered)],
+            "refused": [{**_entry(block), "code": code} for block, code in sorted(self.refused.items())],
+        }
 
 
 def _entry(block: Block) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class UnitResult:
         arrived_boottime: the same on the boot-time clock, in seconds.
         missing: what was due and did not arrive.
         error: why there is no reading; None when there is.
+        state: what the connection is doing, or that it rests because this unit is silent.
+        is_dry: whether the unit refused every request that could date a reading.
     """
 
     unit: int
@@ -75,6 +77,8 @@ class UnitResult:
     arrived_boottime: float | None = None
     missing: tuple[MissingBlock, ...] = ()
     error: DeviceError | None = None
+    state: ConnectionState = ConnectionState.IDLE
+    is_dry: bool = False
 
     @property
     def is_reading(self) -> bool:

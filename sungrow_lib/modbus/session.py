@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import anyio
 
@@ -14,9 +14,13 @@ from sungrow_lib.errors import DeviceTimeoutError, DeviceUnreachableError
 from sungrow_lib.modbus.backoff import Backoff
 from sungrow_lib.modbus.clock import Clock, SystemClock
 from sungrow_lib.modbus.connection import ConnectionState, ModbusConnection
+from sungrow_lib.modbus.learning import RefusalBudget
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint, lock_dir
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.registers.words import Block, RegisterWords
+
+_NEWEST_COUNTS: Final = 0.3
+"""Weight of the latest read in what a read usually takes."""
 
 
 class DeviceSession:
@@ -35,7 +39,12 @@ class DeviceSession:
     """
 
     def __init__(self, settings: ConnectionSettings, clock: Clock | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
+        """The device and the manners."""
+        self.refusals = RefusalBudget()
+        """What all units behind the device share: how soon the next read may be refused."""
+        self.read_s = settings.request_gap_s
+        """Seconds a read takes of late, with the pause before it."""
         self._clock = clock or SystemClock()
         self._backoff = Backoff()
         self._limiter: DeviceLimiter | None = None
@@ -102,8 +111,13 @@ class DeviceSession:
                 if not self.is_open:
                     limiter.release()
 
-    async def read(self, unit: int, block: Block) -> RegisterWords:
+    async def read(self, unit: int, block: Block, *, timeout_s: float | None = None) -> RegisterWords:
         """Read one block; only inside :meth:`one_pass`.
+
+        Args:
+            unit: Modbus unit id.
+            block: which registers.
+            timeout_s: seconds to wait for the answer, where that is less than the settings allow.
 
         Raises:
             RegisterRefusedError: the device answered with an exception.
@@ -113,23 +127,25 @@ class DeviceSession:
         """
         if self._connection is None or self._limiter is None:
             raise DeviceUnreachableError("not connected")
+        began = self._clock.boottime()
         try:
-            words = await self._connection.read(unit, block, self._limiter)
+            words = await self._connection.read(unit, block, self._limiter, timeout_s)
         except DeviceUnreachableError:
             if not self._reused:
                 raise
             # Dongles drop idle connections, and that shows only when the next request is sent.
             await self._connect(self._limiter)
-            words = await self._connection.read(unit, block, self._limiter)
+            words = await self._connection.read(unit, block, self._limiter, timeout_s)
         finally:
             self._reused = False
+        self.read_s += (self._clock.boottime() - began - self.read_s) * _NEWEST_COUNTS
         return RegisterWords.from_block(block, words)
 
     def _respect_backoff(self) -> None:
         wait_s = self._backoff.remaining_s(self._clock.boottime())
         if wait_s and not self.is_open:
             raise DeviceUnreachableError(
-                f"{self._settings.host}:{self._settings.port} could not be reached; "
+                f"{self.settings.host}:{self.settings.port} could not be reached; "
                 f"the next attempt is in {wait_s:.0f} s"
             )
 
@@ -149,7 +165,7 @@ class DeviceSession:
 
     def _bind(self, endpoint: Endpoint) -> None:
         self.close()
-        settings = self._settings
+        settings = self.settings
         self._limiter = DeviceLimiter(
             endpoint, lock_dir(settings.lock_dir), request_gap_s=settings.request_gap_s, clock=self._clock
         )
@@ -161,9 +177,9 @@ class DeviceSession:
         )
 
     async def _resolve(self) -> Endpoint:
-        host, port = self._settings.host, self._settings.port
+        host, port = self.settings.host, self.settings.port
         try:
-            with anyio.fail_after(self._settings.timeout_s):
+            with anyio.fail_after(self.settings.timeout_s):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):  # also TimeoutError
             self._backoff.failed(self._clock.boottime())

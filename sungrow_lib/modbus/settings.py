@@ -37,6 +37,8 @@ class ConnectionSettings:
         connect_pause_s: seconds from connecting to the first request; dongles ignore earlier ones.
         poll_interval_s: seconds from the start of one pass to the start of the next; at least 5.
         lock_dir: folder of the lock files; None for ``SUNGROW_LOCK_DIR`` or the system's lock folder.
+        state_dir: folder of the notes on what each device serves; None for ``SUNGROW_STATE_DIR`` or the
+            user's state folder.
 
     Raises:
         ConfigurationError: a value is outside what the device can stand.
@@ -49,6 +51,7 @@ class ConnectionSettings:
     connect_pause_s: float = 1.0
     poll_interval_s: float = MIN_POLL_INTERVAL_S
     lock_dir: Path | None = None
+    state_dir: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would hurt the device."""

@@ -23,8 +23,9 @@ def image() -> RegisterWords:
 
 @pytest.fixture
 def settings_for(tmp_path: Path) -> SettingsFactory:
-    def make(port: int, **changes: float) -> ConnectionSettings:
+    def make(port: int, *, state_dir: Path | None = None, **changes: float) -> ConnectionSettings:
         values: dict[str, float] = {"timeout_s": 0.4, "connect_pause_s": 0.0, "request_gap_s": 0.02} | changes
-        return ConnectionSettings(host="127.0.0.1", port=port, lock_dir=tmp_path, **values)
+        folder = state_dir or tmp_path / "state"
+        return ConnectionSettings(host="127.0.0.1", port=port, lock_dir=tmp_path, state_dir=folder, **values)
 
     return make

@@ -1,0 +1,381 @@
+"""The running reader against simulated inverters: what it remembers, how it is found out, what waits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.inverter import InverterReader, Reading, UnitSettings
+from sungrow_lib.modbus.connection import ConnectionState
+from sungrow_lib.modbus.results import Outcome
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.applies import ConnectionPath
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.model import Value
+from sungrow_lib.registers.words import Block, RegisterWords, Space
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.simulator.faults import Fault
+from sungrow_lib.simulator.images import IMAGES
+from sungrow_lib.simulator.server import InverterSimulator, Profile, RegisterSource
+from tests.modbus.helpers import ManualClock, SettingsFactory
+
+pytestmark = pytest.mark.anyio
+
+Image = Mapping[tuple[Space, int], int]
+HISTORY = Block(Space.INPUT, 6100, 1)
+DATING = Block(Space.INPUT, 13010, 1)
+ROOF = UnitSettings(device_id="roof")
+
+
+def written(family: Family, **values: Value) -> RegisterWords:
+    """Registers that hold these values."""
+    words = RegisterWords()
+    for name, value in values.items():
+        register = RegisterMap.for_family(family).by_name(name)
+        words |= RegisterWords.from_block(register.block, register.encode(value))
+    return words
+
+
+FIRMWARE = "SAPPHIRE-H_03011.95.03"
+NUMBERS = range(6100, 6120)
+HYBRID = RegisterWords(IMAGES["SH8.0RT-20"].words) | written(
+    Family.SH,
+    serial_number="A2341234567",
+    inverter_firmware=FIRMWARE,
+    communication_module_firmware="WINET-SV200.001.00.P030",
+    battery_firmware="SBRBCU-S_22011.01.19",
+    total_dc_power=3000,
+)
+BATTERY = RegisterWords({(Space.INPUT, number): 0 for number in range(10710, 10765)}) | written(
+    Family.BATTERY,
+    battery_serial="S2301234567",
+    battery_unit_soc=12.3,
+    cell_voltage_max=3.3456,
+    cell_voltage_min=3.3012,
+    module_temperature_max=25.5,
+    module_temperature_min=21.5,
+)
+
+
+class Device:
+    """A unit whose registers may change, and the reader's time of every request to it."""
+
+    def __init__(self, image: Image, clock: ManualClock) -> None:
+        self.image: Image = image
+        self.clock = clock
+        self.asked_at: list[float] = []
+
+    def words(self) -> Image:
+        self.asked_at.append(self.clock.now)
+        return self.image
+
+
+class Bench:
+    """A simulated dongle, and readers of it one after the other."""
+
+    def __init__(self, settings_for: SettingsFactory, clock: ManualClock, folder: Path) -> None:
+        self.settings_for = settings_for
+        self.clock = clock
+        self.folder = folder
+
+    async def polls(
+        self,
+        inverter: InverterSimulator,
+        count: int,
+        *units: UnitSettings,
+        fields: Collection[str] | None = None,
+        **changes: float,
+    ) -> list[Reading]:
+        """Readings of a program that starts, polls ``count`` times and ends."""
+        settings = self.settings_for(inverter.port, state_dir=self.folder, **changes)
+        async with InverterReader(settings, units or [ROOF], fields=fields, clock=self.clock) as reader:
+            return [reading for _ in range(count) for reading in await reader.poll()]
+
+    def notes(self) -> Path:
+        [path] = [path for path in self.folder.iterdir() if path.name.endswith("-1.json")]
+        return path
+
+
+@pytest.fixture
+def bench(settings_for: SettingsFactory, clock: ManualClock, tmp_path: Path) -> Bench:
+    return Bench(settings_for, clock, tmp_path / "state")
+
+
+def sample_of(reading: Reading) -> SungrowSample:
+    assert reading.sample is not None, reading.error
+    return reading.sample
+
+
+def refused(inverter: InverterSimulator) -> list[Block]:
+    return [request.block for request in inverter.requests if request.refused is not None]
+
+
+def without(image: Image, *numbers: int) -> RegisterWords:
+    return RegisterWords({key: word for key, word in image.items() if key[1] not in numbers})
+
+
+# --- remembered -----------------------------------------------------------------------------------------
+
+
+async def test_what_is_refused_is_refused_once_and_never_again_after_a_restart(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device(without(HYBRID, 5242, 5631, 5639, *range(13250, 13265)), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        first = await bench.polls(inverter, 60)
+        assert all(reading.sample for reading in first)
+        assert first[-1].outcome is Outcome.READ
+        learnt = refused(inverter)
+        assert HISTORY in learnt
+        assert len(learnt) == len(set(learnt))
+        asked = [request for request in inverter.requests if request.unit == 1]
+        refused_at = [at for at, request in zip(device.asked_at, asked, strict=True) if request.refused]
+        assert min(later - sooner for sooner, later in itertools.pairwise(refused_at)) >= 5.0
+        inverter.requests.clear()
+        again = await bench.polls(inverter, 30)
+        assert refused(inverter) == []
+        assert {reading.outcome for reading in again} == {Outcome.READ}
+        assert sample_of(again[0]).firmware is None
+
+
+async def test_other_firmware_is_reported_once_and_asked_anew(bench: Bench, clock: ManualClock) -> None:
+    device = Device(without(HYBRID, 5242), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        readings = await bench.polls(inverter, 40)
+        told = [sample_of(reading).firmware for reading in readings]
+        assert [text for text in told if text] == [FIRMWARE]
+        assert readings[-1].identity is not None
+        assert readings[-1].identity.firmware == FIRMWARE
+        newer = "SAPPHIRE-H_03011.95.14"
+        device.image = HYBRID | written(Family.SH, inverter_firmware=newer)
+        inverter.requests.clear()
+        readings = await bench.polls(inverter, 40)
+        assert [text for text in (sample_of(reading).firmware for reading in readings) if text] == [newer]
+        assert readings[-1].identity is not None
+        assert readings[-1].identity.firmware == newer
+        asked = {number for request in inverter.requests for number in request.block.numbers}
+        assert 5242 in asked  # refused by the old one
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"device": 1e999}', "[" * 100_000, "\x00" * 50])
+async def test_damaged_notes_count_for_nothing(bench: Bench, clock: ManualClock, content: str) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        await bench.polls(inverter, 3)
+        bench.notes().write_text(content)
+        [reading, *_] = await bench.polls(inverter, 3)
+        assert reading.outcome is Outcome.READ
+        assert json.loads(bench.notes().read_text())["answered"]
+
+
+async def test_notes_that_leave_nothing_to_read_are_forgotten(bench: Bench, clock: ManualClock) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        await bench.polls(inverter, 3)
+        notes = json.loads(bench.notes().read_text())
+        every = [
+            {"space": "input", "first": number, "count": 1, "code": 2}
+            for number in (*range(5000, 5700), *range(13000, 13100))
+        ]
+        bench.notes().write_text(json.dumps(notes | {"refused": every}))
+        readings = await bench.polls(inverter, 6)
+        assert readings[-1].outcome is Outcome.READ
+
+
+async def test_another_device_at_the_address_begins_anew(bench: Bench, clock: ManualClock) -> None:
+    device = Device(without(HYBRID, 5242), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        await bench.polls(inverter, 20)
+        device.image = HYBRID | written(Family.SH, serial_number="A9999999999")
+        readings = await bench.polls(inverter, 20)
+        assert FIRMWARE in {sample_of(reading).firmware for reading in readings}
+        inverter.requests.clear()
+        await bench.polls(inverter, 20)
+        assert 5242 in {number for request in inverter.requests for number in request.block.numbers}
+
+
+@pytest.mark.parametrize(
+    ("profile", "path"), [(Profile.LAN, ConnectionPath.LAN), (Profile.WINET_S, ConnectionPath.WINET_S)]
+)
+async def test_path_is_guessed_once(
+    bench: Bench, clock: ManualClock, profile: Profile, path: ConnectionPath
+) -> None:
+    image = HYBRID | RegisterWords({(Space.INPUT, number): 0 for number in NUMBERS})
+    async with InverterSimulator({1: Device(image, clock)}, profile=profile) as inverter:
+        readings = await bench.polls(inverter, 15)
+        assert [request.block for request in inverter.requests].count(HISTORY) == 1
+        assert readings[-1].identity is not None
+        assert readings[-1].identity.path is path
+        [reading] = await bench.polls(inverter, 1)
+        assert reading.identity is not None
+        assert reading.identity.path is path
+        assert [request.block for request in inverter.requests].count(HISTORY) == 1
+
+
+# --- tiers and fields -----------------------------------------------------------------------------------
+
+
+async def test_fields_are_read_with_no_more_than_they_need(bench: Bench, clock: ManualClock) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        fields = ("battery_soc_pct", "load_power_w")
+        for reading in await bench.polls(inverter, 4, fields=fields):
+            sample = sample_of(reading)
+            assert set(sample.content()) - {"interval_s", "sample_count"} == set(fields)
+        assert len(inverter.requests) == 1 + 4  # what it is, and one request for each poll
+        assert {request.block.count for request in inverter.requests} <= {13, 16}
+
+
+@pytest.mark.parametrize("field", ["import_total_kwh", "firmware", "battery_cell_voltage_max_v"])
+async def test_field_of_a_slower_tier_is_dated_all_the_same(
+    bench: Bench, clock: ManualClock, field: str
+) -> None:
+    units: Mapping[int, RegisterSource] = {1: Device(HYBRID, clock), 200: Device(BATTERY, clock)}
+    async with InverterSimulator(units) as inverter:
+        readings = await bench.polls(inverter, 8, fields=[field])
+        values = [getattr(sample_of(reading), field) for reading in readings]
+        assert any(values)
+
+
+async def test_field_nobody_knows_is_named(settings_for: SettingsFactory) -> None:
+    with pytest.raises(UsageError, match="pv_power_w"):
+        InverterReader(settings_for(502), [ROOF], fields=["pv_power"])
+
+
+async def test_slow_tiers_wait_for_a_pass_with_time_but_not_for_ever(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device(HYBRID, clock)
+    async with InverterSimulator({1: device}) as inverter:
+        await bench.polls(inverter, 3)  # finds the path
+        device.asked_at.clear()
+        inverter.requests.clear()
+        off = UnitSettings(device_id="roof", battery_units=())
+        readings = await bench.polls(inverter, 40, off, request_gap_s=0.95)  # four fast reads: no time left
+        assert {reading.outcome for reading in readings} == {Outcome.READ}
+        starts = [
+            at
+            for at, request in zip(device.asked_at, inverter.requests, strict=True)
+            if DATING.first in request.block.numbers
+        ]
+        distances = [later - sooner for sooner, later in itertools.pairwise(starts)]
+        assert sum(distance > 5.1 for distance in distances[1:]) <= len(distances) / 4
+        gaps = [later - sooner for sooner, later in itertools.pairwise(device.asked_at)]
+        assert min(gaps) >= 0.95
+        assert any(sample_of(reading).backup_power_w is not None for reading in readings)
+
+
+# --- the battery ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("profile", "unit"), [(Profile.LAN, 200), (Profile.RS485, 200)])
+async def test_battery_is_found_and_read_beside_the_inverter(
+    bench: Bench, clock: ManualClock, profile: Profile, unit: int
+) -> None:
+    image = HYBRID | RegisterWords({(Space.INPUT, number): 0 for number in NUMBERS})
+    units: Mapping[int, RegisterSource] = {1: Device(image, clock), unit: Device(BATTERY, clock)}
+    async with InverterSimulator(units, profile=profile) as inverter:
+        readings = await bench.polls(inverter, 40)
+        found = [r for r in readings if sample_of(r).battery_cell_voltage_max_v is not None]
+        assert 2 <= len(found) <= 4  # once a minute
+        sample = sample_of(found[0])
+        assert sample.battery_cell_voltage_max_v == 3.3456
+        assert sample.battery_cell_voltage_min_v == 3.3012
+        assert sample.battery_module_temp_max_c == 25.5
+        assert sample.battery_module_temp_min_c == 21.5
+        assert {sample_of(reading).battery_soc_pct for reading in readings} != {12.3}
+        assert 12.3 not in {sample_of(reading).battery_soc_pct for reading in readings}
+        assert inverter.connections == 1
+        inverter.requests.clear()
+        readings = await bench.polls(inverter, 4)  # remembered
+        assert any(sample_of(reading).battery_cell_voltage_max_v for reading in readings)
+
+
+async def test_battery_behind_a_dongle_fills_in_what_the_inverter_lacks(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device(without(HYBRID, 13025, 5639, 5632, 5633, 5634), clock)
+    battery = Device(BATTERY | written(Family.BATTERY, battery_unit_temperature=19.5), clock)
+    async with InverterSimulator({1: device, 2: battery}, profile=Profile.WINET_S) as inverter:
+        await bench.polls(inverter, 40)
+        readings = await bench.polls(inverter, 5)
+        temperatures = {sample_of(reading).battery_temp_c for reading in readings}
+        assert 19.5 in temperatures
+        assert {request.unit for request in inverter.requests} == {1, 2}
+        assert not any(sample_of(reading).battery_cell_voltage_max_v for reading in readings)
+
+
+async def test_battery_that_is_not_there_is_looked_for_once(bench: Bench, clock: ManualClock) -> None:
+    image = HYBRID | RegisterWords({(Space.INPUT, number): 0 for number in NUMBERS})
+    async with InverterSimulator({1: Device(image, clock)}) as inverter:
+        for count in (30, 10):
+            readings = await bench.polls(inverter, count, timeout_s=3.0)
+            assert {reading.outcome for reading in readings} == {Outcome.READ}
+        assert [request.unit for request in inverter.requests].count(200) == 1
+        clock.now += 8 * 86_400
+        await bench.polls(inverter, 10)
+        assert [request.unit for request in inverter.requests].count(200) == 2
+
+
+@pytest.mark.parametrize("units", [(), None], ids=["switched off", "several inverters"])
+async def test_battery_nobody_asked_for_is_left_alone(
+    bench: Bench, clock: ManualClock, units: tuple[int, ...] | None
+) -> None:
+    sources = {1: Device(HYBRID, clock), 3: Device(HYBRID, clock), 200: Device(BATTERY, clock)}
+    roof = UnitSettings(device_id="roof", battery_units=units)
+    barn = [UnitSettings(device_id="barn", unit=3)] if units is None else []
+    async with InverterSimulator(sources) as inverter:
+        await bench.polls(inverter, 20, roof, *barn)
+        assert 200 not in {request.unit for request in inverter.requests}
+
+
+# --- asleep or failed -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sun_w", "state"), [(20, ConnectionState.ASLEEP), (3000, ConnectionState.BACKING_OFF)]
+)
+async def test_silence_after_sunset_is_sleep_and_by_day_a_failure(
+    bench: Bench, clock: ManualClock, sun_w: int, state: ConnectionState
+) -> None:
+    image = HYBRID | written(Family.SH, total_dc_power=sun_w)
+    async with InverterSimulator({1: Device(image, clock)}) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            [reading] = await reader.poll()
+            assert reading.state is ConnectionState.IDLE
+            await inverter.__aexit__(None, None, None)
+            for _ in range(60):
+                [reading] = await reader.poll()
+            assert reading.outcome is Outcome.SILENT
+            assert reading.state is state
+            assert reader.state is state
+            async with InverterSimulator({1: Device(image, clock)}, port=inverter.port):
+                for _ in range(15):
+                    [reading] = await reader.poll()
+                assert reading.state is ConnectionState.IDLE
+                assert reading.sample is not None
+
+
+async def test_silent_unit_costs_the_other_no_poll(bench: Bench, clock: ManualClock) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        readings = await bench.polls(inverter, 30, ROOF, UnitSettings(device_id="barn", unit=7))
+        roof = [reading for reading in readings if reading.device_id == "roof"]
+        assert len(roof) == 30
+        assert all(reading.sample for reading in roof)
+        assert sum(request.unit == 7 for request in inverter.requests) < 12
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_no_fault_ends_the_loop_or_falsifies_a_value(
+    bench: Bench, clock: ManualClock, fault: Fault
+) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        [truth, *_] = await bench.polls(inverter, 2, fields=["battery_soc_pct"])
+        inverter.inject(None, None, None, fault, None, fault)
+        readings = await bench.polls(inverter, 20, fields=["battery_soc_pct"])
+        values = {reading.sample.battery_soc_pct for reading in readings if reading.sample}
+        assert values - {None} == {sample_of(truth).battery_soc_pct}
+        assert readings[-1].sample is not None
