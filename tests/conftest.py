@@ -58,7 +58,7 @@ def need() -> Need:
 
 
 def pytest_configure() -> None:
-    """Undo what a shell does to background jobs: they ignore Ctrl-C, and so would every program started here."""
+    """Undo what a shell does to background jobs: they, and so our children, would ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
