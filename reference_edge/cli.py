@@ -14,7 +14,7 @@ import anyio
 from reference_edge.app import run_edge
 from reference_edge.check import check
 from reference_edge.config import EdgeSettings
-from reference_edge.spool_commands import add_parser as add_spool_parser
+from reference_edge.spool_commands import add_parser as add_spool_parser, repair_spool
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
@@ -75,6 +75,7 @@ def _settings(args: argparse.Namespace) -> EdgeSettings:
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     configure_logging(settings.log_level)
+    anyio.run(repair_spool, settings.spool_path)
     anyio.run(run_edge, settings)
     return EXIT_OK
 

@@ -28,6 +28,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,
+            "recovery": asdict(spool.recovery) if spool.recovery else None,
             "spool": _counted(await spool.counts()),
             "devices": {
                 device_id: _counted(await spool.counts(device_id)) for device_id in await spool.devices()
@@ -47,6 +48,11 @@ def _counted(counts: SpoolCounts) -> dict[str, Any]:
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """Write a status for people."""
     yield f"edge {status['edge_id']}, spool generation {status['generation']}"
+    if (recovery := status["recovery"]) is not None:
+        yield (
+            f"{recovery['at']}: the spool was damaged; {recovery['saved']} readings were taken over, "
+            f"{recovery['lost']} are known to be lost; the damaged file is {recovery['set_aside']}"
+        )
     for name, counts in {"all devices": status["spool"], **status["devices"]}.items():
         yield (
             f"{name}: {counts['accepted']} accepted, {counts['delivered']} delivered, "

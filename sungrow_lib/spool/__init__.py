@@ -13,6 +13,7 @@ from sungrow_lib.spool.entries import (
     SpoolRecord,
     SpoolState,
 )
+from sungrow_lib.spool.salvage import SpoolRecovery
 from sungrow_lib.spool.system_clock import SystemClock
 from sungrow_lib.spool.transfer import SpoolImport
 
@@ -28,6 +29,7 @@ __all__ = [
     "SpoolImport",
     "SpoolOptions",
     "SpoolRecord",
+    "SpoolRecovery",
     "SpoolState",
     "SystemClock",
 ]

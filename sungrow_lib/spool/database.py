@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError, SpoolUnavailableError
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.pages import read_log
 
 _CHECKPOINT_PAGES: Final = 4000
 """The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
+_LOG_LOOKS: Final = 3
+_LOG_LOOK_S: Final = 0.05
 _PRIMARY_CODE: Final = 0xFF
 
 
@@ -40,6 +44,8 @@ class Database:
         self._log_path = Path(f"{path}-wal")
         try:
             with self._translated():
+                if check:
+                    self._check_log()
                 self._connect()
                 self._prepare(check=check)
                 self._file, self._log = _inode(path), self._find_log()
@@ -173,6 +179,8 @@ class Database:
         if not _has_tables(connection):
             return
         if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+            if _looks_like_ours(connection):
+                raise SpoolCorruptError(f"The spool {self.path} is damaged (its header). {_CORRUPT_ADVICE}")
             raise SpoolUnavailableError(f"{self.path} is a database, but not a spool; name another file.")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != schema.SCHEMA_VERSION:
@@ -186,6 +194,14 @@ class Database:
         if faults != ["ok"]:
             raise SpoolCorruptError(f"The spool {self.path} is damaged ({faults[0]}). {_CORRUPT_ADVICE}")
 
+    def _check_log(self) -> None:
+        """Look at the log before SQLite does, which ends reading at the first fault and says nothing."""
+        for _ in range(_LOG_LOOKS):
+            if not read_log(self._log_path).is_damaged:
+                return
+            time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
+        raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -198,11 +214,18 @@ class Database:
             raise SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.") from error
 
 
-_CORRUPT_ADVICE: Final = "Move it away to start a new one, and keep it: most readings can be recovered."
+_CORRUPT_ADVICE: Final = (
+    "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
+)
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _looks_like_ours(connection: sqlite3.Connection) -> bool:
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    return {"reading", "standing", "answered"} <= names
 
 
 def _inode(file: Path) -> int:
@@ -226,7 +249,8 @@ def _translate(error: sqlite3.Error, path: Path) -> SpoolError:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code == sqlite3.SQLITE_FULL:
         return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+    # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested.
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}:
         return SpoolCorruptError(f"The spool {path} is damaged ({error}). {_CORRUPT_ADVICE}")
     if code == sqlite3.SQLITE_BUSY:
         return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")

@@ -27,6 +27,7 @@ from sungrow_lib.spool.entries import (
     from_ms,
     to_ms,
 )
+from sungrow_lib.spool.salvage import SpoolRecovery
 from sungrow_lib.spool.store import CHUNK, SpoolStore
 from sungrow_lib.spool.system_clock import Clock, SystemClock
 from sungrow_lib.spool.transfer import SpoolImport
@@ -64,7 +65,7 @@ class DurableSpool:
 
         Raises:
             SpoolUnavailableError: cannot be opened, is no spool, or was made by a newer version.
-            SpoolCorruptError: the file is damaged.
+            SpoolCorruptError: the file is damaged (see `SpoolOptions.recover`).
             SpoolFullError: no room to create it.
         """
         limiter = anyio.CapacityLimiter(1)
@@ -83,6 +84,11 @@ class DurableSpool:
     def identity(self) -> SpoolIdentity:
         """Which edge and which generation of its spool this is."""
         return self._store.identity
+
+    @property
+    def recovery(self) -> SpoolRecovery | None:
+        """What became of a damaged file this spool was made from; None for most."""
+        return self._store.recovery
 
     async def append(
         self, sample: SungrowSample, *, boot: BootStamp | None = None, ts_is_final: bool = False

@@ -184,6 +184,8 @@ class SpoolOptions:
         max_bytes: the file never grows beyond this; None for as long as the disk has room.
         busy_timeout_s: seconds to wait for another program that is writing.
         check: whether to check the whole file when it is opened.
+        recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
+            all that is readable of it.
     """
 
     keep_delivered_s: float = 14 * _DAY_S
@@ -191,6 +193,7 @@ class SpoolOptions:
     max_bytes: int | None = None
     busy_timeout_s: float = 10.0
     check: bool = True
+    recover: bool = False
 
 
 @dataclass(frozen=True, slots=True)

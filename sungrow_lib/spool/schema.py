@@ -207,3 +207,40 @@ QUARANTINE: Final = (
     "SELECT d.name, s.state, s.code, count(*) FROM standing s JOIN device d ON d.id = s.device"
     " WHERE s.state IN (2, 3, 4) GROUP BY d.name, s.state, s.code ORDER BY 1, 2, 3"
 )
+
+# Recovery: `found` collects where readings stand until it is known which of them are readable.
+SALVAGE_TABLES: Final = (
+    (
+        "CREATE TEMP TABLE found (device INTEGER, state INTEGER, seq INTEGER PRIMARY KEY, offered INTEGER,"
+        " at INTEGER, code TEXT, reason TEXT, rank INTEGER)"
+    ),
+)
+SALVAGE_READING: Final = (
+    "INSERT OR IGNORE INTO reading (seq, device, ts, boot, boot_ms, clock, content)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+SALVAGE_STANDING: Final = (
+    "INSERT INTO temp.found VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq) DO UPDATE SET"
+    " device = excluded.device, state = excluded.state, offered = excluded.offered, at = excluded.at,"
+    " code = excluded.code, reason = excluded.reason, rank = excluded.rank WHERE excluded.rank < rank"
+)
+SALVAGE_FINISH: Final = (
+    (
+        "INSERT INTO standing SELECT f.device, f.state, f.seq, f.offered, f.at, f.code, f.reason"
+        " FROM temp.found f JOIN main.reading r ON r.seq = f.seq AND r.device = f.device"
+    ),
+    # Nothing tells where it stood. Offered again it is safe: the server takes each reading once.
+    (
+        "INSERT INTO standing (device, state, seq, offered) SELECT r.device, 0, r.seq, 1 FROM main.reading r"
+        " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device)"
+    ),
+    (
+        "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT device.floor_ts AS ts UNION ALL"
+        " SELECT r.ts FROM reading r JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5)"
+        " AND s.seq = r.seq WHERE r.device = device.id AND s.code IS NOT 'future'))"
+    ),
+)
+SALVAGE_COUNTS: Final = (
+    "SELECT count(*) FROM reading",
+    "SELECT count(*) FROM temp.found WHERE seq NOT IN (SELECT seq FROM main.reading)",
+)

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sungrow_lib.errors import SpoolFullError
+from sungrow_lib.errors import SpoolCorruptError, SpoolFullError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp, ServerDate
 from sungrow_lib.spool.database import Database
@@ -26,6 +26,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
+from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.spool.transfer import Importer, SpoolImport
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
@@ -47,14 +48,13 @@ class SpoolStore:
     def __init__(self, path: Path, options: SpoolOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        self._database = Database(
-            path, busy_timeout_s=options.busy_timeout_s, max_bytes=options.max_bytes, check=options.check
-        )
+        self._database = _open(path, options)
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
         with self._database.write() as connection:
             self.identity = _identify(connection)
             self._dating.load(connection)
+            self.recovery = load_recovery(connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -329,6 +329,22 @@ class SpoolStore:
     def _known(self, connection: sqlite3.Connection, device_id: str) -> int | None:
         row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
         return None if row is None else int(row[0])
+
+
+def _open(path: Path, options: SpoolOptions) -> Database:
+    def attempt() -> Database:
+        return Database(
+            path, busy_timeout_s=options.busy_timeout_s, max_bytes=options.max_bytes, check=options.check
+        )
+
+    if not options.recover:
+        return attempt()
+    finish_interrupted(path)
+    try:
+        return attempt()
+    except SpoolCorruptError as error:
+        recover(path, str(error))
+        return attempt()
 
 
 def _identify(connection: sqlite3.Connection) -> SpoolIdentity:

@@ -90,7 +90,7 @@ class SpoolImport:
         )
 
 
-# --- lines --------------------------------------------------------------------------------------------------
+# --- lines ------------------------------------------------------------------------------------------------
 
 
 def head_line(identity: SpoolIdentity) -> str:
@@ -188,7 +188,7 @@ def _compact(value: dict[str, Any]) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-# --- into a spool -------------------------------------------------------------------------------------------
+# --- into a spool -----------------------------------------------------------------------------------------
 
 Key = Callable[[sqlite3.Connection, str, str], int]
 """Returns the small number that stands for a name: `(connection, table, name)`."""

@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from reference_edge.cli import main
-from sungrow_lib.demo.processes import python
-from sungrow_lib.demo.setup import clean_environment
+from sungrow_lib.demo.processes import Child, python, wait_until
+from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, Judged, Settlement
 
@@ -212,3 +212,39 @@ async def test_all_of_it_beside_a_running_writer(spool: Path, tmp_path: Path) ->
             done.append(result.stdout)
         tasks.cancel_scope.cancel()
     assert "0 readings imported" in done[1]
+
+
+def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: Path) -> None:
+    content = bytearray(spool.read_bytes())
+    content[:1024] = bytes(1024)
+    spool.write_bytes(bytes(content))
+    [nobody, nowhere] = free_ports(2)
+    environment = clean_environment() | {
+        "SERVER_URL": f"https://localhost:{nowhere}",
+        "DEVICE_TOKEN": "edge-token-0123456789",
+        "SUNGROW_HOST": "127.0.0.1",
+        "SUNGROW_PORT": str(nobody),
+        "DEVICE_ID": "roof",
+        "SPOOL_PATH": str(spool),
+        "SUNGROW_LOCK_DIR": str(tmp_path),
+    }
+    child = Child("the edge", python("reference_edge.cli", "run"), tmp_path / "log", environment=environment)
+    try:
+        await anyio.to_thread.run_sync(
+            lambda: wait_until(
+                "its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=30
+            )
+        )
+    finally:
+        child.stop(15.0)
+    assert "damaged spool set aside" in (tmp_path / "log").read_text()
+    done = subprocess.run(
+        python("reference_edge.cli", "status"), env=environment, capture_output=True, check=True
+    )
+    assert "the spool was damaged; 30 readings were taken over, 0 are known" in done.stdout.decode()
+    [aside] = tmp_path.glob("spool.sqlite.damaged-*")
+    assert aside.read_bytes() == content
+    as_json = subprocess.run(
+        python("reference_edge.cli", "status", "--json"), env=environment, capture_output=True, check=True
+    )
+    assert json.loads(as_json.stdout)["recovery"]["set_aside"] == str(aside)

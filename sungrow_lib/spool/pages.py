@@ -1,0 +1,266 @@
+"""Reads what can be read of a damaged SQLite file: page by page, without trusting any pointer between them.
+
+The file format is documented at https://www.sqlite.org/fileformat2.html. SQLite itself gives up a whole
+branch of a table when one page above it is damaged; here each row counts whose own pages are sound. The
+spool's files have pages of one known size, no reserved bytes and text in UTF-8.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from sungrow_lib.spool.schema import PAGE_BYTES
+
+Value = int | str | None
+
+_INTERIOR_INDEX: Final = 2
+_LEAF_INDEX: Final = 10
+_LEAF_TABLE: Final = 13
+_FILE_HEADER: Final = 100
+_MIN_LOCAL: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
+_MAX_LOCAL_TABLE: Final = PAGE_BYTES - 35
+_MAX_LOCAL_INDEX: Final = (PAGE_BYTES - 12) * 64 // 255 - 23
+_INTEGER_BYTES: Final = (0, 1, 2, 3, 4, 6, 8)
+_FLOAT, _ZERO, _ONE = 7, 8, 9
+_FIRST_BLOB: Final = 12
+_VARINT_BYTES: Final = 9
+_MORE: Final = 0x80
+
+_LOG_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+_FRAME: Final = _FRAME_HEADER + PAGE_BYTES
+_LOG_MAGIC: Final = 0x377F0682
+_WORD: Final = 0xFFFFFFFF
+
+
+class Row(NamedTuple):
+    """A row found.
+
+    Attributes:
+        rowid: its number; None in a table without, and in an index.
+        values: its columns; None for NULL, and for anything but whole numbers and text.
+    """
+
+    rowid: int | None
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the write-ahead log holds.
+
+    Attributes:
+        frames: page number -> where its newest committed sound version begins in the log.
+        is_damaged: whether something was committed behind a place SQLite does not read beyond.
+    """
+
+    frames: dict[int, int]
+    is_damaged: bool
+
+
+def read_log(path: Path) -> Log:
+    """Find the sound committed pages of a log; one that is not there is empty."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return Log({}, is_damaged=False)
+    if len(content) < _LOG_HEADER + _FRAME:
+        return Log({}, is_damaged=False)
+    magic, _, _, _, *salt, sum_1, sum_2 = struct.unpack(">8I", content[:_LOG_HEADER])
+    big = bool(magic & 1)
+    stored = (sum_1, sum_2)
+    is_broken = magic & ~1 != _LOG_MAGIC or _checksum(content[: _LOG_HEADER - 8], (0, 0), big=big) != stored
+    if is_broken:  # the frames still tell; the byte order is this machine's, as it made the log
+        salt = _salt_of_frames(content)
+        big = sys.byteorder == "big"
+    committed: dict[int, int] = {}
+    pending: dict[int, int] = {}
+    is_damaged = False
+    for start in range(_LOG_HEADER, len(content) - _FRAME + 1, _FRAME):
+        page, size, *found, sum_1, sum_2 = struct.unpack_from(">6I", content, start)
+        # The sum before comes from the frame before, sound or not: so one damaged page voids one frame only.
+        data = content[start : start + 8] + content[start + _FRAME_HEADER : start + _FRAME]
+        is_sound = found == salt and _checksum(data, stored, big=big) == (sum_1, sum_2)
+        stored = (sum_1, sum_2)
+        if not is_sound:
+            is_broken = True
+            continue
+        pending[page] = start + _FRAME_HEADER
+        if size:
+            is_damaged |= is_broken
+            committed |= pending
+            pending.clear()
+    return Log(committed, is_damaged)
+
+
+def _salt_of_frames(content: bytes) -> list[int]:
+    """Return the salt most of the first frames have: those further on may be left from an earlier round."""
+    places = range(_LOG_HEADER, min(len(content) - _FRAME + 1, _LOG_HEADER + 8 * _FRAME), _FRAME)
+    salts = Counter(struct.unpack_from(">2I", content, place + 8) for place in places)
+    return list(salts.most_common(1)[0][0])
+
+
+def _checksum(data: bytes, start: tuple[int, int], *, big: bool) -> tuple[int, int]:
+    one, two = start
+    words = struct.unpack(f"{'>' if big else '<'}{len(data) // 4}I", data)
+    for index in range(0, len(words), 2):
+        one = (one + words[index] + two) & _WORD
+        two = (two + words[index + 1] + one) & _WORD
+    return one, two
+
+
+class Pages:
+    """The pages of a file with its log, one at a time.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        try:
+            self._log_path = path.with_name(f"{path.name}-wal")
+            self._log = read_log(self._log_path).frames
+            self._log_file = self._log_path.open("rb") if self._log else None
+            in_file = -(-path.stat().st_size // PAGE_BYTES)
+            self.count = max(in_file, *self._log) if self._log else in_file
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._log_file is not None:
+            self._log_file.close()
+
+    def page(self, number: int) -> bytes:
+        """Return a page, filled up with zeros where the file ends early."""
+        file, place = self._file, (number - 1) * PAGE_BYTES
+        if number in self._log and self._log_file is not None:
+            file, place = self._log_file, self._log[number]
+        file.seek(place)
+        return file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
+
+    def free(self) -> set[int]:
+        """Return numbers of pages no table uses; none when the list of them is damaged."""
+        trunk, expected = struct.unpack_from(">2I", self.page(1), 32)
+        free: set[int] = set()
+        while trunk:
+            if trunk > self.count or trunk in free:
+                return set()
+            free.add(trunk)
+            trunk_page = self.page(trunk)
+            trunk, leaves = struct.unpack_from(">2I", trunk_page)
+            if leaves > PAGE_BYTES // 4 - 2:
+                return set()
+            free.update(struct.unpack_from(f">{leaves}I", trunk_page, 8))
+        return free if len(free) == expected else set()
+
+    def rows(self) -> Iterator[Row]:
+        """Return every row of every sound page, in no useful order."""
+        free = self.free()
+        for number in range(1, self.count + 1):
+            if number not in free:
+                yield from self._rows_of(number)
+
+    def _rows_of(self, number: int) -> Iterator[Row]:
+        page = self.page(number)
+        head = _FILE_HEADER if number == 1 else 0
+        kind, _, cells = struct.unpack_from(">BHH", page, head)
+        if kind not in {_LEAF_TABLE, _LEAF_INDEX, _INTERIOR_INDEX}:
+            return
+        pointers = head + (12 if kind == _INTERIOR_INDEX else 8)
+        if pointers + 2 * cells > PAGE_BYTES:
+            return
+        for (place,) in struct.iter_unpack(">H", page[pointers : pointers + 2 * cells]):
+            try:
+                yield self._row(page, place + (4 if kind == _INTERIOR_INDEX else 0), kind)
+            except (IndexError, ValueError, struct.error):  # this cell is damaged; the next may not be
+                continue
+
+    def _row(self, page: bytes, place: int, kind: int) -> Row:
+        size, place = _varint(page, place)
+        rowid = None
+        most = _MAX_LOCAL_INDEX
+        if kind == _LEAF_TABLE:
+            rowid, place = _varint(page, place)
+            most = _MAX_LOCAL_TABLE
+        return Row(rowid, _values(self._payload(page, place, size, most)))
+
+    def _payload(self, page: bytes, place: int, size: int, most: int) -> bytes:
+        """Return a row's bytes, also those on overflow pages."""
+        if size <= most:
+            return _exactly(page[place : place + size], size)
+        local = _MIN_LOCAL + (size - _MIN_LOCAL) % (PAGE_BYTES - 4)
+        local = local if local <= most else _MIN_LOCAL
+        if size > self.count * PAGE_BYTES:
+            raise ValueError("longer than the file")
+        (following,) = struct.unpack_from(">I", page, place + local)
+        payload = bytearray(_exactly(page[place : place + local], local))
+        while len(payload) < size:
+            if not 1 < following <= self.count:
+                raise ValueError("the overflow chain is broken")
+            more = self.page(following)
+            (following,) = struct.unpack_from(">I", more)
+            payload += more[4 : 4 + size - len(payload)]
+        return bytes(payload)
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise ValueError("runs over the end of its page")
+    return data
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for index in range(_VARINT_BYTES):
+        byte = data[place + index]
+        if index == _VARINT_BYTES - 1:
+            return (value << 8) | byte, place + index + 1
+        value = (value << 7) | (byte & ~_MORE)
+        if byte < _MORE:
+            return value, place + index + 1
+    raise AssertionError
+
+
+def _values(payload: bytes) -> tuple[Value, ...]:
+    head, place = _varint(payload, 0)
+    body = head
+    values: list[Value] = []
+    while place < head:
+        kind, place = _varint(payload, place)
+        size = _size(kind)
+        values.append(_value(kind, _exactly(payload[body : body + size], size)))
+        body += size
+    if body != len(payload):
+        raise ValueError("the lengths do not add up")
+    return tuple(values)
+
+
+def _size(kind: int) -> int:
+    if kind < len(_INTEGER_BYTES):
+        return _INTEGER_BYTES[kind]
+    if kind < _FIRST_BLOB:
+        return 8 if kind == _FLOAT else 0
+    return (kind - _FIRST_BLOB) // 2
+
+
+def _value(kind: int, data: bytes) -> Value:
+    if kind in {_ZERO, _ONE}:
+        return kind - _ZERO
+    if 0 < kind < len(_INTEGER_BYTES):
+        return int.from_bytes(data, signed=True)
+    if kind > _FIRST_BLOB and kind % 2:
+        return data.decode()
+    return None

@@ -1,0 +1,203 @@
+"""Takes what is readable of a damaged spool into a new one, and sets the damaged file aside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.sample import DEVICE_ID_PATTERN
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.entries import SpoolState
+from sungrow_lib.spool.pages import Pages, Row
+
+_LOG: Final = logging.getLogger(__name__)
+_COMPANIONS: Final = ("", "-wal", "-shm")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
+"""Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecovery:
+    """What became of a damaged spool.
+
+    Attributes:
+        at: when, RFC 3339 in UTC.
+        reason: what was found.
+        set_aside: the damaged file, under its new name.
+        saved: readings taken over.
+        lost: readings known to have been there and not readable; there may be others nothing tells of.
+    """
+
+    at: str
+    reason: str
+    set_aside: str
+    saved: int
+    lost: int
+
+    def note(self, connection: sqlite3.Connection) -> None:
+        """Keep it in the new spool, for `status`."""
+        value = json.dumps(asdict(self))
+        connection.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', ?)", (value,))
+
+
+def load_recovery(connection: sqlite3.Connection) -> SpoolRecovery | None:
+    """Return what a spool says of its origin."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'recovery'").fetchone()
+    return None if row is None else SpoolRecovery(**json.loads(row[0]))
+
+
+def finish_interrupted(path: Path) -> None:
+    """Complete a recovery that was cut off after the damaged file had been renamed."""
+    if not path.exists() and _new(path).exists():
+        with closing(_open(_new(path))) as database, database.read() as connection:
+            recovery = load_recovery(connection)
+        if recovery is not None:
+            _exchange(path, Path(recovery.set_aside))
+
+
+def recover(path: Path, reason: str) -> None:
+    """Replace a damaged spool by a new one with all that is readable; the damaged one is renamed.
+
+    Safe against a crash at any moment: until the new file is complete and synced the old one stays where
+    it is, and `finish_interrupted` does the rest.
+
+    Raises:
+        SpoolError: no room, or the folder cannot be written; everything is as before.
+    """
+    now = datetime.now(UTC)
+    aside = _unused(path, f"{now:%Y%m%dT%H%M%SZ}")
+    _remove_new(path)
+    try:
+        with (
+            closing(Pages(path)) as pages,
+            closing(_open(_new(path))) as database,
+            database.write() as connection,
+        ):
+            saved, lost = _fill(connection, pages)
+            recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), saved, lost)
+            recovery.note(connection)
+        _exchange(path, aside)
+    except OSError as error:
+        raise SpoolUnavailableError(
+            f"The damaged spool {path} cannot be set aside: {error.strerror}."
+        ) from error
+    _LOG.error("damaged spool set aside, its readable readings taken over", extra=asdict(recovery))
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.recovering")
+
+
+def _open(path: Path) -> Database:
+    return Database(path, busy_timeout_s=10.0, max_bytes=None, check=False)
+
+
+def _unused(path: Path, stamp: str) -> Path:
+    name, count = f"{path.name}.damaged-{stamp}", 1
+    while path.with_name(name).exists():
+        count += 1
+        name = f"{path.name}.damaged-{stamp}-{count}"
+    return path.with_name(name)
+
+
+def _remove_new(path: Path) -> None:
+    """Remove what an earlier attempt that never got to its end has left: a part of a copy."""
+    for suffix in _COMPANIONS:
+        Path(f"{_new(path)}{suffix}").unlink(missing_ok=True)
+
+
+def _exchange(path: Path, aside: Path) -> None:
+    for suffix in _COMPANIONS:  # the file itself first: `finish_interrupted` goes by its absence
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
+    _new(path).rename(path)
+    folder = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# --- sorting the rows -------------------------------------------------------------------------------------
+
+
+def _fill(connection: sqlite3.Connection, pages: Pages) -> tuple[int, int]:
+    """Take all readable rows over; return how many readings, and how many are known to be lost."""
+    for statement in schema.SALVAGE_TABLES:
+        connection.execute(statement)
+    names: dict[str, int] = {}
+    for row in pages.rows():
+        _take(connection, row, names)
+    _name_the_nameless(connection, names)
+    for statement in schema.SALVAGE_FINISH:
+        connection.execute(statement)
+    saved, lost = (connection.execute(query).fetchone()[0] for query in schema.SALVAGE_COUNTS)
+    return saved, lost
+
+
+def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
+    """Recognise a row by its columns; what is none of the spool's is left where it is."""
+    match row:
+        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() as content)):
+            if seq > 0 and _is_object(content):
+                connection.execute(schema.SALVAGE_READING, (seq, *row.values[1:]))
+        case Row(None, (int(), int() as state, int(), int(), int() | None, str() | None, str() | None)):
+            if state in _RANK:
+                connection.execute(schema.SALVAGE_STANDING, (*row.values, _RANK[SpoolState(state)]))
+        case _:
+            _take_small(connection, row, names)
+
+
+def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
+    match row:
+        case Row(int() as key, (None, str() as name)):
+            connection.execute("INSERT OR IGNORE INTO boot VALUES (?, ?)", (key, name))
+        case Row(int() as key, (None, str() as name, int() | None as floor)):
+            connection.execute("INSERT OR IGNORE INTO device VALUES (?, ?, ?)", (key, name, floor))
+        case Row(None, (str() as name, int() as key)):
+            names[name] = key  # the index of devices or of boots: all that is left when their table is lost
+        case Row(None, ("edge_id", str() as name)):
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('edge_id', ?)", (name,))
+        case Row(None, (int(), int())):
+            connection.execute(schema.RESERVE, row.values)
+        case Row(None, (str(),)):
+            connection.execute("INSERT OR IGNORE INTO server_version VALUES (?)", row.values)
+
+
+def _is_object(content: str) -> bool:
+    try:
+        return isinstance(json.loads(content), dict)
+    except ValueError:
+        return False
+
+
+def _name_the_nameless(connection: sqlite3.Connection, names: dict[str, int]) -> None:
+    """Give devices and boots whose names are lost the one the index knows, or one that says so."""
+    boots = {name for (name,) in connection.execute("SELECT name FROM boot")}
+    devices = {
+        key: name
+        for name, key in names.items()
+        if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
+    }
+    for key in _missing(connection, "device"):
+        name = devices.get(key, f"lost-device-{key}")
+        connection.execute("INSERT OR IGNORE INTO device (id, name) VALUES (?, ?)", (key, name))
+    for key in _missing(connection, "boot"):
+        connection.execute("INSERT INTO boot VALUES (?, ?)", (key, f"lost-boot-{key}"))
+
+
+def _missing(connection: sqlite3.Connection, table: str) -> Iterator[Any]:
+    query = f"SELECT DISTINCT {table} FROM reading WHERE {table} NOT IN (SELECT id FROM {table})"  # noqa: S608
+    return (key for (key,) in connection.execute(query).fetchall())
