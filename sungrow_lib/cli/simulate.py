@@ -17,6 +17,7 @@ from sungrow_lib.capture import load_capture, merge_captures
 from sungrow_lib.errors import CaptureError, UsageError
 from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.simulator import MODELS, living_inverter
+from sungrow_lib.simulator.dongle import DongleHabits
 from sungrow_lib.simulator.faults import Fault, RecurringFault
 from sungrow_lib.simulator.journal import Journal
 from sungrow_lib.simulator.server import InverterSimulator, Profile, RegisterSource, StaticSource
@@ -29,15 +30,20 @@ A capture is served under the unit id it names, several of one unit are merged (
 and captures of different units make one dongle with several inverters behind it.
 """
 
+_HABITS = DongleHabits()
+_FAULTS = "\n".join(f"  {fault:<20}{fault.text}" for fault in Fault)
+
 _EPILOG = f"""\
 profiles:
   lan       the inverter's own port: registers it lacks inside a block read 0xFFFF
-  winet-s   the dongle: a block that touches a register it lacks is refused; no yield history
+  winet-s   the dongle: a block that touches a register it lacks is refused; no yield history, no meter
+            voltages; values are a copy up to {_HABITS.copy_s:g} s old; a new client throws the old one out;
+            {_HABITS.refusals + 1} refused reads in {_HABITS.within_s:g} s make it restart, which takes
+            {_HABITS.restart_s:g} s
   rs485     a gateway on the serial bus: as lan, and a unit that is not there is answered with an exception
 
-faults (NAME or NAME:EVERY, such as reset:20 for every twentieth request):
-  {", ".join(list(Fault)[:8])},
-  {", ".join(list(Fault)[8:])}
+faults (--fault NAME or NAME:EVERY, such as reset:20 for every twentieth request):
+{_FAULTS}
 
 examples:
   sungrow simulate --model {MODELS[0]}                     an inverter on 127.0.0.1:5020
@@ -100,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
             profile=Profile(args.profile),
             journal=journal,
             faults=faults,
+            habits=_HABITS if args.profile == Profile.WINET_S else None,
         )
         anyio.run(_serve, simulator, args.host, f"{_title(args)} as unit {', '.join(map(str, units))}")
     return 0

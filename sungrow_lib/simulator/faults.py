@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from sungrow_lib.errors import ConfigurationError
 
@@ -15,40 +15,39 @@ EXCEPTION_BIT: Final = 0x80
 
 
 class Fault(StrEnum):
-    """One kind of misbehaviour, applied to the answer of one request."""
+    """One kind of misbehaviour, applied to the answer of one request.
 
-    SHORT_EXCEPTION = "short-exception"
-    """Exception 2 with an MBAP length of 2 where 3 bytes follow (WiNet-S, SH-RT)."""
-    CODELESS_EXCEPTION = "codeless-exception"
-    """The same without the code byte."""
-    EXCEPTION_ZERO = "exception-zero"
-    """Exception code 0, which Modbus does not define."""
-    DEVICE_BUSY = "device-busy"
-    """Exception 6."""
-    SLOW = "slow"
-    """The answer comes one second late."""
-    SILENCE = "silence"
-    """No answer to this request."""
-    TRUNCATED = "truncated"
-    """Half of the answer."""
-    EXTRA_BYTES = "extra-bytes"
-    """Noise behind the answer."""
-    LEADING_NOISE = "leading-noise"
-    """A stale exception frame with a wrong length before the answer."""
-    WRONG_TRANSACTION = "wrong-transaction"
-    """The answer carries another transaction id."""
-    WRONG_UNIT = "wrong-unit"
-    """The answer carries another unit id."""
-    WRONG_COUNT = "wrong-count"
-    """The answer holds one register less than asked for."""
-    STALE_REPLY = "stale-reply"
-    """The answer to the request before comes once more, then the right one."""
-    RESET = "reset"
-    """The connection is reset instead of an answer."""
-    CLOSE = "close"
-    """The connection is closed after the answer."""
-    HALF_OPEN = "half-open"
-    """The connection stands, but nothing is answered on it any more."""
+    Attributes:
+        text: the same in words.
+    """
+
+    text: str
+
+    def __new__(cls, name: str, text: str = "") -> Self:
+        """Make a member that knows its text."""
+        member = str.__new__(cls, name)
+        member._value_, member.text = name, text
+        return member
+
+    SHORT_EXCEPTION = (
+        "short-exception",
+        "exception 2 with an MBAP length of 2 where 3 bytes follow (WiNet-S, SH-RT)",
+    )
+    CODELESS_EXCEPTION = "codeless-exception", "the same without the code byte"
+    EXCEPTION_ZERO = "exception-zero", "exception code 0, which Modbus does not define"
+    DEVICE_BUSY = "device-busy", "exception 6"
+    SLOW = "slow", "the answer comes one second late"
+    SILENCE = "silence", "no answer to this request"
+    TRUNCATED = "truncated", "half of the answer"
+    EXTRA_BYTES = "extra-bytes", "noise behind the answer"
+    LEADING_NOISE = "leading-noise", "a stale exception frame with a wrong length before the answer"
+    WRONG_TRANSACTION = "wrong-transaction", "the answer carries another transaction id"
+    WRONG_UNIT = "wrong-unit", "the answer carries another unit id"
+    WRONG_COUNT = "wrong-count", "the answer holds one register less than asked for"
+    STALE_REPLY = "stale-reply", "the answer to the request before comes once more, then the right one"
+    RESET = "reset", "the connection is reset instead of an answer"
+    CLOSE = "close", "the connection is closed after the answer"
+    HALF_OPEN = "half-open", "the connection stands, but nothing is answered on it any more"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, Space
+from sungrow_lib.simulator.dongle import Dongle, DongleHabits
 from sungrow_lib.simulator.faults import (
     EXCEPTION_BIT,
     Delivery,
@@ -46,7 +47,10 @@ class Profile(StrEnum):
     LAN = "lan"
     """The inverter's own port: registers it lacks inside a block read 0xFFFF."""
     WINET_S = "winet-s"
-    """The dongle: a block that touches one register it lacks is refused; no yield history."""
+    """The dongle: a block that touches one register it lacks is refused; no yield history.
+
+    What else a dongle does, :class:`~sungrow_lib.simulator.dongle.DongleHabits` adds.
+    """
     RS485 = "rs485"
     """A gateway on the serial bus: like the LAN port, and an absent unit is an exception."""
 
@@ -105,6 +109,7 @@ class InverterSimulator:
         profile: the path to imitate.
         journal: where to note every answered read.
         faults: misbehaviour that comes back by itself; see also :meth:`inject`.
+        habits: makes it as touchy as a dongle: one client, a copy of the registers, restarts.
 
     Examples:
         async with InverterSimulator({1: StaticSource(words)}) as inverter:
@@ -120,6 +125,7 @@ class InverterSimulator:
         profile: Profile = Profile.LAN,
         journal: Journal | None = None,
         faults: Iterable[RecurringFault] = (),
+        habits: DongleHabits | None = None,
     ) -> None:
         self._units = dict(units)
         self._host = host
@@ -127,6 +133,8 @@ class InverterSimulator:
         self._profile = profile
         self._journal = journal
         self._faults = FaultSchedule(tuple(faults))
+        self._dongle = Dongle(habits) if habits else None
+        self._clients: set[anyio.CancelScope] = set()
         self._exit = contextlib.AsyncExitStack()
         self.requests: deque[ServedRequest] = deque(maxlen=_KEPT_REQUESTS)
         """The latest requests, oldest first."""
@@ -171,15 +179,27 @@ class InverterSimulator:
 
     async def _serve(self, stream: SocketStream) -> None:
         self.connections += 1
+        if self._dongle is not None:
+            self._drop_clients()  # it has one session, and the newest client takes it
         self.open_connections += 1
         self.most_connections = max(self.most_connections, self.open_connections)
         try:
-            async with stream:
-                await _Connection(self, stream, self.connections).run()
+            with anyio.CancelScope() as scope:
+                self._clients.add(scope)
+                async with stream:
+                    if self._dongle is not None and self._dongle.is_away:
+                        _reset_on_close(stream)
+                    else:
+                        await _Connection(self, stream, self.connections).run()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass  # the client went away: its right
         finally:
+            self._clients.discard(scope)
             self.open_connections -= 1
+
+    def _drop_clients(self) -> None:
+        for scope in self._clients:
+            scope.cancel()
 
     def answer(self, unit: int, function: int, address: int, count: int) -> bytes | int | None:
         """Work out the right answer to a read.
@@ -194,7 +214,8 @@ class InverterSimulator:
             return _ILLEGAL_FUNCTION
         if not 1 <= count <= BLOCK_MAX:
             return _ILLEGAL_VALUE
-        words = self._lookup(source.words(), Block(Space(function), address + 1, count))
+        image = self._dongle.words(unit, source.words) if self._dongle else source.words()
+        words = self._lookup(image, Block(Space(function), address + 1, count))
         return _ILLEGAL_ADDRESS if words is None else struct.pack(f">{count}H", *words)
 
     def _lookup(self, image: Mapping[tuple[Space, int], int], block: Block) -> list[int] | None:
@@ -211,8 +232,10 @@ class InverterSimulator:
         return self._faults.next()
 
     def note(self, request: ServedRequest) -> None:
-        """Remember a request."""
+        """Remember a request. One refusal too many is more than a dongle can stand."""
         self.requests.append(request)
+        if self._dongle is not None and request.refused is not None and self._dongle.refused():
+            self._drop_clients()
 
     def record(self, unit: int, block: Block, data: bytes, fault: Fault | None) -> None:
         """Write an answered read into the journal, if there is one."""
@@ -263,14 +286,18 @@ class _Connection:
         if delivery.delay_s:
             await anyio.sleep(delivery.delay_s)
         if delivery.reset:
-            sock = self._stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            _reset_on_close(self._stream)
             return False
         if delivery.payload:
             await self._stream.send(delivery.payload)
         while delivery.deaf:
             await self._stream.receive()  # read and ignored until the client gives up
         return not delivery.close
+
+
+def _reset_on_close(stream: SocketStream) -> None:
+    sock = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _reply_frame(transaction: int, unit: int, function: int, answer: bytes | int) -> bytes:
