@@ -80,7 +80,7 @@ async def _arrivals(server: Server, batch: Batch, inserted: int) -> list[LateBat
 
 async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
     """Show what a device shows now."""
-    device = await _device(server, call)
+    device = await requested_device(server, call)
     latest = await server.latest.of(device)
     if latest is None:
         raise Problem(404, f"{device.device_id} has sent no reading yet")
@@ -90,7 +90,7 @@ async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
 async def series(server: Server, call: Call[SeriesQuery]) -> Series:
     """Show a span of time."""
     query = call.query
-    device = await _device(server, call)
+    device = await requested_device(server, call)
     if query.frame is not None:
         return await server.series.frame(device, query.frame, query.at, query.chosen_fields)
     assert query.from_ is not None
@@ -104,7 +104,7 @@ async def series(server: Server, call: Call[SeriesQuery]) -> Series:
 
 async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
     """Send what a device sends, as it comes."""
-    device = await _device(server, call)
+    device = await requested_device(server, call)
     token = bearer_hash(call.request.headers.get("Authorization"))
     assert token is not None, "who asks was known before"
     return await StreamWriter(server.database, server.live, device, token).answer(call.request)
@@ -125,15 +125,24 @@ async def health(server: Server, call: Call[NoQuery]) -> Health:
     return Health(status="ok")
 
 
-async def _device(server: Server, call: Call[Any]) -> KnownDevice:
-    """Return the device a request is about.
+async def requested_device(server: Server, call: Call[Any]) -> KnownDevice:
+    """Return the device a query is about.
 
     Raises:
         Problem: 403 another's device, 404 an unknown one, 422 none named and several to choose from.
     """
-    name = call.query.device_id or await _only_device(server, call.principal)
-    if not call.principal.may_touch(name):
-        raise Problem(403, f"this token may not read {name}")
+    return await device_named(server, call.principal, call.query.device_id)
+
+
+async def device_named(server: Server, principal: Principal, device_id: str | None) -> KnownDevice:
+    """Return the device of this name, or without one the only device that may be seen.
+
+    Raises:
+        Problem: 403 another's device, 404 an unknown one, 422 none named and several to choose from.
+    """
+    name = device_id or await _only_device(server, principal)
+    if not principal.may_touch(name):
+        raise Problem(403, f"this token may not touch {name}")
     device = (await server.devices.find([name])).get(name)
     if device is None or device.deleted:
         raise Problem(404, f"there is no device {name}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -13,7 +13,6 @@ from reference_server.auth import Scope
 from reference_server.handlers import Call
 from reference_server.queries import NoQuery
 from reference_server.server import Server
-
 
 Answer = BaseModel | Mapping[str, Any] | web.StreamResponse
 
@@ -59,8 +58,8 @@ class Op:
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
     media: str = "application/json"
-    example: Any = None
-    body_example: Any = None
+    example: Any = field(default=None, compare=False)
+    body_example: Any = field(default=None, compare=False)
     problems: tuple[int, ...] = ()
 
     @property

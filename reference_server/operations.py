@@ -8,16 +8,32 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from reference_server import examples, handlers
+from reference_server import examples, handlers, report_handlers
 from reference_server.auth import Principal, Scope
 from reference_server.handlers import Call
 from reference_server.openapi import document
 from reference_server.operation import Op
 from reference_server.problems import Problem
-from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
+from reference_server.queries import (
+    ConflictsQuery,
+    DeviceQuery,
+    EventsQuery,
+    NoQuery,
+    RangeQuery,
+    SeriesQuery,
+)
 from reference_server.server import NOBODY, SERVER, Server
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series
 from sungrow_lib.wire.live import EVENT_STREAM
+from sungrow_lib.wire.reports import (
+    Completeness,
+    Conflicts,
+    EdgeStatus,
+    EdgeStatusList,
+    EdgeStatusTaken,
+    EventList,
+    PlantList,
+)
 
 
 async def _openapi(server: Server, call: Call[NoQuery]) -> dict[str, Any]:
@@ -86,6 +102,83 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         handler=handlers.devices,
         scope=Scope.READ,
         answer=DeviceList,
+    ),
+    Op(
+        method="GET",
+        path="/v1/plants",
+        name="list_plants",
+        tag="devices",
+        summary="The plants of this token's devices, with what they do together now",
+        handler=report_handlers.plants,
+        scope=Scope.READ,
+        answer=PlantList,
+        example=examples.PLANTS,
+    ),
+    Op(
+        method="GET",
+        path="/v1/events",
+        name="list_events",
+        tag="readings",
+        summary="Alarms and faults of a device in words, with begin and end",
+        handler=report_handlers.events,
+        scope=Scope.READ,
+        query=EventsQuery,
+        answer=EventList,
+        example=examples.EVENTS,
+        problems=(404, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/completeness",
+        name="get_completeness",
+        tag="readings",
+        summary="How many readings of each local day were expected and stored, and why the others lack",
+        handler=report_handlers.completeness,
+        scope=Scope.READ,
+        query=RangeQuery,
+        answer=Completeness,
+        example=examples.COMPLETENESS,
+        problems=(404, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/conflicts",
+        name="list_conflicts",
+        tag="readings",
+        summary="Readings kept aside: other values for a stored one, invalid ones, late ones",
+        handler=report_handlers.conflicts,
+        scope=Scope.READ,
+        query=ConflictsQuery,
+        answer=Conflicts,
+        example=examples.CONFLICTS,
+        problems=(404, 422),
+    ),
+    Op(
+        method="POST",
+        path="/v1/edge-status",
+        name="report_edge_status",
+        tag="edge",
+        summary="Keep what an edge says of itself for a device",
+        handler=report_handlers.put_edge_status,
+        scope=Scope.INGEST,
+        body=EdgeStatus,
+        body_example=examples.EDGE_STATUS,
+        answer=EdgeStatusTaken,
+        example=examples.EDGE_STATUS_TAKEN,
+        problems=(400, 404, 413, 415, 422),
+    ),
+    Op(
+        method="GET",
+        path="/v1/edge-status",
+        name="get_edge_status",
+        tag="edge",
+        summary="What the edges of a device said last of themselves",
+        handler=report_handlers.edge_status,
+        scope=Scope.READ,
+        query=DeviceQuery,
+        answer=EdgeStatusList,
+        example=examples.EDGE_STATUS_LIST,
+        problems=(404, 422),
     ),
     Op(
         method="GET",

@@ -54,6 +54,62 @@ QueryTime = Annotated[datetime, BeforeValidator(parse_ts)]
 Bucket = Literal["15m", "1h", "1d", "1M"]
 
 
+class ConflictsQuery(DeviceQuery):
+    """Which readings kept aside.
+
+    Attributes:
+        reason: only these.
+        before: only entries with a smaller number; `next_before` of the answer before.
+        limit: most entries of one answer.
+    """
+
+    reason: Literal["conflict", "rejected", "additional", "behind_horizon"] | None = None
+    before: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+def _in_order(begin: datetime | None, end: datetime | None) -> None:
+    for instant in (begin, end):
+        if instant is not None:
+            _in_range(instant)
+    if begin is not None and end is not None and end < begin:
+        raise ValueError("to must not be before from")
+
+
+class RangeQuery(DeviceQuery):
+    """Which span of time.
+
+    Attributes:
+        from_: its start, RFC 3339.
+        to: its end, not included.
+    """
+
+    from_: Annotated[QueryTime, Field(alias="from")]
+    to: QueryTime
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _in_order(self.from_, self.to)
+        return self
+
+
+class EventsQuery(DeviceQuery):
+    """Which span of time.
+
+    Attributes:
+        from_: its start, RFC 3339; a week before its end by default.
+        to: its end, not included; now by default.
+    """
+
+    from_: Annotated[QueryTime | None, Field(alias="from")] = None
+    to: QueryTime | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _in_order(self.from_, self.to)
+        return self
+
+
 class SeriesQuery(DeviceQuery):
     """Which span of time, in which steps.
 

@@ -26,6 +26,18 @@ from sungrow_lib.errors import (
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
 from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
+from sungrow_lib.wire.reports import (
+    Completeness,
+    Conflicts,
+    DayCompleteness,
+    DeviceEvent,
+    EdgeStatusList,
+    EventList,
+    KeptAside,
+    Plant,
+    PlantList,
+    ReportedEdgeStatus,
+)
 
 _TIMEOUT_S: Final = 30.0
 _SILENCE_S: Final = 40.0
@@ -154,6 +166,76 @@ class SungrowClient:
         query = {"device_id": device_id, "from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
         return (await self._get("/v1/series", query | _fields(fields), Series)).series
 
+    async def plants(self) -> tuple[Plant, ...]:
+        """Return the plants of the devices this token may see, with what they do now.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        return tuple((await self._get("/v1/plants", {}, PlantList)).plants)
+
+    async def events(
+        self, device_id: str | None = None, *, begin: datetime | None = None, end: datetime | None = None
+    ) -> list[DeviceEvent]:
+        """Return alarms and faults in words, in the order in which they began.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            begin: aware; a week before ``end`` by default.
+            end: aware, not included; now by default.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
+        return (await self._get("/v1/events", query, EventList)).events
+
+    async def completeness(
+        self, device_id: str | None = None, *, begin: datetime, end: datetime
+    ) -> list[DayCompleteness]:
+        """Return how complete each local day of the site is.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            begin: aware; its day is the first.
+            end: aware; not included.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
+        return (await self._get("/v1/completeness", query, Completeness)).days
+
+    async def conflicts(
+        self, device_id: str | None = None, *, reason: str | None = None
+    ) -> AsyncGenerator[KeptAside, None]:
+        """Yield what stands beside the stored readings, newest first.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            reason: only `conflict`, `rejected`, `additional` or `behind_horizon`; None for all.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        before = None
+        while True:
+            query = {"device_id": device_id, "reason": reason, "before": before}
+            page = await self._get("/v1/conflicts", query, Conflicts)
+            for entry in page.conflicts:
+                yield entry
+            if page.next_before is None:
+                return
+            before = str(page.next_before)
+
+    async def edge_status(self, device_id: str | None = None) -> list[ReportedEdgeStatus]:
+        """Return what the edges of a device said last of themselves, the latest first.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        return (await self._get("/v1/edge-status", {"device_id": device_id}, EdgeStatusList)).edges
+
     async def stream(
         self, device_id: str | None = None, *, after: datetime | None = None
     ) -> AsyncGenerator[StreamEvent, None]:
@@ -212,6 +294,10 @@ class SungrowClient:
             return kind.model_validate_json(response.content)
         except ValidationError as error:
             raise UnexpectedAnswerError(f"{path}: this is not a Sungrow server's answer") from error
+
+
+def _time(instant: datetime | None) -> str | None:
+    return None if instant is None else format_ts(instant)
 
 
 def _fields(fields: Sequence[str] | None) -> dict[str, str | None]:

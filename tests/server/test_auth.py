@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,21 @@ from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
 pytestmark = pytest.mark.anyio
 
 GUARDED = [op for op in OPERATIONS if op.scope is not None]
-PARAMETERS = {"/v1/series": {"frame": "day"}}
+PARAMETERS = {
+    "/v1/series": {"frame": "day"},
+    "/v1/completeness": {"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T00:00:00Z"},
+}
+LISTING = {"/v1/devices", "/v1/plants"}  # what the token may see, whatever the query
 
 
 async def _ask(api: Api, op: Op, authorization: str | None, device_id: str = "sh-1") -> int:
     headers = {} if authorization is None else {"Authorization": authorization}
     query = {"device_id": device_id} | PARAMETERS.get(op.path, {})
-    body = {"samples": [sample(0, device_id=device_id)]} if op.body is not None else None
+    body: dict[str, Any] | None = None
+    if op.path == "/v1/ingest":
+        body = {"samples": [sample(0, device_id=device_id)]}
+    elif op.body is not None:
+        body = {"edge_id": "box", "device_id": device_id}
     async with api.session.request(
         op.method, api.url + op.path, headers=headers, params=query, json=body
     ) as answer:
@@ -38,7 +47,7 @@ async def test_every_guarded_operation(api: Api, op: Op) -> None:
     for wrong in (None, "", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
         assert await _ask(api, op, wrong) == 401, wrong
     assert await _ask(api, op, f"Bearer {TOKEN}") == 200
-    if op.path != "/v1/devices":  # lists what the token may see, whatever the query
+    if op.path not in LISTING:
         assert await _ask(api, op, f"Bearer {OTHER_TOKEN}") == 403
     without = await create_token(api.dsn, "no scope", ["control"], None, None)
     assert await _ask(api, op, f"Bearer {without}") == 403

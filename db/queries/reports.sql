@@ -1,0 +1,67 @@
+-- name: kept_aside
+-- What stands beside the stored readings of a device, newest first; nulls do not narrow it.
+SELECT entry, ts, reason, detail, edge_id, date_trunc('milliseconds', received_at), body FROM kept_aside
+WHERE device = %(device)s
+  AND (%(before)s::int8 IS NULL OR entry < %(before)s::int8)
+  AND (%(reason)s::text IS NULL OR reason = %(reason)s::text)
+ORDER BY entry DESC
+LIMIT %(limit)s;
+
+-- name: stored_by_day
+-- How many readings each local day of a device holds.
+SELECT day, sample_count FROM rollup_day
+WHERE device = %(device)s AND day >= %(first)s AND day <= %(last)s;
+
+-- name: kept_aside_by_span
+-- How many readings were kept aside in each span of time, by reason; one without a valid time counts when it came.
+SELECT k.begins, a.reason, count(*)
+FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS k(begins, ends)
+JOIN kept_aside a
+  ON a.device = %(device)s AND coalesce(a.ts, a.received_at) >= k.begins AND coalesce(a.ts, a.received_at) < k.ends
+GROUP BY k.begins, a.reason;
+
+-- name: first_stored
+-- When the first reading of a device was taken: of the raw ones, or of the rollups that outlive them.
+SELECT least(
+  (SELECT min(ts) FROM samples WHERE device = %(device)s),
+  (SELECT min(bucket) FROM rollup_15m WHERE device = %(device)s)
+);
+
+-- name: put_edge_status
+-- Keep what an edge says of itself for a device; the latest word stands.
+INSERT INTO edge_status (device, edge_id, body) VALUES (%(device)s, %(edge_id)s, %(body)s::jsonb)
+ON CONFLICT (device, edge_id) DO UPDATE SET body = excluded.body, reported_at = now()
+RETURNING date_trunc('milliseconds', reported_at);
+
+-- name: edge_status
+-- What each edge said last of itself for a device, the latest first.
+SELECT date_trunc('milliseconds', reported_at), body FROM edge_status WHERE device = %(device)s ORDER BY reported_at DESC;
+
+-- name: device_model
+-- Model of a device, null while unknown.
+SELECT model FROM devices WHERE device = %(device)s;
+
+-- name: code_changes
+-- Readings at which the active alarms or faults of a device changed, and the last word before the span.
+WITH earlier AS (
+  (SELECT ts, 'alarm' AS kind, alarm_codes AS codes FROM samples
+   WHERE device = %(device)s AND ts < %(from_ts)s AND ts >= %(from_ts)s::timestamptz - INTERVAL '1 day'
+     AND alarm_codes IS NOT NULL
+   ORDER BY ts DESC LIMIT 1)
+  UNION ALL
+  (SELECT ts, 'fault', fault_codes FROM samples
+   WHERE device = %(device)s AND ts < %(from_ts)s AND ts >= %(from_ts)s::timestamptz - INTERVAL '1 day'
+     AND fault_codes IS NOT NULL
+   ORDER BY ts DESC LIMIT 1)
+), told AS (
+  SELECT ts, kind, codes FROM earlier
+  UNION ALL
+  SELECT ts, 'alarm', alarm_codes FROM samples
+  WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s AND alarm_codes IS NOT NULL
+  UNION ALL
+  SELECT ts, 'fault', fault_codes FROM samples
+  WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s AND fault_codes IS NOT NULL
+), compared AS (
+  SELECT ts, kind, codes, lag(codes) OVER (PARTITION BY kind ORDER BY ts) AS before FROM told
+)
+SELECT ts, kind, codes FROM compared WHERE before IS DISTINCT FROM codes ORDER BY ts, kind;

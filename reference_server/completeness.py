@@ -1,0 +1,62 @@
+"""`GET /v1/completeness`: what was expected of each local day, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.reports import first_stored, kept_aside_by_span, stored_by_day
+from reference_server.storage.samples import AsideReason
+from reference_server.zones import Span, day_span, local_day
+from sungrow_lib.wire.reports import Completeness, DayCompleteness, MissingByCause
+
+
+async def completeness(
+    database: Database, device: KnownDevice, begin: datetime, end: datetime, now: datetime
+) -> Completeness:
+    """Count the readings of every local day that the range touches, up to today."""
+    first, last = local_day(begin, device.zone), local_day(min(end, now), device.zone)
+    if min(end, now) == day_span(last, device.zone).begin:
+        last -= timedelta(days=1)  # the range is half-open
+    dates = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    spans = {day: day_span(day, device.zone) for day in dates}
+    stored = await stored_by_day(database, device.key, first, last)
+    aside = await kept_aside_by_span(database, device.key, list(spans.values()))
+    since = await first_stored(database, device.key)
+    days = [
+        _day(day, span, _expected(span, since, now, device.poll_interval_s), stored.get(day, 0), aside, now)
+        for day, span in spans.items()
+    ]
+    return Completeness(device_id=device.device_id, timezone=device.zone.key, days=days)
+
+
+def _expected(span: Span, since: datetime | None, now: datetime, interval_s: float) -> int:
+    if since is None:
+        return 0
+    covered = min(span.end, now) - max(span.begin, since)
+    return max(0, int(covered.total_seconds() / interval_s))
+
+
+def _day(
+    day: date,
+    span: Span,
+    expected: int,
+    stored: int,
+    aside: Mapping[tuple[datetime, str], int],
+    now: datetime,
+) -> DayCompleteness:
+    counts = {reason: aside.get((span.begin, reason.value), 0) for reason in AsideReason}
+    lacking = max(0, expected - stored)
+    rejected = min(lacking, counts[AsideReason.REJECTED])
+    behind = min(lacking - rejected, counts[AsideReason.BEHIND_HORIZON])
+    return DayCompleteness(
+        day=day,
+        expected=expected,
+        stored=stored,
+        missing=MissingByCause(rejected=rejected, behind_horizon=behind, unknown=lacking - rejected - behind),
+        conflicts=counts[AsideReason.CONFLICT],
+        rejected=counts[AsideReason.REJECTED],
+        partial=span.end > now,
+    )

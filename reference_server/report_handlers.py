@@ -1,0 +1,119 @@
+"""Answers the operations that tell about readings, devices and edges."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import groupby
+from typing import Final
+
+from pydantic import ValidationError
+
+from reference_server.bodies import read_json
+from reference_server.completeness import completeness as complete_days
+from reference_server.events import events_of
+from reference_server.handlers import Call, device_named, requested_device
+from reference_server.plants import plant_of
+from reference_server.problems import Problem
+from reference_server.queries import ConflictsQuery, DeviceQuery, EventsQuery, NoQuery, RangeQuery
+from reference_server.server import Server
+from reference_server.storage import reports
+from sungrow_lib.wire import Device
+from sungrow_lib.wire.reports import (
+    Completeness,
+    Conflicts,
+    EdgeStatus,
+    EdgeStatusList,
+    EdgeStatusTaken,
+    EventList,
+    Plant,
+    PlantList,
+)
+
+_MOST_DAYS: Final = 800
+_MOST_EVENT_DAYS: Final = 31
+_USUAL_EVENT_SPAN: Final = timedelta(days=7)
+
+
+async def conflicts(server: Server, call: Call[ConflictsQuery]) -> Conflicts:
+    """Show what stands beside the stored readings."""
+    query = call.query
+    device = await requested_device(server, call)
+    found = await reports.kept_aside(
+        server.database, device.key, before=query.before, reason=query.reason, limit=query.limit
+    )
+    next_before = found[-1].entry if len(found) == query.limit else None
+    return Conflicts(device_id=device.device_id, conflicts=found, next_before=next_before)
+
+
+async def completeness(server: Server, call: Call[RangeQuery]) -> Completeness:
+    """Show what became of the readings of each day."""
+    query = call.query
+    device = await requested_device(server, call)
+    if query.to - query.from_ > timedelta(days=_MOST_DAYS):
+        raise _too_long("from", _MOST_DAYS)
+    await server.refresher.refresh_device(device.key)
+    return await complete_days(server.database, device, query.from_, query.to, server.clock())
+
+
+async def events(server: Server, call: Call[EventsQuery]) -> EventList:
+    """Show alarms and faults."""
+    device = await requested_device(server, call)
+    now = server.clock()
+    end = call.query.to or max(now, call.query.from_ or now)
+    begin = call.query.from_ or end - _USUAL_EVENT_SPAN
+    if end - begin > timedelta(days=_MOST_EVENT_DAYS):
+        raise _too_long("from", _MOST_EVENT_DAYS)
+    changes = await reports.code_changes(server.database, device.key, begin, end)
+    model = await reports.device_model(server.database, device.key)
+    return EventList(device_id=device.device_id, events=events_of(changes, begin, model))
+
+
+def _too_long(field: str, days: int) -> Problem:
+    errors = [{"field": field, "message": f"the range has more than {days} days"}]
+    return Problem(422, f"ask for at most {days} days at once", errors=errors)
+
+
+async def plants(server: Server, call: Call[NoQuery]) -> PlantList:
+    """Show the plants of a token's devices."""
+    listed = await server.devices.listed(call.principal.devices, server.clock())
+    members = sorted((device for device in listed if device.plant), key=_plant_name)
+    by_plant = groupby(members, key=_plant_name)
+    return PlantList(plants=[await _plant(server, name, list(devices)) for name, devices in by_plant])
+
+
+def _plant_name(device: Device) -> str:
+    return device.plant or ""
+
+
+async def _plant(server: Server, name: str, devices: list[Device]) -> Plant:
+    known = await server.devices.find([device.device_id for device in devices])
+    shown = [
+        (device, await server.latest.of(known[device.device_id]))
+        for device in devices
+        if device.device_id in known
+    ]
+    return plant_of(name, shown)
+
+
+async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:
+    """Keep what an edge says of itself."""
+    body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
+    try:
+        status = EdgeStatus.model_validate(body)
+    except ValidationError as error:
+        raise Problem.wrong_content(error) from None
+    own = call.principal.devices or ()
+    name = status.device_id or (next(iter(own)) if len(own) == 1 else None)
+    if name is not None and call.principal.may_touch(name):
+        await server.devices.find_or_add([name])  # its first reading may still be on its way
+    device = await device_named(server, call.principal, name)
+    at = await reports.put_edge_status(server.database, device.key, status)
+    return EdgeStatusTaken(device_id=device.device_id, reported_at=at)
+
+
+async def edge_status(server: Server, call: Call[DeviceQuery]) -> EdgeStatusList:
+    """Show what the edges of a device said last."""
+    device = await requested_device(server, call)
+    return EdgeStatusList(
+        device_id=device.device_id, edges=await reports.edge_status(server.database, device.key)
+    )

@@ -1,0 +1,86 @@
+"""Reads what is told about readings, and keeps what edges say of themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+from reference_server.storage.codec import from_jsonb
+from reference_server.storage.database import Database
+from reference_server.zones import Span
+from sungrow_lib.wire.reports import EdgeStatus, KeptAside, ReportedEdgeStatus
+
+
+async def kept_aside(
+    database: Database, device: int, *, before: int | None, reason: str | None, limit: int
+) -> list[KeptAside]:
+    """What stands beside the stored readings of a device, newest first."""
+    rows = await database.rows("kept_aside", device=device, before=before, reason=reason, limit=limit)
+    return [
+        KeptAside(
+            entry=entry,
+            ts=ts,
+            reason=why,
+            detail=detail,
+            edge_id=edge_id,
+            received_at=received_at,
+            reading=from_jsonb(body),
+        )
+        for entry, ts, why, detail, edge_id, received_at, body in rows
+    ]
+
+
+async def stored_by_day(database: Database, device: int, first: date, last: date) -> dict[date, int]:
+    """How many readings each local day holds, days without any left out."""
+    return dict(await database.rows("stored_by_day", device=device, first=first, last=last))
+
+
+async def kept_aside_by_span(
+    database: Database, device: int, spans: Sequence[Span]
+) -> dict[tuple[datetime, str], int]:
+    """How many readings stand aside, by the begin of their span and the reason."""
+    begins, ends = [span.begin for span in spans], [span.end for span in spans]
+    rows = await database.rows("kept_aside_by_span", device=device, begins=begins, ends=ends)
+    return {(begin, reason): count for begin, reason, count in rows}
+
+
+async def first_stored(database: Database, device: int) -> datetime | None:
+    """When the first reading was taken, None while there is none."""
+    [(first,)] = await database.rows("first_stored", device=device)
+    return first if isinstance(first, datetime) else None
+
+
+async def put_edge_status(database: Database, device: int, status: EdgeStatus) -> datetime:
+    """Keep what an edge says of itself; return when it was taken."""
+    body = status.model_dump_json(exclude={"device_id"}, exclude_none=True)
+    [(at,)] = await database.rows("put_edge_status", device=device, edge_id=status.edge_id, body=body)
+    assert isinstance(at, datetime)
+    return at
+
+
+async def edge_status(database: Database, device: int) -> list[ReportedEdgeStatus]:
+    """What each edge said last, the latest first."""
+    rows = await database.rows("edge_status", device=device)
+    return [_reported(at, body) for at, body in rows]
+
+
+def _reported(at: datetime, body: dict[str, Any]) -> ReportedEdgeStatus:
+    return ReportedEdgeStatus(
+        reported_at=at, **EdgeStatus.model_validate_json(json.dumps(body)).model_dump(exclude={"device_id"})
+    )
+
+
+async def code_changes(
+    database: Database, device: int, begin: datetime, end: datetime
+) -> list[tuple[datetime, str, list[int]]]:
+    """Readings at which the active codes changed, in order; those before ``begin`` are the last word then."""
+    rows = await database.rows("code_changes", device=device, from_ts=begin, to_ts=end)
+    return [(ts, kind, codes) for ts, kind, codes in rows]
+
+
+async def device_model(database: Database, device: int) -> str | None:
+    """Model of a device, None while unknown."""
+    [(model,)] = await database.rows("device_model", device=device)
+    return model if isinstance(model, str) else None

@@ -1,0 +1,219 @@
+"""What the server tells about readings, beside the readings themselves: version 1, as typed models."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from sungrow_lib.registers.faults import Severity
+from sungrow_lib.sample import DeviceId, Timestamp, Word
+from sungrow_lib.wire import WireModel
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class KeptAside(WireModel):
+    """Something that stands beside the stored readings.
+
+    Attributes:
+        entry: its number.
+        ts: time stamp of the reading, null when it has no valid one.
+        reason: `conflict`, `rejected`, `additional` (values the stored reading lacks) or `behind_horizon`.
+        detail: the same for people: the differing fields, or what is wrong.
+        edge_id: who sent it, null when unknown.
+        received_at: when it came first.
+        reading: as it was sent, or for `additional` what it has beyond the stored one.
+    """
+
+    entry: int
+    ts: Timestamp | None
+    reason: str
+    detail: str | None
+    edge_id: str | None
+    received_at: Timestamp
+    reading: dict[str, Any]
+
+
+class Conflicts(WireModel):
+    """Answer of `GET /v1/conflicts`: newest first.
+
+    Attributes:
+        device_id: which device.
+        conflicts: what was kept aside.
+        next_before: send it as `before` for the ones before; null at the end.
+    """
+
+    device_id: str
+    conflicts: list[KeptAside]
+    next_before: int | None
+
+
+class MissingByCause(WireModel):
+    """Readings that are expected and not stored.
+
+    Attributes:
+        rejected: they came and could never be valid.
+        behind_horizon: they came later than the retention horizon and stand aside.
+        unknown: nothing came: the inverter was silent or off, or the edge still holds them.
+    """
+
+    rejected: Count
+    behind_horizon: Count
+    unknown: Count
+
+
+class DayCompleteness(WireModel):
+    """How complete a local day is.
+
+    Attributes:
+        day: the site's date.
+        expected: readings at the device's poll interval, from its first reading up to now.
+        stored: readings stored.
+        missing: what lacks, by cause.
+        conflicts: readings that came again with other values; the stored ones stand.
+        rejected: readings that could never be valid.
+        partial: whether the day still runs.
+    """
+
+    day: date
+    expected: Count
+    stored: Count
+    missing: MissingByCause
+    conflicts: Count
+    rejected: Count
+    partial: bool
+
+
+class Completeness(WireModel):
+    """Answer of `GET /v1/completeness`: every local day of the range up to today."""
+
+    device_id: str
+    timezone: str
+    days: list[DayCompleteness]
+
+
+class EdgeStatus(WireModel):
+    """What an edge says of itself for a device; everything it does not know is null.
+
+    Attributes:
+        edge_id: which edge installation.
+        device_id: may be left out when the token sees exactly one device.
+        edge_version: its version.
+        connection: how it reaches the device: `ok`, `silent`, `refused`, ...
+        connection_detail: the same for people.
+        backlog: readings waiting for upload.
+        oldest_waiting: time stamp of the first of them.
+        quarantined: readings set aside on the edge.
+        clock: `trusted`, `untrusted` or `server` (taken from the server's `Date`).
+        clock_offset_s: the edge's clock minus the server's, in s.
+        polled: polls since its start.
+        accepted: readings its spool took since its start.
+        not_accepted: the other polls, by reason.
+        started_at: when it started.
+    """
+
+    edge_id: Annotated[Word, Field(min_length=1, max_length=64)]
+    device_id: DeviceId | None = None
+    edge_version: Annotated[Word, Field(max_length=64)] | None = None
+    connection: Annotated[Word, Field(max_length=64)] | None = None
+    connection_detail: Word | None = None
+    backlog: Count | None = None
+    oldest_waiting: Timestamp | None = None
+    quarantined: Count | None = None
+    clock: Annotated[Word, Field(max_length=64)] | None = None
+    clock_offset_s: Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)] | None = None
+    polled: Count | None = None
+    accepted: Count | None = None
+    not_accepted: Annotated[dict[Word, Count], Field(max_length=64)] | None = None
+    started_at: Timestamp | None = None
+
+
+class EdgeStatusTaken(WireModel):
+    """Answer of `POST /v1/edge-status`."""
+
+    device_id: str
+    reported_at: Timestamp
+
+
+class ReportedEdgeStatus(EdgeStatus):
+    """What an edge said, and when."""
+
+    reported_at: Timestamp
+
+
+class EdgeStatusList(WireModel):
+    """Answer of `GET /v1/edge-status`: each edge's last word, the latest first; two are one too many."""
+
+    device_id: str
+    edges: list[ReportedEdgeStatus]
+
+
+class PlantTotals(WireModel):
+    """A plant now. Null is unknown, never zero; the meter that inverters share counts once.
+
+    Attributes:
+        pv_power_w: W, DC production of all inverters.
+        battery_power_w: W, + charging, - discharging, all batteries.
+        active_power_w: W, AC output of all inverters.
+        load_power_w: W, household consumption.
+        export_power_w: W, + exporting, - importing, by the meter.
+        pv_daily_kwh: kWh of all inverters' day.
+    """
+
+    pv_power_w: float | None
+    battery_power_w: float | None
+    active_power_w: float | None
+    load_power_w: float | None
+    export_power_w: float | None
+    pv_daily_kwh: float | None
+
+
+class Plant(WireModel):
+    """Several devices at one place.
+
+    Attributes:
+        plant: its name.
+        devices: those of its devices this token may see.
+        left_out: those without a fresh reading: not in the totals.
+        totals: what they do together now.
+    """
+
+    plant: str
+    devices: list[str]
+    left_out: list[str]
+    totals: PlantTotals
+
+
+class PlantList(WireModel):
+    """Answer of `GET /v1/plants`: the plants of the devices this token may see."""
+
+    plants: list[Plant]
+
+
+class DeviceEvent(WireModel):
+    """An alarm or a fault.
+
+    Attributes:
+        kind: `alarm` (it goes on working) or `fault` (something stopped).
+        code: Sungrow's fault code.
+        text: the same in words.
+        begin: first reading that showed it; when it began before the span, the last one before the span.
+        began_before: whether it was there already when the span began.
+        end: first reading that showed it no more; null while it lasts.
+    """
+
+    kind: Severity
+    code: int
+    text: str
+    begin: Timestamp
+    began_before: bool
+    end: Timestamp | None
+
+
+class EventList(WireModel):
+    """Answer of `GET /v1/events`: in the order in which they began."""
+
+    device_id: str
+    events: list[DeviceEvent]
