@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from benchmarks import decode, poll, spool
+from benchmarks import decode, ingest, poll, spool
 from benchmarks.measure import Figure
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "decode": decode.run,
+    "ingest": ingest.run,
     "poll": poll.run,
     "spool": spool.run,
 }

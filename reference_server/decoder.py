@@ -177,9 +177,14 @@ def _lists(numbers: Converter, length: int) -> Converter:
     """Make what spreads lists over their columns."""
 
     def convert(column: Column) -> list[Column]:
-        if not set(map(type, column)) <= {list, _NONE} or max(len(items or ()) for items in column) > length:
+        if set(map(type, column)) != {list}:
+            if not set(map(type, column)) <= {list, _NONE}:
+                raise UnusualError
+            column = [items or () for items in column]
+        widths = set(map(len, column))
+        if max(widths) > length:
             raise UnusualError
-        spread = zip_longest(*(items or () for items in column))
+        spread = zip(*column, strict=True) if len(widths) == 1 else zip_longest(*column)
         return [values for items in spread for values in numbers(items) or [items]]
 
     return convert

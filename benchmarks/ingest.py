@@ -1,0 +1,269 @@
+"""Ingest over HTTP, answered after the commit: against the plain way to the same database, and a peer.
+
+The floor does for each request one `INSERT .. ON CONFLICT DO NOTHING`, its JSON taken apart by PostgreSQL, on
+a bare aiohttp handler without any checks or rollups. The peer is VictoriaMetrics' JSON import (Debian package
+`victoria-metrics`), where it is installed; it answers before the readings are on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from benchmarks.measure import Figure
+from reference_server.storage.migrations import migrate
+from sungrow_lib.demo.postgres import EmbeddedPostgres
+from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind, Tier
+from sungrow_lib.sample import format_ts
+
+_CONNECTIONS = 64
+_SLICE_S = 1.0
+_SLICES = 4  # the first of them does not count
+_BATCHES = (30, 1000)
+_TOKEN = "benchmark-token-0123456789"
+_LOADS = ("a", "b", "c", "d")
+_START = datetime.now(UTC) - timedelta(days=300)
+_STEP = timedelta(seconds=5)
+_START_LIMIT_S = 20.0
+_PEER = "victoria-metrics"
+_NOT_POLLED = {"sample_count", "clock_source", "running_time_total_h"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What takes readings over HTTP.
+
+    Attributes:
+        url: where to send them.
+        body: makes the body of a batch of a device: its name, first step and length.
+    """
+
+    url: str
+    body: Callable[[str, int, int], bytes]
+
+
+class Load:
+    """Readings for a target, each device on a connection of its own.
+
+    Args:
+        target: where to send them.
+        size: readings in a batch.
+        name: what its devices' names begin with.
+    """
+
+    def __init__(self, target: Target, size: int, name: str) -> None:
+        self._target = target
+        self._size = size
+        self._name = f"{name}{size}"
+        self._next = [0] * _CONNECTIONS
+
+    async def cost_us(self) -> float:
+        """Send for a while; return microseconds per sample answered."""
+        begin = time.perf_counter()
+        headers = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+            sent = await asyncio.gather(
+                *(self._send(session, device, begin + _SLICE_S) for device in range(_CONNECTIONS))
+            )
+        return (time.perf_counter() - begin) / sum(sent) * 1e6
+
+    async def _send(self, session: aiohttp.ClientSession, device: int, end: float) -> int:
+        sent = 0
+        while time.perf_counter() < end:
+            body = self._target.body(f"{self._name}-{device}", self._next[device], self._size)
+            self._next[device] += self._size
+            async with session.post(self._target.url, data=body) as answer:
+                answer.raise_for_status()
+                await answer.read()
+            sent += self._size
+        return sent
+
+    def rewind(self) -> None:
+        """Send the same readings again from now on."""
+        self._next = [0] * _CONNECTIONS
+
+
+def run() -> Iterator[Figure]:
+    """Yield the figures."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as cluster:
+        migrate(cluster.dsn)
+        with _ours(cluster.dsn) as ours, _floor(cluster.dsn) as floor, _peer(folder) as peer:
+            for size in _BATCHES:
+                yield from _figures(size, ours, floor, peer)
+
+
+def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Iterator[Figure]:
+    new = Load(ours, size, "a")
+    yield _compare(f"sample, {size} a batch / INSERT .. ON CONFLICT", new, Load(floor, size, "a"))
+    new.rewind()
+    yield _compare(f"sample sent again, {size} a batch / new", new, Load(ours, size, "b"))
+    if peer is not None:
+        yield _compare(
+            f"sample, {size} a batch / VictoriaMetrics", Load(ours, size, "c"), Load(peer, size, "c")
+        )
+
+
+def _compare(what: str, one: Load, other: Load) -> Figure:
+    """Load both in turn, so that a machine that slows down slows both."""
+    pairs = [(asyncio.run(one.cost_us()), asyncio.run(other.cost_us())) for _ in range(_SLICES)][1:]
+    ours, others = zip(*pairs, strict=True)
+    ratio = statistics.median(mine / its for mine, its in pairs)
+    return Figure(what, statistics.median(ours), statistics.median(others), ratio)
+
+
+# ------------------------------------------------------------------------------------------ the readings
+
+
+def _content(dice: random.Random) -> dict[str, Any]:
+    """What a regular poll of the fast tier of a hybrid inverter reads."""
+    return {
+        quantity.name: _value(quantity, dice)
+        for quantity in QUANTITIES
+        if quantity.tier is Tier.FAST and quantity.name not in _NOT_POLLED
+    }
+
+
+def _value(quantity: Quantity, dice: random.Random) -> Any:
+    if quantity.kind is QuantityKind.STATE:
+        return "Running"
+    most = min(quantity.high, 20_000 if quantity.kind is QuantityKind.COUNTER else 900)
+    values = [quantity.from_steps(dice.randint(0, round(most * quantity.factor))) for _ in range(3)]
+    if quantity.length is None:
+        return values[0]
+    return values[:2] if quantity.name.startswith("mppt") else values
+
+
+_DICE = random.Random(1)
+_CONTENTS = [_content(_DICE) for _ in range(50)]
+_TAILS = [f'",{json.dumps(content, separators=(",", ":"))[1:]}' for content in _CONTENTS]
+
+
+def _samples(device: str, first: int, length: int, *, envelope: str = '{"samples":[%s]}') -> bytes:
+    head = f'{{"device_id":"{device}","ts":"'
+    stamps = (
+        format_ts(_START.replace(microsecond=0) + _STEP * step) for step in range(first, first + length)
+    )
+    items = (f"{head}{ts}{_TAILS[n % len(_TAILS)]}" for n, ts in enumerate(stamps))
+    return (envelope % ",".join(items)).encode()
+
+
+def _series(device: str, first: int, length: int) -> bytes:
+    """The same numbers as VictoriaMetrics imports them: one line for each series."""
+    start = int(_START.timestamp()) * 1000
+    stamps = [start + 5000 * step for step in range(first, first + length)]
+    lines = []
+    for name, values in _numbers(length).items():
+        labels = f'{{"__name__":"{name}","device":"{device}"}}'
+        lines.append(f'{{"metric":{labels},"values":{values},"timestamps":{stamps}}}')
+    return "\n".join(lines).encode()
+
+
+def _numbers(length: int, known: dict[int, dict[str, list[Any]]] = {}) -> dict[str, list[Any]]:  # noqa: B006
+    if length not in known:
+        flat = [_flat(content) for content in _CONTENTS]
+        known[length] = {name: [flat[n % len(flat)][name] for n in range(length)] for name in flat[0]}
+    return known[length]
+
+
+def _flat(content: dict[str, Any]) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for name, value in content.items():
+        if isinstance(value, list):
+            numbers |= {f"{name}_{n}": item for n, item in enumerate(value, 1)}
+        elif not isinstance(value, str):
+            numbers[name] = value
+    return numbers
+
+
+# ------------------------------------------------------------------------------------------ the targets
+
+
+@contextmanager
+def _ours(dsn: str) -> Iterator[Target]:
+    port = _free_port()
+    devices = (f"{name}{size}-{n}" for name in _LOADS for size in _BATCHES for n in range(_CONNECTIONS))
+    settings = {
+        "DATABASE_URL": dsn,
+        "LISTEN_PORT": str(port),
+        "DEVICE_TOKENS": ",".join(f"{_TOKEN}:{device}" for device in devices),
+    }
+    with _running([sys.executable, "-m", "reference_server.cli", "run"], settings, port, "/health"):
+        yield Target(f"http://127.0.0.1:{port}/v1/ingest", _samples)
+
+
+@contextmanager
+def _floor(dsn: str) -> Iterator[Target]:
+    port = _free_port()
+    names = json.dumps({name: _sql_type(value) for name, value in _CONTENTS[0].items()})
+    command = [sys.executable, "-m", "benchmarks.ingest_floor", dsn, str(port), names]
+    with _running(command, {}, port, "/"):
+        yield Target(f"http://127.0.0.1:{port}/", partial(_samples, envelope="[%s]"))
+
+
+def _sql_type(value: Any) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "float4[]" if isinstance(value, list) else "float4"
+
+
+@contextmanager
+def _peer(folder: str) -> Iterator[Target | None]:
+    program = shutil.which(_PEER)
+    if program is None:
+        yield None
+        return
+    port = _free_port()
+    command = [program, f"-storageDataPath={folder}/vm", f"-httpListenAddr=127.0.0.1:{port}"]
+    command.append("-retentionPeriod=24")  # months
+    with _running(command, {}, port, "/health"):
+        yield Target(f"http://127.0.0.1:{port}/api/v1/import", _series)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(command: list[str], settings: dict[str, str], port: int, path: str) -> Iterator[None]:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=os.environ | settings, stdout=quiet, stderr=quiet) as process:
+        try:
+            _wait(f"http://127.0.0.1:{port}{path}", process)
+            yield
+        finally:
+            process.terminate()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _START_LIMIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end or process.poll() is not None:
+                raise SystemExit(f"{process.args!r} does not answer: {error}") from error
+            time.sleep(0.1)
