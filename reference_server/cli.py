@@ -18,6 +18,7 @@ from reference_server.history import export_samples, import_csv
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.service import serve
+from reference_server.storage.address import require_address
 from reference_server.storage.migrations import migrate
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
@@ -135,6 +136,7 @@ def _time(text: str) -> datetime:
 
 def _settings(args: argparse.Namespace) -> ServerSettings:
     settings = load_settings(ServerSettings, args.config)
+    require_address(settings.database_url.get_secret_value())
     configure_logging(settings.log_level)
     return settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -54,7 +54,7 @@ class ServerSettings(AppSettings):
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     database_pool_size: Annotated[int, Field(ge=2, le=100)] = 8
     refresh_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

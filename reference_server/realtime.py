@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,6 +16,8 @@ from sungrow_lib.wire import Realtime
 
 _LOOK_BACK: Final = 1_000
 """Readings looked through for values the latest one lacks: more than an hour at the polite rate."""
+_FORGET: Final = 2 * _LOOK_BACK
+"""Rows after which it starts anew, so that counting them stays cheap."""
 _STALE_INTERVALS: Final = 3
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _OF_ONE_READING: Final = frozenset(
@@ -25,13 +27,23 @@ _OF_ONE_READING: Final = frozenset(
 
 @dataclass(slots=True)
 class _LastKnown:
-    """What is known of a device: the latest row, and per field the newest value and its time."""
+    """What is known of a device: the latest row, and per field the newest value and its time.
+
+    Attributes:
+        latest: the latest row.
+        since: from when on every row was looked at.
+        count: how many those were.
+        values: by field, when it was read last and what it was.
+    """
 
     latest: Row
+    since: datetime
+    count: int = 0
     values: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
 
-    def learn(self, rows: Iterable[Row]) -> None:
+    def learn(self, rows: Sequence[Row]) -> None:
         """Take over rows, in any order."""
+        self.count += len(rows)
         for row in rows:
             if row.ts >= self.latest.ts:
                 self.latest = row
@@ -74,16 +86,26 @@ class LatestReadings:
 
     async def _up_to_date(self, device: int) -> _LastKnown | None:
         known = self._known.get(device)
-        after = _BEGINNING if known is None else known.latest.ts
-        rows = await newest_rows(self._database, device, after, _LOOK_BACK)
-        if known is None:
-            if not rows:
-                return None
-            known = _LastKnown(rows[0])
-            await self._learn_firmware(device, known)
-        known.learn(reversed(rows))
-        self._known[device] = known
+        if known is not None:
+            known.learn(await newest_rows(self._database, device, known.latest.ts, _LOOK_BACK))
+            if known.count <= _FORGET and known.count == await self._count(device, known.since):
+                return known
+        return await self._anew(device)
+
+    async def _anew(self, device: int) -> _LastKnown | None:
+        """Look at the newest rows again: nothing is known yet, or a late one came between."""
+        rows = await newest_rows(self._database, device, _BEGINNING, _LOOK_BACK)
+        if not rows:
+            return None
+        since = rows[-1].ts if len(rows) == _LOOK_BACK else _BEGINNING
+        known = self._known[device] = _LastKnown(rows[0], since)
+        await self._learn_firmware(device, known)
+        known.learn(rows)
         return known
+
+    async def _count(self, device: int, since: datetime) -> int:
+        [(count,)] = await self._database.rows("count_samples_since", device=device, since=since)
+        return int(count)
 
     async def _learn_firmware(self, device: int, known: _LastKnown) -> None:
         """Firmware is sent when it changed only: perhaps long before the rows looked through."""

@@ -36,6 +36,10 @@ WHERE device = %(device)s AND ts > %(after)s
 ORDER BY ts DESC
 LIMIT %(limit)s;
 
+-- name: count_samples_since
+-- How many readings a device has from a moment on: shows a late one that newest_samples would not.
+SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s;
+
 -- name: last_firmware
 -- When firmware was last read, and which.
 SELECT ts, firmware FROM samples

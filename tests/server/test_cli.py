@@ -189,3 +189,24 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert stopped.value.code == 0
     assert "examples:" in _output(capsys)
+
+
+@pytest.mark.parametrize("url", ["mysql://a:secret-password@b/c", "nonsense secret-password"])
+def test_what_is_no_address_is_named_but_never_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    for command in ("migrate", "run"):
+        assert main([command]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("sungrow-server: DATABASE_URL: is not an address of PostgreSQL")
+        assert "secret-password" not in error
+
+
+def test_an_unknown_log_level_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere/none")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    assert main(["migrate"]) == 2
+    assert capsys.readouterr().err.startswith("sungrow-server: LOG_LEVEL: ")

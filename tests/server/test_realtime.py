@@ -48,6 +48,15 @@ async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
     assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] == 2
 
 
+async def test_a_reading_that_arrives_late_is_known_whoever_asked_before(api: Api) -> None:
+    await api.ingest(sample(10, pv_power_w=1))
+    await api.get("/v1/realtime", device_id="sh-1")
+    await api.ingest(sample(8, battery_soc_pct=50))
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (shown["ts"], shown["battery_soc_pct"]) == (sample(10)["ts"], 50)
+    assert shown["read_at"] == {"battery_soc_pct": sample(8)["ts"]}
+
+
 async def test_firmware_read_long_ago_is_still_known(api: Api) -> None:
     await api.ingest(sample(-5000, firmware="A1"))
     await api.ingest(*(sample(-3000 + i) for i in range(1500)))
