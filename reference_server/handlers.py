@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
@@ -24,6 +24,7 @@ from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.stream import StreamWriter
+from reference_server.tables import RawSeries, series_response
 from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, Realtime, Series
 
@@ -66,16 +67,16 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
 
 async def _arrivals(server: Server, batch: Batch, inserted: int) -> list[LateBatch]:
     """Which devices a batch is of, and the span of time it holds for each."""
-    stamps: defaultdict[str, list[datetime]] = defaultdict(list)
+    stamps: defaultdict[str, list[str]] = defaultdict(list)
     for item in batch.items:
         if isinstance(item, dict) and isinstance(item.get("device_id"), str):
-            with suppress(ValueError):
-                stamps[item["device_id"]].append(parse_ts(item.get("ts")))
-    known = await server.devices.find(stamps)
-    return [
-        LateBatch(device.key, min(stamps[name]), max(stamps[name]), min(len(stamps[name]), inserted))
-        for name, device in known.items()
-    ]
+            stamps[item["device_id"]].append(str(item.get("ts")))
+    arrivals = []
+    for name, device in (await server.devices.find(stamps)).items():
+        with suppress(ValueError):  # in the one spelling of time stamps the order of texts is that of times
+            first, last = parse_ts(min(stamps[name])), parse_ts(max(stamps[name]))
+            arrivals.append(LateBatch(device.key, first, last, min(len(stamps[name]), inserted)))
+    return arrivals
 
 
 async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
@@ -87,10 +88,20 @@ async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
     return latest
 
 
-async def series(server: Server, call: Call[SeriesQuery]) -> Series:
+async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
     """Show a span of time."""
     query = call.query
     device = await requested_device(server, call)
+    if query.bucket == "raw":
+        assert query.from_ is not None
+        assert query.to is not None
+        raw = RawSeries(server.database, device, query.from_, query.to, query.chosen_fields)
+        return await raw.answer(call.request)
+    found = await _buckets(server, device, query)
+    return series_response(call.request, found, _json(found))
+
+
+async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> Series:
     if query.frame is not None:
         return await server.series.frame(device, query.frame, query.at, query.chosen_fields)
     assert query.from_ is not None

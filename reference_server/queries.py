@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from reference_server.series import SERIES_FIELDS
+from reference_server.tables import RAW_FIELDS
 from sungrow_lib.sample import DEVICE_ID_PATTERN, parse_ts
 from sungrow_lib.wire import Frame
 
@@ -51,7 +52,7 @@ def _plain_date(value: object) -> object:
 
 QueryDate = Annotated[date, BeforeValidator(_plain_date), Field(json_schema_extra={"format": "date"})]
 QueryTime = Annotated[datetime, BeforeValidator(parse_ts)]
-Bucket = Literal["15m", "1h", "1d", "1M"]
+Bucket = Literal["raw", "15m", "1h", "1d", "1M"]
 
 
 class ConflictsQuery(DeviceQuery):
@@ -118,8 +119,9 @@ class SeriesQuery(DeviceQuery):
         at: the local day the frame holds; today by default.
         from_: start of a range, RFC 3339; in place of `frame`.
         to: its end, RFC 3339, not included.
-        bucket: step of a range.
-        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge.
+        bucket: step of a range; raw = each reading as it was sent.
+        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge, of raw
+            readings the fields of a sample.
     """
 
     frame: Frame | None = None
@@ -147,5 +149,8 @@ class SeriesQuery(DeviceQuery):
         if self.from_ is not None and self.to is not None and self.to < self.from_:
             raise ValueError("to must not be before from")
         for name in self.chosen_fields or ():
-            _known_field(name)
+            if self.bucket != "raw":
+                _known_field(name)
+            elif name not in RAW_FIELDS:
+                raise ValueError("is not a field of a sample, such as pv_power_w")
         return self

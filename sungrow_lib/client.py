@@ -157,7 +157,7 @@ class SungrowClient:
             device_id: may be left out when the token sees exactly one device.
             begin: aware; included.
             end: aware; not included.
-            bucket: ``15m``, ``1h``, ``1d`` or ``1M``.
+            bucket: ``raw`` (each reading with its own fields), ``15m``, ``1h``, ``1d`` or ``1M``.
             fields: which fields to answer; None for the usual ones.
 
         Raises:

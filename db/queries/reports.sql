@@ -65,3 +65,10 @@ WITH earlier AS (
   SELECT ts, kind, codes, lag(codes) OVER (PARTITION BY kind ORDER BY ts) AS before FROM told
 )
 SELECT ts, kind, codes FROM compared WHERE before IS DISTINCT FROM codes ORDER BY ts, kind;
+
+-- name: raw_page
+-- The next readings of a device in a span of time, in order.
+SELECT {columns} FROM samples
+WHERE device = %(device)s AND ts > %(after)s AND ts < %(to_ts)s
+ORDER BY ts
+LIMIT %(limit)s;

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from reference_server.storage.codec import from_jsonb
+from reference_server.storage.codec import Row, from_jsonb
 from reference_server.storage.database import Database
 from reference_server.zones import Span
 from sungrow_lib.wire.reports import EdgeStatus, KeptAside, ReportedEdgeStatus
@@ -84,3 +84,9 @@ async def device_model(database: Database, device: int) -> str | None:
     """Model of a device, None while unknown."""
     [(model,)] = await database.rows("device_model", device=device)
     return model if isinstance(model, str) else None
+
+
+async def raw_page(database: Database, device: int, after: datetime, end: datetime, limit: int) -> list[Row]:
+    """Next readings of a device after a moment and before another, in order."""
+    records = await database.rows("raw_page", device=device, after=after, to_ts=end, limit=limit)
+    return list(map(Row.from_record, records))

@@ -1,0 +1,150 @@
+"""Series as they travel: JSON at once with an ETag, CSV by `Accept`, raw readings page by page."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from reference_server.storage.codec import Row, decode
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.errors import StorageError
+from reference_server.storage.reports import raw_page
+from sungrow_lib.quantities import QUANTITIES
+from sungrow_lib.wire import Series
+
+CSV: Final = "text/csv"
+RAW_FIELDS: Final = tuple(quantity.name for quantity in QUANTITIES)
+"""Everything that `fields=` may ask for of raw readings."""
+
+_ROWS_AT_ONCE: Final = 1_000
+_CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+_STREAMED: Final = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
+_MICROSECOND: Final = timedelta(microseconds=1)
+_BYTE_ORDER: Final = "utf-8"
+
+
+def wants_csv(request: web.Request) -> bool:
+    """Whether the client asks for CSV and not for JSON."""
+    accept = request.headers.get(hdrs.ACCEPT, "")
+    return CSV in accept and "json" not in accept
+
+
+def series_response(request: web.Request, series: Series, body: bytes) -> web.Response:
+    """Answer a series, or that the client has it already.
+
+    Args:
+        request: may ask for CSV, and name what it has.
+        series: what to send.
+        body: the same as JSON.
+    """
+    if wants_csv(request):
+        rows = [bucket.model_dump(exclude_unset=True) for bucket in series.series]
+        names = list(rows[0]) if rows else ["bucket"]
+        body, media = csv_lines([names, *([row[name] for name in names] for row in rows)]), CSV
+    else:
+        media = "application/json"
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
+    if etag in known:
+        return web.Response(status=304, headers=_CACHING | {"ETag": etag})
+    return web.Response(body=body, content_type=media, charset=_BYTE_ORDER, headers=_CACHING | {"ETag": etag})
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Lines of CSV; unknown is empty, lists and objects are JSON."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
+    return out.getvalue().encode(_BYTE_ORDER, "replace")
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+class RawSeries:
+    """Raw readings of a device, each a bucket of its own, sent as they are read.
+
+    Args:
+        database: where they are.
+        device: whose.
+        begin: first moment.
+        end: last moment, not included.
+        fields: which fields; None for all.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        device: KnownDevice,
+        begin: datetime,
+        end: datetime,
+        fields: Sequence[str] | None,
+    ) -> None:
+        self._database = database
+        self._device = device
+        self._begin = begin
+        self._end = end
+        self._fields = fields
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Send them; a year never sits in memory. A database lost midway cuts the connection.
+
+        Raises:
+            StorageError: before the first byte only.
+        """
+        chunks = self._csv() if wants_csv(request) else self._json()
+        first = await anext(chunks)
+        media = CSV if wants_csv(request) else "application/json"
+        response = web.StreamResponse(headers=_STREAMED | {"Content-Type": f"{media}; charset={_BYTE_ORDER}"})
+        await response.prepare(request)
+        try:
+            await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+        except StorageError:
+            if request.transport is not None:
+                request.transport.abort()  # an answer that ends properly would pass for a whole one
+        return response
+
+    async def _pages(self) -> AsyncIterator[list[Row]]:
+        after = self._begin - _MICROSECOND
+        while True:
+            rows = await raw_page(self._database, self._device.key, after, self._end, _ROWS_AT_ONCE)
+            yield rows
+            if len(rows) < _ROWS_AT_ONCE:
+                return
+            after = rows[-1].ts
+
+    async def _json(self) -> AsyncIterator[bytes]:
+        head = json.dumps(
+            {"device_id": self._device.device_id, "frame": None, "timezone": self._device.zone.key}
+        )
+        lead, separator = head[:-1] + ', "series": [', ""
+        async for rows in self._pages():
+            text = ",\n".join(json.dumps(self._bucket(row), separators=(",", ":")) for row in rows)
+            yield (lead + (separator + text if text else "")).encode()
+            lead, separator = "", ",\n"
+        yield b"]}"
+
+    async def _csv(self) -> AsyncIterator[bytes]:
+        names = ["bucket", *(self._fields or RAW_FIELDS)]
+        lead = [names]
+        async for rows in self._pages():
+            buckets = [self._bucket(row) for row in rows]
+            yield csv_lines([*lead, *([bucket.get(name) for name in names] for bucket in buckets)])
+            lead = []
+
+    def _bucket(self, row: Row) -> Mapping[str, Any]:
+        values = decode(row)
+        chosen = values if self._fields is None else {name: values.get(name) for name in self._fields}
+        start = row.ts.astimezone(self._device.zone).isoformat(timespec="milliseconds")
+        facts = {"sample_count": values.get("sample_count", 1), "coverage": 1.0, "partial": False}
+        return {"bucket": start} | dict(chosen) | facts
