@@ -34,6 +34,9 @@ POWER_OF: Final = {
 }
 """Per energy counter the integral of power that stands in while the counter is silent."""
 
+MOST_PER_HOUR: Final = {"kWh": 2_000, "h": 4}
+"""By unit of a counter, more than it can ever rise in an hour: six of the largest string inverters."""
+
 _SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", re.MULTILINE | re.DOTALL)
 _INT2_BYTES: Final = 2
 
@@ -118,9 +121,17 @@ def _stepped() -> str:
 
 
 def _step(counter: Quantity) -> str:
-    """Increase of a counter since its last known value: 0 at a reset, null when there is none."""
-    now, before = counter.name, f"last_known({counter.name}) OVER before"
-    return f"CASE WHEN {now} >= {before} THEN {now} - {before} WHEN {now} < {before} THEN 0 END AS {now}_step"
+    """Increase of a counter since its last known value, as the comment of `fill_rollup_15m` defines it."""
+    now = counter.name
+    last, peak = f"last_known({now}) OVER before", f"max({now}) OVER before"
+    since = f"ts - max(ts) FILTER (WHERE {now} IS NOT NULL) OVER before"
+    increase = f"({now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} END)"
+    elapsed_ms = f"(1000 * extract(epoch FROM {since} + INTERVAL '15 minutes'))::int8"
+    possible = f"{MOST_PER_HOUR[counter.unit] * counter.factor} * {elapsed_ms} / 3600000"
+    return (
+        f"CASE WHEN {increase} BETWEEN 0 AND {possible} THEN {increase} WHEN {last} IS NOT NULL "
+        f"AND {now} IS NOT NULL THEN 0 END AS {now}_step"
+    )
 
 
 def _integral(name: str, part: str) -> str:

@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from reference_server.administration import set_device
-from reference_server.storage.schema_sql import COUNTERS, GAUGES, POWER_OF, rollup_columns
+from reference_server.storage.schema_sql import COUNTERS, GAUGES, MOST_PER_HOUR, POWER_OF, rollup_columns
 from reference_server.zones import quarter_of
+from sungrow_lib.quantities import Quantity
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
 
@@ -49,11 +50,11 @@ def plain_rollup(rows: list[dict[str, Any]]) -> dict[datetime, dict[str, Any]]:
         for counter in COUNTERS:
             if (value := values.get(counter.name)) is not None:
                 earlier = [
-                    _columns(r)[counter.name]
+                    (r["at"], _columns(r)[counter.name])
                     for r in before
                     if r["at"] >= known_from and r.get(counter.name) is not None
                 ]
-                _add_counter(bucket, counter.name, value, row["at"], earlier)
+                _add_counter(bucket, counter, value, row["at"], earlier)
         before.append(row)
     for bucket in buckets.values():
         for name, integral in POWER_OF.items():
@@ -77,12 +78,21 @@ def _add_gauge(bucket: dict[str, Any], name: str, value: int, dt: int, *, signed
     bucket[f"{name}_max"] = max(value, bucket[f"{name}_max"] if bucket[f"{name}_max"] is not None else value)
 
 
-def _add_counter(bucket: dict[str, Any], name: str, value: int, at: datetime, earlier: list[int]) -> None:
+def _add_counter(
+    bucket: dict[str, Any], counter: Quantity, value: int, at: datetime, earlier: list[tuple[datetime, int]]
+) -> None:
+    name = counter.name
     if bucket[f"{name}_first"] is None:
         bucket[f"{name}_first"], bucket[f"{name}_first_ts"] = value, at
     bucket[f"{name}_last"], bucket[f"{name}_last_ts"] = value, at
-    if earlier:  # without a value before, the increase is unknown, not zero
-        _add(bucket, f"{name}_increase", max(0, value - earlier[-1]))
+    if not earlier:  # without a value before, the increase is unknown, not zero
+        return
+    last_at, last = earlier[-1]
+    peak = max(known for _, known in earlier)
+    increase = value - (peak if value >= peak else last)
+    time = at - last_at + SEEN_BEFORE
+    possible = MOST_PER_HOUR[counter.unit] * counter.factor * time // timedelta(hours=1)
+    _add(bucket, f"{name}_increase", increase if 0 <= increase <= possible else 0)
 
 
 def stored_rollup(api: Api, table: str, key: str) -> dict[Any, dict[str, Any]]:
@@ -105,7 +115,7 @@ def expected(rollup: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
 
 
 def house(seed: int, count: int, step: timedelta) -> list[dict[str, Any]]:
-    """Readings with gaps, nulls, merged rows, resets and values of both signs."""
+    """Readings with gaps, nulls, merged rows, resets, nonsense of counters and values of both signs."""
     dice = random.Random(seed)
     at, energy = NOW - timedelta(hours=30), 1000.0
     rows = []
@@ -119,6 +129,9 @@ def house(seed: int, count: int, step: timedelta) -> list[dict[str, Any]]:
             row |= {"export_power_w": dice.randint(-5000, 5000), "pv_power_w": dice.randint(0, 9000)}
         if dice.random() < 0.7:
             row |= {"pv_total_kwh": round(energy, 1), "battery_soc_pct": dice.randint(0, 1000) / 10}
+        if dice.random() < 0.05:  # a momentary 0, a damaged word, a jump of any size
+            nonsense = [0.0, energy + 6553.6, energy + dice.uniform(0, 1500), dice.uniform(0, energy)]
+            row["pv_total_kwh"] = round(dice.choice(nonsense), 1)
         if dice.random() < 0.05:
             row |= {"sample_count": 12, "interval_s": 60.0}
         rows.append(row)
@@ -147,6 +160,47 @@ async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int) -> None:
     plain = plain_rollup(rows)
     assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
     assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, ZoneInfo("Asia/Kathmandu")))
+
+
+@pytest.mark.parametrize(
+    ("totals", "energy"),
+    [
+        ([1000, 1000.1, 0, 1000.2], 0.2),
+        ([1000, 0, 0, 0.0, 1000.1, 1000.3], 0.3),
+        ([1000, 7553.6, 1000.1, 1000.2], 0.1),
+        ([1000, 7553.6, 0, 1000.1, 1000.2], 0.1),
+        ([1000, 999.9, 1000, 1000.1], 0.1),
+        ([1000, 3.0, 3.1, 3.3], 0.3),
+        ([1000, 0, None, 0.1], 0.1),
+        ([2.0, 0, 2.1], 0.1),
+        ([10, 10, 10, 97], 87),
+        ([10, None, None, 10.2], 0.2),
+        ([10], None),
+    ],
+    ids=str,
+)
+async def test_nonsense_of_a_counter_is_no_energy(
+    api: Api, totals: list[float | None], energy: float | None
+) -> None:
+    start = NOW - timedelta(minutes=10)
+    times = [format_ts(start + timedelta(seconds=5 * number)) for number in range(len(totals))]
+    await api.ingest(
+        *(
+            {"device_id": "sh-1", "ts": at, "pv_total_kwh": total}
+            for at, total in zip(times, totals, strict=True)
+        )
+    )
+    await api.server.refresher.refresh_all()
+    steps = None if energy is None else round(energy * 10)
+    assert api.rows("SELECT pv_total_kwh_increase FROM rollup_15m") == [(steps,)]
+
+
+async def test_nonsense_across_two_quarters_is_no_energy(api: Api) -> None:
+    for offset, total in ((-10, 1000), (-5, 0), (5, 0), (10, 1000.1), (15, 1000.2)):
+        at = NOW - timedelta(minutes=15) + timedelta(seconds=offset)
+        await api.ingest({"device_id": "sh-1", "ts": format_ts(at), "pv_total_kwh": total})
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT pv_total_kwh_increase FROM rollup_15m ORDER BY bucket") == [(0,), (2,)]
 
 
 def _days(quarters: dict[datetime, dict[str, Any]], zone: ZoneInfo) -> dict[date, dict[str, Any]]:
