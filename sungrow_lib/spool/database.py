@@ -84,6 +84,16 @@ class Database:
             finally:
                 self._roll_back()
 
+    def shrink(self, pages: int) -> None:
+        """Give so many unused pages at the file's end back to the disk, moving used ones forward."""
+        with self.write() as connection:
+            connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+    def fold_log(self) -> None:
+        """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
+        with self._translated():
+            self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def size(self) -> int:
         """Bytes of the file and its log on disk."""
         total = 0
@@ -138,7 +148,9 @@ class Database:
         )
         self._connection = connection
         self._recognise(connection)  # before anything is changed
-        connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")  # of a file yet to be made
+        if not _has_tables(connection):  # a file yet to be made; these are kept for its life
+            connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise SpoolUnavailableError(
                 f"The spool {self.path} needs a local disk that can share memory maps."

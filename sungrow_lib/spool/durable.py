@@ -201,8 +201,13 @@ class DurableSpool:
         return await self._run(self._store.release)
 
     async def prune(self) -> int:
-        """Delete delivered readings past their time or the byte budget; return how many."""
-        return await self._repeat(self._store.prune)
+        """Delete delivered readings past their time or the byte budget; return how many.
+
+        When many went, the file shrinks.
+        """
+        deleted = await self._repeat(self._store.prune)
+        await self._repeat(self._store.shrink)
+        return deleted
 
     async def renew_generation(self) -> SpoolIdentity:
         """Give the spool a new generation, after it was restored from a copy."""

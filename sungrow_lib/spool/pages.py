@@ -166,9 +166,14 @@ class Pages:
             free.update(struct.unpack_from(f">{leaves}I", trunk_page, 8))
         return free if len(free) == expected else set()
 
+    def _maps(self) -> set[int]:
+        """Return numbers of the pages that only say whose the others are: in a file that can shrink."""
+        (largest_root,) = struct.unpack_from(">I", self.page(1), 52)
+        return set(range(2, self.count + 1, PAGE_BYTES // 5 + 1)) if largest_root else set()
+
     def rows(self) -> Iterator[Row]:
         """Return every row of every sound page, in no useful order."""
-        free = self.free()
+        free = self.free() | self._maps()
         for number in range(1, self.count + 1):
             if number not in free:
                 yield from self._rows_of(number)

@@ -33,6 +33,13 @@ from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
 CHUNK: Final = 2_000
 """Most rows one transaction of a bulk job touches, so that an append never waits long behind it."""
+SHRINK_PAGES: Final = 500
+"""Most pages one transaction gives back."""
+SLACK_PAGES: Final = 1_000
+"""So many unused pages the file keeps in any case."""
+SLACK_PART: Final = 4
+"""... and this part of it: a day's coming and going stays within."""
+_INCREMENTAL: Final = 2
 LONGEST_DEFERRAL_MS: Final = 2 * 86_400_000
 
 
@@ -78,6 +85,7 @@ class SpoolStore:
     ) -> SpoolEntry:
         now = self._clock.read()
         with self._transaction() as connection:
+            self._keep_headroom(connection)
             device = self._key(connection, "device", device_id)
             clock = None if ts_is_final else self._dating.release(connection, device, now)
             state, source = SpoolState.WAITING, None
@@ -91,6 +99,14 @@ class SpoolStore:
             assert seq is not None
             connection.execute(schema.STAND, (device, state, seq))
         return SpoolEntry(seq, device_id, ts, content, source, state)
+
+    def _keep_headroom(self, connection: sqlite3.Connection) -> None:
+        """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
+        most = self._options.max_bytes
+        if most is not None and _used_bytes(connection) > most - max(most // 16, 16 * schema.PAGE_BYTES):
+            raise SpoolFullError(
+                f"No room left for the spool {self._database.path} within its limit; raise it."
+            )
 
     def observe_server(self, wall_ms: int, stamp: BootStamp) -> None:
         """Take note of the server's date; see `DurableSpool.observe_server_date`."""
@@ -221,6 +237,24 @@ class SpoolStore:
                 return 0
             cutoff = now.wall_ms - int(self._options.keep_delivered_s * 1000)
             return self._delete_delivered(connection, before_ms=cutoff)
+
+    def shrink(self) -> int:
+        """Give a part of the unused pages back to the disk, when they are many; return how many.
+
+        A few stay: readings to come would take them from the disk again, and each move wears the card.
+        """
+        with self._database.read() as connection:
+            pages, free, kind = (
+                int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "auto_vacuum")
+            )
+        excess = free - max(SLACK_PAGES, pages // SLACK_PART)
+        if kind != _INCREMENTAL or excess <= 0:
+            return 0
+        self._database.shrink(min(excess, SHRINK_PAGES))
+        if excess <= SHRINK_PAGES:
+            self._database.fold_log()
+        return min(excess, SHRINK_PAGES)
 
     def make_room(self) -> int:
         """Delete a chunk of the oldest delivered readings, for a spool that is full; return how many."""

@@ -1,0 +1,92 @@
+# ruff: noqa: ASYNC240 - nothing else runs on these loops
+"""The file gives room back when delivered readings go, without wearing the card for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.spool import DurableSpool, SpoolOptions, schema
+from tests.spool.helpers import FakeClock, reading
+
+pytestmark = pytest.mark.anyio
+DAY_S = 86_400
+
+
+async def fill(spool: DurableSpool, clock: FakeClock, count: int) -> list[int]:
+    """Append readings of about a kilobyte, in few transactions: their durability is tested elsewhere."""
+    seqs = []
+    sample = reading(ts=clock.now()).model_copy(
+        update={"alarm_codes": [60_000] * 64, "fault_codes": [7] * 64}
+    )
+    sample = sample.model_copy(update={"firmware": "x" * 128, "running_state": "y" * 100})
+    connection = spool._store._database._connection
+    assert connection is not None
+    connection.execute("PRAGMA synchronous = OFF")
+    for _ in range(count):
+        clock.pass_s(5)
+        seqs.append((await spool.append(sample.model_copy(update={"ts": clock.now()}))).seq)
+    return seqs
+
+
+async def test_the_file_shrinks_when_delivered_readings_go(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        seqs = await fill(spool, clock, 4000)
+        await spool.ack("inv", seqs[:3500])
+        await spool.prune()
+        full = path.stat().st_size
+        assert full > 3_000_000
+        before = [record async for record in spool.records() if record.entry.seq > 3500]
+        clock.pass_s(15 * DAY_S)
+        assert await spool.prune() == 3499
+        assert path.stat().st_size < full / 2
+        assert [record async for record in spool.records()][1:] == before
+        assert await spool.faults() == []
+        assert (await fill(spool, clock, 1)) == [4001]
+
+
+async def test_what_comes_and_goes_every_day_moves_no_pages(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock, options=SpoolOptions(keep_delivered_s=1)) as spool:
+        await spool.ack("inv", await fill(spool, clock, 500))
+        clock.pass_s(10)
+        assert await spool.prune() == 499
+        assert await spool._run(spool._store.shrink) == 0
+        size = path.stat().st_size
+        for _ in range(3):
+            await spool.ack("inv", await fill(spool, clock, 400))
+            clock.pass_s(10)
+            await spool.prune()
+        spool._store._database.fold_log()
+        assert path.stat().st_size <= max(size, 700_000)
+
+
+async def test_a_file_made_before_that_keeps_working(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
+        connection.executescript(schema.CREATE)
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock, options=SpoolOptions(keep_delivered_s=1)) as spool:
+        await spool.ack("inv", await fill(spool, clock, 1500))
+        clock.pass_s(10)
+        assert await spool.prune() == 1499
+        assert await fill(spool, clock, 10) == list(range(1501, 1511))
+        assert await spool.faults() == []
+
+
+async def test_delivered_readings_beyond_their_budget_leave_the_disk(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock, options=SpoolOptions(keep_bytes=300_000)) as spool:
+        seqs = await fill(spool, clock, 4000)
+        await spool.ack("inv", seqs[:-20])
+        await spool.prune()
+        spool._store._database.fold_log()
+        assert path.stat().st_size < 2_000_000
+        kept = [record.entry.seq async for record in spool.records()]
+        assert kept[-20:] == seqs[-20:]
