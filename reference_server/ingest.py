@@ -239,7 +239,7 @@ class Ingest:
     @staticmethod
     async def _insert(connection: Connection, plans: Sequence[_Plan], *, careful: bool) -> dict[Key, Row]:
         """Insert rows whose key is new, and return those that stood before under the others."""
-        new = {row.key: row for plan in reversed(plans) for _, row in reversed(plan.fresh)}
+        new = {row[:2]: row for plan in reversed(plans) for _, row in reversed(plan.fresh)}
         if careful:
             inserted = await insert_rows(connection, list(new.values()))
             standing = await stored_rows(connection, new.keys() - inserted)

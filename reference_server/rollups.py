@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Final
 
 from reference_server.storage.database import Database
@@ -40,12 +41,16 @@ class RollupRefresher:
 
     async def run(self) -> None:
         """Refresh until cancelled; a database that is away is waited for."""
+        pause_s = self._interval_s
         while True:
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(pause_s)
+            begin = monotonic()
             try:
                 await self.refresh_all()
             except StorageError as error:
                 _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
+            # Half the time at most: ingest comes first, and marks that wait longer are merged further.
+            pause_s = max(self._interval_s, monotonic() - begin)
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""

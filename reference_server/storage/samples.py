@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from operator import itemgetter
@@ -22,6 +22,8 @@ from sungrow_lib.sample import format_ts
 Key = tuple[int, datetime]
 
 _KEY: Final = itemgetter(0, 1)
+_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_QUARTER: Final = timedelta(minutes=15)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -82,16 +84,13 @@ async def standing_rows(connection: Connection, rows: Collection[Row]) -> dict[K
 
     A first look only asks which devices have anything in the span at all: readings usually are new.
     """
-    spans: dict[int, tuple[datetime, datetime]] = {}
-    for device, ts, *_ in rows:
-        first, last = spans.get(device, (ts, ts))
-        spans[device] = (min(first, ts), max(last, ts))
+    spans: dict[int, list[datetime]] = {}
+    for row in rows:
+        spans.setdefault(row[0], []).append(row[1])
     if not spans:
         return {}
-    firsts, lasts = zip(*spans.values(), strict=True)
-    found = await fetch(
-        connection, "devices_with_rows", devices=list(spans), firsts=list(firsts), lasts=list(lasts)
-    )
+    firsts, lasts = list(map(min, spans.values())), list(map(max, spans.values()))
+    found = await fetch(connection, "devices_with_rows", devices=list(spans), firsts=firsts, lasts=lasts)
     devices = {device for (device,) in found}
     if not devices:
         return {}
@@ -170,10 +169,16 @@ def _with_columns(name: str, columns: tuple[str, ...]) -> bytes:
 
 async def mark(connection: Connection, keys: Collection[Key]) -> None:
     """Ask for the rollups of these readings' buckets to be recomputed."""
-    marks = sorted({(device, quarter_of(ts)) for device, ts in keys})
-    if marks:
-        devices, buckets = zip(*marks, strict=True)
-        await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(buckets))
+    devices: list[int] = []
+    buckets: list[datetime] = []
+    end = _BEGINNING
+    for device, ts in sorted(keys):
+        if ts >= end or device != devices[-1]:
+            devices.append(device)
+            buckets.append(quarter_of(ts))
+            end = buckets[-1] + _QUARTER
+    if devices:
+        await fetch(connection, "mark_buckets", devices=devices, buckets=buckets)
 
 
 async def stored_rows(
