@@ -24,7 +24,8 @@ from pydantic_core import PydanticCustomError
 
 from sungrow_lib.errors import CaptureError
 from sungrow_lib.quantities import Family
-from sungrow_lib.registers.identity import device_by_name, family_by_name
+from sungrow_lib.registers.devices import DEVICE_TYPES
+from sungrow_lib.registers.identity import device_by_code, device_by_name, family_by_name
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import DataType, Register
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
@@ -118,8 +119,10 @@ def merge_captures(captures: Sequence[Capture]) -> Capture:
     if not captures:
         raise CaptureError("no capture given")
     _agree("units", (capture.unit_id for capture in captures))
+    _agree("devices", (capture.device_id for capture in captures))
     _agree("models", (_model_name(capture.model) for capture in captures))
     _agree("register families", (family_by_name(capture.model) for capture in captures))
+    _check_type_codes(captures)
     merged = captures[0]
     for capture in captures[1:]:
         _check_overlap(merged.words, capture.words)
@@ -196,7 +199,13 @@ def _space(document: Mapping[str, Any]) -> Space:
 def _words(space: Space, registers: object) -> RegisterWords:
     if not isinstance(registers, Mapping):
         raise CaptureError('"registers" must be an object of document number to word')
-    return RegisterWords({(space, _number(key)): _word(key, word) for key, word in registers.items()})
+    words: dict[tuple[Space, int], int] = {}
+    for key, word in registers.items():
+        number = _number(key)
+        if (space, number) in words:
+            raise CaptureError(f"register {number} stands twice, with and without leading zeros")
+        words[space, number] = _word(key, word)
+    return RegisterWords(words)
 
 
 def _number(key: str) -> int:
@@ -259,6 +268,23 @@ def _agree(what: str, answers: Iterable[object]) -> None:
         raise CaptureError(
             f"these captures are of different {what} ({', '.join(different)}): decode each alone"
         )
+
+
+def _check_type_codes(captures: Sequence[Capture]) -> None:
+    """Refuse captures of which one is named what another's type code rules out.
+
+    People name their inverter loosely: where the capture with the type code bears the same name, it is no
+    sign of a second device.
+    """
+    for capture in captures:
+        told = device_by_code(capture.words)
+        if told is None:
+            continue
+        names = [other.model for other in captures if other is not capture]
+        _agree("register families", (told.family, *map(family_by_name, names)))
+        fitting = {_model_name(capture.model), *(row.model for row in DEVICE_TYPES if row.code == told.code)}
+        models = (model for model in map(_model_name, names) if model not in fitting)
+        _agree("models", (told.model, *models))
 
 
 def _check_overlap(left: RegisterWords, right: RegisterWords) -> None:

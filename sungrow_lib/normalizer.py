@@ -45,6 +45,15 @@ _BALANCE_TOLERANCE: Final = 0.25
 
 _SIGNED_BY_DOCUMENT: Final = frozenset({"SH-RS"})
 
+_REACH: Final = 2
+"""How many times its nominal power a hybrid's battery may move; beyond, the register is filled with junk."""
+_LEAST_REACH_W: Final = 8_000
+"""SH3.0RS charges with 6.6 kW."""
+_USUAL_REACH_W: Final = 60_000
+"""Where nobody tells the nominal power: twice that of the largest hybrid but SH-CX."""
+_LEAST_BATTERY_V: Final = 40
+"""Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
+
 _CODES: Final = ("alarm_codes", "fault_codes")
 _FLOW_BITS: Final = ("battery charging", "battery discharging")
 
@@ -79,6 +88,26 @@ _METERED: Final = (
     "self_consumption_daily_pct",
 )
 """What only a meter can tell; without one the inverter fills in its own output, or zeros."""
+
+_METER_POWERS: Final = (
+    "meter_power",
+    "meter_phase_a_power",
+    "meter_phase_b_power",
+    "meter_phase_c_power",
+    "load_power",
+)
+_METER_TOTALS: Final = ("total_export_energy", "total_import_energy")
+_METER_COUNTERS: Final = (
+    *_METER_TOTALS,
+    "daily_export_energy",
+    "daily_import_energy",
+    "daily_direct_consumption",
+    "total_direct_consumption",
+)
+_METER_BLOCK: Final = (*_METER_POWERS, *_METER_COUNTERS)
+"""What a string inverter's meter fills; without one the registers may all read 0, or as holes."""
+_METER_PAIR: Final = ("export_power_meter_16", "export_power_meter_high_word")
+_CONSUMPTION: Final = "household_consumption_16"
 
 _STATES: Final = {
     "running on grid": "running",
@@ -145,12 +174,14 @@ class Normalizer:
         """
         identity = self.identity or identify(words)
         table = RegisterMap.for_family(identity.family)
-        registers = table.decode(words, identity.context, absent=False)
+        registers: Values = table.decode(words, identity.context, absent=False)
+        if identity.family is Family.SG:
+            registers = _metered(registers)
         values = {quantity.name: _supplied(quantity, identity.family, registers) for quantity in _measured()}
         if identity.family is Family.SH:
             values |= _hybrid(values, registers, identity, signed=self.signed_battery)
         if identity.family is Family.SG:
-            values |= _string(values, registers) | _sg_codes(registers)
+            values |= _sg_codes(registers)
         else:
             values |= {name: _codes_of_bits(name, identity.family, words) for name in _CODES}
         if not firmware:
@@ -244,12 +275,13 @@ def _hybrid(
     values: Mapping[str, Any], registers: Values, identity: Identity, *, signed: bool
 ) -> dict[str, Any]:
     """What a hybrid's values mean beyond the table."""
+    registers = {**registers, **_plausible(registers, identity)}
     number = _Numbers(registers)
     flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity.context.line)
     power = _battery_power(number, flow)
     changed: dict[str, Any] = {
         "battery_power_w": power,
-        "battery_current_a": _battery_current(number, power),
+        "battery_current_a": _battery_current(number, power, flow),
         "export_power_w": _export_power(number),
     }
     if _has_no_battery(number):
@@ -280,17 +312,48 @@ class _Flow(Enum):
     UNKNOWN = "unknown"
 
 
+def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None]:
+    """The two signed battery registers, None where they hold what this inverter cannot move.
+
+    Firmware that lacks them, or half of 5214, answers holes and whatever stands there.
+    """
+    number = _Numbers(registers)
+    power, current = number("battery_power_signed"), number("battery_current_signed")
+    reach = _reach_w(number, identity)
+    volts = max(number("battery_voltage") or 0, _LEAST_BATTERY_V)
+    return {
+        "battery_power_signed": _within(power, reach, hole=_HOLE_W),
+        "battery_current_signed": _within(current, reach / volts, hole=_HOLE_A),
+    }
+
+
+def _within(value: Number | None, reach: float, *, hole: float) -> Number | None:
+    return None if value is None or value == hole or abs(value) > reach else value
+
+
+def _reach_w(number: _Numbers, identity: Identity) -> float:
+    """W that this inverter's battery can move at most, generously."""
+    model_kw = identity.device.power_kw if identity.device else None
+    nominal_kw = model_kw or identity.nominal_kw or number("nominal_output_power")
+    known = [kw for kw in (nominal_kw, number("bdc_rated_power")) if kw]
+    return max(_REACH * 1000 * max(known), _LEAST_REACH_W) if known else _USUAL_REACH_W
+
+
 def _flow(registers: Values, number: _Numbers, line: str) -> _Flow:
     """Which way a positive battery power flows, on a device not yet seen to sign it."""
+    signed = number("battery_current_signed")
+    if signed:
+        return _Flow.CHARGING if signed < 0 else _Flow.DISCHARGING
     if (number("battery_current") or 0) < 0:
         return _Flow.CHARGING
     status = registers.get("power_flow_status")
     charging, discharging = (isinstance(status, list) and text in status for text in _FLOW_BITS)
-    if line in _SIGNED_BY_DOCUMENT:
-        return _Flow.UNKNOWN if charging else _Flow.DISCHARGING
-    if charging is discharging:  # neither, or both: 13001 stays 0 on several dongles
+    if charging and discharging:
         return _Flow.UNKNOWN
-    return _Flow.CHARGING if charging else _Flow.DISCHARGING
+    if charging:
+        return _Flow.CHARGING
+    # neither: 13001 stays 0 on several dongles
+    return _Flow.DISCHARGING if discharging or line in _SIGNED_BY_DOCUMENT else _Flow.UNKNOWN
 
 
 def _battery_power(number: _Numbers, flow: _Flow) -> Number | None:
@@ -300,7 +363,7 @@ def _battery_power(number: _Numbers, flow: _Flow) -> Number | None:
     13022; then a magnitude, if it is known which way it flows.
     """
     signed, power = number("battery_power_signed"), number("battery_power")
-    if signed is not None and signed != _HOLE_W and not (signed == 0 and abs(power or 0) > _DEAD_POWER_W):
+    if signed is not None and not (signed == 0 and abs(power or 0) > _DEAD_POWER_W):
         return -signed
     if power is None or power <= 0:
         return None if power is None else -power
@@ -319,13 +382,15 @@ def _balance_contradicts(number: _Numbers, power: Number, flow: _Flow) -> bool:
     return (balance > 0) is not (flow is _Flow.CHARGING) and abs(abs(balance) - power) <= tolerance
 
 
-def _battery_current(number: _Numbers, power: Number | None) -> Number | None:
-    """A, + charging; the direction of a magnitude is that of the power."""
+def _battery_current(number: _Numbers, power: Number | None, flow: _Flow) -> Number | None:
+    """A, + charging; the direction of a magnitude is that of the power, where one was read."""
     signed, current = number("battery_current_signed"), number("battery_current")
-    if signed is not None and signed != _HOLE_A and not (signed == 0 and abs(current or 0) > _DEAD_CURRENT_A):
+    if signed is not None and not (signed == 0 and abs(current or 0) > _DEAD_CURRENT_A):
         return -signed
     if current is None or current <= 0:
         return None if current is None else -current
+    if power is None and number("battery_power") is None and flow is not _Flow.UNKNOWN:
+        return current if flow is _Flow.CHARGING else -current
     if not power:
         return None
     return current if power > 0 else -current
@@ -380,15 +445,30 @@ def _codes_of_bits(name: str, family: Family, words: RegisterWords) -> list[int]
 # --- string inverters -----------------------------------------------------------------------------------
 
 
-def _string(values: Mapping[str, Any], registers: Values) -> dict[str, Any]:
-    """Without a meter the string inverter's meter registers may all read 0: then nothing is known."""
-    metered = (
-        *(values[name] for name in _METERED),
-        *(values["export_phase_power_w"] or ()),
-    )
-    if "meter_power" in registers and not any(metered):
-        return dict.fromkeys((*_METERED, "export_phase_power_w"))
-    return {}
+def _metered(registers: Values) -> Values:
+    """The registers without what stands in place of a meter's readings where there is no meter."""
+    unknown: list[str] = []
+    counters = [registers[name] for name in _METER_COUNTERS if name in registers]
+    if counters and not any(isinstance(value, int | float) for value in counters):
+        unknown += (name for name in _METER_POWERS if registers.get(name) == _HOLE_W)
+    block = {name: registers[name] for name in _METER_BLOCK if name in registers and name not in unknown}
+    if all(name in registers for name in _METER_TOTALS) and not any(block.values()):
+        unknown += block
+    if _CONSUMPTION in registers and _consumption_is_doubtful(registers):
+        unknown.append(_CONSUMPTION)
+    return {**registers, **dict.fromkeys(unknown)} if unknown else registers
+
+
+def _consumption_is_doubtful(registers: Values) -> bool:
+    """Whether the undocumented 5218 tells nothing: negative, or beside a 5216 and 5217 that are no meter."""
+    consumption = registers[_CONSUMPTION]
+    if not isinstance(consumption, int | float) or consumption < 0:
+        return True
+    pair = [registers[name] for name in _METER_PAIR if name in registers]
+    if len(pair) < len(_METER_PAIR):
+        return False
+    holes = pair[0] in {None, _HOLE_W} and pair[1] is None
+    return holes or not (consumption or any(pair))
 
 
 def _sg_codes(registers: Values) -> dict[str, list[int] | None]:

@@ -101,7 +101,7 @@ Trackers = Annotated[Annotated[list[Item | None], Field(max_length=16)] | None, 
 Strings = Annotated[Annotated[list[Item | None], Field(max_length=32)] | None, BeforeValidator(_trimmed)]
 Phases = Annotated[Annotated[list[Item | None], Field(max_length=3)] | None, BeforeValidator(_trimmed)]
 Word = Annotated[str, Field(max_length=_TEXT_LIMIT, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Codes = Annotated[list[Annotated[int, Field(strict=True, ge=0, le=65_535)]], Field(max_length=64)]
+Codes = Annotated[list[Annotated[int, Field(strict=True, ge=0, le=65_535)]], Field(max_length=512)]
 Timestamp = Annotated[
     datetime,
     BeforeValidator(parse_ts),

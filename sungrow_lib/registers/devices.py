@@ -5,6 +5,7 @@ Shared codes stand more than once: the first model of a code is the one shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -508,3 +509,18 @@ DEVICE_BY_MODEL: Final[Mapping[str, DeviceType]] = {
     device.model.casefold(): device for device in reversed(DEVICE_TYPES)
 }
 """By name in lower case; names of several codes give the first."""
+
+_BATTERY_NAME: Final = re.compile(r"sb[rh]\d{2,3}", re.IGNORECASE)
+_CODE_UNKNOWN: Final = 0xFFFF
+"""Not-available word: no device has it for a type code."""
+
+
+def device_called(name: str) -> DeviceType | None:
+    """Return the model of this name, in any case of letters; None when there is none.
+
+    No document lists the type codes of the SBH batteries; their names alone make them known models.
+    """
+    listed = DEVICE_BY_MODEL.get(name.casefold())
+    if listed or not _BATTERY_NAME.fullmatch(name):
+        return listed
+    return DeviceType(_CODE_UNKNOWN, name.upper(), "battery", notes="in no list of type codes")

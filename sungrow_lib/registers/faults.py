@@ -276,7 +276,7 @@ SH_FAULT_BITS: Final[tuple[FaultBits, ...]] = (
             12: "battery average overvoltage fault",
             14: "bms communication fault",
             15: "battery hardware overvoltage",
-            16: "abnormal battery connection (reversed polarity)",
+            16: "abnormal battery connection(reversed polarity）",  # noqa: RUF001 - spelled as documented
             17: "bms and battery fault",
         },
     ),

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from sungrow_lib.errors import UnknownFamilyError
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import ConnectionPath, DeviceContext
-from sungrow_lib.registers.devices import DEVICE_BY_CODE, DEVICE_BY_MODEL, DeviceType
+from sungrow_lib.registers.devices import DEVICE_BY_CODE, DeviceType, device_called
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 
@@ -167,11 +167,8 @@ def identify(
 
 def family_of(words: RegisterWords, model: str = "") -> Family | None:
     """Tell the family by the type code, then by what people call the device; None when neither helps."""
-    for key, families in _TYPE_CODES:
-        device = DEVICE_BY_CODE.get(words.get(key, WORD_MAX))
-        if device and device.family in families:
-            return device.family
-    return family_by_name(model)
+    device = device_by_code(words)
+    return device.family if device else family_by_name(model)
 
 
 def family_by_answers(words: RegisterWords) -> Family | None:
@@ -191,10 +188,22 @@ def family_by_name(text: str) -> Family | None:
     return None
 
 
+def device_by_code(words: RegisterWords) -> DeviceType | None:
+    """Find the model by the type code it states; None when none was read or nobody knows it.
+
+    Several models may share the code: the first that does is returned.
+    """
+    for key, families in _TYPE_CODES:
+        device = DEVICE_BY_CODE.get(words.get(key, WORD_MAX))
+        if device and device.family in families:
+            return device
+    return None
+
+
 def device_by_name(text: str, family: Family | None = None) -> DeviceType | None:
     """Find the first model named in free text such as ``SH10RT (3587 = 0xE03)``; None when there is none."""
     for word in _MODEL_WORD.findall(text):
-        device = DEVICE_BY_MODEL.get(word.rstrip(".-_").casefold())
+        device = device_called(word.rstrip(".-_"))
         if device and family in {None, device.family}:
             return device
     return None

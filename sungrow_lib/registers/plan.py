@@ -45,7 +45,7 @@ _FAST_REGISTER: Final = {
 
 _BESIDE: Final = {
     "battery_power_w": ("battery_power", "power_flow_status", "total_active_power"),
-    "battery_current_a": ("battery_current",),
+    "battery_current_a": ("battery_current", "power_flow_status"),
     "export_power_w": ("meter_active_power",),
     "alarm_codes": ("work_state_1",),
     "fault_codes": ("work_state_1",),

@@ -19,6 +19,7 @@ class Variant:
         registers: names.
         families: register maps it concerns.
         lines: product lines it is limited to; empty for all.
+        models: models it is limited to; empty for all.
         raw: raw values that give it away, where no model or firmware does; None for every value.
         decimals: scale to use instead.
         signed_by_firmware: as in :class:`~sungrow_lib.registers.model.Register`.
@@ -28,6 +29,7 @@ class Variant:
     registers: tuple[str, ...]
     families: frozenset[Family] = frozenset({Family.SH})
     lines: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
     raw: range | None = None
     decimals: int | None = None
     signed_by_firmware: bool | None = None
@@ -39,6 +41,7 @@ class Variant:
             register.name in self.registers
             and family in self.families
             and (not self.lines or context.line in self.lines)
+            and (not self.models or (context.device is not None and context.device.model in self.models))
         )
 
     def of(self, register: Register) -> Register:
@@ -78,10 +81,17 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         why="SH-CX counts 0.01 kW, which is 10 W",
     ),
     Variant(
-        registers=("battery_power", "battery_current"),
+        registers=("battery_power",),
         lines=frozenset({"SH-CX"}),
         signed_by_firmware=False,
         why="only SH-CX moves more than 32 kW, so only there the upper half is a magnitude",
+    ),
+    Variant(
+        registers=("battery_power",),
+        models=frozenset({"SH50CX"}),
+        raw=range(62_501, WORD_MAX),
+        signed_by_firmware=True,
+        why="SH50CX moves no quarter more than its 50 kW, so what is above that is negative",
     ),
 )
 """Every exception; a register concerned twice takes the first that fits."""

@@ -79,6 +79,8 @@ def test_time_and_device_are_taken_over() -> None:
         (document(registers={"5000": 1.0}), "no word"),
         (document(registers={"5000": "1"}), "no word"),
         (document(registers={"5000": None}), "no word"),
+        (document(registers={"5000": 1, "05000": 2}), "register 5000 stands twice"),
+        (document(registers={"05000": 1, "5000": 1}), "register 5000 stands twice"),
         (document(model=5), '"model" must be text'),
         (document(unit_id=256), '"unit_id" must be 0 to 255'),
         (document(unit_id="1"), '"unit_id" must be 0 to 255'),
@@ -142,6 +144,12 @@ def test_both_spaces_of_a_device_merge() -> None:
         (capture(unit_id=1), capture(unit_id=2), r"different units \(1, 2\)"),
         (capture(model="SH10RT"), capture(model="SH8.0RT-20 master"), "different models"),
         (capture(model="SH-RT hybrid"), capture(model="SG-RS"), "different register families"),
+        (capture(device_id="house"), capture(device_id="barn"), r"different devices \(barn, house\)"),
+        (capture(), capture(Space.HOLDING, model="SH8.0RT-20"), r"models \(SH10RT, SH8.0RT-20\)"),
+        (capture(Space.HOLDING, model="SH15T"), capture(), r"models \(SH10RT, SH15T\)"),
+        (capture(), capture(Space.HOLDING, model="an SG-RS"), r"register families \(sg, sh\)"),
+        (capture(), capture(registers={10741: 9}, model="SBR128"), r"register families \(battery, sh\)"),
+        (capture(registers={10710: 8424}), capture(registers={10741: 9}, model="SBH200"), "models"),
         (capture(), capture(registers={5000: 1}), "different words for input register 5000"),
     ],
 )
@@ -150,6 +158,23 @@ def test_captures_that_do_not_belong_together_are_refused(
 ) -> None:
     with pytest.raises(CaptureError, match=complaint):
         merge_captures([left, right])
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (capture(), capture(Space.HOLDING, model="sh10rt (behind the house)")),
+        (capture(), capture(Space.HOLDING, model="SH-RT hybrid")),
+        (capture(), capture(Space.HOLDING, model="the one in the cellar", registers={5000: 2024})),
+        (capture(registers={5000: 0x2C12}), capture(Space.HOLDING, model="SG100CX")),  # the code stands
+        (capture(registers={5000: 0x2C12}), capture(Space.HOLDING, model="SG100CX-JP")),  # for both
+        (capture(registers={5000: 1}), capture(Space.HOLDING, model="SH15T")),
+        (capture(registers={5000: 0x0E12}, model="SH8.0RT"), capture(Space.HOLDING, model="SH8.0RT")),
+    ],
+)
+def test_one_device_may_be_named_loosely(left: Capture, right: Capture) -> None:
+    assert len(merge_captures([left, right]).words) == 2
+    assert len(merge_captures([right, left]).words) == 2
 
 
 def test_the_same_words_twice_are_no_conflict() -> None:

@@ -153,6 +153,14 @@ def test_captures_of_different_units_are_refused(hybrid: Path, tmp_path: Path) -
     assert "different units (1, 2)" in done.stderr
 
 
+def test_a_capture_that_contradicts_anothers_type_code_is_refused(hybrid: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other.json", function=3, model="SH15T", registers={"13050": 2})
+    done = run(hybrid, other)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "different models (SH10RT, SH15T)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text('{"function": 4, "registers": {"5000": true}}', encoding="utf-8")

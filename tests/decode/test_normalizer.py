@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final
 
 import pytest
@@ -72,7 +73,21 @@ def sample(registers: dict[int, int], model: str = "SH10RT", *, signed: bool = F
         ("idle", "SH10RT", False, {13001: 0, 13022: 0}, 0),
         ("SH-RS charges", "SH10RS", False, {13001: 0, 13022: 0xFE0C}, 500),
         ("SH-RS discharges", "SH10RS", False, {13001: 0, 13022: 500}, -500),
-        ("SH-RS contradicts itself", "SH10RS", False, {13001: CHARGING, 13022: 500}, None),
+        ("SH-RS, bits win over no sign", "SH10RS", False, {13001: CHARGING, 13022: 1200}, 1200),
+        ("SH-RS, bits say both", "SH10RS", False, {13001: 0b110, 13022: 1200}, None),
+        ("it is beyond the inverter", "SH10RT", False, {5214: 0, 5215: 20_000, 13022: 900, 13001: 4}, -900),
+        ("half a hole, low", "SH10RT", False, {5214: 0xFFFF, 5215: 0, 13022: 900, 13001: 4}, -900),
+        ("half a hole, high", "SH10RT", False, {5214: 900, 5215: 0xFFFF, 13022: 900, 13001: 4}, -900),
+        ("beyond the inverter alone", "SH10RT", False, {5214: 0, 5215: 20_000}, None),
+        ("twice the nominal power", "SH10RT", False, long(5214, -20_000), 20_000),
+        ("a small inverter, a strong battery", "SH3.0RS", False, long(5214, -6600), 6600),
+        ("a stronger battery stage", "SH5T", False, {**long(5214, -14_000), 5628: 80}, 14_000),
+        ("a large inverter", "SH125CX", False, long(5214, -120_000), 120_000),
+        ("signed current charges", "SH10RT", False, {5631: 65436, 13022: 900, 13001: 0}, 900),
+        ("signed current discharges", "SH10RT", False, {5631: 100, 13022: 900, 13001: CHARGING}, -900),
+        ("signed current is a hole", "SH10RT", False, {5631: 0xFFFF, 13022: 900, 13001: 0}, None),
+        ("signed current is 0", "SH10RT", False, {5631: 0, 13022: 900, 13001: CHARGING}, 900),
+        ("signed current is absurd", "SH10RT", False, {5631: 45_000, 13022: 900, 13001: 4}, -900),
         ("not available", "SH10RT", False, {13001: CHARGING, 13022: 0xFFFF}, None),
         (
             "stale bits contradicted by sun and output",
@@ -117,6 +132,14 @@ def test_battery_power(
         ({13021: 294, **long(5214, -7977)}, 29.4),
         ({13021: 0, 13022: 0}, 0.0),
         ({13021: 294}, None),
+        ({13021: 294, 13001: 2}, 29.4),
+        ({13021: 294, 13001: 4}, -29.4),
+        ({13021: 294, 13001: 6}, None),
+        ({5631: 20_000, 13021: 294, 13001: 4}, -29.4),
+        ({5631: 45_000, 13021: 294, 13001: 2}, 29.4),
+        ({5631: 20_000}, None),
+        ({5631: 900, 13020: 4000, 13021: 294, 13001: 4}, -29.4),
+        ({5631: 900, 13020: 0}, -90.0),
     ],
 )
 def test_battery_current_flows_with_the_power(registers: dict[int, int], current: float | None) -> None:
@@ -134,6 +157,16 @@ def test_a_normalizer_learns_that_its_battery_is_signed_and_stays_pure() -> None
     assert fresh.learning(discharging) is fresh
     assert taught.learning(charging) is taught
     assert not shows_signed_battery(words({13022: 0xFFFF}))
+
+
+def test_what_is_plausible_follows_from_the_power_the_inverter_states() -> None:
+    unnamed = Normalizer("house", Identity(family=Family.SH))
+    stated = Normalizer("house", Identity(family=Family.SH, nominal_kw=50.0))
+    beyond = words({**long(5214, -70_000), 13022: 900, 13001: 4})
+    assert unnamed.normalize(beyond, ts=TS).battery_power_w == -900
+    assert stated.normalize(beyond, ts=TS).battery_power_w == 70_000
+    assert unnamed.normalize(words({5001: 500}) | beyond, ts=TS).battery_power_w == 70_000
+    assert unnamed.normalize(words(long(5214, -25_000)), ts=TS).battery_power_w == 25_000
 
 
 # --- battery or meter that is not there -----------------------------------------------------------------
@@ -249,6 +282,17 @@ def test_alarms_and_faults_of_a_hybrid_are_codes() -> None:
     assert reading.fault_codes == [17, 100]
 
 
+@pytest.mark.parametrize(("family", "model"), [(Family.SH, "SH10RT"), (Family.BATTERY, "SBR128")])
+def test_no_code_vanishes_however_many_are_active(family: Family, model: str) -> None:
+    table = RegisterMap.for_family(family)
+    flagged = [row for row in table if row.code_bases is not None]
+    everything = dict.fromkeys(chain.from_iterable(row.block.numbers for row in flagged), 0x7FFF)
+    reading = sample(everything, model)
+    expected = {code for row in flagged for code in row.codes((0x7FFF,) * row.word_count)}
+    assert len(expected) > 64
+    assert {*(reading.alarm_codes or ()), *(reading.fault_codes or ())} == expected
+
+
 def test_no_alarm_is_an_empty_list_and_not_read_is_null() -> None:
     assert sample({13050: 0, 13051: 0}).alarm_codes == []
     assert sample({13050: 0, 13051: 0}).fault_codes is None
@@ -317,8 +361,56 @@ def test_a_string_inverter_without_a_meter_knows_no_grid() -> None:
     assert sample(zeros, "SG5.0RS").content() == {"sample_count": 1}
 
 
-def test_contradictory_registers_are_not_used() -> None:
-    assert sample({5216: 100, 5217: 0, 5218: 200}, "SG5.0RS").content() == {"sample_count": 1}
+def test_a_string_inverters_meter_may_read_zero() -> None:
+    assert sample(long(5083, 0), "SG5.0RS").export_power_w == 0
+    assert sample({**long(5083, 0), **long(5091, 700)}, "SG5.0RS").export_power_w == 0
+    counted = {**long(5083, 0), **long(5095, 0), **long(5099, 1234)}
+    assert sample(counted, "SG5.0RS").export_power_w == 0
+    without = {**long(5083, 0), **long(5095, 0), **long(5099, 0)}
+    assert sample(without, "SG5.0RS").export_power_w is None
+    without = {**long(5083, 0), **long(5095, -1), **long(5099, -1)}
+    assert sample(without, "SG5.0RS").export_power_w is None
+
+
+def test_a_meter_block_full_of_holes_is_no_meter() -> None:
+    holes = dict.fromkeys(range(5083, 5105), 0xFFFF)
+    assert sample(holes, "SG10RT").content() == {"sample_count": 1}
+    assert RegisterMap.for_family(Family.SG).decode(words(holes), identity("SG10RT").context)[
+        "meter_power"
+    ] == (-1)
+    counted = sample({**holes, **long(5099, 1234)}, "SG10RT")
+    assert (counted.export_power_w, counted.load_power_w) == (1, -1)
+    assert counted.export_phase_power_w == [1, 1, 1]
+    single_phase = sample({**holes, **long(5083, 350)}, "SG10RT")
+    assert (single_phase.export_power_w, single_phase.export_phase_power_w) == (-350, None)
+
+
+@pytest.mark.parametrize(
+    ("registers", "load"),
+    [
+        ({5216: 100, 5217: 0, 5218: 200}, 200),
+        ({5216: 0xFF9C, 5217: 0xFFFF, 5218: 200}, 200),
+        ({5216: 0, 5217: 0xFFFF, 5218: 200}, 200),
+        ({5218: 200}, 200),
+        ({5218: 0}, 0),
+        ({5218: 0xFF38}, None),
+        ({5218: 0xFFFF}, None),
+        ({5218: 0x7FFF}, None),
+        ({5216: 0xFFFF, 5217: 0xFFFF, 5218: 200}, None),
+        ({5216: 0xFFFF, 5217: 0xFFFF, 5218: 0xFFFF}, None),
+        ({5216: 0, 5217: 0, 5218: 0}, None),
+        ({5218: 200, **long(5091, 900)}, 900),
+        ({5218: 200, **dict.fromkeys(range(5083, 5105), 0xFFFF)}, 200),
+        ({5218: 200, **dict.fromkeys(range(5083, 5101), 0)}, 200),
+    ],
+)
+def test_an_undocumented_register_tells_the_consumption_where_no_other_does(
+    registers: dict[int, int], load: int | None
+) -> None:
+    reading = sample(registers, "SG10RT")
+    assert reading.load_power_w == load
+    assert reading.export_power_w is None  # projects contradict each other about the sign of 5216
+    assert sample(registers, "SG110CX").load_power_w is None  # neither meter nor 5218
 
 
 def test_a_batterys_own_unit() -> None:

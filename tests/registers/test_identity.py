@@ -99,7 +99,10 @@ def test_the_clocks_year_is_not_a_type_code() -> None:
         ("sh10rt-v112.", Family.SH, "SH10RT-V112"),
         ("MG8RL", Family.SH, "MG8RL"),
         ("Sungrow SBR128", Family.BATTERY, "SBR128"),
-        ("SBH200", Family.BATTERY, None),
+        ("SBH200", Family.BATTERY, "SBH200"),
+        ("my sbh250 stack", Family.BATTERY, "SBH250"),
+        ("SBR tower", Family.BATTERY, None),
+        ("SBH", Family.BATTERY, None),
         ("iHomeManager", Family.IHM, "iHomeManager"),
         ("SH99XY", Family.SH, None),
         ("sharp", None, None),
@@ -110,6 +113,15 @@ def test_names_in_free_text(text: str, family: Family | None, model: str | None)
     device = device_by_name(text)
     assert family_by_name(text) is family
     assert (device.model if device else None) == model
+
+
+def test_a_battery_known_by_its_name_alone_has_the_batterys_registers() -> None:
+    words = RegisterWords({(Space.INPUT, 10742): 0xFFFF})
+    for model, current in (("SBH200", -0.1), ("", None)):
+        context = identify(words, family=Family.BATTERY, model=model).context
+        assert RegisterMap.for_family(Family.BATTERY).decode(words, context) == {
+            "battery_unit_current": current
+        }
 
 
 def test_the_type_code_wins_over_the_name() -> None:

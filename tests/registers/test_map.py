@@ -136,6 +136,11 @@ def test_the_dongle_does_not_forward_everything() -> None:
         ("SH125CX", "backup_phase_a_power", (123,), 1230),
         ("SH10RT", "battery_power", (40_000,), -25_536),
         ("SH125CX", "battery_power", (40_000,), 40_000),
+        ("SH125CX", "battery_power", (65_000,), 65_000),
+        ("SH125CX", "battery_current", (65_486,), -5.0),
+        ("SH50CX", "battery_power", (60_000,), 60_000),
+        ("SH50CX", "battery_power", (65_486,), -50),
+        ("SH50CX", "battery_power", (0xFFFF,), None),
     ],
 )
 def test_devices_that_depart_from_the_table(

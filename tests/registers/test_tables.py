@@ -198,13 +198,17 @@ def strings_in(text: str, trackers: int | None) -> int | None:
 
 def test_fault_bits_and_facts_agree_in_both_directions() -> None:
     facts = {
-        (row["field"], int(row["bit"])): (int(row["document_register"]), int(row["numeric_code"]))
+        (row["field"], int(row["bit"])): (
+            int(row["document_register"]),
+            int(row["numeric_code"]),
+            row["meaning_normalised"],
+        )
         for row in rows("sh_fault_bits.csv")
     }
     mine = {
-        (fault.register, bit): (fault.number, fault.code(bit))
+        (fault.register, bit): (fault.number, fault.code(bit), text)
         for fault in SH_FAULT_BITS
-        for bit in fault.texts
+        for bit, text in fault.texts.items()
     }
     if facts:
         assert mine == facts
