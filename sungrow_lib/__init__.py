@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         SungrowInverter as SungrowInverter,
         UnitSettings as UnitSettings,
     )
+    from sungrow_lib.modbus.connection import ConnectionState as ConnectionState
     from sungrow_lib.modbus.learning import UnitPlan as UnitPlan
     from sungrow_lib.modbus.poller import ModbusPoller as ModbusPoller
     from sungrow_lib.modbus.results import (
@@ -134,6 +135,7 @@ _HOME = {
     "Reading": "inverter",
     "SungrowInverter": "inverter",
     "UnitSettings": "inverter",
+    "ConnectionState": "modbus.connection",
     "UnitPlan": "modbus.learning",
     "ModbusPoller": "modbus.poller",
     "MissingBlock": "modbus.results",

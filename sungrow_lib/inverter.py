@@ -111,6 +111,9 @@ class _Unit:
         self._longest_s = _MOST_INTERVALS * session.settings.poll_interval_s
         self._last: float | None = None
         self._sun_w = 0
+        self._is_firmware_known = False
+        self._holes = RegisterWords()
+        """Readings in which registers proved to be holes."""
 
     @property
     def identity(self) -> Identity | None:
@@ -153,8 +156,12 @@ class _Unit:
     def _know(self, identity: Identity) -> None:
         """Read the unit from now on as what it is, with all that the notes say."""
         self._normalizer = Normalizer(self.settings.device_id, identity, self._notes.signed_battery)
-        self._plans = TierPlans.of(identity, self._notes, self._fields)
-        self.plan = self._plans.for_unit(self.settings.unit, self._notes)
+        plans = TierPlans.of(identity, self._notes, self._fields)
+        self._read_by(plans.past_holes(self._holes))
+
+    def _read_by(self, plans: TierPlans) -> None:
+        self._plans = plans = plans.avoiding(self._notes.refused)
+        self.plan = plans.for_unit(self.settings.unit, self._notes)
 
     def reading(self, result: UnitResult) -> Reading:
         """Make a sample of what a poll brought."""
@@ -235,6 +242,9 @@ class _Unit:
         changes = self._battery.values(self._battery.take())
         if not self._see_firmware(words):
             changes["firmware"] = None
+        if (plans := self._plans.past_holes(words)) != self._plans:
+            self._holes |= words
+            self._read_by(plans)
         if self._fields is not None:
             others = SungrowSample.model_fields.keys() - _ALWAYS - set(self._fields)
             changes |= dict.fromkeys(others)
@@ -243,7 +253,8 @@ class _Unit:
     def _see_firmware(self, words: RegisterWords) -> bool:
         """Note the firmware that was read; return whether it is another one than was known.
 
-        Another firmware may serve other registers, with other signs: everything is found out anew.
+        Another firmware may serve other registers, with other signs: everything is found out anew. And even
+        under the same one, what was a hole some hours ago may be filled by now.
         """
         assert self._normalizer is not None
         identity = self._normalizer.identity
@@ -253,9 +264,12 @@ class _Unit:
         before = firmware_of(identity.family, self._notes.firmware)
         is_other = self._notes.see_firmware(texts)
         identity = remembered(identity, self._notes)
-        if is_other:
+        if is_other or self._is_firmware_known:
+            self._holes = RegisterWords()
             self._know(identity)
+        if is_other:
             self._battery.forget()
+        self._is_firmware_known = True
         self._normalizer = replace(self._normalizer, identity=identity)
         return identity.firmware != before
 

@@ -21,6 +21,7 @@ PUBLIC: Final = [
     "ConfigurationError",
     "ConnectionPath",
     "ConnectionSettings",
+    "ConnectionState",
     "CredentialsRefusedError",
     "DamagedReplyError",
     "DeviceBusyError",

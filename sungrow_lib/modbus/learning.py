@@ -158,6 +158,12 @@ class UnitMemory:
         slower = dict.fromkeys((*self._slow.blocks, *self._identity.blocks))
         return [block for block in slower if block not in self._fast.blocks and now >= self.of(block).due_at]
 
+    def inherit(self, before: UnitMemory) -> None:
+        """Go on with the experience of another plan for the same unit, as far as the notes still hold it."""
+        for block, known in before._known.items():
+            known.proven = block in self.notes.answered
+            self._known[block] = known
+
     def of(self, block: Block) -> Experience:
         """The experience with one block."""
         if block not in self._known:

@@ -82,6 +82,7 @@ class ModbusPoller:
         units = {unit.unit: unit for unit in self._units}
         if known := units.get(plan.unit):
             reader.backoff = known.backoff
+            reader.memory.inherit(known.memory)
         self._units = list((units | {plan.unit: reader}).values())
 
     def drop(self, unit: int) -> None:

@@ -16,7 +16,7 @@ from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Kind
 from sungrow_lib.registers.plan import ReadPlan
-from sungrow_lib.registers.words import RegisterWords
+from sungrow_lib.registers.words import Block, RegisterWords
 
 _LEAST: Final = frozenset({"active_power_w"})
 """What dates a reading when none of the values asked for is the inverter's own."""
@@ -80,6 +80,18 @@ class TierPlans:
         slow = self.slow if self.slow.wanted else FixedBlocks(())
         identity = self.identity if self.identity.wanted else FixedBlocks(())
         return UnitPlan(unit=unit, fast=self.fast, slow=slow, identity=identity, notes=notes)
+
+    def past_holes(self, words: RegisterWords) -> Self:
+        """Return the plans that have seen ``words``: what reads as a hole gives way to an alternative."""
+        return replace(self, fast=self.fast.past_holes(words), slow=self.slow.past_holes(words))
+
+    def avoiding(self, refused: Collection[Block]) -> Self:
+        """Return the plans that have learnt what else was refused."""
+        fast, slow, rare = (
+            replace(plan, refused=plan.refused.union(refused))
+            for plan in (self.fast, self.slow, self.identity)
+        )
+        return replace(self, fast=fast, slow=slow, identity=rare)
 
     def firmware_texts(self, words: RegisterWords) -> dict[str, str]:
         """Return the firmware texts in what was read, by register."""

@@ -143,3 +143,19 @@ def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f"sungrow-edge: cannot read the configuration {tmp_path / 'none.toml'}: No such file or directory"
     ]
+
+
+@pytest.mark.parametrize(("text", "units"), [("auto", None), ("off", ()), ("3", (3,))])
+def test_battery_is_looked_for_where_told(
+    monkeypatch: pytest.MonkeyPatch, text: str, units: tuple[int, ...] | None
+) -> None:
+    settings = load(monkeypatch, SINGLE | {"SUNGROW_BATTERY_UNIT": text})
+    assert settings.inverters[0].battery_units == units
+
+
+def test_notes_stand_beside_the_spool_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, SINGLE | {"SPOOL_PATH": "/var/lib/edge/spool.sqlite"})
+    assert settings.state_dir == Path("/var/lib/edge/sungrow-state")
+    settings = load(monkeypatch, SINGLE | {"SUNGROW_STATE_DIR": "/var/lib/notes"})
+    [device] = settings.inverters
+    assert connection_settings([device], settings).state_dir == Path("/var/lib/notes")

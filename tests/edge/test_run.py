@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 
-from sungrow_lib import InverterSimulator, living_inverter
+from reference_edge.app import _Station
+from reference_edge.config import DeviceSettings, EdgeSettings
+from sungrow_lib import (
+    BatchUploader,
+    ConnectionState,
+    DurableSpool,
+    InverterSimulator,
+    Outcome,
+    Profile,
+    Reading,
+    SungrowSample,
+    living_inverter,
+)
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.proof import read_events
@@ -49,9 +63,9 @@ def events(folder: Path, event: str) -> list[dict[str, object]]:
     return [entry for entry in read_events(folder / "edge.log") if entry["event"] == event]
 
 
-async def until(what: str, folder: Path, event: str, child: Child) -> None:
+async def until(what: str, folder: Path, event: str, child: Child, count: int = 1) -> None:
     await anyio.to_thread.run_sync(
-        lambda: wait_until(what, lambda: bool(events(folder, event)), timeout_s=30, watched=[child])
+        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=40, watched=[child])
     )
 
 
@@ -84,6 +98,25 @@ async def test_readings_are_kept_while_the_server_is_away(
     assert spool["accepted"] == len(events(tmp_path, "poll"))
     assert spool["accepted"] == spool["pending"] + spool["waiting"]
     assert "edge-token" not in (tmp_path / "edge.log").read_text()
+
+
+async def test_what_it_learnt_is_beside_the_spool_and_used_by_the_next_start(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    [nobody] = free_ports(1)
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    async with InverterSimulator({1: inverter}, profile=Profile.WINET_S) as simulator:
+        for _ in range(2):
+            (tmp_path / "edge.log").unlink(missing_ok=True)
+            before = sum(request.refused is not None for request in simulator.requests)
+            with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody) as child:
+                await until("two polls", tmp_path, "poll", child, 2)
+            after = sum(request.refused is not None for request in simulator.requests)
+        refused = [request.block for request in simulator.requests if request.refused is not None]
+        assert len(refused) == len(set(refused))
+        assert 0 < before <= after
+    [notes] = (tmp_path / "sungrow-state").iterdir()
+    assert len(json.loads(notes.read_text())["refused"]) == after
 
 
 async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
@@ -146,3 +179,17 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
         "FAIL  roof",
     ]
     assert done.stderr == b""
+
+
+def test_sleep_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    settings = EdgeSettings.model_construct(sungrow_lock_dir=None)
+    device = DeviceSettings(device_id="roof", host="192.168.1.20")
+    station = _Station([device], settings, cast("DurableSpool", None), cast("BatchUploader", None))
+    silent = Reading(device_id="roof", outcome=Outcome.SILENT, state=ConnectionState.BACKING_OFF)
+    asleep = replace(silent, state=ConnectionState.ASLEEP)
+    sample = SungrowSample(device_id="roof", ts=datetime.now(UTC).replace(microsecond=0))
+    awake = replace(silent, state=ConnectionState.IDLE, sample=sample)
+    with caplog.at_level("INFO", "sungrow_edge"):
+        for reading in (awake, silent, asleep, asleep, silent, asleep, awake, awake):
+            station._watch_sleep(reading)
+    assert [record.message for record in caplog.records] == ["asleep", "awake"]

@@ -215,6 +215,18 @@ async def test_path_is_guessed_once(
         assert [request.block for request in inverter.requests].count(HISTORY) == 1
 
 
+async def test_hole_gives_way_to_another_register_with_the_same_value(
+    bench: Bench, clock: ManualClock
+) -> None:
+    holes = HYBRID | RegisterWords({(Space.INPUT, 5242): 0xFFFF})
+    async with InverterSimulator({1: Device(holes, clock)}) as inverter:
+        frequencies = [sample_of(reading).grid_frequency_hz for reading in await bench.polls(inverter, 20)]
+        assert frequencies[0] is None
+        assert None not in frequencies[1:]
+        identities = [request.block for request in inverter.requests if 13250 in request.block.numbers]
+        assert len(identities) == 1  # another plan is no reason to read all at once
+
+
 # --- tiers and fields -----------------------------------------------------------------------------------
 
 

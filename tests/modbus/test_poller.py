@@ -293,6 +293,58 @@ async def test_slow_blocks_come_once_a_minute(
         assert sum(request.block == OTHER for request in inverter.requests) == 3
 
 
+SLOW = FixedBlocks(tuple(Block(Space.INPUT, first, 2) for first in (5110, 5120, 5130)))
+
+
+def pass_starts(source: TimedSource, inverter: InverterSimulator) -> list[float]:
+    pairs = zip(source.asked_at, inverter.requests, strict=True)
+    return [at for at, request in pairs if request.block == FAST]
+
+
+async def test_slow_blocks_wait_for_passes_with_time_left(
+    image: RegisterWords, settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    source = TimedSource(image, clock)
+    plan = UnitPlan(unit=1, fast=FixedBlocks((FAST, OTHER)), slow=SLOW)
+    async with (
+        InverterSimulator({1: source}) as inverter,
+        ModbusPoller(settings_for(inverter.port, request_gap_s=1.5), [plan], clock=clock) as poller,
+    ):
+        results = [(await poller.poll()).units[0] for _ in range(12)]
+        assert {unit.outcome for unit in results} == {Outcome.READ}
+        starts = pass_starts(source, inverter)
+        assert max(later - sooner for sooner, later in itertools.pairwise(starts)) < 5.1
+        first = [
+            n
+            for n, unit in enumerate(results)
+            for block in SLOW.blocks
+            if (block.space, block.first) in unit.words
+        ]
+        assert first == [1, 2, 3]  # the first pass has none: it connects
+
+
+async def test_slow_blocks_do_not_wait_for_ever(
+    image: RegisterWords, settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    source = TimedSource(image, clock)
+    fast = (FAST, OTHER, Block(Space.INPUT, 13050, 2), Block(Space.INPUT, 13060, 2))
+    plan = UnitPlan(unit=1, fast=FixedBlocks(fast), slow=SLOW)
+    async with (
+        InverterSimulator({1: source}) as inverter,
+        ModbusPoller(settings_for(inverter.port, request_gap_s=1.2), [plan], clock=clock) as poller,
+    ):
+        results = [(await poller.poll()).units[0] for _ in range(20)]
+        starts = pass_starts(source, inverter)
+        slow = [
+            len([1 for block in SLOW.blocks if (block.space, block.first) in unit.words]) for unit in results
+        ]
+        assert slow[:12] == [0] * 12  # no time at all for a minute
+        assert slow[12:] == [1, 1, 1, 0, 0, 0, 0, 0]  # then one in a pass
+        gaps = [later - sooner for sooner, later in itertools.pairwise(source.asked_at)]
+        assert min(gaps) >= 1.0  # a pause is never given up
+        assert max(later - sooner for sooner, later in itertools.pairwise(starts)) < 7
+
+
 async def test_timed_out_slow_block_is_not_asked_at_every_poll(
     image: RegisterWords, settings_for: SettingsFactory, clock: ManualClock
 ) -> None:
