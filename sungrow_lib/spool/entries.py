@@ -182,6 +182,9 @@ class SpoolOptions:
         keep_delivered_s: seconds delivered readings stay, in case the server loses them.
         keep_bytes: delivered readings go earlier, oldest first, while the data takes more; None for no limit.
         max_bytes: the file never grows beyond this; None for as long as the disk has room.
+        reserve_bytes: size of a file beside the spool that is given up when the disk is full, so that there
+            is room to settle readings and to delete delivered ones: some more than the log, which takes up to
+            4 MB; 0 for none.
         busy_timeout_s: seconds to wait for another program that is writing.
         check: whether to check the whole file when it is opened.
         recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
@@ -191,6 +194,7 @@ class SpoolOptions:
     keep_delivered_s: float = 14 * _DAY_S
     keep_bytes: int | None = None
     max_bytes: int | None = None
+    reserve_bytes: int = 0
     busy_timeout_s: float = 10.0
     check: bool = True
     recover: bool = False

@@ -26,6 +26,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
+from sungrow_lib.spool.reserve import Reserve
 from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.spool.transfer import Importer, SpoolImport
@@ -62,6 +63,8 @@ class SpoolStore:
             self.identity = _identify(connection)
             self._dating.load(connection)
             self.recovery = load_recovery(connection)
+        self._reserve = Reserve(path, options.reserve_bytes)
+        self._reserve.keep()
 
     def close(self) -> None:
         """Close the file."""
@@ -76,8 +79,7 @@ class SpoolStore:
         try:
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
         except SpoolFullError:
-            if not self.make_room():
-                raise
+            self._relieve(settling=False)
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
 
     def _append(
@@ -99,6 +101,29 @@ class SpoolStore:
             assert seq is not None
             connection.execute(schema.STAND, (device, state, seq))
         return SpoolEntry(seq, device_id, ts, content, source, state)
+
+    def _relieve(self, *, settling: bool) -> None:
+        """Make room on a full disk: delivered readings go first, and what that takes the reserve gives.
+
+        Readings never use the reserve up themselves: it is for settling those that are here.
+        """
+        if self._fold_log() and self.make_room():
+            return
+        if (settling or self._has_delivered()) and self._reserve.give_up():
+            self._fold_log()
+            self.make_room()
+
+    def _has_delivered(self) -> bool:
+        with self._database.read() as connection:
+            devices = connection.execute("SELECT id FROM device").fetchall()
+            return any(connection.execute(schema.EXPIRED, (*key, None, 1)).fetchone() for key in devices)
+
+    def _fold_log(self) -> bool:
+        try:
+            self._database.fold_log()
+        except SpoolFullError:
+            return False
+        return True
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
         """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
@@ -135,6 +160,15 @@ class SpoolStore:
         self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
     ) -> list[SpoolEntry]:
         """Return readings to send and note durably that they are on their way; see `DurableSpool.offer`."""
+        try:
+            return self._offer(device_id, limit, lane, skip, bound)
+        except SpoolFullError:
+            self._relieve(settling=True)
+            return self._offer(device_id, limit, lane, skip, bound)
+
+    def _offer(
+        self, device_id: str, limit: int, lane: Lane, skip: Collection[int], bound: int
+    ) -> list[SpoolEntry]:
         with self._transaction() as connection:
             self.identity = _identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
@@ -174,6 +208,13 @@ class SpoolStore:
 
     def settle(self, device_id: str, outcome: Settlement) -> int:
         """Move a batch's readings where the answer says; return how many moved."""
+        try:
+            return self._settle(device_id, outcome)
+        except SpoolFullError:
+            self._relieve(settling=True)
+            return self._settle(device_id, outcome)
+
+    def _settle(self, device_id: str, outcome: Settlement) -> int:
         now_ms = self._clock.read().wall_ms
         with self._transaction() as connection:
             device = self._key(connection, "device", device_id)
@@ -228,6 +269,7 @@ class SpoolStore:
 
     def prune(self) -> int:
         """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""
+        self._reserve.keep()
         now = self._clock.read()
         with self._transaction() as connection:
             budget = self._options.keep_bytes

@@ -1,0 +1,83 @@
+"""Room on the disk that is kept for the day the disk is full."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_LOG: Final = logging.getLogger(__name__)
+_CHUNK: Final = 64 * 1024
+_FACTOR: Final = 4
+"""The reserve is made only where so many times its size is free."""
+
+
+class Reserve:
+    """A file beside the spool that is given up when the disk is full, so that delivered readings can go.
+
+    Deleting takes room first: the change is written to the log before any page is free.
+
+    Args:
+        path: the spool's file.
+        size: bytes to keep; 0 for no reserve.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._file = path.with_name(f"{path.name}-reserve")
+        self._size = size
+        self._has_warned = False
+
+    def keep(self) -> None:
+        """Make the reserve where there is room for it; warn once while there is not."""
+        if not self._size:
+            return
+        with suppress(OSError):
+            free = shutil.disk_usage(self._file.parent).free
+            if self._is_whole():
+                self._warn(free)
+            elif free > _FACTOR * self._size:
+                self._fill()
+                self._has_warned = False
+            else:
+                self._warn(free)
+
+    def give_up(self) -> bool:
+        """Free the reserve if the disk is what is full; return whether that gave room."""
+        try:
+            if shutil.disk_usage(self._file.parent).free > self._size:
+                return False
+            self._file.unlink()
+        except OSError:
+            return False
+        _LOG.warning("disk full: the spool's reserve is used", extra={"bytes": self._size})
+        return True
+
+    def _is_whole(self) -> bool:
+        try:
+            return self._file.stat().st_size == self._size
+        except FileNotFoundError:
+            return False
+
+    def _fill(self) -> None:
+        # Written, not just announced: some file systems promise room that they do not have. Random bytes,
+        # because some compress.
+        try:
+            with self._file.open("wb") as file:
+                for _ in range(0, self._size, _CHUNK):
+                    file.write(os.urandom(_CHUNK))
+                file.truncate(self._size)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            self._file.unlink(missing_ok=True)
+
+    def _warn(self, free: int) -> None:
+        is_low = free <= _FACTOR * self._size
+        if is_low and not self._has_warned:
+            _LOG.warning(
+                "disk nearly full; readings go on being kept until it is", extra={"free_bytes": free}
+            )
+        self._has_warned = is_low
