@@ -15,9 +15,12 @@ from sungrow_lib.errors import (
     DeviceBusyError,
     DeviceError,
     DeviceUnreachableError,
+    UsageError,
 )
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
 from sungrow_lib.quantities import Family
+from sungrow_lib.registers.identity import family_of as family_of_words, identify
+from sungrow_lib.registers.words import RegisterWords
 
 CONNECTION_HELP: Final = """\
 connection:
@@ -68,6 +71,29 @@ def settings_of(args: argparse.Namespace) -> ConnectionSettings:
 def family_of(args: argparse.Namespace) -> Family | None:
     """Return the family the user named; None for auto."""
     return None if args.family == _AUTO else Family(args.family)
+
+
+def check_family(family: Family | None, words: RegisterWords) -> None:
+    """Refuse to read a device with the map of another family: every value would be wrong.
+
+    Args:
+        family: what the user named; None for auto.
+        words: what the device answered where it says what it is.
+
+    Raises:
+        UsageError: it says that it is something else.
+        DeviceError: it says nothing where every iHomeManager does.
+    """
+    said = family_of_words(words)
+    if family is None or said is family:
+        return
+    if said is not None:
+        model = identify(words).model or "it"
+        raise UsageError(
+            f"the device says that {model} is of family {said}, not {family}; leave --family {family} out"
+        )
+    if family is Family.IHM and not words:
+        raise DeviceError("this is no iHomeManager; leave --family ihm out, or check --unit (usually 247)")
 
 
 def tell(text: str) -> None:

@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     if not args.output.parent.is_dir():  # better now than after minutes of reading
         raise CaptureError(f"{args.output}: there is no folder {args.output.parent}")
+    if args.output.is_dir():
+        raise CaptureError(f"{args.output} is a folder; name a file in it")
     run_on_device(args, lambda: _dump(args, settings))
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from sungrow_lib.cli.connection import check_family
 from sungrow_lib.modbus.discovery import CarefulReader, guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.quantities import Family
@@ -29,8 +30,10 @@ async def identify_with_path(
     Raises:
         DeviceError: it does not answer.
         UnknownFamilyError: it does not say what it is.
+        UsageError: it says that it is not of ``family``.
     """
     identity = await recognise_unit(reader, family=family)
+    check_family(family, reader.words)
     if afresh:
         reader.notes.forget()
     path = await guess_path(reader, identity.family)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterator
@@ -13,18 +12,20 @@ from typing import Any, Final
 from sungrow_lib.cli.connection import (
     CONNECTION_HELP,
     add_connection_options,
+    check_family,
     family_of,
     run_on_device,
     settings_of,
     tell,
 )
 from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
-from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, identify_unit
+from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, recognise_unit
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.modbus.tiers import require_fields
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Tier
 from sungrow_lib.registers.identity import Identity
@@ -78,33 +79,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
 
 def run(args: argparse.Namespace) -> int:
     """Read the device and print what it says."""
-    _check_fields(args.fields)
+    require_fields(args.fields)
     settings = settings_of(args)
     run_on_device(args, lambda: _read(args, settings))
     return 0
-
-
-def _check_fields(fields: Collection[str]) -> None:
-    readable = [quantity.name for quantity in QUANTITIES if quantity.sources]
-    for field in fields:
-        if field not in readable:
-            near = difflib.get_close_matches(field, readable, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"there is no field {field}{hint} (sungrow read HOST without FIELDs shows all)")
 
 
 async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
     async with DeviceSession(settings) as session:
         async with session.one_pass():
             reader = CarefulReader(session, args.unit, tell=tell)
-            identity = await identify_unit(reader, family=family_of(args))
-            reader.notes = DeviceNotes.load(args.host, args.port, args.unit, identity)
+            identity = await recognise_unit(reader, family=family_of(args))
+            check_family(family_of(args), reader.words)
             reading = await _read_past_holes(reader, _plan(identity, args, reader.notes))
             reader.notes.save()
         printer = _Printer(args, identity)
         printer.first(reading)
         if args.watch:
-            units = [UnitPlan(unit=args.unit, fast=reading.plan)]
+            units = [UnitPlan(unit=args.unit, fast=reading.plan, notes=reader.notes)]
             await _watch(ModbusPoller(settings, units, session=session), printer)
 
 
