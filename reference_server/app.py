@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from reference_server.metrics import CONTENT_TYPE
 from reference_server.operations import OPERATIONS, route
 from reference_server.problems import Problem, not_now, problem_response
 from reference_server.resources import web_folder
@@ -57,6 +59,17 @@ class AccessLogger(AbstractAccessLogger):
                 "remote": request.remote,
             },
         )
+
+
+@web.middleware
+async def _counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Count every answer; outermost, because it wants the status that was sent."""
+    began = monotonic()
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "other"
+    request.app[SERVER].metrics.answered(request.method, path, response.status, monotonic() - began)
+    return response
 
 
 @web.middleware
@@ -108,7 +121,9 @@ async def _index(_request: web.Request) -> web.StreamResponse:
 
 def make_app(server: Server) -> web.Application:
     """Make the application; it opens the database when it starts and closes it when it ends."""
-    app = web.Application(middlewares=[_problems], client_max_size=server.settings.max_request_bytes)
+    app = web.Application(
+        middlewares=[_counted, _problems], client_max_size=server.settings.max_request_bytes
+    )
     app[SERVER] = server
     app.cleanup_ctx.append(_background)
     app.on_shutdown.append(_end_streams)
@@ -118,6 +133,18 @@ def make_app(server: Server) -> web.Application:
     app.router.add_get("/", _index)
     app.router.add_static("/static", web_folder())
     return app
+
+
+def make_metrics_runner(server: Server) -> web.AppRunner:
+    """Make what shows `/metrics`, and nothing else, without a token."""
+
+    async def show(_request: web.Request) -> web.Response:
+        text = await server.metrics.text(server.live.count)
+        return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
+
+    app = web.Application()
+    app.router.add_get("/metrics", show)
+    return web.AppRunner(app, access_log=None, handle_signals=False)
 
 
 def make_runner(server: Server) -> web.AppRunner:

@@ -38,6 +38,11 @@ class ServerSettings(AppSettings):
         raw_retention_days: days raw readings are kept; older ones are kept aside on arrival.
         database_pool_size: most connections to the database.
         refresh_interval_s: pause between two looks for rollups to refresh, in seconds.
+        requests_per_minute: most requests of one token, and of one address, to each process; 0 for any
+            number.
+        failed_logins_per_minute: wrong tokens of one address after which further ones are not even tried; 0
+            for any number.
+        metrics_port: port on 127.0.0.1 that shows `/metrics` without a token; 0 for none.
         log_level: least level logged.
     """
 
@@ -54,6 +59,9 @@ class ServerSettings(AppSettings):
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     database_pool_size: Annotated[int, Field(ge=2, le=100)] = 8
     refresh_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    failed_logins_per_minute: Annotated[int, Field(ge=0)] = 60
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("trusted_proxies", mode="before")

@@ -101,3 +101,9 @@ EDGE_STATUS_LIST: Final[dict[str, Any]] = {
     "device_id": "roof",
     "edges": [EDGE_STATUS | {"reported_at": "2026-06-15T10:00:01.250Z"}],
 }
+
+METRICS: Final = """\
+# HELP sungrow_samples_total Readings received, by verdict
+# TYPE sungrow_samples_total counter
+sungrow_samples_total{verdict="inserted"} 1234.0
+"""

@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 from reference_server.auth import Principal, bearer_hash
 from reference_server.bodies import read_json
 from reference_server.ingest import Batch
+from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
 from reference_server.server import Server
@@ -59,6 +60,7 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
     batch = Batch.from_body(body, max_samples=server.settings.max_samples_per_request)
     answer = await server.ingest.take(batch, call.principal)
+    server.metrics.ingested(answer)
     if answer.inserted:
         with suppress(StorageError):  # the readings are stored; who is to be told looks by themselves
             server.live.arrived(await _arrivals(server, batch, answer.inserted))
@@ -124,6 +126,13 @@ async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
     """List the devices of a token."""
     return DeviceList(devices=await server.devices.listed(call.principal.devices, server.clock()))
+
+
+async def metrics(server: Server, call: Call[NoQuery]) -> web.Response:
+    """Show what this process did."""
+    del call
+    text = await server.metrics.text(server.live.count)
+    return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
 
 
 async def health(server: Server, call: Call[NoQuery]) -> Health:

@@ -145,6 +145,11 @@ class LiveHub:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._channel.close()
 
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return sum(map(len, self._listeners.values()))
+
     def _all(self) -> list[Listener]:
         return [listener for listeners in self._listeners.values() for listener in listeners]
 

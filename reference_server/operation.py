@@ -65,5 +65,5 @@ class Op:
     @property
     def statuses(self) -> tuple[int, ...]:
         """Statuses of all errors it may answer."""
-        token = (401, 403, 503) if self.scope is not None else ()
+        token = (401, 403, 429, 503) if self.scope is not None else ()
         return tuple(sorted({*self.problems, *token, 500}))

@@ -12,7 +12,9 @@ from aiohttp import web
 from reference_server.auth import Authenticator, Principal
 from reference_server.config import ServerSettings, parse_device_tokens
 from reference_server.ingest import Ingest
+from reference_server.limits import Guard
 from reference_server.live import LiveHub
+from reference_server.metrics import Metrics
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
@@ -45,6 +47,8 @@ class Server:
         series: answers series.
         retention: drops raw readings that are too old.
         live: feeds open streams.
+        guard: refuses who asks too often.
+        metrics: counts what this process does.
     """
 
     settings: ServerSettings
@@ -58,6 +62,8 @@ class Server:
     series: SeriesReader
     retention: Retention
     live: LiveHub
+    guard: Guard
+    metrics: Metrics
 
     @classmethod
     def from_settings(cls, settings: ServerSettings, clock: Clock = utc_now) -> Server:
@@ -83,6 +89,8 @@ class Server:
             series=SeriesReader(database, refresher, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock),
+            guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute),
+            metrics=Metrics(database),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from reference_server.app import make_runner
+from reference_server.app import make_metrics_runner, make_runner
 from reference_server.config import SHORTEST_TOKEN, ServerSettings, parse_device_tokens
 from reference_server.server import Server
 from sungrow_lib.errors import ConfigurationError
@@ -31,10 +31,14 @@ async def serve(settings: ServerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     context = _tls(settings)
-    runner = make_runner(Server.from_settings(settings))
+    server = Server.from_settings(settings)
+    runner, metrics = make_runner(server), make_metrics_runner(server)
     try:
         await runner.setup()
         await _bind(runner, settings, context)
+        if settings.metrics_port:
+            await metrics.setup()
+            await _start(web.TCPSite(metrics, "127.0.0.1", settings.metrics_port), "METRICS_PORT")
         if any(
             len(token) < SHORTEST_TOKEN
             for token in parse_device_tokens(settings.device_tokens.get_secret_value())
@@ -44,6 +48,7 @@ async def serve(settings: ServerSettings) -> None:
         await stop.wait()
         _LOG.info("stopping")
     finally:
+        await metrics.cleanup()
         await runner.cleanup()
 
 
@@ -69,13 +74,16 @@ async def _bind(runner: web.AppRunner, settings: ServerSettings, context: ssl.SS
         site = web.UnixSite(runner, settings.unix_socket, ssl_context=context)
     else:
         site = web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=context)
+    await _start(site, "LISTEN_HOST, LISTEN_PORT")
+
+
+async def _start(site: web.BaseSite, variables: str) -> None:
     try:
         await site.start()
     except OSError as error:
-        where = settings.unix_socket or f"{settings.listen_host}:{settings.listen_port}"
         raise ConfigurationError(
-            f"LISTEN_HOST, LISTEN_PORT: cannot listen on {where}: {error.strerror or error}",
-            variable="LISTEN_PORT",
+            f"{variables}: cannot listen on {site.name}: {error.strerror or error}",
+            variable=variables.rpartition(" ")[2],
         ) from None
 
 

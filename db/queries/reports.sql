@@ -72,3 +72,7 @@ SELECT {columns} FROM samples
 WHERE device = %(device)s AND ts > %(after)s AND ts < %(to_ts)s
 ORDER BY ts
 LIMIT %(limit)s;
+
+-- name: count_marks
+-- How many rollup buckets wait to be recomputed.
+SELECT count(*) FROM rollup_marks;

@@ -22,7 +22,7 @@ PARAMETERS = {
     "/v1/series": {"frame": "day"},
     "/v1/completeness": {"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T00:00:00Z"},
 }
-LISTING = {"/v1/devices", "/v1/plants"}  # what the token may see, whatever the query
+LISTING = {"/v1/devices", "/v1/plants", "/metrics"}  # what the token may see, whatever the query
 
 
 async def _ask(api: Api, op: Op, authorization: str | None, device_id: str = "sh-1") -> int:

@@ -1,0 +1,123 @@
+"""How often one token or one address may ask, and who is asking behind a proxy."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from collections.abc import Hashable, Sequence
+from math import ceil
+from time import monotonic
+from typing import Final
+
+from aiohttp import web
+
+from reference_server.config import TrustedNetwork
+from reference_server.problems import Problem
+
+_MINUTE_S: Final = 60.0
+_MOST_KEYS: Final = 50_000
+_GOOD_FOR_S: Final = 600.0
+_JITTER: Final = 0.5
+
+
+class Allowance:
+    """So many requests a minute for each key, in bursts of as many.
+
+    Args:
+        per_minute: how many; 0 for any number.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._empty_at: dict[Hashable, float] = {}
+
+    def wait_s(self, key: Hashable) -> float:
+        """Seconds until the key may ask again, 0 when it may now."""
+        if not self._per_minute:
+            return 0.0
+        ahead = self._empty_at.get(key, 0.0) + _MINUTE_S / self._per_minute - monotonic()
+        return max(0.0, ahead - _MINUTE_S)
+
+    def take(self, key: Hashable) -> None:
+        """Count one request."""
+        if not self._per_minute:
+            return
+        now = monotonic()
+        if len(self._empty_at) >= _MOST_KEYS:
+            self._empty_at = {known: at for known, at in self._empty_at.items() if at > now}
+        self._empty_at[key] = max(now, self._empty_at.get(key, 0.0)) + _MINUTE_S / self._per_minute
+
+
+class Guard:
+    """Refuses who asks too often, or guesses tokens.
+
+    Args:
+        requests_per_minute: for each token, and for each address; 0 for any number.
+        failed_logins_per_minute: for each address; 0 for any number.
+    """
+
+    def __init__(self, requests_per_minute: int, failed_logins_per_minute: int) -> None:
+        self._requests = Allowance(requests_per_minute)
+        self._failures = Allowance(failed_logins_per_minute)
+        self._good: dict[bytes, float] = {}
+
+    def before_login(self, address: str, token: bytes) -> None:
+        """Let a token be tried; one that was good a while ago always is, whoever guesses beside it.
+
+        Raises:
+            Problem: 429, too many wrong tokens came from this address.
+        """
+        wait_s = self._failures.wait_s(address)
+        if wait_s and self._good.get(token, 0.0) < monotonic():
+            raise _too_many("too many wrong tokens from this address", wait_s)
+
+    def failed(self, address: str) -> None:
+        """Count a wrong token."""
+        self._failures.take(address)
+
+    def logged_in(self, address: str, token: bytes) -> None:
+        """Count a request.
+
+        Raises:
+            Problem: 429, this token or address asks too often.
+        """
+        if len(self._good) >= _MOST_KEYS:
+            self._good.clear()
+        self._good[token] = monotonic() + _GOOD_FOR_S
+        wait_s = max(self._requests.wait_s(token), self._requests.wait_s(address))
+        if wait_s:
+            raise _too_many("too many requests", wait_s)
+        self._requests.take(token)
+        self._requests.take(address)
+
+
+def _too_many(detail: str, wait_s: float) -> Problem:
+    """429; the pause has some chance in it, so that those who wait do not come back all at once."""
+    pause_s = ceil(max(1.0, wait_s) * (1 + _JITTER * random.random()))  # noqa: S311 - jitter
+    return Problem(429, f"{detail}; come back in {pause_s} s", headers={"Retry-After": str(pause_s)})
+
+
+def client_address(request: web.Request, trusted: Sequence[TrustedNetwork]) -> str:
+    """Return who asks: the last address that no trusted proxy has, going back the way the request came."""
+    address = request.remote or ""
+    hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+    while hops and _is_trusted(address, trusted):
+        hop = hops.pop().strip()
+        if not _is_address(hop):
+            break
+        address = hop
+    return address
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_trusted(address: str, trusted: Sequence[TrustedNetwork]) -> bool:
+    if not address:  # a Unix socket: only programs on this machine reach it
+        return bool(trusted)
+    return _is_address(address) and any(ipaddress.ip_address(address) in network for network in trusted)

@@ -1,0 +1,140 @@
+"""Who asks too often, who guesses tokens, who asks behind a proxy; and what the process counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from reference_server.administration import create_token
+from reference_server.config import ServerSettings, TrustedNetwork
+from reference_server.limits import Allowance, client_address
+from sungrow_lib.demo.setup import free_ports
+from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, StartServer, sample
+
+pytestmark = pytest.mark.anyio
+
+
+async def _status(api: Api, token: str, **headers: str) -> tuple[int, str | None]:
+    sent = api.headers(token) | {name.replace("_", "-"): value for name, value in headers.items()}
+    async with api.session.get(api.url + "/v1/devices", headers=sent) as answer:
+        return answer.status, answer.headers.get("Retry-After")
+
+
+async def test_a_token_that_asks_too_often_is_told_when_to_come_back(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=5) as api:
+        assert [(await _status(api, TOKEN))[0] for _ in range(5)] == [200] * 5
+        status, retry_after = await _status(api, TOKEN)
+        assert status == 429
+        assert 1 <= int(retry_after or 0) <= 30
+        assert (await _status(api, OTHER_TOKEN))[0] == 429  # the address is the same
+
+
+async def test_behind_a_trusted_proxy_each_client_counts_for_itself(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as api:
+        for _ in range(3):
+            assert (await _status(api, TOKEN, X_Forwarded_For="203.0.113.1"))[0] == 200
+        assert (await _status(api, OTHER_TOKEN, X_Forwarded_For="203.0.113.1"))[0] == 429
+        assert (await _status(api, OTHER_TOKEN, X_Forwarded_For="203.0.113.1, 203.0.113.2"))[0] == 200
+
+
+async def test_guessing_is_ended_and_good_tokens_go_on(start_server: StartServer) -> None:
+    async with start_server(failed_logins_per_minute=4) as api:
+        assert (await _status(api, TOKEN))[0] == 200
+        for number in range(4):
+            assert (await _status(api, f"wrong-token-{number}-0123456789"))[0] == 401
+        status, retry_after = await _status(api, "wrong-token-9-0123456789")
+        assert (status, bool(retry_after)) == (429, True)
+        assert (await _status(api, TOKEN))[0] == 200
+        new = await create_token(api.dsn, "new", ["read"], ["sh-1"], None)
+        assert (await _status(api, new))[0] == 429
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "expected"),
+    [
+        ("198.51.100.7", "203.0.113.9", "198.51.100.7"),  # not a proxy of ours: not believed
+        ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "1.2.3.4, 203.0.113.9", "203.0.113.9"),  # the client may have written the rest
+        ("10.0.0.1", "203.0.113.9, 10.0.0.2", "203.0.113.9"),
+        ("10.0.0.1", "rubbish", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+    ],
+)
+def test_only_trusted_forwarders_are_believed(remote: str, forwarded: str, expected: str) -> None:
+    settings = ServerSettings(database_url="x", trusted_proxies="10.0.0.0/8")
+    trusted: tuple[TrustedNetwork, ...] = settings.trusted_proxies
+    request = make_mocked_request("GET", "/", headers={"X-Forwarded-For": forwarded})
+    assert client_address(request.clone(remote=remote), trusted) == expected
+
+
+def test_an_allowance_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("reference_server.limits.monotonic", lambda: now[0])
+    allowance = Allowance(60)
+    for _ in range(60):
+        assert allowance.wait_s("a") == 0
+        allowance.take("a")
+    assert allowance.wait_s("a") == pytest.approx(1)
+    now[0] += 1
+    assert allowance.wait_s("a") == pytest.approx(0)
+    assert Allowance(0).wait_s("a") == 0
+
+
+async def test_metrics_need_a_token_and_count(api: Api) -> None:
+    await api.ingest(sample(0), sample(1), sample(1))
+    async with api.session.get(api.url + "/metrics") as answer:
+        assert answer.status == 401
+    async with api.session.get(api.url + "/metrics", headers=api.headers()) as answer:
+        assert answer.content_type == "text/plain"
+        text = await answer.text()
+    assert 'sungrow_samples_total{verdict="inserted"} 2.0' in text
+    assert 'sungrow_samples_total{verdict="duplicate"} 1.0' in text
+    assert 'sungrow_http_requests_total{method="POST",path="/v1/ingest",status="200"} 1.0' in text
+    assert "sungrow_rollup_marks 1.0" in text
+    assert "sungrow_database_up 1.0" in text
+    assert TOKEN not in text
+
+
+async def test_a_port_of_its_own_shows_metrics_without_a_token(migrated: str) -> None:
+    port, metrics_port = free_ports(2)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": migrated,
+        "LISTEN_PORT": str(port),
+        "METRICS_PORT": str(metrics_port),
+    }
+    with _running(environment):
+        async with aiohttp.ClientSession() as session:
+            text = await _until_answered(session, f"http://127.0.0.1:{metrics_port}/metrics")
+            assert "sungrow_build_info" in text
+            async with session.get(f"http://127.0.0.1:{metrics_port}/v1/devices") as answer:
+                assert answer.status == 404
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                assert answer.status == 401
+
+
+@contextmanager
+def _running(environment: dict[str, str]) -> Iterator[None]:
+    command = [sys.executable, "-m", "reference_server.cli", "run"]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+async def _until_answered(session: aiohttp.ClientSession, url: str) -> str:
+    while True:
+        try:
+            async with session.get(url) as answer:
+                return await answer.text()
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.05)
