@@ -85,8 +85,10 @@ class Database:
         """Close all connections."""
         await self._pool.close()
 
-    async def run(self, job: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """Run ``job`` in one transaction and commit it.
+    async def run(
+        self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool = False
+    ) -> Result:
+        """Run ``job`` in one transaction and commit it; one statement alone is a transaction by itself.
 
         A deadlock or a lost connection makes it run again, so ``job`` must be repeatable: also when the
         commit took place and only its confirmation was lost.
@@ -98,7 +100,7 @@ class Database:
         with translated():
             for attempt in range(_ATTEMPTS):
                 try:
-                    return await self._once(job)
+                    return await self._once(job, is_one_statement=is_one_statement)
                 except RETRYABLE:
                     if attempt == _ATTEMPTS - 1:
                         raise
@@ -108,8 +110,12 @@ class Database:
                         raise  # one lost connection may be an old one of the pool, two are an outage
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
-    async def _once(self, job: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def _once(
+        self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
+    ) -> Result:
         async with self._pool.connection() as connection:
+            if is_one_statement:
+                return await job(connection)
             async with connection.transaction():
                 result = await job(connection)
             connection.settled()
@@ -126,7 +132,7 @@ class Database:
         async def job(connection: Connection) -> list[tuple[Any, ...]]:
             return await fetch(connection, name, **parameters)
 
-        return await self.run(job)
+        return await self.run(job, is_one_statement=True)
 
     async def check(self) -> None:
         """Prove that the database answers and has the schema.
