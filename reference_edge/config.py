@@ -19,9 +19,18 @@ REQUEST_GAP_MIN_MS: Final = 20
 
 
 def _https(url: str) -> str:
-    parts = urlsplit(url)
+    # None of the messages repeats the address: it may hold a password.
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises when it is none
+    except ValueError:
+        raise ValueError("is not an address; write one such as https://solar.example.org") from None
     if parts.scheme != "https" or not parts.hostname:
         raise ValueError("must start with https:// ; readings only travel over verified TLS")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or a password; the server knows the edge by DEVICE_TOKEN")
+    if parts.query or parts.fragment:
+        raise ValueError("must be https://HOST[:PORT][/PATH], without ? or #")
     return url.rstrip("/")
 
 
@@ -122,7 +131,7 @@ class EdgeSettings(AppSettings):
     sungrow_state_dir: Path | None = None
     devices: tuple[DeviceSettings, ...] = ()
 
-    sungrow_host: str | None = None
+    sungrow_host: Annotated[str, Field(min_length=1)] | None = None
     sungrow_port: Annotated[int, Field(ge=1, le=65_535)] = 502
     sungrow_unit_id: Annotated[int, Field(ge=1, le=247)] = 1
     sungrow_family: FamilyChoice = "auto"

@@ -6,9 +6,11 @@ The environment wins over the file. A key of the file is the variable's name in 
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -16,9 +18,40 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from sungrow_lib.errors import ConfigurationError
+from sungrow_lib.sample import DEVICE_ID_PATTERN
+
+_PLAIN: Final[Mapping[str, str]] = {
+    "missing": "is required; set it in the environment or in the configuration file",
+    "extra_forbidden": "is not a setting; see the configuration reference for the names",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text, in quotation marks",
+    "string_too_short": "must not be empty",
+}
+_WITH_LIMIT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",
+    "less_than_equal": lambda limit: f"must be at most {limit['le']:g}",
+    "greater_than": lambda limit: f"must be more than {limit['gt']:g}",
+    "less_than": lambda limit: f"must be less than {limit['lt']:g}",
+    "string_too_long": lambda limit: f"must have at most {limit['max_length']} characters",
+    "literal_error": lambda limit: f"must be {limit['expected']}",
+    "string_pattern_mismatch": lambda limit: (
+        "must be 1 to 64 letters, digits, dots, hyphens or underscores"
+        if limit["pattern"] == DEVICE_ID_PATTERN
+        else f"must match {limit['pattern']}"
+    ),
+}
+_ALTERNATIVE: Final = re.compile(r"int|float|str|bool|(literal|constrained|function-).*")
+"""How pydantic names the alternatives of a setting; none is part of a setting's name."""
 
 
 class AppSettings(BaseSettings):
@@ -60,12 +93,23 @@ def load_settings(kind: type[_Settings], file: Path | None = None) -> _Settings:
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        raise _explained(error.errors(include_input=False, include_url=False), file) from None
+    except SettingsError as error:  # a list or table given in the environment is not JSON
+        field = re.search(r'field "(\w+)"', str(error))
+        name = field[1].upper() if field else None
         raise ConfigurationError(
-            f"{_variable(first)}: {_advice(first)}{_source(file)}", variable=_variable(first)
+            f"{name or 'a list in the environment'}: is not valid JSON; a list is easier to write in the "
+            f"configuration file{_source(file)}",
+            variable=name,
         ) from None
-    except ValueError as error:  # a list or table given in the environment is not JSON
-        raise ConfigurationError(f"{error}{_source(file)}") from None
+
+
+def _explained(errors: Sequence[ErrorDetails], file: Path | None) -> ConfigurationError:
+    variable = _variable(errors[0])
+    # A setting of several kinds, such as a number or "auto", has one error for each of them.
+    advice = " or ".join(_advice(error) for error in errors if _variable(error) == variable)
+    prefix = f"{variable}: " if variable else ""  # what concerns several settings names them itself
+    return ConfigurationError(f"{prefix}{advice}{_source(file)}", variable=variable)
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -78,20 +122,24 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
 
 
-def _variable(error: ErrorDetails) -> str:
+def _variable(error: ErrorDetails) -> str | None:
     """Name a setting as its user writes it: ``SERVER_URL``, or ``devices[2].host`` inside a table."""
-    head, *rest = error["loc"] or ("settings",)
+    if not error["loc"]:
+        return None
+    head, *rest = error["loc"]
     name = str(head)
+    rest = [part for part in rest if isinstance(part, int) or not _ALTERNATIVE.fullmatch(part)]
     if not rest:
         return name.upper()
     return name + "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in rest)
 
 
 def _advice(error: ErrorDetails) -> str:
-    if error["type"] == "missing":
-        return "is required; set it in the environment or in the configuration file"
-    if error["type"] == "extra_forbidden":
-        return "is not a setting; see the configuration reference for the names"
+    kind = error["type"]
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if kind in _WITH_LIMIT:
+        return _WITH_LIMIT[kind](error.get("ctx", {}))
     return error["msg"].removeprefix("Value error, ")
 
 

@@ -95,7 +95,17 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
         ({"INTER_REGISTER_DELAY_MS": "5"}, "INTER_REGISTER_DELAY_MS"),
         ({"BATCH_SIZE": "0"}, "BATCH_SIZE"),
         ({"SITE_TIMEZONE": "Middle/Earth"}, "SITE_TIMEZONE"),
-        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ({"SERVER_URL": "https://[half"}, "SERVER_URL: is not an address"),
+        ({"SERVER_URL": "https://solar.example.org/?q"}, "without ? or #"),
+        ({"POLL_INTERVAL_S": "4"}, "POLL_INTERVAL_S: must be at least 5"),
+        ({"POLL_INTERVAL_S": "often"}, "POLL_INTERVAL_S: must be a number"),
+        ({"SUNGROW_UNIT_ID": "248"}, "SUNGROW_UNIT_ID: must be at most 247"),
+        ({"SUNGROW_PORT": "modbus"}, "SUNGROW_PORT: must be a whole number"),
+        ({"UPLOAD_INTERVAL_S": "0"}, "UPLOAD_INTERVAL_S: must be more than 0"),
+        ({"DEVICE_ID": "my roof"}, "DEVICE_ID: must be 1 to 64 letters, digits,"),
+        ({"SUNGROW_BATTERY_UNIT": "no"}, "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),
+        ({"DEVICES": "[bad"}, "DEVICES: is not valid JSON"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[str, str], said: str) -> None:
@@ -103,6 +113,17 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[
         load(monkeypatch, SINGLE | change)
     assert said in str(caught.value)
     assert SINGLE["DEVICE_TOKEN"] not in str(caught.value)
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="SERVER_URL: must not hold a user") as caught:
+        load(monkeypatch, SINGLE | {"SERVER_URL": "https://me:hunter2@solar.example.org"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"^set either DEVICE_TOKEN,"):
+        load(monkeypatch, SINGLE | {"DEVICE_TOKEN": ""})
 
 
 @pytest.mark.parametrize(
