@@ -14,10 +14,10 @@ import os
 import stat
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from sungrow_lib.errors import ConfigurationError, DeviceBusyError
@@ -72,8 +72,7 @@ class Endpoint:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(NamedTuple):
     """One instant on both clocks; either may be the only one that still means something."""
 
     boot_id: str
@@ -88,7 +87,7 @@ class _Moment:
 
     def own_view(self, earlier: _Moment) -> _Moment:
         """``earlier`` on this boot's clock, so that no later jump of the wall clock can prolong a wait."""
-        return replace(self, boottime=self.boottime - self.since(earlier), wall=earlier.wall)
+        return self._replace(boottime=self.boottime - self.since(earlier), wall=earlier.wall)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,12 @@ class _Record:
             return cls(0, started=now, ended=now)
 
     def dump(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode().ljust(_RECORD_BYTES - 1) + b"\n"
+        content = {
+            "process": self.process,
+            "started": None if self.started is None else self.started._asdict(),
+            "ended": None if self.ended is None else self.ended._asdict(),
+        }
+        return json.dumps(content, separators=(",", ":")).encode().ljust(_RECORD_BYTES - 1) + b"\n"
 
 
 def _moment(data: dict[str, object] | None) -> _Moment | None:
