@@ -22,6 +22,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 UNREACHABLE: Final = "unreachable"
 """Code of a ruling without any answer."""
+NO_TOKEN: Final = "token"  # noqa: S105 - a code, no secret
+"""Code of a ruling, and of an alarm, when there is no token to send."""
 
 
 class Link:
@@ -42,6 +44,36 @@ class Link:
         self.clock = SystemClock()
         self._not_before = 0.0
         self._reached = anyio.Event()
+        self._troubles: set[str] = set()
+        self._has_token = True
+
+    async def token(self) -> str:
+        """Return the token; say once that there is none, and once that there is one again.
+
+        Raises:
+            ConfigurationError: there is none, with the reason.
+        """
+        try:
+            token = await self.tokens.current()
+        except ConfigurationError as error:
+            if self._has_token:
+                _LOG.error("no token; readings are kept until there is one", extra={"reason": str(error)})
+            self._has_token = False
+            self.board.raise_alarm(NO_TOKEN, str(error), None)
+            raise
+        if not self._has_token:
+            _LOG.info("there is a token now")
+            self._has_token = True
+            self.board.clear_alarm(NO_TOKEN, None)
+        return token
+
+    def note_unreachable(self, error: ServerError) -> None:
+        """Note that there was no usable answer; each reason is said once until the server answers again."""
+        reason = str(error)
+        self.board.failed(ConnectionState.UNREACHABLE, reason)
+        if reason not in self._troubles:
+            self._troubles.add(reason)
+            _LOG.warning("the server is not reached; readings are kept", extra={"reason": reason})
 
     async def wait_turn(self) -> None:
         """Wait as long as the server asked with `Retry-After`, whichever device it told."""
@@ -61,6 +93,9 @@ class Link:
         """Wake whoever waits for the network, and let the server's date vouch for the clock."""
         self._reached.set()
         self._reached = anyio.Event()
+        if self._troubles:
+            self._troubles.clear()
+            _LOG.info("the server is reached again")
         if reply.date is not None:
             await self.spool.observe_server_date(reply.date, self.clock.stamp())
 
@@ -116,17 +151,17 @@ class Attempts:
         await link.wait_turn()
         token_version = link.tokens.version
         try:
-            token = await link.tokens.current()
+            token = await link.token()
         except ConfigurationError as error:
             self.refused_token = token_version
-            return Ruling(Action.PAUSE, str(error), "token")
+            return Ruling(Action.PAUSE, str(error), NO_TOKEN)
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
         body = await self._body(batch_id, batch, seqs)
         try:
             reply = await link.transport.ingest(body, token)
         except ServerUnreachableError as error:
-            link.board.failed(ConnectionState.UNREACHABLE, str(error))
+            link.note_unreachable(error)
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
         except ServerError as error:
             return Ruling(Action.ALARM, str(error), "not_our_answer")
@@ -191,7 +226,8 @@ class Attempts:
         board, device_id = self._link.board, self._device_id
         extra = {"device_id": device_id, "code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
         if ruling.action in {Action.PAUSE, Action.ALARM}:
-            is_new = board.raise_alarm(ruling.code, ruling.detail, device_id)
+            # The link has said already that there is no token: for all devices at once.
+            is_new = board.raise_alarm(ruling.code, ruling.detail, device_id) and ruling.code != NO_TOKEN
             _LOG.log(logging.ERROR if is_new else logging.INFO, "upload needs attention", extra=extra)
         else:
             _LOG.info("batch not delivered, kept", extra=extra)

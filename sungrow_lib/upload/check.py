@@ -1,4 +1,4 @@
-"""Whether a server would take our readings, without sending one."""
+"""Whether a server would take our readings, without storing one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from sungrow_lib.errors import CredentialsRefusedError, ServerBusyError, UnexpectedAnswerError
+from sungrow_lib.errors import (
+    CredentialsRefusedError,
+    RequestRefusedError,
+    ServerBusyError,
+    UnexpectedAnswerError,
+)
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.settings import UploadSettings
@@ -17,32 +22,52 @@ from sungrow_lib.wire import IngestAnswer
 _OK: Final = 200
 _UNAUTHORISED: Final = 401
 _FORBIDDEN: Final = 403
+_TOO_MANY: Final = 429
 _SERVER_ERRORS: Final = 500
+_NEVER: Final = "9999-12-31T00:00:00.000Z"
+"""Further ahead than any server accepts: it judges the device, defers the sample and stores nothing."""
 
 
 async def check_server(settings: UploadSettings) -> str:
-    """Deliver an empty batch.
+    """Deliver an empty batch, then ask for each device whether the token covers it.
+
+    Nothing is stored: the question is a sample dated so far ahead that a server can only defer it.
+
+    Args:
+        settings: where to and how; its `devices` are asked for.
 
     Returns:
-        Version of the server, which accepted the token.
+        Address and version of the server, which accepted the token for every device.
 
     Raises:
         ServerUnreachableError: no verified connection.
-        CredentialsRefusedError: the token is not valid, or may not ingest.
+        CredentialsRefusedError: the token is not valid, may not ingest, or does not cover a device.
+        RequestRefusedError: the server does not take readings of a device.
         ServerBusyError: it answers, but cannot take readings now.
         UnexpectedAnswerError: what answers is not this product's server.
         ConfigurationError: the token file or the certificate file cannot be used.
     """
     token = await TokenSource(settings).current()
     async with IngestTransport(settings) as transport:
-        reply = await transport.ingest(json.dumps({"samples": []}).encode(), token)
+        answer = _accepted(await transport.ingest(_body([]), token), settings)
+        for device_id in settings.devices:
+            reply = await transport.ingest(_body([{"device_id": device_id, "ts": _NEVER}]), token)
+            _require_device(reply, device_id, settings)
+    return f"{settings.server_url}, version {answer.server_version}"
+
+
+def _body(samples: list[dict[str, str]]) -> bytes:
+    return json.dumps({"samples": samples}).encode()
+
+
+def _accepted(reply: Reply, settings: UploadSettings) -> IngestAnswer:
     if reply.status in {_UNAUTHORISED, _FORBIDDEN}:
         raise CredentialsRefusedError(
             f"{settings.server_url} refuses the token (HTTP {reply.status}); make one with "
             "`sungrow-server token create` (DEVICE_TOKEN)",
             status=reply.status,
         )
-    if reply.status >= _SERVER_ERRORS:
+    if reply.status >= _SERVER_ERRORS or reply.status == _TOO_MANY:
         raise ServerBusyError(
             f"{settings.server_url} answers HTTP {reply.status}; see its /health", status=reply.status
         )
@@ -51,7 +76,32 @@ async def check_server(settings: UploadSettings) -> str:
         raise UnexpectedAnswerError(
             f"what answers at {settings.server_url} is not the server (HTTP {reply.status}); check SERVER_URL"
         )
-    return f"{settings.server_url}, version {answer.server_version}"
+    return answer
+
+
+def _require_device(reply: Reply, device_id: str, settings: UploadSettings) -> None:
+    if reply.status == _FORBIDDEN:
+        raise _not_covered(device_id)
+    for verdict in (answer := _accepted(reply, settings)).deferred + answer.rejected:
+        if verdict.code == "future":
+            return
+        if verdict.code == "device_forbidden":
+            raise _not_covered(device_id)
+        raise RequestRefusedError(
+            f"the server takes no readings of {device_id} ({verdict.code}: {verdict.reason})",
+            status=reply.status,
+        )
+    raise UnexpectedAnswerError(
+        f"{settings.server_url} did not say whether it takes readings of {device_id}; check SERVER_URL"
+    )
+
+
+def _not_covered(device_id: str) -> CredentialsRefusedError:
+    return CredentialsRefusedError(
+        f"the token (DEVICE_TOKEN) does not cover the device {device_id}; check its name, or make a token "
+        f"with `sungrow-server token create --scope ingest --device {device_id}`",
+        status=_FORBIDDEN,
+    )
 
 
 def _answer(reply: Reply) -> IngestAnswer | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from pathlib import Path
+from typing import Final
 
 import anyio
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.upload.settings import UploadSettings, check_token
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class TokenSource:
@@ -21,6 +24,7 @@ class TokenSource:
     def __init__(self, settings: UploadSettings) -> None:
         self._file: Path | None = settings.token_file
         self._token = settings.token
+        self._is_lost = False
         self.version = 0
         """Grows with every other token; so a refusal is known to be of this one or of an earlier one."""
 
@@ -32,25 +36,39 @@ class TokenSource:
         """
         if self._token is None:
             self._token = await self._read()
+            self._is_lost = False
         return self._token
 
     async def refresh(self) -> None:
         """Read the file again. When that fails, the token stays what it was."""
         if self._file is None:
             return
-        with suppress(ConfigurationError):
+        try:
             token = await self._read()
-            if token != self._token:
-                self._token = token
-                self.version += 1
+        except ConfigurationError as error:
+            if not self._is_lost and self._token is not None:
+                _LOG.warning(
+                    "the token file cannot be used; trying the last token", extra={"reason": str(error)}
+                )
+            self._is_lost = True
+            return
+        self._is_lost = False
+        if token != self._token:
+            self._token = token
+            self.version += 1
 
     async def _read(self) -> str:
         assert self._file is not None
         try:
             token = (await anyio.Path(self._file).read_text(encoding="ascii")).strip()
         except OSError as error:
-            raise ConfigurationError(f"token_file {self._file} cannot be read: {error.strerror}.") from None
+            raise ConfigurationError(
+                f"DEVICE_TOKEN_FILE {self._file} cannot be read: {error.strerror}."
+            ) from None
         except UnicodeDecodeError:
-            raise ConfigurationError(f"token_file {self._file} holds something other than a token.") from None
-        check_token(token)
+            raise ConfigurationError(f"DEVICE_TOKEN_FILE {self._file} holds no token.") from None
+        try:
+            check_token(token)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"DEVICE_TOKEN_FILE {self._file}: {error}") from None
         return token

@@ -101,7 +101,10 @@ class IngestTransport:
                 ) as response:
                     body = await _read(response)
         except TimeoutError:
-            raise ServerUnreachableError(f"The server did not answer within {self._timeout_s:g} s.") from None
+            raise ServerUnreachableError(
+                f"The server did not answer within {self._timeout_s:g} s; check SERVER_URL, the network and "
+                "firewalls in between."
+            ) from None
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
             raise ServerUnreachableError(_explain(error)) from error
         date = parse_date(response.headers.get("date"))
@@ -137,9 +140,9 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except ssl.SSLError:
-        raise ConfigurationError(f"ca_file {ca_file} holds no certificate in PEM format.") from None
+        raise ConfigurationError(f"CA_FILE {ca_file} holds no certificate in PEM format.") from None
     except OSError as error:
-        raise ConfigurationError(f"ca_file {ca_file} cannot be read: {error.strerror}.") from None
+        raise ConfigurationError(f"CA_FILE {ca_file} cannot be read: {error.strerror}.") from None
 
 
 def _explain(error: Exception) -> str:
@@ -148,8 +151,12 @@ def _explain(error: Exception) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
                 f"The server's certificate is not trusted ({cause.verify_message}); nothing was sent. "
-                "If the server has a certificate of your own, set ca_file."
+                "If the server has a certificate of your own, set CA_FILE to its authority's; "
+                "the name in SERVER_URL must be one of its names and this machine's clock must be right."
             )
         cause = cause.__cause__ or cause.__context__
     text = str(error)
-    return f"The server cannot be reached ({type(error).__name__}{': ' + text if text else ''})."
+    return (
+        f"The server cannot be reached ({type(error).__name__}{': ' + text if text else ''}); "
+        "check SERVER_URL, the network and firewalls in between."
+    )

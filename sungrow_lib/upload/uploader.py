@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
 import anyio
 
-from sungrow_lib.errors import ServerError, SpoolError
+from sungrow_lib.errors import ConfigurationError, ServerError, SpoolError
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload.attempts import Link
 from sungrow_lib.upload.backoff import Backoff
@@ -21,6 +21,8 @@ from sungrow_lib.wire import DeviceInfo
 
 _LOG: Final = logging.getLogger(__name__)
 _PRUNE_S: Final = 3600.0
+CLOCK: Final = "clock"
+"""Code of the alarm while readings wait for a date."""
 
 
 class BatchUploader:
@@ -69,6 +71,8 @@ class BatchUploader:
 
     async def run(self) -> None:
         """Deliver until cancelled. No server and no network can end this."""
+        with suppress(ConfigurationError):  # said and shown as an alarm; the lanes go on asking for one
+            await self._link.token()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch_clock)
             tasks.start_soon(self._prune)
@@ -124,7 +128,11 @@ class BatchUploader:
             async with self._spool_errors():
                 if await self._spool.release_waiting():
                     backoff.reset()
-                elif (await self._spool.counts()).waiting:
+                    self._note_dated()
+                elif (waiting := (await self._spool.counts()).waiting) == 0:
+                    self._note_dated()
+                else:
+                    self._note_undated(waiting)
                     await self._ask_server_date()
                     await anyio.sleep(backoff.next_s())
             await anyio.sleep(self._settings.upload_interval_s)
@@ -133,11 +141,20 @@ class BatchUploader:
         try:
             await self._link.ask_server_date()
         except ServerError as error:
-            _LOG.info(
-                "readings wait for a trusted clock; the server was not reached", extra={"reason": str(error)}
-            )
+            self._link.note_unreachable(error)
         else:
             await self._spool.release_waiting()
+
+    def _note_undated(self, waiting: int) -> None:
+        detail = (
+            f"{waiting} readings wait for a trusted clock: neither this machine's is synchronised nor the "
+            "server's known; start NTP, or see why the server is not reached."
+        )
+        if self._link.board.raise_alarm(CLOCK, detail, None):
+            _LOG.info("readings wait for a trusted clock", extra={"readings": waiting})
+
+    def _note_dated(self) -> None:
+        self._link.board.clear_alarm(CLOCK, None)
 
     async def _prune(self) -> None:
         while True:

@@ -116,7 +116,7 @@ def _judge_status(status: int) -> tuple[Action, str]:
     if status >= _SERVER_ERROR:
         return Action.TROUBLE, "The server has trouble ({})."
     if status in _REDIRECTS or status in _WRONG_ADDRESS:
-        return Action.ALARM, "There is no ingest at this address ({}); check server_url."
+        return Action.ALARM, "There is no ingest at this address ({}); check SERVER_URL."
     return Action.ALARM, "The server answers in a way not agreed on ({})."
 
 
