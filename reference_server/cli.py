@@ -39,6 +39,37 @@ settings come from the environment or from --config FILE (TOML, the same names i
 exit status: 0 done, 1 the job failed, 2 wrong use
 """
 
+_RUN: Final = """\
+It answers on LISTEN_HOST:LISTEN_PORT, over HTTPS with TLS_CERT_FILE and TLS_KEY_FILE, else on this machine
+only or behind the proxies named in TRUSTED_PROXIES. It may start before its database; until that answers,
+clients are told to try again. SIGTERM finishes what was taken and ends.
+
+example:
+  TLS_CERT_FILE=cert.pem TLS_KEY_FILE=key.pem LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443 sungrow-server run
+
+exit status: 0 stopped, 1 it failed, 2 wrong settings
+"""
+_MIGRATE: Final = """\
+Run it after every upgrade, as often as you like: what is there already is left alone. On TimescaleDB it makes
+hypertables and continuous aggregates, on plain PostgreSQL views of the same names.
+
+example:
+  DATABASE_URL=postgresql://sungrow@localhost/sungrow sungrow-server migrate
+
+exit status: 0 up to date, 1 it failed, 2 wrong settings
+"""
+_TOKENS: Final = """\
+A token lets a program in. It is shown once; the database keeps only its hash.
+
+examples:
+  sungrow-server token create --scope ingest --device roof     for an edge box
+  sungrow-server token create --scope read --device roof       for the page, programs and notebooks
+  sungrow-server token rotate 3 --overlap 86400                a successor; the old one works for another day
+  sungrow-server token revoke 3                                refused within a second
+
+exit status: 0 done, 1 it failed, 2 wrong use
+"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the `sungrow-server` command line and return its exit status."""
@@ -57,16 +88,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sungrow-server {__version__}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="serve until stopped by SIGTERM or Ctrl-C")
+    run = _command(commands, "run", "serve until stopped by SIGTERM or Ctrl-C", _RUN)
     run.set_defaults(run=_run)
-    migration = commands.add_parser("migrate", help="bring the database to the present schema")
+    migration = _command(commands, "migrate", "bring the database to the present schema", _MIGRATE)
     migration.set_defaults(run=_migrate)
-    _add_token(commands.add_parser("token", help="make, list and end tokens"))
+    for parser_of_command in (run, migration):  # where people write it, too
+        parser_of_command.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
+    _add_token(_command(commands, "token", "make, list and end tokens", _TOKENS))
     _add_device(commands.add_parser("device", help="a device's name, plant, time zone and end"))
     _add_history(commands)
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)
     return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def _add_token(parser: argparse.ArgumentParser) -> None:

@@ -55,11 +55,14 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
     def wrong_content(cls, error: ValidationError) -> Problem:
         """422 with one entry per fault; what was sent is not repeated."""
         faults = [
-            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            {
+                "field": ".".join(map(str, fault["loc"])),
+                "message": fault["msg"].removeprefix("Value error, "),
+            }
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         first = faults[0]
-        return cls(422, f"{first['field']}: {first['message']}", errors=faults)
+        return cls(422, ": ".join(filter(None, first.values())), errors=faults)
 
     def response(self) -> web.Response:
         """Return the answer to send."""

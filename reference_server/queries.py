@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from reference_server.series import SERIES_FIELDS
 from reference_server.tables import RAW_FIELDS
@@ -38,10 +47,11 @@ def _in_range(value: date) -> date:
     return value
 
 
-def _known_field(name: str) -> str:
-    if name not in SERIES_FIELDS:
-        raise ValueError("is not a field of a series, such as avg_battery_temp_c or pv_kwh")
-    return name
+def _fault(field: str, message: str) -> ValidationError:
+    """Make the error of one parameter, found while looking at several."""
+    kind = PydanticCustomError("query", "{message}", {"message": message})
+    fault = InitErrorDetails(type=kind, loc=(field,), input=None)
+    return ValidationError.from_exception_data("query", [fault])
 
 
 def _plain_date(value: object) -> object:
@@ -50,8 +60,13 @@ def _plain_date(value: object) -> object:
     return value
 
 
-QueryDate = Annotated[date, BeforeValidator(_plain_date), Field(json_schema_extra={"format": "date"})]
-QueryTime = Annotated[datetime, BeforeValidator(parse_ts)]
+QueryDate = Annotated[
+    date,
+    BeforeValidator(_plain_date),
+    AfterValidator(_in_range),
+    Field(json_schema_extra={"format": "date"}),
+]
+QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
 Bucket = Literal["raw", "15m", "1h", "1d", "1M"]
 
 
@@ -70,11 +85,8 @@ class ConflictsQuery(DeviceQuery):
 
 
 def _in_order(begin: datetime | None, end: datetime | None) -> None:
-    for instant in (begin, end):
-        if instant is not None:
-            _in_range(instant)
     if begin is not None and end is not None and end < begin:
-        raise ValueError("to must not be before from")
+        raise _fault("to", "must not be before from")
 
 
 class RangeQuery(DeviceQuery):
@@ -143,14 +155,11 @@ class SeriesQuery(DeviceQuery):
             raise ValueError("give either frame, or from, to and bucket")
         if self.frame is not None and span != (None, None, None):
             raise ValueError("give either frame or from, to and bucket, not both")
-        for instant in (self.at, self.from_, self.to):
-            if instant is not None:
-                _in_range(instant)
-        if self.from_ is not None and self.to is not None and self.to < self.from_:
-            raise ValueError("to must not be before from")
+        _in_order(self.from_, self.to)
         for name in self.chosen_fields or ():
-            if self.bucket != "raw":
-                _known_field(name)
-            elif name not in RAW_FIELDS:
-                raise ValueError("is not a field of a sample, such as pv_power_w")
+            if self.bucket != "raw" and name not in SERIES_FIELDS:
+                text = "is not a field of a series, such as avg_battery_temp_c or pv_kwh"
+                raise _fault("fields", text)
+            if self.bucket == "raw" and name not in RAW_FIELDS:
+                raise _fault("fields", "is not a field of a sample, such as pv_power_w")
         return self

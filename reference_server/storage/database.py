@@ -64,7 +64,7 @@ class Database:
         patience_s: how long a request may wait for a connection.
     """
 
-    def __init__(self, url: str, *, size: int = 8, patience_s: float = 5.0) -> None:
+    def __init__(self, url: str, *, size: int = 8, patience_s: float = 2.5) -> None:
         self._pool = AsyncConnectionPool(
             url,
             connection_class=Connection,

@@ -10,7 +10,7 @@ import pytest
 
 from reference_server.zones import day_span, hours_of, known_zone, quarter_of
 from sungrow_lib.sample import format_ts
-from tests.server.conftest import NOW, Api, Clock, StartServer
+from tests.server.conftest import NOW, Api, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -196,3 +196,20 @@ def test_zones_with_odd_offsets() -> None:
     assert known_zone("../etc/passwd") is None
     assert known_zone("Europe") is None
     assert known_zone("a\0b") is None
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"frame": "day", "fields": "bogus"}, "fields"),
+        ({"frame": "day", "at": "0001-01-01"}, "at"),
+        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z", "bucket": "1h"}, "to"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(api: Api, query: dict[str, str], field: str) -> None:
+    await api.ingest(sample(0, pv_power_w=1))
+    status, problem = await api.get("/v1/series", device_id="sh-1", **query)
+    assert status == 422
+    assert problem["errors"][0]["field"] == field
+    assert problem["detail"].startswith(f"{field}: ")
+    assert "Value error" not in problem["detail"]
