@@ -9,7 +9,9 @@ from typing import Final
 
 import anyio
 
+from reference_edge.advice import advise
 from reference_edge.config import DeviceSettings, EdgeSettings
+from reference_edge.health import HealthReport
 from sungrow_lib.errors import DeviceError, SpoolError
 from sungrow_lib.inverter import InverterReader, Reading, UnitSettings
 from sungrow_lib.modbus.clock import SystemClock
@@ -40,19 +42,23 @@ async def run_edge(settings: EdgeSettings) -> None:
         BatchUploader(spool, upload_settings(settings)) as uploader,
     ):
         _LOG.info("started", extra={"devices": [device.device_id for device in settings.inverters]})
-        async with anyio.create_task_group() as uploading:
-            uploading.start_soon(uploader.run)
-            await _poll_until_told(settings, spool, uploader)
-            uploading.cancel_scope.cancel()
+        health = HealthReport(settings.health_path, lambda: uploader.status)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(uploader.run)
+            beside.start_soon(health.run)
+            await _poll_until_told(settings, spool, uploader, health)
+            beside.cancel_scope.cancel()
         is_done = await uploader.flush(_FLUSH_S)
         _LOG.info("stopped", extra={"everything_delivered": is_done})
 
 
-async def _poll_until_told(settings: EdgeSettings, spool: DurableSpool, uploader: BatchUploader) -> None:
+async def _poll_until_told(
+    settings: EdgeSettings, spool: DurableSpool, uploader: BatchUploader, health: HealthReport
+) -> None:
     stopping = anyio.Event()
     async with anyio.create_task_group() as polling:
         for devices in by_address(settings.inverters):
-            station = _Station(devices, settings, spool, uploader)
+            station = _Station(devices, settings, spool, uploader, health)
             polling.start_soon(station.run, stopping)
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
@@ -130,12 +136,14 @@ class _Station:
         settings: EdgeSettings,
         spool: DurableSpool,
         uploader: BatchUploader,
+        health: HealthReport,
     ) -> None:
         self._devices = {device.device_id: device for device in devices}
         self._connection = connection_settings(devices, settings)
         self._units = units(devices)
         self._spool = spool
         self._uploader = uploader
+        self._health = health
         self._clock = SystemClock()
         self._identified: dict[str, Identity] = {}
         self._asleep: set[str] = set()
@@ -156,15 +164,19 @@ class _Station:
     async def _keep(self, reading: Reading) -> None:
         self._introduce(reading)
         self._watch_sleep(reading)
+        address = f"{self._connection.host}:{self._connection.port}"
         if reading.sample is None or reading.boottime is None:
+            self._health.note_poll(address, reading)
             self._log_lost(reading.device_id, str(reading.outcome), str(reading.error or DeviceError()))
             return
         stamp = BootStamp(self._clock.boot_id, int(reading.boottime * 1000))
         try:
             entry = await self._spool.append(reading.sample, boot=stamp)
         except SpoolError as error:
+            self._health.note_poll(address, reading, refusal=str(error))
             self._log_lost(reading.device_id, "spool refused", str(error))
             return
+        self._health.note_poll(address, reading)
         _LOG.debug(
             "poll",
             extra={
@@ -208,7 +220,7 @@ class _Station:
 
     def _log_lost(self, device_id: str, outcome: str, reason: str) -> None:
         """Account for a poll that brought no accepted reading: each one is a line, also at night."""
-        _LOG.warning("poll", extra={"device_id": device_id, "outcome": outcome, "reason": reason})
+        _LOG.warning("poll", extra={"device_id": device_id, "outcome": outcome, "reason": advise(reason)})
 
 
 async def _is_set_before(stopping: anyio.Event, reader: InverterReader) -> bool:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio.to_thread
 
+from reference_edge.advice import advise
 from reference_edge.app import by_address, connection_settings, units, upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
 from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
+from sungrow_lib.spool import DurableSpool, SpoolOptions
 from sungrow_lib.upload.check import check_server
+from sungrow_lib.upload.credentials import TokenSource
 
 
 async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT001 - the command's own flag
-    """Check the spool's folder, the server with its token, and every inverter; print one line for each.
+    """Check the spool, the token, the server with every device, and every inverter; print a line for each.
 
     Returns:
         Exit status: 0 when all is well, 1 otherwise.
     """
     print("ok    settings")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
+    if settings.device_token_file is not None:
+        results.append(await _try("token", lambda: _check_token(settings)))
     if not is_offline:
         results.append(await _try("server", lambda: check_server(upload_settings(settings))))
         for devices in by_address(settings.inverters):
@@ -40,22 +45,37 @@ async def _try(what: str, job: Callable[[], Awaitable[str]]) -> bool:
     try:
         print(f"ok    {what}: {await job()}")
     except SungrowError as error:
-        print(f"FAIL  {what}: {error}")
+        print(f"FAIL  {what}: {advise(str(error))}")
         return False
     return True
 
 
+async def _check_token(settings: EdgeSettings) -> str:
+    await TokenSource(upload_settings(settings)).current()
+    return f"read from {settings.device_token_file}"
+
+
 async def _check_spool(path: Path) -> str:
-    return await anyio.to_thread.run_sync(_usable, path)
+    if await anyio.Path(path).exists():
+        # The daemon checks every page when it starts; here it would only take time.
+        async with DurableSpool.open(path, options=SpoolOptions(check=False)):
+            return str(path)
+    await anyio.to_thread.run_sync(_require_room, path)
+    return f"{path} (the daemon will make it)"
 
 
-def _usable(path: Path) -> str:
+def _require_room(path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise SpoolUnavailableError(f"the folder {folder} does not exist; make it (SPOOL_PATH)")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise SpoolUnavailableError(f"{path} cannot be written by this user (SPOOL_PATH)")
-    return str(path)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SpoolUnavailableError(
+            f"no file can be made in {folder}: {error.strerror}; let this user write there, or choose "
+            "another folder (SPOOL_PATH)"
+        ) from None
 
 
 async def _check_inverters(devices: list[DeviceSettings], settings: EdgeSettings) -> str:

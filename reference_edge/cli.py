@@ -14,6 +14,7 @@ import anyio
 from reference_edge.app import run_edge
 from reference_edge.check import check
 from reference_edge.config import EdgeSettings
+from reference_edge.lock import sole_user
 from reference_edge.spool_commands import add_parser as add_spool_parser, repair_spool
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
@@ -36,6 +37,39 @@ settings come from a TOML file (--config, or SUNGROW_EDGE_CONFIG) and the enviro
 
 exit status: 0 done, 1 the job failed, 2 wrong use or wrong settings
 """
+_RUN = """\
+Polls every inverter, keeps every reading in the spool, uploads what the spool holds. SIGTERM or Ctrl-C
+ends it: the poll under way is finished, what is left stays in the spool. A missing server, inverter or
+token never ends it. Logs are JSON lines on stderr.
+"""
+_RUN_EPILOG = """\
+example:
+  sungrow-edge run --config /etc/sungrow-edge/edge.toml
+
+exit status: 0 told to stop, 1 the spool cannot be used or another daemon works on it, 2 wrong settings
+"""
+_CHECK = """\
+Tries everything the daemon needs and prints a line for each: settings, spool, token, the server for
+every device, every inverter. No reading is stored anywhere. Inverters are polled once.
+"""
+_CHECK_EPILOG = """\
+examples:
+  sungrow-edge check --config edge.toml
+  sungrow-edge check --config edge.toml --offline      while installing, without a network
+
+exit status: 0 everything is well, 1 something failed, 2 wrong settings
+"""
+_STATUS = """\
+Says how the daemon does (last polls, connections, last upload, alarms) and what the spool holds.
+Works beside a running daemon, and without one.
+"""
+_STATUS_EPILOG = """\
+examples:
+  sungrow-edge status
+  sungrow-edge status --json | jq '.daemon.alarms'
+
+exit status: 0 the status was read, whatever it says; 1 the spool cannot be read, 2 wrong settings
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,16 +82,22 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"sungrow-edge {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="run the daemon until SIGTERM or SIGINT")
+
+    def add(name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    run = add("run", "run the daemon until SIGTERM or SIGINT", _RUN, _RUN_EPILOG)
     run.set_defaults(job=_run)
-    check_parser = commands.add_parser(
-        "check", help="check the settings and whether everything can be reached"
-    )
-    check_parser.add_argument(
-        "--offline", action="store_true", help="check the settings only; contact neither inverter nor server"
-    )
+    check_parser = add("check", "check settings, spool, server and inverters", _CHECK, _CHECK_EPILOG)
+    check_parser.add_argument("--offline", action="store_true", help="contact neither inverter nor server")
     check_parser.set_defaults(job=_check)
-    status = commands.add_parser("status", help="backlog, quarantine and health of the spool")
+    status = add("status", "health of the daemon, backlog and quarantine", _STATUS, _STATUS_EPILOG)
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.set_defaults(job=_status)
     spool = add_spool_parser(commands, lambda args: _settings(args).spool_path)
@@ -75,8 +115,9 @@ def _settings(args: argparse.Namespace) -> EdgeSettings:
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     configure_logging(settings.log_level)
-    anyio.run(repair_spool, settings.spool_path)
-    anyio.run(run_edge, settings)
+    with sole_user(settings.spool_path):
+        anyio.run(repair_spool, settings.spool_path)
+        anyio.run(run_edge, settings)
     return EXIT_OK
 
 

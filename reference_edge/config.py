@@ -115,6 +115,7 @@ class EdgeSettings(AppSettings):
         log_level: DEBUG, INFO, WARNING or ERROR.
         sungrow_lock_dir: folder of the lock files that keep two programs off one dongle.
         sungrow_state_dir: folder of the notes on what each inverter serves; beside the spool unless given.
+        health_file: what the running daemon says of its health; beside the spool unless given.
         devices: the inverters.
     """
 
@@ -129,6 +130,7 @@ class EdgeSettings(AppSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sungrow_lock_dir: Path | None = None
     sungrow_state_dir: Path | None = None
+    health_file: Path | None = None
     devices: tuple[DeviceSettings, ...] = ()
 
     sungrow_host: Annotated[str, Field(min_length=1)] | None = None
@@ -169,6 +171,11 @@ class EdgeSettings(AppSettings):
     def state_dir(self) -> Path:
         """Where the notes on the inverters are kept."""
         return self.sungrow_state_dir or self.spool_path.absolute().parent / "sungrow-state"
+
+    @property
+    def health_path(self) -> Path:
+        """Where the daemon says how it does."""
+        return self.health_file or self.spool_path.with_name(self.spool_path.name + ".health.json")
 
     @property
     def inverters(self) -> tuple[DeviceSettings, ...]:

@@ -1,4 +1,4 @@
-"""What the spool says of the edge's health, for people and programs."""
+"""What the daemon and the spool say of the edge's health, for people and programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reference_edge.config import EdgeSettings
+from reference_edge.health import health_lines, read_health
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
 
 
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
-    """Return the spool's counts, of all devices and of each; also beside a running daemon.
+    """Return the daemon's health and the spool's counts, of all devices and of each.
 
     Raises:
         SpoolError: there is no spool yet, or it cannot be read.
@@ -28,6 +29,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,
+            "daemon": read_health(settings.health_path),
             "recovery": asdict(spool.recovery) if spool.recovery else None,
             "spool": _counted(await spool.counts()),
             "devices": {
@@ -48,6 +50,7 @@ def _counted(counts: SpoolCounts) -> dict[str, Any]:
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """Write a status for people."""
     yield f"edge {status['edge_id']}, spool generation {status['generation']}"
+    yield from health_lines(status["daemon"])
     if (recovery := status["recovery"]) is not None:
         yield (
             f"{recovery['at']}: the spool was damaged; {recovery['saved']} readings were taken over, "

@@ -1,0 +1,165 @@
+"""What the running daemon says of itself, in a small file that `sungrow-edge status` shows."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from reference_edge.advice import advise
+from sungrow_lib._version import __version__
+from sungrow_lib.inverter import Reading
+from sungrow_lib.sample import format_ts
+from sungrow_lib.upload import UploadStatus
+
+_LOG: Final = logging.getLogger("sungrow_edge")
+_EVERY_S: Final = 5.0
+"""Seconds between two writes when nothing changes."""
+_LOOK_S: Final = 1.0
+"""Seconds between two looks at what changed: the most often the file is written."""
+_PARTS: Final = frozenset({"version", "polls", "connections", "upload", "alarms"})
+_STALE_S: Final = 30.0
+"""Seconds after which a file says that its daemon no longer writes it."""
+
+
+class HealthReport:
+    """Collects what happens and keeps the health file up to date.
+
+    Args:
+        path: the file; replaced as a whole, so that it is never read half written.
+        upload_status: tells how the uploader does.
+    """
+
+    def __init__(self, path: Path, upload_status: Callable[[], UploadStatus]) -> None:
+        self._path = path
+        self._upload_status = upload_status
+        self._started_at = _now()
+        self._polls: dict[str, dict[str, Any]] = {}
+        self._connections: dict[str, str] = {}
+        self._has_failed = False
+
+    def note_poll(self, address: str, reading: Reading, refusal: str | None = None) -> None:
+        """Note what became of a poll.
+
+        Args:
+            address: host and port the inverter was asked at.
+            reading: what the poll brought.
+            refusal: why the spool did not take the reading, when it did not.
+        """
+        reason = refusal or (advise(str(reading.error)) if reading.error else None)
+        outcome = "spool refused" if refusal else str(reading.outcome)
+        self._polls[reading.device_id] = {"at": _now(), "outcome": outcome, "reason": reason}
+        self._connections[address] = str(reading.state)
+
+    async def run(self) -> None:
+        """Write the file at each change and every few seconds, until cancelled."""
+        written: dict[str, Any] = {}
+        next_write = anyio.current_time()
+        while True:
+            report = self._report()
+            if report != written or anyio.current_time() >= next_write:
+                written, next_write = report, anyio.current_time() + _EVERY_S
+                await anyio.to_thread.run_sync(self._write, report)
+            await anyio.sleep(_LOOK_S)
+
+    def _report(self) -> dict[str, Any]:
+        upload = asdict(self._upload_status())
+        upload["last_success"] = _when(upload["last_success"])
+        alarms = [alarm | {"since": _when(alarm["since"])} for alarm in upload.pop("alarms")]
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "started_at": self._started_at,
+            "polls": dict(self._polls),
+            "connections": dict(self._connections),
+            "upload": upload,
+            "alarms": alarms,
+        }
+
+    def _write(self, report: dict[str, Any]) -> None:
+        draft = self._path.with_name(self._path.name + ".new")
+        try:
+            # Not forced to disk: after a power cut there is no daemon whose health it could tell.
+            draft.write_text(json.dumps(report | {"written_at": _now()}), encoding="utf-8")
+            draft.replace(self._path)
+        except OSError as error:
+            if not self._has_failed:
+                _LOG.warning(
+                    "the health file cannot be written (HEALTH_FILE)",
+                    extra={"file": str(self._path), "reason": error.strerror},
+                )
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
+
+def read_health(path: Path) -> dict[str, Any]:
+    """Return what the health file says, with `running` and `age_s`, its age in seconds.
+
+    A file that is missing or damaged gives `running` false and `age_s` None.
+    """
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(report["written_at"])).total_seconds()
+        pid = int(report["pid"])
+        is_whole = report.keys() >= _PARTS
+    except (OSError, ValueError, KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        return {"running": False, "age_s": None}
+    # An age below zero is a clock that was set back: as unusable as one that is far too great.
+    running = abs(age_s) < _STALE_S and _is_alive(pid)
+    return {"running": running, "age_s": round(age_s, 1)} | report
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's process, but there
+    except (OSError, OverflowError):
+        return False
+    return pid > 0
+
+
+def health_lines(health: dict[str, Any]) -> Iterator[str]:
+    """Write for people what `read_health` returned."""
+    if health["age_s"] is None:
+        yield "the daemon is not running, and has not said anything of its health; start it: sungrow-edge run"
+        return
+    age = f"{health['age_s']:.0f} s ago"
+    if health["running"]:
+        yield f"the daemon runs (process {health['pid']}, version {health['version']}); it said so {age}"
+    else:
+        yield f"the daemon is not running; the following is what it said last, {age}"
+    yield from (_alarm_line(alarm) for alarm in health["alarms"])
+    for device_id, poll in health["polls"].items():
+        reason = f": {poll['reason']}" if poll["reason"] else ""
+        yield f"{device_id}: last poll {poll['at']}, {poll['outcome']}{reason}"
+    for address, state in health["connections"].items():
+        yield f"{address}: {state}"
+    upload = health["upload"]
+    yield f"server: {upload['connection']}, last upload {upload['last_success'] or 'none since the start'}"
+    if upload["last_error"] and upload["connection"] != "connected":
+        yield f"server: {upload['last_error']}"
+
+
+def _alarm_line(alarm: dict[str, Any]) -> str:
+    whom = f" {alarm['device_id']}" if alarm["device_id"] else ""
+    return f"ALARM{whom} {alarm['code']} since {alarm['since']}: {alarm['detail']}"
+
+
+def _now() -> str:
+    return format_ts(datetime.now(UTC))
+
+
+def _when(moment: datetime | None) -> str | None:
+    return None if moment is None else format_ts(moment)
