@@ -164,6 +164,11 @@ class _Printer:
         self.sample(sample)
         if reading.error is not None:
             tell(f"not everything was read: {reading.error}")
+        elif reading.unread:
+            tell(
+                "not everything was read, to spare the dongle further refusals: read again for more, "
+                "or let `sungrow probe` find out once what this device serves"
+            )
 
     def sample(self, sample: SungrowSample) -> None:
         values = sample.model_dump(mode="json")

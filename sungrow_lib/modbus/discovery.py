@@ -67,6 +67,11 @@ class PlanReading:
     arrived_boottime: float | None = None
     error: DeviceError | None = None
 
+    @property
+    def unread(self) -> tuple[Block, ...]:
+        """Requests the plan still has: parts of refused ones, not made yet to spare the dongle."""
+        return tuple(block for block in self.plan.blocks if not _has(self.words, block))
+
 
 def _nobody(_text: str) -> None:
     """Tell nobody."""

@@ -87,6 +87,22 @@ def test_refused_block_is_remembered_for_the_next_time(
         assert json.loads(capsys.readouterr().out)["battery_soc_pct"] is not None
 
 
+@pytest.mark.usefixtures("skipping_clock")
+def test_what_was_not_read_to_spare_the_dongle_is_said(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    lacking = {key: word for key, word in hybrid.image.items() if key != (Space.INPUT, 5008)}
+    inverter = serve({1: StaticSource(lacking)}, Profile.WINET_S)
+    assert read(inverter.port, "export_power_w", "pv_power_w", "inverter_temp_c") == 0
+    assert "read again for more" in capsys.readouterr().err
+    for _ in range(5):
+        capsys.readouterr()
+        assert read(inverter.port, "export_power_w", "pv_power_w", "inverter_temp_c") == 0
+    captured = capsys.readouterr()
+    assert "pv_power_w" in captured.out
+    assert captured.err == ""
+
+
 def test_failure_in_part_still_prints_what_was_read(
     serve: Serve, hybrid: StaticSource, capsys: Capsys
 ) -> None:
