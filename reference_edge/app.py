@@ -19,7 +19,7 @@ from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import BootStamp, DurableSpool
+from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.wire import DeviceInfo
 
@@ -28,6 +28,8 @@ _LAST_PASS_S: Final = 6.0
 """Seconds the pass under way may take to end when the daemon is told to stop."""
 _FLUSH_S: Final = 3.0
 """Seconds the uploader gets then; what is left stays in the spool."""
+_SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000)
+"""A damaged spool is set aside and what is readable taken over; a full disk leaves room to settle."""
 
 
 async def run_edge(settings: EdgeSettings) -> None:
@@ -38,7 +40,7 @@ async def run_edge(settings: EdgeSettings) -> None:
         ConfigurationError: a certificate, token file or lock folder cannot be used.
     """
     async with (
-        DurableSpool.open(settings.spool_path) as spool,
+        DurableSpool.open(settings.spool_path, options=_SPOOL) as spool,
         BatchUploader(spool, upload_settings(settings)) as uploader,
     ):
         _LOG.info("started", extra={"devices": [device.device_id for device in settings.inverters]})

@@ -15,7 +15,7 @@ from reference_edge.app import run_edge
 from reference_edge.check import check
 from reference_edge.config import EdgeSettings
 from reference_edge.lock import sole_user
-from reference_edge.spool_commands import add_parser as add_spool_parser, repair_spool
+from reference_edge.spool_commands import add_parser as add_spool_parser
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
@@ -116,7 +116,6 @@ def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     configure_logging(settings.log_level)
     with sole_user(settings.spool_path):
-        anyio.run(repair_spool, settings.spool_path)
         anyio.run(run_edge, settings)
     return EXIT_OK
 

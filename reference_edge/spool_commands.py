@@ -112,16 +112,6 @@ def add_parser(
     return made
 
 
-async def repair_spool(path: Path) -> None:
-    """Before the daemon starts: set a damaged spool aside and go on with all that is readable of it.
-
-    Raises:
-        SpoolError: it cannot be used, or there is no room for a new one.
-    """
-    async with DurableSpool.open(path, options=SpoolOptions(recover=True)):
-        pass
-
-
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="ID", help="only this device's")
     parser.add_argument(
