@@ -158,17 +158,27 @@ class ReadPlan:
         """Return the plan that has seen ``words``: registers that read as holes give way to alternatives.
 
         A path that fills holes does not refuse what it lacks; it answers 0xFFFF. Where no alternative is
-        left, the register stays: what is behind it may be asleep.
+        left, the register stays: what is behind it may be asleep. So does the one that dates the poll, whose
+        -1 W looks the same on a device that nobody knows.
         """
         return replace(self, wanted=tuple(self._past_holes(group, words) for group in self.wanted))
 
     def _past_holes(self, alternatives: Alternatives, words: RegisterWords) -> Alternatives:
+        if any(register.name == _FAST_REGISTER[self.family] for register in alternatives):
+            return alternatives
         left = (
             register
             for register in alternatives
-            if not _is_hole(register, words) and not self._is_refused(register.block)
+            if not self._is_hole(register, words) and not self._is_refused(register.block)
         )
         return tuple(left) or alternatives
+
+    def _is_hole(self, register: Register, words: RegisterWords) -> bool:
+        """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""
+        taken = words.take(register.space, register.number, register.word_count)
+        if taken is None or set(taken) != {WORD_MAX}:
+            return False
+        return register.decode(taken, presence=register.applies.presence(self.context)) is None
 
     def _is_refused(self, block: Block) -> bool:
         return any(_covers(block, refused) for refused in self.refused)
@@ -252,11 +262,6 @@ def _covers(outer: Block, inner: Block) -> bool:
         and outer.first <= inner.first
         and inner.first + inner.count <= outer.first + outer.count
     )
-
-
-def _is_hole(register: Register, words: RegisterWords) -> bool:
-    taken = words.take(register.space, register.number, register.word_count)
-    return taken is not None and set(taken) == {WORD_MAX}
 
 
 def _contains(block: Block, register: Register | None) -> bool:

@@ -223,3 +223,22 @@ def test_learning_ends_with_everything_the_device_answers(data: st.DataObject, w
 def test_blocks_stand_in_wire_order_behind_the_fast_one(where: DeviceContext) -> None:
     rest = ReadPlan.for_quantities(Family.SH, where).blocks[1:]
     assert all(left.first < right.first for left, right in pairwise(rest))
+
+
+def test_minus_one_watt_is_no_hole_and_never_moves_the_date_of_a_poll() -> None:
+    """13010 = -1 W fills both words with 0xFFFF; it once made another block date the polls that followed."""
+    minus_one = RegisterWords({(Space.INPUT, 13010): WORD_MAX, (Space.INPUT, 13011): WORD_MAX})
+    known = DeviceContext(DEVICE_BY_MODEL["sh8.0rt-20"])
+    for context in (known, DeviceContext()):
+        plan = ReadPlan.for_quantities(Family.SH, context)
+        assert plan.past_holes(minus_one) == plan
+        assert plan.past_holes(minus_one).fast == plan.fast
+
+
+def test_a_signed_register_gives_way_only_where_it_may_be_missing() -> None:
+    current = RegisterMap.for_family(Family.SH).by_name("phase_a_current")
+    minus_one = RegisterWords({(Space.INPUT, current.number): WORD_MAX})
+    known = ReadPlan.for_quantities(Family.SH, DeviceContext(DEVICE_BY_MODEL["sh8.0rt-20"]))
+    unknown = ReadPlan.for_quantities(Family.SH)
+    assert known.past_holes(minus_one) == known
+    assert current not in unknown.past_holes(minus_one).registers
