@@ -17,6 +17,9 @@ SERVER_SERVES_AFTER_MS: Final = 86_400_000
 FUTURE_MARGIN_MS: Final = 600_000
 """A row the server called future is re-dated only while it is further ahead than this."""
 
+STEP_MS: Final = 1_000
+"""A reading's date further than this from its own boot-time stamp was taken before the clock was set."""
+
 FROM_SERVER: Final = "server"
 """`clock_source` of a reading dated by the server's `Date`, because this clock never earned trust."""
 ESTIMATED: Final = "estimated"
@@ -137,7 +140,9 @@ def date_waiting(
 
 def _best_date(row: Undated, clock: TrustedClock, starts: Mapping[str, int]) -> tuple[int, str | None]:
     if row.stamp.boot_id == clock.boot_id:
-        return clock.date(row.stamp), clock.source
+        dated = clock.date(row.stamp)
+        is_right = clock.source is None and abs(row.ts - dated) <= STEP_MS
+        return (row.ts if is_right else dated), clock.source
     if row.stamp.boot_id in starts:
         return starts[row.stamp.boot_id] + row.stamp.boot_ms, None
     # Nothing relates that boot to real time; it certainly ended before this one began.

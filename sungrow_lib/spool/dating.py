@@ -10,6 +10,7 @@ from typing import Final
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import (
+    STEP_MS,
     BootStamp,
     ClockReading,
     Dated,
@@ -21,8 +22,6 @@ from sungrow_lib.spool.clock import (
     judge_clock,
 )
 
-_STEP_MS: Final = 1_000
-"""A reading's date further than this from its own boot-time stamp was taken before the clock was set."""
 _ANCHOR_ROWS: Final = 2_000
 """How far around waiting rows of an earlier boot a dated row of that boot is looked for."""
 
@@ -78,7 +77,7 @@ class Dating:
         if stamp.boot_id != clock.boot_id:
             return ts, None
         dated = clock.date(stamp)
-        if clock.source is not None or (boot is not None and abs(ts - dated) > _STEP_MS):
+        if clock.source is not None or (boot is not None and abs(ts - dated) > STEP_MS):
             return dated, clock.source
         return ts, None
 

@@ -125,3 +125,12 @@ def test_the_machine_has_clocks() -> None:
     assert first.stamp.boot_id == second.stamp.boot_id != ""
     assert 0 < first.stamp.boot_ms <= second.stamp.boot_ms
     assert abs(second.wall_ms - first.wall_ms) < 60_000
+
+
+def test_a_waiting_reading_whose_own_date_was_right_keeps_it() -> None:
+    """Both clocks are read in whole milliseconds, one after the other: they differ by one or two."""
+    clock = TrustedClock("boot", started_ms=1_000_000)
+    right = Undated(1, ts=1_050_002, stamp=BootStamp("boot", 50_000))
+    wrong = Undated(2, ts=9_000_000, stamp=BootStamp("boot", 55_000))
+    dated = date_waiting([right, wrong], clock, starts={}, last_ts=None)
+    assert [row.ts for row in dated] == [1_050_002, 1_055_000]
