@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -23,7 +25,7 @@ from sungrow_lib.demo.live import EdgeStatus
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.demo.proof import Proof
 from sungrow_lib.demo.setup import ServerCommands
-from sungrow_lib.demo.site import DEVICES, DemoSite, morning_zone
+from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.journal import read_journal
 
@@ -136,7 +138,8 @@ class Kept:
 
     def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
         first = next(read_journal(folder / f"{DEVICES[0].device_id}.journal"))
-        self.site = DemoSite.in_folder(folder, first.answered_at)
+        self.first_answer = first.answered_at
+        self.site = DemoSite.in_folder(folder, self.first_answer)
         tls = CertificateFiles(*(folder / "tls" / name for name in ("ca.pem", "server.pem", "server.key")))
         self.commands = ServerCommands(self.site, postgres.dsn, tls, 1)
         self.postgres = postgres
@@ -179,8 +182,12 @@ def test_the_past_is_filled_in_and_marked_as_simulated(kept: Kept) -> None:
     [(rows, source)] = set(kept.query("SELECT row_count, source FROM import_ranges"))
     assert source == "simulated"
     assert rows == 2 * 96
-    zone = str(morning_zone(kept.site.start))
+    configured = tomllib.loads(kept.site.edge_config.read_text())["devices"]
+    [zone] = {device["timezone"] for device in configured}
     assert {name for (name,) in kept.query("SELECT DISTINCT timezone FROM devices")} == {zone}
+    # Told by the demo's own first minute: the clock may have passed an hour or a quarter since it chose.
+    first = kept.first_answer.astimezone(ZoneInfo(zone))
+    assert abs(first.hour + first.minute / 60 - 10) <= 0.6
 
 
 def test_ctrl_c_stops_everything_and_a_second_one_does_no_harm(
