@@ -1,16 +1,21 @@
 """`make bench`: measure against floors and peers in the same run; print ratios with machine and date.
 
 Absolute times differ from machine to machine and from minute to minute; the ratios are what to quote.
+With `--save` each suite's figures are kept in `benchmarks/results/`, from which the documents quote them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
 
 from benchmarks import decode, ingest, poll, spool
 from benchmarks.measure import Figure
@@ -21,22 +26,47 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "poll": poll.run,
     "spool": spool.run,
 }
+RESULTS: Final = Path(__file__).resolve().parent / "results"
+"""One file per suite: when, where and with what it ran, and its figures."""
 
 
 def main() -> int:
     """Run the suites asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(SUITES)} (default: all)")
+    parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results/")
     args = parser.parse_args()
     if unknown := set(args.suites) - SUITES.keys():
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
-    print(f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {_processor()}")
-    print(f"sungrow-lib {version('sungrow-lib')}, pymodbus {version('pymodbus')}\n")
+    about = _about()
+    print(", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
     print(f"{'what':<58} {'ours':>10} {'against':>10}  {'ratio':>6}")
     for name in args.suites or SUITES:
+        figures = []
         for figure in SUITES[name]():
             print(figure)
+            figures.append(figure)
+        if args.save:
+            _save(name, about, figures)
     return 0
+
+
+def _about() -> dict[str, str]:
+    """Return what the figures depend on: the day, the machine, the versions."""
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": _processor(),
+        "python": platform.python_version(),
+        "sungrow-lib": version("sungrow-lib"),
+        "pymodbus": version("pymodbus"),
+    }
+
+
+def _save(suite: str, about: dict[str, str], figures: list[Figure]) -> None:
+    result: dict[str, Any] = {"suite": suite, **about, "figures": [asdict(figure) for figure in figures]}
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    (RESULTS / f"{suite}.json").write_text(text, encoding="utf-8")
 
 
 def _processor() -> str:

@@ -18,6 +18,7 @@ class Figure:
         other: of the floor or peer, in the unit.
         ratio: median of ours / other, pair by pair.
         unit: ``us`` for microseconds, empty for things that are counted.
+        goal: what the ratio ought to be, as people read it (``<= 1.5``); empty where there is no goal.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Figure:
     other: float
     ratio: float
     unit: str = "us"
+    goal: str = ""
 
     @classmethod
     def count(cls, what: str, ours: int, other: int) -> Figure:
@@ -33,7 +35,8 @@ class Figure:
 
     def __str__(self) -> str:
         ours, other = (self._shown(value) for value in (self.ours, self.other))
-        return f"{self.what:<58} {ours:>10} {other:>10}  {self.ratio:>6.2f}"
+        goal = f"  (goal {self.goal})" if self.goal else ""
+        return f"{self.what:<58} {ours:>10} {other:>10}  {self.ratio:>6.2f}{goal}"
 
     def _shown(self, value: float) -> str:
         return f"{value:.1f} {self.unit}" if self.unit else str(value)
