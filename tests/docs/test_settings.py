@@ -1,4 +1,4 @@
-"""The guide to running names every setting there is."""
+"""The guides of edge and server name every setting there is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_server.config import ServerSettings
 
-GUIDE: Final = (Path(__file__).resolve().parents[2] / "docs" / "running.md").read_text()
-EDGE, SERVER = GUIDE.split("## The server")
+GUIDES: Final = Path(__file__).resolve().parents[2] / "docs"
+EDGE: Final = (GUIDES / "edge.md").read_text()
+SERVER: Final = (GUIDES / "server.md").read_text()
 
 
 @pytest.mark.parametrize("name", EdgeSettings.model_fields)
