@@ -220,6 +220,7 @@ CREATE TABLE IF NOT EXISTS samples (
   running_time_daily_min int2,
   running_state text,
   firmware text,
+  inverter_clock text,
   clock_source text,
   alarm_codes int4[],
   fault_codes int4[],

@@ -191,6 +191,7 @@ class SungrowSample(BaseModel):
     alarm_codes: Codes | None = None
     fault_codes: Codes | None = None
     firmware: Word | None = None
+    inverter_clock: Word | None = None
     sample_count: Annotated[Whole, Field(ge=1)] | None = None
     interval_s: Annotated[Thousandth, Field(ge=0)] | None = None
     clock_source: Word | None = None

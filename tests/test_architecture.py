@@ -18,7 +18,7 @@ PACKAGES: Final = ("sungrow_lib", "reference_edge", "reference_server")
 
 LONGEST_MODULE: Final = 500
 TABLES: Final = {
-    "sungrow_lib/quantities.py",
+    "sungrow_lib/quantities/table.py",
     *(f"sungrow_lib/registers/{name}.py" for name in ("sh", "sg", "ihm", "battery", "faults", "devices")),
 }
 """Modules that are tables: as long as what they list."""

@@ -481,3 +481,28 @@ def test_every_quantity_with_a_register_can_be_supplied() -> None:
     values = Normalizer("house", identity()).values(words({}))
     measured = {q.name for q in QUANTITIES if q.kind is not QuantityKind.META and q.sources}
     assert values.keys() == measured
+
+
+# --- the inverter's own clock -----------------------------------------------------------------------------
+
+CLOCK: Final = (2026, 1, 31, 11, 0, 3)
+
+
+@pytest.mark.parametrize("model", ["SH10RT", "SG10RT"])
+@pytest.mark.parametrize(
+    ("story", "parts", "clock"),
+    [
+        ("all of it is read", CLOCK, "2026-01-31T11:00:03"),
+        ("the seconds are not read", CLOCK[:5], None),
+        ("no such day", (2026, 2, 30, 11, 0, 3), None),
+        ("never set", (0, 0, 0, 0, 0, 0), None),
+        ("before its time", (1970, 1, 1, 0, 0, 0), None),
+        ("a hole", (0xFFFF,) * 6, None),
+    ],
+)
+def test_the_clock_is_told_whole_or_not_at_all(
+    story: str, model: str, parts: tuple[int, ...], clock: str | None
+) -> None:
+    holding = RegisterWords({(Space.HOLDING, 5000 + n): part for n, part in enumerate(parts)})
+    told = Normalizer("house", identity(model)).normalize(holding, ts=TS).inverter_clock
+    assert told == clock, story

@@ -50,6 +50,12 @@ HYBRID = RegisterWords(IMAGES["SH8.0RT-20"].words) | written(
     communication_module_firmware="WINET-SV200.001.00.P030",
     battery_firmware="SBRBCU-S_22011.01.19",
     total_dc_power=3000,
+    clock_year=2026,
+    clock_month=1,
+    clock_day=31,
+    clock_hour=11,
+    clock_minute=0,
+    clock_second=3,
 )
 BATTERY = RegisterWords({(Space.INPUT, number): 0 for number in range(10710, 10765)}) | written(
     Family.BATTERY,
@@ -240,7 +246,9 @@ async def test_fields_are_read_with_no_more_than_they_need(bench: Bench, clock: 
         assert {request.block.count for request in inverter.requests} <= {13, 16}
 
 
-@pytest.mark.parametrize("field", ["import_total_kwh", "firmware", "battery_cell_voltage_max_v"])
+@pytest.mark.parametrize(
+    "field", ["import_total_kwh", "firmware", "inverter_clock", "battery_cell_voltage_max_v"]
+)
 async def test_field_of_a_slower_tier_is_dated_all_the_same(
     bench: Bench, clock: ManualClock, field: str
 ) -> None:

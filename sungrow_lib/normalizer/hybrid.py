@@ -1,0 +1,231 @@
+"""What a hybrid's registers mean beyond the table: where the battery's power flows, what is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from sungrow_lib.normalizer.values import HOLE_A, HOLE_W, Number, Values, rounded
+from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
+from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.words import RegisterWords
+
+_DEAD_POWER_W: Final = 50
+"""A signed battery power of 0 beside a magnitude above this is a register that is not filled."""
+_DEAD_CURRENT_A: Final = 1.0
+_BALANCE_FROM_W: Final = 300
+"""Battery power from which sun less AC output must confirm its direction, ..."""
+_BALANCE_TOLERANCE_W: Final = 200
+_BALANCE_TOLERANCE: Final = 0.25
+"""... where it confirms its size to this much."""
+
+_SIGNED_BY_DOCUMENT: Final = frozenset({"SH-RS"})
+
+_REACH: Final = 2
+"""How many times its nominal power a hybrid's battery may move; beyond, the register is filled with junk."""
+_LEAST_REACH_W: Final = 8_000
+"""SH3.0RS charges with 6.6 kW."""
+_USUAL_REACH_W: Final = 60_000
+"""Where nobody tells the nominal power: twice that of the largest hybrid but SH-CX."""
+_LEAST_BATTERY_V: Final = 40
+"""Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
+
+_FLOW_BITS: Final = ("battery charging", "battery discharging")
+
+_BATTERY_GAUGES: Final = (
+    "battery_power_w",
+    "battery_current_a",
+    "battery_voltage_v",
+    "battery_soc_pct",
+    "battery_soh_pct",
+    "battery_temp_c",
+    "battery_capacity_kwh",
+)
+_BATTERY_COUNTERS: Final = (
+    "battery_charge_daily_kwh",
+    "battery_charge_total_kwh",
+    "battery_charge_from_pv_daily_kwh",
+    "battery_charge_from_pv_total_kwh",
+    "battery_discharge_daily_kwh",
+    "battery_discharge_total_kwh",
+)
+_METERED: Final = (
+    "load_power_w",
+    "export_power_w",
+    "export_daily_kwh",
+    "export_total_kwh",
+    "export_from_pv_daily_kwh",
+    "export_from_pv_total_kwh",
+    "import_daily_kwh",
+    "import_total_kwh",
+    "direct_use_daily_kwh",
+    "direct_use_total_kwh",
+    "self_consumption_daily_pct",
+)
+"""What only a meter can tell; without one the inverter fills in its own output, or zeros."""
+
+
+def hybrid_values(
+    values: Mapping[str, Any], registers: Values, identity: Identity, *, signed: bool
+) -> dict[str, Any]:
+    """What a hybrid's values mean beyond the table."""
+    registers = {**registers, **_plausible(registers, identity)}
+    number = _Numbers(registers)
+    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity.context.line)
+    power = _battery_power(number, flow)
+    changed: dict[str, Any] = {
+        "battery_power_w": power,
+        "battery_current_a": _battery_current(number, power, flow),
+        "export_power_w": _export_power(number),
+    }
+    if _has_no_battery(number):
+        changed |= dict.fromkeys(_BATTERY_GAUGES)
+        if not any(values[name] for name in _BATTERY_COUNTERS):
+            changed |= dict.fromkeys(_BATTERY_COUNTERS)
+    if _has_no_meter(registers, values):
+        changed |= dict.fromkeys(_METERED)
+    return {name: rounded(QUANTITY_BY_NAME[name], value) for name, value in changed.items()}
+
+
+class _Numbers:
+    """Decoded registers of which only the numbers count."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def __call__(self, name: str) -> Number | None:
+        value = self._values.get(name)
+        return value if isinstance(value, int | float) else None
+
+
+class _Flow(Enum):
+    CHARGING = "charging"
+    DISCHARGING = "discharging"
+    UNKNOWN = "unknown"
+
+
+def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None]:
+    """The two signed battery registers, None where they hold what this inverter cannot move.
+
+    Firmware that lacks them, or half of 5214, answers holes and whatever stands there.
+    """
+    number = _Numbers(registers)
+    power, current = number("battery_power_signed"), number("battery_current_signed")
+    reach = _reach_w(number, identity)
+    volts = max(number("battery_voltage") or 0, _LEAST_BATTERY_V)
+    return {
+        "battery_power_signed": _within(power, reach, hole=HOLE_W),
+        "battery_current_signed": _within(current, reach / volts, hole=HOLE_A),
+    }
+
+
+def _within(value: Number | None, reach: float, *, hole: float) -> Number | None:
+    return None if value is None or value == hole or abs(value) > reach else value
+
+
+def _reach_w(number: _Numbers, identity: Identity) -> float:
+    """W that this inverter's battery can move at most, generously."""
+    model_kw = identity.device.power_kw if identity.device else None
+    nominal_kw = model_kw or identity.nominal_kw or number("nominal_output_power")
+    known = [kw for kw in (nominal_kw, number("bdc_rated_power")) if kw]
+    return max(_REACH * 1000 * max(known), _LEAST_REACH_W) if known else _USUAL_REACH_W
+
+
+def _flow(registers: Values, number: _Numbers, line: str) -> _Flow:
+    """Which way a positive battery power flows, on a device not yet seen to sign it."""
+    signed = number("battery_current_signed")
+    if signed:
+        return _Flow.CHARGING if signed < 0 else _Flow.DISCHARGING
+    if (number("battery_current") or 0) < 0:
+        return _Flow.CHARGING
+    status = registers.get("power_flow_status")
+    charging, discharging = (isinstance(status, list) and text in status for text in _FLOW_BITS)
+    if charging and discharging:
+        return _Flow.UNKNOWN
+    if charging:
+        return _Flow.CHARGING
+    # neither: 13001 stays 0 on several dongles
+    return _Flow.DISCHARGING if discharging or line in _SIGNED_BY_DOCUMENT else _Flow.UNKNOWN
+
+
+def _battery_power(number: _Numbers, flow: _Flow) -> Number | None:
+    """W, + charging; None when the direction cannot be known.
+
+    Best is the register that is signed on every firmware, where the device fills it; then a negative
+    13022; then a magnitude, if it is known which way it flows.
+    """
+    signed, power = number("battery_power_signed"), number("battery_power")
+    if signed is not None and not (signed == 0 and abs(power or 0) > _DEAD_POWER_W):
+        return -signed
+    if power is None or power <= 0:
+        return None if power is None else -power
+    if flow is _Flow.UNKNOWN or _balance_contradicts(number, power, flow):
+        return None
+    return power if flow is _Flow.CHARGING else -power
+
+
+def _balance_contradicts(number: _Numbers, power: Number, flow: _Flow) -> bool:
+    """Whether sun less AC output is about the battery's power, but the other way."""
+    sun, output = number("total_dc_power"), number("total_active_power")
+    if sun is None or output is None or power < _BALANCE_FROM_W:
+        return False
+    balance = sun - output
+    tolerance = max(_BALANCE_TOLERANCE_W, _BALANCE_TOLERANCE * power)
+    return (balance > 0) is not (flow is _Flow.CHARGING) and abs(abs(balance) - power) <= tolerance
+
+
+def _battery_current(number: _Numbers, power: Number | None, flow: _Flow) -> Number | None:
+    """A, + charging; the direction of a magnitude is that of the power, where one was read."""
+    signed, current = number("battery_current_signed"), number("battery_current")
+    if signed is not None and not (signed == 0 and abs(current or 0) > _DEAD_CURRENT_A):
+        return -signed
+    if current is None or current <= 0:
+        return None if current is None else -current
+    if power is None and number("battery_power") is None and flow is not _Flow.UNKNOWN:
+        return current if flow is _Flow.CHARGING else -current
+    if not power:
+        return None
+    return current if power > 0 else -current
+
+
+def _export_power(number: _Numbers) -> Number | None:
+    """W, + exporting. Some firmware leaves 13010 at 0 while the meter's own registers live."""
+    export, meter = number("export_power"), number("meter_active_power")
+    phases = [number(f"meter_phase_{phase}_active_power") for phase in "abc"]
+    if meter is None:
+        known = [phase for phase in phases if phase is not None]
+        meter = sum(known) if known else None
+    if export is None or (export == 0 and meter is not None and abs(meter) > _DEAD_POWER_W):
+        export = -meter if meter is not None else number("grid_export_power_alt")
+    return export
+
+
+def _has_no_battery(number: _Numbers) -> bool:
+    """Whether every register that a connected battery fills reads 0, as on an inverter without one."""
+    voltage, health = number("battery_voltage"), number("battery_soh")
+    capacity = (number("battery_capacity"), number("battery_capacity_high_resolution"))
+    return voltage == 0 and health == 0 and not any(capacity)
+
+
+def _has_no_meter(registers: Values, values: Mapping[str, Any]) -> bool:
+    """Whether the meter was asked and is "not available", and nothing was ever metered: a slave, say."""
+    asked = "meter_active_power" in registers
+    return (
+        asked
+        and registers["meter_active_power"] is None
+        and values["export_power_w"] in {0, None}
+        and not values["export_total_kwh"]
+        and not values["import_total_kwh"]
+    )
+
+
+def shows_signed_battery(words: RegisterWords) -> bool:
+    """Whether this reading has a negative battery power in 13022, which only signing firmware sends."""
+    register = RegisterMap.for_family(Family.SH).by_name("battery_power")
+    taken = words.take(register.space, register.number, 1)
+    power = register.decode(taken) if taken else None
+    return isinstance(power, int | float) and power < 0
