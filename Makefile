@@ -44,6 +44,7 @@ lock: environment-dev ## write requirements/*.lock anew from pyproject.toml (nee
 	@.venv/bin/python tools/lock.py $(ARGS)
 
 clean: ## remove everything these targets have made
+	rm -rf reference_server/web dashboard/node_modules dashboard/.built
 	rm -rf .venv .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -14,8 +14,8 @@ from aiohttp.abc import AbstractAccessLogger
 
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.operations import OPERATIONS, route
+from reference_server.page import add_page
 from reference_server.problems import Problem, not_now, problem_response
-from reference_server.resources import web_folder
 from reference_server.server import SERVER, Server
 from reference_server.storage.errors import StorageUnavailableError
 from sungrow_lib._version import __version__
@@ -115,10 +115,6 @@ async def _end_streams(app: web.Application) -> None:
     app[SERVER].live.end_all()
 
 
-async def _index(_request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(web_folder() / "index.html")
-
-
 def make_app(server: Server) -> web.Application:
     """Make the application; it opens the database when it starts and closes it when it ends."""
     app = web.Application(
@@ -130,8 +126,7 @@ def make_app(server: Server) -> web.Application:
     app.on_response_prepare.append(_add_security_headers)
     for op in OPERATIONS:
         app.router.add_route(op.method, op.path, route(op))
-    app.router.add_get("/", _index)
-    app.router.add_static("/static", web_folder())
+    add_page(app)
     return app
 
 

@@ -15,5 +15,5 @@ def db_folder() -> Path:
 
 
 def web_folder() -> Path:
-    """Folder of the files served at ``/``."""
+    """Folder of the page served at ``/``; built from `dashboard/` and not part of the repository."""
     return _PACKAGE / "web"

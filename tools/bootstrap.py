@@ -1,7 +1,8 @@
 """Set up the checkout's own environment: `python3 tools/bootstrap.py dev`. The Makefile calls this.
 
 Needs nothing but Python, and writes nothing outside the checkout. Does its work again only when a lock file,
-the project's metadata, the Python or the place of the checkout changes.
+the project's metadata, the Python or the place of the checkout changes. Builds the web page, too
+(tools/page.py), with Node from the PATH or, where none fits, from a package.
 
 The syntax stays old on purpose: a Python that is too old has to be able to read this far to say so.
 """
@@ -27,12 +28,14 @@ def main() -> int:
     wanted = sys.argv[1]
     check_python()
     if any(stamp(name).is_file() and stamp(name).read_text() == state(name) for name in accepted(wanted)):
+        build_page(wanted)
         return 0
     make_environment()
-    packages = ROOT / "requirements" / (wanted + ".lock")
+    packages = lock_file(wanted)
     count = sum("==" in line and not line.startswith("#") for line in packages.read_text().splitlines())
     say(f"Installing up to {count} packages, pinned by hash, into .venv (once; about a minute)")
     pip(["--require-hashes", "--requirement", str(packages)])
+    build_page(wanted)
     pip(["--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
     stamp(wanted).write_text(state(wanted))
     return 0
@@ -55,6 +58,24 @@ def check_python() -> None:
         )
 
 
+def build_page(wanted: str) -> None:
+    """Build the web page when its sources have changed."""
+    command = [str(PYTHON), "-m", "tools.page", *(["--dev"] if wanted == "dev" else [])]
+    needed = run([*command, "--requires"])
+    if needed.returncode != 0:
+        leave("the web page: " + last_line(needed.stdout))
+    if needed.stdout.strip():
+        say("Installing Node for the web page, as none is on the PATH (once)")
+        pip(["--require-hashes", "--requirement", str(lock_file("node"))])
+    if subprocess.run(command, cwd=str(ROOT), env=environment(), check=False).returncode != 0:
+        raise SystemExit(1)  # it said why
+
+
+def lock_file(name: str) -> Path:
+    """File that pins the packages of set ``name``."""
+    return ROOT / "requirements" / (name + ".lock")
+
+
 def accepted(wanted: str) -> "tuple[str, ...]":
     """Sets that will do."""
     return (wanted, *INCLUDES[wanted])
@@ -68,7 +89,7 @@ def stamp(name: str) -> Path:
 def state(name: str) -> str:
     """Digest of everything the environment of set ``name`` depends on."""
     digest = hashlib.sha256()
-    for path in (ROOT / "requirements" / (name + ".lock"), ROOT / "pyproject.toml"):
+    for path in (lock_file(name), ROOT / "pyproject.toml"):
         digest.update(path.read_bytes())
     digest.update(repr((sys.version_info, os.path.realpath(sys.executable), str(ROOT))).encode())
     return digest.hexdigest() + "\n"
@@ -120,6 +141,7 @@ def run(command: "list[object]") -> "subprocess.CompletedProcess[str]":
     """Run a short command, its errors in its output."""
     return subprocess.run(
         [str(word) for word in command],
+        cwd=str(ROOT),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),

@@ -20,9 +20,10 @@ SETS: Final = {
     "library": [],
     "edge": ["--extra=edge"],
     "server": ["--extra=server"],
+    "node": ["--only-group=node"],
 }
 HEADER: Final = """\
-# Everything sungrow-lib{extra} needs, pinned by hash, for Python 3.11 to 3.14 on every platform.
+# Everything {what} needs, pinned by hash, for Python 3.11 to 3.14 on every platform.
 # Made from pyproject.toml by `make lock` (uv {version}, `pip install uv`); do not edit.
 # Install with: pip install --require-hashes -r requirements/{name}.lock
 """
@@ -40,11 +41,17 @@ def main() -> int:
         pinned = run(
             uv, "export", "--frozen", "--no-emit-project", "--no-default-groups", "--no-header", *options
         )
-        extra = "" if name == "library" else f"[{name}]"
-        header = HEADER.format(extra=extra, version=version, name=name)
+        header = HEADER.format(what=what(name), version=version, name=name)
         (ROOT / "requirements" / f"{name}.lock").write_text(header + pinned)
         print(f"requirements/{name}.lock: {pinned.count('==')} packages")
     return 0
+
+
+def what(name: str) -> str:
+    """Say what a set is for."""
+    if name == "node":
+        return "the web page's build without an installed Node"
+    return "sungrow-lib" if name == "library" else f"sungrow-lib[{name}]"
 
 
 def run(*command: str) -> str:

@@ -51,10 +51,11 @@ def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) ->
     clone, home = tmp_path / "a fresh clone", tmp_path / "home"
     home.mkdir()
     clone.mkdir()
-    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+    made = shutil.ignore_patterns("__pycache__", "node_modules", "web", ".built")
+    for name in ("Makefile", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    for name in ("tools", "requirements", "sungrow_lib", "reference_edge", "reference_server", "db"):
-        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("tools", "requirements", "sungrow_lib", "reference_edge", "reference_server", "db", "dashboard"):
+        shutil.copytree(ROOT / name, clone / name, ignore=made)
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     command = ["make", "environment-demo", f"PYTHON={sys.executable}"]
     first = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
@@ -72,6 +73,13 @@ def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) ->
     )
     assert Path(started.stdout.strip()).is_relative_to(clone)
     assert not list(home.rglob("*pip*"))
+    assert not list(home.rglob("*npm*"))
+    assert (clone / "reference_server" / "web" / "index.html").is_file()
+    with (clone / "dashboard" / "src" / "index.html").open("a") as page:
+        page.write("<!-- changed -->")
+    changed = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert "Building the web page" in changed.stdout
+    assert "Installing" not in changed.stdout
     with (clone / "requirements" / "demo.lock").open("a") as lock:
         lock.write("# changed\n")
     changed = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import email
+import gzip
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Final
@@ -44,6 +47,36 @@ def test_every_module_and_every_sql_file_is_in_the_wheel(names: set[str]) -> Non
     sql = {f"reference_server/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "db").rglob("*.sql")}
     assert sql
     assert modules | sql <= names
+
+
+def test_the_web_page_is_in_the_wheel_with_all_that_it_names(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        files = {
+            name.rpartition("/")[2]: archive.read(name)
+            for name in archive.namelist()
+            if name.startswith("reference_server/web/")
+        }
+    named = set(re.findall(rb'/static/([^"]+)', files["index.html"]))
+    assert {name.decode().rpartition(".")[2] for name in named} == {"js", "css", "svg"}
+    for name in ("index.html", *(name.decode() for name in named)):
+        assert gzip.decompress(files[f"{name}.gz"]) == files[name]
+        assert f"{name}.br" in files
+    assert sum(len(content) for name, content in files.items() if name.endswith(".gz")) < 200_000
+    assert b"uplot" in files["licences.txt"]
+
+
+def test_a_source_distribution_carries_the_page_and_needs_no_node(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
+    subprocess.run([*command, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True, text=True)
+    [sdist] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [unpacked] = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert not (unpacked / "dashboard").exists()
+    subprocess.run([*command, "--target", "wheel"], cwd=unpacked, check=True, env={"PATH": ""})
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as built:
+        assert "reference_server/web/index.html" in built.namelist()
 
 
 def test_the_packages_say_that_they_are_typed(names: set[str]) -> None:
