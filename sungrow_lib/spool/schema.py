@@ -36,7 +36,8 @@ CREATE TABLE reading (
 CREATE TRIGGER keep_last BEFORE DELETE ON reading WHEN old.seq = (SELECT max(seq) FROM reading)
 BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used again'); END;
 
--- One row per reading, at all times. at: delivered when, or deferred until.
+-- One row per reading, at all times. at: delivered when, or deferred until. offered: 0 never, 1 yes; 2 for a
+-- row called future that is on its way again: whether the server took it is unknown, so its date must stand.
 CREATE TABLE standing (
   device INTEGER NOT NULL,
   state INTEGER NOT NULL,
@@ -94,12 +95,19 @@ _UNDATED: Final = (
     " JOIN boot b ON b.id = r.boot WHERE s.device = ?"
 )
 WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq"
-FUTURE: Final = f"{_UNDATED} AND s.state = 2 AND s.code = 'future' ORDER BY s.seq"
+FUTURE: Final = f"{_UNDATED} AND s.state = 2 AND s.code = 'future' AND s.offered = 1 ORDER BY s.seq"
 WAITING_SINCE: Final = (
     "SELECT min(r.boot_ms) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
     " JOIN boot b ON b.id = r.boot WHERE s.device = ? AND s.state = 1 AND b.name = ?"
 )
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1"
+# A row the server calls future must not hold up those after it: then the floor is what the others say.
+LOWER_FLOOR: Final = (
+    "UPDATE device SET floor_ts = (SELECT max(r.ts) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    " WHERE s.device = ?1 AND s.state IN (0, 2, 3, 4, 5) AND s.code IS NOT 'future')"
+    " WHERE id = ?1 AND floor_ts >="
+    " (SELECT min(ts) FROM reading WHERE seq IN (SELECT value FROM json_each(?2)))"
+)
 RAISE_FLOOR: Final = "UPDATE device SET floor_ts = max(coalesce(floor_ts, ?1), ?1) WHERE id = ?2"
 DATES_BETWEEN: Final = "SELECT ts FROM reading WHERE device = ? AND ts BETWEEN ? AND ?"
 START_OF_BOOT: Final = (
@@ -109,7 +117,7 @@ START_OF_BOOT: Final = (
 )
 
 MOVE: Final = (
-    "UPDATE standing SET state = ?1, at = ?2, code = ?3, reason = ?4"
+    "UPDATE standing SET state = ?1, at = ?2, code = ?3, reason = ?4, offered = 1"
     " WHERE device = ?5 AND state IN (0, 2) AND seq = ?6"
 )
 STANDING_AFTER: Final = (
@@ -150,7 +158,10 @@ FORGET: Final = "DELETE FROM standing WHERE device = ? AND state = 5 AND seq = ?
 
 APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?)"
 STAND: Final = "INSERT INTO standing (device, state, seq) VALUES (?, ?, ?)"
-MARK_OFFERED: Final = "UPDATE standing SET offered = 1 WHERE device = ? AND state = ? AND seq = ?"
+MARK_OFFERED: Final = (
+    "UPDATE standing SET offered = CASE WHEN state = 2 AND code = 'future' THEN 2 ELSE 1 END"
+    " WHERE device = ? AND state = ? AND seq = ?"
+)
 
 # Import: an index of what is here, for the time of the import only (on disk it would cost every append).
 IMPORT_TABLES: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Iterator
@@ -172,7 +173,8 @@ class SpoolStore:
         with self._transaction() as connection:
             self.identity = _identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
-            if new := [entry for entry, offered in found if not offered]:
+            # Deferred ones anew each time: what the server said of the last offer no longer holds.
+            if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
                 device = self._key(connection, "device", device_id)
                 connection.executemany(schema.MARK_OFFERED, [(device, e.state, e.seq) for e in new])
         return [entry for entry, _ in found]
@@ -224,6 +226,8 @@ class SpoolStore:
             future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
             connection.executemany(schema.RESERVE_SEQ, future)
             moved = connection.executemany(schema.MOVE, moves).rowcount
+            if future:
+                connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
             if outcome.delivered:
                 connection.execute(schema.NOTE_ANSWERED, (max(outcome.delivered),))
                 connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))

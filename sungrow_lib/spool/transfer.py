@@ -246,7 +246,8 @@ class Importer:
         if entry.state is not SpoolState.WAITING:
             self._raise_floor(device, None if is_future else entry.ts_ms)
         connection.execute(schema.IMPORT_READING, row)
-        standing = (device, entry.state, seq, int(record.offered), at, record.code, record.reason)
+        offered = (2 if is_future else 1) if record.offered else 0  # its last answer may be on its way there
+        standing = (device, entry.state, seq, offered, at, record.code, record.reason)
         connection.execute(schema.IMPORT_STANDING, standing)
         if is_future:
             connection.execute(schema.RESERVE, (device, entry.ts_ms))

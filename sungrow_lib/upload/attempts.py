@@ -13,12 +13,16 @@ from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachabl
 from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
+from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import ConnectionState, StatusBoard
 from sungrow_lib.upload.verdicts import Action, Reply, Ruling, judge_reply
 from sungrow_lib.wire import DeviceInfo, Envelope
 
 _LOG: Final = logging.getLogger(__name__)
+_SLOW_PART: Final = 0.25
+"""A request that takes more than this part of the longest time it may take holds too many readings."""
+_TOO_LARGE: Final = "http_413"
 
 UNREACHABLE: Final = "unreachable"
 """Code of a ruling without any answer."""
@@ -116,6 +120,7 @@ class Attempts:
         info: what is known of the device, sent beside the readings.
         delivered_at: when a reading of this device was last delivered, on the event loop's clock.
         refused_token: version of the token that was refused last.
+        size: how many readings a batch may hold now.
     """
 
     def __init__(self, link: Link, device_id: str, info: DeviceInfo | None) -> None:
@@ -124,6 +129,8 @@ class Attempts:
         self.info = info
         self.delivered_at = float("-inf")
         self.refused_token = -1
+        slow_s = link.settings.request_timeout_s * _SLOW_PART
+        self.size = BatchSize(link.settings.batch_size, slow_s)
         # Even while readings are delivered as usual, odd while all are being offered again.
         self._resend_epoch = 0
 
@@ -136,15 +143,23 @@ class Attempts:
         epoch = self._resend_epoch
         board = self._link.board
         board.in_flight += 1
+        started = anyio.current_time()
         try:
             ruling = await self._exchange(batch)
         finally:
             board.in_flight -= 1
+        self._adapt(ruling, len(batch), anyio.current_time() - started)
         if ruling.action is Action.SETTLE:
             await self._settle(ruling, epoch)
         else:
             self._report(ruling, batch)
         return ruling
+
+    def _adapt(self, ruling: Ruling, count: int, seconds: float) -> None:
+        if ruling.action is Action.SETTLE:
+            self.size.passed(seconds)
+        elif ruling.code == _TOO_LARGE or seconds >= self._link.settings.request_timeout_s:
+            self.size.too_large(count)
 
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
         link = self._link

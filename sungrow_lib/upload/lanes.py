@@ -23,6 +23,12 @@ _REPEATS: Final = 5
 """So often a batch must fail with a 5xx, while another passes, before it is halved."""
 _REPEATS_OF_PART: Final = 2
 """The same for a part of a batch that was halved already."""
+_QUICK_REFUSALS: Final = 40
+"""So often in a row parts of a batch may be refused at once: enough to part one. Then each costs a pause."""
+_MOST_SUSPECTS: Final = 8
+"""Where more readings than this fail and none passes, it is the server that fails, not the readings."""
+_BACK_WITHIN_S: Final = 60.0
+"""A server out of reach is tried at least this often with fresh readings: people watch the live view."""
 _SET_ASIDE_S: Final = 86_400.0
 _TOKEN_POLL_S: Final = 10.0
 _SAME_TOKEN_S: Final = 300.0
@@ -142,7 +148,7 @@ class DeviceLanes:
         async with self._claiming:
             batch = await self._link.spool.offer(
                 self._device_id,
-                self._link.settings.batch_size,
+                self.attempts.size.current,
                 lane,
                 skip=self._claimed | self._suspects.keys(),
                 bound=0 if lane is Lane.DUE else self._left_to_backlog,
@@ -160,45 +166,53 @@ class DeviceLanes:
     async def _deliver(self, batch: Sequence[SpoolEntry], lane: Lane, backoff: Backoff) -> None:
         """Send a batch, in parts if need be, until each reading is settled, suspected or given up for now."""
         parts = deque([_Part(batch)] if batch else [])
+        refusals = 0
         while parts:
             part = parts.popleft()
             ruling = await self.attempts.attempt(part.entries)
             if ruling.action is Action.SETTLE:
                 backoff.reset()
+                refusals = 0
                 continue
             if ruling.action is Action.TROUBLE:
                 part.failures += 1
                 part.since = part.since or anyio.current_time()
-            if ruling.action is Action.HALVE or self._is_alone_in_trouble(part):
-                parts.extend(self._break_up(part))
-                continue
-            if lane is Lane.FRESH and (part.failures == 0 or part.failures >= part.repeats):
+            is_bad = ruling.action is Action.HALVE or self._is_alone_in_trouble(part)
+            if is_bad and self._break_up(part, parts):
+                refusals += 1
+                if refusals <= _QUICK_REFUSALS:
+                    continue
+            else:
+                parts.append(part)
+            if lane is Lane.FRESH and (refusals or part.failures == 0 or part.failures >= part.repeats):
                 # Newer readings may have come meanwhile, or may pass where these do not.
-                if part.failures:
-                    self._left_to_backlog = max(self._left_to_backlog, part.entries[-1].seq)
-                await self._rest(ruling, backoff)
+                if part.failures or refusals:
+                    self._left_to_backlog = max(self._left_to_backlog, batch[-1].seq)
+                await self._rest(ruling, backoff, at_most_s=_BACK_WITHIN_S)
                 return
-            parts.append(part)
             await self._rest(ruling, backoff)
 
     def _is_alone_in_trouble(self, part: _Part) -> bool:
         return part.failures >= part.repeats and self.attempts.delivered_at > part.since
 
-    def _break_up(self, part: _Part) -> Iterator[_Part]:
+    def _break_up(self, part: _Part, parts: deque[_Part]) -> bool:
+        """Halve a part, or suspect its only reading; return whether that was possible."""
         if len(part.entries) > 1:
-            yield from part.halves()
-            return
-        entry = part.entries[0]
-        now = anyio.current_time()
+            parts.extend(part.halves())
+            return True
+        if len(self._suspects) >= _MOST_SUSPECTS:
+            return False
+        entry, now = part.entries[0], anyio.current_time()
         self._suspects[entry.seq] = _Suspect(entry, since=now, next_try=now)
+        return True
 
-    async def _rest(self, ruling: Ruling, backoff: Backoff) -> None:
+    async def _rest(self, ruling: Ruling, backoff: Backoff, at_most_s: float = float("inf")) -> None:
         """Wait after a failure: for the network, for another token, or just for a while."""
         if ruling.action is Action.PAUSE:
             self._pause()
             await self._wait_while_paused()
         elif ruling.code == UNREACHABLE:
-            await self._link.wait_for_network(backoff.next_s())
+            await self._link.wait_for_network(min(backoff.next_s(), at_most_s))
         else:
             await anyio.sleep(backoff.next_s(ruling.retry_after_s))
 

@@ -448,6 +448,62 @@ async def test_offered_rows_are_never_redated(spool: DurableSpool, clock: FakeCl
     assert (await spool.counts()).waiting == 1  # the clock is behind the last ts
 
 
+async def test_a_row_on_its_way_keeps_its_date_until_the_server_has_answered(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    """Else the server stores the old date while the spool goes on with another: one reading, two rows."""
+    clock.step_s(86_400)
+    await fill(spool, clock, 1)
+    (first,) = await spool.offer("inv", 10)
+    future = Settlement(deferred=[Judged(1, "future", "")], retry_in_s=0)
+    await spool.settle("inv", future)
+    (again,) = await spool.offer("inv", 10, Lane.DUE)
+    clock.step_s(-86_400)
+    assert await spool.release_waiting()
+    assert [record.entry.ts_ms async for record in spool.records()] == [first.ts_ms] == [again.ts_ms]
+    await spool.settle("inv", future)
+    assert await spool.release_waiting()
+    assert [record.entry.ts_ms async for record in spool.records()] == [clock.wall_ms]
+    (redated,) = await spool.offer("inv", 10, Lane.DUE)
+    await spool.ack("inv", [1])
+    clock.step_s(-86_400)
+    await spool.release_waiting()
+    assert [record.entry.ts_ms async for record in spool.records()] == [redated.ts_ms]
+
+
+async def test_an_answer_that_was_lost_leaves_the_date_alone_across_a_restart(
+    path: Path, clock: FakeClock
+) -> None:
+    clock.step_s(86_400)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 1)
+        await spool.settle("inv", Settlement(deferred=[Judged(1, "future", "")], retry_in_s=0))
+        (offered,) = await spool.offer("inv", 10, Lane.DUE)
+    clock.step_s(-86_400)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.release_waiting()
+        assert [record.entry.ts_ms async for record in spool.records()] == [offered.ts_ms]
+
+
+async def test_waiting_rows_dated_into_the_future_hold_up_nobody(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    clock.synchronised = False
+    await fill(spool, clock, 2)
+    clock.step_s(86_400)
+    clock.synchronised = True  # somebody vouches for a clock that is wrong by a day
+    assert await spool.release_waiting()
+    entries = await spool.offer("inv", 10)
+    clock.step_s(-86_400)
+    clock.pass_s(5)
+    assert (await spool.append(reading(ts=clock.now()), boot=clock.stamp())).state is SpoolState.WAITING
+    await spool.settle("inv", Settlement(deferred=[Judged(entry.seq, "future", "") for entry in entries]))
+    clock.pass_s(5)
+    fresh = await spool.append(reading(ts=clock.now()), boot=clock.stamp())
+    assert (fresh.state, fresh.ts_ms) == (SpoolState.PENDING, clock.wall_ms)
+    assert (await spool.counts()).waiting == 0
+
+
 async def test_a_date_of_a_future_row_is_not_given_twice(spool: DurableSpool, clock: FakeClock) -> None:
     far = await spool.append(reading(ts=NOON + timedelta(minutes=6)), ts_is_final=True)
     await spool.settle("inv", Settlement(deferred=[Judged(far.seq, "future", "")]))

@@ -20,6 +20,7 @@ from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, SpoolState, SystemClock
 from sungrow_lib.upload import BatchUploader, ConnectionState, UploadSettings, verdicts
+from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.wire import DeviceInfo
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
@@ -431,6 +432,69 @@ async def test_a_lone_reading_is_never_set_aside(
         assert (await spool.counts()).pending == 3  # no other sample passed: the server is at fault
         server.rule = None
         await counted(spool, delivered=3)
+
+
+async def test_a_server_that_refuses_everything_is_not_hammered(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by parting batch after batch of a long backlog, nor by trying each reading alone for ever."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 600.0)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 600.0)
+    await fill(spool, 400)
+    server.rule = play.status(400)
+    async with running(spool, replace(settings, batch_size=100, backlog_workers=2)):
+        await until(lambda: len(server.seen) >= 3 * 40)
+        await anyio.sleep(0.3)
+        assert len(server.seen) < 3 * 60
+    assert (await spool.counts()).pending == 400
+
+
+async def test_batches_grow_and_shrink_with_what_the_server_takes(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    async def small(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        if len(batch["samples"]) > 25:
+            return await play.status(413)(server, request, batch)
+        return await play.answer(server, request, batch)
+
+    server.rule = small
+    await fill(spool, 800)
+    async with running(spool, replace(settings, batch_size=100, backlog_workers=1)):
+        await counted(spool, delivered=800, deferred=0, within_s=15)
+    refused = sum(len(seen.seqs) > 25 for seen in server.seen)
+    assert refused < len(server.seen) / 4
+
+
+def test_batch_size_follows_size_limits_and_latency() -> None:
+    size = BatchSize(500, slow_s=10.0)
+    size.too_large(500)
+    assert size.current == 250
+    size.passed(11.0)
+    assert size.current == 125
+    for _ in range(19):
+        size.passed(0.1)
+    assert size.current == 125
+    size.passed(0.1)
+    assert size.current == 250
+    for _ in range(40):
+        size.passed(0.1)
+    assert size.current == 500
+    for _ in range(12):
+        size.too_large(size.current)
+    assert size.current == 1
+
+
+async def test_a_server_that_came_back_is_found_within_a_minute(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was away: the wait of the fresh lane is drawn from 300 s, and cut."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 10_000.0)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 10_000.0)
+    monkeypatch.setattr("sungrow_lib.upload.lanes._BACK_WITHIN_S", 0.05)
+    await fill(spool, 3)
+    server.script.extend([play.cut_before_answer] * 6)
+    async with running(spool, settings):
+        await counted(spool, delivered=3, within_s=3)
 
 
 async def keep_reading_until_deferred(spool: DurableSpool, count: int) -> None:

@@ -1,0 +1,39 @@
+"""How many readings go into one request: as many as server and link take well."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_GOOD_BATCHES: Final = 20
+"""So many in a row, and twice as many readings are tried: a limit that stands costs one request in twenty."""
+
+
+class BatchSize:
+    """Halves when a request was too large or too slow, doubles again when all went well for a while.
+
+    Args:
+        most: never more than this.
+        slow_s: a request that took longer was too slow, in seconds.
+    """
+
+    def __init__(self, most: int, slow_s: float) -> None:
+        self._most = most
+        self._slow_s = slow_s
+        self._good = 0
+        self.current = most
+        """Readings the next request may hold."""
+
+    def passed(self, seconds: float) -> None:
+        """Note a batch that was answered."""
+        if seconds > self._slow_s:
+            self.too_large(self.current)
+            return
+        self._good += 1
+        if self._good >= _GOOD_BATCHES:
+            self._good = 0
+            self.current = min(2 * self.current, self._most)
+
+    def too_large(self, count: int) -> None:
+        """Note that a batch of so many was refused for its size, or not taken in time."""
+        self._good = 0
+        self.current = max(min(self.current, count) // 2, 1)
