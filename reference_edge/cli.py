@@ -19,6 +19,7 @@ from reference_edge.spool_commands import add_parser as add_spool_parser
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
+from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.settings import load_settings
 
@@ -74,7 +75,7 @@ exit status: 0 the status was read, whatever it says; 1 the spool cannot be read
 
 def main(argv: list[str] | None = None) -> int:
     """Run the `sungrow-edge` command line and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = CommandParser(
         prog="sungrow-edge",
         description="Poll Sungrow inverters, keep every reading, upload it exactly once.",
         epilog=_EPILOG,

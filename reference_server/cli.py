@@ -22,6 +22,7 @@ from reference_server.storage.address import require_address
 from reference_server.storage.migrations import migrate
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
+from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.errors import UsageError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.sample import format_ts, parse_ts
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = CommandParser(
         prog="sungrow-server",
         description="Take readings from edges, keep them in PostgreSQL, and answer dashboards.",
         epilog=_EPILOG,

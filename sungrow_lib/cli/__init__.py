@@ -8,14 +8,14 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from sungrow_lib._version import __version__
+from sungrow_lib.cli.parser import EXIT_USAGE, CommandParser, MixingParser
 from sungrow_lib.errors import SungrowError, UsageError
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
 COMMANDS: Final[dict[str, str]] = {
@@ -38,34 +38,21 @@ exit status: 0 done, 1 the job failed, 2 wrong use
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Lets options stand among positional arguments, as in `sungrow read HOST --json FIELD`."""
-
-    _mixing = False
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        if self._mixing:  # the inherited method comes back here, twice
-            return super().parse_known_args(args, namespace)
-        self._mixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._mixing = False
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the `sungrow` command line and return its exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show "°C" still shows the value
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="sungrow",
         description="Talk to Sungrow inverters: politely, correctly, without losing a reading.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sungrow_lib {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=MixingParser
+    )
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
         if name == chosen:  # the other commands' modules are not even imported

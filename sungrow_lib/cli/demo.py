@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.cli.parser import PORT, whole_number
 
 _DESCRIPTION: Final = """\
 Runs the whole product on this machine: two simulated inverters on Modbus TCP, whose registers are those of a
@@ -35,7 +36,6 @@ exit status: 0 done (with --for: and nothing lost, doubled or altered), 1 the jo
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _UNIT_S: Final = {None: 1, "s": 1, "m": 60, "h": 3600}
-_PORT_MAX: Final = 65_535
 
 
 def add_parser(subparsers: Any, summary: str) -> None:
@@ -50,7 +50,7 @@ def add_parser(subparsers: Any, summary: str) -> None:
     parser.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="end by itself: 60s, 5m, 1h"
     )
-    parser.add_argument("--port", type=_port, help="port of server and dashboard (default: a free one)")
+    parser.add_argument("--port", type=PORT, help="port of server and dashboard (default: a free one)")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="new or empty folder for everything; it stays"
     )
@@ -58,9 +58,8 @@ def add_parser(subparsers: Any, summary: str) -> None:
     parser.add_argument(
         "--history",
         dest="history_days",
-        type=int,
+        type=whole_number("a number of days", 1, 365),
         default=365,
-        choices=range(1, 366),
         metavar="DAYS",
         help="how much of the modelled year to fill in (default: %(default)s)",
     )
@@ -91,9 +90,3 @@ def duration(text: str) -> float:
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 60s, 5m or 1h")
     return float(match[1]) * _UNIT_S[match[2]]
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 1 to {_PORT_MAX}")
-    return int(text)

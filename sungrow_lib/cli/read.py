@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from sungrow_lib.cli.connection import (
@@ -19,22 +20,27 @@ from sungrow_lib.cli.connection import (
     tell,
 )
 from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
+from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, recognise_unit
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
-from sungrow_lib.modbus.tiers import require_fields
+from sungrow_lib.modbus.tiers import TierPlans, require_fields
 from sungrow_lib.normalizer import Normalizer
-from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Tier
+from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Tier
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, format_ts
 
 _DESCRIPTION = """\
 Ask an inverter what it is, read it once and print every value it has. What it does not have or does not
 know is left out, never 0. Signs: battery + charging, grid (export_power_w) + exporting.
+
+The battery is looked for on a Modbus unit of its own, too (200 on the LAN port, 2 behind a WiNet-S); where it
+answers, its cell voltages and module temperatures are added.
 
 With FIELDs only those are read and printed, with fewer requests.
 """
@@ -49,6 +55,9 @@ examples:
 
 exit status: 0 read, 1 no reading, 2 wrong use
 """
+
+_BATTERY_VISITS: Final = 3
+"""Two units a battery may answer on, and the reading."""
 
 _HEADLINES: Final = (
     "pv_power_w",
@@ -71,7 +80,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_connection_options(parser)
-    parser.add_argument("fields", metavar="FIELD", nargs="*", help="field of the sample, such as pv_power_w")
+    parser.add_argument(
+        "fields", metavar="FIELD", nargs="*", default=[], help="field of the sample, such as pv_power_w"
+    )
     parser.add_argument("--json", action="store_true", help="print the sample as JSON, one line each")
     parser.add_argument("--watch", action="store_true", help="keep reading, every 5 s, until Ctrl-C")
     parser.set_defaults(run=run)
@@ -92,9 +103,11 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             identity = await recognise_unit(reader, family=family_of(args))
             check_family(family_of(args), reader.words)
             reading = await _read_past_holes(reader, _plan(identity, args, reader.notes))
+            printer = _Printer(args, identity, reader.notes)
+            sample = printer.sample_of(reading)
+            beside = {} if args.watch else await _battery_beside(session, reader.notes, printer, sample)
             reader.notes.save()
-        printer = _Printer(args, identity)
-        printer.first(reading)
+        printer.first(reading, sample.model_copy(update=beside))
         if args.watch:
             units = [UnitPlan(unit=args.unit, fast=reading.plan, notes=reader.notes)]
             await _watch(ModbusPoller(settings, units, session=session), printer)
@@ -128,9 +141,31 @@ def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> R
     plan = ReadPlan.for_quantities(
         identity.family, identity.context, tiers=tiers, names=args.fields or None, refused=notes.refused
     )
+    if not plan.blocks and not args.watch:  # what the battery beside it serves is read beside something
+        plans = TierPlans.of(identity, notes, args.fields)
+        plan = plans.fast if plans.beside(args.fields) else plan
     if not plan.blocks:
         raise UsageError(f"{_name(identity)} has no {' and no '.join(args.fields)}")
     return plan
+
+
+async def _battery_beside(
+    session: DeviceSession, notes: DeviceNotes, printer: _Printer, sample: SungrowSample
+) -> dict[str, Any]:
+    """Ask the battery on its own unit for what the hybrid does not know; the first time, look for it."""
+    identity, fields = printer.identity, printer.fields or None
+    if identity.family is not Family.SH:
+        return {}
+    battery = BatteryBeside(session, None, fields)
+    battery.is_there = sample.battery_soc_pct is not None
+    plans = TierPlans.of(identity, notes, fields)
+    deadline = session.clock.boottime() + session.settings.poll_interval_s
+    words = RegisterWords()
+    for _ in range(_BATTERY_VISITS):
+        if session.is_open and not words:
+            await battery.visit(deadline, notes, identity, plans)
+            words = battery.take()
+    return battery.values(words)
 
 
 async def _watch(poller: ModbusPoller, printer: _Printer) -> None:
@@ -139,7 +174,7 @@ async def _watch(poller: ModbusPoller, printer: _Printer) -> None:
         if unit.arrived_at is None:
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
-        printer.sample(printer.normalizer.normalize(unit.words, ts=unit.arrived_at))
+        printer.sample(printer.normalize(unit.words, unit.arrived_at))
         for missing in unit.missing:
             tell(f"{format_ts(poll.started_at)}  {missing.block} is missing: {missing.detail}")
 
@@ -147,18 +182,25 @@ async def _watch(poller: ModbusPoller, printer: _Printer) -> None:
 class _Printer:
     """Prints samples the way the user asked for."""
 
-    def __init__(self, args: argparse.Namespace, identity: Identity) -> None:
-        self.normalizer = Normalizer(_device_id(args, identity), identity)
+    def __init__(self, args: argparse.Namespace, identity: Identity, notes: DeviceNotes) -> None:
+        self._normalizer = Normalizer(_device_id(args, identity), identity, notes.signed_battery)
+        self.identity = identity
+        self.fields: list[str] = args.fields
         self._args = args
-        self._identity = identity
 
-    def first(self, reading: PlanReading) -> None:
+    def sample_of(self, reading: PlanReading) -> SungrowSample:
         if reading.arrived_at is None:
             raise RegisterRefusedError(
-                f"{_name(self._identity)} serves nothing that was asked for; check --unit and --family",
+                f"{_name(self.identity)} serves nothing that was asked for; check --unit and --family",
                 code=2,
             )
-        sample = self.normalizer.normalize(reading.words, ts=reading.arrived_at)
+        return self.normalize(reading.words, reading.arrived_at)
+
+    def normalize(self, words: RegisterWords, ts: datetime) -> SungrowSample:
+        self._normalizer = self._normalizer.learning(words)
+        return self._normalizer.normalize(words, ts=ts)
+
+    def first(self, reading: PlanReading, sample: SungrowSample) -> None:
         if not (self._args.json or self._args.watch):
             print(self._headline(sample))
         self.sample(sample)
@@ -173,17 +215,17 @@ class _Printer:
     def sample(self, sample: SungrowSample) -> None:
         values = sample.model_dump(mode="json")
         if self._args.json:
-            wanted = {"device_id", "ts", *self._args.fields} if self._args.fields else set(values)
+            wanted = {"device_id", "ts", *self.fields} if self.fields else set(values)
             text = json.dumps({name: value for name, value in values.items() if name in wanted})
         elif self._args.watch:
-            shown = (name for name in self._args.fields or _HEADLINES if values[name] is not None)
+            shown = (name for name in self.fields or _HEADLINES if values[name] is not None)
             text = "  ".join([values["ts"], *(f"{name} {_shown(name, values[name])}" for name in shown)])
         else:
-            text = "\n".join(_table(values, self._args.fields))
+            text = "\n".join(_table(values, self.fields))
         print(text, flush=True)
 
     def _headline(self, sample: SungrowSample) -> str:
-        identity, args = self._identity, self._args
+        identity, args = self.identity, self._args
         serial = f", serial {identity.serial}" if identity.serial else ""
         return (
             f"{_name(identity)}{serial}, unit {args.unit} at {args.host}:{args.port}, {format_ts(sample.ts)}"

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 
 from sungrow_lib.capture import load_capture, merge_captures
+from sungrow_lib.cli.parser import PORT_MAX, whole_number
 from sungrow_lib.errors import CaptureError, UsageError
 from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.simulator import MODELS, living_inverter
@@ -71,10 +72,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="capture file")
     parser.add_argument("--model", metavar="NAME", help=f"modelled inverter: {', '.join(MODELS)}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=5020, help="TCP port, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--port",
+        type=whole_number("a port", 0, PORT_MAX),
+        default=5020,
+        help="TCP port, 0 for any (default: %(default)s)",
+    )
     parser.add_argument("--unit", type=int, help="Modbus unit id (default: the capture's, else 1)")
     parser.add_argument(
-        "--profile", choices=list(Profile), default=Profile.LAN, help="path to imitate (default: lan)"
+        "--profile",
+        choices=[profile.value for profile in Profile],
+        default=Profile.LAN.value,
+        help="path to imitate (default: lan)",
     )
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME[:EVERY]", help="misbehave; may be repeated"

@@ -84,10 +84,10 @@ def _check_url(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port  # raises when it is none
     except ValueError:
-        raise ConfigurationError(f"server_url is not an address: {url!r}.") from None
+        raise ConfigurationError("server_url is not an address such as https://solar.example.org.") from None
     if parts.scheme != "https":
         raise ConfigurationError(
-            f"server_url must start with https:// (got {url!r}): readings and token are sent encrypted only. "
+            "server_url must start with https://: readings and token are sent encrypted only. "
             "For a server with a certificate of your own, also set ca_file."
         )
     if not parts.hostname or parts.username is not None or parts.query or parts.fragment:

@@ -25,6 +25,13 @@ from tests.cli.helpers import SERIAL, Serve
 Capsys = pytest.CaptureFixture[str]
 
 
+BATTERY = StaticSource(
+    {(Space.INPUT, number): 0 for number in range(10710, 10765)}
+    | {(Space.INPUT, 10710): 8424, (Space.INPUT, 10757): 33456, (Space.INPUT, 10759): 33012}
+)
+"""An SBR128."""
+
+
 def read(port: int, *arguments: str) -> int:
     return main(["read", "127.0.0.1", "--port", str(port), "--timeout", "0.5", *arguments])
 
@@ -59,6 +66,25 @@ def test_fields_limit_what_is_read_and_may_stand_behind_options(
     assert read(inverter.port, "--json", "battery_soc_pct", "load_power_w") == 0
     assert set(json.loads(capsys.readouterr().out)) == {"device_id", "ts", "battery_soc_pct", "load_power_w"}
     assert len(inverter.requests) == 2  # what it is, and the values
+
+
+@pytest.mark.usefixtures("skipping_clock")
+@pytest.mark.parametrize(("unit", "profile"), [(200, Profile.LAN), (2, Profile.RS485)])
+def test_battery_on_a_unit_of_its_own(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, unit: int, profile: Profile
+) -> None:
+    inverter = serve({1: hybrid, unit: BATTERY}, profile=profile)
+    assert read(inverter.port, "--json") == 0
+    sample = SungrowSample.model_validate_json(capsys.readouterr().out)
+    assert (sample.battery_cell_voltage_max_v, sample.battery_cell_voltage_min_v) == (3.3456, 3.3012)
+    assert read(inverter.port, "--json", "battery_cell_voltage_max_v") == 0
+    assert json.loads(capsys.readouterr().out)["battery_cell_voltage_max_v"] == 3.3456
+
+
+def test_no_battery_is_looked_for_that_nobody_wants(serve: Serve, hybrid: StaticSource) -> None:
+    inverter = serve({1: hybrid, 200: BATTERY})
+    assert read(inverter.port, "pv_power_w") == 0
+    assert {request.unit for request in inverter.requests} == {1}
 
 
 def test_string_inverter_on_another_unit(
