@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psycopg
 import pytest
@@ -62,8 +62,22 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a worker of a run on several cores tell the main process what it left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = _left_out
+
+
+@pytest.hookimpl(optionalhook=True)  # asked for by pytest-xdist alone
+def pytest_testnodedown(node: Any) -> None:
+    """Collect what a worker left out."""
+    _left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say, after everything else, what this run did not test."""
+    if hasattr(config, "workeroutput"):
+        return
     writer = config.get_terminal_writer()
     if _left_out:
         writer.line("left out, because it is not on this machine:")

@@ -99,6 +99,9 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
         )
         done = edge(variables, "status", "--json")
         lines = edge(variables, "status").stdout
+        alive = edge(variables, "status", "--alive")
+    assert alive.returncode == 0
+    assert alive.stdout.startswith("the daemon runs")
     assert done.returncode == 0
     status = json.loads(done.stdout)
     assert status["spool"]["accepted"] == 0
@@ -113,6 +116,9 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
     after = edge(variables, "status")
     assert after.returncode == 0
     assert "the daemon is not running" in after.stdout
+    dead = edge(variables, "status", "--alive")
+    assert dead.returncode == 1
+    assert "the daemon is not running" in dead.stdout
 
 
 def report(**changes: object) -> dict[str, object]:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 TESTS: Final = """
@@ -20,12 +22,12 @@ def test_without_a_tool(need):
 """
 
 
-def run(folder: Path, require_all: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, require_all: str, *options: str) -> subprocess.CompletedProcess[str]:
     shutil.copy(ROOT / "tests" / "conftest.py", folder)
     (folder / "test_tools.py").write_text(TESTS)
-    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "no:cacheprovider"]
+    always = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), "-p", "no:cacheprovider"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(folder)],
+        [sys.executable, "-m", "pytest", *always, *options, str(folder)],
         cwd=ROOT,
         env={**os.environ, "SUNGROW_REQUIRE_ALL": require_all},
         capture_output=True,
@@ -34,8 +36,11 @@ def run(folder: Path, require_all: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_missing_tool_is_skipped_and_named_at_the_very_end(tmp_path: Path) -> None:
-    answer = run(tmp_path, "")
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two workers"])
+def test_a_missing_tool_is_skipped_and_named_at_the_very_end(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    answer = run(tmp_path, "", *options)
     assert answer.returncode == 0
     *_, summary, heading, tool = answer.stdout.splitlines()
     assert "1 passed, 1 skipped" in summary
