@@ -20,7 +20,12 @@ SETS: Final = {
     "library": [],
     "edge": ["--extra=edge"],
     "server": ["--extra=server"],
+    "build": ["--only-group=build"],
     "node": ["--only-group=node"],
+}
+WITHOUT_LIBRARY: Final = {
+    "build": "the build of a wheel without a build environment of its own",
+    "node": "the web page's build without an installed Node",
 }
 HEADER: Final = """\
 # Everything {what} needs, pinned by hash, for Python 3.11 to 3.14 on every platform.
@@ -49,8 +54,8 @@ def main() -> int:
 
 def what(name: str) -> str:
     """Say what a set is for."""
-    if name == "node":
-        return "the web page's build without an installed Node"
+    if name in WITHOUT_LIBRARY:
+        return WITHOUT_LIBRARY[name]
     return "sungrow-lib" if name == "library" else f"sungrow-lib[{name}]"
 
 

@@ -22,6 +22,7 @@ WANTED: Final[dict[str, tuple[list[str] | None, list[str]]]] = {
     "library": ([], []),
     "edge": (["edge"], []),
     "server": (["server"], []),
+    "build": (None, BUILD),
     "node": (None, PROJECT["dependency-groups"]["node"]),
 }
 """Lock file -> the extras it covers (None: not even the library), and further requirements."""
