@@ -82,6 +82,13 @@ def guarded(program: str, job: Callable[[], int]) -> int:
         return EXIT_OK
 
 
+def lacking(program: str, *, extra: str, error: ModuleNotFoundError) -> int:
+    """Say that ``program`` was installed without the extra it needs."""
+    needed = f"the package {error.name} is not installed: pip install 'sungrow-lib[{extra}]'"
+    print(f"{program}: {needed}", file=sys.stderr)
+    return EXIT_FAILED
+
+
 def _complain(program: str, error: SungrowError) -> int:
     print(f"{program}: {error}", file=sys.stderr)
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED

@@ -5,31 +5,30 @@ from __future__ import annotations
 import email
 import gzip
 import re
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import pytest
+from packaging.metadata import Metadata
+
+from sungrow_lib import __version__
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(target)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    (built,) = target.glob("*.whl")
-    return built
+EXTRAS: Final = {"edge", "server", "demo", "notebooks", "docs", "dev", "all"}
 
 
 @pytest.fixture(scope="session")
 def names(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
         return set(archive.namelist())
+
+
+class Build(Protocol):
+    """Builds a distribution and returns its path."""
+
+    def __call__(self, kind: str, target: Path, *, source: Path, env: dict[str, str]) -> Path: ...
 
 
 def content(wheel: Path, name: str) -> str:
@@ -65,18 +64,37 @@ def test_the_web_page_is_in_the_wheel_with_all_that_it_names(wheel: Path) -> Non
     assert b"uplot" in files["licences.txt"]
 
 
-def test_a_source_distribution_carries_the_page_and_needs_no_node(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
-    subprocess.run([*command, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True, text=True)
-    [sdist] = tmp_path.glob("*.tar.gz")
+def test_a_source_distribution_makes_the_same_wheel_and_needs_no_node(
+    wheel: Path, sdist: Path, build: Build, tmp_path: Path
+) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
-    [unpacked] = (path for path in tmp_path.iterdir() if path.is_dir())
+    [unpacked] = tmp_path.iterdir()
     assert not (unpacked / "dashboard").exists()
-    subprocess.run([*command, "--target", "wheel"], cwd=unpacked, check=True, env={"PATH": ""})
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as built:
-        assert "reference_server/web/index.html" in built.namelist()
+    again = build("wheel", tmp_path / "dist", source=unpacked, env={"PATH": ""})
+    assert again.name == wheel.name
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+        assert not [name for name in one.namelist() if one.read(name) != other.read(name)]
+
+
+def test_a_source_distribution_holds_what_the_package_is_made_of_and_nothing_else(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        paths = [name.split("/")[1:] for name in archive.getnames()]
+    assert {path[0] for path in paths} == {
+        "sungrow_lib",
+        "reference_edge",
+        "reference_server",
+        "db",
+        "pyproject.toml",
+        "hatch_build.py",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "PKG-INFO",
+        ".gitignore",
+    }
+    assert not [path for path in paths if path[-1].endswith((".pyc", ".sqlite"))]
 
 
 def test_the_packages_say_that_they_are_typed(names: set[str]) -> None:
@@ -101,6 +119,30 @@ def test_licence_and_commands(wheel: Path) -> None:
         assert f"\n{command} = " in commands
 
 
+def test_metadata_are_valid_and_both_distributions_have_the_same(wheel: Path, sdist: Path) -> None:
+    text = content(wheel, "METADATA")
+    with tarfile.open(sdist) as archive:
+        [name] = [name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/PKG-INFO")]
+        told = archive.extractfile(name)
+        assert told is not None
+        assert told.read().decode() == text
+    metadata = Metadata.from_email(text, validate=True)
+    assert metadata.name == "sungrow-lib"
+    assert str(metadata.version) == __version__
+    assert metadata.license_expression == "Apache-2.0"
+    assert str(metadata.requires_python) == ">=3.11"
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description == (ROOT / "README.md").read_text()
+    assert set(metadata.provides_extra or []) == EXTRAS
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    assigned = re.compile(r"^\s*(__version__|version) *= *\"", re.MULTILINE)
+    sources = [ROOT / "pyproject.toml", *ROOT.glob("sungrow_lib/**/*.py"), *ROOT.glob("reference_*/**/*.py")]
+    found = [path.relative_to(ROOT).as_posix() for path in sources if assigned.search(path.read_text())]
+    assert found == ["sungrow_lib/_version.py"]
+
+
 def test_only_the_extras_ask_for_server_and_database_packages(wheel: Path) -> None:
     metadata = email.message_from_string(content(wheel, "METADATA"))
     always = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
@@ -111,23 +153,3 @@ def test_only_the_extras_ask_for_server_and_database_packages(wheel: Path) -> No
         "pydantic",
         "pymodbus",
     }
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)  # downloads
-def test_the_bare_library_installs_into_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    lock = ROOT / "requirements" / "library.lock"
-    for arguments in (
-        ["install", "--quiet", "--require-hashes", "--requirement", str(lock)],
-        ["install", "--quiet", "--no-deps", str(wheel)],
-        ["check"],
-    ):
-        subprocess.run([python, "-m", "pip", "--disable-pip-version-check", *arguments], check=True)
-    use = "import sungrow_lib; [getattr(sungrow_lib, name) for name in sungrow_lib.__all__]"
-    subprocess.run([python, "-W", "error", "-c", use], check=True, cwd=tmp_path)
-    shown = subprocess.run(
-        [tmp_path / "venv" / "bin" / "sungrow", "--version"], check=True, capture_output=True, text=True
-    )
-    assert shown.stdout.startswith("sungrow_lib ")
