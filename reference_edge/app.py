@@ -28,8 +28,8 @@ _LAST_PASS_S: Final = 6.0
 """Seconds the pass under way may take to end when the daemon is told to stop."""
 _FLUSH_S: Final = 3.0
 """Seconds the uploader gets then; what is left stays in the spool."""
-_SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000)
-"""A damaged spool is set aside and what is readable taken over; a full disk leaves room to settle."""
+_SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_full=True)
+"""A damaged spool is set aside and what is readable taken over; a full disk loses nothing silently."""
 
 
 async def run_edge(settings: EdgeSettings) -> None:

@@ -27,8 +27,9 @@ from sungrow_lib.spool.entries import (
     from_ms,
     to_ms,
 )
+from sungrow_lib.spool.relief import CHUNK
 from sungrow_lib.spool.salvage import SpoolRecovery
-from sungrow_lib.spool.store import CHUNK, SpoolStore
+from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import Clock, SystemClock
 from sungrow_lib.spool.transfer import SpoolImport
 

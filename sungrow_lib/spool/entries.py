@@ -149,6 +149,8 @@ class SpoolCounts:
         rejected: in quarantine, refused by the server.
         conflicts: in quarantine, stored differently by the server.
         delivered: delivered and still kept here.
+        merged: readings that became part of another one on a full disk, of all devices (see
+            `SpoolOptions.merge_when_full`).
         bytes: size of the file and its log.
         oldest_pending: date of the oldest reading to be delivered, UTC.
     """
@@ -160,6 +162,7 @@ class SpoolCounts:
     rejected: int
     conflicts: int
     delivered: int
+    merged: int
     bytes: int
     oldest_pending: datetime | None
 
@@ -185,6 +188,10 @@ class SpoolOptions:
         reserve_bytes: size of a file beside the spool that is given up when the disk is full, so that there
             is room to settle readings and to delete delivered ones: some more than the log, which takes up to
             4 MB; 0 for none.
+        merge_when_full: whether, where nothing else makes room, the oldest readings that were never offered
+            are merged, to one a minute and then to one a quarter of an hour, before a reading is refused:
+            time-weighted gauges, the last counters, `sample_count` readings in one. Each merging is logged as
+            an error and counted.
         busy_timeout_s: seconds to wait for another program that is writing.
         check: whether to check the whole file when it is opened.
         recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
@@ -195,6 +202,7 @@ class SpoolOptions:
     keep_bytes: int | None = None
     max_bytes: int | None = None
     reserve_bytes: int = 0
+    merge_when_full: bool = False
     busy_timeout_s: float = 10.0
     check: bool = True
     recover: bool = False

@@ -29,6 +29,17 @@ class Reserve:
         self._file = path.with_name(f"{path.name}-reserve")
         self._size = size
         self._has_warned = False
+        self._is_spent = False
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the reserve was given up and half of the room it left is taken."""
+        if not self._is_spent:
+            return False
+        try:
+            return shutil.disk_usage(self._file.parent).free < self._size // 2
+        except OSError:
+            return False
 
     def keep(self) -> None:
         """Make the reserve where there is room for it; warn once while there is not."""
@@ -37,11 +48,13 @@ class Reserve:
         with suppress(OSError):
             free = shutil.disk_usage(self._file.parent).free
             if self._is_whole():
+                self._is_spent = False
                 self._warn(free)
             elif free > _FACTOR * self._size:
-                self._fill()
+                self._is_spent = not self._fill()
                 self._has_warned = False
             else:
+                self._is_spent = True
                 self._warn(free)
 
     def give_up(self) -> bool:
@@ -52,6 +65,7 @@ class Reserve:
             self._file.unlink()
         except OSError:
             return False
+        self._is_spent = True
         _LOG.warning("disk full: the spool's reserve is used", extra={"bytes": self._size})
         return True
 
@@ -61,7 +75,7 @@ class Reserve:
         except FileNotFoundError:
             return False
 
-    def _fill(self) -> None:
+    def _fill(self) -> bool:
         # Written, not just announced: some file systems promise room that they do not have. Random bytes,
         # because some compress.
         try:
@@ -73,6 +87,8 @@ class Reserve:
                 os.fsync(file.fileno())
         except OSError:
             self._file.unlink(missing_ok=True)
+            return False
+        return True
 
     def _warn(self, free: int) -> None:
         is_low = free <= _FACTOR * self._size

@@ -154,7 +154,23 @@ EXPIRED: Final = (
     "SELECT seq FROM standing WHERE device = ?1 AND state = 5 AND (at < ?2 OR ?2 IS NULL)"
     " AND seq < (SELECT max(seq) FROM standing WHERE device = ?1 AND state = 5) ORDER BY seq LIMIT ?3"
 )
-FORGET: Final = "DELETE FROM standing WHERE device = ? AND state = 5 AND seq = ?"
+DROP: Final = "DELETE FROM standing WHERE device = ? AND state = ? AND seq = ?"
+
+# Merging on a full disk: only what was never offered, and not the newest ones.
+BEFORE_NEWEST: Final = (
+    "SELECT seq FROM standing WHERE device = ? AND state = ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
+)
+THINNABLE: Final = (
+    "SELECT r.seq, s.state, r.boot, r.clock, r.ts, r.boot_ms, r.content"
+    " FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    " WHERE s.device = ? AND s.state = ? AND s.offered = 0 AND s.seq > ? AND s.seq <= ?"
+    " ORDER BY s.seq LIMIT ?"
+)
+COUNT_MERGED: Final = (
+    "INSERT INTO meta VALUES ('merged', ?1)"
+    " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + ?1"
+)
+MERGED: Final = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'merged'"
 
 APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?)"
 STAND: Final = "INSERT INTO standing (device, state, seq) VALUES (?, ?, ?)"

@@ -27,14 +27,12 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
-from sungrow_lib.spool.reserve import Reserve
+from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.spool.transfer import Importer, SpoolImport
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
-CHUNK: Final = 2_000
-"""Most rows one transaction of a bulk job touches, so that an append never waits long behind it."""
 SHRINK_PAGES: Final = 500
 """Most pages one transaction gives back."""
 SLACK_PAGES: Final = 1_000
@@ -64,8 +62,8 @@ class SpoolStore:
             self.identity = _identify(connection)
             self._dating.load(connection)
             self.recovery = load_recovery(connection)
-        self._reserve = Reserve(path, options.reserve_bytes)
-        self._reserve.keep()
+        self._relief = Relief(self._database, self._transaction, options)
+        self._relief.keep_reserve()
 
     def close(self) -> None:
         """Close the file."""
@@ -80,7 +78,7 @@ class SpoolStore:
         try:
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
         except SpoolFullError:
-            self._relieve(settling=False)
+            self._relief.make_room(settling=False)
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
 
     def _append(
@@ -103,29 +101,6 @@ class SpoolStore:
             connection.execute(schema.STAND, (device, state, seq))
         return SpoolEntry(seq, device_id, ts, content, source, state)
 
-    def _relieve(self, *, settling: bool) -> None:
-        """Make room on a full disk: delivered readings go first, and what that takes the reserve gives.
-
-        Readings never use the reserve up themselves: it is for settling those that are here.
-        """
-        if self._fold_log() and self.make_room():
-            return
-        if (settling or self._has_delivered()) and self._reserve.give_up():
-            self._fold_log()
-            self.make_room()
-
-    def _has_delivered(self) -> bool:
-        with self._database.read() as connection:
-            devices = connection.execute("SELECT id FROM device").fetchall()
-            return any(connection.execute(schema.EXPIRED, (*key, None, 1)).fetchone() for key in devices)
-
-    def _fold_log(self) -> bool:
-        try:
-            self._database.fold_log()
-        except SpoolFullError:
-            return False
-        return True
-
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
         """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
         most = self._options.max_bytes
@@ -133,6 +108,8 @@ class SpoolStore:
             raise SpoolFullError(
                 f"No room left for the spool {self._database.path} within its limit; raise it."
             )
+        if self._relief.is_due(connection.execute("PRAGMA freelist_count").fetchone()[0]):
+            raise SpoolFullError(f"No room left for the spool {self._database.path}; free disk space.")
 
     def observe_server(self, wall_ms: int, stamp: BootStamp) -> None:
         """Take note of the server's date; see `DurableSpool.observe_server_date`."""
@@ -164,7 +141,7 @@ class SpoolStore:
         try:
             return self._offer(device_id, limit, lane, skip, bound)
         except SpoolFullError:
-            self._relieve(settling=True)
+            self._relief.make_room(settling=True)
             return self._offer(device_id, limit, lane, skip, bound)
 
     def _offer(
@@ -213,7 +190,7 @@ class SpoolStore:
         try:
             return self._settle(device_id, outcome)
         except SpoolFullError:
-            self._relieve(settling=True)
+            self._relief.make_room(settling=True)
             return self._settle(device_id, outcome)
 
     def _settle(self, device_id: str, outcome: Settlement) -> int:
@@ -273,16 +250,16 @@ class SpoolStore:
 
     def prune(self) -> int:
         """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""
-        self._reserve.keep()
+        self._relief.keep_reserve()
         now = self._clock.read()
         with self._transaction() as connection:
             budget = self._options.keep_bytes
             if budget is not None and _used_bytes(connection) > budget:
-                return self._delete_delivered(connection, before_ms=None)
+                return delete_delivered(connection, before_ms=None)
             if not self._dating.is_trusted(now):  # a clock that is years ahead must not delete anything
                 return 0
             cutoff = now.wall_ms - int(self._options.keep_delivered_s * 1000)
-            return self._delete_delivered(connection, before_ms=cutoff)
+            return delete_delivered(connection, before_ms=cutoff)
 
     def shrink(self) -> int:
         """Give a part of the unused pages back to the disk, when they are many; return how many.
@@ -301,23 +278,6 @@ class SpoolStore:
         if excess <= SHRINK_PAGES:
             self._database.fold_log()
         return min(excess, SHRINK_PAGES)
-
-    def make_room(self) -> int:
-        """Delete a chunk of the oldest delivered readings, for a spool that is full; return how many."""
-        try:
-            with self._transaction() as connection:
-                return self._delete_delivered(connection, before_ms=None)
-        except SpoolFullError:
-            return 0
-
-    def _delete_delivered(self, connection: sqlite3.Connection, *, before_ms: int | None) -> int:
-        deleted = 0
-        for (device,) in connection.execute("SELECT id FROM device").fetchall():
-            rows = connection.execute(schema.EXPIRED, (device, before_ms, CHUNK)).fetchall()
-            connection.executemany(schema.FORGET, [(device, seq) for (seq,) in rows])
-            connection.executemany("DELETE FROM reading WHERE seq = ?", rows)
-            deleted += len(rows)
-        return deleted
 
     def renew_generation(self) -> SpoolIdentity:
         """Give the spool a new generation: after a restore its numbers may have been used differently."""
@@ -349,6 +309,7 @@ class SpoolStore:
             by_state = dict(connection.execute(schema.COUNTS, (device_id,)).fetchall())
             oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
             accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
+            merged = connection.execute(schema.MERGED).fetchone()
         return SpoolCounts(
             accepted=accepted or 0,
             pending=by_state.get(SpoolState.PENDING, 0),
@@ -357,6 +318,7 @@ class SpoolStore:
             rejected=by_state.get(SpoolState.REJECTED, 0),
             conflicts=by_state.get(SpoolState.CONFLICT, 0),
             delivered=by_state.get(SpoolState.DELIVERED, 0),
+            merged=merged[0] if merged else 0,
             bytes=self._database.size(),
             oldest_pending=None if oldest is None else from_ms(oldest),
         )

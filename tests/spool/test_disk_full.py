@@ -25,7 +25,7 @@ from sungrow_lib.spool import database, Lane, Settlement, SpoolOptions, SpoolSta
 from sungrow_lib.spool.store import SpoolStore
 
 database._CHECKPOINT_PAGES = 200  # a disk a tenth of a small one's size, a log a tenth of the usual one's
-folder, reserve = sys.argv[1], int(sys.argv[2])
+folder, reserve, merged = sys.argv[1], int(sys.argv[2]), int(sys.argv[4])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], check=True)
 path = pathlib.Path(folder) / "spool.db"
 logged = []
@@ -33,7 +33,8 @@ class Keeper(logging.Handler):
     def emit(self, record): logged.append(record.getMessage())
 logging.getLogger("sungrow_lib.spool").addHandler(Keeper())
 
-store = SpoolStore(path, SpoolOptions(reserve_bytes=reserve, keep_delivered_s=0), SystemClock())
+options = SpoolOptions(reserve_bytes=reserve, keep_delivered_s=0, merge_when_full=bool(merged))
+store = SpoolStore(path, options, SystemClock())
 ts, accepted = 1_780_000_000_000, []
 def append():
     global ts
@@ -46,6 +47,18 @@ def fill():
             append()
     except SpoolFullError:
         return
+if merged:
+    for _ in range(merged):
+        append()
+    contents = [json.loads(record.entry.content) for record in store.records(0, 100_000)]
+    print(json.dumps({
+        "readings": sum(content.get("sample_count", 1) for content in contents),
+        "rows": len(contents),
+        "merged": store.counts().merged,
+        "faults": store.faults(),
+        "logged": sorted(set(logged)),
+    }))
+    sys.exit()
 fill()
 answer = {"first": len(accepted), "reserve_left": (pathlib.Path(folder) / "spool.db-reserve").exists()}
 delivered = []
@@ -65,11 +78,21 @@ print(json.dumps(answer))
 """
 
 
-def run(folder: Path, reserve: int) -> dict[str, Any]:
+def run(folder: Path, reserve: int, merge: int = 0) -> dict[str, Any]:
+    """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
     disk.mkdir()
     done = subprocess.run(
-        [*IN_OWN_MOUNT, sys.executable, "-c", PROGRAM, str(disk), str(reserve), json.dumps(sys.path)],
+        [
+            *IN_OWN_MOUNT,
+            sys.executable,
+            "-c",
+            PROGRAM,
+            str(disk),
+            str(reserve),
+            json.dumps(sys.path),
+            str(merge),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -96,3 +119,11 @@ def test_without_a_reserve_a_full_disk_may_not_even_settle(tmp_path: Path) -> No
     assert answer.get("stuck") or not answer["second"]
     assert answer["undelivered_lost"] == 0
     assert answer["faults"] == []
+
+
+def test_the_oldest_readings_are_merged_where_nothing_else_makes_room(tmp_path: Path) -> None:
+    answer = run(tmp_path, 600_000, merge=6_000)
+    assert answer["readings"] == 6_000
+    assert answer["merged"] == 6_000 - answer["rows"] > 0
+    assert answer["faults"] == []
+    assert "disk full: the oldest readings not yet offered were merged" in answer["logged"]

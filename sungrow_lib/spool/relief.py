@@ -1,0 +1,192 @@
+"""What is done about a full disk, mildest first; nothing of it is silent.
+
+1. Delivered readings go. 2. The reserve is given up, for what the first takes itself. 3. The oldest readings
+never offered are merged, to one a minute, then to one a quarter of an hour, and only when told so
+(`SpoolOptions.merge_when_full`). After that readings are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from itertools import groupby
+from typing import Final, NamedTuple
+
+from sungrow_lib.errors import SpoolFullError
+from sungrow_lib.sample import format_ts
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.entries import SpoolOptions, SpoolState, from_ms
+from sungrow_lib.spool.merging import merge_contents
+from sungrow_lib.spool.reserve import Reserve
+
+_LOG: Final = logging.getLogger(__name__)
+
+CHUNK: Final = 2_000
+"""Most rows one transaction of a bulk job touches, so that an append never waits long behind it."""
+_MERGE_CHUNK: Final = 250
+"""Few, because on a full disk the log has room for few: it takes each of them until they are gone."""
+_ENOUGH_ROWS: Final = 200
+_FEW_PAGES: Final = 64
+LEFT_ALONE: Final = 100
+"""So many of a device's newest readings are never merged: they are what people look at."""
+_WIDTHS_MS: Final = (60_000, 900_000)
+"""Rollups are kept by the quarter of an hour: a merged row stays within one, so their energies stay right."""
+
+Transaction = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+
+class _Raw(NamedTuple):
+    """A reading that may be merged; the fields are the columns of THINNABLE."""
+
+    seq: int
+    state: int
+    boot: int
+    clock: str | None
+    ts: int
+    boot_ms: int
+    content: str
+
+    def bucket(self, width_ms: int) -> tuple[object, ...]:
+        """What it may be merged within; undated readings go by the machine's running time."""
+        ms = self.boot_ms if self.state == SpoolState.WAITING else self.ts
+        return self.state, self.boot, self.clock, ms // width_ms
+
+
+class Relief:
+    """Makes room.
+
+    Args:
+        database: the spool's file.
+        transaction: starts one of the spool's transactions.
+        options: the spool's.
+    """
+
+    def __init__(self, database: Database, transaction: Transaction, options: SpoolOptions) -> None:
+        self._database = database
+        self._transaction = transaction
+        self._may_merge = options.merge_when_full
+        self._reserve = Reserve(database.path, options.reserve_bytes)
+
+    def keep_reserve(self) -> None:
+        """Make the reserve where there is room for it; warn once while there is not."""
+        self._reserve.keep()
+
+    def is_due(self, free_pages: int) -> bool:
+        """Whether one more reading would take the room that settling, deleting and merging need."""
+        return free_pages < _FEW_PAGES and self._reserve.is_used_up
+
+    def make_room(self, *, settling: bool) -> None:
+        """Make room for one more reading, or for what an answer of the server changes.
+
+        Readings never use the reserve up for themselves: it is for settling those that are here, and for
+        what has to be written before pages are free.
+        """
+        if self._fold_log() and (self.delete_delivered() or (not settling and self._merge())):
+            return
+        if (settling or self._may_merge or self._has_delivered()) and self._reserve.give_up():
+            self._fold_log()
+            if not self.delete_delivered() and not settling:
+                self._merge()
+
+    def _fold_log(self) -> bool:
+        try:
+            self._database.fold_log()
+        except SpoolFullError:
+            return False
+        return True
+
+    # --- delivered readings ------------------------------------------------------------------------------
+
+    def _has_delivered(self) -> bool:
+        with self._database.read() as connection:
+            devices = connection.execute("SELECT id FROM device").fetchall()
+            return any(connection.execute(schema.EXPIRED, (*key, None, 1)).fetchone() for key in devices)
+
+    def delete_delivered(self) -> int:
+        """Delete a chunk of each device's oldest delivered readings; return how many."""
+        try:
+            with self._transaction() as connection:
+                return delete_delivered(connection, before_ms=None)
+        except SpoolFullError:
+            return 0
+
+    # --- readings never offered --------------------------------------------------------------------------
+
+    def _merge(self) -> int:
+        """Merge the oldest readings that were never offered, until that freed some rows; return how many."""
+        freed = 0
+        if not self._may_merge:
+            return freed
+        with self._database.read() as connection:
+            devices = connection.execute("SELECT id, name FROM device").fetchall()
+        with suppress(SpoolFullError):
+            for rows in self._merges(devices):
+                freed += rows
+                if freed >= _ENOUGH_ROWS:
+                    break
+        return freed
+
+    def _merges(self, devices: Iterable[tuple[int, str]]) -> Iterator[int]:
+        """Try devices, mildest merging first."""
+        for width_ms in _WIDTHS_MS:
+            for device, name in devices:
+                for state in (SpoolState.PENDING, SpoolState.WAITING):
+                    after: int | None = 0
+                    while after is not None:
+                        with self._transaction() as connection:
+                            after, groups = _merge_chunk(connection, device, state, after, width_ms)
+                        _say(name, groups)
+                        yield sum(len(group) - 1 for group in groups)
+
+
+def _merge_chunk(
+    connection: sqlite3.Connection, device: int, state: SpoolState, after: int, width_ms: int
+) -> tuple[int | None, list[list[_Raw]]]:
+    """Merge within a chunk; return where the next one starts (None at the end) and what became one."""
+    end = connection.execute(schema.BEFORE_NEWEST, (device, state, LEFT_ALONE)).fetchone()
+    limits = (device, state, after, end[0] if end else 0, _MERGE_CHUNK)
+    rows = [_Raw(*row) for row in connection.execute(schema.THINNABLE, limits)]
+    groups = [list(group) for _, group in groupby(rows, key=lambda row: row.bucket(width_ms))]
+    groups = [group for group in groups if len(group) > 1]
+    for group in groups:
+        *others, last = group
+        content = merge_contents([json.loads(row.content) for row in group])
+        text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+        connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (text, last.seq))
+        connection.executemany(schema.DROP, [(device, state, row.seq) for row in others])
+        connection.executemany("DELETE FROM reading WHERE seq = ?", [(row.seq,) for row in others])
+    if groups:
+        connection.execute(schema.COUNT_MERGED, (sum(len(group) - 1 for group in groups),))
+    return (rows[-1].seq if len(rows) == _MERGE_CHUNK else None), groups
+
+
+def _say(name: str, groups: list[list[_Raw]]) -> None:
+    """Say in the log which readings became one."""
+    if not groups:
+        return
+    _LOG.error(
+        "disk full: the oldest readings not yet offered were merged",
+        extra={
+            "device_id": name,
+            "readings": sum(len(group) for group in groups),
+            "into": len(groups),
+            "from": format_ts(from_ms(groups[0][0].ts)),
+            "to": format_ts(from_ms(groups[-1][-1].ts)),
+            "merged": [[group[0].seq, group[-1].seq] for group in groups],
+        },
+    )
+
+
+def delete_delivered(connection: sqlite3.Connection, *, before_ms: int | None) -> int:
+    """Delete a chunk of each device's delivered readings, those delivered before a time; return how many."""
+    deleted = 0
+    for (device,) in connection.execute("SELECT id FROM device").fetchall():
+        rows = connection.execute(schema.EXPIRED, (device, before_ms, CHUNK)).fetchall()
+        connection.executemany(schema.DROP, [(device, SpoolState.DELIVERED, seq) for (seq,) in rows])
+        connection.executemany("DELETE FROM reading WHERE seq = ?", rows)
+        deleted += len(rows)
+    return deleted
