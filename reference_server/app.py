@@ -11,6 +11,8 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.operations import OPERATIONS, route
@@ -35,7 +37,11 @@ _SECURITY_HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Server": f"sungrow-server/{__version__}",
 }
+_TITLES: Final = {400: "Not HTTP"}
+_IS_KEEPER: Final = web.AppKey("is_keeper", bool)
 _DETAILS: Final = {
+    400: "this is no HTTP request the server can read, or a header is longer than 8190 bytes",
+    500: "the server failed at this request; its log says why",
     404: "there is nothing at this address; see /openapi.json",
     405: "this address takes other methods; see the header Allow",
     413: "the body is too large; send smaller batches",
@@ -90,7 +96,7 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
         return not_now(f"{error}; nothing of this request is known to be stored").response()
     except Exception:  # noqa: BLE001 - whatever it is, the answer is a problem without details
         _LOG.exception("request failed", extra={"method": request.method, "path": request.path})
-        return problem_response(500, "the server failed at this request; its log says why")
+        return problem_response(500, _DETAILS[500])
 
 
 async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -102,7 +108,8 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     """Open the database and do the background work for as long as the application runs."""
     server = app[SERVER]
     await server.database.open()
-    tasks = [asyncio.create_task(work.run()) for work in (server.refresher, server.retention, server.live)]
+    shared = (server.refresher, server.retention) if app[_IS_KEEPER] else ()
+    tasks = [asyncio.create_task(work.run()) for work in (server.live, *shared)]
     yield
     for task in tasks:
         task.cancel()
@@ -115,12 +122,18 @@ async def _end_streams(app: web.Application) -> None:
     app[SERVER].live.end_all()
 
 
-def make_app(server: Server) -> web.Application:
-    """Make the application; it opens the database when it starts and closes it when it ends."""
+def make_app(server: Server, *, is_keeper: bool = True) -> web.Application:
+    """Make the application; it opens the database when it starts and closes it when it ends.
+
+    Args:
+        server: what answers.
+        is_keeper: whether it keeps the rollups fresh and drops old readings, which one process does for all.
+    """
     app = web.Application(
         middlewares=[_counted, _problems], client_max_size=server.settings.max_request_bytes
     )
     app[SERVER] = server
+    app[_IS_KEEPER] = is_keeper
     app.cleanup_ctx.append(_background)
     app.on_shutdown.append(_end_streams)
     app.on_response_prepare.append(_add_security_headers)
@@ -134,7 +147,7 @@ def make_metrics_runner(server: Server) -> web.AppRunner:
     """Make what shows `/metrics`, and nothing else, without a token."""
 
     async def show(_request: web.Request) -> web.Response:
-        text = await server.metrics.text(server.live.count)
+        text = await server.metrics.text()
         return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
 
     app = web.Application()
@@ -142,10 +155,59 @@ def make_metrics_runner(server: Server) -> web.AppRunner:
     return web.AppRunner(app, access_log=None, handle_signals=False)
 
 
-def make_runner(server: Server) -> web.AppRunner:
+class _ProblemHandler(RequestHandler):
+    """A connection on which also what is no HTTP is answered with the one error body."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what never reached the application; the connection ends."""
+        del message  # it may repeat a header
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer was begun; there can be no other")
+        if isinstance(exc, HttpProcessingError):
+            _LOG.info("no HTTP", extra={"remote": request.remote, "error": type(exc).__name__})
+        else:
+            self.log_exception("request failed", exc_info=exc)
+        status = status if status in _DETAILS else web.HTTPBadRequest.status_code
+        response = problem_response(
+            status, _DETAILS[status], headers=_SECURITY_HEADERS, title=_TITLES.get(status)
+        )
+        response.force_close()
+        return response
+
+
+class _ProblemServer(web.Server):
+    """Makes such connections."""
+
+    def __call__(self) -> _ProblemHandler:
+        return _ProblemHandler(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """Runs the application on such connections; aiohttp has no public way to say so."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _ProblemServer(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,  # noqa: SLF001 - as above
+            **made._kwargs,  # noqa: SLF001
+        )
+
+
+def make_runner(server: Server, *, is_keeper: bool = True) -> web.AppRunner:
     """Make what serves the application; bodies are decompressed by us, within our limits."""
-    return web.AppRunner(
-        make_app(server),
+    return _Runner(
+        make_app(server, is_keeper=is_keeper),
         access_log_class=AccessLogger,
         access_log=_ACCESS,
         auto_decompress=False,

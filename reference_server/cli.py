@@ -17,9 +17,9 @@ from reference_server.config import ServerSettings
 from reference_server.history import export_samples, import_csv
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
-from reference_server.service import serve
 from reference_server.storage.address import require_address
 from reference_server.storage.migrations import migrate
+from reference_server.workers import serve
 from sungrow_lib._version import __version__
 from sungrow_lib.cli import EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
@@ -43,10 +43,12 @@ exit status: 0 done, 1 the job failed, 2 wrong use
 _RUN: Final = """\
 It answers on LISTEN_HOST:LISTEN_PORT, over HTTPS with TLS_CERT_FILE and TLS_KEY_FILE, else on this machine
 only or behind the proxies named in TRUSTED_PROXIES. It may start before its database; until that answers,
-clients are told to try again. SIGTERM finishes what was taken and ends.
+clients are told to try again. SIGTERM finishes what was taken and ends. WORKERS says how many processes share
+the address; one that dies is replaced.
 
-example:
+examples:
   TLS_CERT_FILE=cert.pem TLS_KEY_FILE=key.pem LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443 sungrow-server run
+  WORKERS=4 sungrow-server run
 
 exit status: 0 stopped, 1 it failed, 2 wrong settings
 """
@@ -192,7 +194,7 @@ def _url(args: argparse.Namespace) -> str:
 
 
 def _run(args: argparse.Namespace) -> int:
-    asyncio.run(serve(_settings(args)))
+    serve(_settings(args))
     return EXIT_OK
 
 

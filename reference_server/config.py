@@ -29,6 +29,7 @@ class ServerSettings(AppSettings):
             `ingest` and `read`.
         listen_host: address to bind, or ``unix:/path`` for a Unix socket.
         listen_port: port to bind.
+        workers: how many processes answer on the address.
         tls_cert_file: certificate chain, PEM; with it the server speaks HTTPS.
         tls_key_file: its key, PEM.
         trusted_proxies: addresses or networks of the proxies in front that end TLS.
@@ -36,7 +37,7 @@ class ServerSettings(AppSettings):
         max_request_bytes: most bytes of a body as sent.
         max_decompressed_bytes: most bytes of a body once decompressed.
         raw_retention_days: days raw readings are kept; older ones are kept aside on arrival.
-        database_pool_size: most connections to the database.
+        database_pool_size: most connections of each worker to the database, beside two for live streams.
         refresh_interval_s: pause between two looks for rollups to refresh, in seconds.
         requests_per_minute: most requests of one token, and of one address, to each process; 0 for any
             number.
@@ -50,6 +51,7 @@ class ServerSettings(AppSettings):
     device_tokens: SecretStr = SecretStr("")
     listen_host: str = "127.0.0.1"
     listen_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    workers: Annotated[int, Field(ge=1, le=128)] = 1
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     trusted_proxies: Annotated[tuple[TrustedNetwork, ...], NoDecode] = ()

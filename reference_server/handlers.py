@@ -129,9 +129,9 @@ async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
 
 
 async def metrics(server: Server, call: Call[NoQuery]) -> web.Response:
-    """Show what this process did."""
+    """Show what this server did."""
     del call
-    text = await server.metrics.text(server.live.count)
+    text = await server.metrics.text()
     return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
 
 

@@ -83,6 +83,7 @@ class LiveHub:
         channel: tells and hears hints.
         authenticator: says which tokens are still good.
         clock: tells the time, UTC.
+        opened: is told how many streams are open.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class LiveHub:
         authenticator: Authenticator,
         *,
         clock: Callable[[], datetime],
+        opened: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        self._opened = opened
         self._database = database
         self._channel = channel
         self._authenticator = authenticator
@@ -120,6 +123,7 @@ class LiveHub:
     async def listening(self, listener: Listener) -> AsyncIterator[None]:
         """Feed a listener for as long as the context is open."""
         self._listeners[listener.device].add(listener)
+        self._opened(self.count)
         self._touch({listener.device})
         try:
             yield
@@ -127,6 +131,7 @@ class LiveHub:
             self._listeners[listener.device].discard(listener)
             if not self._listeners[listener.device]:
                 del self._listeners[listener.device]
+            self._opened(self.count)
 
     def end_all(self) -> None:
         """End every stream: the server stops."""

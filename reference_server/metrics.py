@@ -1,10 +1,15 @@
-"""`GET /metrics`: what this server process did, for Prometheus."""
+"""`GET /metrics`: what this server did, for Prometheus: all of its worker processes together."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
@@ -12,7 +17,27 @@ from sungrow_lib._version import __version__
 from sungrow_lib.wire import IngestAnswer
 
 CONTENT_TYPE: Final = "text/plain"
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: where worker processes count together; has to be set before they start."""
 _BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class _Now(Collector):
+    """What holds for all processes alike, looked up when somebody asks."""
+
+    def __init__(self, marks: int | None) -> None:
+        self._marks = marks
+
+    def collect(self) -> Iterator[Metric]:
+        if self._marks is not None:
+            yield GaugeMetricFamily(
+                "sungrow_rollup_marks", "Rollup buckets that wait to be recomputed", self._marks
+            )
+        is_up = int(self._marks is not None)
+        yield GaugeMetricFamily("sungrow_database_up", "Whether the database answers", is_up)
+        build = GaugeMetricFamily("sungrow_build_info", "Version", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
 
 
 class Metrics:
@@ -41,13 +66,8 @@ class Metrics:
         self._samples = Counter(
             "sungrow_samples", "Readings received, by verdict", ["verdict"], registry=self._registry
         )
-        self._streams = Gauge("sungrow_streams", "Open live streams", registry=self._registry)
-        self._marks = Gauge(
-            "sungrow_rollup_marks", "Rollup buckets that wait to be recomputed", registry=self._registry
-        )
-        self._up = Gauge("sungrow_database_up", "Whether the database answers", registry=self._registry)
-        Gauge("sungrow_build_info", "Version", ["version"], registry=self._registry).labels(__version__).set(
-            1
+        self._streams = Gauge(
+            "sungrow_streams", "Open live streams", registry=self._registry, multiprocess_mode="livesum"
         )
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
@@ -67,13 +87,27 @@ class Metrics:
             if count:
                 self._samples.labels(verdict).inc(count)
 
-    async def text(self, streams: int) -> bytes:
-        """Return everything counted, with ``streams`` open now; a database that is away is told, too."""
-        self._streams.set(streams)
+    def streams(self, count: int) -> None:
+        """Note how many live streams this process has open."""
+        self._streams.set(count)
+
+    async def text(self) -> bytes:
+        """Return everything counted, by all workers; a database that is away is told, too."""
         try:
             [(marks,)] = await self._database.rows("count_marks")
-            self._marks.set(marks)
-            self._up.set(1)
         except StorageError:
-            self._up.set(0)
-        return generate_latest(self._registry)
+            marks = None
+        return generate_latest(self._counted()) + generate_latest(_registry_of(_Now(marks)))
+
+    def _counted(self) -> CollectorRegistry:
+        if SHARED_FOLDER not in os.environ:
+            return self._registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # not typed
+        return together
+
+
+def _registry_of(collector: Collector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry

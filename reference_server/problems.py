@@ -74,9 +74,11 @@ def problem_response(
     detail: str,
     errors: Sequence[Mapping[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    title: str | None = None,
 ) -> web.Response:
-    """Build the answer for a problem."""
-    title = TITLES.get(status) or HTTPStatus(status).phrase
+    """Build the answer for a problem; ``title`` is needed where a status has another cause than usual."""
+    title = title or TITLES.get(status) or HTTPStatus(status).phrase
     body = ProblemBody(
         type=f"urn:sungrow:problem:{title.lower().replace(' ', '-')}",
         title=title,

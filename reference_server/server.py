@@ -77,6 +77,7 @@ class Server:
         )
         tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
         authenticator = Authenticator(database, tokens)
+        metrics = Metrics(database)
         return cls(
             settings=settings,
             clock=clock,
@@ -88,9 +89,9 @@ class Server:
             refresher=refresher,
             series=SeriesReader(database, refresher, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
-            live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock),
+            live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute),
-            metrics=Metrics(database),
+            metrics=metrics,
         )
 
 

@@ -1,50 +1,84 @@
-"""Runs the server: binds, says where it listens, and ends cleanly."""
+"""Runs one process of the server on sockets that are bound already, and ends it cleanly."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-import ssl
-from contextlib import suppress
-from pathlib import Path
-from typing import Final
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from aiohttp import web
 
 from reference_server.app import make_metrics_runner, make_runner
 from reference_server.config import SHORTEST_TOKEN, ServerSettings, parse_device_tokens
+from reference_server.listeners import Sockets, address_of, tls_context
 from reference_server.server import Server
-from sungrow_lib.errors import ConfigurationError
+
+if sys.platform == "win32":
+    new_event_loop = asyncio.new_event_loop
+else:
+    from uvloop import new_event_loop
 
 _LOG: Final = logging.getLogger(__name__)
+_BACKLOG: Final = 1024
 
 
-async def serve(settings: ServerSettings) -> None:
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What one process of the server has to do.
+
+    Attributes:
+        number: which of the worker processes it is, from 0.
+        sockets: where it answers requests.
+        metrics: where it shows `/metrics` without a token.
+    """
+
+    number: int = 0
+    sockets: Sockets = field(default_factory=list)
+    metrics: Sockets = field(default_factory=list)
+
+    @property
+    def is_keeper(self) -> bool:
+        """Whether this process does what one of them has to do: rollups and retention."""
+        return self.number == 0
+
+
+def run(settings: ServerSettings, post: Post, *, parent: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests that were taken are finished.
 
+    Args:
+        settings: how the server is set up.
+        post: what this process does.
+        parent: what becomes readable when the supervisor is gone; then this process ends, too.
+
     Raises:
-        ConfigurationError: the certificate cannot be used, or the address is taken.
+        ConfigurationError: the certificate cannot be used.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    context = _tls(settings)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings, post, parent))
+
+
+async def _serve(settings: ServerSettings, post: Post, parent: int | None) -> None:
+    stop = _stop_event(parent)
+    context = tls_context(settings)
     server = Server.from_settings(settings)
-    runner, metrics = make_runner(server), make_metrics_runner(server)
+    runner, metrics = make_runner(server, is_keeper=post.is_keeper), make_metrics_runner(server)
     try:
         await runner.setup()
-        await _bind(runner, settings, context)
-        if settings.metrics_port:
+        for listener in post.sockets:
+            await web.SockSite(runner, listener, ssl_context=context, backlog=_BACKLOG).start()
+        if post.metrics:
             await metrics.setup()
-            await _start(web.TCPSite(metrics, "127.0.0.1", settings.metrics_port), "METRICS_PORT")
-        if any(
-            len(token) < SHORTEST_TOKEN
-            for token in parse_device_tokens(settings.device_tokens.get_secret_value())
-        ):
-            _LOG.warning("a token in DEVICE_TOKENS is short enough to be guessed; make longer ones")
-        _LOG.info("listening", extra={"address": _addresses(runner), "tls": context is not None})
+            for listener in post.metrics:
+                await web.SockSite(metrics, listener).start()
+        _warn_of_short_tokens(settings)
+        addresses = list(map(address_of, post.sockets))
+        told = {"address": addresses, "tls": context is not None, "worker": post.number, "pid": os.getpid()}
+        _LOG.info("listening", extra=told)
         await stop.wait()
         _LOG.info("stopping")
     finally:
@@ -52,49 +86,24 @@ async def serve(settings: ServerSettings) -> None:
         await runner.cleanup()
 
 
-def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"TLS_CERT_FILE: cannot use {settings.tls_cert_file} with its key: {error.strerror or error}",
-            variable="TLS_CERT_FILE",
-        ) from None
-    return context
+def _stop_event(parent: int | None) -> asyncio.Event:
+    """Make what is set when this process is to end; a worker leaves Ctrl-C to its supervisor."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ignore: Callable[..., Any] = lambda: None  # noqa: E731 - an empty answer to a signal
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set if parent is None else ignore)
+    if parent is not None:
+
+        def orphaned() -> None:
+            loop.remove_reader(parent)
+            stop.set()
+
+        loop.add_reader(parent, orphaned)
+    return stop
 
 
-async def _bind(runner: web.AppRunner, settings: ServerSettings, context: ssl.SSLContext | None) -> None:
-    site: web.BaseSite
-    if settings.unix_socket is not None:
-        _clear(Path(settings.unix_socket))
-        site = web.UnixSite(runner, settings.unix_socket, ssl_context=context)
-    else:
-        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, ssl_context=context)
-    await _start(site, "LISTEN_HOST, LISTEN_PORT")
-
-
-async def _start(site: web.BaseSite, variables: str) -> None:
-    try:
-        await site.start()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{variables}: cannot listen on {site.name}: {error.strerror or error}",
-            variable=variables.rpartition(" ")[2],
-        ) from None
-
-
-def _clear(socket: Path) -> None:
-    """Remove the socket a killed server left behind."""
-    with suppress(OSError):
-        if socket.is_socket():
-            socket.unlink()
-
-
-def _addresses(runner: web.AppRunner) -> list[str]:
-    return [
-        address if isinstance(address, str) else f"{address[0]}:{address[1]}" for address in runner.addresses
-    ]
+def _warn_of_short_tokens(settings: ServerSettings) -> None:
+    tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
+    if any(len(token) < SHORTEST_TOKEN for token in tokens):
+        _LOG.warning("a token in DEVICE_TOKENS is short enough to be guessed; make longer ones")

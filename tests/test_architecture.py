@@ -34,6 +34,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "psycopg_pool": ("reference_server/storage/",),
     "aiohttp": ("reference_server/",),
     "prometheus_client": ("reference_server/",),
+    "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),
 }
 """Package (or module worth as much) -> the only places that import it."""

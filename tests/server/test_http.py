@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import sys
@@ -215,3 +216,30 @@ def _routes(api: Api) -> list[aiohttp.web.AbstractRoute]:
     from reference_server.app import make_app  # noqa: PLC0415 - only this test looks inside
 
     return list(make_app(api.server).router.routes())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+        b"GET / HTTP/9\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret-in-a-header"
+        + b"a" * 20_000
+        + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_a_problem_too(
+    api: Api, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    port = int(api.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.partition(b"\r\n")[0]
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text

@@ -1,0 +1,213 @@
+"""Several worker processes on one address: killed, replaced, counted together, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sungrow_lib.demo.certificates import CertificateFiles
+from tests.server.conftest import TOKEN, sample
+from tests.server.test_processes import (
+    COMMAND,
+    _batches,
+    _environment,
+    _free_port,
+    _stored,
+    answer_of,
+    client,
+    until_healthy,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass
+class Fleet:
+    """A server with two workers."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def workers(self) -> list[int]:
+        """Processes that listen now, by number."""
+        return list({line["worker"]: line["pid"] for line in self.said("listening")}.values())
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not done():  # noqa: ASYNC110 - what other processes do has no event here
+                await asyncio.sleep(0.02)
+
+    async def until_listening(self, starts: int = 2) -> None:
+        await self.until(lambda: len(self.said("listening")) >= starts)
+
+
+@contextmanager
+def _process(dsn: str, folder: Path, more: dict[str, str]) -> Iterator[Fleet]:
+    port, log = _free_port(), folder / "log"
+    env = _environment(dsn, port, WORKERS="2", **more)
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen([*COMMAND, "run"], env=env, stderr=errors) as process,
+    ):
+        try:
+            yield Fleet(process, log, port)
+        finally:
+            process.kill()
+
+
+@asynccontextmanager
+async def fleet(dsn: str, folder: Path, **more: str) -> AsyncIterator[Fleet]:
+    with _process(dsn, folder, more) as running:
+        await running.until_listening()
+        yield running
+
+
+@asynccontextmanager
+async def fresh(port: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client on a connection of its own: the kernel chooses the worker."""
+    async with client(port) as session:
+        yield session
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].strip().startswith("Z")
+    except OSError:
+        return False
+
+
+async def test_workers_killed_under_load_store_every_answered_reading_once(
+    migrated: str, tmp_path: Path
+) -> None:
+    batches = _batches(400, 20)
+    expected = sum(row["pv_power_w"] for batch in batches for row in batch)
+    answers: list[dict[str, Any]] = []
+    kills = 0
+
+    async def send(mine: list[list[dict[str, Any]]]) -> None:
+        async with client(running.port) as session:
+            for batch in mine:
+                answers.append(await answer_of(session, batch))  # noqa: PERF401 - one after the other
+
+    async with fleet(migrated, tmp_path) as running:
+        sending = asyncio.gather(*(send(batches[i::8]) for i in range(8)))
+        while not sending.done() and kills < 4:
+            seen = len(answers)
+            await running.until(lambda seen=seen: len(answers) > seen or sending.done())  # type: ignore[misc]
+            if not sending.done():
+                os.kill(random.choice(running.workers()), signal.SIGKILL)
+                kills += 1
+                await running.until_listening(2 + kills)
+        await sending
+    assert kills >= 2
+    assert len(running.said("a worker ended and is replaced")) == kills
+    assert all(answer["inserted"] + answer["duplicates"] == 20 for answer in answers)
+    assert _stored(migrated) == (8000, 8000, expected)
+
+
+async def _counted(port: int) -> int:
+    async with fresh(port) as session, session.get("/metrics") as answer:
+        text = await answer.text()
+    [line] = [
+        line for line in text.splitlines() if line.startswith('sungrow_samples_total{verdict="inserted"}')
+    ]
+    return int(float(line.split()[1]))
+
+
+async def test_every_worker_counts_what_all_did_also_those_that_died(migrated: str, tmp_path: Path) -> None:
+    async with fleet(migrated, tmp_path) as running:
+        for number in range(16):
+            async with fresh(running.port) as session:
+                assert (await answer_of(session, [sample(number)]))["inserted"] == 1
+        assert {await _counted(running.port) for _ in range(8)} == {16}
+        for number, worker in enumerate(running.workers()):
+            os.kill(worker, signal.SIGKILL)
+            await running.until_listening(3 + number)
+        assert await _counted(running.port) == 16
+
+
+async def test_a_stream_on_any_worker_hears_what_any_other_stored(migrated: str, tmp_path: Path) -> None:
+    async def heard(opened: asyncio.Semaphore) -> int:
+        async with fresh(running.port) as session, session.get("/v1/stream") as answer:
+            assert answer.status == 200
+            opened.release()
+            async for line in answer.content:
+                if line.startswith(b"data:"):
+                    return int(json.loads(line[5:])["pv_power_w"])
+        raise AssertionError
+
+    async with fleet(migrated, tmp_path) as running:
+        async with fresh(running.port) as session:
+            await answer_of(session, [sample(0)])
+            opened = asyncio.Semaphore(0)
+            listening = [asyncio.create_task(heard(opened)) for _ in range(12)]
+            for _ in listening:
+                await opened.acquire()
+            await answer_of(session, [sample(5, pv_power_w=77)])
+        assert await asyncio.wait_for(asyncio.gather(*listening), 20) == [77] * 12
+
+
+async def test_sigterm_ends_all_of_them_and_exits_0(migrated: str, tmp_path: Path) -> None:
+    async with fleet(migrated, tmp_path) as running:
+        running.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(running.process.wait, 30) == 0
+        assert len(running.said("stopping")) == 2
+        assert not any(map(_is_running, running.workers()))
+        assert not running.said("a worker ended and is replaced")
+
+
+async def test_workers_end_when_their_supervisor_is_killed(migrated: str, tmp_path: Path) -> None:
+    async with fleet(migrated, tmp_path) as running:
+        running.process.kill()
+        await running.until(lambda: not any(map(_is_running, running.workers())))
+
+
+async def test_an_address_that_another_server_has_is_refused(tmp_path: Path) -> None:
+    async with fleet("host=/nonexistent", tmp_path) as running:
+        env = _environment("host=/nonexistent", running.port, WORKERS="2")
+        run = partial(subprocess.run, [*COMMAND, "run"], env=env, capture_output=True, text=True, check=False)
+        other = await asyncio.to_thread(run)
+        assert other.returncode == 2
+        assert "LISTEN_PORT" in other.stderr
+
+
+async def test_https(migrated: str, tmp_path: Path, tls_files: CertificateFiles) -> None:
+    tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}
+    async with fleet(migrated, tmp_path, **tls) as running:
+        context = ssl.create_default_context(cafile=tls_files.ca)
+        url = f"https://127.0.0.1:{running.port}/health"
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
+            assert answer.status == 200
+
+
+async def test_a_unix_socket(migrated: str, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    async with fleet(migrated, tmp_path, LISTEN_HOST=f"unix:{path}") as running:
+        for worker in running.workers():
+            connector = aiohttp.UnixConnector(str(path))
+            async with aiohttp.ClientSession("http://server", connector=connector) as session:
+                await asyncio.wait_for(until_healthy(session), 20)
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                async with session.get("/v1/devices", headers=headers) as answer:
+                    assert answer.status == 200
+            os.kill(worker, signal.SIGKILL)
+            await running.until_listening(3)
