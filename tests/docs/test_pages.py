@@ -1,0 +1,63 @@
+"""The pages of the guides are well-formed, reachable, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tools.docs.__main__ import pages as generated_pages
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCS: Final = ROOT / "docs"
+GENERATED: Final = ("api", "reference", "notebooks")
+PAGES: Final = sorted(path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in GENERATED)
+SIDEBAR: Final = (ROOT / "website" / "sidebars.ts").read_text()
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(DOCS).as_posix() for path in paths]
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def targets() -> set[Path]:
+    """Every file a link may name, generated ones too."""
+    return {DOCS / "reference" / page.path for page in generated_pages()}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
+def test_each_page_says_what_it_is_about(path: Path) -> None:
+    text = path.read_text()
+    head = re.match(r'---\n(?:slug: \S+\n)?description: "[^"\n]{20,160}"\n---\n\n# \S', text)
+    assert head, f'{path.name} begins with: description: "20 to 160 characters", then a heading'
+    assert len(re.findall(r"^# ", without_code(text), re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
+def test_each_page_is_in_the_sidebar(path: Path) -> None:
+    assert f"'{path.relative_to(DOCS).with_suffix('').as_posix()}'" in SIDEBAR, (
+        "add it to website/sidebars.ts"
+    )
+
+
+@pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
+def test_each_link_leads_to_a_file(path: Path, targets: set[Path]) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", without_code(path.read_text())):
+        if target.startswith(("https://", "pathname://")):
+            continue
+        file = (path.parent / target).resolve()
+        # What the site's own tools make of the OpenAPI document is checked by the site's build.
+        assert file in targets or file.exists() or file.is_relative_to(DOCS / "api"), target
+
+
+def test_the_link_check_sees_a_broken_link(targets: set[Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[gone](gone.md)\n")
+    with pytest.raises(AssertionError, match="gone"):
+        test_each_link_leads_to_a_file(page, targets)

@@ -1,0 +1,138 @@
+"""The generated pages name everything there is: settings, fields, registers, models, commands, errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import sungrow_lib
+from reference_edge.config import DeviceSettings, EdgeSettings
+from reference_server.config import ServerSettings
+from reference_server.operations import OPERATIONS
+from reference_server.problems import TITLES
+from sungrow_lib.cli import COMMANDS
+from sungrow_lib.quantities import QUANTITIES, Family
+from sungrow_lib.registers.devices import DEVICE_TYPES
+from sungrow_lib.registers.map import RegisterMap
+from tools.docs import commands, configuration, data_model, registers, service
+from tools.docs.__main__ import PAGES, write
+from tools.docs.markdown import attributes
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference")
+    write(folder / "pages", folder / "data")
+    return folder
+
+
+def page(written: Path, name: str) -> str:
+    return (written / "pages" / name).read_text()
+
+
+def rows(text: str) -> set[str]:
+    """First cells of all tables."""
+    return set(re.findall(r"^\| `?([^`|]+?)`? \|", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("kind", [EdgeSettings, DeviceSettings, ServerSettings])
+def test_every_setting_is_explained(kind: type[EdgeSettings | DeviceSettings | ServerSettings]) -> None:
+    unexplained = kind.model_fields.keys() - attributes(kind).keys() - configuration.SINGLE.keys()
+    assert not unexplained, f"say in the docstring of {kind.__name__} what they are"
+
+
+def test_configuration_lists_every_variable(written: Path) -> None:
+    edge, _, server = page(written, "configuration.md").partition("## Server")
+    assert {name.upper() for name in EdgeSettings.model_fields} <= rows(edge)
+    assert {name.upper() for name in ServerSettings.model_fields} <= rows(server)
+    assert set(configuration.SINGLE.values()) == set(DeviceSettings.model_fields)
+
+
+def test_configuration_tells_types_defaults_and_rules(written: Path) -> None:
+    text = page(written, "configuration.md")
+    assert re.search(r"^\| `DATABASE_URL` \| secret text \| required \|", text, re.MULTILINE)
+    assert re.search(
+        r"^\| `BATCH_SIZE` \| whole number \| `500` \| at least 1; at most 10,000 \|", text, re.MULTILINE
+    )
+    assert re.search(
+        r"^\| `POLL_INTERVAL_S` \| `poll_interval_s` \| number \| `5` \| at least 5; ", text, re.MULTILINE
+    )
+
+
+def test_every_field_is_listed_with_its_sources(written: Path) -> None:
+    fields, _, sources = page(written, "fields.md").partition("## Where each field")
+    names = {quantity.name for quantity in QUANTITIES}
+    assert names <= rows(fields)
+    assert names <= rows(sources)
+    assert not data_model.unknown_sources()
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_register_is_in_its_table(written: Path, family: Family) -> None:
+    shown = json.loads((written / "data" / f"registers-{family.value}.json").read_text())
+    assert [row["name"] for row in shown] == [register.name for register in RegisterMap.for_family(family)]
+    assert f"registers-{family.value}.json" in page(written, f"registers/{family.value}.mdx")
+
+
+def test_a_register_is_described_in_full() -> None:
+    tables = {name: json.loads(text) for name, text in registers.data()}
+    row = next(row for row in tables["registers-sh.json"] if row["name"] == "battery_soc")
+    assert (row["number"], row["space"], row["type"], row["scale"], row["unit"]) == (
+        "13023",
+        "in",
+        "U16",
+        "0.1",
+        "%",
+    )
+
+
+def test_every_model_is_listed(written: Path) -> None:
+    assert {device.model for device in DEVICE_TYPES} <= rows(page(written, "models.md"))
+
+
+def test_every_command_has_a_heading_and_its_help(written: Path) -> None:
+    for program in commands.PROGRAMS:
+        text = page(written, f"commands/{program}.md")
+        for words in commands.commands(program)[1:]:
+            assert f"\n## {' '.join(words)}\n" in text
+            assert f"usage: {' '.join(words)} " in text
+    assert {words[1] for words in commands.commands("sungrow")[1:]} == set(COMMANDS)
+    assert ("sungrow-server", "token", "create") in commands.commands("sungrow-server")
+
+
+def test_every_error_and_operation_is_listed(written: Path) -> None:
+    text = page(written, "http.md")
+    assert set(service.WHAT_TO_DO) == set(TITLES)
+    assert {str(status) for status in TITLES} <= rows(text)
+    assert {f"{op.method} {op.path}" for op in OPERATIONS} <= rows(text)
+
+
+def test_every_metric_is_listed(written: Path) -> None:
+    names = {name for name, *_ in service.metrics()}
+    assert {"sungrow_samples_total", "sungrow_http_requests_total"} <= names
+    assert names <= rows(page(written, "metrics.md"))
+
+
+def test_every_public_name_is_in_the_python_reference() -> None:
+    pages = "\n".join(path.read_text() for path in (ROOT / "website" / "python").glob("*.rst"))
+    named = re.findall(r"^\.\. auto\w+:: (\w+)$", pages, re.MULTILINE)
+    assert sorted(named) == sorted(set(sungrow_lib.__all__) - {"__version__"})
+
+
+def test_the_landing_page_draws_what_the_library_reads(written: Path) -> None:
+    day = json.loads((written / "data" / "facts.json").read_text())["day"]
+    assert max(pv for pv, *_ in day) > 1000
+    assert day[0][0] == 0
+
+
+def test_nothing_generated_is_committed() -> None:
+    listed = ["git", "ls-files", str(PAGES), "docs/api", "website/generated", "website/build"]
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == ""

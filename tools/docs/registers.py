@@ -1,0 +1,137 @@
+"""The register reference: one searchable table per family, and the supported models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.applies import Applies
+from sungrow_lib.registers.devices import DEVICE_TYPES, DeviceType
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.model import Register
+from sungrow_lib.registers.words import Space
+from tools.docs.data_model import FAMILIES
+from tools.docs.markdown import Page, plain, table
+
+_INTRO: Final = """\
+Numbers are **document numbers**, as Sungrow prints them: the first register is 1, the address on the wire
+is one less. *In* is an input register (function 04), *hold* a holding register (function 03). Two words
+are sent low word first. A word that reads 0xFFFF (0x7FFF where the type has a sign) is *not available*,
+never a value.
+"""
+_MODELS: Final = """\
+{} models are told apart by the type code they answer. A model that is not listed still works when it speaks
+one of the families' register maps: name the family (`--family sh`), and
+[send in a capture](../contributing/captures.md).
+"""
+
+
+def pages() -> Iterator[Page]:
+    """Make an overview and one page per family."""
+    rows = [
+        (f"[{FAMILIES[family]}]({family.value}.mdx)", len(RegisterMap.for_family(family)))
+        for family in Family
+    ]
+    yield Page(
+        "registers/index.md",
+        "Registers",
+        "Every register of Sungrow's hybrids, string inverters, batteries and the iHomeManager.",
+        f"{_INTRO}\n{table(('family', 'registers'), rows)}",
+    )
+    for family in Family:
+        title = FAMILIES[family]
+        yield Page(
+            f"registers/{family.value}.mdx",
+            f"Registers: {title}",
+            f"Searchable table of the {len(RegisterMap.for_family(family))} registers of {title}.",
+            "import RegisterTable from '@site/src/components/RegisterTable';\n"
+            f"import registers from '@site/generated/registers-{family.value}.json';\n\n"
+            f"{_INTRO}\n<RegisterTable registers={{registers}} />",
+        )
+
+
+def data() -> Iterator[tuple[str, str]]:
+    """Make the tables' content, as file name and JSON."""
+    for family in Family:
+        rows = [_register(register) for register in RegisterMap.for_family(family)]
+        yield f"registers-{family.value}.json", json.dumps(rows, ensure_ascii=False)
+
+
+def _register(register: Register) -> dict[str, Any]:
+    numbers = str(register.number)
+    if register.word_count > 1:
+        numbers += f"-{register.number + register.word_count - 1}"
+    texts = [
+        *(f"{raw:#x} {text}" for raw, text in register.choices.items()),
+        *(f"bit {bit}: {text}" for bit, text in register.bits.items()),
+    ]
+    notes = [register.sign, register.notes, _devices(register.applies)]
+    return {
+        "name": register.name,
+        "number": numbers,
+        "space": "in" if register.space is Space.INPUT else "hold",
+        "type": register.type.value,
+        "scale": f"{10.0**-register.decimals:g}" if register.decimals else "",
+        "unit": register.unit,
+        "access": register.access.value,
+        "range": "" if register.valid_range is None else "{:,g} to {:,g}".format(*register.valid_range),
+        "status": register.status.value,
+        "notes": "; ".join(filter(None, notes)),
+        "values": texts,
+    }
+
+
+def _devices(applies: Applies) -> str:
+    only = ", ".join([*sorted(applies.lines), *applies.models])
+    without = ", ".join([*sorted(applies.not_lines), *applies.not_models])
+    parts = [
+        only and f"only {only}",
+        without and f"not on {without}",
+        f"from {applies.trackers} trackers" if applies.trackers else "",
+        f"from {applies.strings} strings" if applies.strings else "",
+        "three-phase only" if applies.three_phase else "",
+        "" if applies.winet else "not through WiNet-S",
+        applies.not_winet_models and f"not through WiNet-S on {', '.join(applies.not_winet_models)}",
+        "" if applies.certain else "not on every device",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def models() -> Iterator[Page]:
+    """Make the page of supported models."""
+    body = [_MODELS.format(len({device.model for device in DEVICE_TYPES}))]
+    for line, devices in groupby(sorted(DEVICE_TYPES, key=lambda d: d.line), lambda device: device.line):
+        body += [
+            f"## {line}",
+            table(
+                ("model", "type code", "kW", "trackers", "strings", "phases", "notes"),
+                (_model(device) for device in devices),
+            ),
+        ]
+    yield Page(
+        "models.md",
+        "Supported models",
+        "Every Sungrow model that is recognised, with type code, power, trackers, strings and phases.",
+        "\n\n".join(body),
+    )
+
+
+def _model(device: DeviceType) -> tuple[str, ...]:
+    return (
+        device.model,
+        f"`{device.code:#06x}`",
+        "" if device.power_kw is None else f"{device.power_kw:g}",
+        str(device.trackers or ""),
+        _strings(device.strings),
+        str(device.phases or ""),
+        plain(device.notes),
+    )
+
+
+def _strings(per_tracker: Sequence[int]) -> str:
+    """``6 x 2`` for six trackers of two strings each."""
+    counts = [(len(list(group)), strings) for strings, group in groupby(per_tracker)]
+    return " + ".join(f"{count} × {strings}" for count, strings in counts)  # noqa: RUF001 - it is a multiplication

@@ -1,0 +1,171 @@
+"""Pages about the server's API: errors, limits, metrics; and the OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
+from reference_server.auth import Scope
+from reference_server.config import ServerSettings
+from reference_server.metrics import Metrics
+from reference_server.openapi import document
+from reference_server.operations import OPERATIONS
+from reference_server.problems import TITLES
+from reference_server.storage.database import Database
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
+from tools.docs.markdown import Page, code, table
+
+WHAT_TO_DO: Final = {
+    400: "send JSON",
+    401: "send `Authorization: Bearer TOKEN` with a token that is neither revoked nor expired",
+    403: "use a token with the scope, and for the device, that `detail` names",
+    404: "look at the path, or at `device_id`: there is no such device, or no reading of it yet",
+    405: "look at the method",
+    413: "send fewer samples, or a smaller body",
+    415: "send `application/json`, plain or with `Content-Encoding: gzip` or `zstd`",
+    422: "correct what `errors` lists; nothing of the request was taken",
+    429: "wait as long as `Retry-After` says",
+    500: "a defect of the server: keep the data, try again later, and report it with the server's log",
+    503: "the database is away or busy: keep the data and try again after `Retry-After`",
+}
+"""By status, what a caller does; the keys are those of the server's own list."""
+
+_SCOPES: Final = {
+    Scope.INGEST: "send readings and an edge's status",
+    Scope.READ: "read everything of the devices it may see",
+    Scope.CONTROL: "kept for commands to devices; nothing asks for it yet",
+    Scope.ADMIN: "kept for administration over HTTP; nothing asks for it yet",
+}
+_ERRORS: Final = """\
+Every error is answered in one form, `application/problem+json` (RFC 9457):
+
+```json
+{
+  "type": "urn:sungrow:problem:wrong-content",
+  "title": "Wrong content",
+  "status": 422,
+  "detail": "frame: Input should be 'day', 'month', 'year' or 'all'",
+  "errors": [{"field": "frame", "message": "Input should be 'day', 'month', 'year' or 'all'"}]
+}
+```
+Go by `status` or `type`; `title` and `detail` are for people. `errors` comes with 422 only.
+"""
+_ABOUT: Final = """\
+Every operation is described in the [API reference](../api/sungrow-reference-server.info.mdx); the running
+server shows the same document at `/openapi.json`.
+"""
+_AUTHENTICATION: Final = """\
+Send `Authorization: Bearer TOKEN` with every call below `/v1/`, never a token in an address.
+`sungrow-server token create` makes one: it has scopes, the devices it may touch, and optionally an end.
+"""
+_METRICS: Final = """\
+`GET /metrics` answers in Prometheus' text format, to a token with the scope `read` or on a listener of its
+own (`METRICS_PORT`). Counters are of one server process.
+"""
+_IDEMPOTENCY: Final = """\
+A reading is known by its device and its time, `(device_id, ts)`. The server stores the first and takes any
+later one as a duplicate, so **any request may be sent again**: after a lost answer, a timeout, a crash, as
+often as you like. One bad sample never voids its batch; each gets a verdict.
+"""
+_VERDICTS: Final = """\
+| verdict | means |
+|---|---|
+| inserted | stored now |
+| duplicate | was stored already, with no different value |
+| conflict | another value is stored under the same key; it stands, yours is kept aside for inspection |
+| rejected | can never be valid; kept aside when well-formed enough |
+| deferred | not now: keep it and try again every few minutes |
+"""
+
+
+def pages() -> Iterator[Page]:
+    """Make the pages."""
+    yield Page(
+        "http.md",
+        "HTTP API in brief",
+        "Authentication, errors, limits, idempotency and verdicts of the HTTP API.",
+        "\n\n".join(_http()),
+    )
+    yield Page("metrics.md", "Metrics", "Every Prometheus metric of the server.", _metrics())
+
+
+def _http() -> Iterator[str]:
+    yield _ABOUT
+    yield "## Authentication"
+    yield _AUTHENTICATION
+    yield table(("scope", "may"), ((code(scope.value), text) for scope, text in _SCOPES.items()))
+    yield "## Operations"
+    yield table(
+        ("call", "scope", "does"),
+        (
+            (code(f"{op.method} {op.path}"), code(op.scope.value) if op.scope else "none", op.summary)
+            for op in OPERATIONS
+        ),
+    )
+    yield "## Idempotency"
+    yield _IDEMPOTENCY
+    yield _VERDICTS
+    codes = ", ".join(code(verdict.value) for verdict in VerdictCode)
+    yield f"Codes of conflicts, rejects and deferrals: {codes}."
+    yield "## Errors"
+    yield _ERRORS
+    yield table(
+        ("status", "type", "title", "what to do"),
+        ((status, code(_type(title)), title, WHAT_TO_DO[status]) for status, title in TITLES.items()),
+    )
+    yield "## Limits"
+    yield table(("limit", "default", "set by"), _limits())
+
+
+def _type(title: str) -> str:
+    return f"urn:sungrow:problem:{title.lower().replace(' ', '-')}"
+
+
+def _limits() -> Iterator[tuple[str, str, str]]:
+    fields = ServerSettings.model_fields
+    for name, what in (
+        ("max_samples_per_request", "samples of one batch"),
+        ("max_request_bytes", "bytes of a body as sent"),
+        ("max_decompressed_bytes", "bytes of a body once decompressed"),
+        ("requests_per_minute", "requests a minute of one token, and of one address (0: any number)"),
+        ("failed_logins_per_minute", "wrong tokens a minute of one address"),
+        ("raw_retention_days", "days raw readings are kept"),
+    ):
+        yield what, f"{fields[name].default:,}", code(name.upper())
+    yield "times in `last_delivered`", f"{LAST_DELIVERED_LIMIT}", "fixed"
+
+
+def _metrics() -> str:
+    rows = [
+        (code(name), kind, ", ".join(map(code, labels)), meaning) for name, kind, labels, meaning in metrics()
+    ]
+    return f"{_METRICS}\n{table(('metric', 'type', 'labels', 'meaning'), rows)}"
+
+
+def metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Return name, type, labels and meaning of each metric the server registers."""
+    server = Metrics(cast("Database", None))  # nothing is asked of the database
+    [registry] = [value for value in vars(server).values() if isinstance(value, CollectorRegistry)]
+    collectors = registry._collector_to_names  # noqa: SLF001 - no public list of them
+    return [
+        (
+            f"{family.name}_total" if family.type == "counter" else family.name,
+            family.type,
+            collector._labelnames,  # noqa: SLF001 - the same
+            family.documentation,
+        )
+        for collector in collectors
+        if isinstance(collector, MetricWrapperBase)
+        for family in collector.describe()
+    ]
+
+
+def openapi() -> str:
+    """Return the OpenAPI document as the site shows it."""
+    shown: dict[str, Any] = json.loads(json.dumps(document(OPERATIONS)))
+    shown["servers"] = [{"url": "https://solar.example.org", "description": "your server"}]
+    return json.dumps(shown, indent=1)

@@ -1,0 +1,81 @@
+import {existsSync, readFileSync, readdirSync} from 'node:fs';
+import path from 'node:path';
+
+import type {SidebarsConfig} from '@docusaurus/plugin-content-docs';
+
+const docs = path.resolve(__dirname, '../docs');
+/** Of the pages, those that are there: some are generated, and the notebooks need a kernel to be. */
+const present = (...pages: string[]) =>
+  pages.filter((page) => ['.md', '.mdx'].some((ending) => existsSync(path.join(docs, page + ending))));
+
+const notebooks = () => {
+  const folder = path.join(docs, 'notebooks');
+  const files = existsSync(folder) ? readdirSync(folder).sort() : [];
+  return files.filter((file) => file.endsWith('.md')).map((file) => `notebooks/${file.slice(0, -3)}`);
+};
+
+const category = (label: string, ...pages: string[]) => {
+  const items = present(...pages);
+  return items.length ? [{type: 'category' as const, label, collapsed: false, items}] : [];
+};
+
+/** The operations, written by `npm run gen`; in the sidebar by their paths, for the summaries are long. */
+function operations(): SidebarsConfig[string] {
+  if (!existsSync(path.join(docs, 'api/sidebar.ts'))) return []; // `gen` itself reads this file
+  const {paths} = JSON.parse(readFileSync(path.join(__dirname, 'generated/openapi.json'), 'utf8'));
+  const labels = new Map<string, string>();
+  for (const [route, methods] of Object.entries<Record<string, {operationId: string}>>(paths))
+    for (const operation of Object.values(methods))
+      labels.set(`api/${operation.operationId.replaceAll('_', '-')}`, route);
+  const relabelled = (item: any): any => ({
+    ...item,
+    label: labels.get(item.id) ?? (item.type === 'category' ? item.label[0].toUpperCase() + item.label.slice(1) : 'About'),
+    ...(item.items && {items: item.items.map(relabelled), collapsed: false}),
+  });
+  return require('../docs/api/sidebar.ts').default.map(relabelled);
+}
+
+const sidebars: SidebarsConfig = {
+
+  guides: [
+    'introduction',
+    'quick-start',
+    ...category('Use it', 'edge', 'server', 'commands', 'library', 'data-model'),
+    ...category('Run it for years', 'deployment', 'operations', 'security', 'sizing'),
+    ...category('Understand it', 'architecture', 'performance', 'quirks', 'faq'),
+    ...category('Notebooks', ...notebooks()),
+    ...category(
+      'Contribute',
+      'contributing/index',
+      'contributing/registers',
+      'contributing/models',
+      'contributing/endpoints',
+      'contributing/captures',
+    ),
+  ],
+  reference: [
+    'reference/configuration',
+    'reference/fields',
+    {
+      type: 'category',
+      label: 'Registers',
+      link: {type: 'doc', id: 'reference/registers/index'},
+      collapsed: false,
+      items: ['sh', 'sg', 'battery', 'ihm'].map((family) => `reference/registers/${family}`),
+    },
+    'reference/models',
+    {
+      type: 'category',
+      label: 'Commands',
+      collapsed: false,
+      items: ['sungrow', 'sungrow-edge', 'sungrow-server'].map((name) => `reference/commands/${name}`),
+    },
+    'reference/http',
+    'reference/metrics',
+    'reference/benchmarks',
+    'reference/changelog',
+  ],
+  api: operations(),
+};
+
+export default sidebars;
