@@ -1,0 +1,224 @@
+"""Power cuts: only what was synced is sure to survive. Every accepted reading does, exactly once."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from reference_edge.health import read_health
+from sungrow_lib.spool import SpoolOptions, SpoolState
+from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.spool.system_clock import SystemClock
+from tests.conftest import Need
+from tests.crash.disk import Change, Disk, Kind, build_recorder, read_changes, recorded, replace_folder
+
+pytestmark = pytest.mark.slow
+
+CUTS: Final = 120
+SEED: Final = 20_260_601
+SPOOL: Final = "spool.sqlite"
+PROGRAM: Final = """
+import itertools, os, pathlib, sys, anyio
+from datetime import UTC, datetime
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import DurableSpool, Lane
+
+folder = pathlib.Path(sys.argv[1])
+said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def say(word, *numbers):
+    os.write(said, f"{word} {' '.join(map(str, numbers))}\\n".encode())
+#BREAK#
+async def main():
+    async with DurableSpool.open(folder / "spool.sqlite") as spool:
+        counts = await spool.counts()
+        for turn in itertools.count():
+            for _ in range(3):
+                now = datetime.now(UTC)
+                sample = SungrowSample(device_id="inv",
+                                       ts=now.replace(microsecond=now.microsecond // 1000 * 1000),
+                                       pv_power_w=turn, running_state="x" * (turn % 90 + 1))
+                entry = await spool.append(sample, ts_is_final=True)
+                say("accepted", entry.seq, entry.ts_ms, entry.content)
+            batch = await spool.offer("inv", 4, Lane.FRESH if turn % 2 else Lane.BACKLOG)
+            say("offered", *[e.seq for e in batch])
+            await spool.ack("inv", [e.seq for e in batch])
+            say("delivered", *[e.seq for e in batch])
+            if turn % 40 == 39:
+                spool._store._database.fold_log()
+anyio.run(main)
+"""
+NO_SYNC: Final = """
+from sungrow_lib.spool.database import Database
+connect = Database._connect
+def careless(self):
+    connect(self)
+    self._connection.execute("PRAGMA synchronous = OFF")
+Database._connect = careless
+"""
+
+
+@pytest.fixture(scope="module")
+def recorder(need: Need, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = need("cc", "gcc", purpose="power cuts, recorded by a small library of C")
+    return build_recorder(compiler, tmp_path_factory.mktemp("recorder"))
+
+
+@dataclass
+class Said:
+    """What the process had said by the moment of the cut."""
+
+    accepted: dict[int, tuple[int, str]] = field(default_factory=dict)
+    delivered: set[int] = field(default_factory=set)
+
+    def hear(self, line: str) -> None:
+        word, *rest = line.split(" ", 3)
+        if word == "accepted":
+            self.accepted[int(rest[0])] = (int(rest[1]), rest[2])
+        elif word == "delivered":
+            self.delivered |= {int(number) for number in line.split()[1:]}
+
+
+def record(program: str, recorder: Path, folder: Path, listing: Path, lines: int) -> list[Change]:
+    """Run the program until it has said so many lines, and kill it."""
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, env=os.environ | recorded(recorder, folder, listing)) as process:
+        deadline = time.monotonic() + 60
+        said = folder / "said"
+        while not said.exists() or said.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None, "the program ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    return list(read_changes(listing))
+
+
+def moments(changes: list[Change], draw: random.Random) -> list[int]:
+    """Some right before or after a sync, where it matters most; some anywhere."""
+    syncs = [i + d for i, change in enumerate(changes) if change.kind is Kind.SYNC for d in (0, 1)]
+    return sorted(
+        {*draw.sample(syncs, min(len(syncs), CUTS // 2)), *draw.choices(range(len(changes)), k=CUTS // 2)}
+    )
+
+
+def cuts(
+    folder: Path, changes: list[Change], start: Disk, draw: random.Random
+) -> Iterator[tuple[Said, Path]]:
+    """Yield, for many moments, what was said until then and the folder a power cut then left."""
+    said, names, done = Said(), dict[int, str](), 0
+    for index in moments(changes, draw):
+        for change in changes[done:index]:
+            start.apply(change)
+            if change.kind is Kind.CREATE:
+                names[change.inode] = Path(change.name).name
+            elif change.kind is Kind.WRITE and names.get(change.inode) == "said":
+                said.hear(change.data.decode().rstrip("\n"))
+        done = max(done, index)
+        target = folder.with_name(f"{folder.name}-after-cut")
+        shutil.rmtree(target, ignore_errors=True)
+        start.cut(target, draw)
+        yield said, target
+
+
+def losses(said: Said, folder: Path) -> list[str]:
+    """What the spool in a folder lacks of what was said, or has otherwise."""
+    if not (folder / SPOOL).exists():
+        return [f"the spool is gone with {len(said.accepted)} readings"] if said.accepted else []
+    with closing(SpoolStore(folder / SPOOL, SpoolOptions(recover=True), SystemClock())) as store:
+        found = {r.entry.seq: r for r in store.records(0, 1_000_000)}
+        # A torn write and a damaged one look alike in the log: the spool then saves all it can.
+        wrong = store.faults()
+    for seq, told in said.accepted.items():
+        entry = found[seq].entry if seq in found else None
+        if entry is None or (entry.ts_ms, entry.content) != told:
+            wrong.append(f"reading {seq} {'is lost' if entry is None else 'is altered'}")
+    wrong += [
+        f"reading {seq} is no longer delivered"
+        for seq in said.delivered
+        if seq in found and found[seq].entry.state is not SpoolState.DELIVERED
+    ]
+    dates = [r.entry.ts_ms for r in found.values()]
+    return wrong if len(set(dates)) == len(dates) else [*wrong, "a date stands twice"]
+
+
+def all_losses(
+    program: str, recorder: Path, tmp_path: Path, lines: int = 120, *, without: Kind | None = None
+) -> list[str]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    start = Disk(folder)
+    recording = record(program, recorder, folder, tmp_path / "listing", lines)
+    changes = [change for change in recording if change.kind is not without]
+    draw = random.Random(SEED)
+    found = []
+    heard = 0
+    for said, target in cuts(folder, changes, start, draw):
+        found += losses(said, target)
+        heard = len(said.accepted)
+    assert heard > 20, "too little was tried"
+    return found
+
+
+def test_what_was_accepted_survives_a_power_cut_at_any_moment(recorder: Path, tmp_path: Path) -> None:
+    assert all_losses(PROGRAM, recorder, tmp_path, lines=400) == []
+
+
+def test_it_survives_cut_after_cut(recorder: Path, tmp_path: Path) -> None:
+    folder, draw, accepted = tmp_path / "disk", random.Random(SEED), dict[int, tuple[int, str]]()
+    folder.mkdir()
+    for turn in range(4):
+        start = Disk(folder)
+        changes = record(PROGRAM, recorder, folder, tmp_path / f"listing-{turn}", lines=40)
+        for change in changes[: draw.randrange(len(changes) // 2, len(changes))]:
+            start.apply(change)
+        said = Said()
+        for line in bytes(start.content("said")).decode().splitlines():
+            said.hear(line)
+        target = tmp_path / "left"
+        start.cut(target, draw)
+        accepted |= said.accepted
+        replace_folder(folder, target)
+        (folder / "said").unlink(missing_ok=True)
+        assert losses(Said(accepted), folder) == []
+    assert len(accepted) > 40
+
+
+def test_a_spool_that_does_not_sync_is_caught(recorder: Path, tmp_path: Path) -> None:
+    assert all_losses(PROGRAM.replace("#BREAK#", NO_SYNC), recorder, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [Kind.SYNC, Kind.SYNC_FOLDER])
+def test_every_kind_of_sync_is_needed(recorder: Path, tmp_path: Path, kind: Kind) -> None:
+    assert all_losses(PROGRAM, recorder, tmp_path, without=kind)
+
+
+def test_a_health_file_cut_off_is_no_health_and_no_error(recorder: Path, tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+from reference_edge.health import HealthReport
+from sungrow_lib.upload.status import StatusBoard
+folder = pathlib.Path(sys.argv[1])
+report = HealthReport(folder / "health.json", StatusBoard().snapshot)
+while True:
+    report._write(report._report())
+    with (folder / "said").open("a") as said:
+        said.write("written\\n")
+"""
+    folder, draw = tmp_path / "disk", random.Random(SEED)
+    folder.mkdir()
+    start = Disk(folder)
+    changes = record(program, recorder, folder, tmp_path / "listing", lines=40)
+    seen = [read_health(target / "health.json")["age_s"] for _, target in cuts(folder, changes, start, draw)]
+    assert None in seen
+    assert all(age is None or age >= 0 for age in seen)
