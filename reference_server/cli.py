@@ -17,6 +17,7 @@ from reference_server.config import ServerSettings
 from reference_server.history import export_samples, import_csv
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
+from reference_server.storage import dumps
 from reference_server.storage.address import require_address
 from reference_server.storage.migrations import migrate
 from reference_server.workers import serve
@@ -61,6 +62,27 @@ example:
 
 exit status: 0 up to date, 1 it failed, 2 wrong settings
 """
+_BACKUP: Final = """\
+Writes FILE, an archive of pg_dump, and FILE.json, which says what restoring it takes. The server may run on;
+what edges send while it works is not in it, and comes again by itself after a restore.
+
+examples:
+  sungrow-server backup /var/backups/sungrow-2026-01-31
+  sungrow-server restore /var/backups/sungrow-2026-01-31     into an empty database
+
+exit status: 0 done, 1 it failed, 2 wrong use
+"""
+_RESTORE: Final = """\
+Puts a backup into the database of DATABASE_URL, which has to exist and be empty, and brings it to the present
+schema. A damaged file is refused before anything is written. Edges then offer again, by themselves, what the
+restored database lacks.
+
+example:
+  createdb sungrow_new
+  DATABASE_URL=postgresql://sungrow@localhost/sungrow_new sungrow-server restore sungrow-2026-01-31
+
+exit status: 0 done, 1 it failed, 2 wrong use
+"""
 _TOKENS: Final = """\
 A token lets a program in. It is shown once; the database keeps only its hash.
 
@@ -100,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_token(_command(commands, "token", "make, list and end tokens", _TOKENS))
     _add_device(commands.add_parser("device", help="a device's name, plant, time zone and end"))
     _add_history(commands)
+    for name, summary, epilog, job in (
+        ("backup", "write everything the database holds to a file", _BACKUP, _backup),
+        ("restore", "put a backup into an empty database", _RESTORE, _restore),
+    ):
+        safety = _command(commands, name, summary, epilog)
+        safety.add_argument("file", type=Path, metavar="FILE")
+        safety.set_defaults(run=job)
     openapi = commands.add_parser("openapi", help="print the OpenAPI document")
     openapi.set_defaults(run=_openapi)
     return parser
@@ -277,6 +306,23 @@ def _import(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     asyncio.run(export_samples(_url(args), args.device, args.begin, args.end, sys.stdout))
+    return EXIT_OK
+
+
+def _backup(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    url = settings.database_url.get_secret_value()
+    note = dumps.back_up(url, args.file, bin_dir=settings.pg_bin_dir)
+    print(f"{args.file}: {note.size} bytes")
+    return EXIT_OK
+
+
+def _restore(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    url = settings.database_url.get_secret_value()
+    note = dumps.restore(url, args.file, bin_dir=settings.pg_bin_dir)
+    migrate(url, retention_days=settings.raw_retention_days)
+    print(f"restored what was stored at {note.made_at}")
     return EXIT_OK
 
 

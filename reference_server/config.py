@@ -44,6 +44,7 @@ class ServerSettings(AppSettings):
             number.
         failed_logins_per_minute: wrong tokens of one address after which further ones are not even tried; 0
             for any number.
+        pg_bin_dir: folder of `pg_dump` and `pg_restore` for backups; by default one that fits is looked for.
         metrics_port: port on 127.0.0.1 that shows `/metrics` without a token; 0 for none.
         log_level: least level logged; JSON lines on stderr.
     """
@@ -64,6 +65,7 @@ class ServerSettings(AppSettings):
     refresh_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     requests_per_minute: Annotated[int, Field(ge=0)] = 0
     failed_logins_per_minute: Annotated[int, Field(ge=0)] = 60
+    pg_bin_dir: Path | None = None
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
