@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from reference_edge.advice import advise
-from reference_edge.app import by_address, connection_settings, units, upload_settings
+from reference_edge.app import upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
+from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader

@@ -120,6 +120,7 @@ class EdgeSettings(AppSettings):
             refused twice; `sungrow-state` beside the spool unless given; may be deleted.
         health_file: what the running daemon says of its health, for `sungrow-edge status`; the spool's name
             with `.health.json` unless given; holds no secret.
+        metrics_port: port on 127.0.0.1 that answers Prometheus at `/metrics`; 0 for none.
         devices: the `[[devices]]` tables; in the environment a JSON list.
     """
 
@@ -134,6 +135,7 @@ class EdgeSettings(AppSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sungrow_lock_dir: Path | None = None
     sungrow_state_dir: Path | None = None
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     health_file: Path | None = None
     devices: tuple[DeviceSettings, ...] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from reference_edge.advice import advise
+from reference_edge.account import DeviceAccount
+from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
-from sungrow_lib.inverter import Reading
 from sungrow_lib.sample import format_ts
 from sungrow_lib.upload import UploadStatus
 
@@ -35,29 +35,23 @@ class HealthReport:
 
     Args:
         path: the file; replaced as a whole, so that it is never read half written.
+        accounts: what became of the polls, by device.
+        survey: what spool, disk and clock said last.
         upload_status: tells how the uploader does.
     """
 
-    def __init__(self, path: Path, upload_status: Callable[[], UploadStatus]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        accounts: Mapping[str, DeviceAccount],
+        survey: Survey,
+        upload_status: Callable[[], UploadStatus],
+    ) -> None:
         self._path = path
+        self._accounts = accounts
+        self._survey = survey
         self._upload_status = upload_status
-        self._started_at = _now()
-        self._polls: dict[str, dict[str, Any]] = {}
-        self._connections: dict[str, str] = {}
         self._has_failed = False
-
-    def note_poll(self, address: str, reading: Reading, refusal: str | None = None) -> None:
-        """Note what became of a poll.
-
-        Args:
-            address: host and port the inverter was asked at.
-            reading: what the poll brought.
-            refusal: why the spool did not take the reading, when it did not.
-        """
-        reason = refusal or (advise(str(reading.error)) if reading.error else None)
-        outcome = "spool refused" if refusal else str(reading.outcome)
-        self._polls[reading.device_id] = {"at": _now(), "outcome": outcome, "reason": reason}
-        self._connections[address] = str(reading.state)
 
     async def run(self) -> None:
         """Write the file at each change and every few seconds, until cancelled."""
@@ -73,15 +67,17 @@ class HealthReport:
     def _report(self) -> dict[str, Any]:
         upload = asdict(self._upload_status())
         upload["last_success"] = _when(upload["last_success"])
-        alarms = [alarm | {"since": _when(alarm["since"])} for alarm in upload.pop("alarms")]
+        own = [asdict(alarm) for alarm in self._survey.alarms.values()]
+        alarms = [alarm | {"since": _when(alarm["since"])} for alarm in (*own, *upload.pop("alarms"))]
         return {
             "pid": os.getpid(),
             "version": __version__,
-            "started_at": self._started_at,
-            "polls": dict(self._polls),
-            "connections": dict(self._connections),
+            "started_at": _when(self._survey.started_at),
+            "polls": {a.device_id: _poll(a) for a in self._accounts.values() if a.at},
+            "connections": {a.address: a.connection for a in self._accounts.values() if a.connection},
             "upload": upload,
             "alarms": alarms,
+            "clock": {"trusted": self._survey.clock_is_trusted, "offset_s": self._survey.clock_offset_s},
         }
 
     def _write(self, report: dict[str, Any]) -> None:
@@ -99,6 +95,17 @@ class HealthReport:
             self._has_failed = True
         else:
             self._has_failed = False
+
+
+def _poll(account: DeviceAccount) -> dict[str, Any]:
+    return {
+        "at": _when(account.at),
+        "outcome": account.outcome,
+        "reason": account.reason,
+        "polled": account.polled,
+        "accepted": account.accepted,
+        "not_accepted": dict(account.not_accepted),
+    }
 
 
 def read_health(path: Path) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from reference_edge.config import EdgeSettings
@@ -31,11 +33,18 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
             "generation": spool.identity.generation,
             "daemon": read_health(settings.health_path),
             "recovery": asdict(spool.recovery) if spool.recovery else None,
+            "disk": _disk(settings.spool_path),
             "spool": _counted(await spool.counts()),
             "devices": {
                 device_id: _counted(await spool.counts(device_id)) for device_id in await spool.devices()
             },
         }
+
+
+def _disk(path: Path) -> dict[str, int]:
+    """Room on the spool's disk, for this user."""
+    usage = shutil.disk_usage(path.absolute().parent)
+    return {"free_bytes": usage.free, "total_bytes": usage.total}
 
 
 def _counted(counts: SpoolCounts) -> dict[str, Any]:
@@ -64,4 +73,10 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         )
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
-    yield f"size on disk: {status['spool']['bytes'] / 1_000_000:.1f} MB"
+    if merged := status["spool"]["merged"]:
+        yield f"{merged} readings became part of others while the disk was full"
+    disk = status["disk"]
+    yield (
+        f"size on disk: {status['spool']['bytes'] / 1e6:.1f} MB; {disk['free_bytes'] / 1e9:.1f} of "
+        f"{disk['total_bytes'] / 1e9:.1f} GB are free"
+    )

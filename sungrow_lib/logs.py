@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -35,6 +38,36 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return _SECRET.sub(r"\1***", json.dumps(entry, default=str, ensure_ascii=False))
+
+
+class Repeated:
+    """Says what repeats itself once, and then now and then how often it did.
+
+    Args:
+        every_s: seconds between two lines about the same thing.
+        clock: seconds that go by.
+    """
+
+    def __init__(self, every_s: float = 600.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}
+
+    def count(self, what: str) -> int | None:
+        """Note that it happened; return how often since the last line if one is due, else None."""
+        now = self._clock()
+        at, unsaid = self._said.get(what, (-math.inf, 0))
+        if now - at < self._every_s:
+            self._said[what] = at, unsaid + 1
+            return None
+        self._said[what] = now, 0
+        return unsaid + 1
+
+    def forget(self) -> bool:
+        """Begin anew, because all is well; return whether there was anything to say before."""
+        was_there = bool(self._said)
+        self._said.clear()
+        return was_there
 
 
 def configure_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:

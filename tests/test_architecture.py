@@ -33,7 +33,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "psycopg": ("reference_server/storage/",),
     "psycopg_pool": ("reference_server/storage/",),
     "aiohttp": ("reference_server/",),
-    "prometheus_client": ("reference_server/",),
+    "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),
 }

@@ -240,7 +240,7 @@ def read_failures(log: Path) -> Counter[str]:
     failures: Counter[str] = Counter()
     for event in read_events(log):
         if event.get("event") == "poll" and event.get("outcome") != "accepted":
-            failures[str(event.get("outcome"))] += 1
+            failures[str(event.get("outcome"))] += int(event.get("polls", 1))  # one line may stand for many
     return failures
 
 

@@ -1,6 +1,6 @@
 """The durable spool: no accepted reading is ever lost."""
 
-from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.durable import DurableSpool
 from sungrow_lib.spool.entries import (
     Judged,
@@ -19,6 +19,7 @@ from sungrow_lib.spool.transfer import SpoolImport
 
 __all__ = [
     "BootStamp",
+    "ClockState",
     "DurableSpool",
     "Judged",
     "Lane",

@@ -59,6 +59,18 @@ class ServerDate(NamedTuple):
         return self.wall_ms + stamp.boot_ms - self.stamp.boot_ms
 
 
+class ClockState(NamedTuple):
+    """What is known of the machine's clock.
+
+    Attributes:
+        is_trusted: whether it may date readings.
+        offset_s: it minus the server's, in seconds; None when the server's date is not known in this boot.
+    """
+
+    is_trusted: bool
+    offset_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class TrustedClock:
     """What dates readings of this boot.

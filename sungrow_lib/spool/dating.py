@@ -13,6 +13,7 @@ from sungrow_lib.spool.clock import (
     STEP_MS,
     BootStamp,
     ClockReading,
+    ClockState,
     Dated,
     ServerDate,
     TrustedClock,
@@ -50,6 +51,12 @@ class Dating:
         if self._server is not None:
             value = json.dumps([self._server.wall_ms, *self._server.stamp])
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_date', ?)", (value,))
+
+    def state(self, now: ClockReading) -> ClockState:
+        """Return what is known of the machine's clock."""
+        server_now = self._server.at(now.stamp) if self._server else None
+        offset_s = None if server_now is None else (now.wall_ms - server_now) / 1000
+        return ClockState(self.is_trusted(now), offset_s)
 
     def is_trusted(self, now: ClockReading) -> bool:
         """Whether somebody vouches for the machine's clock."""

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
     Lane,
     Settlement,
@@ -196,6 +196,10 @@ class DurableSpool:
     async def observe_server_date(self, date: datetime, stamp: BootStamp) -> None:
         """Take note of the `Date` of an answer over a verified connection, and when it arrived."""
         await self._run(lambda: self._store.observe_server(to_ms(date), stamp))
+
+    async def clock(self) -> ClockState:
+        """Return whether this machine's clock may date readings, and how far it is from the server's."""
+        return await self._run(self._store.clock)
 
     async def release_waiting(self) -> bool:
         """Date the waiting readings if the clock is trusted now; return whether it is, for every device."""

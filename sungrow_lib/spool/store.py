@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolFullError
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import BootStamp, ServerDate
+from sungrow_lib.spool.clock import BootStamp, ClockState, ServerDate
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import (
@@ -116,6 +116,10 @@ class SpoolStore:
         if self._dating.observe(ServerDate(wall_ms, stamp)):
             with self._transaction() as connection:
                 self._dating.save(connection)
+
+    def clock(self) -> ClockState:
+        """Return what is known of the machine's clock."""
+        return self._dating.state(self._clock.read())
 
     def release(self) -> bool:
         """Date waiting rows if a clock may do that now; return whether every device's clock is trusted."""

@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
+from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
@@ -48,8 +49,14 @@ class Link:
         self.clock = SystemClock()
         self._not_before = 0.0
         self._reached = anyio.Event()
-        self._troubles: set[str] = set()
+        self._troubles = Repeated()
+        self.refusals = Repeated()
         self._has_token = True
+
+    @property
+    def edge_id(self) -> str:
+        """Name of this edge."""
+        return self.settings.edge_id or self.spool.identity.edge_id
 
     async def token(self) -> str:
         """Return the token; say once that there is none, and once that there is one again.
@@ -72,12 +79,12 @@ class Link:
         return token
 
     def note_unreachable(self, error: ServerError) -> None:
-        """Note that there was no usable answer; each reason is said once until the server answers again."""
+        """Note that there was no usable answer; each reason is said once, then how often it was so."""
         reason = str(error)
         self.board.failed(ConnectionState.UNREACHABLE, reason)
-        if reason not in self._troubles:
-            self._troubles.add(reason)
-            _LOG.warning("the server is not reached; readings are kept", extra={"reason": reason})
+        if times := self._troubles.count(reason):
+            extra = {"reason": reason, "times": times}
+            _LOG.warning("the server is not reached; readings are kept", extra=extra)
 
     async def wait_turn(self) -> None:
         """Wait as long as the server asked with `Retry-After`, whichever device it told."""
@@ -97,8 +104,7 @@ class Link:
         """Wake whoever waits for the network, and let the server's date vouch for the clock."""
         self._reached.set()
         self._reached = anyio.Event()
-        if self._troubles:
-            self._troubles.clear()
+        if self._troubles.forget():
             _LOG.info("the server is reached again")
         if reply.date is not None:
             await self.spool.observe_server_date(reply.date, self.clock.stamp())
@@ -131,6 +137,7 @@ class Attempts:
         self.refused_token = -1
         slow_s = link.settings.request_timeout_s * _SLOW_PART
         self.size = BatchSize(link.settings.batch_size, slow_s)
+        self._quarantined = Repeated()
         # Even while readings are delivered as usual, odd while all are being offered again.
         self._resend_epoch = 0
 
@@ -194,7 +201,7 @@ class Attempts:
         spool = self._link.spool
         envelope = Envelope(
             batch_id=batch_id,
-            edge_id=self._link.settings.edge_id or spool.identity.edge_id,
+            edge_id=self._link.edge_id,
             generation=spool.identity.generation,
             seq=seqs,
             last_delivered=await spool.last_delivered(self._device_id),
@@ -214,14 +221,20 @@ class Attempts:
         if settlement.delivered:
             self.delivered_at = anyio.current_time()
         self._link.board.delivered(self._device_id, len(settlement.delivered), settlement.server_version)
+        if settlement.delivered:
+            self._link.refusals.forget()
         for judged in (*settlement.conflicts, *settlement.rejected):
-            _LOG.warning(
+            # Each is in the quarantine, with its reason: `spool list` shows them all.
+            times = self._quarantined.count(judged.code)
+            _LOG.log(
+                logging.WARNING if times else logging.DEBUG,
                 "reading quarantined",
                 extra={
                     "device_id": self._device_id,
                     "seq": judged.seq,
                     "code": judged.code,
                     "reason": judged.reason,
+                    "times": times,
                 },
             )
 
@@ -239,10 +252,15 @@ class Attempts:
 
     def _report(self, ruling: Ruling, batch: Sequence[SpoolEntry]) -> None:
         board, device_id = self._link.board, self._device_id
+        times = self._link.refusals.count(f"{device_id} {ruling.code}")
         extra = {"device_id": device_id, "code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
+        level = (
+            logging.INFO if times and ruling.code != UNREACHABLE else logging.DEBUG
+        )  # that was said already
         if ruling.action in {Action.PAUSE, Action.ALARM}:
             # The link has said already that there is no token: for all devices at once.
             is_new = board.raise_alarm(ruling.code, ruling.detail, device_id) and ruling.code != NO_TOKEN
-            _LOG.log(logging.ERROR if is_new else logging.INFO, "upload needs attention", extra=extra)
+            level = logging.ERROR if is_new else level
+            _LOG.log(level, "upload needs attention", extra=extra | {"times": times})
         else:
-            _LOG.info("batch not delivered, kept", extra=extra)
+            _LOG.log(level, "batch not delivered, kept", extra=extra | {"times": times})

@@ -89,6 +89,11 @@ class IngestTransport:
             headers["Content-Encoding"] = encoding
         return await self._request("POST", "/v1/ingest", headers, content)
 
+    async def edge_status(self, body: bytes, token: str) -> Reply:
+        """Say how the edge does. Raises as `ingest` does."""
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        return await self._request("POST", "/v1/edge-status", headers, body)
+
     async def health(self) -> Reply:
         """Ask `GET /health`: for the server's date more than for its health. Raises as `ingest` does."""
         return await self._request("GET", "/health", {}, None)

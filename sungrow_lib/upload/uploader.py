@@ -18,9 +18,11 @@ from sungrow_lib.upload.lanes import DeviceLanes
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import UploadStatus
 from sungrow_lib.wire import DeviceInfo
+from sungrow_lib.wire.reports import EdgeStatus
 
 _LOG: Final = logging.getLogger(__name__)
 _PRUNE_S: Final = 3600.0
+_OK: Final = 200
 CLOCK: Final = "clock"
 """Code of the alarm while readings wait for a date."""
 
@@ -113,6 +115,22 @@ class BatchUploader:
             SpoolError: the spool cannot be used.
         """
         await self._lanes(device_id).attempts.resend()
+
+    async def report(self, status: EdgeStatus) -> bool:
+        """Tell the server how the edge does, with the edge id that is sent with the readings.
+
+        Returns:
+            Whether the server took it; nothing depends on it, so a refusal is no alarm.
+
+        Raises:
+            ServerError: no answer.
+            ConfigurationError: there is no token.
+        """
+        link = self._link
+        await link.wait_turn()
+        own = status.model_copy(update={"edge_id": link.edge_id})
+        reply = await self._transport.edge_status(own.model_dump_json().encode(), await link.token())
+        return reply.status == _OK
 
     # --- housekeeping ------------------------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reference_edge.app import by_address, connection_settings
 from reference_edge.config import EdgeSettings
+from reference_edge.station import by_address, connection_settings
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.settings import load_settings
 

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from reference_edge.app import _Station
+from reference_edge.account import DeviceAccount
 from reference_edge.config import DeviceSettings, EdgeSettings
-from reference_edge.health import HealthReport
+from reference_edge.intake import Intake
+from reference_edge.station import Station
 from sungrow_lib import (
     BatchUploader,
     ConnectionState,
-    DurableSpool,
     InverterSimulator,
     Outcome,
     Profile,
@@ -185,13 +185,8 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
 def test_sleep_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     settings = EdgeSettings.model_construct(sungrow_lock_dir=None)
     device = DeviceSettings(device_id="roof", host="192.168.1.20")
-    station = _Station(
-        [device],
-        settings,
-        cast("DurableSpool", None),
-        cast("BatchUploader", None),
-        cast("HealthReport", None),
-    )
+    intake = Intake({"roof": DeviceAccount("roof", "192.168.1.20:502")})
+    station = Station([device], settings, intake, cast("BatchUploader", None))
     silent = Reading(device_id="roof", outcome=Outcome.SILENT, state=ConnectionState.BACKING_OFF)
     asleep = replace(silent, state=ConnectionState.ASLEEP)
     sample = SungrowSample(device_id="roof", ts=datetime.now(UTC).replace(microsecond=0))

@@ -1,0 +1,121 @@
+"""What became of every poll, counted: the one source of health file, metrics and reports to the server."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from reference_edge.advice import advise
+from sungrow_lib.errors import DeviceError
+from sungrow_lib.inverter import Reading
+from sungrow_lib.sample import SungrowSample, format_ts
+from sungrow_lib.spool import SpoolCounts, SpoolEntry
+
+_LOG: Final = logging.getLogger("sungrow_edge")
+ACCEPTED: Final = "accepted"
+SPOOL_REFUSED: Final = "spool refused"
+STOPPED: Final = "stopped"
+SUMMED_AFTER: Final = 20
+"""So many equal polls in a row have a line of the log each; then they are summed up."""
+SUM_OF: Final = 120
+"""One line stands for so many then: ten minutes at the fastest rate."""
+
+
+@dataclass
+class _Row:
+    """Equal polls without a reading, one after the other."""
+
+    outcome: str = ""
+    reason: str = ""
+    length: int = 0
+    unsaid: int = 0
+
+
+@dataclass
+class DeviceAccount:
+    """One inverter's account since the start.
+
+    Attributes:
+        device_id: which.
+        address: host and port it is asked at.
+        polled: polls made, whatever came of them.
+        accepted: readings the spool took.
+        not_accepted: the others that are known not to be taken, by outcome.
+        at: when the last poll ended, aware UTC.
+        outcome: what came of it.
+        reason: why there was no reading; None when there was one.
+        connection: what the connection did then.
+        sample: the last reading, accepted or not yet.
+        counts: where its readings stood when the spool was last asked.
+    """
+
+    device_id: str
+    address: str
+    polled: int = 0
+    accepted: int = 0
+    not_accepted: Counter[str] = field(default_factory=Counter)
+    at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    connection: str | None = None
+    sample: SungrowSample | None = None
+    counts: SpoolCounts | None = None
+    _row: _Row = field(default_factory=_Row)
+
+    def polled_now(self, reading: Reading) -> None:
+        """Count a poll; `took` or `lost` follows."""
+        self.polled += 1
+        self.at = datetime.now(UTC)
+        self.connection = str(reading.state)
+        self.sample = reading.sample or self.sample
+        self.outcome = str(reading.outcome)
+        self.reason = None if reading.sample else advise(str(reading.error or DeviceError()))
+
+    def took(self, entry: SpoolEntry, missing: Iterable[object] = ()) -> None:
+        """Count a reading the spool took."""
+        self.say_rest()
+        self.accepted += 1
+        _LOG.debug(
+            "poll",
+            extra={
+                "device_id": self.device_id,
+                "outcome": ACCEPTED,
+                "seq": entry.seq,
+                "ts": format_ts(entry.ts),
+                "missing": [str(block) for block in missing],
+            },
+        )
+
+    def lost(self, outcome: str, reason: str) -> None:
+        """Account for a poll that brought no accepted reading.
+
+        Each is a line of the log, until many in a row say the same: a dongle that is dead for a night must
+        not fill the disk. Then one line stands for many, and says for how many.
+        """
+        self.not_accepted[outcome] += 1
+        row = self._row
+        if (row.outcome, row.reason) != (outcome, reason):
+            self.say_rest()
+            row = self._row = _Row(outcome, reason)
+        row.length += 1
+        row.unsaid += 1
+        if row.length <= SUMMED_AFTER or row.unsaid >= SUM_OF:
+            self._say()
+
+    def say_rest(self) -> None:
+        """Say what was counted and not said yet; the next one begins a new row."""
+        if self._row.unsaid:
+            self._say()
+        self._row = _Row()
+
+    def _say(self) -> None:
+        row = self._row
+        extra: dict[str, object] = {"device_id": self.device_id, "outcome": row.outcome, "reason": row.reason}
+        if row.unsaid > 1:
+            extra["polls"] = row.unsaid
+        _LOG.warning("poll", extra=extra)
+        row.unsaid = 0

@@ -1,0 +1,108 @@
+"""Readings on their way into the spool; while it takes none they wait in memory, in order."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from reference_edge.account import SPOOL_REFUSED, STOPPED, DeviceAccount
+from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import BootStamp, DurableSpool
+
+_LOG: Final = logging.getLogger("sungrow_edge")
+MEMORY_READINGS: Final = 720
+"""So many readings wait in memory at most, of all inverters: an hour of one. Then the oldest is given up."""
+_RETRY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A reading and what goes with it."""
+
+    device_id: str
+    sample: SungrowSample
+    boot: BootStamp
+    missing: tuple[object, ...] = ()
+
+
+@dataclass
+class Intake:
+    """Puts readings into the spool, each accepted only once the spool's commit has returned.
+
+    Attributes:
+        accounts: where each reading's fate is counted, by device.
+        spool: the spool; None while it is opened anew.
+        refusal: why the spool takes nothing; None while it does.
+        damaged: set when the spool was found damaged: it must be opened anew.
+    """
+
+    accounts: Mapping[str, DeviceAccount]
+    spool: DurableSpool | None = None
+    refusal: str | None = None
+    damaged: anyio.Event = field(default_factory=anyio.Event)
+    _waiting: deque[Taken] = field(default_factory=deque)
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def use(self, spool: DurableSpool) -> None:
+        """Go on with this spool."""
+        self.spool = spool
+        self.damaged = anyio.Event()
+
+    async def put(self, reading: Taken) -> None:
+        """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
+        async with self._lock:
+            self._waiting.append(reading)
+            await self._empty()
+            while len(self._waiting) > MEMORY_READINGS:
+                self._give_up(SPOOL_REFUSED, str(self.refusal))
+
+    async def run(self) -> None:
+        """Try again and again while readings wait, also when no inverter brings a new one."""
+        while True:
+            await anyio.sleep(_RETRY_S)
+            if self._waiting:
+                async with self._lock:
+                    await self._empty()
+
+    async def close(self) -> None:
+        """Try a last time; what the spool does not take now is lost, and said so."""
+        async with self._lock:
+            await self._empty()
+            while self._waiting:
+                self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {self.refusal}")
+
+    async def _empty(self) -> None:
+        while self._waiting and self.spool is not None:
+            first = self._waiting[0]
+            try:
+                entry = await self.spool.append(first.sample, boot=first.boot)
+            except SpoolError as error:
+                self._note(error)
+                return
+            self._waiting.popleft()
+            self.accounts[first.device_id].took(entry, first.missing)
+        if self.refusal is not None and not self._waiting:
+            _LOG.warning("the spool takes readings again")
+            self.refusal = None
+
+    def _note(self, error: SpoolError) -> None:
+        if self.refusal is None:
+            _LOG.error(
+                "the spool takes no reading; they wait in memory",
+                extra={"reason": str(error), "at_most": MEMORY_READINGS},
+            )
+        self.refusal = str(error)
+        if isinstance(error, SpoolCorruptError):
+            self.damaged.set()
+
+    def _give_up(self, outcome: str, reason: str) -> None:
+        self.accounts[self._waiting.popleft().device_id].lost(outcome, reason)

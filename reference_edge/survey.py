@@ -1,0 +1,158 @@
+"""Looks now and then at spool, disk and clock, raises alarms, and tells the server how the edge does."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from reference_edge.account import DeviceAccount
+from reference_edge.intake import MEMORY_READINGS, Intake
+from sungrow_lib._version import __version__
+from sungrow_lib.errors import ServerError, SpoolError, SungrowError
+from sungrow_lib.spool import DurableSpool
+from sungrow_lib.upload import Alarm, BatchUploader
+from sungrow_lib.wire.reports import EdgeStatus
+
+_LOG: Final = logging.getLogger("sungrow_edge")
+_LOOK_S: Final = 30.0
+_REPORT_EVERY: Final = 2
+"""Looks between two reports to the server."""
+DISK_LOW_BYTES: Final = 200_000_000
+"""Free room below which the disk is an alarm: some months of readings, if nothing else writes."""
+_LONGEST_WORD: Final = 128
+_SPOOL: Final = "spool"
+_DISK: Final = "disk"
+_MERGED: Final = "merged"
+
+
+@dataclass
+class Survey:
+    """What was seen last; None for what is not known yet.
+
+    Attributes:
+        folder: where the spool is.
+        started_at: when the daemon started, aware UTC.
+        spool_bytes: size of the spool on disk.
+        merged: readings that became part of another one on a full disk.
+        disk_free_bytes: room left on the spool's disk for this user.
+        clock_is_trusted: whether the clock may date readings.
+        clock_offset_s: this clock minus the server's.
+        alarms: raised now, by code.
+    """
+
+    folder: Path
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    spool_bytes: int | None = None
+    merged: int | None = None
+    disk_free_bytes: int | None = None
+    clock_is_trusted: bool | None = None
+    clock_offset_s: float | None = None
+    alarms: dict[str, Alarm] = field(default_factory=dict)
+
+    async def run(
+        self,
+        spool: DurableSpool,
+        uploader: BatchUploader,
+        accounts: Mapping[str, DeviceAccount],
+        intake: Intake,
+    ) -> None:
+        """Look, and report to the server, until cancelled."""
+        look = 0
+        while True:
+            await self._look(spool, accounts, intake)
+            if look % _REPORT_EVERY == 0:
+                await self._report(spool, uploader, accounts)
+            look += 1
+            await anyio.sleep(_LOOK_S)
+
+    async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
+        try:
+            self.disk_free_bytes = shutil.disk_usage(self.folder).free
+            clock = await spool.clock()
+            self.clock_is_trusted, self.clock_offset_s = clock.is_trusted, clock.offset_s
+            for device_id, account in accounts.items():
+                account.counts = await spool.counts(device_id)
+                self.spool_bytes, self.merged = account.counts.bytes, account.counts.merged
+        except (OSError, SpoolError) as error:
+            _LOG.debug("no look at the spool", extra={"reason": str(error)})
+        self._judge(intake)
+
+    def _judge(self, intake: Intake) -> None:
+        free = self.disk_free_bytes
+        self._set(
+            _DISK,
+            f"Only {(free or 0) / 1e6:.0f} MB are free on the spool's disk; free some."
+            if free is not None and free < DISK_LOW_BYTES
+            else None,
+        )
+        self._set(
+            _SPOOL,
+            f"The spool takes no reading ({intake.refusal}); {len(intake)} of at most {MEMORY_READINGS} "
+            "wait in memory."
+            if intake.refusal
+            else None,
+        )
+        self._set(
+            _MERGED,
+            f"The disk was full: {self.merged} readings became part of others, fewer per minute."
+            if self.merged
+            else None,
+        )
+
+    def _set(self, code: str, detail: str | None) -> None:
+        earlier = self.alarms.get(code)
+        if detail is None:
+            self.alarms.pop(code, None)
+            return
+        if earlier is None:
+            _LOG.error("the edge needs attention", extra={"code": code, "reason": detail})
+        self.alarms[code] = Alarm(code, detail, None, earlier.since if earlier else datetime.now(UTC))
+
+    # --- to the server -----------------------------------------------------------------------------------
+
+    async def _report(
+        self, spool: DurableSpool, uploader: BatchUploader, accounts: Mapping[str, DeviceAccount]
+    ) -> None:
+        for account in accounts.values():
+            try:
+                await uploader.report(self._status(spool, account))
+            except ServerError as error:
+                _LOG.debug("no report to the server", extra={"reason": str(error)})
+                return
+            except SungrowError as error:
+                _LOG.debug("no report on a device", extra={"reason": str(error)})
+
+    def _status(self, spool: DurableSpool, account: DeviceAccount) -> EdgeStatus:
+        counts = account.counts
+        return EdgeStatus(
+            edge_id=spool.identity.edge_id,
+            device_id=account.device_id,
+            edge_version=__version__,
+            connection=account.connection,
+            connection_detail=_word(account.reason),
+            backlog=counts.undelivered if counts else None,
+            oldest_waiting=counts.oldest_pending if counts else None,
+            quarantined=counts.quarantined if counts else None,
+            clock=None if self.clock_is_trusted is None else _CLOCK[self.clock_is_trusted],
+            clock_offset_s=self.clock_offset_s,
+            polled=account.polled,
+            accepted=account.accepted,
+            not_accepted=dict(account.not_accepted),
+            started_at=self.started_at.replace(microsecond=self.started_at.microsecond // 1000 * 1000),
+        )
+
+
+def _word(text: str | None) -> str | None:
+    """Fit a text into one of the API's short ones."""
+    return text and re.sub(r"[\x00-\x1f\x7f]+", " ", text)[:_LONGEST_WORD]
+
+
+_CLOCK: Final = {True: "trusted", False: "untrusted"}

@@ -1,0 +1,298 @@
+"""The daemon's parts alone: queue in front of the spool, account, service manager, metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from reference_edge import intake as module
+from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
+from reference_edge.intake import Intake, Taken
+from reference_edge.metrics import EdgeCollector, serving
+from reference_edge.service import ServiceManager
+from reference_edge.survey import Survey
+from sungrow_lib import (
+    ConfigurationError,
+    ConnectionState,
+    DurableSpool,
+    Outcome,
+    Reading,
+    SpoolFullError,
+    SungrowSample,
+)
+from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.spool import SpoolEntry, SystemClock
+from sungrow_lib.upload.status import StatusBoard
+
+pytestmark = pytest.mark.anyio
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[DurableSpool]:
+    async with DurableSpool.open(tmp_path / "spool.db") as opened:
+        yield opened
+
+
+class Balky:
+    """A spool that refuses for as long as it is told to."""
+
+    def __init__(self, spool: DurableSpool) -> None:
+        self._spool = spool
+        self.refusal: SpoolError | None = None
+
+    async def append(self, sample: SungrowSample, **more: object) -> SpoolEntry:
+        if self.refusal is not None:
+            raise self.refusal
+        return await self._spool.append(sample, **more)  # type: ignore[arg-type]  # passed on as they are
+
+
+def taken(number: int) -> Taken:
+    ts = datetime.now(UTC).replace(microsecond=0) + timedelta(milliseconds=number)
+    return Taken("roof", SungrowSample(device_id="roof", ts=ts, pv_power_w=number), CLOCK.stamp())
+
+
+@pytest.fixture
+def account() -> DeviceAccount:
+    return DeviceAccount("roof", "192.168.1.20:502")
+
+
+# --- a spool that takes nothing --------------------------------------------------------------------------
+
+
+async def test_readings_wait_in_memory_in_order_and_count_once_the_spool_has_them(
+    spool: DurableSpool, account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    balky = Balky(spool)
+    intake = Intake({"roof": account})
+    intake.use(balky)  # type: ignore[arg-type]  # does what the intake asks of a spool
+    balky.refusal = SpoolFullError()
+    for number in range(5):
+        await intake.put(taken(number))
+    assert (account.accepted, len(intake), intake.refusal is not None) == (0, 5, True)
+    assert (await spool.counts()).accepted == 0
+    balky.refusal = None
+    await intake.put(taken(5))
+    assert (account.accepted, len(intake), intake.refusal) == (6, 0, None)
+    powers = [record.entry.content async for record in spool.records()]
+    assert powers == [f'{{"pv_power_w":{number}}}' for number in range(6)]
+    assert [r.message for r in caplog.records if r.levelname in {"WARNING", "ERROR"}] == [
+        "the spool takes no reading; they wait in memory",
+        "the spool takes readings again",
+    ]
+
+
+async def test_memory_is_bounded_and_what_is_given_up_is_said(
+    spool: DurableSpool,
+    account: DeviceAccount,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(module, "MEMORY_READINGS", 3)
+    balky = Balky(spool)
+    intake = Intake({"roof": account})
+    intake.use(balky)  # type: ignore[arg-type]  # see above
+    balky.refusal = SpoolFullError()
+    for number in range(5):
+        await intake.put(taken(number))
+    assert len(intake) == 3
+    assert account.not_accepted == {"spool refused": 2}
+    assert sum(record.message == "poll" for record in caplog.records) == 2
+    await intake.close()
+    assert account.not_accepted == {"spool refused": 2, "stopped": 3}
+    assert len(intake) == 0
+
+
+async def test_waiting_readings_reach_the_spool_without_a_new_one(
+    spool: DurableSpool, account: DeviceAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    balky = Balky(spool)
+    intake = Intake({"roof": account})
+    intake.use(balky)  # type: ignore[arg-type]  # see above
+    balky.refusal = SpoolFullError()
+    await intake.put(taken(1))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intake.run)
+        balky.refusal = None
+        with anyio.fail_after(5):
+            while len(intake):  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert account.accepted == 1
+
+
+async def test_a_damaged_spool_is_to_be_opened_anew(spool: DurableSpool, account: DeviceAccount) -> None:
+    balky = Balky(spool)
+    intake = Intake({"roof": account})
+    intake.use(balky)  # type: ignore[arg-type]  # see above
+    balky.refusal = SpoolCorruptError()
+    await intake.put(taken(1))
+    assert intake.damaged.is_set()
+    intake.use(spool)
+    assert not intake.damaged.is_set()
+    await intake.put(taken(2))
+    assert account.accepted == 2
+
+
+# --- the log's account -----------------------------------------------------------------------------------
+
+
+def test_many_equal_polls_are_summed_up_and_none_is_forgotten(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(SUMMED_AFTER + 2 * SUM_OF + 7):
+        account.lost("silent", "nobody there")
+    account.lost("damaged", "noise")
+    polls = [record.__dict__ for record in caplog.records]
+    assert len(polls) == SUMMED_AFTER + 2 + 1 + 1
+    counted = sum(poll.get("polls", 1) for poll in polls if poll["outcome"] == "silent")
+    assert counted == SUMMED_AFTER + 2 * SUM_OF + 7 == account.not_accepted["silent"]
+
+
+# --- the service manager ---------------------------------------------------------------------------------
+
+
+def drain(outlet: socket.socket) -> int:
+    """Read all that is there; return how many messages that were."""
+    for count in range(1_000):
+        try:
+            outlet.recv(1000)
+        except BlockingIOError:
+            return count
+    return 1_000
+
+
+@pytest.mark.parametrize("name", ["file", "abstract"])
+async def test_the_service_manager_hears_of_us(tmp_path: Path, name: str) -> None:
+    address = f"@sungrow-test-{os.getpid()}" if name == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address.replace("@", "\0"))
+        manager.settimeout(5)
+        service = ServiceManager(
+            {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000", "WATCHDOG_PID": str(os.getpid())}
+        )
+        assert service.watchdog_s == 0.03
+        service.say(READY="1", STATUS="started")
+        assert manager.recv(1000) == b"READY=1\nSTATUS=started"
+        stuck: list[str | None] = [None]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.run, lambda: "fine", lambda: stuck[0])
+            for _ in range(3):
+                assert await anyio.to_thread.run_sync(manager.recv, 1000) == b"WATCHDOG=1\nSTATUS=fine"
+            stuck[0] = "192.168.1.20:502"
+            await anyio.sleep(0.05)
+            manager.settimeout(0)
+            drain(manager)
+            await anyio.sleep(0.05)
+            assert drain(manager) == 0
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("environment", "watchdog_s"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "120000000"}, 120.0),
+        ({"WATCHDOG_USEC": "120000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "x"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+    ],
+)
+def test_without_a_manager_nothing_is_said(environment: dict[str, str], watchdog_s: float | None) -> None:
+    service = ServiceManager(environment)
+    assert service.watchdog_s == watchdog_s
+    service.say(READY="1")
+    ServiceManager(environment | {"NOTIFY_SOCKET": "/nowhere/at/all"}).say(READY="1")
+
+
+# --- metrics ---------------------------------------------------------------------------------------------
+
+
+async def scraped(port: int) -> str:
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+        answer = b""
+        async for chunk in stream:
+            answer += chunk
+    return answer.partition(b"\r\n\r\n")[2].decode()
+
+
+async def test_metrics_say_what_is_known_and_leave_out_what_is_not(
+    spool: DurableSpool, account: DeviceAccount, tmp_path: Path, free_tcp_port: int
+) -> None:
+    sample = SungrowSample(
+        device_id="roof",
+        ts=datetime.now(UTC).replace(microsecond=0),
+        pv_power_w=0,
+        mppt_voltage_v=[512.3, None, 498.0],
+    )
+    account.polled_now(Reading(device_id="roof", outcome=Outcome.READ, sample=sample, boottime=1.0))
+    account.took(await spool.append(sample))
+    account.lost("silent", "nobody there")
+    account.counts = await spool.counts("roof")
+    collector = EdgeCollector(
+        {"roof": account}, {"roof": 5.0}, Survey(tmp_path), StatusBoard().snapshot, lambda: 4
+    )
+    with serving(free_tcp_port, collector):
+        text = await scraped(free_tcp_port)
+        with pytest.raises(ConfigurationError, match="METRICS_PORT"), serving(free_tcp_port, collector):
+            pass
+    lines = text.splitlines()
+    assert 'sungrow_pv_power_w{device_id="roof"} 0.0' in lines
+    assert 'sungrow_mppt_voltage_v{device_id="roof",item="1"} 512.3' in lines
+    assert 'sungrow_mppt_voltage_v{device_id="roof",item="3"} 498.0' in lines
+    assert 'sungrow_edge_polls_total{device_id="roof",outcome="accepted"} 1.0' in lines
+    assert 'sungrow_edge_polls_total{device_id="roof",outcome="silent"} 1.0' in lines
+    assert "sungrow_edge_memory_readings 4.0" in lines
+    assert not any('item="2"' in line for line in lines)
+    assert not any(line.startswith(("sungrow_battery", "sungrow_edge_server_up")) for line in lines)
+    if promtool := shutil.which("promtool"):
+        done = subprocess.run(  # noqa: ASYNC221 - takes milliseconds
+            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        )
+        assert "error" not in done.stdout + done.stderr
+
+
+async def test_an_old_reading_is_not_shown_as_now(account: DeviceAccount, tmp_path: Path) -> None:
+    old = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=60)
+    account.polled_now(
+        Reading(
+            device_id="roof",
+            outcome=Outcome.READ,
+            sample=SungrowSample(device_id="roof", ts=old, pv_power_w=5),
+            boottime=1.0,
+            state=ConnectionState.IDLE,
+        )
+    )
+    collector = EdgeCollector(
+        {"roof": account}, {"roof": 5.0}, Survey(tmp_path), StatusBoard().snapshot, lambda: 0
+    )
+    assert not any(metric.name == "sungrow_pv_power_w" for metric in collector.collect())
+
+
+# --- a full disk and a queue are alarms ------------------------------------------------------------------
+
+
+def test_the_survey_raises_alarms_and_ends_them(
+    account: DeviceAccount, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    survey, intake = Survey(tmp_path), Intake({"roof": account})
+    survey.disk_free_bytes, intake.refusal = 10_000_000, "No room left."
+    survey._judge(intake)
+    survey._judge(intake)
+    assert survey.alarms.keys() == {"disk", "spool"}
+    assert len(caplog.records) == 2
+    survey.disk_free_bytes, intake.refusal = 10_000_000_000, None
+    survey._judge(intake)
+    assert not survey.alarms
