@@ -50,6 +50,7 @@ def compare(
     jobs: int = 1,
     rounds: int = 15,
     clock: Callable[[], float] = time.perf_counter,
+    goal: str = "",
 ) -> Figure:
     """Time the two in turn, so that a machine that slows down slows both.
 
@@ -60,6 +61,7 @@ def compare(
         jobs: how many jobs one call does.
         rounds: how many pairs count; one more before them does not.
         clock: what is measured, in seconds: time that passes, or ``time.process_time``.
+        goal: what the ratio ought to be.
     """
     pairs = [(_time(ours, clock), _time(other, clock)) for _ in range(rounds + 1)][1:]
     return Figure(
@@ -67,6 +69,7 @@ def compare(
         statistics.median(pair[0] for pair in pairs) / jobs * 1e6,
         statistics.median(pair[1] for pair in pairs) / jobs * 1e6,
         statistics.median(one / two for one, two in pairs),
+        goal=goal,
     )
 
 

@@ -25,7 +25,7 @@ TABLES: Final = {
 
 EVERYWHERE: Final = {"anyio", "pydantic", "pydantic_core", "pydantic_settings"}
 THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
-    "pymodbus": ("sungrow_lib/modbus/", "sungrow_lib/simulator/"),
+    "pymodbus": ("sungrow_lib/simulator/",),
     "sqlite3": ("sungrow_lib/spool/",),
     "httpx": ("sungrow_lib/upload/http.py", "sungrow_lib/client"),
     "backports": ("sungrow_lib/upload/http.py", "reference_server/"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -44,9 +45,7 @@ class SystemClock:
 
     def boottime(self) -> float:
         """``CLOCK_BOOTTIME`` where there is one: unlike the monotonic clock it counts suspended time."""
-        if hasattr(time, "CLOCK_BOOTTIME"):
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
-        return time.monotonic()
+        return _boottime()
 
     def wall(self) -> datetime:
         """Aware UTC time of day."""
@@ -55,6 +54,12 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await anyio.sleep(seconds)
+
+
+if hasattr(time, "CLOCK_BOOTTIME"):  # asked dozens of times a poll
+    _boottime: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+else:
+    _boottime = time.monotonic
 
 
 @cache

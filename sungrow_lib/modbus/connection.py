@@ -1,8 +1,8 @@
 """One Modbus TCP connection: opened late, closed after the first doubt, never stuck past its time-out.
 
-The transport is a plain asyncio protocol rather than pymodbus's client: that one drops an exception reply
-whose MBAP length is wrong, and reads on in a stream it can no longer follow. pymodbus still encodes and
-decodes the messages (:mod:`sungrow_lib.modbus.frames`).
+The transport is a plain asyncio protocol rather than a Modbus client: pymodbus's drops an exception reply
+whose MBAP length is wrong, and reads on in a stream it can no longer follow. Requests are made and replies
+found in :mod:`sungrow_lib.modbus.frames`.
 """
 
 from __future__ import annotations
@@ -64,27 +64,41 @@ class _Inbox(asyncio.Protocol):
         self.received = bytearray()
         self.closed = False
         self.reason = "the device closed the connection"
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         # Between requests nothing waits here; a flood must not fill the memory.
         if len(self.received) < _INBOX_LIMIT:
             self.received += data
-        self._news.set()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if exc is not None:
             self.reason = "the device reset the connection"
-        self._news.set()
+        self._wake()
 
     def clear(self) -> None:
         self.received.clear()
 
-    async def wait(self) -> None:
-        """Return when more arrived or the connection ended."""
-        await self._news.wait()
-        self._news.clear()
+    async def wait(self, until: float) -> bool:
+        """Return when more arrives or the connection ends; False when neither happens by ``until``.
+
+        A call at a time of the event loop costs a fraction of what a cancel scope does, and cancels nothing.
+        """
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        bell = loop.call_at(until, self._wake)
+        try:
+            await self._waiter
+        finally:
+            bell.cancel()
+            self._waiter = None
+        return loop.time() < until
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class ModbusConnection:
@@ -196,12 +210,12 @@ class ModbusConnection:
             raise DeviceUnreachableError(f"{self.endpoint}: {self._inbox.reason}")
         self._inbox.clear()  # late or stray bytes belong to no one
         self._transport.write(request.encode())
-        with anyio.move_on_after(timeout_s):
-            return await self._reply(request)
-        return request.give_up(bytes(self._inbox.received), f"no answer in {timeout_s:g} s")
+        return await self._reply(request, timeout_s)
 
-    async def _reply(self, request: ReadRequest) -> tuple[int, ...]:
+    async def _reply(self, request: ReadRequest, timeout_s: float) -> tuple[int, ...]:
+        until = asyncio.get_running_loop().time() + timeout_s
         while True:
+            in_time = await self._inbox.wait(until)
             received = bytes(self._inbox.received)
             if (words := request.find_reply(received)) is not None:
                 return words
@@ -209,7 +223,8 @@ class ModbusConnection:
                 raise DamagedReplyError(f"{self.endpoint} sends noise instead of a reply")
             if self._inbox.closed:
                 self._ended(request, received)
-            await self._inbox.wait()
+            if not in_time:
+                request.give_up(received, f"no answer in {timeout_s:g} s")
 
     def _ended(self, request: ReadRequest, received: bytes) -> None:
         try:

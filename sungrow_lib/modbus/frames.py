@@ -1,9 +1,9 @@
 """One read request and the bytes that may come back for it; no I/O.
 
-pymodbus encodes the request and decodes the registers. Finding the reply in the byte stream is done here,
-because dongles send what no strict parser accepts: exception replies with a wrong MBAP length or without
-their code, exception code 0, replies to earlier requests, noise between frames. The header of a good reply is
-known to the byte before it arrives, so it is searched for, and nothing else is ever taken for it.
+No library does this, because dongles send what no strict parser accepts: exception replies with a wrong MBAP
+length or without their code, exception code 0, replies to earlier requests, noise between frames. The header
+of a good reply is known to the byte before it arrives, so it is searched for, and nothing else is ever taken
+for it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from pymodbus.framer import FramerSocket
-from pymodbus.pdu import DecodePDU
-from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
-
 from sungrow_lib.errors import DamagedReplyError, DeviceTimeoutError, RegisterRefusedError
-from sungrow_lib.registers.words import Block, Space
+from sungrow_lib.registers.words import Block
 
 EXCEPTION_TEXTS: Final = {
     0: "a code Modbus does not define",
@@ -32,11 +28,11 @@ EXCEPTION_TEXTS: Final = {
 }
 """Modbus exception codes in words."""
 
-_REQUESTS: Final = {
-    Space.HOLDING: ReadHoldingRegistersRequest,
-    Space.INPUT: ReadInputRegistersRequest,
-}
-_FRAMER: Final = FramerSocket(DecodePDU(is_server=False))
+_REQUEST: Final = struct.Struct(">HHHBBHH")
+"""Transaction, protocol (0), bytes that follow, unit, function, address, count."""
+_REPLY_HEADER: Final = struct.Struct(">HHHBB")
+"""Transaction, protocol (0), bytes that follow, unit, function."""
+_REQUEST_LENGTH: Final = 6
 _HEADER_BYTES: Final = 9
 """MBAP header, function and byte count (or exception code)."""
 _EXCEPTION: Final = 0x80
@@ -58,13 +54,10 @@ class ReadRequest:
 
     def encode(self) -> bytes:
         """Return the request's frame."""
-        request = _REQUESTS[self.block.space](
-            dev_id=self.unit,
-            transaction_id=self.transaction,
-            address=self.block.address,
-            count=self.block.count,
+        block = self.block
+        return _REQUEST.pack(
+            self.transaction, 0, _REQUEST_LENGTH, self.unit, block.space, block.address, block.count
         )
-        return _FRAMER.buildFrame(request)
 
     def find_reply(self, received: bytes) -> tuple[int, ...] | None:
         """Look for this request's reply in everything received since it was sent.
@@ -79,8 +72,10 @@ class ReadRequest:
         size = 2 * self.block.count
         start = received.find(self._header(self.block.space, 3 + size) + bytes([size]))
         if start >= 0:
-            end = start + _HEADER_BYTES + size
-            return self._decode(received[start + 7 : end]) if len(received) >= end else None
+            words = start + _HEADER_BYTES
+            if len(received) < words + size:
+                return None
+            return struct.unpack_from(f">{self.block.count}H", received, words)
         start = self._find_exception(received)
         if start >= 0:
             if len(received) >= start + _HEADER_BYTES:
@@ -111,18 +106,12 @@ class ReadRequest:
         raise DeviceTimeoutError(f"{self}: {reason}")
 
     def _header(self, function: int, length: int) -> bytes:
-        return struct.pack(">HHHBB", self.transaction, 0, length, self.unit, function)
+        return _REPLY_HEADER.pack(self.transaction, 0, length, self.unit, function)
 
     def _find_exception(self, received: bytes) -> int:
         function = self.block.space | _EXCEPTION
         # 3 by the standard; WiNet-S firmware and SH-RT inverters say 2 and still send the code.
         return max(received.find(self._header(function, length)) for length in (2, 3))
-
-    def _decode(self, pdu: bytes) -> tuple[int, ...]:
-        reply = _FRAMER.decoder.decode(pdu)
-        if reply is None or len(reply.registers) != self.block.count:  # pragma: no cover - header was checked
-            raise DamagedReplyError(f"the reply for {self} cannot be decoded")
-        return tuple(reply.registers)
 
     def _refused(self, code: int) -> NoReturn:
         text = EXCEPTION_TEXTS.get(code, "unknown")

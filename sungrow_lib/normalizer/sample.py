@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sungrow_lib.normalizer.hybrid import hybrid_values, shows_signed_battery
 from sungrow_lib.normalizer.string_inverter import fault_codes_of, metered
-from sungrow_lib.normalizer.values import Values, codes_of_bits, measured, supplied
+from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.identity import Identity, identify
 from sungrow_lib.registers.map import RegisterMap
@@ -72,7 +72,7 @@ class Normalizer:
         registers: Values = table.decode(words, identity.context, absent=False)
         if identity.family is Family.SG:
             registers = metered(registers)
-        values = {quantity.name: supplied(quantity, identity.family, registers) for quantity in measured()}
+        values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
             values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
         if identity.family is Family.SG:

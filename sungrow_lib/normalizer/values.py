@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Quantity, QuantityKind, Source
 from sungrow_lib.registers.map import RegisterMap
@@ -36,62 +37,85 @@ _STATES: Final = {
 """One word for what the families call differently; every other state keeps its text."""
 
 
-@lru_cache(maxsize=1)
-def measured() -> tuple[Quantity, ...]:
-    """Quantities that a register can supply."""
+@dataclass(frozen=True, slots=True)
+class _Supplier:
+    """A register that can supply a quantity, as every reading needs it.
+
+    Attributes:
+        register: its name.
+        factor: from its unit and sign to the quantity's.
+        hole: what 0xFFFF in every word decodes to: no reason to doubt a 0 elsewhere.
+    """
+
+    register: str
+    factor: int
+    hole: float
+
+
+_Item: TypeAlias = tuple[_Supplier, ...]
+"""The registers that can supply one value, best first."""
+
+
+def supplied_values(family: Family, registers: Values) -> dict[str, Any]:
+    """Return every quantity a register can supply, by name, from its best source that has a value."""
+    return {quantity.name: _supplied(quantity, items, registers) for quantity, items in _supplies(family)}
+
+
+@cache
+def _supplies(family: Family) -> tuple[tuple[Quantity, tuple[_Item, ...]], ...]:
+    table = RegisterMap.for_family(family)
+
+    def supplier(source: Source, unit: str) -> _Supplier:
+        register = table.by_name(source.register)
+        factor = _UNIT_FACTOR.get((register.unit, unit), 1)
+        hole = -1 / 10.0**register.decimals
+        return _Supplier(source.register, -factor if source.negate else factor, hole)
+
     return tuple(
-        quantity for quantity in QUANTITIES if quantity.kind is not QuantityKind.META and quantity.sources
+        (
+            quantity,
+            tuple(
+                tuple(supplier(source, quantity.unit) for source in item)
+                for item in quantity.sources.get(family, ())
+            ),
+        )
+        for quantity in QUANTITIES
+        if quantity.kind is not QuantityKind.META and quantity.sources
     )
 
 
-def supplied(quantity: Quantity, family: Family, registers: Values) -> Any:
-    """The quantity's value from its best source that has one."""
-    if quantity.kind is QuantityKind.CODES:
+def _supplied(quantity: Quantity, items: tuple[_Item, ...], registers: Values) -> Any:
+    if not items or quantity.kind is QuantityKind.CODES:
         return None
-    items = quantity.sources.get(family, ())
     if quantity.kind is QuantityKind.STATE:
         return _text(items, registers)
-    found = [_number(quantity, family, sources, registers) for sources in items]
     if quantity.length is None:
-        return found[0] if found else None
+        return _number(quantity, items[0], registers)
+    found = [_number(quantity, item, registers) for item in items]
     while found and found[-1] is None:
         found.pop()
     return found or None
 
 
-def _text(items: tuple[tuple[Source, ...], ...], registers: Values) -> str | None:
-    for source in chain.from_iterable(items):
-        value = registers.get(source.register)
+def _text(items: tuple[_Item, ...], registers: Values) -> str | None:
+    for supplier in chain.from_iterable(items):
+        value = registers.get(supplier.register)
         if isinstance(value, str):
             return _STATES.get(value, value)
     return None
 
 
-def _number(
-    quantity: Quantity, family: Family, sources: tuple[Source, ...], registers: Values
-) -> Number | None:
+def _number(quantity: Quantity, item: _Item, registers: Values) -> Number | None:
     """The best source's value; a 0 gives way to a lesser source's value, for a path may fill gaps with 0."""
     best: Number | None = None
-    for source in sources:
-        value = registers.get(source.register)
-        if not isinstance(value, int | float) or (best == 0 and value == _hole(family, source.register)):
+    for supplier in item:
+        value = registers.get(supplier.register)
+        if not isinstance(value, Number) or (best == 0 and value == supplier.hole):
             continue
-        value = -value if source.negate else value
-        best = rounded(quantity, value * _factor(family, source.register, quantity.unit))
+        best = rounded(quantity, value * supplier.factor)
         if best:
             break
     return best
-
-
-@lru_cache(maxsize=512)
-def _hole(family: Family, register: str) -> float:
-    """What 0xFFFF in every word of a signed register decodes to: no reason to doubt a 0 elsewhere."""
-    return -1 / 10.0 ** RegisterMap.for_family(family).by_name(register).decimals
-
-
-@lru_cache(maxsize=512)
-def _factor(family: Family, register: str, unit: str) -> int:
-    return _UNIT_FACTOR.get((RegisterMap.for_family(family).by_name(register).unit, unit), 1)
 
 
 def rounded(quantity: Quantity, value: Number | None) -> Number | None:

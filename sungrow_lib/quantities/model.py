@@ -99,7 +99,7 @@ class Quantity:
     @property
     def factor(self) -> int:
         """Resolution steps per unit."""
-        return int(10**self.decimals)
+        return _FACTORS[self.decimals]
 
     @property
     def storage_bytes(self) -> int:
@@ -133,5 +133,6 @@ class Quantity:
             yield f"{self.name}_{item}"
 
 
+_FACTORS: Final = (1, 10, 100, 1000, 10_000)
 _INT2_MAX: Final = 2**15 - 1
 _INT4_MAX: Final = 2**31 - 1

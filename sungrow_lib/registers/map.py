@@ -31,6 +31,7 @@ class _Reader:
     """A register as one device fills it."""
 
     register: Register
+    keys: tuple[tuple[Space, int], ...]
     presence: Presence
     decode: Decoder
     by_raw: tuple[tuple[range, Decoder], ...]
@@ -104,15 +105,12 @@ class RegisterMap:
         Returns:
             Values by name, scaled to the register's unit; None for "not available".
         """
-        values: dict[str, Value | None] = {}
-        for reader in _readers(self.family, context):
-            if reader.presence is Presence.ABSENT and not absent:
-                continue
-            register = reader.register
-            taken = words.take(register.space, register.number, register.word_count)
-            if taken is not None:
-                values[register.name] = reader.value(taken)
-        return values
+        held = words.by_register
+        return {
+            reader.register.name: reader.value(tuple([held[key] for key in reader.keys]))
+            for reader in _present(self.family, context, tuple(held))
+            if absent or reader.presence is not Presence.ABSENT
+        }
 
 
 @cache
@@ -122,6 +120,15 @@ def _by_number(family: Family) -> dict[tuple[Space, int], Register]:
         for register in RegisterMap.for_family(family)
         for number in register.block.numbers
     }
+
+
+@lru_cache(maxsize=64)
+def _present(
+    family: Family, context: DeviceContext, held: tuple[tuple[Space, int], ...]
+) -> tuple[_Reader, ...]:
+    """The registers whose words are all among ``held``; the same in every poll, so it is worked out once."""
+    keys = set(held)
+    return tuple(reader for reader in _readers(family, context) if keys.issuperset(reader.keys))
 
 
 @lru_cache(maxsize=64)
@@ -140,4 +147,5 @@ def _reader(register: Register, family: Family, context: DeviceContext) -> _Read
         for variant in variants
         if variant.raw is not None
     )
-    return _Reader(register, presence, register.decoder(presence), by_raw)
+    keys = tuple((register.space, number) for number in register.block.numbers)
+    return _Reader(register, keys, presence, register.decoder(presence), by_raw)

@@ -93,6 +93,11 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
     def __repr__(self) -> str:
         return f"RegisterWords({len(self._words)} words)"
 
+    @property
+    def by_register(self) -> Mapping[tuple[Space, int], int]:
+        """The same words as a plain dictionary, for who asks for hundreds of them; not to be changed."""
+        return self._words
+
     def take(self, space: Space, first: int, count: int) -> tuple[int, ...] | None:
         """Words of ``count`` registers from document number ``first``; None unless all were read."""
         words = self._words

@@ -2,6 +2,14 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, strategies as st
+from pymodbus.framer import FramerSocket
+from pymodbus.pdu import DecodePDU
+from pymodbus.pdu.register_message import (
+    ReadHoldingRegistersRequest,
+    ReadHoldingRegistersResponse,
+    ReadInputRegistersRequest,
+    ReadInputRegistersResponse,
+)
 
 from sungrow_lib.errors import DamagedReplyError, DeviceError, DeviceTimeoutError, RegisterRefusedError
 from sungrow_lib.modbus.frames import ReadRequest
@@ -25,6 +33,27 @@ def good_reply(*words: int, transaction: int = 7, unit: int = 1, function: int =
 
 def test_request_uses_the_wire_address_one_below_the_document_number() -> None:
     assert ReadRequest(1, Block(Space.INPUT, 0x13AF + 1, 0x3D), 3).encode() == FIELD_REQUEST
+
+
+@given(
+    unit=st.integers(1, 247),
+    space=st.sampled_from(Space),
+    first=st.integers(1, 65_412),
+    count=st.integers(1, 125),
+    transaction=st.integers(0, 65_535),
+)
+def test_frames_are_those_of_pymodbus(
+    unit: int, space: Space, first: int, count: int, transaction: int
+) -> None:
+    asked = ReadRequest(unit, Block(space, first, count), transaction)
+    kind = ReadInputRegistersRequest if space is Space.INPUT else ReadHoldingRegistersRequest
+    peer = kind(address=first - 1, count=count, dev_id=unit, transaction_id=transaction)
+    assert asked.encode() == FramerSocket(DecodePDU(is_server=False)).buildFrame(peer)
+    words = [(first * n) & 0xFFFF for n in range(count)]
+    response = ReadInputRegistersResponse if space is Space.INPUT else ReadHoldingRegistersResponse
+    reply = response(registers=words, dev_id=unit, transaction_id=transaction)
+    frame = FramerSocket(DecodePDU(is_server=True)).buildFrame(reply)
+    assert asked.find_reply(frame) == tuple(words)
 
 
 def test_holding_registers_are_asked_with_function_3() -> None:
