@@ -31,6 +31,7 @@ from sungrow_lib.wire import DeviceList, Health, IngestAnswer, Realtime, Series
 
 _MOST_BUCKETS: Final = 40_000
 _STEP: Final = {
+    "5m": timedelta(minutes=5),
     "15m": timedelta(minutes=15),
     "1h": timedelta(hours=1),
     "1d": timedelta(days=1),
@@ -109,9 +110,13 @@ async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> S
     assert query.from_ is not None
     assert query.to is not None
     assert query.bucket is not None
+    days = server.settings.raw_retention_days
     if (query.to - query.from_) / _STEP[query.bucket] > _MOST_BUCKETS:
         errors = [{"field": "bucket", "message": f"this range has more than {_MOST_BUCKETS} buckets"}]
         raise Problem(422, f"ask for at most {_MOST_BUCKETS} buckets at once", errors=errors)
+    if query.bucket == "5m" and query.from_ < server.clock() - timedelta(days=days):
+        message = f"5m is made from raw readings, which are kept for {days} days; ask for 15m"
+        raise Problem(422, f"bucket: {message}", errors=[{"field": "bucket", "message": message}])
     return await server.series.range(device, query.from_, query.to, query.bucket, query.chosen_fields)
 
 

@@ -67,7 +67,7 @@ QueryDate = Annotated[
     Field(json_schema_extra={"format": "date"}),
 ]
 QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
-Bucket = Literal["raw", "15m", "1h", "1d", "1M"]
+Bucket = Literal["raw", "5m", "15m", "1h", "1d", "1M"]
 
 
 class ConflictsQuery(DeviceQuery):

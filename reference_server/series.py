@@ -12,6 +12,7 @@ from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import GAUGES, POWER_OF, rollup_columns
 from reference_server.zones import (
+    FIVE_MINUTES,
     QUARTER,
     Span,
     hours_of,
@@ -20,6 +21,7 @@ from reference_server.zones import (
     next_month,
     quarter_of,
     start_of_day,
+    start_of_step,
     steps,
 )
 from sungrow_lib.quantities import QUANTITY_BY_NAME
@@ -29,6 +31,9 @@ _COLUMNS: Final = tuple(name for name, _ in rollup_columns())
 _DAY: Final = timedelta(days=1)
 _MS: Final = timedelta(milliseconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
+"""Buckets that are the same in every zone."""
+_QUARTERS_AT_ONCE: Final = 96
 _MS_PER_KWH: Final = 3_600_000_000  # W x ms
 _STANDARD_FIELDS: Final = (
     "avg_pv_power_w",
@@ -103,12 +108,17 @@ class SeriesReader:
     async def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Series:
-        """Return the buckets of any span of time, cut to whole quarters of an hour."""
+        """Return the buckets of any span of time, cut to whole quarters of an hour, or to five minutes.
+
+        Buckets of five minutes come from raw readings: there are none behind the retention horizon.
+        """
         await self._refresher.refresh_device(device.key)
-        now = self._clock()
-        begin, end = quarter_of(begin), min(quarter_of(end + QUARTER - _MICROSECOND), now + QUARTER)
+        now, step = self._clock(), FIVE_MINUTES if bucket == "5m" else QUARTER
+        begin = start_of_step(begin, step)
+        end = min(start_of_step(end + step - _MICROSECOND, step), now + step)
         spans = [span for span in spans_of(bucket, begin, end, device.zone) if span.begin <= now]
-        found = await self._from_quarters(device, spans)
+        read = self._from_samples if bucket == "5m" else self._from_quarters
+        found = await read(device, spans)
         return self._series(device, None, self._buckets(spans, found, device.zone, fields))
 
     @staticmethod
@@ -133,6 +143,18 @@ class SeriesReader:
         rows = await self._database.rows("series_from_15m", device=device.key, begins=begins, ends=ends)
         return {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
 
+    async def _from_samples(self, device: KnownDevice, spans: list[Span]) -> dict[datetime, Facts]:
+        """Read a day at a time, so that a month of raw readings never sits in the database's memory."""
+        quarters = sorted({quarter_of(span.begin) for span in spans})
+        found: dict[datetime, Facts] = {}
+        for start in range(0, len(quarters), _QUARTERS_AT_ONCE):
+            some = quarters[start : start + _QUARTERS_AT_ONCE]
+            rows = await self._database.rows(
+                "series_from_samples", devices=[device.key] * len(some), buckets=some
+            )
+            found |= {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
+        return found
+
     async def _from_days(self, device: KnownDevice, days: list[tuple[date, date]]) -> dict[datetime, Facts]:
         begins, ends = [begin for begin, _ in days], [end for _, end in days]
         rows = await self._database.rows("series_from_days", device=device.key, begins=begins, ends=ends)
@@ -153,9 +175,9 @@ class SeriesReader:
 
 
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
-    """Spans of `15m`, `1h`, `1d` or `1M` in the site's zone, cut to ``begin`` and ``end``."""
-    if bucket == "15m":
-        yield from steps(begin, end, QUARTER)
+    """Spans of `5m`, `15m`, `1h`, `1d` or `1M` in the site's zone, cut to ``begin`` and ``end``."""
+    if step := _STEPS.get(bucket):
+        yield from steps(begin, end, step)
         return
     day = local_day(begin, zone)
     if bucket == "1M":

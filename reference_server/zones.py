@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo
 QUARTER: Final = timedelta(minutes=15)
 """Length of the finest rollup; the offset of every civil zone is a multiple of it."""
 
+FIVE_MINUTES: Final = timedelta(minutes=5)
+"""Length of the finest bucket of a series, made from raw readings."""
+
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _DECEMBER: Final = 12
@@ -76,5 +79,9 @@ def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
 
 def quarter_of(instant: datetime) -> datetime:
     """Return the start of the quarter of an hour that holds an instant."""
-    since = (instant - datetime.min.replace(tzinfo=UTC)) % QUARTER
-    return instant - since
+    return start_of_step(instant, QUARTER)
+
+
+def start_of_step(instant: datetime, step: timedelta) -> datetime:
+    """Return the start of the step that holds an instant; steps are counted in UTC and divide a day."""
+    return instant - (instant - datetime.min.replace(tzinfo=UTC)) % step

@@ -10,11 +10,15 @@ from reference_server.resources import db_folder
 from reference_server.storage.codec import COLUMNS
 
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
+_INCLUDED: Final = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 
 @cache
 def statements() -> dict[str, str]:
-    """All named statements; ``{columns}`` stands for the columns of `samples`.
+    """All named statements, by name.
+
+    In their text ``{columns}`` stands for the columns of `samples`, and the name of another statement, alone
+    in braces on a line, for that statement.
 
     Raises:
         ValueError: two statements share a name.
@@ -26,7 +30,7 @@ def statements() -> dict[str, str]:
             if name in found:
                 raise ValueError(f"{path.name}: {name} is named twice")
             found[name] = sql.strip().rstrip(";").replace("{columns}", ", ".join(COLUMNS))
-    return found
+    return {name: _INCLUDED.sub(lambda match: found[match[1]], sql) for name, sql in found.items()}
 
 
 def query(name: str) -> bytes:

@@ -176,7 +176,9 @@ def _aggregate() -> str:
         items += _aggregate_gauge(gauge)
     for counter in COUNTERS:
         items += _aggregate_counter(counter)
-    return _lines(items)
+    return _lines(
+        f"({item})::{type_} AS {name}" for item, (name, type_) in zip(items, rollup_columns(), strict=True)
+    )
 
 
 def _merge(first: Callable[[str], str], last: Callable[[str], str]) -> str:

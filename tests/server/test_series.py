@@ -170,6 +170,31 @@ async def test_any_range_and_chosen_fields(api: Api) -> None:
     assert len(await series(api, bucket="1h", **running)) == 13
 
 
+async def test_five_minutes_from_the_readings_themselves(api: Api) -> None:
+    start = datetime(2026, 6, 15, 10, 0, tzinfo=UTC)
+    rows = [
+        reading(start + timedelta(minutes=i), pv_power_w=100 * i, pv_total_kwh=50 + i / 10)
+        for i in range(60)
+        if not 20 <= i < 30
+    ]
+    await api.ingest(*rows, device={"timezone": "Asia/Kathmandu"})
+    span = {"from": "2026-06-15T10:00:00Z", "to": "2026-06-15T11:00:00Z"}
+    fine = await series(api, **span, bucket="5m")
+    assert len(fine) == 12
+    assert fine[1]["bucket"] == "2026-06-15T15:50:00+05:45"
+    assert (fine[1]["avg_pv_power_w"], fine[1]["max_pv_power_w"], fine[1]["pv_kwh"]) == (700, 900, 0.5)
+    assert (fine[1]["sample_count"], fine[1]["coverage"], fine[1]["partial"]) == (5, 1, False)
+    assert [bucket["coverage"] for bucket in fine[4:6]] == [0, 0]
+    assert fine[4]["avg_pv_power_w"] is None
+    coarse = await series(api, **span, bucket="15m")
+    for number, bucket in enumerate(coarse):
+        parts = fine[3 * number : 3 * number + 3]
+        assert bucket["sample_count"] == sum(part["sample_count"] for part in parts)
+        assert bucket["pv_kwh"] == pytest.approx(sum(part["pv_kwh"] or 0 for part in parts))
+    off = {"from": "2026-06-15T10:03:00Z", "to": "2026-06-15T10:11:00Z"}
+    assert await series(api, **off, bucket="5m") == fine[:3]
+
+
 async def test_a_reader_sees_what_was_just_written(api: Api) -> None:
     for i in range(5):
         await api.ingest(reading(NOW - timedelta(minutes=10 - i), pv_power_w=i))
@@ -203,6 +228,7 @@ def test_zones_with_odd_offsets() -> None:
     [
         ({"frame": "day", "fields": "bogus"}, "fields"),
         ({"frame": "day", "at": "0001-01-01"}, "at"),
+        ({"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z", "bucket": "5m"}, "bucket"),
         ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z", "bucket": "1h"}, "to"),
     ],
 )
