@@ -54,7 +54,7 @@ class Image:
                 workdir = Path(self.inside(rest))
                 workdir.mkdir(parents=True)
             elif name == "COPY" and not rest.startswith("--from"):
-                self._copy(*rest.split(), workdir)
+                self._copy(workdir, *rest.split())
             elif name == "RUN":
                 self._run(rest, workdir)
             elif name == "ENV":
@@ -100,7 +100,7 @@ class Image:
         assert Path(program).is_relative_to(self._folder / "opt"), f"{program} would not be in the image"
         return [program, *words[1:]]
 
-    def _copy(self, source: str, target: str, workdir: Path) -> None:
+    def _copy(self, workdir: Path, source: str, target: str) -> None:
         names = context() if source == "." else [source]
         for name in names:
             place = workdir / ("" if source == "." else target) / (name if source == "." else "")
