@@ -1,0 +1,219 @@
+#!/bin/sh
+# Installs the edge on a Raspberry Pi, or any other Debian with systemd, and undoes that again. See --help.
+set -eu
+
+usage() {
+  cat <<'TEXT'
+Install the edge as a service, from the clone this script is in:
+
+  sudo deploy/install-edge.sh --server https://solar.example.org --inverter 192.168.1.20 \
+                              --device roof --timezone Europe/Berlin
+
+It asks for the token that `sungrow-server token create --scope ingest --device roof` printed on the server.
+Run again, it brings what is installed to the version of the clone and leaves settings and readings alone; then
+it needs no option.
+
+  --server URL        your server; https:// only
+  --inverter HOST     name or address of the inverter or its dongle
+  --port NUMBER       its Modbus TCP port; 502 unless given
+  --device ID         what the server is to call it: letters, digits, dots, hyphens, underscores
+  --timezone ZONE     the site's zone, such as Europe/Berlin
+  --token-file FILE   file that holds the token; asked for unless given
+  --ca FILE           certificate of a private authority, where the server's is not publicly known
+  --uninstall         remove the service and its programs; settings and readings stay
+  --purge             with --uninstall: remove settings and readings, too; refused while readings are not delivered
+  --root DIR          put everything under DIR and start nothing, for an image or a trial
+
+It writes /opt/sungrow-edge (programs), /etc/sungrow-edge (settings), /var/lib/sungrow-edge (readings),
+/usr/local/bin/sungrow and sungrow-edge, and a unit of systemd. Exit status: 0 done, 1 it failed, 2 wrong use.
+TEXT
+}
+
+fail() {
+  echo "install-edge: $1" >&2
+  exit "${2:-1}"
+}
+
+server='' inverter='' port=502 device='' timezone='' token_file='' ca='' root='' job=install purge=no
+while [ $# -gt 0 ]; do
+  case $1 in
+    --server | --inverter | --port | --device | --timezone | --token-file | --ca | --root)
+      [ $# -gt 1 ] || fail "$1 needs a value; see --help" 2
+      case $1 in
+        --server) server=$2 ;;
+        --inverter) inverter=$2 ;;
+        --port) port=$2 ;;
+        --device) device=$2 ;;
+        --timezone) timezone=$2 ;;
+        --token-file) token_file=$2 ;;
+        --ca) ca=$2 ;;
+        --root) root=$2 ;;
+      esac
+      case $2 in *[\"\\]*) fail "$1 must not hold quotation marks or backslashes" 2 ;; esac
+      shift 2
+      ;;
+    --uninstall) job=uninstall && shift ;;
+    --purge) purge=yes && shift ;;
+    --help | -h) usage && exit 0 ;;
+    *) fail "$1 is no option; see --help" 2 ;;
+  esac
+done
+[ "$purge" = no ] || [ "$job" = uninstall ] || fail "--purge goes with --uninstall" 2
+
+source=$(cd "$(dirname "$0")/.." && pwd)
+programs=$root/opt/sungrow-edge
+settings=$root/etc/sungrow-edge
+readings=$root/var/lib/sungrow-edge
+locks=$root/run/sungrow-edge
+units=$root/etc/systemd/system
+temporary=$root/etc/tmpfiles.d/sungrow-edge.conf
+commands=$root/usr/local/bin
+user=sungrow-edge
+
+# What follows changes the running system; with --root there is none.
+on_system() { [ -n "$root" ] || "$@"; }
+
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "run it as root: sudo $0 ..." 2
+
+# ------------------------------------------------------------------------------------------- uninstall
+
+undelivered() {
+  "$commands/sungrow-edge" status --json 2>/dev/null |
+    "$programs/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["spool"]["pending"])' || echo unknown
+}
+
+uninstall() {
+  if [ "$purge" = yes ] && [ -e "$readings/spool.sqlite" ]; then
+    count=$(undelivered)
+    [ "$count" = 0 ] || fail "not purged: readings not delivered: $count. Let the edge deliver them, or take them \
+along (sungrow-edge spool export) and delete $readings yourself"
+  fi
+  on_system systemctl disable --now sungrow-edge.service 2>/dev/null || true
+  rm -rf "$programs" "$locks"
+  rm -f "$units/sungrow-edge.service" "$temporary" "$commands/sungrow" "$commands/sungrow-edge"
+  on_system systemctl daemon-reload
+  if [ "$purge" = yes ]; then
+    rm -rf "$settings" "$readings"
+    if id "$user" >/dev/null 2>&1; then on_system userdel "$user"; fi
+    echo "The edge is gone, with its settings and readings."
+  else
+    echo "The edge is gone. Settings are still in $settings, readings in $readings."
+  fi
+}
+
+# ------------------------------------------------------------------------------------------- install
+
+check_machine() {
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+    fail "Python 3.11 or newer is needed: Raspberry Pi OS of 2023 (bookworm) or later has it"
+  python3 -c 'import ensurepip, venv' 2>/dev/null || fail "a package is missing: apt install python3-venv"
+  [ "$(getconf LONG_BIT)" = 64 ] || fail "a 64-bit system is needed; Raspberry Pi OS comes in one for Pi 3 and later"
+}
+
+check_options() {
+  for given in "$server" "$inverter" "$device"; do
+    [ -n "$given" ] || fail "the first time, --server, --inverter and --device are needed; see --help" 2
+  done
+  case $server in https://*) ;; *) fail "--server must begin with https://" 2 ;; esac
+  [ -z "$token_file" ] || [ -r "$token_file" ] || fail "cannot read the token in $token_file" 2
+  [ -z "$ca" ] || [ -r "$ca" ] || fail "cannot read the certificate in $ca" 2
+}
+
+install_programs() {
+  echo "Installing the programs (a minute or two on a Pi)"
+  [ -x "$programs/bin/python" ] || python3 -m venv "$programs"
+  pip() { "$programs/bin/python" -m pip --disable-pip-version-check --quiet install --no-cache-dir "$@"; }
+  pip --require-hashes --requirement "$source/requirements/edge.lock" --requirement "$source/requirements/build.lock"
+  # The web page is the server's; an edge needs none.
+  HATCH_BUILD_NO_HOOKS=true pip --no-deps --no-build-isolation --force-reinstall "$source"
+}
+
+make_user() {
+  if [ -z "$root" ] && ! id "$user" >/dev/null 2>&1; then
+    useradd --system --user-group --no-create-home --home-dir "$readings" --shell /usr/sbin/nologin "$user"
+  fi
+}
+
+write_settings() {
+  mkdir -p "$settings" "$readings"
+  if [ -z "$token_file" ]; then
+    printf 'The token for this edge: ' >&2
+    IFS= read -r token || fail "no token was given"
+  else
+    token=$(cat "$token_file")
+  fi
+  (umask 027 && printf '%s\n' "$token" >"$settings/token")
+  if [ -n "$ca" ]; then cp "$ca" "$settings/ca.pem"; fi
+  # Last, because it says that the settings are whole.
+  {
+    echo "# Settings of the edge; docs/edge.md explains them. After a change: sudo systemctl restart sungrow-edge"
+    echo "server_url = \"$server\""
+    echo "device_token_file = \"$settings/token\""
+    if [ -n "$ca" ]; then echo "ca_file = \"$settings/ca.pem\""; fi
+    echo "spool_path = \"$readings/spool.sqlite\""
+    echo
+    echo "[[devices]]"
+    echo "device_id = \"$device\""
+    echo "host = \"$inverter\""
+    echo "port = $port"
+    if [ -n "$timezone" ]; then echo "timezone = \"$timezone\""; fi
+  } >"$settings/edge.toml.new"
+  mv "$settings/edge.toml.new" "$settings/edge.toml"
+}
+
+set_rights() {
+  on_system chown -R "root:$user" "$settings"
+  on_system chown -R "$user:$user" "$readings"
+  chmod 0750 "$settings" "$readings"
+  chmod 0640 "$settings"/*
+}
+
+write_command() {
+  cat >"$commands/$1" <<TEXT
+#!/bin/sh
+# Written by install-edge.sh: the settings of the service, and its locks, so that both are gentle to the inverter.
+export SUNGROW_LOCK_DIR="\${SUNGROW_LOCK_DIR:-$locks}"
+export SUNGROW_EDGE_CONFIG="\${SUNGROW_EDGE_CONFIG:-$settings/edge.toml}"
+if [ "$1" = sungrow-edge ] && [ -z "$root" ] && [ "\$(id -u)" = 0 ]; then
+  # What root wrote, the service could not use.
+  exec runuser -u $user -- $programs/bin/$1 "\$@"
+fi
+exec $programs/bin/$1 "\$@"
+TEXT
+  chmod 0755 "$commands/$1"
+}
+
+install_service() {
+  mkdir -p "$units" "$commands" "$(dirname "$temporary")" "$locks"
+  chmod 1777 "$locks"
+  cp "$source/deploy/systemd/sungrow-edge.service" "$units/sungrow-edge.service"
+  cp "$source/deploy/systemd/sungrow-edge.tmpfiles.conf" "$temporary"
+  write_command sungrow
+  write_command sungrow-edge
+}
+
+start() {
+  systemctl daemon-reload
+  systemctl enable --quiet sungrow-edge.service
+  systemctl restart sungrow-edge.service
+}
+
+install() {
+  first=yes
+  if [ -e "$settings/edge.toml" ]; then first=no; fi
+  check_machine
+  if [ "$first" = yes ]; then check_options; fi
+  install_programs
+  make_user
+  if [ "$first" = yes ]; then write_settings; fi
+  set_rights
+  install_service
+  if [ "$first" = yes ] && [ -z "$root" ]; then
+    # What is wrong is shown here; the service starts all the same, since an inverter sleeps at night.
+    "$commands/sungrow-edge" check || echo "Not everything is well yet; the edge keeps trying." >&2
+  fi
+  on_system start
+  echo "The edge is installed. See how it does: sudo sungrow-edge status"
+}
+
+"$job"

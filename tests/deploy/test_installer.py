@@ -1,0 +1,193 @@
+"""The edge's installer: into a scratch root, twice, with a real run of it, and undone again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.request import Request, urlopen
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from reference_server.storage.migrations import migrate
+from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import Child, python, wait_until
+from sungrow_lib.demo.setup import clean_environment, free_ports
+from tests.conftest import Need
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+INSTALLER: Final = ROOT / "deploy" / "install-edge.sh"
+TOKEN: Final = "edge-token-0123456789"
+GIVEN: Final = ("--server", "https://localhost:1", "--inverter", "127.0.0.1", "--device", "roof")
+
+
+def installer(root: Path, *words: str, token: str = "") -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+    return subprocess.run(
+        [INSTALLER, "--root", root, *words],
+        env=kept | {"PATH": os.environ["PATH"], "HOME": str(root.parent)},
+        input=token,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def files(root: Path) -> set[str]:
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+    return {name for name in found if not name.startswith("opt/sungrow-edge/")}
+
+
+def test_the_script_is_clean(need: Need) -> None:
+    shellcheck = need("shellcheck", purpose="the check of the installer (Debian: shellcheck)")
+    done = subprocess.run(
+        [shellcheck, INSTALLER, ROOT / ".ci" / "run"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_help_names_every_option() -> None:
+    shown = subprocess.run([INSTALLER, "--help"], capture_output=True, text=True, check=True).stdout
+    text = INSTALLER.read_text()
+    options = set(re.findall(r"--[a-z-]+", text[text.index("while [") : text.index("done\n")])) - {"--help"}
+    assert len(options) >= 10
+    assert not [option for option in options if f"  {option} " not in shown]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--server", "https://solar.example.org"), "--server, --inverter and --device"),
+        ((*GIVEN, "--server", "http://solar.example.org"), "https://"),
+        ((*GIVEN, "--token-file", "/no/such/file"), "cannot read the token"),
+        ((*GIVEN, "--device", 'a"b'), "quotation marks"),
+        ((*GIVEN, "--device"), "needs a value"),
+        (("--purge",), "--uninstall"),
+        (("--wrong",), "no option"),
+    ],
+)
+def test_wrong_use_is_one_line_and_changes_nothing(
+    tmp_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    done = installer(tmp_path, *words)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert reason in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def server(database: str, tls_files: CertificateFiles, tmp_path: Path) -> Iterator[str]:
+    migrate(database)
+    [port] = free_ports(1)
+    environment = clean_environment() | {
+        "DATABASE_URL": database,
+        "DEVICE_TOKENS": f"{TOKEN}:roof",
+        "LISTEN_PORT": str(port),
+        "TLS_CERT_FILE": str(tls_files.cert),
+        "TLS_KEY_FILE": str(tls_files.key),
+    }
+    with ExitStack() as stack:
+        child = Child(
+            "the server", python("reference_server", "run"), tmp_path / "server.log", environment=environment
+        )
+        stack.callback(child.stop, 15.0)
+        yield f"https://localhost:{port}"
+
+
+def shown(server: str, ca: Path) -> dict[str, object]:
+    """The latest reading the server has; empty before the first."""
+    request = Request(f"{server}/v1/realtime", headers={"Authorization": f"Bearer {TOKEN}"})
+    try:
+        with urlopen(request, timeout=5, context=ssl.create_default_context(cafile=str(ca))) as answer:
+            content: dict[str, object] = json.load(answer)
+    except OSError:
+        return {}
+    return content
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # downloads
+@pytest.mark.anyio
+async def test_one_command_installs_an_edge_that_works_and_another_undoes_it(
+    server: str, tls_files: CertificateFiles, tmp_path: Path
+) -> None:
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    async with InverterSimulator({1: inverter}) as simulator:
+        options = (*GIVEN, "--server", server, "--port", str(simulator.port), "--ca", str(tls_files.ca))
+        await anyio.to_thread.run_sync(_live, tmp_path / "root", options, server, tls_files.ca)
+
+
+def _live(root: Path, options: tuple[str, ...], server: str, ca: Path) -> None:
+    root.mkdir()
+    done = installer(root, *options, "--timezone", "Europe/Berlin", token=TOKEN + "\n")
+    assert done.returncode == 0, done.stderr
+    edge = root / "usr/local/bin/sungrow-edge"
+    settings = root / "etc/sungrow-edge/edge.toml"
+    assert files(root) == {
+        "etc/sungrow-edge/ca.pem",
+        "etc/sungrow-edge/edge.toml",
+        "etc/sungrow-edge/token",
+        "etc/systemd/system/sungrow-edge.service",
+        "etc/tmpfiles.d/sungrow-edge.conf",
+        "usr/local/bin/sungrow",
+        "usr/local/bin/sungrow-edge",
+    }
+    assert (root / "etc/sungrow-edge/token").stat().st_mode & 0o007 == 0
+    assert tomllib.loads(settings.read_text())["devices"][0]["timezone"] == "Europe/Berlin"
+    _run(edge, "check", "--offline")
+    _deliver(root, edge, server, ca)
+    _again(root, settings)
+    _undo(root, edge)
+
+
+def _run(edge: Path, *words: str) -> str:
+    done = subprocess.run(
+        [edge, *words], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _deliver(root: Path, edge: Path, server: str, ca: Path) -> None:
+    """Run what was installed until the server shows a reading."""
+    child = Child("the edge", [str(edge), "run"], root.parent / "edge.log", environment=clean_environment())
+    try:
+        wait_until("a reading", lambda: "pv_power_w" in shown(server, ca), timeout_s=60, watched=[child])
+    finally:
+        child.stop(15.0)
+    assert json.loads(_run(edge, "status", "--json"))["spool"]["delivered"] >= 1
+
+
+def _again(root: Path, settings: Path) -> None:
+    """A second run is an upgrade: it asks nothing and changes no setting."""
+    settings.write_text(settings.read_text() + "# changed by hand\n")
+    before = {name: (root / name).read_bytes() for name in files(root)}
+    done = installer(root)
+    assert done.returncode == 0, done.stderr
+    assert {name: (root / name).read_bytes() for name in files(root)} == before
+
+
+def _undo(root: Path, edge: Path) -> None:
+    """Readings stay until they are told to go, and go only when all are delivered."""
+    _run(edge, "spool", "resend")
+    refused = installer(root, "--uninstall", "--purge")
+    assert refused.returncode == 1
+    assert "not delivered" in refused.stderr
+    assert edge.exists()
+    assert installer(root, "--uninstall").returncode == 0
+    assert not (root / "opt/sungrow-edge").exists()
+    left = files(root)
+    assert {name.split("/")[0] for name in left} == {"etc", "var"}
+    assert "var/lib/sungrow-edge/spool.sqlite" in left
