@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -137,7 +138,7 @@ async def _read_past_holes(reader: CarefulReader, plan: ReadPlan) -> PlanReading
 
 
 def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> ReadPlan:
-    tiers = (Tier.FAST,) if args.watch and not args.fields else (Tier.FAST, Tier.SLOW)
+    tiers = tuple(Tier) if args.fields else (Tier.FAST,) if args.watch else (Tier.FAST, Tier.SLOW)
     plan = ReadPlan.for_quantities(
         identity.family, identity.context, tiers=tiers, names=args.fields or None, refused=notes.refused
     )
@@ -198,7 +199,7 @@ class _Printer:
 
     def normalize(self, words: RegisterWords, ts: datetime) -> SungrowSample:
         self._normalizer = self._normalizer.learning(words)
-        return self._normalizer.normalize(words, ts=ts)
+        return self._normalizer.normalize(words, ts=ts, firmware="firmware" in self.fields)
 
     def first(self, reading: PlanReading, sample: SungrowSample) -> None:
         if not (self._args.json or self._args.watch):
@@ -236,9 +237,12 @@ def _table(values: dict[str, Any], fields: Collection[str]) -> Iterator[str]:
     names = fields or [
         quantity.name for quantity in QUANTITIES if quantity.sources and values[quantity.name] is not None
     ]
-    width = max((len(name) for name in names), default=0)
-    for name in names:
-        yield f"  {name:<{width}}  {_shown(name, values[name]):<24}  {QUANTITY_BY_NAME[name].title}"
+    shown = {name: _shown(name, values[name]) for name in names}
+    name_width, value_width = (max(map(len, texts), default=0) for texts in (shown, shown.values()))
+    columns = shutil.get_terminal_size().columns
+    for name, value in shown.items():
+        row = f"  {name:<{name_width}}  {value:<{value_width}}  {QUANTITY_BY_NAME[name].title}"
+        yield row if len(row) <= columns else f"  {name:<{name_width}}  {value}"
 
 
 def _shown(name: str, value: object) -> str:

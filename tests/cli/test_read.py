@@ -68,6 +68,32 @@ def test_fields_limit_what_is_read_and_may_stand_behind_options(
     assert len(inverter.requests) == 2  # what it is, and the values
 
 
+def test_a_field_that_is_rarely_read_is_read_when_it_is_named(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    assert read(serve({1: hybrid}).port, "--json", "inverter_clock", "firmware") == 0
+    sample = json.loads(capsys.readouterr().out)
+    assert sample["inverter_clock"] == "2024-01-07T00:03:16"
+    assert sample["firmware"]
+
+
+@pytest.mark.parametrize(("columns", "has_titles"), [("200", True), ("40", False)])
+def test_titles_are_left_out_where_they_do_not_fit(
+    serve: Serve,
+    hybrid: StaticSource,
+    capsys: Capsys,
+    monkeypatch: pytest.MonkeyPatch,
+    columns: str,
+    *,
+    has_titles: bool,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert read(serve({1: hybrid}).port, "battery_soc_pct", "load_power_w") == 0
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert all(len(row) <= int(columns) for row in rows)
+    assert ("Household consumption" in rows[1]) is has_titles
+
+
 @pytest.mark.usefixtures("skipping_clock")
 @pytest.mark.parametrize(("unit", "profile"), [(200, Profile.LAN), (2, Profile.RS485)])
 def test_battery_on_a_unit_of_its_own(
