@@ -1,6 +1,6 @@
 """The table of quantities.
 
-Whoever adds one finds the steps in ``docs/contributing-devices.md``.
+Whoever adds one finds the steps in ``docs/contributing/registers.md``.
 """
 
 from __future__ import annotations
