@@ -2,7 +2,150 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
+
+from reference_server.problems import TITLES, problem_type
+
+INGEST: Final[dict[str, Any]] = {
+    "batch_id": "6f1c2b9e-3",
+    "edge_id": "home-box",
+    "generation": "2026-06-01-a",
+    "samples": [
+        {
+            "device_id": "roof",
+            "ts": "2026-06-15T10:00:00.000Z",
+            "pv_power_w": 3210,
+            "battery_power_w": 450,
+            "battery_soc_pct": 71.5,
+            "load_power_w": 380,
+            "export_power_w": 2310,
+            "sample_count": 1,
+            "interval_s": 5.0,
+        },
+        {"device_id": "roof", "ts": "2026-06-15T10:00:05.000Z", "pv_power_w": 3225},
+    ],
+    "seq": [4711, 4712],
+    "last_delivered": ["2026-06-15T09:59:55.000Z"],
+    "device": {"timezone": "Europe/Berlin", "poll_interval_s": 5.0, "model": "SH8.0RT-20"},
+}
+
+INGEST_ANSWER: Final[dict[str, Any]] = {
+    "batch_id": "6f1c2b9e-3",
+    "received": 2,
+    "inserted": 1,
+    "duplicates": 0,
+    "conflicts": [{"index": 1, "code": "conflict", "reason": "pv_power_w is stored as 3220"}],
+    "rejected": [],
+    "deferred": [],
+    "resend": False,
+    "server_version": "0.1.0",
+}
+
+REALTIME: Final[dict[str, Any]] = {
+    "device_id": "roof",
+    "ts": "2026-06-15T10:00:05.000Z",
+    "pv_power_w": 3225,
+    "battery_power_w": 450,
+    "battery_soc_pct": 71.5,
+    "load_power_w": 380,
+    "export_power_w": 2310,
+    "pv_total_kwh": 16296.4,
+    "read_at": {"pv_total_kwh": "2026-06-15T09:55:00.000Z"},
+    "age_s": 2.4,
+    "stale": False,
+}
+
+SERIES: Final[dict[str, Any]] = {
+    "device_id": "roof",
+    "frame": "day",
+    "timezone": "Europe/Berlin",
+    "series": [
+        {
+            "bucket": "2026-06-15T11:00:00+02:00",
+            "avg_pv_power_w": 3105.2,
+            "max_pv_power_w": 3460,
+            "avg_battery_power_w": 440.7,
+            "avg_battery_soc_pct": 66.1,
+            "avg_load_power_w": 402.5,
+            "avg_export_power_w": 2181.0,
+            "pv_kwh": 3.1,
+            "load_kwh": 0.4,
+            "import_kwh": 0.0,
+            "export_kwh": 2.2,
+            "charge_kwh": 0.4,
+            "discharge_kwh": 0.0,
+            "energy_source": {
+                "pv_kwh": "counter",
+                "load_kwh": "integral",
+                "import_kwh": "counter",
+                "export_kwh": "counter",
+                "charge_kwh": "counter",
+                "discharge_kwh": "counter",
+            },
+            "residual_kwh": 0.0,
+            "self_consumption_pct": 29.0,
+            "autarky_pct": 100.0,
+            "sample_count": 720,
+            "coverage": 1.0,
+            "partial": False,
+        },
+        {
+            "bucket": "2026-06-15T12:00:00+02:00",
+            "sample_count": 0,
+            "coverage": 0.0,
+            "partial": True,
+        },
+    ],
+}
+
+DEVICES: Final[dict[str, Any]] = {
+    "devices": [
+        {
+            "device_id": "roof",
+            "name": "Roof",
+            "plant": "home",
+            "model": "SH8.0RT-20",
+            "timezone": "Europe/Berlin",
+            "poll_interval_s": 5.0,
+            "first_ts": "2025-06-15T04:10:00.000Z",
+            "last_ts": "2026-06-15T10:00:05.000Z",
+            "health": "ok",
+        }
+    ]
+}
+
+HEALTH: Final[dict[str, Any]] = {"status": "ok"}
+
+_DETAILS: Final[dict[int, str]] = {
+    400: "the body is not JSON: EOF while parsing a list at line 1 column 12",
+    401: "this token is unknown, revoked or expired",
+    403: "this token lacks the scope ingest",
+    404: "there is no device roof, or this token may not see it",
+    413: "a batch may hold at most 10000 samples",
+    415: "send application/json",
+    422: "samples: Field required",
+    429: "too many requests; try again in 12 s",
+    500: "the server failed; it has logged why",
+    503: "the database does not answer",
+}
+
+
+def problem(status: int) -> dict[str, Any] | None:
+    """Return an example of the answer with this status."""
+    if status not in _DETAILS:
+        return None
+    title = TITLES[status]
+    body: dict[str, Any] = {
+        "type": problem_type(title),
+        "title": title,
+        "status": status,
+        "detail": _DETAILS[status],
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        body["errors"] = [{"field": "samples", "message": "Field required"}]
+    return body
+
 
 STREAM: Final = """\
 retry: 2000

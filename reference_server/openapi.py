@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -10,6 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from reference_server.bodies import ENCODINGS
+from reference_server.docstrings import split
+from reference_server.examples import problem
 from reference_server.operation import Op
 from reference_server.problems import TITLES
 from sungrow_lib._version import __version__
@@ -60,7 +63,28 @@ def _schemas(operations: Operations) -> dict[str, Any]:
     wanted += [(model, "validation") for model in bodies]
     _, schema = models_json_schema(wanted, ref_template=_REF)
     definitions: dict[str, Any] = schema["$defs"]
-    return {name: _untitled(definition) for name, definition in definitions.items()}
+    models = {model.__name__: model for model in (*answers, *bodies)}
+    return {
+        name: _described(_untitled(definition), models.get(name)) for name, definition in definitions.items()
+    }
+
+
+def _described(definition: dict[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
+    """Say at each property what the model's docstring says of it, not in a list above them all."""
+    text, fields = split(definition.get("description"))
+    meanings = ChainMap(fields, _meanings(model) if model else {})
+    described = definition | ({"description": text} if text else {})
+    if "properties" in definition:
+        described["properties"] = {
+            name: {"description": meanings[name], **schema} if name in meanings else schema
+            for name, schema in definition["properties"].items()
+        }
+    return described
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """What the docstrings of a model and of those it is made from say of its fields."""
+    return dict(ChainMap(*(split(kind.__doc__)[1] for kind in model.__mro__)))
 
 
 def _untitled(schema: Any) -> Any:
@@ -109,7 +133,7 @@ def _content(schema: dict[str, Any], example: Any) -> dict[str, Any]:
 def _problem(status: int) -> dict[str, Any]:
     return {
         "description": TITLES.get(status) or HTTPStatus(status).phrase,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": _REF.format(model=Problem.__name__)}}},
+        "content": {PROBLEM_JSON: _content({"$ref": _REF.format(model=Problem.__name__)}, problem(status))},
     }
 
 
@@ -124,15 +148,22 @@ def _body(model: type[BaseModel], example: Any) -> dict[str, Any]:
 def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     schema = model.model_json_schema(ref_template=_REF)
     definitions = schema.get("$defs", {})
+    meanings = _meanings(model)
     return [
         {
             "name": name,
             "in": "query",
             "required": name in schema.get("required", ()),
+            "description": meanings[_field_of(name)],
             "schema": _inlined(_untitled(_not_null(definition)), definitions),
         }
         for name, definition in schema.get("properties", {}).items()
     ]
+
+
+def _field_of(parameter: str) -> str:
+    """Name of the model's field; `from` is a word of Python's own."""
+    return "from_" if parameter == "from" else parameter
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

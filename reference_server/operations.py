@@ -54,7 +54,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         handler=handlers.ingest,
         scope=Scope.INGEST,
         body=IngestRequest,
+        body_example=examples.INGEST,
         answer=IngestAnswer,
+        example=examples.INGEST_ANSWER,
         problems=(400, 413, 415, 422),
     ),
     Op(
@@ -67,6 +69,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         scope=Scope.READ,
         query=DeviceQuery,
         answer=Realtime,
+        example=examples.REALTIME,
         problems=(404, 422),
     ),
     Op(
@@ -79,6 +82,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         scope=Scope.READ,
         query=SeriesQuery,
         answer=Series,
+        example=examples.SERIES,
         problems=(404, 422),
     ),
     Op(
@@ -104,6 +108,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         handler=handlers.devices,
         scope=Scope.READ,
         answer=DeviceList,
+        example=examples.DEVICES,
     ),
     Op(
         method="GET",
@@ -190,6 +195,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Whether the server can store readings now",
         handler=handlers.health,
         answer=Health,
+        example=examples.HEALTH,
         problems=(503,),
     ),
     Op(

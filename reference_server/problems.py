@@ -69,6 +69,11 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
         return problem_response(self.status, self.detail, self.errors, self.headers)
 
 
+def problem_type(title: str) -> str:
+    """Return the name of a kind of problem that programs go by."""
+    return f"urn:sungrow:problem:{title.lower().replace(' ', '-')}"
+
+
 def problem_response(
     status: int,
     detail: str,
@@ -80,7 +85,7 @@ def problem_response(
     """Build the answer for a problem; ``title`` is needed where a status has another cause than usual."""
     title = title or TITLES.get(status) or HTTPStatus(status).phrase
     body = ProblemBody(
-        type=f"urn:sungrow:problem:{title.lower().replace(' ', '-')}",
+        type=problem_type(title),
         title=title,
         status=status,
         detail=detail,

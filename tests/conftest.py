@@ -57,6 +57,12 @@ def need() -> Need:
     return find
 
 
+@pytest.fixture(scope="session")
+def leave_out() -> Callable[[str, str], NoReturn]:
+    """Skips the test because of what is not there, given with its purpose."""
+    return _leave_out
+
+
 def pytest_configure() -> None:
     """Undo what a shell does to background jobs: they, and so our children, would ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

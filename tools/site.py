@@ -7,6 +7,8 @@ notebooks. Needs Node, from the PATH when it fits or else from the package nodej
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +25,7 @@ SITE: Final = ROOT / "website"
 BUILT: Final = SITE / "build"
 STATIC: Final = SITE / "static"
 INSTALLED: Final = SITE / "node_modules" / ".installed"
+API: Final = ROOT / "docs" / "api"
 SPHINX: Final = SITE / "python"
 
 
@@ -45,8 +48,23 @@ def build(node: Node) -> None:
     python_reference(STATIC / "python")
     install(node)
     say("Building the site")
-    shutil.rmtree(BUILT, ignore_errors=True)
+    for folder in (API, BUILT):  # the pages of the API are not written over
+        shutil.rmtree(folder, ignore_errors=True)
+    node.run(SITE, "run", "gen", npm=True)
+    label_operations()
     node.run(SITE, "run", "build", npm=True, NO_UPDATE_NOTIFIER="1", DO_NOT_TRACK="1")
+
+
+def label_operations() -> None:
+    """Name the operations in the sidebar by their paths: the summaries are too long for it."""
+    paths = json.loads((DATA / "openapi.json").read_text(encoding="utf-8"))["paths"]
+    for path, methods in paths.items():
+        for operation in methods.values():
+            page = API / f"{operation['operationId'].replace('_', '-')}.api.mdx"
+            text = re.sub(
+                r"(?m)^sidebar_label: .*$", f'sidebar_label: "{path}"', page.read_text(encoding="utf-8")
+            )
+            page.write_text(text, encoding="utf-8")
 
 
 def python_reference(target: Path) -> None:

@@ -13,7 +13,7 @@ const config: Config = {
   favicon: 'img/icon.svg',
   url,
   baseUrl,
-  trailingSlash: false,
+  trailingSlash: true, // any web server can show it, `python -m http.server` too,
   onBrokenLinks: 'throw',
   onBrokenAnchors: 'throw',
   onDuplicateRoutes: 'throw',

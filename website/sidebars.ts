@@ -1,4 +1,4 @@
-import {existsSync, readFileSync, readdirSync} from 'node:fs';
+import {existsSync, readdirSync} from 'node:fs';
 import path from 'node:path';
 
 import type {SidebarsConfig} from '@docusaurus/plugin-content-docs';
@@ -19,20 +19,14 @@ const category = (label: string, ...pages: string[]) => {
   return items.length ? [{type: 'category' as const, label, collapsed: false, items}] : [];
 };
 
-/** The operations, written by `npm run gen`; in the sidebar by their paths, for the summaries are long. */
+/** The operations, written by `npm run gen`. */
 function operations(): SidebarsConfig[string] {
   if (!existsSync(path.join(docs, 'api/sidebar.ts'))) return []; // `gen` itself reads this file
-  const {paths} = JSON.parse(readFileSync(path.join(__dirname, 'generated/openapi.json'), 'utf8'));
-  const labels = new Map<string, string>();
-  for (const [route, methods] of Object.entries<Record<string, {operationId: string}>>(paths))
-    for (const operation of Object.values(methods))
-      labels.set(`api/${operation.operationId.replaceAll('_', '-')}`, route);
-  const relabelled = (item: any): any => ({
+  const opened = (item: any): any => ({
     ...item,
-    label: labels.get(item.id) ?? (item.type === 'category' ? item.label[0].toUpperCase() + item.label.slice(1) : 'About'),
-    ...(item.items && {items: item.items.map(relabelled), collapsed: false}),
+    ...(item.items && {label: item.label[0].toUpperCase() + item.label.slice(1), items: item.items.map(opened), collapsed: false}),
   });
-  return require('../docs/api/sidebar.ts').default.map(relabelled);
+  return require('../docs/api/sidebar.ts').default.map(opened);
 }
 
 const sidebars: SidebarsConfig = {

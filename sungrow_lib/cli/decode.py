@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,7 +92,6 @@ def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
     identity = identify(
         capture.words, family=family, model=capture.model, path=path_by_name(capture.connection)
     )
-    identity = replace(identity, firmware=identity.firmware or capture.firmware or None)
     return {
         "device": _device(identity, capture),
         "registers": _registers(identity, capture),
@@ -108,7 +106,7 @@ def _device(identity: Identity, capture: Capture) -> dict[str, Any]:
         "model": identity.model,
         "type_code": None if identity.type_code is None else f"0x{identity.type_code:04X}",
         "serial": identity.serial,
-        "firmware": identity.firmware,
+        "firmware": identity.firmware or capture.firmware or None,
         "protocol_version": identity.protocol,
         "nominal_power_kw": identity.nominal_kw,
         "phases": identity.phases,

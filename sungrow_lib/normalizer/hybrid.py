@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
@@ -23,8 +22,6 @@ _BALANCE_TOLERANCE: Final = 0.25
 """... where it confirms its size to this much."""
 
 _SIGNED_BY_DOCUMENT: Final = frozenset({"SH-RS"})
-_SIGNED_BY_FIRMWARE: Final = re.compile(r"SAPPHIRE-H_\d+\.9[5-9]\.(?!00)\d+")
-"""SH-RT signs its battery power since 95.01, and on some of these the bits of 13001 no longer move."""
 
 _REACH: Final = 2
 """How many times its nominal power a hybrid's battery may move; beyond, the register is filled with junk."""
@@ -76,7 +73,7 @@ def hybrid_values(
     """What a hybrid's values mean beyond the table."""
     registers = {**registers, **_plausible(registers, identity)}
     number = _Numbers(registers)
-    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity)
+    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity.context.line)
     power = _battery_power(number, flow)
     changed: dict[str, Any] = {
         "battery_power_w": power,
@@ -138,15 +135,7 @@ def _reach_w(number: _Numbers, identity: Identity) -> float:
     return max(_REACH * 1000 * max(known), _LEAST_REACH_W) if known else _USUAL_REACH_W
 
 
-def _signs(identity: Identity) -> bool:
-    """Whether a positive battery power can only mean discharging, by document or firmware."""
-    return (
-        identity.context.line in _SIGNED_BY_DOCUMENT
-        or _SIGNED_BY_FIRMWARE.search(identity.firmware or "") is not None
-    )
-
-
-def _flow(registers: Values, number: _Numbers, identity: Identity) -> _Flow:
+def _flow(registers: Values, number: _Numbers, line: str) -> _Flow:
     """Which way a positive battery power flows, on a device not yet seen to sign it."""
     signed = number("battery_current_signed")
     if signed:
@@ -160,7 +149,7 @@ def _flow(registers: Values, number: _Numbers, identity: Identity) -> _Flow:
     if charging:
         return _Flow.CHARGING
     # neither: 13001 stays 0 on several dongles
-    return _Flow.DISCHARGING if discharging or _signs(identity) else _Flow.UNKNOWN
+    return _Flow.DISCHARGING if discharging or line in _SIGNED_BY_DOCUMENT else _Flow.UNKNOWN
 
 
 def _battery_power(number: _Numbers, flow: _Flow) -> Number | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
@@ -117,24 +116,6 @@ def test_battery_power(
     story: str, model: str, *, signed: bool, registers: dict[int, int], power: int | None
 ) -> None:
     assert sample(registers, model, signed=signed).battery_power_w == power, story
-
-
-@pytest.mark.parametrize(
-    ("firmware", "registers", "power"),
-    [
-        ("SAPPHIRE-H_03011.95.03", {13022: 500, 13001: NEITHER}, -500),
-        ("SAPPHIRE-H_01011.95.12", {13022: 500}, -500),
-        ("SAPPHIRE-H_03011.95.03", {13022: 500, 13001: CHARGING}, 500),
-        ("SAPPHIRE-H_03011.95.00", {13022: 500, 13001: NEITHER}, None),
-        ("SAPPHIRE-H_01011.51.07", {13022: 500, 13001: NEITHER}, None),
-        ("ARM_SAPPHIRE-H_V11_V01_B", {13022: 500, 13001: NEITHER}, None),
-    ],
-)
-def test_firmware_that_signs_is_known_by_name(
-    firmware: str, registers: dict[int, int], power: int | None
-) -> None:
-    normalizer = Normalizer("house", replace(identity("SH10RT"), firmware=firmware))
-    assert normalizer.normalize(words(registers), ts=TS).battery_power_w == power
 
 
 @pytest.mark.parametrize(

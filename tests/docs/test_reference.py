@@ -13,6 +13,7 @@ import pytest
 import sungrow_lib
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_server.config import ServerSettings
+from reference_server.docstrings import split
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES
 from sungrow_lib.cli import COMMANDS
@@ -21,7 +22,6 @@ from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.map import RegisterMap
 from tools.docs import commands, configuration, data_model, registers, service
 from tools.docs.__main__ import PAGES, write
-from tools.docs.markdown import attributes
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ def rows(text: str) -> set[str]:
 
 @pytest.mark.parametrize("kind", [EdgeSettings, DeviceSettings, ServerSettings])
 def test_every_setting_is_explained(kind: type[EdgeSettings | DeviceSettings | ServerSettings]) -> None:
-    unexplained = kind.model_fields.keys() - attributes(kind).keys() - configuration.SINGLE.keys()
+    unexplained = kind.model_fields.keys() - split(kind.__doc__)[1].keys() - configuration.SINGLE.keys()
     assert not unexplained, f"say in the docstring of {kind.__name__} what they are"
 
 
@@ -136,3 +136,19 @@ def test_nothing_generated_is_committed() -> None:
     listed = ["git", "ls-files", str(PAGES), "docs/api", "website/generated", "website/build"]
     done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_every_operation_shows_what_is_sent_and_answered() -> None:
+    for op in OPERATIONS:
+        assert op.body is None or op.body_example is not None, op.name
+        assert op.example is not None or op.name == "get_openapi", "it is an example of itself"
+
+
+def test_the_openapi_document_explains_every_parameter() -> None:
+    document = json.loads(service.openapi())
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+    batch = document["components"]["schemas"]["IngestRequest"]
+    assert "Attributes" not in json.dumps(document)
+    assert batch["properties"]["batch_id"]["description"]

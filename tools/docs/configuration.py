@@ -14,8 +14,9 @@ from pydantic_core import PydanticUndefined
 
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_server.config import ServerSettings
+from reference_server.docstrings import split
 from sungrow_lib.sample import DEVICE_ID_PATTERN
-from tools.docs.markdown import Page, attributes, code, plain, table
+from tools.docs.markdown import Page, code, plain, table
 
 SINGLE: Final = {
     "sungrow_host": "host",
@@ -56,7 +57,7 @@ of the second column.
 def pages() -> Iterator[Page]:
     """Make the page."""
     devices = {name: names(name, field) for name, field in DeviceSettings.model_fields.items()}
-    text = attributes(DeviceSettings)
+    text = split(DeviceSettings.__doc__)[1]
     single = [
         (code(name.upper()), code(SINGLE[name]), *devices[SINGLE[name]][1:], plain(text[SINGLE[name]]))
         for name in EdgeSettings.model_fields
@@ -77,11 +78,12 @@ def pages() -> Iterator[Page]:
         "Configuration",
         "Every variable of the edge and the server: type, default, rule and meaning.",
         "\n\n".join(body),
+        is_wide=True,
     )
 
 
 def _table(kind: type[BaseModel], skip: dict[str, str] | None = None) -> str:
-    text = attributes(kind)
+    text = split(kind.__doc__)[1]
     rows = [
         (code(name.upper()), *names(name, field)[1:], plain(text[name]))
         for name, field in kind.model_fields.items()

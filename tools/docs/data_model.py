@@ -63,6 +63,7 @@ def pages() -> Iterator[Page]:
         "Fields of a sample",
         "Every field of a sample: unit, sign, kind, resolution, plausible range and source registers.",
         "\n\n".join(body),
+        is_wide=True,
     )
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-_ATTRIBUTES: Final = re.compile(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", re.DOTALL | re.MULTILINE)
-_ATTRIBUTE: Final = re.compile(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +16,22 @@ class Page:
         title: its heading.
         description: one line for searches and link previews.
         body: Markdown.
+        label: what it is called in the sidebar, its title when empty.
+        is_wide: whether it needs the room of the table of contents.
     """
 
     path: str
     title: str
     description: str
     body: str
+    label: str = ""
+    is_wide: bool = False
 
     def text(self) -> str:
         """Return the whole file."""
-        head = f'---\ntitle: "{self.title}"\ndescription: "{self.description}"\n---\n\n'
+        head = f'---\ntitle: "{self.title}"\ndescription: "{self.description}"\n'
+        head += f'sidebar_label: "{self.label or self.title}"\n'
+        head += f"hide_table_of_contents: {str(self.is_wide).lower()}\n---\n\n"
         return f"{head}{self.body.strip()}\n"
 
 
@@ -58,11 +59,3 @@ def code(text: object) -> str:
 def fenced(text: str, language: str = "text") -> str:
     """Return a block of code."""
     return f"```{language}\n{text.rstrip()}\n```\n"
-
-
-def attributes(kind: type) -> dict[str, str]:
-    """Return what the docstring of a class says of each of its attributes."""
-    section = _ATTRIBUTES.search(inspect.cleandoc(kind.__doc__ or "") + "\n")
-    if section is None:
-        return {}
-    return {name: " ".join(text.split()).removesuffix(".") for name, text in _ATTRIBUTE.findall(section[1])}

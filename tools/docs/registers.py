@@ -50,6 +50,8 @@ def pages() -> Iterator[Page]:
             "import RegisterTable from '@site/src/components/RegisterTable';\n"
             f"import registers from '@site/generated/registers-{family.value}.json';\n\n"
             f"{_INTRO}\n<RegisterTable registers={{registers}} />",
+            label=title if title[1].isupper() else title[0].upper() + title[1:],
+            is_wide=True,
         )
 
 

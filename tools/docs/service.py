@@ -14,7 +14,7 @@ from reference_server.config import ServerSettings
 from reference_server.metrics import Metrics
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
-from reference_server.problems import TITLES
+from reference_server.problems import TITLES, problem_type
 from reference_server.storage.database import Database
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 from tools.docs.markdown import Page, code, table
@@ -115,14 +115,10 @@ def _http() -> Iterator[str]:
     yield _ERRORS
     yield table(
         ("status", "type", "title", "what to do"),
-        ((status, code(_type(title)), title, WHAT_TO_DO[status]) for status, title in TITLES.items()),
+        ((status, code(problem_type(title)), title, WHAT_TO_DO[status]) for status, title in TITLES.items()),
     )
     yield "## Limits"
     yield table(("limit", "default", "set by"), _limits())
-
-
-def _type(title: str) -> str:
-    return f"urn:sungrow:problem:{title.lower().replace(' ', '-')}"
 
 
 def _limits() -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ version = release = __version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.pydantic"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_use_ivar = True
@@ -36,5 +36,5 @@ html_css_files = ["site.css"]
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b6b73", "color-brand-content": "#0b6b73"},
     "dark_css_variables": {"color-brand-primary": "#5cc8cf", "color-brand-content": "#5cc8cf"},
-    "source_repository": "",
+    "announcement": '<a href="../docs/introduction/">Guides, reference and HTTP API of sungrow_lib</a>',
 }

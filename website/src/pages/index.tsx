@@ -19,8 +19,7 @@ const ATTACKS = [
   ['The SD card damages the spool', 'What is readable is taken over, the rest is counted, never hidden.', 'tests/spool'],
 ] as const;
 
-const CODE = `settings = ConnectionSettings(host="192.168.1.20")
-async with SungrowInverter(settings, device_id="roof") as inverter:
+const CODE = `async with SungrowInverter(settings, "roof") as inverter:
     sample = await inverter.read()
 
 sample.pv_power_w       # 3210   W, what the modules give

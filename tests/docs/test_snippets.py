@@ -1,0 +1,169 @@
+"""The quick start is followed literally in an empty folder; every snippet of the guides is run beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from sungrow_lib import Capture, Space, living_inverter, write_capture
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import wait_until
+from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
+
+from .shell import DOCS, Terminal, fences, runnable
+
+HOST: Final = "192.168.1.20"
+SITE: Final = "https://solar.example.org"
+QUICK_START: Final = DOCS / "quick-start.md"
+GENERATED: Final = {"api", "reference", "notebooks"}
+PAGES: Final = sorted(
+    page
+    for page in DOCS.rglob("*.md")
+    if page.relative_to(DOCS).parts[0] not in GENERATED and page != QUICK_START
+)
+SNIPPETS: Final = [
+    pytest.param(content, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, (language, words, content) in enumerate(fences(page))
+    if language == "python" and words != "outline"
+]
+# Longer than usual: the first test waits for what the polite pace makes slow, five seconds a step.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+_PATIENCE_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What stands after the quick start was followed.
+
+    Attributes:
+        terminal: the one it was typed in; edge and server run.
+        outputs: what its blocks printed.
+        read_token: the second token.
+    """
+
+    terminal: Terminal
+    outputs: list[str]
+    read_token: str
+
+
+@pytest.fixture(scope="module")
+def inverter_port() -> Iterator[int]:
+    """A simulated hybrid in a process of its own, as `sungrow simulate` is one."""
+    command = [sys.executable, "-m", "sungrow_lib.cli", "simulate", "--model", "SH8.0RT-20", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as simulator:
+        assert simulator.stdout is not None
+        port = re.search(r":(\d+)", simulator.stdout.readline())
+        assert port is not None
+        yield int(port[1])
+        simulator.terminate()
+
+
+@pytest.fixture(scope="module")
+def empty_database(postgres_dsn: str) -> Iterator[str]:
+    name = f"docs_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
+        yield make_conninfo(postgres_dsn, dbname=name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="module")
+def followed(
+    tmp_path_factory: pytest.TempPathFactory,
+    inverter_port: int,
+    empty_database: str,
+    tls_files: CertificateFiles,
+) -> Iterator[Followed]:
+    folder = tmp_path_factory.mktemp("quick-start")
+    (folder / "cert.pem").write_bytes(tls_files.cert.read_bytes())
+    (folder / "key.pem").write_bytes(tls_files.key.read_bytes())
+    (folder / "key.pem").chmod(0o600)
+    [port] = free_ports(1)
+    standing_for = {
+        "postgresql://sungrow@localhost/sungrow": f"'{empty_database}'",
+        f'host = "{HOST}"': f'host = "127.0.0.1"\nport = {inverter_port}',
+        f'host="{HOST}"': f'host="127.0.0.1", port={inverter_port}',
+        f"SUNGROW_HOST={HOST}": f"SUNGROW_HOST=127.0.0.1 SUNGROW_PORT={inverter_port}",
+        HOST: f"127.0.0.1 --port {inverter_port}",
+        f"{SITE}:8443": SITE,
+        SITE: f"https://localhost:{port}",
+        "LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443": f"LISTEN_HOST=127.0.0.1 LISTEN_PORT={port}",
+    }
+    environment = clean_environment() | {
+        "SSL_CERT_FILE": str(tls_files.ca),  # a reader's certificate is one every machine trusts
+        "SUNGROW_LOCK_DIR": str(folder),
+        "SUNGROW_STATE_DIR": str(folder),
+    }
+    with Terminal(folder, environment, standing_for) as terminal:
+        outputs: list[str] = []
+        tokens: list[str] = []
+        for language, words, content in fences(QUICK_START):
+            if language == "toml":
+                [name] = re.findall(r'title="(.+)"', words)
+                (folder / name).write_text(terminal.replaced(content))
+                (folder / "token").write_text(tokens[0])
+            elif (language, words) == ("sh", "run"):
+                outputs.append(terminal.type(content))
+                if "sungrow-server run" in content:
+                    wait_until("the server", lambda: is_listening(port), timeout_s=60)  # a reader looks
+                tokens += re.findall(r"^(sgt?_?\S{30,})$", outputs[-1], re.MULTILINE)
+        yield Followed(terminal, outputs, tokens[1])
+
+
+def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) -> None:
+    assert "SH8.0RT-20" in followed.outputs[0]
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:  # until the first reading is delivered
+        status = json.loads(followed.terminal.type("sungrow-edge status --config edge.toml --json"))
+        if status["spool"]["delivered"] or time.monotonic() > deadline:
+            break
+    assert status["spool"]["delivered"] >= 1, status
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_each_snippet_runs_and_prints_what_it_says(code: str, followed: Followed, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text((followed.terminal.folder / "token").read_text())
+    script = tmp_path / "snippet.py"
+    script.write_text(followed.terminal.replaced(code))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(script)],
+        cwd=tmp_path,
+        env=followed.terminal.environment
+        | {"READ_TOKEN": followed.read_token, "SUNGROW_LOCK_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if promised := re.findall(r"^\s*# > (.*)$", code, re.MULTILINE):
+        assert done.stdout.splitlines() == promised
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.stem)
+def test_each_shell_block_runs(page: Path, followed: Followed, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text((followed.terminal.folder / "token").read_text())
+    words = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC)).words()
+    write_capture(tmp_path / "capture.json", Capture(words=words, model="SH8.0RT-20"), Space.INPUT)
+    environment = followed.terminal.environment | {
+        "SUNGROW_LOCK_DIR": str(tmp_path),
+        "SUNGROW_STATE_DIR": str(tmp_path),
+    }
+    with Terminal(tmp_path, environment, followed.terminal.standing_for) as terminal:
+        for block in runnable(page):
+            terminal.type(block)
