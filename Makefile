@@ -20,7 +20,7 @@ RUN := .venv/bin/python -m
 # The whole test suite takes half the time on two cores; a part of it would only start more slowly.
 ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test lint format site bench lock clean environment-demo environment-dev
+.PHONY: help demo test lint format site bench crash lock clean environment-demo environment-dev
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -45,6 +45,9 @@ site: environment-dev ## build the documentation site into website/build
 
 bench: environment-dev ## measure against floors and peers in the same run
 	@$(RUN) benchmarks $(ARGS)
+
+crash: environment-dev ## kill, cut, damage and lie for long, then count every reading; ARGS="--seed 7 --for 10m"
+	@$(RUN) tests.crash $(ARGS)
 
 lock: environment-dev ## write requirements/*.lock anew from pyproject.toml (needs uv)
 	@.venv/bin/python tools/lock.py $(ARGS)

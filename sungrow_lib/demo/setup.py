@@ -119,6 +119,15 @@ class ServerCommands:
             [output] = run_jobs(self._job("export", "--device", device.device_id, "--from", begin))
             yield from output.splitlines()
 
+    def run(self, *arguments: str) -> str:
+        """Run `sungrow-server` with any arguments; return what it printed.
+
+        Raises:
+            ChildError: it failed.
+        """
+        [output] = run_jobs(self._job(*arguments))
+        return output
+
     def start(self) -> Child:
         """Start the server."""
         return Child(

@@ -1,0 +1,42 @@
+"""Deliberate faults of spool and uploader: what the harness must catch. Nothing here is in the product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sungrow_lib.spool import Settlement, SpoolEntry
+from sungrow_lib.upload import attempts
+from sungrow_lib.upload.verdicts import Reply, Ruling, judge_reply
+from sungrow_lib.wire import IngestAnswer
+
+
+def ack_before_answer() -> None:
+    """Count readings as delivered when they are sent, whatever the server then says."""
+
+    async def hasty(self: attempts.Attempts, batch: Sequence[SpoolEntry]) -> Ruling:
+        settlement = Settlement(delivered=[entry.seq for entry in batch])
+        await self._link.spool.settle(self._device_id, settlement)
+        return await self._exchange(batch)
+
+    attempts.Attempts.attempt = hasty  # type: ignore[method-assign]
+
+
+def ack_other_batch() -> None:
+    """Take any well-formed answer for the answer to this batch."""
+
+    def trusting(reply: Reply, *, batch_id: str, seqs: Sequence[int]) -> Ruling:
+        with suppress(ValueError):
+            answer = IngestAnswer.model_validate_json(reply.body)
+            lists = {"conflicts": [], "rejected": [], "deferred": [], "resend": False}
+            sums = {"batch_id": batch_id, "received": len(seqs), "inserted": len(seqs), "duplicates": 0}
+            body = answer.model_copy(update=lists | sums).model_dump_json().encode()
+            return judge_reply(Reply(reply.status, body), batch_id=batch_id, seqs=seqs)
+        return judge_reply(reply, batch_id=batch_id, seqs=seqs)
+
+    vars(attempts)["judge_reply"] = trusting
+
+
+def apply(fault: str) -> None:
+    """Break the product in this process."""
+    {"ack before answer": ack_before_answer, "ack of another batch": ack_other_batch}[fault]()

@@ -1,0 +1,164 @@
+"""A process with a spool and an uploader of the product, fed with many readings a second: `edge.py SETTINGS`.
+
+It runs until the file `finish` appears in its folder; then it takes one last reading of each device and ends
+when all are delivered.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from sungrow_lib.errors import SpoolError
+from sungrow_lib.logs import configure_logging
+from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
+from sungrow_lib.spool.clock import ClockReading
+from sungrow_lib.upload import BatchUploader, UploadSettings
+from tests.crash.readings import Key, Ledger, read_ledger, reading
+
+FINISH: Final = "finish"
+"""Name of the file that ends it."""
+_LOOK_S: Final = 0.2
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class EdgeOrder:
+    """What such a process is told.
+
+    Attributes:
+        name: of this edge.
+        folder: where spool, ledger and clock are.
+        url, ca, token_file: of the server.
+        devices: whose readings it takes.
+        seed: of the readings' values.
+        pause_s: between two readings.
+        grid_ms: dates are multiples of this, so that two edges of one device meet.
+        fault: a deliberate fault of the product to run with; "" for none.
+    """
+
+    name: str
+    folder: str
+    url: str
+    ca: str
+    token_file: str
+    devices: tuple[str, ...]
+    seed: int
+    pause_s: float = 0.01
+    grid_ms: int = 1
+    fault: str = ""
+
+
+class SteeredClock:
+    """A clock that goes wrong when a file beside the spool says so.
+
+    Args:
+        file: JSON: `offset_ms` of the wall clock, `synchronised`.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def read(self) -> ClockReading:
+        """Read both clocks now."""
+        state: dict[str, Any] = {"offset_ms": 0, "synchronised": True}
+        if self._file.exists():
+            state = json.loads(self._file.read_text())
+        wall_ms = time.time_ns() // 1_000_000 + int(state["offset_ms"])
+        return ClockReading(
+            wall_ms, BootStamp("boot", time.monotonic_ns() // 1_000_000), state["synchronised"]
+        )
+
+
+class _Feeder:
+    def __init__(self, order: EdgeOrder, spool: DurableSpool, clock: SteeredClock) -> None:
+        self._order, self._spool, self._clock = order, spool, clock
+        file = Path(order.folder, "ledger")
+        tried = read_ledger(file).tried
+        self._next = {
+            device: 1 + max((key.number for key in tried if key.device_id == device), default=0)
+            for device in order.devices
+        }
+        self._ledger = Ledger(file)
+
+    async def feed(self, stopping: anyio.Event) -> None:
+        """Take readings of all devices in turn."""
+        while not stopping.is_set():
+            for device in self._order.devices:
+                await self.take(device)
+                await anyio.sleep(self._order.pause_s)
+
+    async def take(self, device_id: str) -> None:
+        """Take one reading, and write down what became of it."""
+        key = Key(self._order.name, device_id, self._next[device_id])
+        self._next[device_id] += 1
+        now = self._clock.read()
+        date = _EPOCH + timedelta(milliseconds=now.wall_ms - now.wall_ms % self._order.grid_ms)
+        self._ledger.note("try", key, time.time_ns() // 1_000_000)
+        try:
+            await self._spool.append(reading(self._order.seed, key, date), boot=now.stamp)
+        except SpoolError as error:
+            self._ledger.note("no", key, error)
+            return
+        self._ledger.note("has", key)
+
+
+async def _upload(spool: DurableSpool, settings: UploadSettings, until: anyio.Event) -> None:
+    async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
+        tasks.start_soon(uploader.run)
+        await until.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def _await_empty(spool: DurableSpool, done: anyio.Event) -> None:
+    deferred = [record.entry.seq async for record in spool.records(SpoolState.DEFERRED)]
+    await spool.requeue(deferred)
+    while (await spool.counts()).undelivered:  # noqa: ASYNC110 - the spool tells nobody
+        await anyio.sleep(_LOOK_S)
+    done.set()
+
+
+async def run(order: EdgeOrder) -> None:
+    """Take and deliver readings until told to stop; then deliver the rest."""
+    folder = Path(order.folder)
+    clock = SteeredClock(folder / "clock.json")
+    settings = UploadSettings(
+        server_url=order.url,
+        token_file=Path(order.token_file),
+        ca_file=Path(order.ca),
+        batch_size=40,
+        upload_interval_s=0.2,
+        request_timeout_s=4.0,
+    )
+    options = SpoolOptions(recover=True, reserve_bytes=1_000_000)
+    async with DurableSpool.open(folder / "spool.sqlite", options=options, clock=clock) as spool:
+        stopping, done = anyio.Event(), anyio.Event()
+        feeder = _Feeder(order, spool, clock)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feeder.feed, stopping)
+            tasks.start_soon(_upload, spool, settings, stopping)
+            while not (folder / FINISH).exists():  # noqa: ASYNC110 - the harness makes it
+                await anyio.sleep(_LOOK_S)
+            stopping.set()
+        for device in order.devices:
+            await feeder.take(device)
+        async with anyio.create_task_group() as tasks:  # a new uploader: whatever the old one waited for
+            tasks.start_soon(_upload, spool, settings, done)
+            tasks.start_soon(_await_empty, spool, done)
+
+
+if __name__ == "__main__":
+    configure_logging("WARNING")
+    told = EdgeOrder(**json.loads(sys.argv[1]))
+    if told.fault:
+        from tests.crash import broken
+
+        broken.apply(told.fault)
+    anyio.run(run, told)

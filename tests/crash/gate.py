@@ -1,0 +1,332 @@
+"""What stands between the parts and spoils what passes: unreliable lines and a lying HTTPS stage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, Self, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from sungrow_lib.demo.certificates import CertificateFiles
+
+_Result = TypeVar("_Result")
+_CHUNK: Final = 65_536
+_LARGEST: Final = 64 * 2**20
+
+
+class FaultLoop:
+    """An event loop in a thread of its own, on which lines and stage live."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run work on the loop and wait for what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _end(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+class Line:
+    """A TCP line: passes bytes on until it is told to misbehave.
+
+    Args:
+        target: port of this machine, or path of a Unix socket.
+        faults: where each fault is counted.
+        name: of the line, in the counts.
+        draw: decides where a fault strikes.
+    """
+
+    def __init__(self, target: int | str, faults: Counter[str], name: str, draw: random.Random) -> None:
+        self._target, self._faults, self._name, self._draw = target, faults, name, draw
+        self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
+        self._open = asyncio.Event()
+        self.port = 0
+        self.doubling = 0.0
+        """How likely an answer is sent twice."""
+        self.losing = 0.0
+        """How likely an answer is swallowed."""
+
+    async def start(self, unix: str | None = None) -> None:
+        """Listen on a free port, or on a Unix socket."""
+        self._open.set()
+        if unix is not None:
+            self._server = await asyncio.start_unix_server(self._serve, unix)
+            return
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Close everything."""
+        self._server.close()
+        for pair in list(self._pairs):
+            for end in pair:
+                end.transport.abort()
+
+    async def cut(self) -> None:
+        """Cut every connection, in the middle of whatever it carries."""
+        for pair in list(self._pairs):
+            self._faults[f"{self._name}: connection cut"] += 1
+            for end in pair:
+                end.transport.abort()
+
+    async def mute(self, seconds: float) -> None:
+        """Leave every connection half open for a while: no byte passes and no end is told."""
+        self._faults[f"{self._name}: half-open"] += max(1, len(self._pairs))
+        self._open.clear()
+        await asyncio.sleep(seconds)
+        await self.cut()
+        self._open.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if isinstance(self._target, str):
+                up_reader, up_writer = await asyncio.open_unix_connection(self._target)
+            else:
+                up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, up_writer)
+        self._pairs.add(pair)
+        try:
+            await asyncio.gather(self._pass(reader, up_writer), self._answer(up_reader, writer))
+        finally:
+            self._pairs.discard(pair)
+            for end in pair:
+                end.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                await self._open.wait()
+                for _ in range(self._copies()):
+                    writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+    def _copies(self) -> int:
+        if self.losing and self._draw.random() < self.losing:
+            self._faults[f"{self._name}: answer lost"] += 1
+            return 0
+        if self.doubling and self._draw.random() < self.doubling:
+            self._faults[f"{self._name}: answer doubled"] += 1
+            return 2
+        return 1
+
+
+Trick = Callable[["Stage", web.Request, bytes], Awaitable[web.StreamResponse]]
+
+
+class Stage:
+    """Ends the edge's TLS, passes requests on to the real server, and lies about it while there is a storm.
+
+    Args:
+        upstream: address of the real server.
+        files: certificates of both.
+        faults: where each fault is counted.
+        draw: decides what strikes which request.
+    """
+
+    def __init__(
+        self, upstream: str, files: CertificateFiles, faults: Counter[str], draw: random.Random
+    ) -> None:
+        self._upstream, self._files, self._faults, self._draw = upstream, files, faults, draw
+        self._trust = ssl.create_default_context(cafile=str(files.ca))
+        self._earlier: list[bytes] = []
+        self.port = 0
+        self.storm: tuple[str, ...] = ()
+        """The tricks of the storm, by name; `status` needs a number behind it: `503`."""
+        self.force = 0.0
+        """The part of the requests it strikes."""
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        app = web.Application(client_max_size=_LARGEST)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, auto_decompress=False)
+        await runner.setup()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._files.cert, self._files.key)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        self.port = runner.addresses[0][1]
+        timeout = aiohttp.ClientTimeout(total=30)
+        self._client = aiohttp.ClientSession(timeout=timeout, auto_decompress=False)
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Close everything."""
+        await self._client.close()
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await request.read()
+        except OSError:  # the line before was cut
+            return _abort(request)
+        if not self.storm or request.method != "POST" or self._draw.random() >= self.force:
+            return await self._honest(request, body)
+        name = self._draw.choice(self.storm)
+        self._faults[f"answer: {name}"] += 1
+        return await _TRICKS[name](self, request, body) if name in _TRICKS else _status(int(name))
+
+    async def forward(self, request: web.Request, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """Ask the real server."""
+        kept = ("Authorization", "Content-Type", "Content-Encoding", "Accept")
+        headers = {name: request.headers[name] for name in kept if name in request.headers}
+        async with self._client.request(
+            request.method, self._upstream + request.path_qs, data=body, headers=headers, ssl=self._trust
+        ) as answer:
+            content = await answer.read()
+            if answer.status == 200 and request.method == "POST":
+                self._earlier = [*self._earlier[-20:], content]
+            names = ("Content-Type", "Retry-After", "Date")
+            return answer.status, content, {n: answer.headers[n] for n in names if n in answer.headers}
+
+    async def _honest(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        try:
+            status, content, headers = await self.forward(request, body)
+        except (aiohttp.ClientError, TimeoutError):
+            return _abort(request)
+        return web.Response(status=status, body=content, headers=headers)
+
+    def earlier(self) -> bytes:
+        """An answer to another batch."""
+        return self._draw.choice(self._earlier) if self._earlier else b"{}"
+
+
+def _abort(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+def _status(status: int) -> web.StreamResponse:
+    problem = {"type": "about:blank", "title": "storm", "status": status, "detail": "a storm of the harness"}
+    headers = {"Retry-After": "1"} if status in {429, 503} else {}
+    if status == 302:
+        headers = {"Location": "https://localhost:1/"}
+    return web.json_response(problem, status=status, headers=headers)
+
+
+def _said(content: bytes) -> web.StreamResponse:
+    return web.Response(body=content, content_type="application/json")
+
+
+async def _lost_request(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    del stage, body
+    return _abort(request)
+
+
+async def _lost_answer(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        await stage.forward(request, body)
+    return _abort(request)
+
+
+async def _half_answer(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        _, content, _ = await stage.forward(request, body)
+        response = web.StreamResponse(headers={"Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[: len(content) // 2])
+    return _abort(request)
+
+
+async def _twice(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        await asyncio.gather(stage.forward(request, body), stage.forward(request, body))
+    return await stage._honest(request, body)
+
+
+async def _foreign(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    del request, body
+    return _said(stage.earlier())
+
+
+async def _foreign_but_kept(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    other = stage.earlier()
+    with suppress(aiohttp.ClientError, TimeoutError):
+        await stage.forward(request, body)
+    return _said(other)
+
+
+async def _wrong_sum(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    with suppress(aiohttp.ClientError, TimeoutError, ValueError):
+        _, content, _ = await stage.forward(request, body)
+        answer = json.loads(content)
+        if "received" in answer:
+            return _said(json.dumps(answer | {"received": answer["received"] + 1}).encode())
+    return _abort(request)
+
+
+async def _portal(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    del stage, request, body
+    return web.Response(text="<html>Welcome to the hotel, please log in</html>", content_type="text/html")
+
+
+async def _slow(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    await asyncio.sleep(1)
+    return await stage._honest(request, body)
+
+
+async def _silent(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        await stage.forward(request, body)
+    await asyncio.sleep(5)
+    return _abort(request)
+
+
+_TRICKS: Final[dict[str, Trick]] = {
+    "request lost": _lost_request,
+    "answer lost": _lost_answer,
+    "answer cut off": _half_answer,
+    "request doubled": _twice,
+    "answer of another batch": _foreign,
+    "answer of another batch, this one stored": _foreign_but_kept,
+    "wrong sum": _wrong_sum,
+    "captive portal": _portal,
+    "slow answer": _slow,
+    "no answer": _silent,
+}
+STORMS: Final[tuple[tuple[str, ...], ...]] = (
+    ("request lost", "answer lost", "answer cut off"),
+    ("request doubled", "slow answer"),
+    ("answer of another batch", "answer of another batch, this one stored", "wrong sum", "captive portal"),
+    ("500", "502", "503"),
+    ("429",),
+    ("413", "400", "422"),
+    ("401", "403"),
+    ("404", "302", "no answer"),
+)

@@ -1,0 +1,97 @@
+"""Readings whose every value follows from the seed, and the ledger of what became of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sungrow_lib.sample import SungrowSample
+
+
+class Key(NamedTuple):
+    """Names one reading for good: which edge took it, and its number there."""
+
+    edge: str
+    device_id: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.edge}/{self.device_id}/{self.number}"
+
+
+def reading(seed: int, key: Key, ts: datetime) -> SungrowSample:
+    """Return the reading of a key; it carries its key as `running_state`."""
+    draw = random.Random(f"{seed}/{key}")
+    return SungrowSample(
+        device_id=key.device_id,
+        ts=ts,
+        running_state=str(key),
+        pv_power_w=draw.randrange(20_000),
+        battery_power_w=draw.randrange(-8_000, 8_000),
+        battery_soc_pct=draw.randrange(1001) / 10,
+        load_power_w=draw.randrange(15_000),
+        export_power_w=draw.randrange(-10_000, 10_000),
+        mppt_voltage_v=[draw.randrange(10_000) / 10, None, draw.randrange(10_000) / 10],
+    )
+
+
+def values(seed: int, key: Key, ts: datetime) -> dict[str, Any]:
+    """Return what a store holds of a key's reading, without key and date."""
+    dumped: dict[str, Any] = json.loads(reading(seed, key, ts).model_dump_json(exclude_none=True))
+    return {name: value for name, value in dumped.items() if name not in {"device_id", "ts"}}
+
+
+def key_of(row: dict[str, Any]) -> Key | None:
+    """Return the key a row carries; None when it carries none."""
+    edge, _, rest = str(row.get("running_state", "")).partition("/")
+    device_id, _, number = rest.partition("/")
+    return Key(edge, device_id, int(number)) if number.isdigit() else None
+
+
+@dataclass
+class Tally:
+    """What a ledger tells.
+
+    Attributes:
+        tried: numbers of the readings taken, by device, with the true time in ms of each.
+        accepted: those the spool accepted.
+        refused: those it did not, with the reason.
+    """
+
+    tried: dict[Key, int] = field(default_factory=dict)
+    accepted: set[Key] = field(default_factory=set)
+    refused: dict[Key, str] = field(default_factory=dict)
+
+
+class Ledger:
+    """What became of each reading, one line per event, each one write: a kill leaves whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def note(self, word: str, key: Key, rest: object = "") -> None:
+        """Write one event down."""
+        os.write(self._fd, f"{word} {key} {rest}\n".encode())
+
+
+def read_ledger(path: Path) -> Tally:
+    """Read a ledger; one that is not there is empty."""
+    tally = Tally()
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in lines:
+        word, name, rest = line.split(" ", 2)
+        edge, device_id, number = name.split("/")
+        key = Key(edge, device_id, int(number))
+        match word:
+            case "try":
+                tally.tried[key] = int(rest)
+            case "has":
+                tally.accepted.add(key)
+            case _:
+                tally.refused[key] = rest
+    return tally
