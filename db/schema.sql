@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS devices (
   serial text,
   firmware text,
   created_at timestamptz NOT NULL DEFAULT now(),
-  deleted_at timestamptz
+  deleted_at timestamptz,
+  -- a zone the edge says and nobody knows
+  edge_timezone_refused text
 );
 
 -- The values that count: the owner's, else the edge's.
@@ -38,6 +40,15 @@ SELECT
   created_at,
   deleted_at
 FROM devices;
+
+-- It outlives the device, so it names it.
+CREATE TABLE IF NOT EXISTS device_audit (
+  entry int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  device_id text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  action text NOT NULL CHECK (action IN ('set', 'deleted', 'restored', 'erased')),
+  detail text
+);
 
 CREATE TABLE IF NOT EXISTS edges (
   device int4 NOT NULL REFERENCES devices,

@@ -9,12 +9,25 @@ from typing import Any, Final
 
 from reference_server.auth import NewToken
 from reference_server.storage.database import connected, fetch, fetch_records
-from reference_server.storage.rollups import rebuild_days
+from reference_server.storage.migrations import refresh_aggregates
+from reference_server.storage.rollups import lock_device, rebuild_days
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 
 _LONGEST_INTERVAL_S: Final = 86_400
+_THE_REST: Final = (
+    "erase_rollup_15m",
+    "erase_rollup_day",
+    "erase_marks",
+    "erase_aside",
+    "erase_imports",
+    "erase_backfills",
+    "erase_edges",
+    "erase_edge_status",
+    "erase_description",
+)
+"""Statements that forget what else there is of a device."""
 
 
 async def create_token(
@@ -121,6 +134,9 @@ async def set_device(
             timezone=timezone,
             poll_interval_s=poll_interval_s,
         )
+        given = {"name": name, "plant": plant, "timezone": timezone, "poll_interval_s": poll_interval_s}
+        detail = ", ".join(f"{field}={value}" for field, value in given.items() if value is not None)
+        await fetch(connection, "audit_device", device_id=device_id, action="set", detail=detail)
         if timezone is not None:
             await rebuild_days(connection, device)
 
@@ -133,7 +149,49 @@ async def delete_device(url: str, device_id: str, *, deleted: bool) -> None:
     """
     async with connected(url) as connection:
         if not await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted):
-            raise UsageError(f"there is no device {device_id}; see sungrow-server device list")
+            raise _no_device(device_id)
+        action = "deleted" if deleted else "restored"
+        await fetch(connection, "audit_device", device_id=device_id, action=action, detail=None)
+
+
+async def erase_device(url: str, device_id: str) -> int:
+    """Delete a device and forget its readings, rollups and description; return how many readings went.
+
+    Its name stays, deleted, so that what an edge still holds is not taken; `device restore` clears that.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    async with connected(url) as connection:
+        found = await fetch(connection, "find_devices", device_ids=[device_id])
+        if not found:
+            raise _no_device(device_id)
+        device = found[0][0]
+        await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=True)
+        await lock_device(connection, device)
+        [(count,)] = await fetch(connection, "erase_samples", device=device)
+        for statement in _THE_REST:
+            await fetch(connection, statement, device=device)
+        detail = f"{count} readings"
+        await fetch(connection, "audit_device", device_id=device_id, action="erased", detail=detail)
+    refresh_aggregates(url)
+    return int(count)
+
+
+async def token_log(url: str) -> list[dict[str, Any]]:
+    """What was done with tokens, newest first."""
+    async with connected(url) as connection:
+        return await fetch_records(connection, "token_audit")
+
+
+async def device_log(url: str) -> list[dict[str, Any]]:
+    """What was done with devices, newest first."""
+    async with connected(url) as connection:
+        return await fetch_records(connection, "device_audit")
+
+
+def _no_device(device_id: str) -> UsageError:
+    return UsageError(f"there is no device {device_id}; see sungrow-server device list")
 
 
 def _require_device_id(device_id: str) -> None:

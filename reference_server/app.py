@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from time import monotonic
@@ -14,13 +16,16 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
+from reference_server import handlers
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.operations import OPERATIONS, route
 from reference_server.page import add_page
 from reference_server.problems import Problem, not_now, problem_response
 from reference_server.server import SERVER, Server
-from reference_server.storage.errors import StorageUnavailableError
+from reference_server.storage.errors import StorageError, StorageUnavailableError
+from reference_server.storage.migrations import Engine
 from sungrow_lib._version import __version__
+from sungrow_lib.logs import CONTEXT
 
 _LOG: Final = logging.getLogger(__name__)
 _ACCESS: Final = logging.getLogger("reference_server.access")
@@ -37,6 +42,10 @@ _SECURITY_HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Server": f"sungrow-server/{__version__}",
 }
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""Where a request keeps its id: the client's or the proxy's `X-Request-ID`, else a new one."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WATCH_S: Final = 5.0
 _TITLES: Final = {400: "Not HTTP"}
 _IS_KEEPER: Final = web.AppKey("is_keeper", bool)
 _DETAILS: Final = {
@@ -56,6 +65,7 @@ class AccessLogger(AbstractAccessLogger):
         _ACCESS.info(
             "request",
             extra={
+                "request_id": request.get(REQUEST_ID),
                 "method": request.method,
                 "path": request.rel_url.raw_path,
                 "status": response.status,
@@ -69,8 +79,11 @@ class AccessLogger(AbstractAccessLogger):
 
 @web.middleware
 async def _counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Count every answer; outermost, because it wants the status that was sent."""
+    """Name every request and count every answer; outermost, because it wants the status that was sent."""
     began = monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    CONTEXT.set({"request_id": request[REQUEST_ID]})
     response = await handler(request)
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else "other"
@@ -99,7 +112,9 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
         return problem_response(500, _DETAILS[500])
 
 
-async def _add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    if REQUEST_ID in request:
+        response.headers["X-Request-ID"] = request[REQUEST_ID]
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
 
@@ -110,12 +125,35 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     await server.database.open()
     shared = (server.refresher, server.retention) if app[_IS_KEEPER] else ()
     tasks = [asyncio.create_task(work.run()) for work in (server.live, *shared)]
+    tasks.append(asyncio.create_task(_watch(server)))
     yield
     for task in tasks:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
     await server.database.close()
+
+
+async def _watch(server: Server) -> None:
+    """Say what the database is once it answers, and keep the metrics of this process fresh."""
+    engine = None
+    while True:
+        if engine is None:
+            with suppress(StorageUnavailableError):
+                engine = await server.database.engine()
+                _tell(engine)
+        server.metrics.connections(server.database.pool())
+        if server.refresher.refreshed_at is not None:
+            server.metrics.refreshed(server.refresher.refreshed_at)
+        await asyncio.sleep(_WATCH_S)
+
+
+def _tell(engine: Engine) -> None:
+    _LOG.info("database", extra=handlers.described(engine).model_dump())
+    try:
+        engine.require_supported()
+    except StorageError as error:
+        _LOG.error("the database loses data", extra={"error": str(error)})
 
 
 async def _end_streams(app: web.Application) -> None:
@@ -136,7 +174,7 @@ def make_app(server: Server, *, is_keeper: bool = True) -> web.Application:
     app[_IS_KEEPER] = is_keeper
     app.cleanup_ctx.append(_background)
     app.on_shutdown.append(_end_streams)
-    app.on_response_prepare.append(_add_security_headers)
+    app.on_response_prepare.append(_add_headers)
     for op in OPERATIONS:
         app.router.add_route(op.method, op.path, route(op))
     add_page(app)
@@ -147,7 +185,7 @@ def make_metrics_runner(server: Server) -> web.AppRunner:
     """Make what shows `/metrics`, and nothing else, without a token."""
 
     async def show(_request: web.Request) -> web.Response:
-        text = await server.metrics.text()
+        text = await server.metrics.text(server.clock())
         return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
 
     app = web.Application()

@@ -6,10 +6,10 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from reference_server import administration as admin
 from reference_server.auth import Scope
@@ -161,6 +161,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="show all tokens, never their secrets")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=_token_list)
+    _add_log(actions, "tokens", admin.token_log)
     revoke = actions.add_parser("revoke", help="end a token now")
     revoke.add_argument("token", type=int, metavar="NUMBER")
     revoke.set_defaults(run=_token_revoke)
@@ -189,6 +190,21 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         end = actions.add_parser(action, help=summary)
         end.add_argument("device", metavar="ID")
         end.set_defaults(run=_device_delete, deleted=deleted)
+    erase = actions.add_parser("erase", help="delete it and forget all its readings, for ever")
+    erase.add_argument("device", metavar="ID")
+    erase.add_argument("--yes", action="store_true", help="really; there is no way back but a backup")
+    erase.set_defaults(run=_device_erase)
+    _add_log(actions, "devices", admin.device_log)
+
+
+def _add_log(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    of: str,
+    entries: Callable[[str], Coroutine[Any, Any, list[dict[str, Any]]]],
+) -> None:
+    log = actions.add_parser("log", help=f"show what was done with {of}, newest first")
+    log.add_argument("--json", action="store_true", help="as JSON")
+    log.set_defaults(run=_log, entries=entries)
 
 
 def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -287,6 +303,19 @@ def _device_set(args: argparse.Namespace) -> int:
 def _device_delete(args: argparse.Namespace) -> int:
     asyncio.run(admin.delete_device(_url(args), args.device, deleted=args.deleted))
     print(f"{args.device} is {'deleted; its readings stay stored' if args.deleted else 'back'}")
+    return EXIT_OK
+
+
+def _device_erase(args: argparse.Namespace) -> int:
+    if not args.yes:
+        raise UsageError(f"this forgets every reading of {args.device} for ever; add --yes if that is meant")
+    count = asyncio.run(admin.erase_device(_url(args), args.device))
+    print(f"{args.device} and its {count} readings are erased; what its edge still holds is not taken")
+    return EXIT_OK
+
+
+def _log(args: argparse.Namespace) -> int:
+    _table(asyncio.run(args.entries(_url(args))), as_json=args.json)
     return EXIT_OK
 
 

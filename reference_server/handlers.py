@@ -14,9 +14,10 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
-from reference_server.auth import Principal, bearer_hash
+from reference_server.auth import Principal, Scope, bearer_hash
 from reference_server.bodies import read_json
 from reference_server.ingest import Batch
+from reference_server.limits import client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
@@ -24,10 +25,12 @@ from reference_server.server import Server
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
+from reference_server.storage.migrations import Engine
 from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
+from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts, parse_ts
-from sungrow_lib.wire import DeviceList, Health, IngestAnswer, Realtime, Series
+from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer, Realtime, Series
 
 _MOST_BUCKETS: Final = 40_000
 _STEP: Final = {
@@ -136,18 +139,65 @@ async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
 async def metrics(server: Server, call: Call[NoQuery]) -> web.Response:
     """Show what this server did."""
     del call
-    text = await server.metrics.text()
+    text = await server.metrics.text(server.clock())
     return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
 
 
 async def health(server: Server, call: Call[NoQuery]) -> Health:
-    """Say whether readings can be stored."""
-    del call
+    """Say whether readings can be stored, and to an admin on what."""
     try:
         await server.database.check()
+        if not await _is_admin(server, call.request):
+            return Health(status="ok")
+        return Health(
+            status="ok",
+            server_version=__version__,
+            engine=described(await server.database.engine()),
+            rollup_marks=(await server.database.rows("count_marks"))[0][0],
+        )
     except StorageError as error:
         raise not_now(str(error)) from error
-    return Health(status="ok")
+
+
+async def _is_admin(server: Server, request: web.Request) -> bool:
+    """Whether somebody asks who may see more; a bad token shows no more than none."""
+    if "Authorization" not in request.headers:
+        return False
+    with suppress(Problem):
+        principal = await login(server, request)
+        return Scope.ADMIN.value in principal.scopes
+    return False
+
+
+async def login(server: Server, request: web.Request) -> Principal:
+    """Return who asks, within the limits of their token and address.
+
+    Raises:
+        Problem: 401 no or bad token, 429 too many requests or wrong tokens.
+        StorageUnavailableError: the database must be asked and cannot.
+    """
+    authorization = request.headers.get("Authorization")
+    address = client_address(request, server.settings.trusted_proxies)
+    token = bearer_hash(authorization)
+    if token is not None:
+        server.guard.before_login(address, token)
+    try:
+        principal = await server.authenticator.principal(authorization)
+    except Problem:
+        if token is not None:
+            server.guard.failed(address)
+        raise
+    if token is not None:
+        server.guard.logged_in(address, token)
+    return principal
+
+
+def described(engine: Engine) -> EngineBody:
+    """Say what stores the readings, for people."""
+    major, minor = divmod(engine.postgresql, 10_000)
+    return EngineBody(
+        postgresql=f"{major}.{minor}", timescaledb=engine.timescaledb, community=engine.community
+    )
 
 
 async def requested_device(server: Server, call: Call[Any]) -> KnownDevice:
@@ -193,7 +243,7 @@ def _json(answer: BaseModel | Mapping[str, Any]) -> bytes:
     if not isinstance(answer, BaseModel):
         return json.dumps(answer).encode()
     try:
-        return answer.model_dump_json(exclude_unset=isinstance(answer, Series)).encode()
+        return answer.model_dump_json(exclude_unset=isinstance(answer, Series | Health)).encode()
     except (PydanticSerializationError, UnicodeEncodeError):
         # A field only a newer edge knows holds text that is not text; escaped, JSON can carry it.
         return json.dumps(answer.model_dump(), default=format_ts).encode()

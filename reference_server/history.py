@@ -31,6 +31,7 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts
 
+_AHEAD: Final = timedelta(minutes=5)
 _ROWS_AT_ONCE: Final = 5_000
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -117,9 +118,15 @@ def _rows(stream: TextIO, name: str, device_id: str, device: int) -> Iterator[Ro
     for cells in reader:
         try:
             sample = SungrowSample.model_validate(_fields(cells) | {"device_id": device_id})
+            _require_past(sample)
         except (ValidationError, ValueError) as error:
             raise UsageError(f"{name}, line {reader.line_num}: {_reason(error)}") from None
         yield encode(device, sample, {}, Flag.IMPORTED)
+
+
+def _require_past(sample: SungrowSample) -> None:
+    if sample.ts > datetime.now(UTC) + _AHEAD:
+        raise ValueError(f"ts: {format_ts(sample.ts)} lies in the future")
 
 
 def _fields(cells: Mapping[str | Any, str | Any]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,16 +20,27 @@ from sungrow_lib.wire import IngestAnswer
 CONTENT_TYPE: Final = "text/plain"
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where worker processes count together; has to be set before they start."""
+MOST_DEVICES: Final = 1_000
+"""Devices up to which each has its own series; a larger fleet is watched by its counts."""
 _BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class _Now(Collector):
     """What holds for all processes alike, looked up when somebody asks."""
 
-    def __init__(self, marks: int | None) -> None:
+    def __init__(self, marks: int | None, lags: Mapping[str, float] | None = None) -> None:
         self._marks = marks
+        self._lags = lags or {}
 
     def collect(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "sungrow_device_lag_seconds",
+            f"Age of each device's newest reading; none with more than {MOST_DEVICES} devices",
+            labels=["device_id"],
+        )
+        for device_id, seconds in self._lags.items():
+            lag.add_metric([device_id], seconds)
+        yield lag
         if self._marks is not None:
             yield GaugeMetricFamily(
                 "sungrow_rollup_marks", "Rollup buckets that wait to be recomputed", self._marks
@@ -70,6 +82,20 @@ class Metrics:
             "sungrow_streams", "Open live streams", registry=self._registry, multiprocess_mode="livesum"
         )
 
+        self._pool = Gauge(
+            "sungrow_database_connections",
+            "Connections to the database by state, and requests that wait for one",
+            ["state"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._refreshed = Gauge(
+            "sungrow_rollups_refreshed_timestamp_seconds",
+            "When all rollups that waited had been recomputed",
+            registry=self._registry,
+            multiprocess_mode="max",
+        )
+
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count a request."""
         self._requests.labels(method, path, str(status)).inc()
@@ -91,13 +117,29 @@ class Metrics:
         """Note how many live streams this process has open."""
         self._streams.set(count)
 
-    async def text(self) -> bytes:
+    def connections(self, pool: Mapping[str, int]) -> None:
+        """Note how this process's connections to the database are used."""
+        for state, count in pool.items():
+            self._pool.labels(state).set(count)
+
+    def refreshed(self, at: datetime) -> None:
+        """Note when no rollup waited any more."""
+        self._refreshed.set(at.timestamp())
+
+    async def text(self, now: datetime) -> bytes:
         """Return everything counted, by all workers; a database that is away is told, too."""
         try:
             [(marks,)] = await self._database.rows("count_marks")
+            state = _Now(marks, await self._lags(now))
         except StorageError:
-            marks = None
-        return generate_latest(self._counted()) + generate_latest(_registry_of(_Now(marks)))
+            state = _Now(None)
+        return generate_latest(self._counted()) + generate_latest(_registry_of(state))
+
+    async def _lags(self, now: datetime) -> dict[str, float]:
+        rows = await self._database.rows("device_lags", limit=MOST_DEVICES + 1)
+        if len(rows) > MOST_DEVICES:
+            return {}
+        return {name: max(0.0, (now - last).total_seconds()) for name, last in rows if last is not None}
 
     def _counted(self) -> CollectorRegistry:
         if SHARED_FOLDER not in os.environ:

@@ -9,9 +9,8 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from reference_server import examples, handlers, report_handlers
-from reference_server.auth import Principal, Scope, bearer_hash
+from reference_server.auth import Principal, Scope
 from reference_server.handlers import Call
-from reference_server.limits import client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.openapi import document
 from reference_server.operation import Op
@@ -238,19 +237,7 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 
 
 async def _authorized(server: Server, request: web.Request, scope: Scope) -> Principal:
-    authorization = request.headers.get("Authorization")
-    address = client_address(request, server.settings.trusted_proxies)
-    token = bearer_hash(authorization)
-    if token is not None:
-        server.guard.before_login(address, token)
-    try:
-        principal = await server.authenticator.principal(authorization)
-    except Problem:
-        if token is not None:
-            server.guard.failed(address)
-        raise
-    if token is not None:
-        server.guard.logged_in(address, token)
+    principal = await handlers.login(server, request)
     if scope.value not in principal.scopes:
         raise Problem(403, f"this token lacks the scope {scope.value}")
     return principal

@@ -38,6 +38,8 @@ class RollupRefresher:
         self._retention = retention
         self._interval_s = interval_s
         self._clock = clock
+        self.refreshed_at: datetime | None = None
+        """When this process last left no mark it could work off."""
 
     async def run(self) -> None:
         """Refresh until cancelled; a database that is away is waited for."""
@@ -56,6 +58,7 @@ class RollupRefresher:
         """Work off all marks that wait now and that no other process is at."""
         for (shard,) in await self._database.rows("marked_shards", shards=SHARDS):
             await refresh_shard(self._database, shard, horizon=self._horizon())
+        self.refreshed_at = self._clock()
 
     async def refresh_device(self, device: int) -> None:
         """Make a device's rollups tell what is stored, so that a reader sees what was just written."""

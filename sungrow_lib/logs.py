@@ -12,14 +12,19 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from sungrow_lib.sample import format_ts
 
 _SECRET: Final = re.compile(r"(?i)(bearer\s+)[^\s\"',]+")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+CONTEXT: Final[ContextVar[Mapping[str, object]]] = ContextVar("log context", default=MappingProxyType({}))
+"""What every record of the present task says beside its own: the id of the request being answered, say."""
+
 _NOISY: Final = ("httpx", "httpcore", "pymodbus", "aiohttp.access", "psycopg", "asyncio")
 
 
@@ -34,6 +39,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
+        entry.update(CONTEXT.get())
         entry.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

@@ -12,10 +12,12 @@ ON CONFLICT (device_id) DO NOTHING;
 -- name: list_devices
 -- Devices that are not deleted with their first and last reading; null lists them all.
 SELECT
-  d.device_id, d.name, d.plant, d.timezone, d.poll_interval_s, d.model, d.serial, d.firmware,
+  d.device_id, d.name, d.plant, d.timezone,
+  CASE WHEN o.timezone IS NULL THEN o.edge_timezone_refused END AS timezone_refused,
+  d.poll_interval_s, d.model, d.serial, d.firmware,
   (SELECT min(s.ts) FROM samples s WHERE s.device = d.device) AS first_ts,
   (SELECT max(s.ts) FROM samples s WHERE s.device = d.device) AS last_ts
-FROM device_settings d
+FROM device_settings d JOIN devices o USING (device)
 WHERE d.deleted_at IS NULL
   AND (%(device_ids)s::text[] IS NULL OR d.device_id = ANY(%(device_ids)s::text[]))
 ORDER BY d.device_id;
@@ -26,15 +28,20 @@ UPDATE devices SET
   edge_name = coalesce(%(name)s::text, edge_name),
   edge_plant = coalesce(%(plant)s::text, edge_plant),
   edge_timezone = coalesce(%(timezone)s::text, edge_timezone),
+  edge_timezone_refused = CASE
+    WHEN %(timezone)s::text IS NULL THEN coalesce(%(refused)s::text, edge_timezone_refused)
+  END,
   edge_poll_interval_s = coalesce(%(poll_interval_s)s::float8, edge_poll_interval_s),
   model = coalesce(%(model)s::text, model),
   serial = coalesce(%(serial)s::text, serial),
   firmware = coalesce(%(firmware)s::text, firmware)
 WHERE device = %(device)s
-  AND (edge_name, edge_plant, edge_timezone, edge_poll_interval_s, model, serial, firmware)
-    IS DISTINCT FROM (
+  AND (
+    edge_name, edge_plant, edge_timezone, edge_timezone_refused, edge_poll_interval_s, model, serial, firmware
+  ) IS DISTINCT FROM (
       coalesce(%(name)s::text, edge_name), coalesce(%(plant)s::text, edge_plant),
       coalesce(%(timezone)s::text, edge_timezone),
+      CASE WHEN %(timezone)s::text IS NULL THEN coalesce(%(refused)s::text, edge_timezone_refused) END,
       coalesce(%(poll_interval_s)s::float8, edge_poll_interval_s),
       coalesce(%(model)s::text, model), coalesce(%(serial)s::text, serial),
       coalesce(%(firmware)s::text, firmware)
@@ -67,3 +74,64 @@ WHERE e.last_seen < now() - INTERVAL '10 seconds';
 -- name: device_zones
 -- The sites' time zones, null where not set.
 SELECT device, timezone FROM device_settings WHERE device = ANY(%(devices)s);
+
+-- name: audit_device
+-- Write down what was done with a device.
+INSERT INTO device_audit (device_id, action, detail) VALUES (%(device_id)s, %(action)s, %(detail)s);
+
+-- name: device_audit
+-- What was done with devices, newest first.
+SELECT entry, device_id, at, action, detail FROM device_audit
+ORDER BY entry DESC;
+
+-- name: erase_samples
+-- Forget a device's raw readings; how many there were.
+WITH gone AS (DELETE FROM samples WHERE device = %(device)s RETURNING 1) SELECT count(*) FROM gone;
+
+-- name: erase_rollup_15m
+-- Forget a device's quarters of an hour.
+DELETE FROM rollup_15m WHERE device = %(device)s;
+
+-- name: erase_rollup_day
+-- Forget a device's days.
+DELETE FROM rollup_day WHERE device = %(device)s;
+
+-- name: erase_marks
+-- Forget which of a device's rollups wait.
+DELETE FROM rollup_marks WHERE device = %(device)s;
+
+-- name: erase_aside
+-- Forget what stands beside a device's readings.
+DELETE FROM kept_aside WHERE device = %(device)s;
+
+-- name: erase_imports
+-- Forget what was imported for a device.
+DELETE FROM import_ranges WHERE device = %(device)s;
+
+-- name: erase_backfills
+-- Forget what came late for a device.
+DELETE FROM backfills WHERE device = %(device)s;
+
+-- name: erase_edges
+-- Forget which edges sent for a device.
+DELETE FROM edges WHERE device = %(device)s;
+
+-- name: erase_edge_status
+-- Forget what edges said for a device.
+DELETE FROM edge_status WHERE device = %(device)s;
+
+-- name: erase_description
+-- Forget what a device is and where; its name alone stays, so that it stays deleted.
+UPDATE devices SET
+  name = NULL, plant = NULL, timezone = NULL, poll_interval_s = NULL, edge_name = NULL, edge_plant = NULL,
+  edge_timezone = NULL, edge_timezone_refused = NULL, edge_poll_interval_s = NULL, model = NULL, serial = NULL,
+  firmware = NULL, deleted_at = coalesce(deleted_at, now())
+WHERE device = %(device)s;
+
+-- name: device_lags
+-- Devices with the time of their last reading, null while there is none; at most so many.
+SELECT d.device_id, (SELECT max(s.ts) FROM samples s WHERE s.device = d.device) AS last_ts
+FROM devices d
+WHERE d.deleted_at IS NULL
+ORDER BY d.device
+LIMIT %(limit)s;

@@ -37,3 +37,9 @@ RETURNING token;
 -- Let a token end after a while, unless it ends sooner.
 UPDATE tokens SET expires_at = least(expires_at, now() + %(seconds)s * INTERVAL '1 second')
 WHERE token = %(token)s;
+
+-- name: token_audit
+-- What was done with tokens, newest first.
+SELECT a.entry, a.token, t.prefix, a.at, a.action, a.detail
+FROM token_audit a JOIN tokens t USING (token)
+ORDER BY a.entry DESC;

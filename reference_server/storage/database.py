@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from reference_server.storage.errors import RETRYABLE, SchemaMissingError, translated
-from reference_server.storage.migrations import SCHEMA_VERSION
+from reference_server.storage.migrations import SCHEMA_VERSION, Engine
 from reference_server.storage.queries import query
 
 Result = TypeVar("Result")
@@ -133,6 +133,21 @@ class Database:
             return await fetch(connection, name, **parameters)
 
         return await self.run(job, is_one_statement=True)
+
+    async def engine(self) -> Engine:
+        """Find out what stores the data.
+
+        Raises:
+            StorageUnavailableError: there is no connection.
+        """
+        [row] = await self.rows("engine")
+        return Engine.from_row(*row)
+
+    def pool(self) -> dict[str, int]:
+        """How the connections are used: `size`, `idle`, and how many requests are `waiting` for one."""
+        stats = self._pool.get_stats()
+        named = {"size": "pool_size", "idle": "pool_available", "waiting": "requests_waiting"}
+        return {name: stats.get(theirs, 0) for name, theirs in named.items()}
 
     async def check(self) -> None:
         """Prove that the database answers and has the schema.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo
 from reference_server.storage.database import Connection, Database, fetch
 from reference_server.zones import known_zone
 from sungrow_lib.wire import Device, DeviceInfo
+
+_LOG: Final = logging.getLogger(__name__)
 
 _CACHE_S: Final = 0.8
 """s; a setting or a deletion counts within a second."""
@@ -96,7 +99,7 @@ class Devices:
 
 
 def _entry(row: tuple[Any, ...], now: datetime) -> Device:
-    name, title, plant, timezone, poll_interval_s, model, serial, firmware, first_ts, last_ts = row
+    name, title, plant, timezone, refused, poll_interval_s, model, serial, firmware, first_ts, last_ts = row
     if last_ts is None:
         health = "empty"
     else:
@@ -110,6 +113,7 @@ def _entry(row: tuple[Any, ...], now: datetime) -> Device:
         serial=serial,
         firmware=firmware,
         timezone=timezone,
+        timezone_refused=refused,
         poll_interval_s=poll_interval_s,
         first_ts=first_ts,
         last_ts=last_ts,
@@ -134,11 +138,15 @@ async def note_edge(
 async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bool:
     """Take over what the edge knows of a device; return whether the site's time zone changed by it.
 
-    A time zone nobody knows is left out.
+    A time zone nobody knows is not taken over; the log says so, and the list of devices shows it.
     """
     fields = {name: storable(v) if isinstance(v, str) else v for name, v in info.model_dump().items()}
-    if known_zone(info.timezone) is None:
-        fields["timezone"] = None
+    fields["refused"] = None
+    if info.timezone is not None and known_zone(info.timezone) is None:
+        _LOG.warning(
+            "an edge names a time zone nobody knows", extra={"device": device, "zone": info.timezone}
+        )
+        fields |= {"timezone": None, "refused": fields["timezone"]}
     before = await fetch(connection, "device_zones", devices=[device])
     await fetch(connection, "update_device_from_edge", device=device, **fields)
     return before != await fetch(connection, "device_zones", devices=[device])

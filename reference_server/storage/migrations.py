@@ -101,10 +101,26 @@ def migrate(
         applied = _apply_numbered(connection, folder, from_schema=from_schema)
         changed = _apply_engine(connection, folder / engine.folder, retention_days)
         if engine.community and changed:
-            for name in _AGGREGATES:
-                connection.execute(query("refresh_aggregate"), {"name": name, "days": retention_days})
+            _refresh_aggregates(connection, retention_days)
         applied += changed
         return applied
+
+
+def refresh_aggregates(url: str) -> None:
+    """Bring the continuous aggregates in step with the rollups, also where their policies no longer look.
+
+    Raises:
+        StorageUnavailableError: there is no connection.
+        StorageError: SQL was refused.
+    """
+    with translated(), psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        if detect_engine(connection).community:
+            _refresh_aggregates(connection, 0)
+
+
+def _refresh_aggregates(connection: psycopg.Connection[Any], days: int) -> None:
+    for name in _AGGREGATES:
+        connection.execute(query("refresh_aggregate"), {"name": name, "days": days})
 
 
 def detect_engine(connection: psycopg.Connection[Any]) -> Engine:

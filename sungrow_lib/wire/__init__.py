@@ -250,6 +250,7 @@ class Device(WireModel):
         serial: serial number.
         firmware: running firmware.
         timezone: the site's zone, null while it is not set.
+        timezone_refused: what its edge names as the zone and is none; null when all is well.
         poll_interval_s: seconds between polls.
         first_ts: its first reading.
         last_ts: its last reading.
@@ -263,6 +264,7 @@ class Device(WireModel):
     serial: str | None = None
     firmware: str | None = None
     timezone: str | None = None
+    timezone_refused: str | None = None
     poll_interval_s: float
     first_ts: Timestamp | None = None
     last_ts: Timestamp | None = None
@@ -275,10 +277,34 @@ class DeviceList(WireModel):
     devices: list[Device]
 
 
+class Engine(WireModel):
+    """What stores the readings.
+
+    Attributes:
+        postgresql: version of PostgreSQL.
+        timescaledb: version of TimescaleDB, null without it.
+        community: whether its compression and continuous aggregates are used.
+    """
+
+    postgresql: str
+    timescaledb: str | None
+    community: bool
+
+
 class Health(WireModel):
-    """Answer of `GET /health` without a token."""
+    """Answer of `GET /health`: the status; with a token of scope `admin` what is behind it, too.
+
+    Attributes:
+        status: `ok`.
+        server_version: of this program.
+        engine: what stores the readings.
+        rollup_marks: rollup buckets that wait to be recomputed.
+    """
 
     status: str
+    server_version: str | None = None
+    engine: Engine | None = None
+    rollup_marks: int | None = None
 
 
 __all__ = [
@@ -289,6 +315,7 @@ __all__ = [
     "DeviceId",
     "DeviceInfo",
     "DeviceList",
+    "Engine",
     "Envelope",
     "Frame",
     "Health",

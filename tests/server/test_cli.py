@@ -9,10 +9,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from reference_server.administration import erase_device
 from reference_server.cli import main
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from sungrow_lib.sample import SungrowSample, format_ts
+from tests.server.conftest import Api, sample
 
 
 @pytest.fixture
@@ -63,6 +65,29 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["device", "restore", "roof-1"]) == 0
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT deleted_at FROM devices").fetchall() == [(None,)]
+    _output(capsys)
+    assert main(["device", "log", "--json"]) == 0
+    actions = [(entry["device_id"], entry["action"]) for entry in json.loads(_output(capsys))]
+    assert actions == [("roof-1", action) for action in ("restored", "deleted", "set", "set")]
+
+
+@pytest.mark.anyio
+async def test_an_erased_device_leaves_nothing_but_its_name(api: Api) -> None:
+    await api.ingest(sample(0, "sh-1", pv_power_w=1), sample(0, "sh-2", pv_power_w=2), edge_id="e1")
+    await api.ingest(sample(0, "sh-1", pv_power_w=3), edge_id="e1")  # a conflict, kept aside
+    await api.server.refresher.refresh_all()
+    assert await erase_device(api.dsn, "sh-1") == 1
+    devices = dict(api.rows("SELECT device_id, device FROM devices"))
+    for table in ("samples", "rollup_15m", "rollup_day", "kept_aside", "edges", "samples_daily"):
+        left = api.rows(f"SELECT DISTINCT device FROM {table}")
+        assert devices["sh-1"] not in {device for (device,) in left}, table
+    assert api.rows("SELECT device, pv_power_w FROM samples") == [(devices["sh-2"], 2)]
+    assert api.rows("SELECT device_id, action, detail FROM device_audit") == [
+        ("sh-1", "erased", "1 readings")
+    ]
+    api.server.devices.forget("sh-1")  # what any process remembers for less than a second
+    answer = await api.ingest(sample(0, "sh-1", pv_power_w=1))
+    assert answer["deferred"][0]["code"] == "device_deleted"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +101,8 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
         ["device", "set", "roof-1", "--timezone", "Mars/Phobos"],
         ["device", "set", "roof-1", "--poll-interval", "-1"],
         ["device", "delete", "nobody"],
+        ["device", "erase", "nobody"],
+        ["device", "erase", "nobody", "--yes"],
         ["export", "--device", "nobody"],
         ["import", "/nonexistent.csv", "--device", "roof-1"],
         ["--config", "/nonexistent.toml", "migrate"],

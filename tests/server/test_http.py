@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 import sys
 from typing import Any
 
@@ -13,11 +14,13 @@ import psycopg
 import pytest
 from openapi_spec_validator import validate
 
+from reference_server.administration import create_token
 from reference_server.bodies import parse_json
 from reference_server.operations import OPERATIONS
 from reference_server.problems import Problem
 from reference_server.resources import web_folder
 from reference_server.storage.migrations import migrate
+from sungrow_lib.logs import CONTEXT, JsonFormatter
 from tests.server.conftest import Api, StartServer, sample
 
 if sys.version_info >= (3, 14):
@@ -167,6 +170,41 @@ async def test_health_needs_no_token_and_tells_the_truth(api: Api, start_server:
             assert answer.headers["Retry-After"]
         status, problem = await homeless.send(sample(0))
         assert (status, problem["status"]) == (503, 503)
+
+
+async def test_an_admin_sees_what_is_behind(api: Api) -> None:
+    admin = await create_token(api.dsn, "me", ["admin"], None, None)
+    status, health = await api.get("/health", token=admin)
+    [(version,)] = api.rows("SELECT split_part(current_setting('server_version'), ' ', 1)")
+    has = bool(api.rows("SELECT FROM pg_extension WHERE extname = 'timescaledb'"))
+    assert (status, health["status"], health["rollup_marks"]) == (200, "ok", 0)
+    assert health["engine"]["postgresql"] == version
+    assert (health["engine"]["timescaledb"] is not None, health["engine"]["community"]) == (has, has)
+    assert await api.get("/health") == (200, {"status": "ok"})  # a reader's token shows no more than none
+    assert await api.get("/health", token="wrong-token-0123456789") == (200, {"status": "ok"})
+
+
+async def test_every_answer_and_every_line_of_its_log_has_the_request_s_id(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for given, kept in (("trace-1.a", True), ("x y", False), ("a" * 65, False), (None, False)):
+        headers = api.headers() | ({"X-Request-ID": given} if given else {})
+        async with api.session.get(api.url + "/v1/devices", headers=headers) as answer:
+            shown = answer.headers["X-Request-ID"]
+        assert (shown == given) is kept
+        last = [record for record in caplog.records if record.name == "reference_server.access"][-1]
+        assert vars(last)["request_id"] == shown
+
+
+def test_what_is_logged_while_answering_has_the_request_s_id() -> None:
+    record = logging.makeLogRecord({"msg": "slow", "levelname": "WARNING"})
+    token = CONTEXT.set({"request_id": "abc"})
+    try:
+        assert json.loads(JsonFormatter().format(record))["request_id"] == "abc"
+    finally:
+        CONTEXT.reset(token)
+    assert "request_id" not in json.loads(JsonFormatter().format(record))
 
 
 async def test_a_database_without_schema_is_503_until_it_is_migrated(

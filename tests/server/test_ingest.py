@@ -290,3 +290,19 @@ async def test_the_same_batch_from_many_sides_at_once_is_stored_once(api: Api) -
     assert sum(answer["inserted"] for answer in answers) == 300
     assert sum(answer["duplicates"] for answer in answers) == 7 * 300
     assert api.rows("SELECT count(*) FROM samples") == [(300,)]
+
+
+async def test_a_time_zone_nobody_knows_is_told_until_a_known_one_comes(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def shown() -> tuple[Any, Any]:
+        [device] = (await api.get("/v1/devices"))[1]["devices"]
+        return device["timezone"], device["timezone_refused"]
+
+    await api.ingest(sample(0), device={"timezone": "Europe/Berlin"})
+    await api.ingest(sample(1), device={"timezone": "Europe/Berlim"})
+    assert await shown() == ("Europe/Berlin", "Europe/Berlim")
+    [record] = [record for record in caplog.records if "time zone" in record.getMessage()]
+    assert vars(record)["zone"] == "Europe/Berlim"
+    await api.ingest(sample(2), device={"timezone": "Europe/Paris"})
+    assert await shown() == ("Europe/Paris", None)

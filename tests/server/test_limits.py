@@ -100,6 +100,9 @@ async def test_metrics_need_a_token_and_count(api: Api) -> None:
     assert 'sungrow_http_requests_total{method="POST",path="/v1/ingest",status="200"} 1.0' in text
     assert "sungrow_rollup_marks 1.0" in text
     assert "sungrow_database_up 1.0" in text
+    assert 'sungrow_device_lag_seconds{device_id="sh-1"} 59.0' in text
+    for name in ('sungrow_database_connections{state="waiting"} 0.0', "sungrow_rollups_refreshed_timestamp"):
+        assert name in text
     assert TOKEN not in text
 
 

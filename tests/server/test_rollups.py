@@ -114,14 +114,14 @@ def expected(rollup: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
     }
 
 
-def house(seed: int, count: int, step: timedelta) -> list[dict[str, Any]]:
+def house(seed: int, count: int, step: timedelta, end: datetime = NOW) -> list[dict[str, Any]]:
     """Readings with gaps, nulls, merged rows, resets, nonsense of counters and values of both signs."""
     dice = random.Random(seed)
-    at, energy = NOW - timedelta(hours=30), 1000.0
+    at, energy = end - timedelta(hours=30), 1000.0
     rows = []
     for _ in range(count):
         at += step * (dice.randint(200, 5000) if dice.random() < 0.02 else 1)
-        if at > NOW:
+        if at > end:
             break
         energy = 3.0 if dice.random() < 0.02 else energy + dice.choice([0, 0.1])
         row: dict[str, Any] = {"at": at, "interval_s": dice.choice([5.0, 5.0, 5.001, 14.9, None])}
@@ -143,15 +143,26 @@ def as_sample(row: dict[str, Any]) -> dict[str, Any]:
     return {"device_id": "sh-1", "ts": format_ts(row["at"])} | fields
 
 
-@pytest.mark.parametrize("seed", range(6))
-async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "zone", "end"),
+    [
+        (0, "Asia/Kathmandu", NOW),  # 45 minutes off the hour
+        (1, "Asia/Kolkata", NOW),  # 30 minutes off
+        (2, "Europe/Amsterdam", datetime(2026, 3, 29, 23, 30, tzinfo=UTC)),  # 23 hours
+        (3, "Europe/Amsterdam", datetime(2025, 10, 27, 0, 30, tzinfo=UTC)),  # 25 hours
+        (4, "Australia/Lord_Howe", datetime(2026, 4, 5, 14, 0, tzinfo=UTC)),  # 24 1/2 hours
+        (5, "UTC", NOW),
+    ],
+)
+async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int, zone: str, end: datetime) -> None:
     dice = random.Random(seed)
-    rows = house(seed, 400, timedelta(seconds=dice.choice([5, 40, 400])))
-    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone="Asia/Kathmandu", poll_interval_s=None)
+    rows = house(seed, 400, timedelta(seconds=dice.choice([5, 40, 400])), end)
+    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone=zone, poll_interval_s=None)
     order = [row for row in rows if dice.random() < 0.7]  # some come late, some twice
     late = [row for row in rows if row not in order]
     dice.shuffle(late)
-    for part in (order, late[: len(late) // 2], order[:50], late[len(late) // 2 :]):
+    other = [row | {"pv_power_w": 10_000} for row in order[:30]]  # conflicts; what is stored stands
+    for part in (order, late[: len(late) // 2], order[:50], other, late[len(late) // 2 :]):
         await api.ingest(*map(as_sample, part))
         if dice.random() < 0.7:
             await api.server.refresher.refresh_all()
@@ -159,7 +170,7 @@ async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int) -> None:
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     plain = plain_rollup(rows)
     assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
-    assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, ZoneInfo("Asia/Kathmandu")))
+    assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, ZoneInfo(zone)))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""The document and the server agree, whatever is asked; and nothing that is sent makes the server fail."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+import schemathesis
+from anyio import to_thread
+from hypothesis import HealthCheck, given, settings, strategies as st
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from reference_server.openapi import document
+from reference_server.operation import Op
+from reference_server.operations import OPERATIONS
+from tests.server.conftest import NOW, TOKEN, Api, sample
+
+pytestmark = pytest.mark.anyio
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+ENDLESS: Final = "/v1/stream"
+BODIES: Final = 10_000
+AT_ONCE: Final = 20
+QUICK: Final = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATIONS if op.path != ENDLESS], ids=lambda op: op.name)
+def test_every_operation_is_told_in_full(op: Op) -> None:
+    told = document(OPERATIONS)["paths"][op.path][op.method.lower()]
+    assert told["summary"]
+    answers = told["responses"]
+    assert {"200", "500"} <= answers.keys()
+    if op.scope is not None:
+        assert {"401", "403", "429", "503"} <= answers.keys()
+    [content] = [
+        media for status, answer in answers.items() if status == "200" for media in answer["content"]
+    ]
+    assert content == op.media
+
+
+async def test_schemathesis_finds_no_disagreement(api: Api) -> None:
+    await api.ingest(*(sample(n, pv_power_w=n, fault_codes=[n]) for n in range(5)), edge_id="box")
+    await to_thread.run_sync(_explore, api.url)
+
+
+def _explore(url: str) -> None:
+    schema = schemathesis.openapi.from_dict(document(OPERATIONS))
+    for result in schema.get_all_operations():
+        assert isinstance(result, Ok), result
+        operation = result.ok()
+        if operation.path == ENDLESS:
+            continue
+
+        @given(case=operation.as_strategy())
+        @QUICK
+        def agree(case: Case[Any]) -> None:
+            case.call_and_validate(
+                base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, checks=CHECKS, timeout=30
+            )
+
+        agree()
+
+
+# ------------------------------------------------------------------------------------------- rubbish
+
+
+SCALARS: Final = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["sh-1", "2026-06-15T11:59:00.000Z", "2026-06-15T12:59:00+01:00", "NaN", "\0", "\ud800"]),
+)
+NAMES: Final = st.sampled_from(
+    ["device_id", "ts", "pv_power_w", "interval_s", "fault_codes", "mppt_voltage_v", "running_state", "new"]
+)
+VALUES: Final = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+SAMPLES: Final = st.one_of(
+    VALUES,
+    st.builds(
+        lambda fields: {"device_id": "sh-1", "ts": "2026-06-15T11:59:00.000Z"} | fields,
+        st.dictionaries(NAMES, VALUES, max_size=4),
+    ),
+)
+ENVELOPE: Final = st.sampled_from(
+    ["batch_id", "edge_id", "generation", "seq", "last_delivered", "device", "x"]
+)
+BATCHES: Final = st.one_of(
+    VALUES,
+    st.builds(
+        lambda samples, rest: {"samples": samples} | rest,
+        st.lists(SAMPLES, max_size=3),
+        st.dictionaries(ENVELOPE, VALUES, max_size=2),
+    ),
+)
+TEXTS: Final = st.one_of(
+    st.binary(max_size=60),
+    BATCHES.map(lambda batch: json.dumps(batch).encode()),
+    st.tuples(BATCHES, st.integers(0, 40)).map(lambda cut: json.dumps(cut[0]).encode()[: cut[1]]),
+)
+
+
+@contextmanager
+def _connected(api: Api) -> Iterator[http.client.HTTPConnection]:
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+async def test_ten_thousand_bodies_give_no_500(api: Api) -> None:
+    statuses: dict[int, int] = {}
+
+    def send() -> None:
+        with _connected(api) as connection:
+
+            @given(bodies=st.lists(TEXTS, min_size=AT_ONCE, max_size=AT_ONCE))
+            @settings(QUICK, max_examples=BODIES // AT_ONCE)
+            def no_failure(bodies: list[bytes]) -> None:
+                for body in bodies:
+                    status = _post(connection, body)
+                    statuses[status] = statuses.get(status, 0) + 1
+                    assert status in {200, 400, 413, 422}, body
+
+            no_failure()
+
+    await to_thread.run_sync(send)
+    assert sum(statuses.values()) >= BODIES
+    assert min(statuses[200], statuses[400], statuses[422]) > BODIES // 50, statuses
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> int:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/ingest", body=body, headers=headers)
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status == 200:
+        said: dict[str, Any] = json.loads(text)
+        listed = [v for kind in ("conflicts", "rejected", "deferred") for v in said[kind]]
+        assert said["inserted"] + said["duplicates"] + len(listed) == said["received"]
+    else:
+        assert answer.headers["Content-Type"].startswith("application/problem+json")
+    return answer.status
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Content-Encoding", "gzip, gzip, gzip"),
+        ("Content-Encoding", "\xff"),
+        ("Content-Type", "application/json; charset=klingon"),
+        ("If-None-Match", '"' * 500),
+        ("Last-Event-ID", "yesterday"),
+        ("X-Forwarded-For", "'; DROP TABLE samples; --"),
+        ("X-Request-ID", "a" * 5000),
+        ("Accept", "*/*;q=x, application/vnd.apache.parquet, text/csv"),
+        ("Authorization", f"Bearer {TOKEN} {TOKEN}"),
+    ],
+    ids=lambda header: header[0] + "=" + header[1][:12],
+)
+async def test_rubbish_in_headers_is_no_failure(api: Api, header: tuple[str, str]) -> None:
+    await api.ingest(sample(0))
+    name, value = header
+    asked = ("/v1/realtime?device_id=sh-1", "/v1/series?device_id=sh-1&frame=day", "/health", "/v1/devices")
+
+    def ask() -> list[int]:
+        found = []
+        with _connected(api) as connection:
+            for path in asked:
+                connection.request("GET", path, headers=api.headers() | {name: value})
+                answer = connection.getresponse()
+                answer.read()
+                found.append(answer.status)
+        return found
+
+    assert max(await to_thread.run_sync(ask)) < 500
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "'", '"', "%00", "../../etc/passwd", "1e999", "-1", "NaN", "\ud7ff", "a" * 5000, "{}", "*"]
+)
+async def test_rubbish_in_queries_is_told_and_no_failure(api: Api, text: str) -> None:
+    await api.ingest(sample(0))
+    day = {"from": f"{NOW:%Y-%m-%d}T00:00:00Z", "to": f"{NOW:%Y-%m-%d}T01:00:00Z"}
+    for path, query in (
+        ("/v1/realtime", {}),
+        ("/v1/series", {"frame": text}),
+        ("/v1/series", {"frame": "day", "at": text}),
+        ("/v1/series", {"frame": "day", "fields": text}),
+        ("/v1/series", day | {"bucket": text}),
+        ("/v1/conflicts", {"before": text}),
+        ("/v1/completeness", day | {"to": text}),
+        ("/v1/events", {"from": text}),
+    ):
+        device = {"device_id": text} if path == "/v1/realtime" else {"device_id": "sh-1"}
+        status, problem = await api.get(path, **device, **query)
+        assert status in {400, 403, 422} or (path, status) == ("/v1/conflicts", 200), (path, query)
+        assert status == 200 or problem["detail"]

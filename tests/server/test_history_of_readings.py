@@ -1,0 +1,150 @@
+"""What goes wrong with years of readings: replays, late rows, bulk loads, a row from 2099, retention.
+
+On TimescaleDB the readings are compressed first and the continuous aggregates refreshed by their own
+policies; the answers must be the same on every engine.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from reference_server.history import import_csv
+from sungrow_lib.errors import UsageError
+from sungrow_lib.sample import format_ts
+from tests.server.conftest import NOW, Api, Clock, StartServer, sample
+
+pytestmark = pytest.mark.anyio
+
+DAY_S = 86_400
+SUMS = "sum(sample_count)::int8, sum(pv_power_w_sum)::int8, max(pv_power_w_max), sum(covered_ms)::int8"
+AGGREGATES = ("samples_hourly", "samples_daily", "samples_monthly")
+
+
+def _is_timescale(api: Api) -> bool:
+    return bool(api.rows("SELECT FROM pg_extension WHERE extname = 'timescaledb'"))
+
+
+def _settle(api: Api) -> None:
+    """Compress everything and let the refresh policies run, as time would; other engines have neither."""
+    if not _is_timescale(api):
+        return
+    with psycopg.connect(api.dsn, autocommit=True) as connection:
+        connection.execute("SELECT compress_chunk(c, true) FROM show_chunks('samples') c")
+        jobs = connection.execute(
+            "SELECT job_id FROM timescaledb_information.jobs"
+            " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+        ).fetchall()
+        assert len(jobs) == len(AGGREGATES)
+        for (job,) in jobs:
+            connection.execute("CALL run_job(%s)", [job])
+
+
+def _agree(api: Api, until: datetime = NOW + timedelta(days=1)) -> list[tuple[Any, ...]]:
+    """What the aggregates say must be what the quarters of an hour say."""
+    where = f"WHERE bucket < '{until.isoformat()}'"
+    quarters = api.rows(f"SELECT {SUMS} FROM rollup_15m {where}")
+    for name in AGGREGATES:
+        assert api.rows(f"SELECT {SUMS} FROM {name} {where}") == quarters, name
+    return quarters
+
+
+async def test_a_replay_onto_compressed_readings_skips_no_new_one(api: Api) -> None:
+    known = [sample(-DAY_S * day - 10 * n, pv_power_w=n) for day in range(3) for n in range(20)]
+    await api.ingest(*known)
+    _settle(api)
+    new = [sample(-DAY_S * day - 10 * n - 5, pv_power_w=n) for day in range(3) for n in range(20)]
+    mixed = [row for pair in zip(known, new, strict=True) for row in pair]
+    other = known[0] | {"pv_power_w": 4_321}
+    answer = await api.ingest(*mixed, other)
+    assert (answer["inserted"], answer["duplicates"]) == (60, 60)
+    assert [verdict["code"] for verdict in answer["conflicts"]] == ["different_value"]
+    assert api.rows("SELECT count(*) FROM samples") == [(120,)]
+    again = await api.ingest(*mixed)
+    assert (again["inserted"], again["duplicates"]) == (0, 120)
+
+
+async def test_late_readings_reach_every_rollup(api: Api) -> None:
+    await api.ingest(*(sample(-DAY_S * day, pv_power_w=100) for day in range(0, 80, 2)))
+    await api.server.refresher.refresh_all()
+    _settle(api)
+    before = _agree(api)
+    late = [sample(-DAY_S * day + 5, pv_power_w=900, interval_s=5) for day in range(1, 80, 20)]
+    assert (await api.ingest(*late))["inserted"] == len(late)
+    await api.server.refresher.refresh_all()
+    _settle(api)
+    after = _agree(api)
+    assert after != before
+    assert after[0][0] == 40 + len(late)
+    assert after[0][2] == 900
+
+
+async def test_a_row_from_2099_hides_nothing_that_comes_after_it(api: Api) -> None:
+    await api.ingest(sample(-DAY_S, pv_power_w=1))
+    with psycopg.connect(api.dsn) as connection:  # no way of ours lets it in; a hand in the database may
+        connection.execute("INSERT INTO samples (device, ts) SELECT device, '2099-01-01Z' FROM devices")
+        connection.execute(
+            "INSERT INTO rollup_marks (device, bucket) SELECT device, '2099-01-01Z' FROM devices"
+        )
+    await api.server.refresher.refresh_all()
+    _settle(api)
+    await api.ingest(sample(0, pv_power_w=2), sample(1, pv_power_w=3))
+    await api.server.refresher.refresh_all()
+    _settle(api)
+    assert _agree(api)[0][0] == 3
+    answer = await api.ingest({"device_id": "sh-1", "ts": "2099-01-01T00:00:05.000Z"})
+    assert [verdict["code"] for verdict in answer["deferred"]] == ["future"]
+
+
+async def test_retention_leaves_the_aggregates_alone(start_server: StartServer) -> None:
+    clock = Clock(NOW)
+    async with start_server(clock=clock, raw_retention_days=30) as api:
+        await api.ingest(*(sample(-DAY_S * day, pv_power_w=100 + day) for day in range(20)))
+        await api.server.refresher.refresh_all()
+        _settle(api)
+        before = _agree(api)
+        clock.now = NOW + timedelta(days=45)
+        await api.server.retention.drop()
+        assert api.rows("SELECT count(*) < 20 FROM samples") == [(True,)]
+        await api.server.refresher.refresh_all()
+        _settle(api)
+        assert _agree(api) == before
+
+
+async def test_a_year_loaded_at_once_is_in_every_rollup(api: Api, tmp_path: Path) -> None:
+    hours = 365 * 24
+    lines = [
+        f"{format_ts(NOW - timedelta(hours=n))},{n % 5000},3600,{100_000 - n}" for n in range(1, hours + 1)
+    ]
+    file = tmp_path / "year.csv"
+    file.write_text("ts,pv_power_w,interval_s,pv_total_kwh\n" + "\n".join(lines) + "\n")
+    result = await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+    assert (result.inserted, result.aside) == (hours, 0)
+    _settle(api)
+    assert _agree(api)[0][0] == hours
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+    status, answer = await api.get("/v1/series", device_id="sh-1", frame="all")
+    assert status == 200
+    assert sum(bucket["sample_count"] for bucket in answer["series"]) == hours
+    assert len(answer["series"]) == 13
+
+
+async def test_a_year_of_backlog_is_caught_up_with(api: Api) -> None:
+    rows = [sample(-3600 * 12 * n, pv_power_w=n % 4000) for n in range(2 * 365)]
+    await api.ingest(*rows)
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(len(rows),)]
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+    assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_day") == [(len(rows),)]
+
+
+async def test_an_import_takes_nothing_from_the_future(migrated: str, tmp_path: Path) -> None:
+    file = tmp_path / "future.csv"
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    file.write_text(f"ts,pv_power_w\n{format_ts(at)},5\n")
+    with pytest.raises(UsageError, match=r"line 2: .* lies in the future"):
+        await import_csv(migrated, file, "sh-1", source="test", retention=timedelta(days=400))
