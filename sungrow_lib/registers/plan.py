@@ -25,7 +25,7 @@ from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Tier
 from sungrow_lib.registers.applies import NOTHING_KNOWN, ConnectionPath, DeviceContext, Presence
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Register
-from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, RegisterWords
+from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, RegisterWords, Space
 
 DEFAULT_MAX_GAP: Final = 2
 """Undocumented registers bridged on an unknown path: single reserved words inside a table."""
@@ -51,6 +51,9 @@ _BESIDE: Final = {
     "fault_codes": ("work_state_1",),
 }
 """Registers a quantity needs besides its best source, to tell directions and cross-check."""
+
+_CLOCK: Final = Block(Space.HOLDING, 5000, 6)
+"""Registers of which none is worth a request without the others: half a date is none."""
 
 Alternatives = tuple[Register, ...]
 """Registers that can supply the same value, best first; the first that is not refused is read."""
@@ -127,7 +130,7 @@ class ReadPlan:
             register.name: register
             for alternatives in self.wanted
             for register in alternatives
-            if register is next((best for best in alternatives if not self._is_refused(best.block)), None)
+            if register is next((best for best in alternatives if not self._is_lost(best)), None)
         }
         return tuple(sorted(chosen.values(), key=lambda row: (row.space, row.number)))
 
@@ -169,7 +172,7 @@ class ReadPlan:
         left = (
             register
             for register in alternatives
-            if not self._is_hole(register, words) and not self._is_refused(register.block)
+            if not self._is_hole(register, words) and not self._is_lost(register)
         )
         return tuple(left) or alternatives
 
@@ -179,6 +182,11 @@ class ReadPlan:
         if taken is None or set(taken) != {WORD_MAX}:
             return False
         return register.decode(taken, presence=register.applies.presence(self.context)) is None
+
+    def _is_lost(self, register: Register) -> bool:
+        """Whether what was refused leaves no use for it."""
+        is_of_clock = _covers(_CLOCK, register.block)
+        return self._is_refused(_CLOCK if is_of_clock else register.block)
 
     def _is_refused(self, block: Block) -> bool:
         return any(_covers(block, refused) for refused in self.refused)

@@ -5,10 +5,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sungrow_lib.errors import ConfigurationError, DeviceBusyError, DeviceUnreachableError
 from sungrow_lib.modbus.connection import ConnectionState
+from sungrow_lib.modbus.frames import ReadRequest
 from sungrow_lib.modbus.learning import FixedBlocks, UnitPlan
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.results import MissingReason, Outcome
@@ -17,6 +19,7 @@ from sungrow_lib.quantities import Family
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.plan import ReadPlan
 from sungrow_lib.registers.words import Block, RegisterWords, Space
+from sungrow_lib.simulator.dongle import DongleHabits
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
 from tests.modbus.helpers import ManualClock, SettingsFactory
@@ -169,6 +172,23 @@ async def test_dropped_idle_connection_costs_no_reading(
         assert (await poller.poll()).units[0].outcome is Outcome.READ
         assert (await poller.poll()).units[0].outcome is Outcome.READ
         assert inverter.connections == 3
+
+
+async def test_second_client_that_takes_over_costs_no_reading(
+    image: RegisterWords, settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    async with (
+        InverterSimulator(
+            {1: StaticSource(image)}, profile=Profile.WINET_S, habits=DongleHabits(copy_s=0.0)
+        ) as inverter,
+        ModbusPoller(settings_for(inverter.port), [PLAN], clock=clock) as poller,
+    ):
+        for _ in range(3):
+            assert (await poller.poll()).units[0].outcome is Outcome.READ
+            async with await anyio.connect_tcp("127.0.0.1", inverter.port) as other:
+                await other.send(ReadRequest(1, FAST, 1).encode())
+                assert await other.receive()
+        assert inverter.connections == 6  # each threw the other out
 
 
 async def test_refused_block_is_learned_at_one_refusal_in_five_seconds(

@@ -144,6 +144,18 @@ def test_a_refused_register_gives_way_to_its_next_best() -> None:
     assert plan.without(plan.blocks[0]).blocks == ()
 
 
+@pytest.mark.parametrize(
+    ("family", "neighbour"), [(Family.SH, "start_stop_sg_style"), (Family.SG, "start_stop")]
+)
+def test_a_clock_that_is_refused_is_not_asked_for_in_parts(family: Family, neighbour: str) -> None:
+    plan = ReadPlan.for_quantities(family, DONGLE, tiers=[Tier.IDENTITY], names={"inverter_clock"})
+    assert shown(plan) == ["holding 5000..5005"]
+    assert plan.without(plan.blocks[0]).blocks == ()
+    names = [row.name for row in plan.registers]
+    both = ReadPlan.for_registers(family, [*names, neighbour])
+    assert shown(both.without(Block(Space.HOLDING, 5000, 3))) == ["holding 5006..5006"]
+
+
 def test_what_was_learnt_can_be_given_to_a_new_plan() -> None:
     first = ReadPlan.for_quantities(Family.SH, DONGLE)
     _, refused = learnt(first, set(range(13000, 13048)) | set(range(5003, 5022)))
