@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import decode, ingest, poll, spool
+from benchmarks import decode, ingest, poll, spool, storage
 from benchmarks.measure import Figure
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -25,6 +25,7 @@ SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "ingest": ingest.run,
     "poll": poll.run,
     "spool": spool.run,
+    "storage": storage.run,
 }
 RESULTS: Final = Path(__file__).resolve().parent / "results"
 """One file per suite: when, where and with what it ran, and its figures."""

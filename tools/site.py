@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.docs.__main__ import DATA, PAGES, write
-from tools.docs.notebooks import write_notebooks
+from tools.docs.notebooks import NOTEBOOKS, write_notebooks
 from tools.node import MISSING, Node, NodeError, find_node
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -40,6 +40,9 @@ def build(node: Node) -> None:
         SiteError: Sphinx found something wrong.
         NodeError: npm or Docusaurus did.
     """
+    if NOTEBOOKS.is_dir():
+        say("Running the notebooks")
+        run_notebooks()
     say("Writing the pages that come from the code")
     write(PAGES, DATA)
     write_notebooks(ROOT / "docs" / "notebooks")
@@ -53,6 +56,18 @@ def build(node: Node) -> None:
     node.run(SITE, "run", "gen", npm=True)
     label_operations()
     node.run(SITE, "run", "build", npm=True, NO_UPDATE_NOTIFIER="1", DO_NOT_TRACK="1")
+
+
+def run_notebooks() -> None:
+    """Leave the notebooks with their plots where `tools.docs.notebooks` looks for them.
+
+    Raises:
+        SiteError: a cell fails.
+    """
+    command = [sys.executable, "-m", "tools.render_notebooks"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise SiteError(f"a notebook fails:\n{answer.stderr}")
 
 
 def label_operations() -> None:

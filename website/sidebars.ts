@@ -66,6 +66,7 @@ const sidebars: SidebarsConfig = {
     },
     'reference/http',
     'reference/metrics',
+    'reference/disk-space',
     'reference/benchmarks',
     'reference/changelog',
   ],

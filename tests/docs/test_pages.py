@@ -61,3 +61,10 @@ def test_the_link_check_sees_a_broken_link(targets: set[Path], tmp_path: Path) -
     page.write_text("[gone](gone.md)\n")
     with pytest.raises(AssertionError, match="gone"):
         test_each_link_leads_to_a_file(page, targets)
+
+
+def test_each_attack_of_the_landing_page_is_a_test_that_exists() -> None:
+    landing = (ROOT / "website" / "src" / "pages" / "index.tsx").read_text()
+    files = re.findall(r"'(tests/[a-z_/]+\.py)'", landing)
+    assert len(files) == 6
+    assert all((ROOT / file).is_file() for file in files)

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tools.docs import changelog, commands, configuration, data_model, facts, performance, registers, service
+from tools.docs import (
+    changelog,
+    commands,
+    configuration,
+    data_model,
+    disk_space,
+    facts,
+    performance,
+    registers,
+    service,
+)
 from tools.docs.markdown import Page
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -25,6 +35,7 @@ def pages() -> Iterator[Page]:
         commands.pages,
         service.pages,
         performance.pages,
+        disk_space.pages,
         changelog.pages,
     ):
         yield from make()

@@ -162,6 +162,19 @@ def metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
 
 def openapi() -> str:
     """Return the OpenAPI document as the site shows it."""
-    shown: dict[str, Any] = json.loads(json.dumps(document(OPERATIONS)))
+    shown: dict[str, Any] = _readable(json.loads(json.dumps(document(OPERATIONS))))
     shown["servers"] = [{"url": "https://solar.example.org", "description": "your server"}]
     return json.dumps(shown, indent=1)
+
+
+def _readable(schema: Any) -> Any:
+    """Write "this or null" as one type: the renderer shows alternatives as an object to unfold."""
+    if isinstance(schema, list):
+        return [_readable(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(kept) == 1 and len(kept) < len(schema["anyOf"]) and isinstance(kept[0].get("type"), str):
+        rest = {name: value for name, value in schema.items() if name != "anyOf"}
+        schema = {**kept[0], **rest, "type": [kept[0]["type"], "null"]}
+    return {name: _readable(value) for name, value in schema.items()}

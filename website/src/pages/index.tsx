@@ -9,14 +9,14 @@ import React from 'react';
 import Day from '../components/Day';
 import styles from './index.module.css';
 
-/** What the tests do to it; each names the folder of the tests that do. */
+/** What the tests do to it; each names the file that does. */
 const ATTACKS = [
-  ['The edge is killed in the middle of a write', 'Every reading it accepted is in the spool.', 'tests/spool'],
-  ['The network is gone for a month', 'The spool keeps it all; fresh readings go first when it is back.', 'tests/upload'],
-  ['The server answers, and the answer is lost', 'The batch is sent again and stored once.', 'tests/e2e'],
-  ['The database is restored from yesterday', 'The server notices and asks; the edge still has it.', 'tests/server'],
-  ['A captive portal says “200 OK”', 'That is not an answer to this batch. Nothing is let go.', 'tests/upload'],
-  ['The SD card damages the spool', 'What is readable is taken over, the rest is counted, never hidden.', 'tests/spool'],
+  ['The edge is killed in the middle of a write', 'Every reading it accepted is in the spool.', 'tests/spool/test_crash.py'],
+  ['The power is cut, again and again', 'What was accepted is there, at whatever moment it happens.', 'tests/crash/test_power_cut.py'],
+  ['The server stores a batch, and its answer is lost', 'The batch is sent again and stored once.', 'tests/upload/test_uploader.py'],
+  ['The database is restored from yesterday', 'The server says what it lacks; the edge still has it.', 'tests/server/test_backup.py'],
+  ['A captive portal says “200 OK”', 'That is no answer to this batch. Nothing is let go.', 'tests/upload/test_verdicts.py'],
+  ['The SD card damages the spool', 'What is readable is taken over, the rest is counted, never hidden.', 'tests/spool/test_recovery.py'],
 ] as const;
 
 const CODE = `async with SungrowInverter(settings, "roof") as inverter:
