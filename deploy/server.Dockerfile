@@ -15,6 +15,11 @@ RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-di
     && python -m pip --python /opt/sungrow/bin/python install --no-cache-dir --no-deps dist/*.whl
 
 FROM python:3.13-slim-trixie
+# pg_dump and pg_restore for `sungrow-server backup` and `restore`, as old as the database of compose.yaml.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends postgresql-client-17 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /opt/sungrow /opt/sungrow
 ENV PATH=/opt/sungrow/bin:$PATH \
     PYTHONUNBUFFERED=1 \

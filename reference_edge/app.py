@@ -14,9 +14,9 @@ from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
 from reference_edge.metrics import EdgeCollector, serving
-from reference_edge.service import ServiceManager
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
+from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOptions
 from sungrow_lib.upload import BatchUploader, UploadSettings
 

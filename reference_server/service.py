@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from reference_server.app import make_metrics_runner, make_runner
 from reference_server.config import SHORTEST_TOKEN, ServerSettings, parse_device_tokens
 from reference_server.listeners import Sockets, address_of, tls_context
 from reference_server.server import Server
+from sungrow_lib.service_manager import ServiceManager
 
 if sys.platform == "win32":
     new_event_loop = asyncio.new_event_loop
@@ -79,11 +81,30 @@ async def _serve(settings: ServerSettings, post: Post, parent: int | None) -> No
         addresses = list(map(address_of, post.sockets))
         told = {"address": addresses, "tls": context is not None, "worker": post.number, "pid": os.getpid()}
         _LOG.info("listening", extra=told)
+        if post.is_keeper:
+            await _watched(stop, _manager(parent))
         await stop.wait()
         _LOG.info("stopping")
     finally:
         await metrics.cleanup()
         await runner.cleanup()
+
+
+def _manager(parent: int | None) -> ServiceManager:
+    """What listens to us, if anything; the first worker speaks for all, and is watched in their stead."""
+    own = os.environ if parent is None else {n: v for n, v in os.environ.items() if n != "WATCHDOG_PID"}
+    return ServiceManager(own)
+
+
+async def _watched(stop: asyncio.Event, manager: ServiceManager) -> None:
+    """Say that requests are answered, and go on saying so until ``stop`` is set."""
+    manager.say(READY="1")
+    telling = asyncio.create_task(manager.run(lambda: "answering requests", lambda: None))
+    await stop.wait()
+    telling.cancel()
+    with suppress(asyncio.CancelledError):
+        await telling
+    manager.say(STOPPING="1")
 
 
 def _stop_event(parent: int | None) -> asyncio.Event:

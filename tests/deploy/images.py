@@ -55,7 +55,7 @@ class Image:
                 workdir.mkdir(parents=True)
             elif name == "COPY" and not rest.startswith("--from"):
                 self._copy(workdir, *rest.split())
-            elif name == "RUN":
+            elif name == "RUN" and not rest.startswith("apt-get "):  # Debian's own affair
                 self._run(rest, workdir)
             elif name == "ENV":
                 for assignment in shlex.split(rest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,13 @@ def test_the_server_waits_for_its_schema() -> None:
     assert services["migrate"]["depends_on"]["database"]["condition"] == "service_healthy"
     assert services["server"]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     assert services["migrate"]["image"] == services["server"]["image"]
+
+
+def test_the_server_can_back_up_the_database_of_the_compose_file() -> None:
+    image = compose(DEPLOY / "compose.yaml")["services"]["database"]["image"]
+    client = re.search(r"postgresql-client-(\d+)", (DEPLOY / "server.Dockerfile").read_text())
+    assert client is not None
+    assert image.endswith(f"-pg{client[1]}")  # pg_dump refuses a server newer than itself
 
 
 def test_the_databases_health_check_asks_a_running_database(postgres_dsn: str) -> None:

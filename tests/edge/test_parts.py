@@ -18,7 +18,6 @@ from reference_edge import intake as module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.intake import Intake, Taken
 from reference_edge.metrics import EdgeCollector, serving
-from reference_edge.service import ServiceManager
 from reference_edge.survey import Survey
 from sungrow_lib import (
     ConfigurationError,
@@ -30,6 +29,7 @@ from sungrow_lib import (
     SungrowSample,
 )
 from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import SpoolEntry, SystemClock
 from sungrow_lib.upload.status import StatusBoard
 

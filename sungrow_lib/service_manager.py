@@ -10,7 +10,7 @@ from typing import Final
 
 import anyio
 
-_LOG: Final = logging.getLogger("sungrow_edge")
+_LOG: Final = logging.getLogger(__name__)
 _STATUS_S: Final = 10.0
 _PETS_PER_TIMEOUT: Final = 3
 
