@@ -14,7 +14,7 @@ from tools.modelled_server import modelled_server
 from tools.render_notebooks import NOTEBOOKS, run_all
 
 NAMES: Final = ("battery", "first-look", "quality", "strings", "without-server", "year")
-DAYS: Final = 21
+DAYS: Final = 15
 """Past of the house here; the site draws a year."""
 
 
@@ -66,7 +66,7 @@ def test_what_is_known_of_the_house_is_found(executed: dict[str, list[dict[str, 
     assert re.search(
         r"tracker 1: no step\ntracker 2: shaded from 16\.00 to 18\.00 h", text(executed["strings"])
     )
-    assert "1967 of 2015 readings expected" in text(executed["quality"])
+    assert "1967 of 2016 readings expected" in text(executed["quality"])
     tables = "".join(
         "".join(output.get("data", {}).get("text/plain", "")) for output in outputs(executed["quality"])
     )
