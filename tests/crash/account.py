@@ -17,9 +17,10 @@ import psycopg
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import SpoolOptions, SpoolRecord, SpoolState
 from sungrow_lib.spool.entries import to_ms
+from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import SystemClock
-from tests.crash.readings import Key, Tally, key_of, values
+from tests.crash.readings import Key, Tally, key_of, keys_of, values
 
 MISDATED_MS: Final = 130_000
 """A reading dated further than this from the truth is altered: a clock may be two minutes off."""
@@ -35,6 +36,7 @@ class Account:
         accepted: by a spool.
         not_accepted: with the reason.
         stored: rows in the database.
+        merged: accepted readings that a full disk made part of another row, with their number in it.
         kept_aside: accepted readings that another one of the same key keeps out, kept on the server.
         destroyed: accepted readings that the harness itself took away.
         lost, doubled, altered: what must not be.
@@ -45,6 +47,7 @@ class Account:
     accepted: int = 0
     not_accepted: Counter[str] = field(default_factory=Counter)
     stored: int = 0
+    merged: int = 0
     kept_aside: int = 0
     destroyed: list[str] = field(default_factory=list)
     lost: int = 0
@@ -74,7 +77,7 @@ class Account:
 
     def report(self, faults: Counter[str]) -> str:
         """Write all of it; the last line is JSON."""
-        names = ("polled", "accepted", "stored", "kept_aside", "lost", "doubled", "altered")
+        names = ("polled", "accepted", "stored", "merged", "kept_aside", "lost", "doubled", "altered")
         lines = ["faults injected:", *(f"  {count:6} {name}" for name, count in sorted(faults.items()))]
         lines += ["not accepted:", *(f"  {n:6} {why}" for why, n in sorted(self.not_accepted.items()))]
         lines += ["taken away by the harness itself:", *(f"  {key}" for key in self.destroyed[:_SHOWN])]
@@ -141,12 +144,13 @@ def judge_fed(
     for row in rows:
         account.stored += 1
         dates[row["device_id"], row["ts"]] += 1
-        key = key_of(row)
-        if key is None or key not in tally.tried:
+        keys = keys_of(row)
+        if not keys or not set(keys) <= tally.tried.keys():
             account.alter(f"{row['device_id']} {row['ts']}: nobody took it")
             continue
-        stored[key] += 1
-        _compare(account, fed, key, row)
+        stored.update(keys)
+        account.merged += len(keys) - 1
+        _compare(account, fed, keys, row)
     for what, count in (*dates.items(), *stored.items()):
         if count > 1:
             account.double(f"{what} is stored {count} times")
@@ -161,9 +165,11 @@ def judge_fed(
     _count(account, tally, set(stored) | others)
 
 
-def _compare(account: Account, fed: Fed, key: Key, row: dict[str, Any]) -> None:
-    sample = SungrowSample.model_validate_json(json.dumps(row))
+def _compare(account: Account, fed: Fed, keys: list[Key], row: dict[str, Any]) -> None:
+    sample, key = SungrowSample.model_validate_json(json.dumps(row)), keys[-1]
     expected = values(fed.seed, key, sample.ts)
+    if len(keys) > 1:
+        expected = merge_contents([values(fed.seed, each, sample.ts) for each in keys])
     found = {name: value for name, value in row.items() if name not in {"device_id", "ts", "clock_source"}}
     if found != expected:
         account.alter(f"{key}: taken as {expected}, stored as {found}")
@@ -177,7 +183,7 @@ def _aside(account: Account, fed: Fed, rows: list[dict[str, Any]]) -> set[Key]:
         key = key_of(row)
         if key is not None and key in fed.tally.tried:
             found.add(key)
-            _compare(account, fed, key, row | {"device_id": key.device_id})
+            _compare(account, fed, [key], row | {"device_id": key.device_id})
     return found
 
 

@@ -41,6 +41,8 @@ class EdgeOrder:
         seed: of the readings' values.
         pause_s: between two readings.
         grid_ms: dates are multiples of this, so that two edges of one device meet.
+        max_bytes: limit of its spool's file: a small disk.
+        step_ms: its readings are dated so far apart, from `begin_ms` on; 0 for the date they are taken at.
         fault: a deliberate fault of the product to run with; "" for none.
     """
 
@@ -53,6 +55,9 @@ class EdgeOrder:
     seed: int
     pause_s: float = 0.01
     grid_ms: int = 1
+    max_bytes: int | None = None
+    step_ms: int = 0
+    begin_ms: int = 0
     fault: str = ""
 
 
@@ -100,10 +105,14 @@ class _Feeder:
         key = Key(self._order.name, device_id, self._next[device_id])
         self._next[device_id] += 1
         now = self._clock.read()
-        date = _EPOCH + timedelta(milliseconds=now.wall_ms - now.wall_ms % self._order.grid_ms)
-        self._ledger.note("try", key, time.time_ns() // 1_000_000)
+        order, true_ms, wall_ms = self._order, time.time_ns() // 1_000_000, now.wall_ms
+        if order.step_ms:
+            true_ms = wall_ms = order.begin_ms + key.number * order.step_ms
+        date = _EPOCH + timedelta(milliseconds=wall_ms - wall_ms % order.grid_ms)
+        self._ledger.note("try", key, true_ms)
+        is_final = bool(order.step_ms)
         try:
-            await self._spool.append(reading(self._order.seed, key, date), boot=now.stamp)
+            await self._spool.append(reading(order.seed, key, date), boot=now.stamp, ts_is_final=is_final)
         except SpoolError as error:
             self._ledger.note("no", key, error)
             return
@@ -137,7 +146,12 @@ async def run(order: EdgeOrder) -> None:
         upload_interval_s=0.2,
         request_timeout_s=4.0,
     )
-    options = SpoolOptions(recover=True, reserve_bytes=1_000_000)
+    options = SpoolOptions(
+        recover=True,
+        reserve_bytes=0 if order.max_bytes else 1_000_000,
+        max_bytes=order.max_bytes,
+        merge_when_full=True,
+    )
     async with DurableSpool.open(folder / "spool.sqlite", options=options, clock=clock) as spool:
         stopping, done = anyio.Event(), anyio.Event()
         feeder = _Feeder(order, spool, clock)

@@ -36,6 +36,7 @@ def reading(seed: int, key: Key, ts: datetime) -> SungrowSample:
         battery_soc_pct=draw.randrange(1001) / 10,
         load_power_w=draw.randrange(15_000),
         export_power_w=draw.randrange(-10_000, 10_000),
+        alarm_codes=[key.number % 65_536],  # of a row merged from many readings, these name them all
         mppt_voltage_v=[draw.randrange(10_000) / 10, None, draw.randrange(10_000) / 10],
     )
 
@@ -44,6 +45,14 @@ def values(seed: int, key: Key, ts: datetime) -> dict[str, Any]:
     """Return what a store holds of a key's reading, without key and date."""
     dumped: dict[str, Any] = json.loads(reading(seed, key, ts).model_dump_json(exclude_none=True))
     return {name: value for name, value in dumped.items() if name not in {"device_id", "ts"}}
+
+
+def keys_of(row: dict[str, Any]) -> list[Key]:
+    """Return the keys of all readings in a row: one, or many when a full disk made them one."""
+    last = key_of(row)
+    if last is None:
+        return []
+    return [last._replace(number=number) for number in row["alarm_codes"]]
 
 
 def key_of(row: dict[str, Any]) -> Key | None:

@@ -42,6 +42,8 @@ class EdgeKind:
     pause_s: float
     grid_ms: int = 1
     fault: str = ""
+    max_bytes: int | None = None
+    step_ms: int = 0
 
 
 EDGES: Final = (
@@ -50,14 +52,16 @@ EDGES: Final = (
     EdgeKind("twin-1", ("crash-d",), 0.2, 100),
     EdgeKind("twin-2", ("crash-d",), 0.2, 100),
     EdgeKind("clock", ("crash-e",), 0.05),
+    EdgeKind("small", ("crash-f",), 0.01, max_bytes=260_000, step_ms=5000),
 )
-"""One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock."""
+"""One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one with a
+small disk."""
 
 
 FAULTS: Final = (
     *("kill_fed",) * 5,
     *("cut", "cut", "mute", "kill_server", "kill_database", "cut_database", "replace_token", "bend_clock"),
-    *("damage_spool", "restore_spool", "restore_server", "cut_modbus", "kill_edge"),
+    *("fill_disk", "damage_spool", "restore_spool", "restore_server", "cut_modbus", "kill_edge"),
 )
 """Every kind of fault beside the storms, as often as it comes in a deck."""
 _OF_INVERTERS: Final = frozenset({"cut_modbus", "kill_edge"})
@@ -211,6 +215,7 @@ class Run:
                 ca=str(self.backend.certificates.ca),
                 token_file=str(self.token_file),
                 seed=self.plan.seed,
+                begin_ms=int(time.time() - 20 * 86_400) * 1000,
             )
             yield FedEdge(order, stack)
 
@@ -333,6 +338,20 @@ class Run:
             time.sleep(0.5)
         edge.steer_clock(0, synchronised=self.draw.random() < 0.5)
 
+    def fill_disk(self) -> None:
+        """Keep the server away until the edge with the small disk has had to make room."""
+        edge = next(edge for edge in self.fed if edge.order.name == "small")
+        log, ledger = edge.folder / "log", edge.folder / "ledger"
+        before, taken = log.read_bytes().count(b"were merged"), len(edge.ledger().tried)
+        self.stage.storm, self.stage.force = ("request lost",), 1.0
+
+        def is_full() -> bool:
+            return log.read_bytes().count(b"were merged") > before or _lines(ledger) > 2 * taken + 6000
+
+        wait_until("the small disk to fill", is_full, timeout_s=60, watched=[edge.child])
+        self.stage.storm = ()
+        self.faults["disk full"] += 1
+
     def _damaged(self) -> FedEdge:
         return next(edge for edge in self.fed if edge.order.name == "damaged")
 
@@ -438,6 +457,10 @@ class Run:
             for line in self.backend.commands.run("export", "--device", device).splitlines()
         ]
         return [json.loads(line) for line in lines]
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:

@@ -22,7 +22,9 @@ PLAN: Final = Plan(
         EdgeKind("trusting", ("crash-b",), 0.03, fault="ack of another batch"),
     ),
     storms=(STORMS[0], ("answer of another batch",), ("answer of another batch",)),
-    only=frozenset({"kill_server", "kill_database", "bend_clock", "damage_spool", "restore_spool", "cut"}),
+    only=frozenset(
+        {"kill_server", "kill_database", "bend_clock", "fill_disk", "damage_spool", "restore_spool", "cut"}
+    ),
 )
 
 
@@ -40,6 +42,7 @@ def test_of_sound_edges_nothing_is_lost_doubled_or_altered(judged: tuple[Account
     assert culprits(account) <= {"hasty", "trusting"}, account.report(faults)
     assert account.polled == account.accepted + sum(account.not_accepted.values())
     assert account.stored > 300, account.report(faults)
+    assert account.merged > 0, "the small disk was never full"
     assert account.kept_aside > 0, "the two edges of one device never met"
     assert {"spool restored from an older copy", "damaged file", "clock jump"} <= faults.keys()
 
