@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from math import ceil
 from time import monotonic
 from typing import Final
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from reference_server.config import TrustedNetwork
 from reference_server.problems import Problem
+from reference_server.shared_table import OwnTable, Table
 
 _MINUTE_S: Final = 60.0
 _MOST_KEYS: Final = 50_000
@@ -25,27 +26,26 @@ class Allowance:
 
     Args:
         per_minute: how many; 0 for any number.
+        table: where they are counted.
+        name: tells its keys from those of other allowances in the same table.
     """
 
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._empty_at: dict[Hashable, float] = {}
+    def __init__(self, per_minute: int, table: Table | None = None, name: bytes = b"") -> None:
+        self._step_s = _MINUTE_S / per_minute if per_minute else 0.0
+        self._table = table or OwnTable()
+        self._name = name
 
-    def wait_s(self, key: Hashable) -> float:
+    def wait_s(self, key: bytes) -> float:
         """Seconds until the key may ask again, 0 when it may now."""
-        if not self._per_minute:
+        if not self._step_s:
             return 0.0
-        ahead = self._empty_at.get(key, 0.0) + _MINUTE_S / self._per_minute - monotonic()
+        ahead = self._table.get(self._name + key) + self._step_s - monotonic()
         return max(0.0, ahead - _MINUTE_S)
 
-    def take(self, key: Hashable) -> None:
+    def take(self, key: bytes) -> None:
         """Count one request."""
-        if not self._per_minute:
-            return
-        now = monotonic()
-        if len(self._empty_at) >= _MOST_KEYS:
-            self._empty_at = {known: at for known, at in self._empty_at.items() if at > now}
-        self._empty_at[key] = max(now, self._empty_at.get(key, 0.0)) + _MINUTE_S / self._per_minute
+        if self._step_s:
+            self._table.push(self._name + key, monotonic(), self._step_s)
 
 
 class Guard:
@@ -54,11 +54,14 @@ class Guard:
     Args:
         requests_per_minute: for each token, and for each address; 0 for any number.
         failed_logins_per_minute: for each address; 0 for any number.
+        table: where all worker processes of this host count together; None for a process that is alone.
     """
 
-    def __init__(self, requests_per_minute: int, failed_logins_per_minute: int) -> None:
-        self._requests = Allowance(requests_per_minute)
-        self._failures = Allowance(failed_logins_per_minute)
+    def __init__(
+        self, requests_per_minute: int, failed_logins_per_minute: int, table: Table | None = None
+    ) -> None:
+        self._requests = Allowance(requests_per_minute, table, b"request ")
+        self._failures = Allowance(failed_logins_per_minute, table, b"failure ")
         self._good: dict[bytes, float] = {}
 
     def before_login(self, address: str, token: bytes) -> None:
@@ -67,13 +70,13 @@ class Guard:
         Raises:
             Problem: 429, too many wrong tokens came from this address.
         """
-        wait_s = self._failures.wait_s(address)
+        wait_s = self._failures.wait_s(address.encode())
         if wait_s and self._good.get(token, 0.0) < monotonic():
             raise _too_many("too many wrong tokens from this address", wait_s)
 
     def failed(self, address: str) -> None:
         """Count a wrong token."""
-        self._failures.take(address)
+        self._failures.take(address.encode())
 
     def logged_in(self, address: str, token: bytes) -> None:
         """Count a request.
@@ -84,11 +87,11 @@ class Guard:
         if len(self._good) >= _MOST_KEYS:
             self._good.clear()
         self._good[token] = monotonic() + _GOOD_FOR_S
-        wait_s = max(self._requests.wait_s(token), self._requests.wait_s(address))
+        wait_s = max(self._requests.wait_s(token), self._requests.wait_s(address.encode()))
         if wait_s:
             raise _too_many("too many requests", wait_s)
         self._requests.take(token)
-        self._requests.take(address)
+        self._requests.take(address.encode())
 
 
 def _too_many(detail: str, wait_s: float) -> Problem:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -14,11 +16,12 @@ from reference_server.config import ServerSettings, parse_device_tokens
 from reference_server.ingest import Ingest
 from reference_server.limits import Guard
 from reference_server.live import LiveHub
-from reference_server.metrics import Metrics
+from reference_server.metrics import SHARED_FOLDER, Metrics
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
 from reference_server.series import SeriesReader
+from reference_server.shared_table import SharedTable
 from reference_server.storage.arrivals import ArrivalChannel
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices
@@ -90,9 +93,15 @@ class Server:
             series=SeriesReader(database, refresher, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
-            guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute),
+            guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),
             metrics=metrics,
         )
+
+
+def _shared_table() -> SharedTable | None:
+    """Where worker processes count requests together, None when there is only this one."""
+    folder = os.environ.get(SHARED_FOLDER)
+    return SharedTable(Path(folder, "requests")) if folder else None
 
 
 SERVER: Final = web.AppKey("server", Server)

@@ -8,14 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from pydantic import SecretStr
 
 from reference_server.administration import create_token
 from reference_server.config import ServerSettings, TrustedNetwork
 from reference_server.limits import Allowance, client_address
+from reference_server.problems import Problem
+from reference_server.server import Server
+from reference_server.shared_table import OwnTable, SharedTable
 from sungrow_lib.demo.setup import free_ports
 from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, StartServer, sample
 
@@ -75,17 +80,58 @@ def test_only_trusted_forwarders_are_believed(remote: str, forwarded: str, expec
     assert client_address(request.clone(remote=remote), trusted) == expected
 
 
-def test_an_allowance_fills_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["own", "shared"])
+def test_an_allowance_fills_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
     now = [1000.0]
     monkeypatch.setattr("reference_server.limits.monotonic", lambda: now[0])
-    allowance = Allowance(60)
+    table = SharedTable(tmp_path / "table") if kind == "shared" else OwnTable()
+    allowance = Allowance(60, table, b"request ")
     for _ in range(60):
-        assert allowance.wait_s("a") == 0
-        allowance.take("a")
-    assert allowance.wait_s("a") == pytest.approx(1)
+        assert allowance.wait_s(b"a") == 0
+        allowance.take(b"a")
+    assert allowance.wait_s(b"a") == pytest.approx(1)
+    assert allowance.wait_s(b"b") == 0
+    assert Allowance(60, table, b"failure ").wait_s(b"a") == 0
     now[0] += 1
-    assert allowance.wait_s("a") == pytest.approx(0)
-    assert Allowance(0).wait_s("a") == 0
+    assert allowance.wait_s(b"a") == pytest.approx(0)
+    assert Allowance(0).wait_s(b"a") == 0
+
+
+def test_two_processes_count_together_and_lose_no_count(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    work = (
+        "import sys; from pathlib import Path; from reference_server.shared_table import SharedTable\n"
+        "table = SharedTable(Path(sys.argv[1]))\n"
+        "for _ in range(2000): table.push(b'a', 0.0, 1.0)"
+    )
+    command = [sys.executable, "-c", work, str(path)]
+    for process in [subprocess.Popen(command) for _ in range(2)]:
+        assert process.wait() == 0
+    assert SharedTable(path).get(b"a") == 4000
+
+
+def test_a_crowded_table_forgets_what_ends_first(tmp_path: Path) -> None:
+    table = SharedTable(tmp_path / "table")
+    keys = [str(number).encode() for number in range(70_000)]
+    for number, key in enumerate(keys):
+        table.push(key, float(number), 60.0)
+    assert all(table.get(key) == number + 60 for number, key in list(enumerate(keys))[-100:])
+
+
+async def test_workers_grant_one_allowance_together(
+    migrated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    guards = [Server.from_settings(_settings(migrated)).guard for _ in range(2)]
+    for number in range(4):
+        guards[number % 2].logged_in("192.0.2.1", b"token")
+    for guard in guards:
+        with pytest.raises(Problem, match="too many"):
+            guard.logged_in("192.0.2.1", b"token")
+
+
+def _settings(dsn: str) -> ServerSettings:
+    return ServerSettings(database_url=SecretStr(dsn), requests_per_minute=4)
 
 
 async def test_metrics_need_a_token_and_count(api: Api) -> None:
