@@ -44,7 +44,12 @@ async def run_edge(settings: EdgeSettings) -> None:
         device.device_id: DeviceAccount(device.device_id, f"{device.host}:{device.port}")
         for device in settings.inverters
     }
-    edge = _Edge(settings, accounts, Intake(accounts), Survey(settings.spool_path.absolute().parent))
+    edge = _Edge(
+        settings,
+        accounts,
+        Intake(accounts, settings.commit_interval_s),
+        Survey(settings.spool_path.absolute().parent),
+    )
     stopping = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, stopping, edge.service)

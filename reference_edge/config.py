@@ -112,6 +112,8 @@ class EdgeSettings(AppSettings):
         spool_path: the durable spool, an SQLite file.
         batch_size: most readings in one upload.
         upload_interval_s: longest a fresh reading waits for company before it is uploaded.
+        commit_interval_s: seconds for which readings are gathered before one commit takes them to disk; 0
+            commits each at once. More spares an SD card, and loses so many seconds in a power cut.
         edge_id: name of this box; made once and kept in the spool unless given.
         log_level: least level logged; JSON lines on stderr.
         sungrow_lock_dir: folder of the lock files that keep two programs off one dongle; the system's lock
@@ -131,6 +133,7 @@ class EdgeSettings(AppSettings):
     spool_path: Path = Path("sungrow-spool.sqlite")
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 500
     upload_interval_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    commit_interval_s: Annotated[float, Field(ge=0, le=600)] = 0.0
     edge_id: Annotated[str, Field(pattern=DEVICE_ID_PATTERN)] | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     sungrow_lock_dir: Path | None = None

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import anyio
@@ -19,6 +20,8 @@ _LOG: Final = logging.getLogger("sungrow_edge")
 MEMORY_READINGS: Final = 720
 """So many readings wait in memory at most, of all inverters: an hour of one. Then the oldest is given up."""
 _RETRY_S: Final = 5.0
+_MOST_AT_ONCE: Final = 50
+"""So many readings share a commit at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,19 @@ class Intake:
 
     Attributes:
         accounts: where each reading's fate is counted, by device.
+        commit_interval_s: seconds for which readings are gathered before one commit takes them all; 0 to
+            commit each at once.
         spool: the spool; None while it is opened anew.
         refusal: why the spool takes nothing; None while it does.
         damaged: set when the spool was found damaged: it must be opened anew.
     """
 
     accounts: Mapping[str, DeviceAccount]
+    commit_interval_s: float = 0.0
     spool: DurableSpool | None = None
     refusal: str | None = None
     damaged: anyio.Event = field(default_factory=anyio.Event)
+    _not_before: float = 0.0
     _waiting: deque[Taken] = field(default_factory=deque)
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -61,15 +68,16 @@ class Intake:
         """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
         async with self._lock:
             self._waiting.append(reading)
-            await self._empty()
+            if anyio.current_time() >= self._not_before:
+                await self._empty()
             while len(self._waiting) > MEMORY_READINGS:
                 self._give_up(SPOOL_REFUSED, str(self.refusal))
 
     async def run(self) -> None:
         """Try again and again while readings wait, also when no inverter brings a new one."""
         while True:
-            await anyio.sleep(_RETRY_S)
-            if self._waiting:
+            await anyio.sleep(min(_RETRY_S, self.commit_interval_s or _RETRY_S))
+            if self._waiting and anyio.current_time() >= self._not_before:
                 async with self._lock:
                     await self._empty()
 
@@ -82,14 +90,16 @@ class Intake:
 
     async def _empty(self) -> None:
         while self._waiting and self.spool is not None:
-            first = self._waiting[0]
+            some = list(islice(self._waiting, _MOST_AT_ONCE))
+            self._not_before = anyio.current_time() + self.commit_interval_s
             try:
-                entry = await self.spool.append(first.sample, boot=first.boot)
+                entries = await self.spool.append_many([(taken.sample, taken.boot) for taken in some])
             except SpoolError as error:
                 self._note(error)
                 return
-            self._waiting.popleft()
-            self.accounts[first.device_id].took(entry, first.missing)
+            for taken, entry in zip(some, entries, strict=True):
+                self._waiting.popleft()
+                self.accounts[taken.device_id].took(entry, taken.missing)
         if self.refusal is not None and not self._waiting:
             _LOG.warning("the spool takes readings again")
             self.refusal = None

@@ -10,6 +10,8 @@ from typing import Final
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import (
+    FROM_SERVER,
+    SERVER_SERVES_AFTER_MS,
     STEP_MS,
     BootStamp,
     ClockReading,
@@ -32,6 +34,8 @@ class Dating:
 
     def __init__(self) -> None:
         self._server: ServerDate | None = None
+        self._server_serves: str | None = None
+        """Boot in which a day went by without any trusted clock: its later readings need not wait again."""
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
@@ -39,6 +43,8 @@ class Dating:
         if row is not None:
             wall_ms, boot_id, boot_ms = json.loads(row[0])
             self._server = ServerDate(wall_ms, BootStamp(boot_id, boot_ms))
+        row = connection.execute("SELECT value FROM meta WHERE key = 'server_serves'").fetchone()
+        self._server_serves = None if row is None else row[0]
 
     def observe(self, seen: ServerDate) -> bool:
         """Take note of the server's date; return whether it is the first of this boot and worth saving."""
@@ -93,9 +99,14 @@ class Dating:
         last = self.last_ts(connection, device)
         waiting_since = connection.execute(schema.WAITING_SINCE, (device, now.stamp.boot_id)).fetchone()[0]
         waiting_ms = 0 if waiting_since is None else now.stamp.boot_ms - waiting_since
+        if self._server_serves == now.stamp.boot_id:
+            waiting_ms = SERVER_SERVES_AFTER_MS
         clock = judge_clock(now, server=self._server, last_ts=last, waiting_ms=waiting_ms)
         if clock is None:
             return None
+        if clock.source == FROM_SERVER and self._server_serves != clock.boot_id:
+            self._server_serves = clock.boot_id
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_serves', ?)", (clock.boot_id,))
         waiting = _undated(connection.execute(schema.WAITING, (device,)))
         if waiting:
             starts = self._starts_of_earlier_boots(connection, waiting, clock.boot_id)

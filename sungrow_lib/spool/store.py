@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolFullError
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import BootStamp, ClockState, ServerDate
+from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import (
@@ -81,24 +81,54 @@ class SpoolStore:
             self._relief.make_room(settling=False)
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
 
+    def append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
+        """Accept readings (device, ts in ms, content, stamp) in one transaction: all of them, or none."""
+        try:
+            return self._append_many(readings)
+        except SpoolFullError:
+            self._relief.make_room(settling=False)
+            return self._append_many(readings)
+
+    def _append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
+        now = self._clock.read()
+        with self._transaction() as connection:
+            self._keep_headroom(connection)
+            return [
+                self._add(connection, now, device_id, ts, content, boot, ts_is_final=False)
+                for device_id, ts, content, boot in readings
+            ]
+
     def _append(
         self, device_id: str, ts: int, content: str, boot: BootStamp | None, *, ts_is_final: bool
     ) -> SpoolEntry:
         now = self._clock.read()
         with self._transaction() as connection:
             self._keep_headroom(connection)
-            device = self._key(connection, "device", device_id)
-            clock = None if ts_is_final else self._dating.release(connection, device, now)
-            state, source = SpoolState.WAITING, None
-            if clock is not None:
-                ts, source = self._dating.final_date(ts, boot, clock, now)
-            if clock is not None or ts_is_final:
-                state, ts = SpoolState.PENDING, self._dating.next_ts(connection, device, ts)
-            stamp = boot or now.stamp
-            row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, content)
-            seq = connection.execute(schema.APPEND, row).lastrowid
-            assert seq is not None
-            connection.execute(schema.STAND, (device, state, seq))
+            return self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
+
+    def _add(
+        self,
+        connection: sqlite3.Connection,
+        now: ClockReading,
+        device_id: str,
+        ts: int,
+        content: str,
+        boot: BootStamp | None,
+        *,
+        ts_is_final: bool,
+    ) -> SpoolEntry:
+        device = self._key(connection, "device", device_id)
+        clock = None if ts_is_final else self._dating.release(connection, device, now)
+        state, source = SpoolState.WAITING, None
+        if clock is not None:
+            ts, source = self._dating.final_date(ts, boot, clock, now)
+        if clock is not None or ts_is_final:
+            state, ts = SpoolState.PENDING, self._dating.next_ts(connection, device, ts)
+        stamp = boot or now.stamp
+        row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, content)
+        seq = connection.execute(schema.APPEND, row).lastrowid
+        assert seq is not None
+        connection.execute(schema.STAND, (device, state, seq))
         return SpoolEntry(seq, device_id, ts, content, source, state)
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:

@@ -27,6 +27,8 @@ else:
 _ANSWER_LIMIT: Final = 8 * 1024 * 1024
 """Bytes; several times what a verdict on each of 10,000 readings takes."""
 _CONNECT_S: Final = 10.0
+_ZSTD_LEVEL: Final = 6
+"""An eighth fewer bytes than the usual 3, for microseconds a reading."""
 _HEADERS: Final = {
     "User-Agent": f"sungrow-edge/{__version__}",
     "Accept": "application/json, application/problem+json",
@@ -131,7 +133,7 @@ async def _read(response: httpx.Response) -> bytes:
 
 def _compress(body: bytes, compression: Compression) -> tuple[bytes, str | None]:
     if compression == "zstd":
-        return zstd.compress(body), "zstd"
+        return zstd.compress(body, _ZSTD_LEVEL), "zstd"
     if compression == "gzip":
         return gzip.compress(body, compresslevel=6, mtime=0), "gzip"
     return body, None

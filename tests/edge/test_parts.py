@@ -30,7 +30,7 @@ from sungrow_lib import (
 )
 from sungrow_lib.errors import SpoolCorruptError, SpoolError
 from sungrow_lib.service_manager import ServiceManager
-from sungrow_lib.spool import SpoolEntry, SystemClock
+from sungrow_lib.spool import BootStamp, SpoolEntry, SystemClock
 from sungrow_lib.upload.status import StatusBoard
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +50,10 @@ class Balky:
         self._spool = spool
         self.refusal: SpoolError | None = None
 
-    async def append(self, sample: SungrowSample, **more: object) -> SpoolEntry:
+    async def append_many(self, readings: list[tuple[SungrowSample, BootStamp]]) -> list[SpoolEntry]:
         if self.refusal is not None:
             raise self.refusal
-        return await self._spool.append(sample, **more)  # type: ignore[arg-type]  # passed on as they are
+        return await self._spool.append_many(readings)
 
 
 def taken(number: int) -> Taken:
@@ -129,6 +129,26 @@ async def test_waiting_readings_reach_the_spool_without_a_new_one(
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert account.accepted == 1
+
+
+async def test_readings_can_share_a_commit_and_count_after_it(
+    spool: DurableSpool, account: DeviceAccount
+) -> None:
+    intake = Intake({"roof": account}, commit_interval_s=0.3)
+    intake.use(spool)
+    for number in range(4):
+        await intake.put(taken(number))
+    assert (account.accepted, len(intake)) == (1, 3)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intake.run)
+        with anyio.fail_after(5):
+            while len(intake):  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert account.accepted == 4 == (await spool.counts()).accepted
+    await intake.put(taken(5))
+    await intake.close()
+    assert account.accepted == 5
 
 
 async def test_a_damaged_spool_is_to_be_opened_anew(spool: DurableSpool, account: DeviceAccount) -> None:

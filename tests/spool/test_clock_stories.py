@@ -1,0 +1,266 @@
+"""What clocks do to an edge, as stories: power cuts without an RTC, steps both ways, a day without time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.spool import BootStamp, DurableSpool, Judged, Settlement, SpoolState
+from tests.spool.helpers import NOON, NOON_MS, FakeClock, reading
+
+pytestmark = pytest.mark.anyio
+HOUR_S = 3_600
+DAY_S = 24 * HOUR_S
+
+
+class Edge:
+    """Takes a reading every 5 s of true time, and keeps in mind when that truly was."""
+
+    def __init__(self, spool: DurableSpool, clock: FakeClock) -> None:
+        self.spool = spool
+        self.clock = clock
+        self.true_ms = NOON_MS
+        self.truly: dict[int, int] = {}
+
+    async def run(self, readings: int) -> None:
+        for _ in range(readings):
+            self.passes(5)
+            sample = reading(ts=self.clock.now(), pv_power_w=len(self.truly))
+            entry = await self.spool.append(sample, boot=self.clock.stamp())
+            self.truly[entry.seq] = self.true_ms
+
+    def passes(self, seconds: float) -> None:
+        self.clock.pass_s(seconds)
+        self.true_ms += round(seconds * 1000)
+
+    def power_cut(self, name: str, *, off_s: float, wakes_ms: int) -> None:
+        """The machine is off for a while, and wakes with a time of its own, which nobody vouches for."""
+        self.true_ms += round(off_s * 1000)
+        self.clock.reboot(name)
+        self.clock.wall_ms = wakes_ms
+        self.clock.synchronised = False
+
+    def ntp(self) -> None:
+        """Somebody sets the clock right."""
+        self.clock.wall_ms, self.clock.synchronised = self.true_ms, True
+
+    async def server_says(self, *, off_by_ms: int = 0) -> None:
+        date = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.true_ms + off_by_ms)
+        await self.spool.observe_server_date(date, self.clock.stamp())
+
+    async def dates(self) -> dict[int, tuple[int, SpoolState]]:
+        return {r.entry.seq: (r.entry.ts_ms, r.entry.state) async for r in self.spool.records()}
+
+    async def check(self, *, within_ms: int = 10, since: int = 0) -> None:
+        """All have final dates that increase, and those of readings after number ``since`` are true."""
+        rows = await self.dates()
+        assert {state for _, state in rows.values()} == {SpoolState.PENDING}
+        dates = [ts for ts, _ in rows.values()]
+        assert dates == sorted(set(dates))
+        wrong = {
+            seq: ts - self.truly[seq]
+            for seq, (ts, _) in rows.items()
+            if seq > since and abs(ts - self.truly[seq]) > within_ms
+        }
+        assert not wrong
+
+
+Story = Callable[[Edge], Awaitable[None]]
+
+
+async def story(path: Path, tell: Story) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await tell(Edge(spool, clock))
+
+
+@pytest.mark.parametrize(
+    "wakes",
+    [
+        pytest.param(lambda _: 0, id="1970"),
+        pytest.param(lambda true: true - HOUR_S * 1000, id="an hour ago, as fake-hwclock has it"),
+        pytest.param(lambda true: true - 60_000, id="a minute ago"),
+        pytest.param(lambda true: true + 40 * DAY_S * 1000, id="a month ahead"),
+    ],
+)
+async def test_no_rtc_after_a_power_cut(path: Path, wakes: Callable[[int], int]) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(3)
+        edge.power_cut("boot-2", off_s=600, wakes_ms=wakes(edge.true_ms))
+        await edge.run(3)
+        rows = await edge.dates()
+        assert [state for _, state in rows.values()] == [SpoolState.PENDING] * 3 + [SpoolState.WAITING] * 3
+        edge.ntp()
+        await edge.run(2)
+        await edge.check()
+
+    await story(path, tell)
+
+
+async def test_the_server_vouches_for_a_clock_within_two_minutes_of_its_own(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(2)
+        edge.power_cut("boot-2", off_s=60, wakes_ms=edge.true_ms + 60_000)
+        await edge.run(2)
+        await edge.server_says(off_by_ms=119_000)
+        assert await edge.spool.release_waiting()
+        await edge.check()
+
+    await story(path, tell)
+
+
+async def test_a_clock_further_from_the_servers_waits(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(2)
+        edge.power_cut("boot-2", off_s=60, wakes_ms=edge.true_ms + 60_000)
+        await edge.run(2)
+        await edge.server_says(off_by_ms=121_000)
+        assert not await edge.spool.release_waiting()
+        edge.ntp()
+        assert await edge.spool.release_waiting()
+        await edge.check()
+
+    await story(path, tell)
+
+
+@pytest.mark.parametrize("step_s", [0.4, 90, HOUR_S, DAY_S])
+async def test_ntp_steps_forward(path: Path, step_s: float) -> None:
+    """The clock was slow and called synchronised; nothing dated before changes, all after is right."""
+
+    async def tell(edge: Edge) -> None:
+        edge.clock.step_s(-step_s)
+        await edge.run(3)
+        before = await edge.dates()
+        edge.ntp()
+        await edge.run(3)
+        after = await edge.dates()
+        assert {seq: after[seq] for seq in before} == before
+        await edge.check(since=3)
+
+    await story(path, tell)
+
+
+@pytest.mark.parametrize("step_s", [0.4, 4, 30, 10 * 60])
+async def test_ntp_steps_back(path: Path, step_s: float) -> None:
+    """The clock was fast: until the true time has caught up with the last date, readings wait for it."""
+
+    async def tell(edge: Edge) -> None:
+        edge.clock.step_s(step_s)
+        await edge.run(3)
+        edge.ntp()
+        await edge.run(int(step_s // 5) + 2)
+        await edge.check(since=3 + int(step_s // 5) + 1)
+        rows = await edge.dates()
+        assert all(ts <= edge.true_ms + 10 for seq, (ts, _) in rows.items() if seq > 3 + int(step_s // 5) + 1)
+
+    await story(path, tell)
+
+
+async def test_a_day_ahead_and_back_poisons_nothing(path: Path) -> None:
+    """Readings dated a day ahead are refused as future by the server, re-dated, and hold nobody up."""
+
+    async def tell(edge: Edge) -> None:
+        await edge.run(2)
+        edge.clock.step_s(DAY_S)
+        await edge.run(2)
+        offered = await edge.spool.offer("inv", 10)
+        edge.ntp()
+        await edge.spool.settle(
+            "inv",
+            Settlement(
+                delivered=[1, 2], deferred=[Judged(e.seq, "future", "") for e in offered[2:]], retry_in_s=0
+            ),
+        )
+        await edge.run(2)
+        rows = await edge.dates()
+        assert max(ts for ts, _ in rows.values()) <= edge.true_ms
+        assert {seq: ts - edge.truly[seq] for seq, (ts, _) in rows.items()} == dict.fromkeys(rows, 0)
+
+    await story(path, tell)
+
+
+async def test_a_day_without_any_source_of_time(path: Path) -> None:
+    """Then the server's date serves, and each reading says so; before, they wait, whatever the clock says."""
+
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        await edge.run(2)
+        await edge.server_says()
+        edge.passes(DAY_S - 60)
+        assert not await edge.spool.release_waiting()
+        edge.passes(120)
+        assert await edge.spool.release_waiting()
+        await edge.run(1)
+        await edge.check(within_ms=1_000)
+        sources = {r.entry.clock_source async for r in edge.spool.records()}
+        assert sources == {"server"}
+
+    await story(path, tell)
+
+
+async def test_once_the_servers_date_serves_later_readings_do_not_wait_again(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        await edge.run(1)
+        edge.passes(DAY_S)
+        await edge.server_says()
+        await edge.run(2)
+        await edge.check(within_ms=1_000)
+        async with DurableSpool.open(path, clock=edge.clock) as restarted:
+            edge.spool = restarted
+            await edge.run(2)
+            await edge.check(within_ms=1_000)
+            edge.power_cut("boot-3", off_s=60, wakes_ms=0)  # another boot starts from the beginning
+            await edge.server_says()
+            await edge.run(1)
+            assert (await restarted.counts()).waiting == 1
+
+    await story(path, tell)
+
+
+async def test_weeks_without_any_time_lose_nothing_and_keep_the_order(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        for boot in range(2, 12):
+            edge.power_cut(f"boot-{boot}", off_s=2 * DAY_S, wakes_ms=0)
+            await edge.run(2)
+        rows = await edge.dates()
+        assert {state for _, state in rows.values()} == {SpoolState.WAITING}
+        edge.ntp()
+        await edge.run(1)
+        last = len(edge.truly)
+        await edge.check(since=last - 3)
+        rows = await edge.dates()
+        assert max(ts for seq, (ts, _) in rows.items() if seq <= last - 3) < rows[last - 2][0]
+
+    await story(path, tell)
+
+
+async def test_a_clock_that_runs_wild_never_repeats_a_key(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        for step_s in (5, -5, HOUR_S, -HOUR_S, 1, -1, DAY_S, -DAY_S, -2 * DAY_S, 3 * DAY_S, 0):
+            edge.clock.step_s(step_s)
+            edge.clock.synchronised = step_s % 2 == 1
+            await edge.run(2)
+        edge.ntp()
+        edge.passes(4 * DAY_S)
+        await edge.run(2)
+        assert await edge.spool.release_waiting()
+        await edge.check(since=len(edge.truly) - 2)
+
+    await story(path, tell)
+
+
+async def test_a_clock_corrected_between_the_read_and_the_commit(path: Path) -> None:
+    """The date was read from a wrong clock, the boot-time stamp beside it is right."""
+
+    async def tell(edge: Edge) -> None:
+        wrong = NOON - timedelta(hours=1)
+        stamp = BootStamp(edge.clock.boot_id, edge.clock.boot_ms)
+        edge.passes(1)
+        entry = await edge.spool.append(reading(ts=wrong), boot=stamp)
+        assert entry.ts_ms == NOON_MS
+
+    await story(path, tell)
