@@ -128,6 +128,9 @@ def followed(
 def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) -> None:
     assert "SH8.0RT-20" in followed.outputs[0]
     deadline = time.monotonic() + _PATIENCE_S
+    spool = followed.terminal.folder / "spool.sqlite"
+    while not spool.exists() and time.monotonic() < deadline:  # the daemon is starting
+        time.sleep(0.1)
     while True:  # until the first reading is delivered
         status = json.loads(followed.terminal.type("sungrow-edge status --config edge.toml --json"))
         if status["spool"]["delivered"] or time.monotonic() > deadline:
