@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +15,6 @@ from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
-from reference_edge.metrics import EdgeCollector, serving
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.service_manager import ServiceManager
@@ -88,13 +89,22 @@ class _Edge:
             BatchUploader(spool, upload_settings(settings)) as uploader,
         ):
             intervals = {device.device_id: device.poll_interval_s for device in settings.inverters}
-            collector = EdgeCollector(
-                self.accounts, intervals, self.survey, lambda: uploader.status, lambda: len(self.intake)
-            )
-            with serving(settings.metrics_port, collector):
+            with self._metrics(intervals, uploader):
                 await self._work(stopping, spool, uploader)
             is_done = await uploader.flush(_FLUSH_S)
             _LOG.info("stopped", extra={"everything_delivered": is_done})
+
+    def _metrics(
+        self, intervals: Mapping[str, float], uploader: BatchUploader
+    ) -> AbstractContextManager[None]:
+        if not self.settings.metrics_port:
+            return nullcontext()
+        from reference_edge.metrics import EdgeCollector, serving  # noqa: PLC0415 - memory, only where wanted
+
+        collector = EdgeCollector(
+            self.accounts, intervals, self.survey, lambda: uploader.status, lambda: len(self.intake)
+        )
+        return serving(self.settings.metrics_port, collector)
 
     async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
         self.intake.use(spool)

@@ -66,8 +66,10 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{recovery['lost']} are known to be lost; the damaged file is {recovery['set_aside']}"
         )
     for name, counts in {"all devices": status["spool"], **status["devices"]}.items():
+        # Numbers run through all devices: the highest says how many there were of all, not of each.
+        accepted = f"{counts['accepted']} accepted, " if counts is status["spool"] else ""
         yield (
-            f"{name}: {counts['accepted']} accepted, {counts['delivered']} delivered, "
+            f"{name}: {accepted}{counts['delivered']} delivered and kept, "
             f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "
             f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
         )
