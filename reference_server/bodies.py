@@ -29,11 +29,20 @@ async def read_json(request: web.Request, *, max_decompressed: int) -> Any:
     Raises:
         Problem: 400 not JSON, 413 too large, 415 not JSON by its header or an unknown coding.
     """
+    return parse_json(await read_plain(request, max_decompressed=max_decompressed))
+
+
+async def read_plain(request: web.Request, *, max_decompressed: int) -> bytes:
+    """Read a body that says it is JSON, decompressed.
+
+    Raises:
+        Problem: 400 damaged, 413 too large, 415 not JSON by its header or an unknown coding.
+    """
     if request.content_type != "application/json":
         raise Problem(415, "send Content-Type: application/json", headers={"Accept": "application/json"})
     body = await request.read()
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    return parse_json(decompress(body, coding, max_decompressed))
+    return decompress(body, coding, max_decompressed)
 
 
 def decompress(body: bytes, coding: str, limit: int) -> bytes:

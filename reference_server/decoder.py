@@ -1,39 +1,88 @@
 """Turns the JSON of many readings into rows at once: the short way beside `SungrowSample`.
 
-Readings with the same fields are taken together, column by column, each with a converter made from
-:data:`~sungrow_lib.quantities.QUANTITIES`. A converter takes only what is beyond doubt; at anything unusual
-(another type, an implausible value, a time stamp spelled in a rarer way) it gives up, and the reading is left
-to :class:`~sungrow_lib.sample.SungrowSample`, whose judgement counts. So this is fast or silent, never wrong.
+A parser that knows the fields and their types makes readings of it, and those of one device are taken
+together, column by column (:mod:`reference_server.columns`). Only what is beyond doubt is taken; at anything
+unusual (another type, an implausible value, an odd time stamp) it gives up, and the reading is left to
+:class:`~sungrow_lib.sample.SungrowSample`, whose judgement counts. So this is fast or silent, never wrong.
+
+There are two such ways. :func:`read_body` takes a whole body when all its readings are of one device and
+usual, which is what an edge sends all day. :func:`decode_batch` takes what the parser for any JSON has read,
+and leaves out single readings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from itertools import repeat, zip_longest
+from functools import partial
+from itertools import repeat
 from typing import Any, Final, Self
 
+import msgspec
+from msgspec.structs import astuple
+
+from reference_server.columns import Column, UnusualError, to_columns
 from reference_server.storage.codec import Flag, Row
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
+from sungrow_lib.sample import DEVICE_ID_PATTERN
+from sungrow_lib.wire import Envelope
 
 _TS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
-_TEXT_LIMIT: Final = 128
-_CODES_LIMIT: Final = 64
-_CODE_LIMIT: Final = 65_535
-_NUMBER_TYPES: Final = frozenset({int, float})
-_NONE: Final = type(None)
+_DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
+_ENVELOPE: Final = tuple(Envelope.model_fields)
 _FIELDS: Final = QUANTITY_BY_NAME.keys() | {"device_id", "ts"}
 
-Column = Sequence[Any]
-Converter = Callable[[Column], list[Column]]
-"""Makes the database's columns of a field's values, none when there is no value at all."""
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Readings of one device.
+
+    Attributes:
+        device_id: which.
+        stamps: when, UTC.
+        columns: the quantity columns they know.
+        values: for each reading, the values of these columns.
+        flags: for each reading, its flags.
+    """
+
+    device_id: str
+    stamps: list[datetime]
+    columns: tuple[str, ...]
+    values: Iterable[tuple[Any, ...]]
+    flags: Iterable[int]
+
+    @classmethod
+    def of(cls, items: Sequence[msgspec.Struct]) -> Self:
+        """Take readings of one device together.
+
+        Raises:
+            ValueError, OverflowError: there are none, or one of them is unusual.
+        """
+        devices, stamps, *given = zip(*map(astuple, items), strict=True)
+        device_id = devices[0]
+        if devices.count(device_id) != len(items) or _DEVICE_ID.fullmatch(device_id) is None:
+            raise UnusualError
+        columns, values = to_columns(zip(_NAMES, given, strict=True))
+        return cls(device_id, _stamps(stamps), columns, values, _flags(given[_CLOCK_SOURCE]))
+
+    def rows(self, device: int) -> list[Row]:
+        """Rows for the device with this key; to be asked for once."""
+        none: dict[str, Any] = {}
+        whole = zip(repeat(device), self.stamps, repeat(self.columns), self.values, self.flags, repeat(none))
+        return list(map(_make_row, whole))
 
 
-class UnusualError(ValueError):
-    """A value has to be judged by the model."""
+def read_body(body: bytes) -> tuple[dict[str, Any], Readings] | None:
+    """Fields of the envelope, and the readings, of a body; None when it has to be read the long way."""
+    try:
+        parsed: Any = _BODY.decode(body)
+        readings = Readings.of(parsed.samples)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    envelope = {name: getattr(parsed, name) for name in _ENVELOPE}
+    return {name: value for name, value in envelope.items() if value is not msgspec.UNSET}, readings
 
 
 def decode_batch(items: Sequence[dict[str, Any]], keys: Mapping[str, int]) -> list[Row | None]:
@@ -43,76 +92,40 @@ def decode_batch(items: Sequence[dict[str, Any]], keys: Mapping[str, int]) -> li
         items: objects of JSON, each with a `device_id` among ``keys``.
         keys: the devices' keys in the fact tables, by name.
     """
-    shapes: dict[tuple[str, ...], list[int]] = {}
-    for index, item in enumerate(items):
-        shapes.setdefault(tuple(item), []).append(index)
     found: list[Row | None] = [None] * len(items)
-    for names, indices in shapes.items():
-        shape = (_known_shape if _FIELDS.issuperset(names) else _Shape.of)(names)
-        rows = _rows(shape, [items[index] for index in indices], keys)
-        for index, row in zip(indices, rows, strict=True):
-            found[index] = row
+    by_device: dict[str, list[tuple[int, msgspec.Struct]]] = {}
+    for index, item in enumerate(items):
+        reading = _reading(item)
+        if reading is not None:
+            by_device.setdefault(item["device_id"], []).append((index, reading))
+    for device_id, numbered in by_device.items():
+        rows = _rows([reading for _, reading in numbered], keys[device_id])
+        for (index, _), row in zip(numbered, rows, strict=True):
+            unknown = items[index].keys() - _FIELDS
+            found[index] = _with_extra(row, items[index], unknown) if row and unknown else row
     return found
 
 
-def _rows(shape: _Shape, items: list[dict[str, Any]], keys: Mapping[str, int]) -> Iterable[Row | None]:
+def _reading(item: dict[str, Any]) -> msgspec.Struct | None:
+    known = item if item.keys() <= _FIELDS else {name: item[name] for name in item.keys() & _FIELDS}
     try:
-        return shape.rows(items, keys)
-    except (ValueError, TypeError, OverflowError, KeyError):
-        if len(items) == 1:
+        return msgspec.convert(known, _Reading)
+    except (msgspec.ValidationError, OverflowError):
+        return None
+
+
+def _rows(readings: list[msgspec.Struct], device: int) -> Sequence[Row | None]:
+    """Rows of readings of one device; an unusual one does not keep the others from the short way."""
+    try:
+        return Readings.of(readings).rows(device)
+    except (ValueError, OverflowError):
+        if len(readings) == 1:
             return [None]
-    return [row for item in items for row in _rows(shape, [item], keys)]
+    return [row for reading in readings for row in _rows([reading], device)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """What it takes to read objects with certain fields in a certain order.
-
-    Attributes:
-        names: the fields.
-        known: those that have columns, each with its columns and its converter.
-        unknown: those only a newer edge knows.
-    """
-
-    names: tuple[str, ...]
-    known: tuple[tuple[str, tuple[str, ...], Converter], ...]
-    unknown: tuple[str, ...]
-
-    @classmethod
-    def of(cls, names: tuple[str, ...]) -> Self:
-        known = [(name, *_CONVERTERS[name]) for name in names if name in _CONVERTERS]
-        return cls(names, tuple(known), tuple(name for name in names if name not in _FIELDS))
-
-    def rows(self, items: list[dict[str, Any]], keys: Mapping[str, int]) -> Iterable[Row]:
-        """Rows of readings of this shape.
-
-        Raises:
-            ValueError, TypeError, OverflowError, KeyError: one of them has to be judged by the model.
-        """
-        given = dict(zip(self.names, zip(*map(dict.values, items), strict=True), strict=True))
-        columns: list[str] = []
-        values: list[Column] = []
-        for name, its_columns, convert in self.known:
-            made = convert(given[name])
-            values += made
-            columns += its_columns[: len(made)]
-        return map(
-            Row,
-            map(keys.__getitem__, given["device_id"]),
-            _stamps(given["ts"]),
-            repeat(tuple(columns)),
-            zip(*values, strict=True) if values else repeat(()),
-            _flags(given.get("clock_source")),
-            self._extras(items),
-        )
-
-    def _extras(self, items: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-        if not self.unknown:
-            return repeat({})
-        return ({name: item[name] for name in self.unknown if item[name] is not None} for item in items)
-
-
-_known_shape = lru_cache(maxsize=1024)(_Shape.of)
+def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row:
+    return row._replace(extra={name: item[name] for name in unknown if item[name] is not None})
 
 
 def _stamps(column: Column) -> list[datetime]:
@@ -121,95 +134,34 @@ def _stamps(column: Column) -> list[datetime]:
     return list(map(datetime.fromisoformat, column))
 
 
-def _flags(clock_source: Column | None) -> Iterable[int]:
-    if clock_source is None:
+def _flags(clock_source: Column) -> Iterable[int]:
+    if clock_source.count(None) == len(clock_source):
         return repeat(0)
     return [0 if source is None else int(Flag.CLOCK) for source in clock_source]
 
 
-def _converter(quantity: Quantity) -> Converter:
+_NAMES: Final = tuple(quantity.name for quantity in QUANTITIES)
+_CLOCK_SOURCE: Final = _NAMES.index("clock_source")
+_make_row: Final = partial(tuple.__new__, Row)  # what a NamedTuple does, without a call of Python code
+
+
+def _json_type(quantity: Quantity) -> Any:
     if quantity.kind is QuantityKind.STATE:
-        return _optional(_texts)
+        return str | None
     if quantity.kind is QuantityKind.CODES:
-        return _optional(_codes)
-    numbers = _optional(_numbers(quantity))
-    return numbers if quantity.length is None else _lists(numbers, quantity.length)
+        return list[int] | None
+    return int | float | None if quantity.length is None else list[int | float | None] | None
 
 
-def _optional(convert: Callable[[Column, set[type]], Column]) -> Converter:
-    """Convert what is there; unknown stays unknown."""
-
-    def convert_known(column: Column) -> list[Column]:
-        types = set(map(type, column))
-        if _NONE not in types:
-            return [convert(column, types)]
-        known = [value for value in column if value is not None]
-        if not known:
-            return []
-        values = iter(convert(known, types - {_NONE}))
-        return [[None if value is None else next(values) for value in column]]
-
-    return convert_known
-
-
-def _numbers(quantity: Quantity) -> Callable[[Column, set[type]], Column]:
-    """Make what turns numbers into resolution steps, and gives up at implausible ones."""
-    factor = quantity.factor
-    low, high = round(quantity.low * factor), round(quantity.high * factor)
-    if quantity.kind is QuantityKind.META:
-        low = 1  # the model knows whether there may be none
-
-    def convert(column: Column, types: set[type]) -> Column:
-        if types == {float}:
-            steps: Column = list(map(float.__round__, [value * factor for value in column]))
-        elif types <= _NUMBER_TYPES:
-            steps = [round(value * factor) for value in column]
-        else:
-            raise UnusualError
-        if min(steps) < low or max(steps) > high:
-            raise UnusualError
-        return steps
-
-    return convert
-
-
-def _lists(numbers: Converter, length: int) -> Converter:
-    """Make what spreads lists over their columns."""
-
-    def convert(column: Column) -> list[Column]:
-        if set(map(type, column)) != {list}:
-            if not set(map(type, column)) <= {list, _NONE}:
-                raise UnusualError
-            column = [items or () for items in column]
-        widths = set(map(len, column))
-        if max(widths) > length:
-            raise UnusualError
-        spread = zip(*column, strict=True) if len(widths) == 1 else zip_longest(*column)
-        return [values for items in spread for values in numbers(items) or [items]]
-
-    return convert
-
-
-def _texts(column: Column, types: set[type]) -> Column:
-    if types != {str}:
-        raise UnusualError
-    for text in set(column):
-        if not (text.isascii() and text.isprintable() and 0 < len(text) <= _TEXT_LIMIT):
-            raise UnusualError
-    return column
-
-
-def _codes(column: Column, types: set[type]) -> Column:
-    if types != {list}:
-        raise UnusualError
-    for codes in column:
-        if len(codes) > _CODES_LIMIT or not set(map(type, codes)) <= {int}:
-            raise UnusualError
-        if codes and not 0 <= min(codes) <= max(codes) <= _CODE_LIMIT:
-            raise UnusualError
-    return column
-
-
-_CONVERTERS: Final[Mapping[str, tuple[tuple[str, ...], Converter]]] = {
-    quantity.name: (tuple(quantity.columns()), _converter(quantity)) for quantity in QUANTITIES
-}
+_Reading: Final = msgspec.defstruct(
+    "_Reading",
+    [("device_id", str), ("ts", str), *((q.name, _json_type(q), None) for q in QUANTITIES)],
+    forbid_unknown_fields=True,
+    gc=False,
+)
+_Body: Final = msgspec.defstruct(
+    "_Body",
+    [("samples", list[_Reading]), *((name, Any, msgspec.UNSET) for name in _ENVELOPE)],  # type: ignore[valid-type]
+    forbid_unknown_fields=True,
+)
+_BODY: Final = msgspec.json.Decoder(_Body)

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
 
+from reference_server.answers import json_bytes
 from reference_server.auth import Principal, Scope, bearer_hash
-from reference_server.bodies import read_json
+from reference_server.bodies import read_plain
 from reference_server.ingest import Batch
 from reference_server.limits import client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
 from reference_server.server import Server
-from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import Engine
 from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
 from sungrow_lib._version import __version__
-from sungrow_lib.sample import format_ts, parse_ts
-from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer, Realtime, Series
+from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer, Series
 
 _MOST_BUCKETS: Final = 40_000
 _STEP: Final = {
@@ -61,37 +56,23 @@ class Call(Generic[Query]):
 
 async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
-    body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
-    batch = Batch.from_body(body, max_samples=server.settings.max_samples_per_request)
-    answer = await server.ingest.take(batch, call.principal)
-    server.metrics.ingested(answer)
-    if answer.inserted:
-        with suppress(StorageError):  # the readings are stored; who is to be told looks by themselves
-            server.live.arrived(await _arrivals(server, batch, answer.inserted))
-    return answer
+    plain = await read_plain(call.request, max_decompressed=server.settings.max_decompressed_bytes)
+    batch = Batch.from_bytes(plain, max_samples=server.settings.max_samples_per_request)
+    taken = await server.ingest.take(batch, call.principal)
+    server.metrics.ingested(taken.answer)
+    if taken.arrivals:
+        server.latest.arrived(batch.device for batch in taken.arrivals)
+        server.live.arrived(taken.arrivals)
+    return taken.answer
 
 
-async def _arrivals(server: Server, batch: Batch, inserted: int) -> list[LateBatch]:
-    """Which devices a batch is of, and the span of time it holds for each."""
-    stamps: defaultdict[str, list[str]] = defaultdict(list)
-    for item in batch.items:
-        if isinstance(item, dict) and isinstance(item.get("device_id"), str):
-            stamps[item["device_id"]].append(str(item.get("ts")))
-    arrivals = []
-    for name, device in (await server.devices.find(stamps)).items():
-        with suppress(ValueError):  # in the one spelling of time stamps the order of texts is that of times
-            first, last = parse_ts(min(stamps[name])), parse_ts(max(stamps[name]))
-            arrivals.append(LateBatch(device.key, first, last, min(len(stamps[name]), inserted)))
-    return arrivals
-
-
-async def realtime(server: Server, call: Call[DeviceQuery]) -> Realtime:
+async def realtime(server: Server, call: Call[DeviceQuery]) -> web.Response:
     """Show what a device shows now."""
     device = await requested_device(server, call)
-    latest = await server.latest.of(device)
+    latest = await server.latest.json_of(device)
     if latest is None:
         raise Problem(404, f"{device.device_id} has sent no reading yet")
-    return latest
+    return web.Response(body=latest, content_type="application/json", charset="utf-8")
 
 
 async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
@@ -104,7 +85,7 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
         raw = RawSeries(server.database, device, query.from_, query.to, query.chosen_fields)
         return await raw.answer(call.request)
     found = await _buckets(server, device, query)
-    return series_response(call.request, found, _json(found))
+    return series_response(call.request, found, json_bytes(found))
 
 
 async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> Series:
@@ -236,14 +217,4 @@ async def _only_device(server: Server, principal: Principal) -> str:
 
 def json_response(answer: BaseModel | Mapping[str, Any]) -> web.Response:
     """Send an answer as JSON; fields that were not set stay away."""
-    return web.Response(body=_json(answer), content_type="application/json", charset="utf-8")
-
-
-def _json(answer: BaseModel | Mapping[str, Any]) -> bytes:
-    if not isinstance(answer, BaseModel):
-        return json.dumps(answer).encode()
-    try:
-        return answer.model_dump_json(exclude_unset=isinstance(answer, Series | Health)).encode()
-    except (PydanticSerializationError, UnicodeEncodeError):
-        # A field only a newer edge knows holds text that is not text; escaped, JSON can carry it.
-        return json.dumps(answer.model_dump(), default=format_ts).encode()
+    return web.Response(body=json_bytes(answer), content_type="application/json", charset="utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -13,9 +14,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from reference_server.auth import Principal
-from reference_server.decoder import decode_batch
+from reference_server.bodies import parse_json
+from reference_server.decoder import Readings, decode_batch, read_body
 from reference_server.group_commit import GroupCommit
 from reference_server.problems import Problem
+from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.codec import Row, encode
 from reference_server.storage.database import Connection, Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
@@ -53,33 +56,51 @@ class Batch:
 
     Attributes:
         envelope: what came beside the samples.
-        items: the samples, each still to be judged.
+        size: how many samples there are.
+        items: the samples, each still to be judged; empty when they are ``readings``.
+        readings: the samples when all are of one device and beyond doubt.
     """
 
     envelope: Envelope
+    size: int
     items: list[Any]
+    readings: Readings | None = None
 
     @classmethod
-    def from_body(cls, body: Any, *, max_samples: int) -> Batch:
+    def from_bytes(cls, plain: bytes, *, max_samples: int) -> Batch:
         """Read the body of a request.
 
         Raises:
-            Problem: 413 too many samples, 422 no samples or a wrong envelope.
+            Problem: 400 not JSON, 413 too many samples, 422 no samples or a wrong envelope.
         """
+        quick = read_body(plain)
+        if quick is None:
+            return cls._from_json(parse_json(plain), max_samples)
+        envelope, readings = quick
+        size = len(readings.stamps)
+        return cls(_envelope(envelope, size, max_samples), size, [], readings)
+
+    @classmethod
+    def _from_json(cls, body: Any, max_samples: int) -> Batch:
         if not isinstance(body, dict) or not isinstance(body.get("samples"), list):
             errors = [{"field": "samples", "message": "must be there and be a list"}]
             raise Problem(422, 'send {"samples": [...]}', errors=errors)
-        items = body["samples"]
-        if len(items) > max_samples:
-            raise Problem(413, f"a batch holds at most {max_samples} samples; this one has {len(items)}")
-        try:
-            envelope = Envelope.model_validate({k: v for k, v in body.items() if k != "samples"})
-        except ValidationError as error:
-            raise Problem.wrong_content(error) from None
-        if envelope.seq is not None and len(envelope.seq) != len(items):
-            errors = [{"field": "seq", "message": "must be as long as samples"}]
-            raise Problem(422, "seq must be as long as samples", errors=errors)
-        return cls(envelope, items)
+        items = body.pop("samples")
+        return cls(_envelope(body, len(items), max_samples), len(items), items)
+
+
+def _envelope(fields: dict[str, Any], size: int, max_samples: int) -> Envelope:
+    """Check what came beside ``size`` samples."""
+    if size > max_samples:
+        raise Problem(413, f"a batch holds at most {max_samples} samples; this one has {size}")
+    try:
+        envelope = Envelope.model_validate(fields)
+    except ValidationError as error:
+        raise Problem.wrong_content(error) from None
+    if envelope.seq is not None and len(envelope.seq) != size:
+        errors = [{"field": "seq", "message": "must be as long as samples"}]
+        raise Problem(422, "seq must be as long as samples", errors=errors)
+    return envelope
 
 
 @dataclass(slots=True)
@@ -97,10 +118,12 @@ class _Sorted:
         return [device_id for device_id, allowed in self.allowed.items() if allowed]
 
 
-def _sort(items: list[Any], principal: Principal) -> _Sorted:
+def _sort(batch: Batch, principal: Principal) -> _Sorted:
     """Find out whose each sample is, and whether this token may send it."""
     result = _Sorted()
-    for index, item in enumerate(items):
+    if batch.readings is not None:
+        result.allowed[batch.readings.device_id] = principal.may_touch(batch.readings.device_id)
+    for index, item in enumerate(batch.items):
         if not isinstance(item, dict):
             result.verdicts.reject(index, "a sample must be an object")
             continue
@@ -145,7 +168,21 @@ class _Stored:
     """What became of a plan."""
 
     verdicts: Verdicts
+    inserted: list[Row]
     resend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch.
+
+    Attributes:
+        answer: what the sender is told.
+        arrivals: for each device, the readings that are new.
+    """
+
+    answer: IngestAnswer
+    arrivals: list[LateBatch]
 
 
 class Ingest:
@@ -169,39 +206,35 @@ class Ingest:
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
         self._group = GroupCommit(self._commit, weight=lambda plan: len(plan.fresh) + 1, limit=_ROWS_AT_ONCE)
 
-    async def take(self, batch: Batch, principal: Principal) -> IngestAnswer:
+    async def take(self, batch: Batch, principal: Principal) -> Taken:
         """Store a batch and return the verdicts, after the commit.
 
         Raises:
             Problem: 403, every device of the batch is another's.
             StorageError: nothing is known to be stored; the same batch may be sent again.
         """
-        found = _sort(batch.items, principal)
+        found = _sort(batch, principal)
         if found.allowed and not found.named:
             raise Problem(403, "this token may not send for " + ", ".join(sorted(found.allowed)[:3]))
         devices = await self._devices.find_or_add(found.named)
         speaker = self._speaker(found, devices) or await self._only_device(principal, batch)
         due = self._edge_is_due(batch.envelope, speaker)
-        plan = self._plan(found, devices, _Plan(batch.envelope, speaker, due))
+        plan = self._plan(batch, found, devices, _Plan(batch.envelope, speaker, due))
         stored = await self._group.submit(plan)
         self._remember(plan)
         verdicts = stored.verdicts
         verdicts.rejected += found.verdicts.rejected
         verdicts.deferred += found.verdicts.deferred
-        return verdicts.answer(batch.envelope.batch_id, len(batch.items), resend=stored.resend)
+        answer = verdicts.answer(batch.envelope.batch_id, batch.size, resend=stored.resend)
+        return Taken(answer, _arrivals(stored.inserted))
 
-    def _plan(self, found: _Sorted, devices: Mapping[str, KnownDevice], plan: _Plan) -> _Plan:
+    def _plan(self, batch: Batch, found: _Sorted, devices: Mapping[str, KnownDevice], plan: _Plan) -> _Plan:
         """Judge each sample alone."""
         now = self._clock()
         horizon, latest = now - self._retention, now + FUTURE_TOLERANCE
         keys = {device_id: device.key for device_id, device in devices.items()}
         deleted = {device.key for device in devices.values() if device.deleted}
-        for index, item, decoded in zip(
-            found.indices, found.items, decode_batch(found.items, keys), strict=True
-        ):
-            row = decoded or _modelled(found.verdicts, plan, keys[item["device_id"]], index, item)
-            if row is None:
-                continue
+        for index, row in _rows(batch, found, plan, keys):
             if row.device in deleted:
                 found.verdicts.defer(index, VerdictCode.DEVICE_DELETED, "this device was deleted here")
             elif row.ts > latest:
@@ -220,7 +253,7 @@ class Ingest:
 
     async def _only_device(self, principal: Principal, batch: Batch) -> KnownDevice | None:
         """Return whom an empty batch speaks for: the token's device when it has just one."""
-        if batch.items or principal.devices is None or len(principal.devices) != 1:
+        if batch.size or principal.devices is None or len(principal.devices) != 1:
             return None
         return next(iter((await self._devices.find(principal.devices)).values()), None)
 
@@ -261,12 +294,13 @@ class Ingest:
         results = []
         for plan in plans:
             verdicts = Verdicts()
-            asides = plan.asides + _judge_fresh(verdicts, plan, standing)
+            inserted, asides = _judge_fresh(verdicts, plan, standing)
+            asides += plan.asides
             asides += await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
             if plan.speaker is not None and not plan.speaker.deleted:
                 await self._note(connection, plan, plan.speaker.key)
-            results.append(_Stored(verdicts, resend=not missing.isdisjoint(plan.believed(horizon))))
+            results.append(_Stored(verdicts, inserted, resend=not missing.isdisjoint(plan.believed(horizon))))
         return results
 
     async def _note(self, connection: Connection, plan: _Plan, device: int) -> None:
@@ -302,6 +336,21 @@ class Ingest:
             self._devices.forget(plan.speaker.device_id)
 
 
+def _rows(batch: Batch, found: _Sorted, plan: _Plan, keys: Mapping[str, int]) -> Iterable[tuple[int, Row]]:
+    """Rows of the readings that can be valid, each with its place in the batch."""
+    if batch.readings is not None:
+        return enumerate(batch.readings.rows(keys[batch.readings.device_id]))
+    return _judged(found, plan, keys)
+
+
+def _judged(found: _Sorted, plan: _Plan, keys: Mapping[str, int]) -> Iterator[tuple[int, Row]]:
+    rows = decode_batch(found.items, keys)
+    for index, item, decoded in zip(found.indices, found.items, rows, strict=True):
+        row = decoded or _modelled(found.verdicts, plan, keys[item["device_id"]], index, item)
+        if row is not None:
+            yield index, row
+
+
 def _modelled(verdicts: Verdicts, plan: _Plan, device: int, index: int, item: dict[str, Any]) -> Row | None:
     """Judge a sample by the model; None when it can never be valid."""
     known, unknown = split_unknown(item)
@@ -326,17 +375,26 @@ def _ts_of(item: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def _judge_fresh(verdicts: Verdicts, plan: _Plan, standing: dict[Key, Row]) -> list[Aside]:
+def _judge_fresh(verdicts: Verdicts, plan: _Plan, standing: dict[Key, Row]) -> tuple[list[Row], list[Aside]]:
     """Judge the rows of a plan; those it stores stand for all that come after them."""
-    asides = []
+    inserted: list[Row] = []
+    asides: list[Aside] = []
     for index, row in plan.fresh:
-        stands = standing.get(row[:2])
-        if stands is None:
-            verdicts.inserted += 1
-            standing[row[:2]] = row
+        stands = standing.setdefault(row[:2], row)
+        if stands is row:
+            inserted.append(row)
         elif (aside := verdicts.compare(stands, index, row)) is not None:
             asides.append(aside)
-    return asides
+    verdicts.inserted += len(inserted)
+    return inserted, asides
+
+
+def _arrivals(rows: Iterable[Row]) -> list[LateBatch]:
+    """Which devices rows are of, and the span of time they cover for each."""
+    stamps: defaultdict[int, list[datetime]] = defaultdict(list)
+    for row in rows:
+        stamps[row[0]].append(row[1])
+    return [LateBatch(device, min(all_), max(all_), len(all_)) for device, all_ in stamps.items()]
 
 
 async def _keep_old(connection: Connection, plan: _Plan, verdicts: Verdicts) -> list[Aside]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
+from time import monotonic
 from typing import Any, Final
 
+from reference_server.answers import json_bytes
 from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
@@ -19,7 +23,10 @@ _LOOK_BACK: Final = 1_000
 _FORGET: Final = 2 * _LOOK_BACK
 """Rows after which it starts anew, so that counting them stays cheap."""
 _STALE_INTERVALS: Final = 3
+_GOOD_FOR_S: Final = 0.2
+"""s without a look for what other processes stored."""
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_AGEING: Final = frozenset({"age_s", "stale"})
 _OF_ONE_READING: Final = frozenset(
     name for name, quantity in QUANTITY_BY_NAME.items() if quantity.kind is QuantityKind.META
 ) | {"clock_source"}
@@ -34,16 +41,31 @@ class _LastKnown:
         since: from when on every row was looked at.
         count: how many those were.
         values: by field, when it was read last and what it was.
+        looked_at: monotonic time of the last look into the database, if nothing was stored here since.
+        arrivals: how often something was stored here.
+        looking: held by who looks into the database.
+        text: JSON of all this, without what depends on the time; None when it has to be made.
     """
 
     latest: Row
     since: datetime
     count: int = 0
     values: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
+    looked_at: float = -inf
+    arrivals: int = 0
+    text: bytes | None = None
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it needs no look into the database now."""
+        return monotonic() - self.looked_at < _GOOD_FOR_S
 
     def learn(self, rows: Sequence[Row]) -> None:
         """Take over rows, in any order."""
         self.count += len(rows)
+        if rows:
+            self.text = None
         for row in rows:
             if row.ts >= self.latest.ts:
                 self.latest = row
@@ -71,26 +93,50 @@ class LatestReadings:
         known = await self._up_to_date(device.key)
         if known is None:
             return None
-        own = decode(known.latest)
-        older = {name: (ts, value) for name, (ts, value) in known.values.items() if name not in own}
+        age_s, stale = self._age(device, known)
+        return _shown(device, known, age_s, stale=stale)
+
+    async def json_of(self, device: KnownDevice) -> bytes | None:
+        """Return the same as JSON; asked for often, it is made once for each reading."""
+        known = await self._up_to_date(device.key)
+        if known is None:
+            return None
+        if known.text is None:
+            lasting = _shown(device, known, 0.0, stale=False)
+            known.text = json_bytes(lasting, exclude=_AGEING)[:-1]
+        age_s, stale = self._age(device, known)
+        return b'%b,"age_s":%.3f,"stale":%b}' % (known.text, age_s, b"true" if stale else b"false")
+
+    def arrived(self, devices: Iterable[int]) -> None:
+        """Note that this process stored readings of these devices."""
+        for device in devices:
+            if (known := self._known.get(device)) is not None:
+                known.arrivals += 1
+                known.looked_at = -inf
+
+    def _age(self, device: KnownDevice, known: _LastKnown) -> tuple[float, bool]:
+        """How old the latest reading is, in seconds, and whether that is too old."""
         age_s = max(0.0, (self._clock() - known.latest.ts).total_seconds())
-        fields = {name: value for name, (_, value) in older.items()} | own
-        return Realtime.model_construct(
-            device_id=device.device_id,
-            ts=known.latest.ts,
-            **fields,
-            read_at={name: ts for name, (ts, _) in older.items()},
-            age_s=round(age_s, 3),
-            stale=age_s > _STALE_INTERVALS * device.poll_interval_s,
-        )
+        return round(age_s, 3), age_s > _STALE_INTERVALS * device.poll_interval_s
 
     async def _up_to_date(self, device: int) -> _LastKnown | None:
         known = self._known.get(device)
-        if known is not None:
-            known.learn(await newest_rows(self._database, device, known.latest.ts, _LOOK_BACK))
-            if known.count <= _FORGET and known.count == await self._count(device, known.since):
-                return known
-        return await self._anew(device)
+        if known is None:
+            return await self._anew(device)
+        if not known.is_fresh:
+            async with known.looking:  # those who ask meanwhile need no look of their own
+                if not known.is_fresh and not await self._caught_up(device, known):
+                    return await self._anew(device)
+        return known
+
+    async def _caught_up(self, device: int, known: _LastKnown) -> bool:
+        """Look for newer rows; False when a late one came between those that are known."""
+        begin, arrivals = monotonic(), known.arrivals
+        known.learn(await newest_rows(self._database, device, known.latest.ts, _LOOK_BACK))
+        if known.count > _FORGET or known.count != await self._count(device, known.since):
+            return False
+        known.looked_at = begin if known.arrivals == arrivals else -inf
+        return True
 
     async def _anew(self, device: int) -> _LastKnown | None:
         """Look at the newest rows again: nothing is known yet, or a late one came between."""
@@ -111,3 +157,17 @@ class LatestReadings:
         """Firmware is sent when it changed only: perhaps long before the rows looked through."""
         for ts, firmware in await self._database.rows("last_firmware", device=device):
             known.values["firmware"] = (ts, firmware)
+
+
+def _shown(device: KnownDevice, known: _LastKnown, age_s: float, *, stale: bool) -> Realtime:
+    own = decode(known.latest)
+    older = {name: (ts, value) for name, (ts, value) in known.values.items() if name not in own}
+    fields = {name: value for name, (_, value) in older.items()} | own
+    return Realtime.model_construct(
+        device_id=device.device_id,
+        ts=known.latest.ts,
+        **fields,
+        read_at={name: ts for name, (ts, _) in older.items()},
+        age_s=age_s,
+        stale=stale,
+    )

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.rollups import merged_rollups
 from reference_server.storage.schema_sql import GAUGES, POWER_OF, rollup_columns
 from reference_server.zones import (
     FIVE_MINUTES,
@@ -73,6 +74,12 @@ _COUNTER_OF: Final = {
 }
 """Energies that have a counter; it comes first, the integral of power stands in where it is silent."""
 
+_ENERGY_COLUMNS: Final = frozenset(
+    {"load_power_w_sum", POWER_OF["pv_total_kwh"]}
+    | {f"{counter}_{part}" for counter in _COUNTER_OF.values() for part in ("increase", "uncounted")}
+)
+"""Columns of the rollups that energies are made of."""
+
 
 class SeriesReader:
     """Answers series.
@@ -98,11 +105,11 @@ class SeriesReader:
         day = at or local_day(self._clock(), device.zone)
         if frame is Frame.DAY:
             spans = [span for span in hours_of(day, device.zone) if span.begin <= self._clock()]
-            found = await self._from_quarters(device, spans)
+            found = await self._from_quarters(device, spans, fields)
         else:
             days = await self._days(device, frame, day)
             spans = [Span(start_of_day(a, device.zone), start_of_day(b, device.zone)) for a, b in days]
-            found = await self._from_days(device, days)
+            found = await self._from_days(device, days, fields)
         return self._series(device, frame, self._buckets(spans, found, device.zone, fields))
 
     async def range(
@@ -117,8 +124,10 @@ class SeriesReader:
         begin = start_of_step(begin, step)
         end = min(start_of_step(end + step - _MICROSECOND, step), now + step)
         spans = [span for span in spans_of(bucket, begin, end, device.zone) if span.begin <= now]
-        read = self._from_samples if bucket == "5m" else self._from_quarters
-        found = await read(device, spans)
+        if bucket == "5m":
+            found = await self._from_samples(device, spans)
+        else:
+            found = await self._from_quarters(device, spans, fields)
         return self._series(device, None, self._buckets(spans, found, device.zone, fields))
 
     @staticmethod
@@ -138,12 +147,15 @@ class SeriesReader:
             months = _each_month(month_of(first or today), today if first else date.min)
         return [(month, next_month(month)) for month in months]
 
-    async def _from_quarters(self, device: KnownDevice, spans: list[Span]) -> dict[datetime, Facts]:
+    async def _from_quarters(
+        self, device: KnownDevice, spans: list[Span], fields: Sequence[str] | None
+    ) -> Mapping[datetime, Facts]:
         begins, ends = [span.begin for span in spans], [span.end for span in spans]
-        rows = await self._database.rows("series_from_15m", device=device.key, begins=begins, ends=ends)
-        return {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
+        return await merged_rollups(
+            self._database, "series_from_15m", _needed(fields), device=device.key, begins=begins, ends=ends
+        )
 
-    async def _from_samples(self, device: KnownDevice, spans: list[Span]) -> dict[datetime, Facts]:
+    async def _from_samples(self, device: KnownDevice, spans: list[Span]) -> Mapping[datetime, Facts]:
         """Read a day at a time, so that a month of raw readings never sits in the database's memory."""
         quarters = sorted({quarter_of(span.begin) for span in spans})
         found: dict[datetime, Facts] = {}
@@ -155,13 +167,14 @@ class SeriesReader:
             found |= {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
         return found
 
-    async def _from_days(self, device: KnownDevice, days: list[tuple[date, date]]) -> dict[datetime, Facts]:
+    async def _from_days(
+        self, device: KnownDevice, days: list[tuple[date, date]], fields: Sequence[str] | None
+    ) -> dict[datetime, Facts]:
         begins, ends = [begin for begin, _ in days], [end for _, end in days]
-        rows = await self._database.rows("series_from_days", device=device.key, begins=begins, ends=ends)
-        return {
-            start_of_day(begin, device.zone): dict(zip(_COLUMNS, facts, strict=True))
-            for begin, *facts in rows
-        }
+        found = await merged_rollups(
+            self._database, "series_from_days", _needed(fields), device=device.key, begins=begins, ends=ends
+        )
+        return {start_of_day(begin, device.zone): facts for begin, facts in found.items()}
 
     def _buckets(
         self,
@@ -220,6 +233,21 @@ def make_bucket(
         coverage=round(min(1.0, facts.get("covered_ms", 0) * _MS / elapsed), 4),
         partial=span.end > now,
     )
+
+
+def _needed(fields: Sequence[str] | None) -> frozenset[str]:
+    """Columns of the rollups that these fields are made of: reading all takes much longer."""
+    chosen = (*_STANDARD_FIELDS, *_ENERGY_FIELDS) if fields is None else fields
+    needed = {"sample_count", "covered_ms"}
+    for field in chosen:
+        kind, _, name = field.partition("_")
+        if field not in GAUGE_FIELDS:
+            needed |= _ENERGY_COLUMNS
+        elif kind == "avg":
+            needed |= {f"{name}_sum", f"{name}_ms"}
+        else:
+            needed.add(f"{name}_{kind}")
+    return frozenset(needed)
 
 
 def _gauge(facts: Facts, field: str) -> float | None:

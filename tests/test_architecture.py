@@ -34,6 +34,8 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "psycopg_pool": ("reference_server/storage/",),
     "aiohttp": ("reference_server/",),
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
+    "numpy": ("reference_server/columns.py",),
+    "msgspec": ("reference_server/decoder.py",),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),
 }

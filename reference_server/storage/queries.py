@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from reference_server.resources import db_folder
 from reference_server.storage.codec import COLUMNS
 
+_GENERATED: Final = re.compile(r"-- (?:generated: \w+|end of generated)\n")
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
 _INCLUDED: Final = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
@@ -40,3 +41,19 @@ def query(name: str) -> bytes:
         KeyError: there is none of this name.
     """
     return statements()[name].encode()
+
+
+@lru_cache(maxsize=512)
+def merging(name: str, columns: frozenset[str]) -> bytes:
+    """Return a statement that merges rollups, with only these of its many columns.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    head, lines, rest = _GENERATED.split(statements()[name])
+    chosen = ",\n".join(line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns)
+    return f"{head}{chosen}\n{rest}".encode()
+
+
+def _alias(line: str) -> str:
+    return line.rpartition(" AS ")[2].rstrip(",")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from reference_server.storage.database import Connection, Database, fetch
+from reference_server.storage.queries import merging
 from reference_server.zones import day_span, known_zone, local_day, quarter_of
 
 LOCK_NAMESPACE: Final = 0x53470002
@@ -112,3 +113,23 @@ async def rebuild_days(connection: Connection, device: int) -> None:
     count = (local_day(last, zone) - local_day(first, zone)).days + 1
     days = [local_day(first, zone) + _DAY * number for number in range(count)]
     await _recompute_days(connection, {(device, day): zone for day in days})
+
+
+async def merged_rollups(
+    database: Database, name: str, columns: frozenset[str], **parameters: Any
+) -> dict[Any, dict[str, Any]]:
+    """What the rollups of spans of time say together, by the begin of each span that has any.
+
+    Args:
+        database: where they are.
+        name: the statement.
+        columns: those wanted.
+        parameters: of the statement.
+    """
+
+    async def job(connection: Connection) -> dict[Any, dict[str, Any]]:
+        cursor = await connection.execute(merging(name, columns), parameters)
+        _, *names = (column.name for column in cursor.description or ())
+        return {begin: dict(zip(names, facts, strict=True)) for begin, *facts in await cursor.fetchall()}
+
+    return await database.run(job, is_one_statement=True)

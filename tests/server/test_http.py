@@ -129,7 +129,7 @@ async def test_an_unforeseen_failure_is_500_without_details(
     async def fail(*_: object) -> None:
         raise RuntimeError("password=secret")
 
-    monkeypatch.setattr(type(api.server.latest), "of", fail)
+    monkeypatch.setattr(type(api.server.latest), "json_of", fail)
     await api.ingest(sample(0))
     status, problem = await api.get("/v1/realtime", device_id="sh-1")
     assert status == 500

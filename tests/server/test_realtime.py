@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -45,7 +46,16 @@ async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
         "INSERT INTO samples (device, ts, pv_power_w) SELECT device, ts + interval '1 s', 2 FROM samples "
         "RETURNING 1"
     )
-    assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] == 2
+    async with asyncio.timeout(10):
+        while (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] != 2:  # noqa: ASYNC110 - what another process stored has no event here
+            await asyncio.sleep(0.01)
+
+
+async def test_what_this_process_stored_is_seen_at_once(api: Api) -> None:
+    for number in range(20):
+        await api.ingest(sample(number, pv_power_w=number))
+        shown = await asyncio.gather(*(api.get("/v1/realtime", device_id="sh-1") for _ in range(4)))
+        assert {answer["pv_power_w"] for _, answer in shown} == {number}
 
 
 async def test_a_reading_that_arrives_late_is_known_whoever_asked_before(api: Api) -> None:
