@@ -56,7 +56,6 @@ class _LastKnown:
     text: bytes | None = None
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
     def is_fresh(self) -> bool:
         """Whether it needs no look into the database now."""
         return monotonic() - self.looked_at < _GOOD_FOR_S
@@ -123,9 +122,9 @@ class LatestReadings:
         known = self._known.get(device)
         if known is None:
             return await self._anew(device)
-        if not known.is_fresh:
+        if not known.is_fresh():
             async with known.looking:  # those who ask meanwhile need no look of their own
-                if not known.is_fresh and not await self._caught_up(device, known):
+                if not known.is_fresh() and not await self._caught_up(device, known):
                     return await self._anew(device)
         return known
 
