@@ -1,0 +1,315 @@
+"""What is asked of the server: realtime, series over ten years, a thousand listeners, memory.
+
+Realtime is compared with a handler that does nothing, on the same loop; series with the best statement for
+the same buckets that could be written by hand; delay and memory with what they have to stay below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import psycopg
+from aiohttp import web
+
+from benchmarks.ingest import _CONTENTS, _free_port, _running
+from benchmarks.measure import Figure
+from reference_server.app import make_runner
+from reference_server.config import ServerSettings
+from reference_server.server import Server
+from reference_server.storage.migrations import migrate
+from reference_server.storage.schema_sql import rollup_columns
+from sungrow_lib.demo.postgres import EmbeddedPostgres
+from sungrow_lib.sample import format_ts
+from sungrow_lib.wire import Frame
+
+_TOKEN = "benchmark-token-0123456789"
+_HEADERS = {"Authorization": f"Bearer {_TOKEN}"}
+_CLIENTS = 16
+_ROUNDS = 7
+_SLICE_S = 0.5
+_LISTENERS = 1000
+_SENDS = 20
+_YEARS = 10
+_DEVICES = 20
+_MEMORY_GOAL_KB = 120 * 1024
+
+
+def run() -> Iterator[Figure]:
+    """Yield the figures."""
+    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as cluster:
+        migrate(cluster.dsn)
+        yield asyncio.run(_realtime(cluster.dsn))
+        yield from asyncio.run(_listeners(cluster.dsn))
+        yield from _series(cluster.dsn)
+
+
+# ---------------------------------------------------------------------------------------------- realtime
+
+
+@asynccontextmanager
+async def _serving(dsn: str) -> AsyncIterator[str]:
+    """A server in this process, with a handler beside it that does nothing."""
+    settings = ServerSettings(database_url=dsn, device_tokens=f"{_TOKEN}:roof")
+    runner = make_runner(Server.from_settings(settings))
+    empty = web.Application()
+
+    async def nothing(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    empty.router.add_get("/", nothing)
+    other = web.AppRunner(empty, access_log=None)
+    for each in (runner, other):
+        await each.setup()
+        await web.TCPSite(each, "127.0.0.1", 0).start()
+    try:
+        yield " ".join(f"http://127.0.0.1:{each.addresses[0][1]}" for each in (runner, other))
+    finally:
+        await runner.cleanup()
+        await other.cleanup()
+
+
+async def _cost_us(session: aiohttp.ClientSession, url: str) -> float:
+    """Ask for a while; microseconds per request."""
+    end = time.perf_counter() + _SLICE_S
+
+    async def ask() -> int:
+        count = 0
+        while time.perf_counter() < end:
+            async with session.get(url) as answer:
+                await answer.read()
+                answer.raise_for_status()
+            count += 1
+        return count
+
+    begin = time.perf_counter()
+    counts = await asyncio.gather(*(ask() for _ in range(_CLIENTS)))
+    return (time.perf_counter() - begin) / sum(counts) * 1e6
+
+
+async def _realtime(dsn: str) -> Figure:
+    async with _serving(dsn) as urls, aiohttp.ClientSession(headers=_HEADERS) as session:
+        ours, empty = urls.split()
+        await _send(session, ours, datetime.now(UTC))
+        pairs = [
+            (await _cost_us(session, f"{ours}/v1/realtime"), await _cost_us(session, empty))
+            for _ in range(_ROUNDS)
+        ][1:]
+    mine, others = zip(*pairs, strict=True)
+    ratio = statistics.median(one / two for one, two in pairs)
+    what = "realtime, signed in, client included / empty handler"
+    return Figure(what, statistics.median(mine), statistics.median(others), ratio, goal="<= 1.67")
+
+
+async def _send(session: aiohttp.ClientSession, url: str, ts: datetime) -> float:
+    """Store a reading; return when its commit was answered."""
+    reading = _CONTENTS[0] | {"device_id": "roof", "ts": format_ts(ts)}
+    async with session.post(f"{url}/v1/ingest", json={"samples": [reading]}) as answer:
+        body = await answer.json()
+        assert body["inserted"] == 1, body
+    return time.perf_counter()
+
+
+# --------------------------------------------------------------------------------------------- listeners
+
+
+async def _listeners(dsn: str) -> Iterator[Figure]:
+    """A thousand streams of one device on a server of its own: how late are they, how large is it."""
+    port = _free_port()
+    settings = {"DATABASE_URL": dsn, "LISTEN_PORT": str(port), "DEVICE_TOKENS": f"{_TOKEN}:roof"}
+    command = [sys.executable, "-m", "reference_server.cli", "run"]
+    url = f"http://127.0.0.1:{port}"
+    with _running(command, settings, port, "/health"):
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(headers=_HEADERS, connector=connector, timeout=timeout) as session:
+            delays_s = await _delays(session, url)
+            rss_kb = _largest_rss_kb(port)
+    p99_s = statistics.quantiles(delays_s, n=100)[98]
+    what = f"{_LISTENERS} listeners, commit to delivery, p99 / 1 s"
+    return iter(
+        [
+            Figure(what, p99_s * 1e6, 1e6, p99_s, goal="<= 1"),
+            Figure(
+                "memory of the worker that feeds them / 120 MB",
+                rss_kb,
+                _MEMORY_GOAL_KB,
+                rss_kb / _MEMORY_GOAL_KB,
+                unit="kB",
+                goal="<= 1",
+            ),
+        ]
+    )
+
+
+async def _delays(session: aiohttp.ClientSession, url: str) -> list[float]:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=1)
+    committed: dict[str, float] = {}
+    heard: list[tuple[str, float]] = []
+    opened = asyncio.Semaphore(0)
+
+    async def listen() -> None:
+        async with session.get(f"{url}/v1/stream") as answer:
+            opened.release()
+            count = 0
+            async for line in answer.content:
+                if line.startswith(b"data:"):
+                    heard.append((json.loads(line[5:])["ts"], time.perf_counter()))
+                    count += 1
+                    if count == _SENDS:
+                        return
+
+    listening = [asyncio.create_task(listen()) for _ in range(_LISTENERS)]
+    for _ in listening:
+        await opened.acquire()
+    for number in range(_SENDS):
+        ts = start + timedelta(milliseconds=number)
+        committed[format_ts(ts)] = await _send(session, url, ts)
+        await asyncio.sleep(_SLICE_S)
+    await asyncio.gather(*listening)
+    return [max(0.0, at - committed[ts]) for ts, at in heard if ts in committed]
+
+
+def _largest_rss_kb(port: int) -> int:
+    """Resident memory of the process that has this port in its environment."""
+    found = [0]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"LISTEN_PORT={port}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                status = (folder / "status").read_text()
+                found.append(int(status.partition("VmRSS:")[2].split()[0]))
+        except (OSError, IndexError):
+            continue
+    return max(found)
+
+
+# ------------------------------------------------------------------------------------------------ series
+
+_BY_HAND = {
+    "day": (
+        "SELECT date_trunc('hour', bucket), {sums} FROM rollup_15m "
+        "WHERE device = %(device)s AND bucket >= %(today)s AND bucket < %(today)s + interval '1 day' "
+        "GROUP BY 1"
+    ),
+    "month": (
+        "SELECT day, {sums} FROM rollup_day WHERE device = %(device)s "
+        "AND day >= date_trunc('month', %(today)s)::date AND day <= %(today)s::date GROUP BY 1"
+    ),
+    "year": (
+        "SELECT date_trunc('month', day), {sums} FROM rollup_day WHERE device = %(device)s "
+        "AND day >= date_trunc('year', %(today)s)::date AND day <= %(today)s::date GROUP BY 1"
+    ),
+    "all": "SELECT date_trunc('month', day), {sums} FROM rollup_day WHERE device = %(device)s GROUP BY 1",
+}
+_WANTED = [
+    "pv_power_w_sum",
+    "pv_power_w_ms",
+    "pv_power_w_max",
+    "battery_power_w_sum",
+    "battery_power_w_ms",
+    "battery_soc_pct_sum",
+    "battery_soc_pct_ms",
+    "load_power_w_sum",
+    "load_power_w_ms",
+    "export_power_w_sum",
+    "export_power_w_ms",
+    "pv_total_kwh_increase",
+    "import_total_kwh_increase",
+    "export_total_kwh_increase",
+    "battery_charge_total_kwh_increase",
+    "battery_discharge_total_kwh_increase",
+    "sample_count",
+    "covered_ms",
+]
+
+
+def _series(dsn: str) -> Iterator[Figure]:
+    """Ten years of one device among others; its answer against the bare statement, and how late it is."""
+    device = _fill(dsn)
+    return iter(asyncio.run(_series_figures(dsn, device)))
+
+
+async def _series_figures(dsn: str, device: int) -> list[Figure]:
+    figures = []
+    settings = ServerSettings(database_url=dsn, device_tokens=f"{_TOKEN}:roof")
+    server = Server.from_settings(settings)
+    await server.database.open()
+    known = (await server.devices.find(["roof"]))["roof"]
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sums = ", ".join(f"{'max' if name.endswith('_max') else 'sum'}({name})" for name in _WANTED)
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        for frame, by_hand in _BY_HAND.items():
+            statement = by_hand.format(sums=sums).encode()
+
+            async def hand(statement: bytes = statement) -> None:
+                cursor = await connection.execute(statement, {"device": device, "today": today})
+                await cursor.fetchall()
+
+            async def ours(frame: str = frame) -> None:
+                await server.series.frame(known, Frame(frame), None, None)
+
+            figures += await _pairs(f"series, {frame}", ours, hand)
+    await server.database.close()
+    return figures
+
+
+async def _pairs(
+    what: str, ours: Callable[[], Awaitable[None]], hand: Callable[[], Awaitable[None]]
+) -> list[Figure]:
+    for _ in range(6):  # PostgreSQL keeps the plan of what it was asked five times
+        await ours()
+        await hand()
+    pairs = [(await _time_us(ours), await _time_us(hand)) for _ in range(60)]
+    mine, others = zip(*pairs, strict=True)
+    p95_us = statistics.quantiles(mine, n=20)[18]
+    ratio = statistics.median(mine) / statistics.median(others)
+    against = "statement by hand"
+    return [
+        Figure(
+            f"{what} / {against}", statistics.median(mine), statistics.median(others), ratio, goal="<= 1.5"
+        ),
+        Figure(f"{what}, p95 / 50 ms", p95_us, 50_000, p95_us / 50_000, goal="<= 1"),
+    ]
+
+
+async def _time_us(job: Callable[[], Awaitable[None]]) -> float:
+    begin = time.perf_counter()
+    await job()
+    return (time.perf_counter() - begin) * 1e6
+
+
+def _fill(dsn: str) -> int:
+    """Make rollups in SQL: ten years of one device, days of all, and what they hold besides."""
+    numbers = {name: kind for name, kind in rollup_columns() if kind in {"int4", "int8"}}
+    columns = ", ".join(numbers)
+    values = ", ".join(f"(1000 + random() * 1000)::{kind}" for kind in numbers.values())
+    first = "date_trunc('day', now()) - interval '%s years'" % _YEARS  # noqa: UP031 - into SQL
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            f"INSERT INTO devices (device_id) SELECT 'other-' || n FROM generate_series(1, {_DEVICES}) AS n"
+        )
+        connection.execute("DELETE FROM rollup_marks")
+        connection.execute("TRUNCATE rollup_15m, rollup_day")
+        connection.execute(
+            f"INSERT INTO rollup_15m (bucket, device, {columns}) "
+            f"SELECT t, device, {values} FROM devices, generate_series({first}, now(), '15 min') AS t "
+            f"WHERE device_id = 'roof' OR t > now() - interval '30 days'".encode()
+        )
+        connection.execute(
+            f"INSERT INTO rollup_day (day, device, {columns}) "
+            f"SELECT t::date, device, {values} FROM devices, "
+            f"generate_series({first}, now(), '1 day') AS t".encode()
+        )
+        connection.execute("VACUUM ANALYZE rollup_15m, rollup_day")
+        row = connection.execute("SELECT device FROM devices WHERE device_id = 'roof'").fetchone()
+    assert row is not None
+    return int(row[0])
