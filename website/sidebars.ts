@@ -36,7 +36,7 @@ const sidebars: SidebarsConfig = {
     'quick-start',
     ...category('Use it', 'edge', 'server', 'commands', 'library', 'data-model'),
     ...category('Run it for years', 'deployment', 'operations', 'security', 'sizing'),
-    ...category('Understand it', 'architecture', 'performance', 'quirks', 'faq'),
+    ...category('Understand it', 'architecture', 'reliability', 'performance', 'quirks', 'faq'),
     ...category('Notebooks', ...notebooks()),
     ...category(
       'Contribute',

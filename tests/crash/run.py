@@ -27,7 +27,7 @@ from tests.crash.chain import Backend, Edge, Inverters, kill
 from tests.crash.edge import FINISH, EdgeOrder
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage
 from tests.crash.polled import judge_polled
-from tests.crash.readings import Key, Tally, read_ledger
+from tests.crash.readings import Key, Tally, keys_of, read_ledger
 
 _PAGE: Final = 1024
 _DRAIN_S: Final = 150.0
@@ -183,6 +183,7 @@ class Run:
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
         self._restored_server = False
+        self._undone = set[Key]()
         self._backup: Path | None = None
         self.fed = list(self._feed(stack))
         self.lines: list[Line] = []
@@ -376,11 +377,16 @@ class Run:
     def restore_server(self) -> None:
         """Restore the database from the backup made last time, and make a new backup."""
         postgres = self.backend.postgres
+        small = [edge for edge in self.fed if edge.order.max_bytes]
+        rows = self._rows([device for edge in small for device in edge.order.devices])
+        stored = {key for row in rows for key in keys_of(row)}
         kill(self.backend.server)
         postgres.stop()
         if self._backup is not None:
             self.faults["server restored from an older backup"] += 1
             self._restored_server = True
+            # What the small disk let go once it was delivered, only the server still had.
+            self._undone |= stored
             shutil.rmtree(postgres.data_dir)
             shutil.copytree(self._backup, postgres.data_dir)
         self._backup = self._folder / "backup"
@@ -442,6 +448,9 @@ class Run:
             tally.accepted |= ledger.accepted
             tally.refused |= ledger.refused
             destroyed |= {key for key, sent in edge.taken.items() if not sent or self._restored_server}
+        for edge in self.fed:
+            if edge.order.max_bytes:
+                destroyed |= self._undone - keys_in(edge.folder).keys()
         judge_fed(
             account, Fed(tally, destroyed, self.plan.seed), rows, rows_kept_aside(self.backend.postgres.dsn)
         )
