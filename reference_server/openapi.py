@@ -106,7 +106,7 @@ def _operation(op: Op) -> dict[str, Any]:
         "tags": [op.tag],
         "summary": op.summary,
         "security": [] if op.scope is None else [{"token": []}],
-        "responses": {"200": _answer(op), **{str(status): _problem(status) for status in op.statuses}},
+        "responses": _answers(op) | {str(status): _problem(status) for status in op.statuses},
     }
     if op.scope is not None:
         operation["description"] = f"Needs a token with the scope `{op.scope.value}`."
@@ -118,12 +118,18 @@ def _operation(op: Op) -> dict[str, Any]:
     return operation
 
 
+def _answers(op: Op) -> dict[str, Any]:
+    unchanged = {"304": {"description": "Not modified: the client has it already"}} if op.has_etag else {}
+    return {"200": _answer(op)} | unchanged
+
+
 def _answer(op: Op) -> dict[str, Any]:
     if op.answer is not None:
         schema = {"$ref": _REF.format(model=op.answer.__name__)}
     else:
         schema = {"type": "object" if op.media == "application/json" else "string"}
-    return {"description": "Done", "content": {op.media: _content(schema, op.example)}}
+    others: dict[str, Any] = {media: {"schema": {}} for media in op.also}
+    return {"description": "Done", "content": {op.media: _content(schema, op.example)} | others}
 
 
 def _content(schema: dict[str, Any], example: Any) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Op:
         query: model of the query parameters.
         body: model of the JSON body, None when there is none.
         media: media type of the answer.
+        also: other media types of the answer, by the client's choice.
+        has_etag: whether a client that has the answer already is told so with 304.
         example: an answer, or for a text its beginning.
         body_example: a body.
         problems: statuses of the errors it may answer, beside those every operation may.
@@ -58,6 +60,8 @@ class Op:
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
     media: str = "application/json"
+    also: tuple[str, ...] = ()
+    has_etag: bool = False
     example: Any = field(default=None, compare=False)
     body_example: Any = field(default=None, compare=False)
     problems: tuple[int, ...] = ()

@@ -14,6 +14,7 @@ from reference_server.handlers import Call
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.openapi import document
 from reference_server.operation import Op
+from reference_server.parquet import PARQUET
 from reference_server.problems import Problem
 from reference_server.queries import (
     ConflictsQuery,
@@ -24,6 +25,7 @@ from reference_server.queries import (
     SeriesQuery,
 )
 from reference_server.server import NOBODY, SERVER, Server
+from reference_server.tables import CSV
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series
 from sungrow_lib.wire.live import EVENT_STREAM
 from sungrow_lib.wire.reports import (
@@ -81,6 +83,8 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         scope=Scope.READ,
         query=SeriesQuery,
         answer=Series,
+        also=(CSV, PARQUET),
+        has_etag=True,
         example=examples.SERIES,
         problems=(404, 422),
     ),

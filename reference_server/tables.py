@@ -1,4 +1,4 @@
-"""Series as they travel: JSON at once with an ETag, CSV by `Accept`, raw readings page by page."""
+"""Series as they travel: JSON, CSV or Parquet by `Accept`, with an ETag; raw readings page by page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from reference_server.parquet import PARQUET, ParquetFile
 from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
@@ -20,42 +22,69 @@ from reference_server.storage.reports import raw_page
 from sungrow_lib.quantities import QUANTITIES
 from sungrow_lib.wire import Series
 
+JSON: Final = "application/json"
 CSV: Final = "text/csv"
+MEDIA: Final = (JSON, CSV, PARQUET)
+"""What a series may be sent as; the first is what a client gets that does not mind."""
+
 RAW_FIELDS: Final = tuple(quantity.name for quantity in QUANTITIES)
 """Everything that `fields=` may ask for of raw readings."""
 
 _ROWS_AT_ONCE: Final = 1_000
+_ROW_GROUP: Final = 10_000
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 _STREAMED: Final = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BYTE_ORDER: Final = "utf-8"
 
 
-def wants_csv(request: web.Request) -> bool:
-    """Whether the client asks for CSV and not for JSON."""
-    accept = request.headers.get(hdrs.ACCEPT, "")
-    return CSV in accept and "json" not in accept
+def media_of(request: web.Request) -> str:
+    """Return which of :data:`MEDIA` the client likes best; JSON when it likes none of them."""
+    accept = request.headers.get(hdrs.ACCEPT, "*/*")
+    liked = {media: max(map(partial(_liking, media), accept.split(","))) for media in MEDIA}
+    return max(MEDIA, key=liked.__getitem__)
+
+
+def _liking(media: str, accepted: str) -> float:
+    """How much a part of `Accept` likes a media type, 0 to 1; one that is named before one that is not."""
+    name, *parameters = (part.strip() for part in accepted.lower().split(";"))
+    exact = {media: 1.0, media.partition("/")[0] + "/*": 0.999, "*/*": 0.998}
+    try:
+        quality = next((float(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
+    except ValueError:
+        return 0.0
+    return exact.get(name, 0.0) * quality
 
 
 def series_response(request: web.Request, series: Series, body: bytes) -> web.Response:
     """Answer a series, or that the client has it already.
 
     Args:
-        request: may ask for CSV, and name what it has.
+        request: may ask for another media type than JSON, and name what it has.
         series: what to send.
         body: the same as JSON.
     """
-    if wants_csv(request):
-        rows = [bucket.model_dump(exclude_unset=True) for bucket in series.series]
-        names = list(rows[0]) if rows else ["bucket"]
-        body, media = csv_lines([names, *([row[name] for name in names] for row in rows)]), CSV
-    else:
-        media = "application/json"
+    media = media_of(request)
+    if media != JSON:
+        body = _table(series, media)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if etag in known:
         return web.Response(status=304, headers=_CACHING | {"ETag": etag})
-    return web.Response(body=body, content_type=media, charset=_BYTE_ORDER, headers=_CACHING | {"ETag": etag})
+    return web.Response(body=body, headers=_CACHING | {"ETag": etag, "Content-Type": _content_type(media)})
+
+
+def _table(series: Series, media: str) -> bytes:
+    rows = [bucket.model_dump(exclude_unset=True) for bucket in series.series]
+    names = list(rows[0]) if rows else ["bucket"]
+    if media == CSV:
+        return csv_lines([names, *([row[name] for name in names] for row in rows)])
+    file = ParquetFile(names, series.timezone)
+    return file.add(rows) + file.end()
+
+
+def _content_type(media: str) -> str:
+    return media if media == PARQUET else f"{media}; charset={_BYTE_ORDER}"
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
@@ -100,10 +129,10 @@ class RawSeries:
         Raises:
             StorageError: before the first byte only.
         """
-        chunks = self._csv() if wants_csv(request) else self._json()
+        media = media_of(request)
+        chunks = {JSON: self._json, CSV: self._csv, PARQUET: self._parquet}[media]()
         first = await anext(chunks)
-        media = CSV if wants_csv(request) else "application/json"
-        response = web.StreamResponse(headers=_STREAMED | {"Content-Type": f"{media}; charset={_BYTE_ORDER}"})
+        response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
         await response.prepare(request)
         try:
             await response.write(first)
@@ -141,6 +170,16 @@ class RawSeries:
             buckets = [self._bucket(row) for row in rows]
             yield csv_lines([*lead, *([bucket.get(name) for name in names] for bucket in buckets)])
             lead = []
+
+    async def _parquet(self) -> AsyncIterator[bytes]:
+        file = ParquetFile(["bucket", *(self._fields or RAW_FIELDS)], self._device.zone.key)
+        group: list[Mapping[str, Any]] = []
+        async for rows in self._pages():
+            group += map(self._bucket, rows)
+            if len(group) >= _ROW_GROUP:
+                yield file.add(group)
+                group = []
+        yield file.add(group) + file.end()
 
     def _bucket(self, row: Row) -> Mapping[str, Any]:
         values = decode(row)

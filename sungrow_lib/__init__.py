@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sungrow_lib._version import __version__
 
 if TYPE_CHECKING:
+    from sungrow_lib.blocking import BlockingSungrowClient as BlockingSungrowClient
     from sungrow_lib.capture import (
         Capture as Capture,
         load_capture as load_capture,
         merge_captures as merge_captures,
         write_capture as write_capture,
     )
-    from sungrow_lib.client import SungrowClient as SungrowClient
+    from sungrow_lib.client import Buckets as Buckets, SungrowClient as SungrowClient
     from sungrow_lib.errors import (
         CaptureError as CaptureError,
         ConfigurationError as ConfigurationError,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     )
     from sungrow_lib.wire import (
         DeviceInfo as DeviceInfo,
+        Frame as Frame,
         IngestAnswer as IngestAnswer,
         IngestRequest as IngestRequest,
         Problem as Problem,
@@ -109,6 +111,8 @@ _HOME = {
     "load_capture": "capture",
     "merge_captures": "capture",
     "write_capture": "capture",
+    "BlockingSungrowClient": "blocking",
+    "Buckets": "client",
     "SungrowClient": "client",
     "CaptureError": "errors",
     "ConfigurationError": "errors",
@@ -177,6 +181,7 @@ _HOME = {
     "UploadSettings": "upload",
     "UploadStatus": "upload",
     "DeviceInfo": "wire",
+    "Frame": "wire",
     "IngestAnswer": "wire",
     "IngestRequest": "wire",
     "Problem": "wire",

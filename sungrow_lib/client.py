@@ -1,13 +1,16 @@
-"""`SungrowClient`: reads the server's API from a script, a notebook or another program."""
+"""`SungrowClient`: reads the server's API from a script, a notebook or another program.
+
+:class:`~sungrow_lib.blocking.BlockingSungrowClient` does the same without ``await``.
+"""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import anyio
 import httpx
@@ -24,6 +27,7 @@ from sungrow_lib.errors import (
     UsageError,
 )
 from sungrow_lib.sample import format_ts
+from sungrow_lib.tabular import arrow_schema, arrow_table, names_of, to_pandas, to_polars
 from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
 from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 from sungrow_lib.wire.reports import (
@@ -39,15 +43,62 @@ from sungrow_lib.wire.reports import (
     ReportedEdgeStatus,
 )
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _TIMEOUT_S: Final = 30.0
 _SILENCE_S: Final = 40.0
 """s without even a heartbeat after which a stream is taken for lost."""
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _HTTP_ERROR: Final = 400
+_TRIES: Final = 3
+_PAGE: Final = {"raw": timedelta(days=1), "5m": timedelta(days=30), "15m": timedelta(days=90)}
+_LONGEST_PAGE: Final = timedelta(days=366)
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Buckets(list[SeriesBucket]):
+    """The buckets of a series, in order, ready to become a table.
+
+    In a table unknown is null (NaN in pandas), and times are those of the site's zone.
+
+    Attributes:
+        device_id: whose they are.
+        timezone: IANA name of the site's zone.
+    """
+
+    def __init__(self, buckets: Iterable[SeriesBucket], *, device_id: str, timezone: str) -> None:
+        super().__init__(buckets)
+        self.device_id = device_id
+        self.timezone = timezone
+
+    def to_arrow(self) -> pa.Table:
+        """Return a `pyarrow.Table`.
+
+        Raises:
+            UsageError: pyarrow is not installed.
+        """
+        records = [bucket.model_dump(exclude_unset=True) for bucket in self]
+        return arrow_table(records, arrow_schema(names_of(records), self.timezone))
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame`, its index the starts of the buckets.
+
+        Raises:
+            UsageError: pandas or pyarrow is not installed.
+        """
+        return to_pandas(self.to_arrow())
+
+    def to_polars(self) -> Any:
+        """Return a `polars.DataFrame`.
+
+        Raises:
+            UsageError: polars or pyarrow is not installed.
+        """
+        return to_polars(self.to_arrow())
 
 
 class SungrowClient:
@@ -61,6 +112,8 @@ class SungrowClient:
         token: with the scope `read`.
         ca: certificate of a private authority to trust, PEM.
         timeout_s: longest wait for an answer.
+        tries: how often a question is asked while the server is busy or out of reach, with a pause of growing
+            length, or of the length the server names, in between.
 
     Raises:
         UsageError: the address would carry the token in clear text, or ``ca`` cannot be read.
@@ -73,6 +126,7 @@ class SungrowClient:
         *,
         ca: str | PathLike[str] | None = None,
         timeout_s: float = _TIMEOUT_S,
+        tries: int = _TRIES,
     ) -> None:
         address = httpx.URL(base_url)
         if address.scheme != "https" and address.host not in _LOCAL:
@@ -81,6 +135,7 @@ class SungrowClient:
             context = ssl.create_default_context(cafile=ca)
         except OSError as error:
             raise UsageError(f"cannot read the certificate {ca}: {error.strerror or error}") from None
+        self._tries = max(1, tries)
         self._http = httpx.AsyncClient(
             base_url=address,
             headers={"Authorization": f"Bearer {token}", "User-Agent": f"sungrow_lib/{__version__}"},
@@ -127,7 +182,7 @@ class SungrowClient:
         frame: Frame = Frame.DAY,
         at: date | None = None,
         fields: Sequence[str] | None = None,
-    ) -> list[SeriesBucket]:
+    ) -> Buckets:
         """Return the buckets of a local day, month or year of the site, or of all time.
 
         Args:
@@ -140,7 +195,7 @@ class SungrowClient:
             ServerError: no answer, or a refusal.
         """
         query = {"device_id": device_id, "frame": frame.value, "at": at.isoformat() if at else None}
-        return (await self._get("/v1/series", query | _fields(fields), Series)).series
+        return await self._series(query | _fields(fields))
 
     async def range(
         self,
@@ -150,21 +205,52 @@ class SungrowClient:
         end: datetime,
         bucket: str,
         fields: Sequence[str] | None = None,
-    ) -> list[SeriesBucket]:
+    ) -> Buckets:
         """Return the buckets of any span of time.
 
         Args:
             device_id: may be left out when the token sees exactly one device.
             begin: aware; included.
             end: aware; not included.
-            bucket: ``raw`` (each reading with its own fields), ``15m``, ``1h``, ``1d`` or ``1M``.
+            bucket: ``raw`` (each reading with its own fields), ``5m``, ``15m``, ``1h``, ``1d`` or ``1M``.
             fields: which fields to answer; None for the usual ones.
 
         Raises:
             ServerError: no answer, or a refusal.
         """
         query = {"device_id": device_id, "from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
-        return (await self._get("/v1/series", query | _fields(fields), Series)).series
+        return await self._series(query | _fields(fields))
+
+    async def pages(
+        self,
+        device_id: str | None = None,
+        *,
+        begin: datetime,
+        end: datetime,
+        bucket: str,
+        fields: Sequence[str] | None = None,
+    ) -> AsyncGenerator[Buckets, None]:
+        """Yield any span of time, a part at a time: years of raw readings never sit in memory at once.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            begin: aware; included.
+            end: aware; not included.
+            bucket: as in :meth:`range`; a part is a day of ``raw``, a month of ``5m``, else up to a year.
+            fields: which fields to answer; None for the usual ones.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        step = _PAGE.get(bucket, _LONGEST_PAGE)
+        while begin < end:
+            after = min(begin + step, end)
+            yield await self.range(device_id, begin=begin, end=after, bucket=bucket, fields=fields)
+            begin = after
+
+    async def _series(self, query: Mapping[str, str | None]) -> Buckets:
+        found = await self._get("/v1/series", query, Series)
+        return Buckets(found.series, device_id=found.device_id, timezone=found.timezone)
 
     async def plants(self) -> tuple[Plant, ...]:
         """Return the plants of the devices this token may see, with what they do now.
@@ -284,16 +370,32 @@ class SungrowClient:
 
     async def _get(self, path: str, query: Mapping[str, str | None], kind: type[Answer]) -> Answer:
         parameters = {name: value for name, value in query.items() if value is not None}
+        pause_s = _FIRST_PAUSE_S
+        for left in reversed(range(self._tries)):
+            try:
+                return _parsed(await self._asked(path, parameters), path, kind)
+            except (ServerBusyError, ServerUnreachableError) as error:
+                if not left:
+                    raise
+                await anyio.sleep(min(getattr(error, "retry_after_s", None) or pause_s, _LONGEST_PAUSE_S))
+                pause_s *= 2
+        raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    async def _asked(self, path: str, parameters: Mapping[str, str]) -> bytes:
         try:
             response = await self._http.get(path, params=parameters)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
         if response.status_code >= _HTTP_ERROR:
             raise _refusal(response)
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise UnexpectedAnswerError(f"{path}: this is not a Sungrow server's answer") from error
+        return response.content
+
+
+def _parsed(content: bytes, path: str, kind: type[Answer]) -> Answer:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise UnexpectedAnswerError(f"{path}: this is not a Sungrow server's answer") from error
 
 
 def _time(instant: datetime | None) -> str | None:

@@ -36,6 +36,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
     "numpy": ("reference_server/columns.py",),
     "msgspec": ("reference_server/decoder.py",),
+    "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/client.py", "reference_server/parquet.py"),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),
 }
@@ -48,6 +49,7 @@ HEAVY: Final = {
     "prometheus_client",
     "psycopg",
     "psycopg_pool",
+    "pyarrow",
     "pymodbus",
     "pytest",
     "trustme",

@@ -15,7 +15,9 @@ import sungrow_lib
 PUBLIC: Final = [
     "BatchUploader",
     "Block",
+    "BlockingSungrowClient",
     "BootStamp",
+    "Buckets",
     "Capture",
     "CaptureError",
     "ConfigurationError",
@@ -32,6 +34,7 @@ PUBLIC: Final = [
     "DeviceUnreachableError",
     "DurableSpool",
     "Family",
+    "Frame",
     "Identity",
     "IngestAnswer",
     "IngestRequest",

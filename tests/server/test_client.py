@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,14 +57,35 @@ async def test_refusals_become_the_products_errors(api: Api, start_server: Start
         assert unknown.value.status == 401
     async with start_server(dsn="host=/nonexistent dbname=x") as homeless:
         homeless.server.database._pool.timeout = 0.2
-        async with SungrowClient(homeless.url, TOKEN) as client:
+        async with SungrowClient(homeless.url, TOKEN, tries=1) as client:
             with pytest.raises(ServerBusyError) as busy:
                 await client.devices()
             assert busy.value.retry_after_s == 5
 
 
+async def test_a_busy_server_is_asked_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.ingest(sample(0, pv_power_w=7))
+    pauses: list[float] = []
+    answers = iter([ServerBusyError("busy", status=503, retry_after_s=2.0), ServerUnreachableError("gone")])
+    async with SungrowClient(api.url, TOKEN) as client:
+        ask = client._asked
+
+        async def sometimes(path: str, parameters: Mapping[str, str]) -> bytes:
+            for error in answers:
+                raise error
+            return await ask(path, parameters)
+
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+
+        monkeypatch.setattr(client, "_asked", sometimes)
+        monkeypatch.setattr("sungrow_lib.client.anyio.sleep", pause)
+        assert (await client.realtime("sh-1")).pv_power_w == 7
+    assert pauses == [2.0, 1.0]
+
+
 async def test_no_server_is_one_error() -> None:
-    async with SungrowClient("http://127.0.0.1:9", TOKEN) as client:
+    async with SungrowClient("http://127.0.0.1:9", TOKEN, tries=1) as client:
         with pytest.raises(ServerUnreachableError):
             await client.devices()
 

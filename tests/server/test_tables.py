@@ -8,11 +8,16 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import anyio.to_thread
 import pytest
+from pyarrow.parquet import ParquetFile
 
 from reference_server import tables
+from reference_server.parquet import PARQUET
+from sungrow_lib.blocking import BlockingSungrowClient
 from sungrow_lib.client import SungrowClient
-from sungrow_lib.sample import format_ts
+from sungrow_lib.errors import RequestRefusedError
+from sungrow_lib.sample import SungrowSample, format_ts
 from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api, sample
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +97,109 @@ async def test_an_answer_the_client_has_is_not_sent_again(api: Api) -> None:
     status, newer, _ = await ask(etag)
     assert status == 200
     assert newer != etag
+
+
+async def parquet(api: Api, **query: str) -> Any:
+    """Ask for Parquet and return the file, opened."""
+    headers = api.headers() | {"Accept": PARQUET}
+    async with api.session.get(api.url + "/v1/series", params=HOUR | query, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (200, PARQUET)
+        return ParquetFile(io.BytesIO(await answer.read()))
+
+
+async def test_parquet_of_raw_readings_row_group_by_row_group(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(tables, "_ROW_GROUP", 20)
+    rows = [sample(i, pv_power_w=i, mppt_voltage_v=[None, 5.5], fault_codes=[7]) for i in range(55)]
+    await api.ingest(*rows, device={"timezone": "Europe/Amsterdam"})
+    file = await parquet(api, bucket="raw")
+    assert file.num_row_groups == 3
+    table = file.read()
+    assert str(table.schema.field("bucket").type) == "timestamp[ms, tz=Europe/Amsterdam]"
+    first = table.slice(0, 1).to_pylist()[0]
+    assert first["bucket"] == NOW - timedelta(minutes=1)
+    assert (first["mppt_voltage_v"], first["fault_codes"]) == ([None, 5.5], [7])
+    assert first["load_power_w"] is None  # unknown is never zero
+    assert table.column("pv_power_w").to_pylist() == list(range(55))
+    empty = {"from": "2026-06-01T11:00:00Z", "to": "2026-06-01T12:00:00Z"}
+    assert (await parquet(api, bucket="raw", **empty)).read().num_rows == 0
+
+
+async def test_parquet_of_buckets(api: Api) -> None:
+    await api.ingest(*(sample(i, pv_power_w=100, pv_total_kwh=5 + i / 10) for i in range(3)))
+    table = (await parquet(api, bucket="15m")).read()
+    *_, last = table.to_pylist()
+    assert (last["avg_pv_power_w"], last["sample_count"], last["pv_kwh"]) == (100, 3, 0.2)
+    assert last["energy_source"]["pv"] == "counter"
+    assert table.column("avg_load_power_w").null_count == table.num_rows
+    assert (await parquet(api, bucket="15m", fields="pv_kwh")).read().column_names == [
+        "bucket", "pv_kwh", "sample_count", "coverage", "partial",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        ("*/*", tables.JSON),
+        ("text/csv", tables.CSV),
+        ("text/csv, application/json", tables.JSON),
+        ("text/csv, application/json;q=0.5", tables.CSV),
+        ("application/*;q=0.3, text/*", tables.CSV),
+        (f"*/*, {PARQUET}", PARQUET),
+        ("image/png", tables.JSON),
+        ("text/csv;q=nonsense", tables.JSON),
+    ],
+)
+async def test_the_media_type_is_negotiated(api: Api, accept: str, media: str) -> None:
+    await api.ingest(sample(0, pv_power_w=1))
+    headers = api.headers() | {"Accept": accept}
+    query = HOUR | {"bucket": "15m"}
+    async with api.session.get(api.url + "/v1/series", params=query, headers=headers) as answer:
+        assert answer.content_type == media
+
+
+async def test_the_client_makes_tables_of_series(api: Api) -> None:
+    await api.ingest(
+        *(sample(5 * i, pv_power_w=i, running_state="Run") for i in range(10)),
+        device={"timezone": "Europe/Amsterdam"},
+    )
+    span: dict[str, Any] = {"begin": NOW - timedelta(hours=1), "end": NOW}
+    async with SungrowClient(api.url, TOKEN) as client:
+        frame = (await client.range("sh-1", **span, bucket="15m")).to_pandas()
+        assert str(frame.index.tz) == "Europe/Amsterdam"
+        assert list(frame["sample_count"]) == [0, 0, 0, 10]
+        assert frame["avg_pv_power_w"].isna().tolist() == [True, True, True, False]
+        raw = (await client.range("sh-1", **span, bucket="raw", fields=["pv_power_w"])).to_polars()
+        assert raw["pv_power_w"].to_list() == list(range(10))
+        assert (await client.range("sh-1", begin=NOW, end=NOW, bucket="raw")).to_arrow().num_rows == 0
+
+
+async def test_a_long_span_comes_in_parts(api: Api) -> None:
+    await api.ingest(*(sample(-86_400 * day, pv_power_w=day) for day in range(4)))
+    async with SungrowClient(api.url, TOKEN) as client:
+        span: dict[str, Any] = {"begin": NOW - timedelta(days=4), "end": NOW, "bucket": "raw"}
+        parts = [[b.model_dump()["pv_power_w"] for b in page] async for page in client.pages("sh-1", **span)]
+    assert parts == [[3], [2], [1], [0]]
+
+
+async def test_the_client_without_await(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=7), sample(5, pv_power_w=8))
+
+    def ask() -> None:
+        with BlockingSungrowClient(api.url, TOKEN) as client:
+            assert client.realtime("sh-1").pv_power_w == 8
+            assert len(client.series("sh-1").to_pandas()) == len(client.series("sh-1"))
+            span: dict[str, Any] = {"begin": NOW - timedelta(days=2), "end": NOW, "bucket": "raw"}
+            assert [len(page) for page in client.pages("sh-1", **span)] == [0, 2]
+            for event in client.stream("sh-1", after=NOW - timedelta(seconds=59)):
+                assert isinstance(event, SungrowSample)
+                assert event.pv_power_w == 8
+                break
+        client = BlockingSungrowClient(api.url, TOKEN)  # also without a with statement
+        with pytest.raises(RequestRefusedError):
+            client.realtime("sh-2")
+        client.close()
+
+    await anyio.to_thread.run_sync(ask)
