@@ -1,0 +1,295 @@
+// The past: curves of a day, bars of months and years, step by step, and as files.
+
+import { useMemo, useState } from "preact/hooks";
+import type { Client } from "../api/client.ts";
+import type { Bucket, Frame } from "../api/types.ts";
+import { ChartPanel, type Picture } from "../chart/panel.tsx";
+import {
+  batteryBars,
+  batteryPicture,
+  energyPicture,
+  pointsOf,
+  powerPicture,
+  rawPoints,
+  slotsOf,
+  trackerPicture,
+  trackerPoints,
+  type Place,
+  type Points,
+} from "../chart/pictures.ts";
+import { frameName, percent } from "../format.ts";
+import type { Live } from "../live.ts";
+import { totals } from "../model/energy.ts";
+import { combine } from "../model/plant.ts";
+import { addDays, dayOf, knownZone, spanOf, step } from "../model/time.ts";
+import type { Route, View } from "../route.ts";
+import { texts } from "../texts.ts";
+import { useAnswer, type System } from "./hooks.ts";
+import { POWER_FIELDS, Shares, Tile } from "./now.tsx";
+import { Answer, Choice, Icon } from "./parts.tsx";
+
+const t = texts.history;
+const QUARTER_S = 900;
+const TRACKER_STEP_S = 300;
+const FINE_S = 4 * 3600;
+const AGAIN_MS = 60_000;
+const BATTERY_FIELDS = ["battery_power_w", "battery_soc_pct", "battery_temp_c"];
+
+interface HistoryProps {
+  live: Live;
+  system: System;
+  route: Route;
+  go: (change: Partial<Route>) => void;
+}
+
+export function History({ live, system, route, go }: HistoryProps) {
+  const zone = knownZone(system.devices[0]?.timezone);
+  const today = dayOf(live.clock.now(), zone);
+  const day = route.at && route.at <= today ? route.at : today;
+  const place: Place = { name: system.name, frame: route.frame, day, zone };
+  return (
+    <section class="card history" aria-labelledby="span">
+      <header>
+        <Choice label={t.framesLabel} names={t.frames} chosen={route.frame} choose={(frame) => go({ frame, at: day })} />
+        <Choice label={t.viewsLabel} names={t.views} chosen={route.view} choose={(view) => go({ view, at: day })} />
+      </header>
+      <Steps place={place} today={today} go={go} />
+      <Body live={live} system={system} place={place} view={route.view} today={today} go={go} />
+    </section>
+  );
+}
+
+function Steps({ place: { frame, day }, today, go }: { place: Place; today: string; go: HistoryProps["go"] }) {
+  const next = step(frame, day, 1);
+  const isLast = frame === "all" || next > today;
+  const choose = (value: string) => {
+    if (/^\d{4}-\d\d-\d\d$/.test(value) && value >= "1990-01-01") go({ at: value < today ? value : today });
+  };
+  return (
+    <div class="steps">
+      <button type="button" aria-label={t.earlier} disabled={frame === "all"} onClick={() => go({ at: step(frame, day, -1) })}>
+        <Icon name="left" />
+      </button>
+      <h2 id="span" aria-live="polite">
+        {frameName(frame, day)}
+      </h2>
+      <button type="button" aria-label={t.later} disabled={isLast} onClick={() => go({ at: next })}>
+        <Icon name="right" />
+      </button>
+      <label>
+        <span class="unseen">{t.date}</span>
+        <input type="date" value={day} max={today} min="1990-01-01" onChange={(event) => choose(event.currentTarget.value)} />
+      </label>
+      <button type="button" disabled={day === today} onClick={() => go({ at: "" })}>
+        {t.today}
+      </button>
+    </div>
+  );
+}
+
+interface BodyProps {
+  live: Live;
+  system: System;
+  place: Place;
+  view: View;
+  today: string;
+  go: HistoryProps["go"];
+}
+
+function Body(props: BodyProps) {
+  const { system, place, view, go } = props;
+  if (view === "trackers") {
+    if (system.isPlant) return <p class="empty">{t.onlyOneDevice}</p>;
+    if (place.frame !== "day") {
+      return (
+        <div class="empty">
+          <p>{t.trackersByDay}</p>
+          <button type="button" onClick={() => go({ frame: "day", at: place.day })}>
+            {t.chooseDay}
+          </button>
+        </div>
+      );
+    }
+    return <Trackers {...props} />;
+  }
+  return place.frame === "day" ? <Day {...props} /> : <Bars {...props} />;
+}
+
+/** Names a question; what may still change is asked for again when something came late. */
+const keyOf = ({ live, system, place, view, today }: BodyProps): string =>
+  `${system.key} ${place.frame} ${place.day} ${place.zone} ${view} ${today} ${live.revision}`;
+
+const againOf = ({ place, today }: BodyProps): number | null =>
+  place.frame === "all" || step(place.frame, place.day, 1) > today ? AGAIN_MS : null;
+
+const framesOf = (client: Client, system: System, { frame, day }: Place) =>
+  Promise.all(system.devices.map((device) => client.frame(device.device_id, frame, day))).then(combine);
+
+function Day(props: BodyProps) {
+  const { live, system, place, view } = props;
+  const [span, setSpan] = useState<readonly [number, number] | null>(null);
+  const fields = view === "battery" ? BATTERY_FIELDS : POWER_FIELDS;
+  const coarse = useAnswer(`${keyOf(props)} coarse`, () => askDay(live.client, system, place, fields), againOf(props));
+  const fine = useFine(props, span, fields);
+  return (
+    <Answer of={coarse}>
+      {(found) => (
+        <>
+          <DayPicture place={place} view={view} points={fine ?? found.points} onRange={setSpan} />
+          {view === "energy" ? <Totals buckets={found.buckets} frame="day" place={place} /> : null}
+        </>
+      )}
+    </Answer>
+  );
+}
+
+async function askDay(client: Client, system: System, place: Place, fields: readonly string[]) {
+  const [from, to] = spanOf("day", place.day, place.zone);
+  const asked = fields.map((field) => `avg_${field}`);
+  const [frame, curve] = await Promise.all([
+    framesOf(client, system, place),
+    Promise.all(system.devices.map((device) => client.range(device.device_id, from, to, "15m", asked))).then(combine),
+  ]);
+  return { buckets: frame?.series ?? [], points: pointsOf(curve?.series ?? [], fields, QUARTER_S) };
+}
+
+/** Each reading as it was sent, once one has zoomed in far enough; the rest of the day stays as it is. */
+function useFine(props: BodyProps, span: readonly [number, number] | null, fields: readonly string[]): Points | null {
+  const { live, system } = props;
+  const [device] = system.devices;
+  const isWanted = span !== null && span[1] - span[0] <= FINE_S && !system.isPlant && device !== undefined;
+  const key = isWanted ? `${keyOf(props)} ${span.join()}` : "";
+  const answer = useAnswer(key, async () => {
+    if (!isWanted) return null;
+    const [from, to] = [new Date(span[0] * 1000), new Date(span[1] * 1000)];
+    return rawPoints(await live.client.raw(device.device_id, from, to, fields), fields, device.poll_interval_s);
+  });
+  return isWanted && answer.isFresh && answer.value && answer.value.x.length > 0 ? answer.value : null;
+}
+
+interface DayPictureProps {
+  place: Place;
+  view: View;
+  points: Points;
+  onRange: (range: readonly [number, number] | null) => void;
+}
+
+function DayPicture({ place, view, points, onRange }: DayPictureProps) {
+  const picture = useMemo(
+    () => (view === "battery" ? batteryPicture(place, points) : powerPicture(place, points)),
+    [points, view, place.name, place.day, place.zone],
+  );
+  return <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onRange={onRange} />;
+}
+
+interface DrawnProps {
+  picture: Picture;
+  empty: string;
+  onRange?: DayPictureProps["onRange"];
+  onOpen?: (index: number) => void;
+}
+
+function Drawn({ picture, empty, onRange, onOpen }: DrawnProps) {
+  if (picture.lines.length === 0) return <p class="empty">{empty}</p>;
+  return <ChartPanel picture={picture} {...(onRange ? { onRange } : {})} {...(onOpen ? { onOpen } : {})} />;
+}
+
+function Bars(props: BodyProps) {
+  const { live, system, place, view, go } = props;
+  const answer = useAnswer(`${keyOf(props)} bars`, () => framesOf(live.client, system, place), againOf(props));
+  return (
+    <Answer of={answer}>
+      {(found) => <BarsPicture place={place} view={view} buckets={found?.series ?? []} go={go} today={props.today} />}
+    </Answer>
+  );
+}
+
+interface BarsPictureProps {
+  place: Place;
+  view: View;
+  buckets: readonly Bucket[];
+  today: string;
+  go: HistoryProps["go"];
+}
+
+function BarsPicture({ place, view, buckets, today, go }: BarsPictureProps) {
+  const picture = useMemo(
+    () => (view === "battery" ? batteryBars(place, buckets) : energyPicture(place, buckets)),
+    [buckets, view, place.name, place.frame, place.day],
+  );
+  const open = (index: number) => {
+    const at = slotsOf(place, buckets)[index]?.day;
+    if (at && at <= today) go({ frame: place.frame === "month" ? "day" : "month", at });
+  };
+  return (
+    <>
+      <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onOpen={open} />
+      {view === "energy" ? <Totals buckets={buckets} frame={place.frame} place={place} /> : null}
+    </>
+  );
+}
+
+function Totals({ buckets, frame, place }: { buckets: readonly Bucket[]; frame: Frame; place: Place }) {
+  const sums = totals(buckets);
+  const n = texts.now;
+  return (
+    <>
+      <dl class="tiles" data-part="totals">
+        <Tile title={n.produced} value={sums.pv_kwh} colour="sun" />
+        <Tile title={n.used} value={sums.load_kwh} colour="house" />
+        <Tile title={n.bought} value={sums.import_kwh} colour="bought" />
+        <Tile title={n.sold} value={sums.export_kwh} colour="grid" />
+        <Tile title={n.charged} value={sums.charge_kwh} colour="battery" />
+        <Tile title={n.discharged} value={sums.discharge_kwh} colour="battery" />
+      </dl>
+      <Shares sums={sums} />
+      <Coverage buckets={buckets} frame={frame} place={place} />
+    </>
+  );
+}
+
+/** How much of the span is known at all: three days of a year must not pass for the year. */
+function Coverage({ buckets, frame, place }: { buckets: readonly Bucket[]; frame: Frame; place: Place }) {
+  const known = buckets.filter((b) => b.sample_count > 0);
+  if (known.length === 0) return null;
+  const weights = buckets.map((b, index) => lengthOf(b, buckets[index + 1], frame, place.zone));
+  const whole = weights.reduce((sum, weight) => sum + weight, 0);
+  const covered = buckets.reduce((sum, b, index) => sum + b.coverage * (weights[index] ?? 0), 0);
+  const share = whole > 0 ? (100 * covered) / whole : 0;
+  if (share >= 99) return null;
+  return (
+    <p class="hint" data-part="coverage">
+      {frame === "month" ? `${t.sparse(known.length, buckets.length)} ` : ""}
+      {t.covered(percent(share, share < 10 ? 1 : 0))}
+    </p>
+  );
+}
+
+function lengthOf(bucket: Bucket, next: Bucket | undefined, frame: Frame, zone: string): number {
+  const start = Date.parse(bucket.bucket);
+  if (next) return Date.parse(next.bucket) - start;
+  if (bucket.partial) return Math.max(0, Date.now() - start);
+  if (frame === "day") return 3_600_000;
+  const day = bucket.bucket.slice(0, 10);
+  const [from, to] = frame === "month" ? spanOf("day", day, zone) : spanOf("month", day, zone);
+  return to.getTime() - from.getTime();
+}
+
+function Trackers(props: BodyProps) {
+  const { live, system, place } = props;
+  const answer = useAnswer(`${keyOf(props)} trackers`, async () => {
+    const [device] = system.devices;
+    if (!device) return [];
+    const [from, to] = spanOf("day", place.day, place.zone);
+    return live.client.raw(device.device_id, from, to, ["mppt_voltage_v", "mppt_current_a"]);
+  }, againOf(props));
+  return (
+    <Answer of={answer}>
+      {(rows) => {
+        const points = trackerPoints(rows, TRACKER_STEP_S);
+        const empty = rows.length > 0 ? t.noTrackers : place.day < addDays(props.today, -30) ? t.noRaw : t.empty;
+        return <Drawn picture={trackerPicture(place, points)} empty={empty} />;
+      }}
+    </Answer>
+  );
+}

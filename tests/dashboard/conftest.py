@@ -1,0 +1,197 @@
+"""A real server with a modelled week of two inverters, and a browser that must stay without complaint."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import ssl
+import subprocess
+import urllib.parse
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from psycopg.conninfo import make_conninfo
+
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
+from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
+from sungrow_lib.demo.site import morning_zone
+from sungrow_lib.sample import format_ts
+from sungrow_lib.simulator.history import modelled_history, write_csv
+from sungrow_lib.simulator.house import House, birth
+from sungrow_lib.simulator.images import image_named
+from tests.conftest import Need
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+TOKEN: Final = "page-token-0123456789"
+EMPTY_TOKEN: Final = "empty-token-0123456789"
+PLANT: Final = "Farm"
+SEEDS: Final = {"house": ("SH8.0RT-20", 7), "barn": ("SG20RT", 11)}
+DAYS: Final = 8
+NAMES: Final = {"house": "House", "barn": "Barn", "lonely": "Lonely", "lively": "Lively"}
+CHROMIUM_OPTIONS: Final = [
+    "--no-sandbox",  # the tests may run as root
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+OpenPage = Callable[..., Page]
+
+
+class DashboardServer:
+    """`sungrow-server run` as a process, and a voice that speaks to it."""
+
+    def __init__(self, dsn: str, certificates: CertificateFiles, folder: Path) -> None:
+        [self.port] = free_ports(1)
+        self.dsn = dsn
+        self.folder = folder
+        self.pictures = folder / "pictures"
+        self.now = datetime.now(UTC)
+        self.zone: ZoneInfo = morning_zone(self.now)
+        self._trust = ssl.create_default_context(cafile=str(certificates.ca))
+        known = ",".join([*(f"{TOKEN}:{device}" for device in NAMES), f"{EMPTY_TOKEN}:nothing"])
+        self._environment = clean_environment() | {
+            "DATABASE_URL": dsn,
+            "DEVICE_TOKENS": known,
+            "LISTEN_HOST": "127.0.0.1",
+            "LISTEN_PORT": str(self.port),
+            "TLS_CERT_FILE": str(certificates.cert),
+            "TLS_KEY_FILE": str(certificates.key),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.port}/"
+
+    @property
+    def today(self) -> str:
+        """The site's date."""
+        return self.now.astimezone(self.zone).date().isoformat()
+
+    def command(self, *arguments: str) -> str:
+        [output] = run_jobs(self._job(*arguments))
+        return output
+
+    def start(self) -> None:
+        self.process = Child(
+            "the server",
+            python("reference_server.cli", "run"),
+            self.folder / "server.log",
+            environment=self._environment,
+        )
+        wait_until("the server", lambda: is_listening(self.port), timeout_s=30, watched=[self.process])
+
+    def ask(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Any:
+        connection = http.client.HTTPSConnection("localhost", self.port, context=self._trust, timeout=10)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        assert answer.status == 200, content
+        return json.loads(content)
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.ask("GET", f"{path}?{urllib.parse.urlencode(query)}")
+
+    def ingest(self, device: str = "lively", ago_s: float = 0.0, **fields: Any) -> None:
+        ts = format_ts(datetime.now(UTC) - timedelta(seconds=ago_s))
+        answer = self.ask("POST", "/v1/ingest", {"samples": [{"device_id": device, "ts": ts} | fields]})
+        assert answer["inserted"] == 1, answer
+
+    def fill(self) -> None:
+        """Give house and barn a modelled week that ends now; `lively` and `lonely` have nothing."""
+        self.pictures.mkdir()
+        self.command("migrate")
+        for device, (model, seed) in SEEDS.items():
+            born = birth(self.now, self.zone, days=DAYS)
+            house = House(seed, self.zone, kind=image_named(model).kind, born=born)
+            with (self.folder / f"{device}.csv").open("w", encoding="utf-8", newline="") as file:
+                write_csv(modelled_history(device, house, self.now), file)
+        run_jobs(*(self._job(*self._description(device)) for device in NAMES))
+        run_jobs(*(self._job("import", str(self.folder / f"{d}.csv"), "--device", d) for d in SEEDS))
+
+    def _description(self, device: str) -> list[str]:
+        plant = ["--plant", PLANT] if device in SEEDS else []
+        return ["device", "set", device, "--name", NAMES[device], "--timezone", self.zone.key, *plant]
+
+    def _job(self, *arguments: str) -> Job:
+        return Job(
+            f"sungrow-server {arguments[0]}", python("reference_server.cli", *arguments), self._environment
+        )
+
+
+@pytest.fixture(scope="module")
+def server(
+    postgres_dsn: str, tls_files: CertificateFiles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DashboardServer]:
+    """One server for all tests of the page; a test that stops it starts it again."""
+    name = f"page_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
+    dsn = make_conninfo(postgres_dsn, dbname=name)
+    server = DashboardServer(dsn, tls_files, tmp_path_factory.mktemp("dashboard"))
+    server.fill()
+    server.start()
+    yield server
+    server.process.stop(10)
+
+
+@pytest.fixture(scope="session")
+def built_page() -> None:
+    """The page as its sources are now, also when pytest was not started by `make test`."""
+    subprocess.run(python("tools.page"), cwd=ROOT, check=True)
+
+
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no other test could
+def browser(need: Need, built_page: None) -> Iterator[Browser]:
+    del built_page
+    chromium = need("chromium", "chromium-browser", purpose="the web page in a browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: DashboardServer) -> Iterator[OpenPage]:
+    """Opens pages that must stay without complaint: no console error, no request to another origin."""
+    complaints: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def open_page(
+        route: str = "", *, token: str | None = TOKEN, allow_errors: bool = False, **options: Any
+    ) -> Page:
+        # The certificate is of the test's own authority, which the browser does not know.
+        context = browser.new_context(ignore_https_errors=True, **options)
+        contexts.append(context)
+        if token is not None:
+            context.add_init_script(f"sessionStorage.setItem('sungrow-read-token', '{token}')")
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if not allow_errors:
+            page.on("console", lambda note: complaints.append(note.text) if note.type == "error" else None)
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((server.url, "blob:")) else complaints.append(request.url)
+            ),
+        )
+        page.goto(server.url + route)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
