@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from tests.conftest import REQUIRE_ALL
-from tools.page import INSTALLED, SOURCES, find_node
+from tools.node import find_node
+from tools.page import INSTALLED, SOURCES
 
 ENTRIES: Final = sorted(path.name for path in (SOURCES / "test").glob("*.test.ts"))
 
