@@ -17,12 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import decode, ingest, poll, serving, spool, storage
+from benchmarks import decode, ingest, page, poll, serving, spool, storage
 from benchmarks.measure import Figure
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "decode": decode.run,
     "ingest": ingest.run,
+    "page": page.run,
     "poll": poll.run,
     "serving": serving.run,
     "spool": spool.run,

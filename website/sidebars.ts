@@ -34,8 +34,8 @@ const sidebars: SidebarsConfig = {
   guides: [
     'introduction',
     'quick-start',
-    ...category('Use it', 'edge', 'server', 'commands', 'library', 'data-model'),
-    ...category('Run it for years', 'deployment', 'operations', 'security', 'sizing'),
+    ...category('Use it', 'dashboard', 'edge', 'server', 'commands', 'library', 'data-model'),
+    ...category('Run it for years', 'deployment', 'operations', 'grafana', 'security', 'sizing'),
     ...category('Understand it', 'architecture', 'reliability', 'performance', 'quirks', 'faq'),
     ...category('Notebooks', ...notebooks()),
     ...category(

@@ -1,0 +1,127 @@
+"""Grafana's boards and Prometheus' alerts say only what the schema and the programs really have."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from reference_server.storage.migrations import migrate
+from tests.conftest import Need
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+BOARDS: Final = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+PROVISIONING: Final = ROOT / "deploy" / "grafana" / "provisioning"
+PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
+RULES: Final = PROMETHEUS / "sungrow-alerts.yml"
+
+FROM, TO = "'2026-06-15T00:00:00Z'::timestamptz", "'2026-06-16T00:00:00Z'::timestamptz"
+
+
+def board(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def queries(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Title, format and SQL of everything a board asks for."""
+    content = board(path)
+    for panel in content["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["format"], target["rawSql"]
+    for variable in content["templating"]["list"]:
+        yield variable["name"], "variable", variable["query"]
+
+
+def expanded(sql: str) -> bytes:
+    """What Grafana makes of a query: macros and variables filled in."""
+    sql = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN {FROM} AND {TO}", sql)
+    sql = sql.replace("$__timeFrom()", FROM).replace("$__timeTo()", TO).replace("$device", "roof")
+    assert "$" not in sql, sql
+    return sql.encode()
+
+
+@pytest.fixture
+def filled(any_database: str) -> str:
+    """The schema with one device, a rollup of a quarter of an hour and of a day, and a status of an edge."""
+    migrate(any_database)
+    with psycopg.connect(any_database, autocommit=True) as connection:
+        connection.execute("INSERT INTO devices (device_id, timezone) VALUES ('roof', 'Europe/Berlin')")
+        values = "sample_count, covered_ms, pv_power_w_sum, pv_power_w_ms, pv_total_kwh_increase"
+        for table, column, key in (
+            ("rollup_15m", "bucket", "'2026-06-15T10:00:00Z'"),
+            ("rollup_day", "day", "'2026-06-15'"),
+        ):
+            connection.execute(
+                f"INSERT INTO {table} ({column}, device, {values}) "
+                f"VALUES ({key}, 1, 180, 900000, {3000 * 900_000}, 900000, 75)".encode()
+            )
+        connection.execute(
+            "INSERT INTO edge_status (device, edge_id, body) VALUES (1, 'box', '{\"backlog\": 7}')"
+        )
+    return any_database
+
+
+def test_every_query_runs_and_gives_what_its_panel_needs(filled: str) -> None:
+    with psycopg.connect(filled, autocommit=True) as connection:
+        for path in BOARDS:
+            for title, form, sql in queries(path):
+                answer = connection.execute(expanded(sql))
+                names = [column.name for column in answer.description or ()]
+                if form == "time_series":
+                    assert names[0] == "time", (path.name, title)
+                    assert len(names) > 1, (path.name, title)
+                if form == "variable":
+                    assert names == ["__text", "__value"]
+
+
+def test_figures_are_in_the_unit_that_is_printed(filled: str) -> None:
+    site = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/site.json")}
+    ingest = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/ingest.json")}
+    with psycopg.connect(filled) as connection:
+        [power] = connection.execute(expanded(site["Power"])).fetchall()
+        assert power[1:3] == (3000.0, None)  # W; what was not read stays unknown
+        [energy] = connection.execute(expanded(site["Energy per day"])).fetchall()
+        assert [None if value is None else float(value) for value in energy[1:]] == [7.5, None, None]
+        assert energy[0].isoformat().startswith("2026-06-15")
+        [backlog] = connection.execute(expanded(ingest["Readings waiting on the edges"])).fetchall()
+        assert backlog[1] == 7
+
+
+def test_boards_are_whole() -> None:
+    assert {path.stem for path in BOARDS} == {"battery", "fleet", "ingest", "site"}
+    assert len({board(path)["uid"] for path in BOARDS}) == len(BOARDS)
+    source = (PROVISIONING / "datasources" / "sungrow.yaml").read_text()
+    for path in BOARDS:
+        panels = board(path)["panels"]
+        assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
+        for panel in panels:
+            assert f"uid: {panel['datasource']['uid']}\n" in source
+            assert f"type: {panel['datasource']['type']}\n" in source
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+
+
+def test_prometheus_takes_the_rules_and_the_sample(need: Need) -> None:
+    promtool = need("promtool", purpose="checks the alert rules of Prometheus")
+    for arguments in (["rules", str(RULES)], ["config", "--syntax-only", str(PROMETHEUS / "prometheus.yml")]):
+        answer = subprocess.run([promtool, "check", *arguments], capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stderr
+
+
+def test_every_metric_of_the_rules_exists() -> None:
+    sources = "".join(
+        (ROOT / package / "metrics.py").read_text() for package in ("reference_server", "reference_edge")
+    )
+    known = set(re.findall(r'"(sungrow_[a-z_]+)"', sources))
+    expressions = " ".join(re.findall(r"expr: (.+)", RULES.read_text()))
+    used = set(re.findall(r"\bsungrow_[a-z_]+", expressions))
+    assert len(used) >= 10
+    unknown = {name for name in used if {name, re.sub(r"_(total|bucket)$", "", name)}.isdisjoint(known)}
+    assert not unknown
