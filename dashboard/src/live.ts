@@ -11,6 +11,8 @@ const USUAL_MS = 30_000;
 const WITHOUT_STREAM_MS = 5_000;
 const UNREACHED_MS = 2_000;
 const PLANTS_MS = 1_000;
+/** A draining backlog tells of itself every second; drawing the past anew that often would help nobody. */
+const PAST_MS = 5_000;
 
 export class Live {
   devices: Device[] = [];
@@ -27,6 +29,7 @@ export class Live {
   private listeners = new Set<() => void>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private plantTimer: ReturnType<typeof setTimeout> | undefined;
+  private pastTimer: ReturnType<typeof setTimeout> | undefined;
   private isEnded = false;
   private isAsking = false;
 
@@ -45,6 +48,7 @@ export class Live {
     window.removeEventListener("online", this.wake);
     clearTimeout(this.timer);
     clearTimeout(this.plantTimer);
+    clearTimeout(this.pastTimer);
     for (const close of this.streams.values()) close();
   }
 
@@ -119,10 +123,7 @@ export class Live {
       if (this.streams.has(id) || this.streams.size >= MOST_STREAMS || reading === undefined) continue;
       const close = listen(this.client, id, reading?.ts ?? "", {
         sample: (sample) => this.arrived(id, sample),
-        changed: () => {
-          this.revision += 1;
-          void this.refresh();
-        },
+        changed: () => this.pastChanged(),
         connected: (isConnected) => {
           if (!isConnected || !this.isReached) void this.refresh();
         },
@@ -138,6 +139,14 @@ export class Live {
     this.readings.set(id, merge(known, sample as Reading & Record<string, unknown>));
     this.askForPlants();
     this.changed();
+  }
+
+  private pastChanged(): void {
+    this.pastTimer ??= setTimeout(() => {
+      this.pastTimer = undefined;
+      this.revision += 1;
+      void this.refresh();
+    }, PAST_MS);
   }
 
   private askForPlants(): void {

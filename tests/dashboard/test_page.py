@@ -141,6 +141,10 @@ def test_a_day_can_be_stepped_zoomed_read_and_saved(server: DashboardServer, ope
     page.get_by_role("button", name="Earlier").click()
     yesterday = date.fromisoformat(server.today) - timedelta(days=1)
     expect(page.get_by_role("heading", level=2)).to_contain_text(f"{yesterday:%A}")
+    buckets = server.get("/v1/series", device_id="house", frame="day", at=str(yesterday))["series"]
+    expect(page.locator(".tile", has_text="Produced")).to_contain_text(
+        kwh(sum(b["pv_kwh"] or 0 for b in buckets))
+    )
     box = chart.locator(".u-over").bounding_box()
     assert box is not None
     middle, height = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

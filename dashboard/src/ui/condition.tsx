@@ -80,9 +80,10 @@ function Inverter({ live, device, zone }: PartProps) {
 function Events({ live, device, zone }: PartProps) {
   const [days, setDays] = useState("7");
   const answer = useAnswer(
-    `events ${device.device_id} ${days} ${live.revision}`,
+    `events ${device.device_id} ${days}`,
     () => live.client.events(device.device_id, new Date(live.clock.now() - Number(days) * DAY_MS), new Date(live.clock.now())),
     AGAIN_MS,
+    live.revision,
   );
   return (
     <section class="card">
@@ -156,9 +157,10 @@ function Completeness({ live, device, zone }: PartProps) {
   const today = dayOf(live.clock.now(), zone);
   const [month, setMonth] = useState(frameStart("month", today));
   const answer = useAnswer(
-    `completeness ${device.device_id} ${month} ${zone} ${live.revision}`,
+    `completeness ${device.device_id} ${month} ${zone}`,
     () => live.client.completeness(device.device_id, ...spanOf("month", month, zone)),
     AGAIN_MS,
+    live.revision,
   );
   const next = step("month", month, 1);
   return (
@@ -230,7 +232,7 @@ function levelOf(day: DayCompleteness): string {
 }
 
 function Edge({ live, device, zone }: PartProps) {
-  const answer = useAnswer(`edge ${device.device_id} ${live.revision}`, () => live.client.edges(device.device_id), AGAIN_MS / 2);
+  const answer = useAnswer(`edge ${device.device_id}`, () => live.client.edges(device.device_id), AGAIN_MS / 2, live.revision);
   return (
     <section class="card">
       <h2>{t.edge}</h2>
@@ -271,7 +273,7 @@ function EdgeFacts({ edge, live, zone }: { edge: EdgeStatus; live: Live; zone: s
 
 function Conflicts({ live, device, zone }: PartProps) {
   const [pages, setPages] = useState(1);
-  const answer = useAnswer(`conflicts ${device.device_id} ${pages} ${live.revision}`, () => askConflicts(live.client, device, pages), AGAIN_MS);
+  const answer = useAnswer(`conflicts ${device.device_id} ${pages}`, () => askConflicts(live.client, device, pages), AGAIN_MS, live.revision);
   return (
     <section class="card">
       <h2>{t.conflicts}</h2>

@@ -115,9 +115,9 @@ function Body(props: BodyProps) {
   return place.frame === "day" ? <Day {...props} /> : <Bars {...props} />;
 }
 
-/** Names a question; what may still change is asked for again when something came late. */
-const keyOf = ({ live, system, place, view, today }: BodyProps): string =>
-  `${system.key} ${place.frame} ${place.day} ${place.zone} ${view} ${today} ${live.revision}`;
+/** Names a question. */
+const keyOf = ({ system, place, view, today }: BodyProps): string =>
+  `${system.key} ${place.frame} ${place.day} ${place.zone} ${view} ${today}`;
 
 const againOf = ({ place, today }: BodyProps): number | null =>
   place.frame === "all" || step(place.frame, place.day, 1) > today ? AGAIN_MS : null;
@@ -129,7 +129,7 @@ function Day(props: BodyProps) {
   const { live, system, place, view } = props;
   const [span, setSpan] = useState<readonly [number, number] | null>(null);
   const fields = view === "battery" ? BATTERY_FIELDS : POWER_FIELDS;
-  const coarse = useAnswer(`${keyOf(props)} coarse`, () => askDay(live.client, system, place, fields), againOf(props));
+  const coarse = useAnswer(`${keyOf(props)} coarse`, () => askDay(live.client, system, place, fields), againOf(props), live.revision);
   const fine = useFine(props, span, fields);
   return (
     <Answer of={coarse}>
@@ -164,7 +164,7 @@ function useFine(props: BodyProps, span: readonly [number, number] | null, field
     const [from, to] = [new Date(span[0] * 1000), new Date(span[1] * 1000)];
     return rawPoints(await live.client.raw(device.device_id, from, to, fields), fields, device.poll_interval_s);
   });
-  return isWanted && answer.isFresh && answer.value && answer.value.x.length > 0 ? answer.value : null;
+  return isWanted && answer.value && answer.value.x.length > 0 ? answer.value : null;
 }
 
 interface DayPictureProps {
@@ -196,7 +196,7 @@ function Drawn({ picture, empty, onRange, onOpen }: DrawnProps) {
 
 function Bars(props: BodyProps) {
   const { live, system, place, view, go } = props;
-  const answer = useAnswer(`${keyOf(props)} bars`, () => framesOf(live.client, system, place), againOf(props));
+  const answer = useAnswer(`${keyOf(props)} bars`, () => framesOf(live.client, system, place), againOf(props), live.revision);
   return (
     <Answer of={answer}>
       {(found) => <BarsPicture place={place} view={view} buckets={found?.series ?? []} go={go} today={props.today} />}
@@ -282,7 +282,7 @@ function Trackers(props: BodyProps) {
     if (!device) return [];
     const [from, to] = spanOf("day", place.day, place.zone);
     return live.client.raw(device.device_id, from, to, ["mppt_voltage_v", "mppt_current_a"]);
-  }, againOf(props));
+  }, againOf(props), live.revision);
   return (
     <Answer of={answer}>
       {(rows) => {

@@ -32,16 +32,17 @@ export function useRoute(): [Route, (change: Partial<Route>) => void] {
 }
 
 export interface Loaded<T> {
-  /** The last answer, also while a newer one is awaited or cannot be had. */
+  /** The last answer to this very question, also while a newer one is awaited or cannot be had. */
   value: T | null;
-  /** Whether it answers the question asked now. */
-  isFresh: boolean;
   /** Why there is none, in words; null while all is well. */
   problem: string | null;
 }
 
-/** Ask, and ask again when the question changes, after a failure, and every `again_ms`. */
-export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: number | null = null): Loaded<T> {
+/**
+ * Ask, and ask again when the question changes, after a failure, every `again_ms`, and with each new `revision`.
+ * The answer to another question is never shown: last month's sums are not this month's.
+ */
+export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: number | null = null, revision = 0): Loaded<T> {
   const [state, setState] = useState<{ key: string; value: T | null; problem: string | null }>({ key: "", value: null, problem: null });
   const latest = useRef(ask);
   latest.current = ask;
@@ -58,7 +59,7 @@ export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: numbe
         const declined = error instanceof Declined;
         if (!declined) pause = AGAIN_MS;
         const problem = declined ? texts.failed(error.message) : texts.notReached;
-        setState((before) => ({ ...before, problem }));
+        setState((before) => ({ key, value: before.key === key ? before.value : null, problem }));
       }
       if (!isOver && pause !== null) timer = setTimeout(() => void run(), pause);
     };
@@ -67,8 +68,8 @@ export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: numbe
       isOver = true;
       clearTimeout(timer);
     };
-  }, [key]);
-  return { value: state.value, isFresh: state.key === key, problem: state.problem };
+  }, [key, revision]);
+  return state.key === key ? { value: state.value, problem: state.problem } : { value: null, problem: null };
 }
 
 /** What is looked at: one device, or the devices of a plant together. */

@@ -122,8 +122,12 @@ function causeOf(edge: EdgeStatus, live: Live): string | null {
 function Today({ live, system, route }: NowProps) {
   const zone = knownZone(system.devices[0]?.timezone);
   const day = dayOf(live.clock.now(), zone);
-  const key = `today ${system.key} ${day} ${live.revision}`;
-  const answer = useAnswer(key, () => askToday(live.client, system, day, zone), AGAIN_MS);
+  const answer = useAnswer(
+    `today ${system.key} ${day} ${zone}`,
+    () => askToday(live.client, system, day, zone),
+    AGAIN_MS,
+    live.revision,
+  );
   return (
     <section class="card today" aria-labelledby="today">
       <header>
