@@ -154,7 +154,7 @@ function options(latest: { current: ChartProps }, width: number, height: number)
         grid: { stroke: grid, width: 1, show: kind === "lines" },
         ...(kind === "bars" ? barAxis(latest) : timeAxis(zone)),
       },
-      { ...common, grid: { stroke: grid, width: 1 }, size: 58, values: (_, splits) => splits.map(axis) },
+      { ...common, grid: { stroke: grid, width: 1 }, size: 74, values: (_, splits) => splits.map(axis) },
       ...(hasShare
         ? [{ ...common, scale: "pct", side: 1, size: 46, grid: { show: false }, values: (_: uPlot, s: number[]) => s.map((v) => `${v} %`) }]
         : []),
@@ -224,10 +224,16 @@ function lineSeries(line: Line): uPlot.Series {
     scale: line.scale ?? "y",
     width: 2,
     spanGaps: false,
-    points: { show: false },
+    points: { show: true, size: 5, fill: stroke, filter: (made, series) => lonely(made.data[series] ?? []) },
     ...(line.dash ? { dash: [6, 5] } : {}),
     ...(line.fill ? { fill: `color-mix(in srgb, ${stroke} 18%, transparent)` } : {}),
   };
+}
+
+/** Places of values between gaps: no line leads to them, so they are drawn as points. */
+export function lonely(values: ArrayLike<number | null | undefined>): number[] {
+  const isKnown = (index: number) => values[index] !== null && values[index] !== undefined;
+  return Array.from(values, (_, index) => index).filter((at) => isKnown(at) && !isKnown(at - 1) && !isKnown(at + 1));
 }
 
 /** Moves, zooms or opens by keyboard; whether it did. */
