@@ -41,7 +41,6 @@ format: environment-dev ## put the code into its one format
 	@$(RUN) ruff format
 
 site: environment-dev ## build the documentation site into website/build
-	@$(RUN) tools.render_notebooks
 	@$(RUN) tools.site
 
 bench: environment-dev ## measure against floors and peers in the same run
