@@ -196,13 +196,15 @@ class DurableSpool:
     async def reoffer(self, device_id: str) -> int:
         """Offer again all that is kept of a device, for a server that lost it; return how many."""
         total = 0
+        # Answers that arrive while this goes on stay named: they may be the server's from before it lost.
+        last = await self._run(lambda: self._store.last_answered(device_id))
         for state in (SpoolState.DELIVERED, SpoolState.REJECTED, SpoolState.CONFLICT):
             after: int | None = 0
             while after is not None:
                 after, done = await self._run(partial(self._store.reoffer, device_id, state, after))
                 total += done
         # Last: after a crash in between, the server still has a reason to ask again.
-        await self._run(lambda: self._store.forget_answered(device_id))
+        await self._run(lambda: self._store.forget_answered(device_id, last))
         return total
 
     async def requeue(self, seqs: Iterable[int]) -> int:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT
+
 APPLICATION_ID: Final = 0x53475350  # "SGSP"
 SCHEMA_VERSION: Final = 1
 PAGE_BYTES: Final = 1024
@@ -141,6 +143,8 @@ TRIM_ANSWERED: Final = (
     "DELETE FROM answered WHERE device = ?1 AND id <= (SELECT id FROM answered WHERE device = ?1"
     " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
 )
+FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
+LAST_ANSWERED: Final = "SELECT coalesce(max(id), 0) FROM answered WHERE device = ?"
 LAST_DELIVERED: Final = "SELECT ts FROM answered WHERE device = ? ORDER BY id DESC LIMIT ?"
 
 _DEVICES: Final = "(SELECT id FROM device WHERE ?1 IS NULL OR name = ?1)"
@@ -260,6 +264,13 @@ SALVAGE_FINISH: Final = (
     (
         "INSERT INTO standing (device, state, seq, offered) SELECT r.device, 0, r.seq, 1 FROM main.reading r"
         " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device)"
+    ),
+    # What is called delivered is named to the server again: it may have been restored meanwhile and lack it.
+    (
+        "INSERT INTO answered (device, ts) SELECT device, ts FROM (SELECT s.device, r.ts, s.at, s.seq,"
+        " row_number() OVER (PARTITION BY s.device ORDER BY s.at DESC, s.seq DESC) AS age"
+        " FROM standing s JOIN reading r ON r.seq = s.seq WHERE s.state = 5)"
+        f" WHERE age <= {LAST_DELIVERED_LIMIT} ORDER BY at, seq"
     ),
     (
         "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT device.floor_ts AS ts UNION ALL"

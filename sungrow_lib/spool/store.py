@@ -239,8 +239,8 @@ class SpoolStore:
             moved = connection.executemany(schema.MOVE, moves).rowcount
             if future:
                 connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
-            if outcome.delivered:
-                connection.execute(schema.NOTE_ANSWERED, (max(outcome.delivered),))
+            if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
+                connection.execute(schema.NOTE_ANSWERED, (max(kept),))
                 connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
         return max(moved, 0)
 
@@ -271,10 +271,16 @@ class SpoolStore:
             connection.executemany(schema.REOFFER, [(device, state, seq) for (seq,) in rows])
         return (rows[-1][0] if rows else None), len(rows)
 
-    def forget_answered(self, device_id: str) -> None:
-        """Count nothing as delivered from now on: `last_delivered` starts anew."""
+    def last_answered(self, device_id: str) -> int:
+        """Return the number of the last answer that `last_delivered` names; 0 if there is none."""
+        with self._database.read() as connection:
+            row = connection.execute(schema.LAST_ANSWERED, (self._known(connection, device_id),)).fetchone()
+        return int(row[0])
+
+    def forget_answered(self, device_id: str, until: int) -> None:
+        """Let `last_delivered` name later answers only than that number."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM answered WHERE device = ?", (self._known(connection, device_id),))
+            connection.execute(schema.FORGET_ANSWERED, (self._known(connection, device_id), until))
 
     def requeue(self, seqs: Iterable[int]) -> int:
         """Make quarantined or deferred readings pending again; return how many were."""

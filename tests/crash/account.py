@@ -38,7 +38,7 @@ class Account:
         stored: rows in the database.
         merged: accepted readings that a full disk made part of another row, with their number in it.
         kept_aside: accepted readings that another one of the same key keeps out, kept on the server.
-        destroyed: accepted readings that the harness itself took away.
+        destroyed: accepted readings that the harness itself took away, each with how.
         lost, doubled, altered: what must not be.
         findings: one line for each of these.
     """
@@ -49,7 +49,7 @@ class Account:
     stored: int = 0
     merged: int = 0
     kept_aside: int = 0
-    destroyed: list[str] = field(default_factory=list)
+    destroyed: dict[str, str] = field(default_factory=dict)
     lost: int = 0
     doubled: int = 0
     altered: int = 0
@@ -80,9 +80,14 @@ class Account:
         names = ("polled", "accepted", "stored", "merged", "kept_aside", "lost", "doubled", "altered")
         lines = ["faults injected:", *(f"  {count:6} {name}" for name, count in sorted(faults.items()))]
         lines += ["not accepted:", *(f"  {n:6} {why}" for why, n in sorted(self.not_accepted.items()))]
-        lines += ["taken away by the harness itself:", *(f"  {key}" for key in self.destroyed[:_SHOWN])]
-        lines += [f"  ... {len(self.destroyed)} in all"] if len(self.destroyed) > _SHOWN else []
-        lines += self.findings[:_SHOWN]
+        lines += ["taken away by the harness itself:"]
+        lines += [f"  {count:6} {how}" for how, count in Counter(self.destroyed.values()).items()]
+        lines += [f"  {key}" for key in list(self.destroyed)[:_SHOWN]]
+        kinds = Counter(
+            finding.partition(" ")[0] + finding.partition(":")[2].partition("/")[0]
+            for finding in self.findings
+        )
+        lines += [f"{count:6} {kind}" for kind, count in kinds.items()] + self.findings[:_SHOWN]
         numbers: dict[str, int] = {name: getattr(self, name) for name in names}
         numbers |= {
             "not_accepted": sum(self.not_accepted.values()),
@@ -125,13 +130,13 @@ class Fed:
 
     Attributes:
         tally: of all their ledgers.
-        destroyed: readings taken away by the harness before the server had them for good.
+        destroyed: readings taken away by the harness before the server had them for good, each with how.
         seed: of the readings' values.
         unchecked_dates: edges whose clock may mislead them for good.
     """
 
     tally: Tally
-    destroyed: set[Key]
+    destroyed: dict[Key, str]
     seed: int
 
 
@@ -159,7 +164,7 @@ def judge_fed(
         if key in others:
             account.kept_aside += 1
         elif key in fed.destroyed:
-            account.destroyed.append(str(key))
+            account.destroyed[str(key)] = fed.destroyed[key]
         else:
             account.lose(str(key))
     _count(account, tally, set(stored) | others)

@@ -7,7 +7,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import psycopg
 
 from sungrow_lib.demo.live import EdgeStatus
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import ServerAddress, clean_environment
 from sungrow_lib.demo.site import DEVICES, DemoSite
-from sungrow_lib.spool import SpoolState
+from sungrow_lib.spool import DurableSpool, SpoolState
 from tests.crash.account import Account, Fed, judge_fed, keys_in, rows_kept_aside
 from tests.crash.chain import Backend, Edge, Inverters, kill
 from tests.crash.edge import FINISH, EdgeOrder
@@ -29,6 +30,9 @@ from tests.crash.gate import STORMS, FaultLoop, Line, Stage
 from tests.crash.polled import judge_polled
 from tests.crash.readings import Key, Tally, keys_of, read_ledger
 
+FROM_SPOOL: Final = "taken from a spool: on pages it damaged, or newer than the copy it put back"
+FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then gone with an older backup of the server"
+"""Why a reading can be nowhere although nothing of the product failed."""
 _PAGE: Final = 1024
 _DRAIN_S: Final = 150.0
 
@@ -98,8 +102,11 @@ class FedEdge:
         self.folder = Path(order.folder)
         self.folder.mkdir()
         self.taken: dict[Key, bool] = {}
-        """Readings the harness took from the spool; whether they had been delivered."""
+        """Readings the harness took from the spool; whether the server has had them ever since."""
+        self.undone = set[Key]()
+        """Readings the server had before an older backup came back, where a full disk lets go of them."""
         self.copied: Path | None = None
+        self._server_went_back = False
         self.start()
 
     def start(self) -> None:
@@ -125,6 +132,7 @@ class FedEdge:
     def copy_spool(self) -> None:
         """Keep a copy of the spool to restore later; the process must not run."""
         self.copied = self.folder.with_name(f"{self.folder.name}-copy")
+        self._server_went_back = False
         shutil.rmtree(self.copied, ignore_errors=True)
         self.copied.mkdir()
         for file in self.folder.glob("spool.sqlite*"):
@@ -139,6 +147,14 @@ class FedEdge:
             file.unlink()
         for file in self.copied.iterdir():
             shutil.copy(file, self.folder)
+        if self._server_went_back:  # the copy cannot know; the runbook says what to do
+            anyio.run(self._offer_all_again)
+
+    async def _offer_all_again(self) -> None:
+        """Do what `sungrow-edge spool resend` does."""
+        async with DurableSpool.open(self.folder / "spool.sqlite") as spool:
+            for device_id in self.order.devices:
+                await spool.reoffer(device_id)
 
     def damage_spool(self, draw: random.Random) -> None:
         """Overwrite some pages, and note which readings stood on them."""
@@ -152,6 +168,19 @@ class FedEdge:
             content[page * _PAGE : (page + 1) * _PAGE] = draw.randbytes(_PAGE)
         file.write_bytes(content)
         self._note_taken({key: state for key, state in before.items() if f'"{key}"'.encode() in hit})
+
+    def note_server_restored(self, stored: set[Key]) -> None:
+        """Note what goes with the server's newer readings: what the spool has not, or lets go too soon."""
+        self._server_went_back = True
+        self.taken = dict.fromkeys(self.taken, False)
+        if self.order.max_bytes:
+            self.undone |= stored
+
+    def destroyed(self) -> dict[Key, str]:
+        """Readings that were nowhere any more once the harness was done, and why; the process has ended."""
+        undone = self.undone - keys_in(self.folder).keys() if self.undone else set[Key]()
+        taken = {key for key, delivered in self.taken.items() if not delivered}
+        return dict.fromkeys(undone, FULL_AND_RESTORED) | dict.fromkeys(taken, FROM_SPOOL)
 
     def _note_taken(self, gone: dict[Key, SpoolState]) -> None:
         self.taken |= {key: state is SpoolState.DELIVERED for key, state in gone.items()}
@@ -182,8 +211,6 @@ class Run:
         self.token_file = folder / "fed.token"
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
-        self._restored_server = False
-        self._undone = set[Key]()
         self._backup: Path | None = None
         self.fed = list(self._feed(stack))
         self.lines: list[Line] = []
@@ -377,16 +404,13 @@ class Run:
     def restore_server(self) -> None:
         """Restore the database from the backup made last time, and make a new backup."""
         postgres = self.backend.postgres
-        small = [edge for edge in self.fed if edge.order.max_bytes]
-        rows = self._rows([device for edge in small for device in edge.order.devices])
-        stored = {key for row in rows for key in keys_of(row)}
-        kill(self.backend.server)
-        postgres.stop()
+        kill(self.backend.server)  # what is delivered from now on is sent again
         if self._backup is not None:
             self.faults["server restored from an older backup"] += 1
-            self._restored_server = True
-            # What the small disk let go once it was delivered, only the server still had.
-            self._undone |= stored
+            for edge in self.fed:
+                edge.note_server_restored(self._stored_keys(edge.order.devices))
+        postgres.stop()
+        if self._backup is not None:
             shutil.rmtree(postgres.data_dir)
             shutil.copytree(self._backup, postgres.data_dir)
         self._backup = self._folder / "backup"
@@ -441,16 +465,13 @@ class Run:
         """Compare what was taken and what is stored."""
         account = Account()
         rows = self._rows([device for edge in self.fed for device in edge.order.devices])
-        tally, destroyed = Tally(), set[Key]()
+        tally, destroyed = Tally(), dict[Key, str]()
         for edge in self.fed:
             ledger = edge.ledger()
             tally.tried |= ledger.tried
             tally.accepted |= ledger.accepted
             tally.refused |= ledger.refused
-            destroyed |= {key for key, sent in edge.taken.items() if not sent or self._restored_server}
-        for edge in self.fed:
-            if edge.order.max_bytes:
-                destroyed |= self._undone - keys_in(edge.folder).keys()
+            destroyed |= edge.destroyed()
         judge_fed(
             account, Fed(tally, destroyed, self.plan.seed), rows, rows_kept_aside(self.backend.postgres.dsn)
         )
@@ -459,7 +480,10 @@ class Run:
             judge_polled(account, self.site, self.edge, stored)
         return account
 
-    def _rows(self, devices: list[str]) -> list[dict[str, Any]]:
+    def _stored_keys(self, devices: Iterable[str]) -> set[Key]:
+        return {key for row in self._rows(devices) for key in keys_of(row)}
+
+    def _rows(self, devices: Iterable[str]) -> list[dict[str, Any]]:
         lines = [
             line
             for device in dict.fromkeys(devices)

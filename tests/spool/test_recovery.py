@@ -247,6 +247,16 @@ async def test_edge_id_stays_generation_changes(path: Path) -> None:
         assert spool.identity.generation != before.generation
 
 
+async def test_the_server_is_still_told_what_should_be_there(path: Path) -> None:
+    clock = FakeClock()
+    records = await build(path, clock)
+    overwrite(path, [0], lambda: bytes(PAGE_BYTES))
+    async with DurableSpool.open(path, clock=clock, options=RECOVERING) as spool:
+        named = await spool.last_delivered("roof")
+    delivered = [record.entry.ts for record in records if record.entry.state is SpoolState.DELIVERED]
+    assert named == delivered[:-17:-1]
+
+
 @pytest.mark.parametrize("step", range(4))
 async def test_cut_off_in_the_middle(path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()

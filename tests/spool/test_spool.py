@@ -20,6 +20,7 @@ from sungrow_lib.spool import (
     SpoolOptions,
     SpoolState,
 )
+from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON, NOON_MS, FakeClock, reading
 
 pytestmark = pytest.mark.anyio
@@ -230,6 +231,28 @@ async def test_last_delivered_names_the_last_row_of_the_latest_batches(
     assert latest[0] == clock.now()
     assert latest[-1] == clock.now() - timedelta(seconds=15 * 10)
     assert await spool.last_delivered("nobody") == []
+
+
+async def test_a_batch_of_conflicts_alone_is_named_too(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 2)
+    await spool.settle("inv", Settlement(conflicts=[Judged(2, "different_value", "")]))
+    assert await spool.last_delivered("inv") == [clock.now()]  # the server keeps it aside, and may lose it
+
+
+async def test_what_is_answered_while_all_is_offered_again_stays_named(
+    spool: DurableSpool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(spool, clock, 2)
+    await spool.ack("inv", [1])
+    forget = SpoolStore.forget_answered
+
+    def answered_before(store: SpoolStore, device_id: str, until: int) -> None:
+        store.settle("inv", Settlement(delivered=[2]))  # said before the server lost what it had
+        forget(store, device_id, until)
+
+    monkeypatch.setattr(SpoolStore, "forget_answered", answered_before)
+    assert await spool.reoffer("inv") == 1
+    assert await spool.last_delivered("inv") == [clock.now()]
 
 
 async def test_a_new_server_version_gets_the_rejects_once_more(spool: DurableSpool, clock: FakeClock) -> None:
