@@ -40,7 +40,7 @@ async def create_token(
         StorageError: the database cannot be used.
     """
     for device_id in devices or ():
-        _require_device_id(device_id)
+        require_device_id(device_id)
     new = NewToken.make()
     async with connected(url) as connection:
         [(token,)] = await fetch(
@@ -118,7 +118,7 @@ async def set_device(
     Raises:
         UsageError: the name, the time zone or the interval is not valid.
     """
-    _require_device_id(device_id)
+    require_device_id(device_id)
     if timezone is not None and known_zone(timezone) is None:
         raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
@@ -194,6 +194,11 @@ def _no_device(device_id: str) -> UsageError:
     return UsageError(f"there is no device {device_id}; see sungrow-server device list")
 
 
-def _require_device_id(device_id: str) -> None:
+def require_device_id(device_id: str) -> None:
+    """Refuse what cannot name a device.
+
+    Raises:
+        UsageError: it says what can.
+    """
     if re.fullmatch(DEVICE_ID_PATTERN[1:-1], device_id) is None:
         raise UsageError(f"{device_id!r} cannot name a device; use 1 to 64 of A-Z a-z 0-9 . _ -")

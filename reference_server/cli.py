@@ -320,6 +320,7 @@ def _log(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
+    admin.require_device_id(args.device)
     settings = _settings(args)
     loading = import_csv(
         settings.database_url.get_secret_value(),

@@ -21,6 +21,7 @@ from reference_server.storage.rollups import lock_device, recompute
 from reference_server.storage.samples import (
     Aside,
     AsideReason,
+    Key,
     insert_rows,
     keep_aside,
     stored_rows,
@@ -78,10 +79,11 @@ async def import_csv(
         with _opened(file) as stream:
             rows = _rows(stream, file.name, device_id, device)
             first = last = None
+            made: set[datetime] = set()
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
                 first = min([row.ts for row in chunk] + ([first] if first else []))
                 last = max([row.ts for row in chunk] + ([last] if last else []))
-                await _import_rows(connection, chunk, horizon, result)
+                await _import_rows(connection, chunk, horizon, made, result)
         if first is not None:
             await fetch(
                 connection,
@@ -153,15 +155,23 @@ def _reason(error: ValueError) -> str:
 
 
 async def _import_rows(
-    connection: Connection, rows: list[Row], horizon: datetime, result: ImportResult
+    connection: Connection, rows: list[Row], horizon: datetime, made: set[datetime], result: ImportResult
 ) -> None:
+    """Store a part of an import; ``made`` are the quarters behind the horizon that the import fills."""
     asides: list[Aside] = []
-    wanted: dict[tuple[int, datetime], Row] = {}
-    free = await _free_buckets(connection, rows, horizon)
-    for row in rows:
-        if row.ts < horizon and quarter_of(row.ts) not in free:
+    wanted: dict[Key, Row] = {}
+    made |= await _free_buckets(connection, rows, horizon)
+    frozen = [row for row in rows if row.ts < horizon and quarter_of(row.ts) not in made]
+    known = await stored_rows(connection, {row.key for row in frozen})
+    for row in frozen:
+        if row.key in known:
+            _compare(known[row.key], row, asides, result)
+        else:
             asides.append(Aside.of_row(row, AsideReason.BEHIND_HORIZON))
-        elif row.key not in wanted:
+    for row in rows:
+        if row.ts < horizon and quarter_of(row.ts) not in made:
+            continue
+        if row.key not in wanted:
             wanted[row.key] = row
         else:
             _compare(wanted[row.key], row, asides, result)

@@ -175,6 +175,8 @@ def test_history_behind_the_horizon_gets_rollups_only_where_there_are_none(
     file = _history(tmp_path, first, 10)
     assert main(["import", str(file), "--device", "roof-1"]) == 0
     assert _output(capsys) == "imported 10, known 0, kept aside 0"
+    assert main(["import", str(file), "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 0, known 10, kept aside 0"  # what is stored is no other value
     late = tmp_path / "late.csv"
     late.write_text(f"ts,pv_power_w\n{format_ts(first + timedelta(minutes=1))},9\n")
     assert main(["import", str(late), "--device", "roof-1"]) == 0
@@ -204,6 +206,14 @@ def test_a_wrong_file_is_one_line_and_stores_nothing(
     assert message in capsys.readouterr().err
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
+
+
+def test_an_import_for_what_cannot_name_a_device_is_wrong_use(
+    configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del configured
+    assert main(["import", str(tmp_path / "any.csv"), "--device", "the roof"]) == 2
+    assert "'the roof' cannot name a device" in capsys.readouterr().err
 
 
 def test_the_document_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

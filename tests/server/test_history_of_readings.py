@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from reference_server import history
 from reference_server.history import import_csv
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import format_ts
@@ -131,6 +132,21 @@ async def test_a_year_loaded_at_once_is_in_every_rollup(api: Api, tmp_path: Path
     assert status == 200
     assert sum(bucket["sample_count"] for bucket in answer["series"]) == hours
     assert len(answer["series"]) == 13
+
+
+async def test_history_behind_the_horizon_is_stored_whole(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)  # parts of a file that end within a quarter of an hour
+    first = datetime(2020, 6, 1, tzinfo=UTC)
+    file = tmp_path / "old.csv"
+    lines = [f"{format_ts(first + timedelta(minutes=n))},{n},60" for n in range(40)]
+    file.write_text("ts,pv_power_w,interval_s\n" + "\n".join(lines) + "\n")
+    result = await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+    assert (result.inserted, result.duplicates, result.aside) == (40, 0, 0)
+    assert api.rows("SELECT sum(sample_count)::int8, sum(covered_ms)::int8 FROM rollup_15m") == [
+        (40, 40 * 60_000)
+    ]
 
 
 async def test_a_year_of_backlog_is_caught_up_with(api: Api) -> None:
