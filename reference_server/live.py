@@ -33,6 +33,7 @@ _ROWS_AT_ONCE: Final = 200
 _QUEUE_LIMIT: Final = 1_000
 _OLD: Final = timedelta(seconds=30)
 """A batch that ends longer ago than this may be a backlog; whether it is, the database says."""
+_MOST_DEVICES: Final = 100_000
 
 Event = Row | LateBatch
 
@@ -104,6 +105,7 @@ class LiveHub:
         self._touched: set[int] = set()
         self._told: set[int] = set()
         self._late: list[LateBatch] = []
+        self._newest: dict[int, datetime] = {}
         self._late_seen: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._to_tell = asyncio.Event()
@@ -115,9 +117,17 @@ class LiveHub:
             self._told.add(batch.device)
             if batch.device in self._listeners:
                 self._touch({batch.device})
-            if batch.last < self._clock() - _OLD:
+            if self._may_be_late(batch):
                 self._late.append(batch)
         self._to_tell.set()
+
+    def _may_be_late(self, batch: LateBatch) -> bool:
+        """Whether younger readings may have come before: open streams pass over these."""
+        newest = self._newest.get(batch.device, batch.last)
+        if len(self._newest) >= _MOST_DEVICES:
+            self._newest.clear()
+        self._newest[batch.device] = max(newest, batch.last)
+        return batch.last < max(newest, self._clock() - _OLD)
 
     @asynccontextmanager
     async def listening(self, listener: Listener) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -25,14 +25,20 @@ MOST_DEVICES: Final = 1_000
 _BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class _Now(Collector):
-    """What holds for all processes alike, looked up when somebody asks."""
+class StateCollector(Collector):
+    """What holds for all processes alike, looked up when somebody asks.
+
+    Args:
+        marks: how many rollup buckets wait; None when the database is away.
+        lags: age of each device's newest reading, in seconds.
+    """
 
     def __init__(self, marks: int | None, lags: Mapping[str, float] | None = None) -> None:
         self._marks = marks
         self._lags = lags or {}
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics; asked for by the registry."""
         lag = GaugeMetricFamily(
             "sungrow_device_lag_seconds",
             f"Age of each device's newest reading; none with more than {MOST_DEVICES} devices",
@@ -126,20 +132,29 @@ class Metrics:
         """Note when no rollup waited any more."""
         self._refreshed.set(at.timestamp())
 
-    async def text(self, now: datetime) -> bytes:
-        """Return everything counted, by all workers; a database that is away is told, too."""
+    async def text(self, now: datetime, *, devices: Collection[str] | None = None) -> bytes:
+        """Return everything counted, by all workers; a database that is away is told, too.
+
+        Args:
+            now: the time, UTC.
+            devices: those that may be named, None for every one.
+        """
         try:
             [(marks,)] = await self._database.rows("count_marks")
-            state = _Now(marks, await self._lags(now))
+            state = StateCollector(marks, await self._lags(now, devices))
         except StorageError:
-            state = _Now(None)
+            state = StateCollector(None)
         return generate_latest(self._counted()) + generate_latest(_registry_of(state))
 
-    async def _lags(self, now: datetime) -> dict[str, float]:
+    async def _lags(self, now: datetime, devices: Collection[str] | None) -> dict[str, float]:
         rows = await self._database.rows("device_lags", limit=MOST_DEVICES + 1)
         if len(rows) > MOST_DEVICES:
             return {}
-        return {name: max(0.0, (now - last).total_seconds()) for name, last in rows if last is not None}
+        return {
+            name: max(0.0, (now - last).total_seconds())
+            for name, last in rows
+            if last is not None and (devices is None or name in devices)
+        }
 
     def _counted(self) -> CollectorRegistry:
         if SHARED_FOLDER not in os.environ:

@@ -117,6 +117,7 @@ def test_every_error_and_operation_is_listed(written: Path) -> None:
 def test_every_metric_is_listed(written: Path) -> None:
     names = {name for name, *_ in service.metrics()}
     assert {"sungrow_samples_total", "sungrow_http_requests_total"} <= names
+    assert {"sungrow_device_lag_seconds", "sungrow_rollup_marks", "sungrow_database_up"} <= names
     assert names <= rows(page(written, "metrics.md"))
 
 

@@ -150,6 +150,8 @@ async def test_metrics_need_a_token_and_count(api: Api) -> None:
     for name in ('sungrow_database_connections{state="waiting"} 0.0', "sungrow_rollups_refreshed_timestamp"):
         assert name in text
     assert TOKEN not in text
+    async with api.session.get(api.url + "/metrics", headers=api.headers(OTHER_TOKEN)) as answer:
+        assert 'device_id="sh-1"' not in await answer.text()  # not a device of that token
 
 
 async def test_a_port_of_its_own_shows_metrics_without_a_token(migrated: str) -> None:

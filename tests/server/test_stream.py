@@ -75,6 +75,15 @@ async def test_a_reading_is_sent_as_ingested_and_only_newer_ones(api: Api) -> No
         assert (await events.next())[1]["pv_power_w"] == 8
 
 
+async def test_readings_that_come_a_little_late_are_told(api: Api) -> None:
+    now = 60
+    await api.ingest(sample(now))
+    async with streaming(api) as events:
+        await api.ingest(sample(now - 4), sample(now - 2))
+        kind, data, _ = await events.next(5)
+        assert (kind, data["from"], data["count"]) == ("backfill", sample(now - 4)["ts"], 2)
+
+
 async def test_every_process_sends_it(api: Api, start_server: StartServer) -> None:
     async with start_server() as other:
         await api.ingest(sample(0))

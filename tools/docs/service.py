@@ -8,10 +8,11 @@ from typing import Any, Final, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 
 from reference_server.auth import Scope
 from reference_server.config import ServerSettings
-from reference_server.metrics import Metrics
+from reference_server.metrics import Metrics, StateCollector
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES, problem_type
@@ -38,7 +39,7 @@ _SCOPES: Final = {
     Scope.INGEST: "send readings and an edge's status",
     Scope.READ: "read everything of the devices it may see",
     Scope.CONTROL: "kept for commands to devices; nothing asks for it yet",
-    Scope.ADMIN: "kept for administration over HTTP; nothing asks for it yet",
+    Scope.ADMIN: "see versions, the database's engine and waiting rollups in `/health`",
 }
 _ERRORS: Final = """\
 Every error is answered in one form, `application/problem+json` (RFC 9457):
@@ -64,7 +65,8 @@ Send `Authorization: Bearer TOKEN` with every call below `/v1/`, never a token i
 """
 _METRICS: Final = """\
 `GET /metrics` answers in Prometheus' text format, to a token with the scope `read` or on a listener of its
-own (`METRICS_PORT`). Counters are of one server process.
+own (`METRICS_PORT`). Counters and gauges are of all worker processes together. A token that may touch some
+devices only is shown `sungrow_device_lag_seconds` of those.
 """
 _IDEMPOTENCY: Final = """\
 A reading is known by its device and its time, `(device_id, ts)`. The server stores the first and takes any
@@ -143,21 +145,25 @@ def _metrics() -> str:
 
 
 def metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
-    """Return name, type, labels and meaning of each metric the server registers."""
+    """Return name, type, labels and meaning of each metric the server shows."""
+    return [*_counted(), *(_described(family) for family in StateCollector(0).collect())]
+
+
+def _counted() -> list[tuple[str, str, tuple[str, ...], str]]:
     server = Metrics(cast("Database", None))  # nothing is asked of the database
     [registry] = [value for value in vars(server).values() if isinstance(value, CollectorRegistry)]
     collectors = registry._collector_to_names  # noqa: SLF001 - no public list of them
     return [
-        (
-            f"{family.name}_total" if family.type == "counter" else family.name,
-            family.type,
-            collector._labelnames,  # noqa: SLF001 - the same
-            family.documentation,
-        )
+        _described(family, collector._labelnames)  # noqa: SLF001 - the same
         for collector in collectors
         if isinstance(collector, MetricWrapperBase)
         for family in collector.describe()
     ]
+
+
+def _described(family: Metric, labels: tuple[str, ...] = ()) -> tuple[str, str, tuple[str, ...], str]:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return name, family.type, labels or tuple(getattr(family, "_labelnames", ())), family.documentation
 
 
 def openapi() -> str:
