@@ -1,6 +1,7 @@
 // Builds the page into the folder named on the command line: one script, one style sheet, one picture, all named by
 // their content so that browsers may keep them for ever, and the HTML that names them. `node build.mjs FOLDER`
 import { build } from "esbuild";
+import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
@@ -29,7 +30,22 @@ const { metafile } = await build({
 
 const named = Object.keys(metafile.outputs).map((path) => basename(path));
 const find = (name, type) => named.find((file) => file.startsWith(`${name}-`) && file.endsWith(type));
+// Lets the page be put on the home screen of a phone, where it opens like an app.
+const manifest = JSON.stringify({
+  name: "Sungrow dashboard",
+  short_name: "Sungrow",
+  start_url: "/",
+  scope: "/",
+  display: "standalone",
+  background_color: "#f3f5f8",
+  theme_color: "#f3f5f8",
+  icons: [{ src: `/static/${find("icon", ".svg")}`, sizes: "any", type: "image/svg+xml" }],
+});
+const manifestName = `manifest-${createHash("sha256").update(manifest).digest("hex").slice(0, 8)}.json`;
+await writeFile(join(folder, manifestName), manifest);
+
 const html = (await readFile("src/index.html", "utf8"))
+  .replaceAll("{manifest}", manifestName)
   .replaceAll("{app}", find("app", ".js"))
   .replaceAll("{style}", find("style", ".css"))
   .replaceAll("{icon}", find("icon", ".svg"));

@@ -108,8 +108,8 @@ export class Live {
 
   private failed(error: unknown): void {
     if (error instanceof Refused) this.refused(error.status);
-    else if (error instanceof Unreachable || error instanceof TypeError) this.isReached = false;
-    else throw error;
+    else this.isReached = false;
+    if (!(error instanceof Refused || error instanceof Unreachable)) console.error(error); // and it is tried again
   }
 
   private refused = (status: number): void => {

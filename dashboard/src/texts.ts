@@ -45,6 +45,7 @@ export const texts = {
   },
   causes: {
     edgeSilent: "The edge is there, but the inverter does not answer it.",
+    edgeWaits: "The edge is there; the inverter has been silent for long, and is asked less often.",
     edgeBacklog: (count: number) => `The edge holds ${many(count, "reading", "readings")} that are still to come.`,
     edgeGone: (age: string) => `The edge reported last ${age}. Is it running, and is it online?`,
   },
@@ -72,6 +73,7 @@ export const texts = {
     balanced: "balanced",
     fullIn: (hours: string) => `full in about ${hours} at this rate`,
     moods: {
+      sun: "The sun gives power.",
       "sun-sells": "The sun covers everything, and there is some to sell.",
       "sun-charges": "The sun covers the house and fills the battery.",
       "sun-alone": "The sun covers the house.",
@@ -211,7 +213,7 @@ export const texts = {
     edgeId: "Edge",
     reported: "Reported",
     connection: "Connection to the inverter",
-    connections: { ok: "fine", silent: "the inverter is silent", refused: "refused by the inverter" } as Record<string, string>,
+    connections: { fine: "fine", asleep: "asleep, it is asked less often", silent: "the inverter is silent" },
     backlog: "Waiting for upload",
     backlogSince: (time: string) => `oldest from ${time}`,
     quarantine: "Set aside in quarantine",

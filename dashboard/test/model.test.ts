@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Bucket, Device, Realtime, Series } from "../src/api/types.ts";
 import { EventParser } from "../src/api/stream.ts";
-import { rawPoints, trackerPoints } from "../src/chart/pictures.ts";
+import { pointsOf, rawPoints, trackerPoints } from "../src/chart/pictures.ts";
 import { parseCsv, toCsv } from "../src/model/csv.ts";
+import { finest } from "../src/model/curve.ts";
+import { contactOf } from "../src/model/edge.ts";
 import { split, totals } from "../src/model/energy.ts";
 import { hoursToFull, moodOf } from "../src/model/flow.ts";
 import { combine } from "../src/model/plant.ts";
@@ -87,6 +89,58 @@ test("the moment in a word", () => {
   assert.equal(moodOf({ ...flow, sun: 0, battery: -400 }), "battery");
   assert.equal(hoursToFull({ battery_power_w: 2000, battery_soc_pct: 50, battery_capacity_kwh: 10 }), 2.5);
   assert.equal(hoursToFull({ battery_power_w: -2000, battery_soc_pct: 50, battery_capacity_kwh: 10 }), null);
+});
+
+test("without a meter nobody claims that the sun is enough for the house", () => {
+  assert.equal(moodOf({ sun: 3000, battery: null, grid: null, house: null, output: 2900, soc: null }), "sun");
+});
+
+test("every word the edge has for its connection is understood", () => {
+  const said = (connection: string | null, connection_detail: string | null = null) =>
+    contactOf({ edge_id: "box", reported_at: "", connection, connection_detail });
+  for (const word of ["disconnected", "connecting", "settling", "idle", "requesting", "ok"]) {
+    assert.equal(said(word), "fine", word);
+    assert.equal(said(word, "no answer within 3 s"), "silent", word);
+  }
+  assert.equal(said("backing off"), "silent");
+  assert.equal(said("asleep", "no answer within 3 s"), "asleep");
+  assert.deepEqual([said(null), said("a word of another edge")], [null, null]);
+});
+
+/** Buckets of an hour that begins at midnight; null is one without a reading. */
+const hour = (minutes: number, watts: (number | null)[], coverage = 1): Series =>
+  series(
+    watts.map((avg_pv_power_w, index) => ({
+      ...bucket({ sample_count: avg_pv_power_w === null ? 0 : 1, coverage: avg_pv_power_w === null ? 0 : coverage }),
+      bucket: new Date(index * minutes * 60_000).toISOString(),
+      avg_pv_power_w,
+    })),
+  );
+const curveOf = (pieces: ReturnType<typeof finest>) => {
+  const points = pointsOf(pieces, ["pv_power_w"]);
+  return points.x.map((at, index) => [at / 60, points.columns["pv_power_w"]?.[index]]);
+};
+
+test("a curve is drawn in steps of five minutes, and a gap of five minutes is a gap", () => {
+  const found = finest([hour(5, [1, 2, 3, 4, null, 6])], [hour(15, [2, 5], 0.66)]);
+  assert.deepEqual(curveOf(found), [[2.5, 1], [7.5, 2], [12.5, 3], [17.5, 4], [22.5, null], [27.5, 6]]);
+});
+
+test("readings every quarter of an hour are no gaps, and a day without raw readings is still drawn", () => {
+  const rare = finest([hour(5, [null, null, 2, 4, 5, 6])], [hour(15, [2, 5])]);
+  assert.deepEqual(curveOf(rare), [[7.5, 2], [17.5, 4], [22.5, 5], [27.5, 6]]);
+  assert.deepEqual(curveOf(finest([null], [hour(15, [2, null])])), [[7.5, 2], [22.5, null]]);
+});
+
+test("the curve of a plant is as fine as that of its coarsest device", () => {
+  const found = finest([hour(5, [1, 1, 1]), hour(5, [null, null, 10])], [hour(15, [1]), hour(15, [10])]);
+  assert.deepEqual(curveOf(found), [[7.5, 11]]);
+});
+
+test("what is read less often than every five minutes is taken from the quarter", () => {
+  const [fives, quarters] = [hour(5, [1, 2, 3]), hour(15, [2])];
+  for (const b of quarters.series) Object.assign(b, { avg_battery_temp_c: 21 });
+  assert.deepEqual(pointsOf(finest([fives], [quarters]), ["battery_temp_c"]).columns, { battery_temp_c: [21, 21, 21] });
 });
 
 test("events of the stream are found wherever the pieces are cut", () => {

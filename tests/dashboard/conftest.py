@@ -35,7 +35,7 @@ EMPTY_TOKEN: Final = "empty-token-0123456789"
 PLANT: Final = "Farm"
 SEEDS: Final = {"house": ("SH8.0RT-20", 7), "barn": ("SG20RT", 11)}
 DAYS: Final = 8
-NAMES: Final = {"house": "House", "barn": "Barn", "lonely": "Lonely", "lively": "Lively"}
+NAMES: Final = {"house": "House", "barn": "Barn", "lonely": "Lonely", "lively": "Lively", "sleepy": "Sleepy"}
 CHROMIUM_OPTIONS: Final = [
     "--no-sandbox",  # the tests may run as root
     "--disable-background-networking",
@@ -123,12 +123,19 @@ class DashboardServer:
 
     def _description(self, device: str) -> list[str]:
         plant = ["--plant", PLANT] if device in SEEDS else []
-        return ["device", "set", device, "--name", NAMES[device], "--timezone", self.zone.key, *plant]
+        zone = _evening_zone(self.now) if device == "sleepy" else self.zone.key
+        return ["device", "set", device, "--name", NAMES[device], "--timezone", zone, *plant]
 
     def _job(self, *arguments: str) -> Job:
         return Job(
             f"sungrow-server {arguments[0]}", python("reference_server.cli", *arguments), self._environment
         )
+
+
+def _evening_zone(now: datetime) -> str:
+    """A zone in which it is six in the evening, whenever the tests run."""
+    ahead = (18 - now.astimezone(UTC).hour + 12) % 24 - 12
+    return f"Etc/GMT{-ahead:+d}"  # their signs are those of POSIX
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # it has no types
 from playwright.sync_api import Page, expect
 
+from sungrow_lib.sample import format_ts
 from tests.dashboard.conftest import EMPTY_TOKEN, NAMES, DashboardServer, OpenPage
 
 TITLES = {"Produced": "pv_kwh", "Consumed": "load_kwh", "Bought": "import_kwh", "Sold": "export_kwh"}
@@ -85,6 +86,25 @@ def test_silence_is_stale_and_the_last_values_stay(server: DashboardServer, open
     page = open_page(f"#/now?{HOUSE}")
     expect(page.locator(".moment .state")).to_contain_text("Stale")
     expect(page.locator('[data-part="sun"]')).to_contain_text("W")  # the last values stay
+
+
+def test_an_inverter_without_a_battery_sleeps_when_its_sun_is_gone(
+    server: DashboardServer, open_page: OpenPage
+) -> None:
+    server.ingest("sleepy", 60, pv_power_w=4, active_power_w=0, running_state="standby")
+    page = open_page("#/now?of=device%3Asleepy")
+    expect(page.locator(".moment .state")).to_contain_text("Asleep")
+    expect(page.locator(".mood")).to_contain_text("Good night")
+    expect(page.locator('[data-part="sun"]')).to_have_text("4 W")
+
+
+def test_a_device_without_a_meter_makes_no_claim_about_the_house(
+    server: DashboardServer, open_page: OpenPage
+) -> None:
+    server.ingest("sleepy", pv_power_w=2400, active_power_w=2300)
+    page = open_page("#/now?of=device%3Asleepy")
+    expect(page.locator(".mood")).to_have_text("The sun gives power.")
+    assert flow(page) == "Energy flow: Sun 2.40 kW, AC output 2.30 kW"
 
 
 def test_today_is_what_the_api_says(server: DashboardServer, open_page: OpenPage) -> None:
@@ -165,6 +185,38 @@ def test_a_day_can_be_stepped_zoomed_read_and_saved(server: DashboardServer, ope
     expect(page.get_by_role("button", name="Whole span")).to_be_disabled()
 
 
+def test_the_curve_of_a_day_has_steps_of_five_minutes_where_readings_allow(
+    server: DashboardServer, open_page: OpenPage
+) -> None:
+    now = datetime.now(UTC)
+    fresh = [
+        {
+            "device_id": "lonely",
+            "ts": format_ts(now - timedelta(minutes=minute)),
+            "interval_s": 60,
+            "pv_power_w": 100 + minute,
+        }
+        for minute in range(1, 31)
+    ]
+    assert server.ask("POST", "/v1/ingest", {"samples": fresh})["rejected"] == []
+    page = open_page("#/history?of=device%3Alonely&frame=day")
+    page.get_by_text("Show as table").click()
+    fine = now - timedelta(minutes=now.minute % 5 + 8)  # inside a bucket that is over and full
+    middle = fine.replace(minute=fine.minute // 5 * 5 + 2).astimezone(server.zone)
+    row = page.get_by_role("row", name=f"{middle:%H:%M}")
+    expect(row).to_contain_text(re.compile(r"1\d\d W"))
+    page.goto(f"{server.url}#/history?{HOUSE}&frame=day&at={_days_ago(server, 1)}")  # a reading each quarter
+    expect(page.get_by_role("group", name="Power House")).to_be_visible()
+    page.get_by_text("Show as table").click()
+    noon = page.get_by_role("row", name=re.compile("^12:"))
+    expect(noon).to_have_count(4)
+    expect(noon.filter(has_text="\N{EN DASH}")).to_have_count(0)
+
+
+def _days_ago(server: DashboardServer, days: int) -> str:
+    return str(date.fromisoformat(server.today) - timedelta(days=days))
+
+
 def test_a_table_stands_behind_the_bars_and_a_bar_opens_its_day(
     server: DashboardServer, open_page: OpenPage
 ) -> None:
@@ -229,7 +281,8 @@ def test_condition_tells_alarms_edge_and_what_is_kept_aside(
     status = {
         "edge_id": "box-1",
         "device_id": "lively",
-        "connection": "silent",
+        "connection": "backing off",
+        "connection_detail": "no answer within 3 s",
         "backlog": 42,
         "quarantined": 3,
     }
@@ -238,7 +291,7 @@ def test_condition_tells_alarms_edge_and_what_is_kept_aside(
     events = page.get_by_role("region", name="Alarms and faults")
     expect(events.get_by_role("row", name="code 10")).to_contain_text("Fault")
     edge = page.locator(".card", has=page.get_by_role("heading", name="Edge"))
-    expect(edge).to_contain_text("the inverter is silent")
+    expect(edge).to_contain_text("the inverter is silent: no answer within 3 s")
     expect(edge).to_contain_text("42")
     expect(page.get_by_role("region", name="Readings kept aside")).to_contain_text("other value: pv_power_w")
     expect(page.locator(".days li")).not_to_have_count(0)
@@ -357,6 +410,35 @@ def test_every_page_fits_and_is_accessible(
         ]
         assert not serious, route
         page.screenshot(path=server.pictures / f"{size[0]}-{scheme}-{number}.png", full_page=True)
+
+
+def test_on_a_wall_the_moment_fills_the_screen(server: DashboardServer, open_page: OpenPage) -> None:
+    server.ingest("house", pv_power_w=5230, load_power_w=870, export_power_w=2140)
+    page = open_page(f"#/now?{HOUSE}", color_scheme="dark")
+    for width, height in ((1920, 1080), (2560, 1440)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.reload()
+        expect(page.locator(".today .u-over")).to_be_visible()
+        for card in (".moment", ".today"):
+            box = page.locator(card).bounding_box()
+            assert box is not None
+            assert 0.9 * height < box["y"] + box["height"] <= height, "it fills the screen without scrolling"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        letters = page.locator(".tile dd").first.evaluate(
+            "node => parseFloat(getComputedStyle(node).fontSize)"
+        )
+        assert letters >= height / 50, "to be read from the other end of the room"
+        page.screenshot(path=server.pictures / f"wall-{width}.png")
+
+
+def test_the_page_can_be_put_on_the_home_screen(server: DashboardServer, open_page: OpenPage) -> None:
+    page = open_page(token=None)
+    found = page.context.new_cdp_session(page).send("Page.getAppManifest")
+    assert found["errors"] == []
+    manifest = json.loads(found["data"])
+    assert manifest["display"] == "standalone"
+    for icon in manifest["icons"]:
+        assert page.request.get(server.url + icon["src"].lstrip("/")).headers["content-type"] == icon["type"]
 
 
 def test_the_colours_can_be_chosen_and_are_remembered(server: DashboardServer, open_page: OpenPage) -> None:

@@ -56,7 +56,7 @@ def test_the_web_page_is_in_the_wheel_with_all_that_it_names(wheel: Path) -> Non
             if name.startswith("reference_server/web/")
         }
     named = set(re.findall(rb'/static/([^"]+)', files["index.html"]))
-    assert {name.decode().rpartition(".")[2] for name in named} == {"js", "css", "svg"}
+    assert {name.decode().rpartition(".")[2] for name in named} == {"js", "css", "json", "svg"}
     for name in ("index.html", *(name.decode() for name in named)):
         assert gzip.decompress(files[f"{name}.gz"]) == files[name]
         assert f"{name}.br" in files

@@ -41,7 +41,8 @@ export interface ChartProps {
   height?: number;
 }
 
-const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+/** How much larger than usual the letters of the page are; on a wall they are. */
+const scale = (): number => parseFloat(getComputedStyle(document.documentElement).fontSize) / 16 || 1;
 
 export function Chart(props: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
@@ -135,7 +136,9 @@ function options(latest: { current: ChartProps }, width: number, height: number)
   const { kind, lines, zone, axis } = latest.current;
   const [ink, grid] = [colour("soft"), colour("line")];
   const hasShare = lines.some((line) => line.scale === "pct");
-  const common = { stroke: ink, font: FONT, ticks: { show: false } };
+  const by = scale();
+  const font = `${12 * by}px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif`;
+  const common = { stroke: ink, font, ticks: { show: false } };
   return {
     width,
     height,
@@ -151,12 +154,14 @@ function options(latest: { current: ChartProps }, width: number, height: number)
     axes: [
       {
         ...common,
+        size: 33 * by,
+        gap: 8 * by,
         grid: { stroke: grid, width: 1, show: kind === "lines" },
-        ...(kind === "bars" ? barAxis(latest) : timeAxis(zone)),
+        ...(kind === "bars" ? barAxis(latest, by) : timeAxis(zone, by)),
       },
-      { ...common, grid: { stroke: grid, width: 1 }, size: 74, values: (_, splits) => splits.map(axis) },
+      { ...common, grid: { stroke: grid, width: 1 }, size: (_, values) => sizeOf(values, by), values: (_, splits) => splits.map(axis) },
       ...(hasShare
-        ? [{ ...common, scale: "pct", side: 1, size: 46, grid: { show: false }, values: (_: uPlot, s: number[]) => s.map((v) => `${v} %`) }]
+        ? [{ ...common, scale: "pct", side: 1, size: 46 * by, grid: { show: false }, values: (_: uPlot, s: number[]) => s.map((v) => `${v} %`) }]
         : []),
     ],
     series: [{}, ...lines.map((line) => (kind === "bars" ? barSeries(line) : lineSeries(line)))],
@@ -187,17 +192,21 @@ function padded(min: number | null, max: number | null): [number, number] {
   return [low < 0 ? low - room : 0, high > 0 || low === 0 ? high + room : 0];
 }
 
-function timeAxis(zone: string): Partial<uPlot.Axis> {
-  return { values: (_, splits, _axis, _space, step) => splits.map((ts) => timeOfDay(ts * 1000, zone, step < 60)), space: 56 };
+/** Room for the longest text of an axis. */
+const sizeOf = (values: readonly (string | null)[] | null, by: number): number =>
+  (16 + 7 * Math.max(3, ...(values ?? []).map((text) => text?.length ?? 0))) * by;
+
+function timeAxis(zone: string, by: number): Partial<uPlot.Axis> {
+  return { values: (_, splits, _axis, _space, step) => splits.map((ts) => timeOfDay(ts * 1000, zone, step < 60)), space: 56 * by };
 }
 
-function barAxis(latest: { current: ChartProps }): Partial<uPlot.Axis> {
+function barAxis(latest: { current: ChartProps }, by: number): Partial<uPlot.Axis> {
   return {
     splits: (made) => {
       const { ticks = [] } = latest.current;
       const [min = 0, max = 0] = [made.scales["x"]?.min, made.scales["x"]?.max];
       const shown = ticks.map((_, index) => index).filter((index) => index >= min && index <= max);
-      const each = Math.max(1, Math.ceil((shown.length * 38) / Math.max(1, made.width - 60)));
+      const each = Math.max(1, Math.ceil((shown.length * 38 * by) / Math.max(1, made.width - 60)));
       return shown.filter((_, count) => count % each === 0);
     },
     values: (_, splits) => splits.map((index) => latest.current.ticks?.[index] ?? ""),

@@ -3,6 +3,7 @@
 import type { Bucket, Frame, Value } from "../api/types.ts";
 import { energy, frameName, number, percent, quantity, signedPower, dayName, timeOfDay } from "../format.ts";
 import { listOf, numberOf } from "../model/csv.ts";
+import { valueIn, type Piece } from "../model/curve.ts";
 import { round, split, sum, type Split } from "../model/energy.ts";
 import { addDays, addMonths, frameStart, isoAt, spanOf, step } from "../model/time.ts";
 import { texts } from "../texts.ts";
@@ -38,11 +39,11 @@ export interface Points {
   columns: Record<string, Column>;
 }
 
-/** Averages of buckets, each at the middle of its time. */
-export function pointsOf(buckets: readonly Bucket[], fields: readonly string[], step_s: number): Points {
-  const x = buckets.map((b) => Date.parse(b.bucket) / 1000 + step_s / 2);
-  const value = (b: Bucket, field: string) => (b as unknown as Record<string, Value>)[`avg_${field}`] ?? null;
-  return { x, columns: Object.fromEntries(fields.map((field) => [field, buckets.map((b) => value(b, field))])) };
+/** Averages of pieces of time, each at the middle of it. */
+export function pointsOf(pieces: readonly Piece[], fields: readonly string[]): Points {
+  const x = pieces.map(({ bucket, length_s }) => Date.parse(bucket.bucket) / 1000 + length_s / 2);
+  const column = (field: string): Column => pieces.map((piece) => valueIn(piece, `avg_${field}`));
+  return { x, columns: Object.fromEntries(fields.map((field) => [field, column(field)])) };
 }
 
 /** Raw readings; where more than three poll intervals lie between two, a gap is drawn. */

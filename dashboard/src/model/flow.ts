@@ -30,13 +30,14 @@ export function flowOf(reading: Partial<Reading>): Flow {
 /** Below this a flow is called nothing: meters and inverters never rest at exactly 0 W. */
 export const QUIET_W = 15;
 
-export type Mood = "sun-sells" | "sun-charges" | "sun-alone" | "sun-battery" | "sun-buys" | "battery" | "grid" | "night" | "dark";
+export type Mood = "sun" | "sun-sells" | "sun-charges" | "sun-alone" | "sun-battery" | "sun-buys" | "battery" | "grid" | "night" | "dark";
 
 /** The situation in one word, so that a sentence can be made of it; it changes rarely. */
 export function moodOf({ sun, battery, grid }: Flow): Mood {
   const isSunny = sun !== null && sun > QUIET_W;
   const [selling, buying] = [(grid ?? 0) > 2 * QUIET_W, (grid ?? 0) < -2 * QUIET_W];
   const [charging, giving] = [(battery ?? 0) > QUIET_W, (battery ?? 0) < -QUIET_W];
+  if (isSunny && grid === null) return "sun"; // without a meter nobody knows whether it is enough for the house
   if (isSunny && selling) return "sun-sells";
   if (isSunny && buying) return "sun-buys";
   if (isSunny && charging) return "sun-charges";

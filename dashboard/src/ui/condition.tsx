@@ -5,6 +5,7 @@ import type { Client } from "../api/client.ts";
 import type { DayCompleteness, Device, DeviceEvent, EdgeStatus, KeptAside } from "../api/types.ts";
 import { ago, dayName, energy, frameName, moment, number, percent, quantity } from "../format.ts";
 import type { Live } from "../live.ts";
+import { contactOf } from "../model/edge.ts";
 import { stateOf } from "../model/state.ts";
 import { dayOf, frameStart, knownZone, spanOf, step } from "../model/time.ts";
 import { texts } from "../texts.ts";
@@ -250,7 +251,8 @@ function Edge({ live, device, zone }: PartProps) {
 }
 
 function EdgeFacts({ edge, live, zone }: { edge: EdgeStatus; live: Live; zone: string }) {
-  const connection = edge.connection ? (t.connections[edge.connection] ?? edge.connection) : null;
+  const contact = contactOf(edge);
+  const connection = contact ? t.connections[contact] : edge.connection;
   const backlog = edge.backlog ?? null;
   const since = edge.oldest_waiting && backlog ? `, ${t.backlogSince(moment(edge.oldest_waiting, zone))}` : "";
   const offset = edge.clock_offset_s ?? null;

@@ -35,13 +35,15 @@ export function FlowPicture({ flow, isNight }: { flow: Flow; isNight: boolean })
   );
 }
 
-function nodesOf({ sun, battery, grid, house, output }: Flow): Node[] {
+function nodesOf({ sun, battery, grid, house, output, soc }: Flow): Node[] {
   const gridWatts = grid ?? output;
+  const isPair = battery === null && soc === null && house === null; // one below the other: nothing looks left out
+  const below = { x: 240, y: 346, wire: "M240 288V215" };
   return [
     { key: "sun", watts: sun, gives: true, label: t.sun, x: 240, y: 66, wire: "M240 124V197" },
     { key: "battery", watts: battery, gives: (battery ?? 0) < 0, label: batteryLabel(battery), x: 66, y: 206, wire: "M124 206H231" },
-    { key: "grid", watts: gridWatts, gives: (gridWatts ?? 0) < 0, label: gridLabel(grid), x: 414, y: 206, wire: "M356 206H249" },
-    { key: "house", watts: house, gives: (house ?? 0) < 0, label: t.house, x: 240, y: 346, wire: "M240 288V215" },
+    { key: "grid", watts: gridWatts, gives: (gridWatts ?? 0) < 0, label: gridLabel(grid), ...(isPair ? below : { x: 414, y: 206, wire: "M356 206H249" }) },
+    { key: "house", watts: house, gives: (house ?? 0) < 0, label: t.house, ...below },
   ];
 }
 

@@ -24,12 +24,11 @@ import { combine } from "../model/plant.ts";
 import { addDays, dayOf, knownZone, spanOf, step } from "../model/time.ts";
 import type { Route, View } from "../route.ts";
 import { texts } from "../texts.ts";
-import { useAnswer, type System } from "./hooks.ts";
+import { askCurve, useAnswer, type System } from "./hooks.ts";
 import { POWER_FIELDS, Shares, Tile } from "./now.tsx";
 import { Answer, Choice, Icon } from "./parts.tsx";
 
 const t = texts.history;
-const QUARTER_S = 900;
 const TRACKER_STEP_S = 300;
 const FINE_S = 4 * 3600;
 const AGAIN_MS = 60_000;
@@ -73,7 +72,7 @@ function Steps({ place: { frame, day }, today, go }: { place: Place; today: stri
       <h2 id="span" aria-live="polite">
         {frameName(frame, day)}
       </h2>
-      <button type="button" aria-label={t.later} disabled={isLast} onClick={() => go({ at: next })}>
+      <button type="button" data-step="later" aria-label={t.later} disabled={isLast} onClick={() => go({ at: next })}>
         <Icon name="right" />
       </button>
       <label>
@@ -144,13 +143,8 @@ function Day(props: BodyProps) {
 }
 
 async function askDay(client: Client, system: System, place: Place, fields: readonly string[]) {
-  const [from, to] = spanOf("day", place.day, place.zone);
-  const asked = fields.map((field) => `avg_${field}`);
-  const [frame, curve] = await Promise.all([
-    framesOf(client, system, place),
-    Promise.all(system.devices.map((device) => client.range(device.device_id, from, to, "15m", asked))).then(combine),
-  ]);
-  return { buckets: frame?.series ?? [], points: pointsOf(curve?.series ?? [], fields, QUARTER_S) };
+  const [frame, curve] = await Promise.all([framesOf(client, system, place), askCurve(client, system.devices, place, fields)]);
+  return { buckets: frame?.series ?? [], points: pointsOf(curve, fields) };
 }
 
 /** Each reading as it was sent, once one has zoomed in far enough; the rest of the day stays as it is. */

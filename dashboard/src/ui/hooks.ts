@@ -1,7 +1,9 @@
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
-import { Declined, Refused } from "../api/client.ts";
-import type { Device } from "../api/types.ts";
+import { Declined, Refused, type Client } from "../api/client.ts";
+import type { Device, Series } from "../api/types.ts";
 import type { Live } from "../live.ts";
+import { finest, type Piece } from "../model/curve.ts";
+import { spanOf } from "../model/time.ts";
 import { parseRoute, printRoute, type Route } from "../route.ts";
 import { texts } from "../texts.ts";
 
@@ -70,6 +72,31 @@ export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: numbe
     };
   }, [key, revision]);
   return state.key === key ? { value: state.value, problem: state.problem } : { value: null, problem: null };
+}
+
+/** The curve of a day, as fine as the server still knows it. */
+export async function askCurve(
+  client: Client,
+  devices: readonly Device[],
+  { day, zone }: { day: string; zone: string },
+  fields: readonly string[],
+): Promise<Piece[]> {
+  const [from, to] = spanOf("day", day, zone);
+  const asked = fields.map((field) => `avg_${field}`);
+  const quarters = Promise.all(devices.map((device) => client.range(device.device_id, from, to, "15m", asked)));
+  const fives = Promise.all(devices.map((device) => askFives(client, device, from, to, asked)));
+  return finest(...(await Promise.all([fives, quarters])));
+}
+
+/** Buckets of five minutes; null for a day whose raw readings are not kept any more. */
+async function askFives(client: Client, device: Device, from: Date, to: Date, asked: readonly string[]): Promise<Series | null> {
+  if (!device.first_ts || Date.parse(device.first_ts) >= to.getTime()) return null;
+  try {
+    return await client.range(device.device_id, from, to, "5m", asked);
+  } catch (error) {
+    if (error instanceof Declined) return null;
+    throw error;
+  }
 }
 
 /** What is looked at: one device, or the devices of a plant together. */

@@ -8,18 +8,18 @@ import type { Device, EdgeStatus, Realtime } from "../api/types.ts";
 import { ago, energy, hours, percent, power } from "../format.ts";
 import type { Live } from "../live.ts";
 import { totals } from "../model/energy.ts";
+import { contactOf } from "../model/edge.ts";
 import { flowOf, hoursToFull, moodOf, QUIET_W } from "../model/flow.ts";
 import { combine } from "../model/plant.ts";
 import { stateOf, type State } from "../model/state.ts";
-import { dayOf, knownZone, spanOf } from "../model/time.ts";
+import { dayOf, knownZone } from "../model/time.ts";
 import { printRoute, type Route } from "../route.ts";
 import { texts } from "../texts.ts";
 import { FlowPicture } from "./flow.tsx";
-import { useAnswer, type System } from "./hooks.ts";
+import { askCurve, useAnswer, type System } from "./hooks.ts";
 import { Answer, Ring } from "./parts.tsx";
 
 const t = texts.now;
-const QUARTER_S = 900;
 const AGAIN_MS = 60_000;
 export const POWER_FIELDS = ["pv_power_w", "load_power_w", "battery_power_w", "export_power_w", "active_power_w", "battery_soc_pct"];
 
@@ -56,6 +56,12 @@ export function Now({ live, system, route }: NowProps) {
     </div>
   );
 }
+
+/** A desk sees it without scrolling, and on a wall there is no idle space. */
+const chartHeight = (): number => {
+  const isWall = innerWidth >= 1600 && innerHeight >= 900; // as in the style sheet
+  return Math.max(220, Math.round(innerHeight * (isWall ? 0.42 : 0.3)));
+};
 
 const rank = (one: Shown): number => (one.reading ? one.age_s : Number.MAX_VALUE);
 
@@ -115,7 +121,9 @@ function Cause({ client, live, device }: { client: Client; live: Live; device: D
 function causeOf(edge: EdgeStatus, live: Live): string | null {
   const age_s = live.clock.age_s(edge.reported_at);
   if (age_s > 300) return texts.causes.edgeGone(ago(age_s));
-  if (edge.connection && edge.connection !== "ok") return texts.causes.edgeSilent;
+  const contact = contactOf(edge);
+  if (contact === "asleep") return texts.causes.edgeWaits;
+  if (contact === "silent") return texts.causes.edgeSilent;
   return edge.backlog ? texts.causes.edgeBacklog(edge.backlog) : null;
 }
 
@@ -140,13 +148,11 @@ function Today({ live, system, route }: NowProps) {
 }
 
 async function askToday(client: Client, system: System, day: string, zone: string) {
-  const [from, to] = spanOf("day", day, zone);
-  const ids = system.devices.map((device) => device.device_id);
-  const [frames, curves] = await Promise.all([
-    Promise.all(ids.map((id) => client.frame(id, "day", day))),
-    Promise.all(ids.map((id) => client.range(id, from, to, "15m", POWER_FIELDS.map((field) => `avg_${field}`)))),
+  const [frames, curve] = await Promise.all([
+    Promise.all(system.devices.map((device) => client.frame(device.device_id, "day", day))),
+    askCurve(client, system.devices, { day, zone }, POWER_FIELDS),
   ]);
-  return { frame: combine(frames), curve: combine(curves) };
+  return { frame: combine(frames), curve };
 }
 
 type TodayAnswer = Awaited<ReturnType<typeof askToday>>;
@@ -154,7 +160,7 @@ type TodayAnswer = Awaited<ReturnType<typeof askToday>>;
 function TodayFigures({ found, name, day, zone }: { found: TodayAnswer; name: string; day: string; zone: string }) {
   const sums = totals(found.frame?.series ?? []);
   const picture = useMemo(
-    () => powerPicture({ name, frame: "day", day, zone }, pointsOf(found.curve?.series ?? [], POWER_FIELDS, QUARTER_S)),
+    () => powerPicture({ name, frame: "day", day, zone }, pointsOf(found.curve, POWER_FIELDS)),
     [found, name, day, zone],
   );
   return (
@@ -168,7 +174,7 @@ function TodayFigures({ found, name, day, zone }: { found: TodayAnswer; name: st
         <Tile title={t.discharged} value={sums.discharge_kwh} colour="battery" />
       </dl>
       <Shares sums={sums} />
-      {picture.lines.length > 0 ? <ChartPanel picture={picture} height={220} isPlain /> : <p class="empty">{texts.history.empty}</p>}
+      {picture.lines.length > 0 ? <ChartPanel picture={picture} height={chartHeight()} isPlain /> : <p class="empty">{texts.history.empty}</p>}
     </>
   );
 }
