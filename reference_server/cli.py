@@ -14,7 +14,7 @@ from typing import Any, Final
 from reference_server import administration as admin
 from reference_server.auth import Scope
 from reference_server.config import ServerSettings
-from reference_server.history import export_samples, import_csv
+from reference_server.history import export_samples, import_captures, import_csv
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.storage import dumps
@@ -208,10 +208,14 @@ def _add_log(
 
 
 def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    load = commands.add_parser("import", help="add history from a CSV file")
-    load.add_argument("file", type=Path, help="header: ts,FIELD,... with fields of a sample; - for stdin")
+    load = commands.add_parser("import", help="add history from a CSV file, or from captures")
+    text = (
+        "CSV with the header ts,FIELD,... of a sample's fields, - for stdin; or captures (.json) that say "
+        "when they were read, several of one moment make one reading"
+    )
+    load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
     load.add_argument("--device", required=True, metavar="ID")
-    load.add_argument("--source", default="csv", help="where it comes from, such as simulated")
+    load.add_argument("--source", help="where it comes from, such as simulated")
     load.set_defaults(run=_import)
     dump = commands.add_parser("export", help="write stored samples, one JSON object a line")
     dump.add_argument("--device", required=True, metavar="ID")
@@ -322,13 +326,16 @@ def _log(args: argparse.Namespace) -> int:
 def _import(args: argparse.Namespace) -> int:
     admin.require_device_id(args.device)
     settings = _settings(args)
-    loading = import_csv(
-        settings.database_url.get_secret_value(),
-        args.file,
-        args.device,
-        source=args.source,
-        retention=timedelta(days=settings.raw_retention_days),
-    )
+    url = settings.database_url.get_secret_value()
+    retention = timedelta(days=settings.raw_retention_days)
+    if all(file.suffix == ".json" for file in args.files):
+        source = args.source or "capture"
+        loading = import_captures(url, args.files, args.device, source=source, retention=retention)
+    elif len(args.files) == 1:
+        source = args.source or "csv"
+        loading = import_csv(url, args.files[0], args.device, source=source, retention=retention)
+    else:
+        raise UsageError("import one CSV file at a time; only captures (.json) come several at once")
     result = asyncio.run(loading)
     print(f"imported {result.inserted}, known {result.duplicates}, kept aside {result.aside}")
     return EXIT_OK

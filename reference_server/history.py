@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,8 @@ from reference_server.storage.samples import (
     stream_rows,
 )
 from reference_server.zones import quarter_of
+from sungrow_lib.capture import Capture, load_capture, merge_captures
+from sungrow_lib.cli.decode import decoded
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts
@@ -67,23 +69,71 @@ async def import_csv(
         retention: rows older than it get rollups only where there are none.
 
     Raises:
-        UsageError: the file cannot be read, or a row is not a reading; rows before it may be stored.
+        UsageError: the file cannot be read, or a row is not a reading; nothing is stored.
         StorageError: the database cannot be used.
     """
-    horizon = datetime.now(UTC) - retention
+    with _opened(file) as stream:
+        samples = _samples(stream, file.name, device_id)
+        return await _import(url, samples, device_id, source, datetime.now(UTC) - retention)
+
+
+async def import_captures(
+    url: str, files: Sequence[Path], device_id: str, *, source: str, retention: timedelta
+) -> ImportResult:
+    """Store what captures of one device say, with its rollups. Importing them again changes nothing.
+
+    Args:
+        url: the database.
+        files: captures that say when they were read (`ts`); those of one moment make one reading.
+        device_id: whose readings they are, whatever the captures say; made known if need be.
+        source: where they come from; written down with their span of time.
+        retention: readings older than it get rollups only where there are none.
+
+    Raises:
+        UsageError: a file is no capture, or does not say when or of what family; nothing is stored.
+        StorageError: the database cannot be used.
+    """
+    samples = _captured(files, device_id)
+    return await _import(url, iter(samples), device_id, source, datetime.now(UTC) - retention)
+
+
+def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
+    """Readings of captures, in the order of time."""
+    moments: dict[datetime, dict[Path, Capture]] = {}
+    for file in files:
+        capture = load_capture(file)
+        if capture.ts is None:
+            raise UsageError(f'{file}: does not say when it was read; add "ts": "2026-01-31T10:00:00.000Z"')
+        moments.setdefault(capture.ts, {})[file] = capture
+    return [_reading(captures, device_id) for _, captures in sorted(moments.items())]
+
+
+def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
+    try:
+        said = decoded(merge_captures(list(captures.values())))["sample"]
+        sample = SungrowSample.model_validate(said | {"device_id": device_id})
+        _require_past(sample)
+    except (UsageError, ValueError) as error:
+        reason = _reason(error) if isinstance(error, ValueError) else str(error)
+        raise UsageError(f"{', '.join(map(str, captures))}: {reason}") from None
+    return sample
+
+
+async def _import(
+    url: str, samples: Iterator[SungrowSample], device_id: str, source: str, horizon: datetime
+) -> ImportResult:
     result = ImportResult()
     async with connected(url) as connection:
         await fetch(connection, "add_devices", device_ids=[device_id])
         [(device, *_)] = await fetch(connection, "find_devices", device_ids=[device_id])
         await lock_device(connection, device)
-        with _opened(file) as stream:
-            rows = _rows(stream, file.name, device_id, device)
-            first = last = None
-            made: set[datetime] = set()
-            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
-                first = min([row.ts for row in chunk] + ([first] if first else []))
-                last = max([row.ts for row in chunk] + ([last] if last else []))
-                await _import_rows(connection, chunk, horizon, made, result)
+        first = last = None
+        made: set[datetime] = set()
+        while some := list(islice(samples, _ROWS_AT_ONCE)):
+            chunk = [encode(device, sample, {}, Flag.IMPORTED) for sample in some]
+            first = min([row.ts for row in chunk] + ([first] if first else []))
+            last = max([row.ts for row in chunk] + ([last] if last else []))
+            await _import_rows(connection, chunk, horizon, made, result)
         if first is not None:
             await fetch(
                 connection,
@@ -111,7 +161,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
         raise UsageError(f"{file} is not UTF-8 text") from None
 
 
-def _rows(stream: TextIO, name: str, device_id: str, device: int) -> Iterator[Row]:
+def _samples(stream: TextIO, name: str, device_id: str) -> Iterator[SungrowSample]:
     reader = csv.DictReader(stream)
     unknown = [field for field in reader.fieldnames or () if field not in SungrowSample.model_fields]
     if unknown or "ts" not in (reader.fieldnames or ()):
@@ -123,7 +173,7 @@ def _rows(stream: TextIO, name: str, device_id: str, device: int) -> Iterator[Ro
             _require_past(sample)
         except (ValidationError, ValueError) as error:
             raise UsageError(f"{name}, line {reader.line_num}: {_reason(error)}") from None
-        yield encode(device, sample, {}, Flag.IMPORTED)
+        yield sample
 
 
 def _require_past(sample: SungrowSample) -> None:
@@ -232,4 +282,4 @@ def _line(device_id: str, row: Row) -> str:
     return json.dumps({"device_id": device_id, "ts": format_ts(row.ts)} | decode(row), separators=(",", ":"))
 
 
-__all__ = ["ImportResult", "export_samples", "import_csv"]
+__all__ = ["ImportResult", "export_samples", "import_captures", "import_csv"]

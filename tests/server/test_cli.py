@@ -185,6 +185,67 @@ def test_history_behind_the_horizon_gets_rollups_only_where_there_are_none(
         assert connection.execute("SELECT sum(sample_count) FROM rollup_day").fetchall() == [(10,)]
 
 
+def _capture(file: Path, function: int, registers: dict[str, int], ts: str | None, **more: str) -> str:
+    document = {"model": "SH10RT", "function": function, "registers": registers, "ts": ts} | more
+    file.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+    return str(file)
+
+
+def test_captures_become_readings(
+    configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ts = "2026-01-31T10:00:00.000Z"
+    files = [
+        _capture(tmp_path / "later.json", 4, {"13023": 870}, "2026-01-31T10:00:05.000Z"),
+        _capture(tmp_path / "input.json", 4, {"5017": 4321, "5018": 0}, ts, device_id="elsewhere"),
+        _capture(tmp_path / "more.json", 4, {"13023": 873}, ts),
+    ]
+    assert main(["import", *files, "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 2, known 0, kept aside 0"
+    assert main(["import", *files, "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 0, known 2, kept aside 0"
+    assert main(["export", "--device", "roof-1"]) == 0
+    first, second = map(json.loads, _output(capsys).splitlines())
+    assert (first["ts"], first["pv_power_w"], first["battery_soc_pct"]) == (ts, 4321, 87.3)
+    assert (second.get("pv_power_w"), second["battery_soc_pct"]) == (None, 87)
+    with psycopg.connect(configured) as connection:
+        ranges = connection.execute("SELECT DISTINCT source FROM import_ranges").fetchall()
+    assert ranges == [("capture",)]
+
+
+@pytest.mark.parametrize(
+    ("captures", "message"),
+    [
+        ([{"function": 4, "registers": {"13023": 1}, "model": "SH10RT"}], "does not say when it was read"),
+        ([{"function": 4, "registers": {"13023": 1}, "ts": "2026-01-31T10:00:00.000Z"}], "register family"),
+        (
+            [{"function": 4, "registers": {"13023": 1}, "ts": "2999-01-31T10:00:00.000Z", "model": "SH10RT"}],
+            "lies in the future",
+        ),
+        (
+            [
+                {"function": 4, "registers": {"13023": n}, "ts": "2026-01-31T10:00:00Z", "model": "SH10RT"}
+                for n in (1, 2)
+            ],
+            "0.json, ",
+        ),
+        ([[]], "not a capture"),
+    ],
+)
+def test_a_wrong_capture_is_one_line_and_stores_nothing(
+    configured: str, tmp_path: Path, captures: list[object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / f"{number}.json" for number in range(len(captures))]
+    for file, capture in zip(files, captures, strict=True):
+        file.write_text(json.dumps(capture))
+    assert main(["import", *map(str, files), "--device", "roof-1"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    with psycopg.connect(configured) as connection:
+        assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
