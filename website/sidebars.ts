@@ -11,7 +11,8 @@ const present = (...pages: string[]) =>
 const notebooks = () => {
   const folder = path.join(docs, 'notebooks');
   const files = existsSync(folder) ? readdirSync(folder).sort() : [];
-  return files.filter((file) => file.endsWith('.md')).map((file) => `notebooks/${file.slice(0, -3)}`);
+  const names = files.filter((file) => file.endsWith('.md')).map((file) => file.slice(0, -3));
+  return [...new Set([...names.filter((name) => name === 'first-look'), ...names])].map((name) => `notebooks/${name}`);
 };
 
 const category = (label: string, ...pages: string[]) => {

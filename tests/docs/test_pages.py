@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from textwrap import indent
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter, living_inverter
 from tools.docs.__main__ import pages as generated_pages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -28,7 +32,8 @@ def without_code(text: str) -> str:
 @pytest.fixture(scope="module")
 def targets() -> set[Path]:
     """Every file a link may name, generated ones too."""
-    return {DOCS / "reference" / page.path for page in generated_pages()}
+    notebooks = {DOCS / "notebooks" / f"{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    return notebooks | {DOCS / "reference" / page.path for page in generated_pages()}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
@@ -68,3 +73,15 @@ def test_each_attack_of_the_landing_page_is_a_test_that_exists() -> None:
     files = re.findall(r"'(tests/[a-z_/]+\.py)'", landing)
     assert len(files) == 6
     assert all((ROOT / file).is_file() for file in files)
+
+
+@pytest.mark.anyio
+async def test_the_code_of_the_landing_page_runs() -> None:
+    landing = (ROOT / "website" / "src" / "pages" / "index.tsx").read_text()
+    found = re.search(r"const CODE = `(.*?)`;", landing, re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {"SungrowInverter": SungrowInverter}
+    exec(f"async def shown(settings):\n{indent(found[1], '    ')}", names)
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    async with InverterSimulator({1: inverter}) as simulator:
+        await names["shown"](ConnectionSettings(host="127.0.0.1", port=simulator.port))

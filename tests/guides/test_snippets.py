@@ -152,7 +152,7 @@ def test_each_snippet_runs_and_prints_what_it_says(code: str, followed: Followed
         | {"READ_TOKEN": followed.read_token, "SUNGROW_LOCK_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ const ATTACKS = [
   ['The SD card damages the spool', 'What is readable is taken over, the rest is counted, never hidden.', 'tests/spool/test_recovery.py'],
 ] as const;
 
-const CODE = `async with SungrowInverter(settings, "roof") as inverter:
+const CODE = `async with SungrowInverter(settings, device_id="roof") as inverter:
     sample = await inverter.read()
 
 sample.pv_power_w       # 3210   W, what the modules give
