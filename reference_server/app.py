@@ -106,7 +106,7 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
         return problem_response(error.status, _DETAILS.get(error.status, error.reason), headers=headers)
     except StorageUnavailableError as error:
         _LOG.warning("the database cannot be used now", extra={"error": str(error)})
-        return not_now(f"{error}; nothing of this request is known to be stored").response()
+        return not_now(f"{str(error).rstrip('.')}; nothing of this request is known to be stored").response()
     except Exception:  # noqa: BLE001 - whatever it is, the answer is a problem without details
         _LOG.exception("request failed", extra={"method": request.method, "path": request.path})
         return problem_response(500, _DETAILS[500])

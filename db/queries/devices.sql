@@ -71,6 +71,12 @@ ON CONFLICT (device, edge_id, generation) DO UPDATE
 SET last_seen = now(), max_seq = greatest(e.max_seq, excluded.max_seq)
 WHERE e.last_seen < now() - INTERVAL '10 seconds';
 
+-- name: other_edges
+-- Edges that sent for a device in the last five minutes, beside this one.
+SELECT DISTINCT edge_id FROM edges
+WHERE device = %(device)s AND edge_id <> %(edge_id)s AND last_seen > now() - INTERVAL '5 minutes'
+ORDER BY edge_id;
+
 -- name: device_zones
 -- The sites' time zones, null where not set.
 SELECT device, timezone FROM device_settings WHERE device = ANY(%(devices)s);

@@ -124,7 +124,7 @@ def _entry(row: tuple[Any, ...], now: datetime) -> Device:
 async def note_edge(
     connection: Connection, device: int, edge_id: str, generation: str | None, max_seq: int | None
 ) -> None:
-    """Remember which edge sends for a device, so that two of them are noticed."""
+    """Remember which edge sends for a device; when another one does as well, the log says so."""
     await fetch(
         connection,
         "meet_edge",
@@ -133,6 +133,12 @@ async def note_edge(
         generation=storable(generation or ""),
         max_seq=max_seq,
     )
+    others = await fetch(connection, "other_edges", device=device, edge_id=storable(edge_id))
+    if others:
+        _LOG.warning(
+            "two edges send for one device; rename it on one of them",
+            extra={"device": device, "edges": [edge_id, *(other for (other,) in others)]},
+        )
 
 
 async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bool:

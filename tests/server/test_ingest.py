@@ -264,6 +264,14 @@ async def test_no_samples_is_422(api: Api, body: bytes) -> None:
     assert (await api.post_raw(body))[0] == 422
 
 
+async def test_two_edges_with_one_device_are_noticed(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    await api.ingest(sample(0), edge_id="box-1", generation="g1")
+    await api.ingest(sample(5), edge_id="box-1", generation="g2")  # the same edge with a new spool
+    assert "two edges" not in caplog.text
+    await api.ingest(sample(6), edge_id="box-2", generation="g1")
+    assert "two edges send for one device" in caplog.text
+
+
 async def test_what_the_edge_says_of_a_device_is_remembered_but_the_owner_wins(api: Api) -> None:
     info = {"name": "Roof\0", "timezone": "Europe/Amsterdam", "poll_interval_s": 10, "model": "SH10RT"}
     edge = {"edge_id": "box-1", "generation": "g1", "seq": [7], "device": info}
