@@ -20,7 +20,7 @@ from sungrow_lib.demo.setup import clean_environment
 from tools.modelled_server import modelled_server
 
 NOTEBOOKS: Final = Path(__file__).resolve().parent.parent / "notebooks"
-_TIMEOUT_S: Final = 120
+_TIMEOUT_S: Final = 300
 _BESIDE: Final = 2
 """Kernels that run at a time."""
 

@@ -46,7 +46,7 @@ def test_a_notebook_is_stored_without_output(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_and_draws_without_a_warning(
     executed: dict[str, list[dict[str, Any]]], name: str
@@ -57,7 +57,7 @@ def test_a_notebook_runs_and_draws_without_a_warning(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_is_known_of_the_house_is_found(executed: dict[str, list[dict[str, Any]]]) -> None:
     """The model's battery, the chimney, the gap and the contradictions are in the data on purpose."""
     found = re.search(r"over \d+ days: ([\d.]+)% ± ([\d.]+)%", text(executed["battery"]))
