@@ -25,7 +25,8 @@ def merge_contents(contents: Sequence[Content]) -> dict[str, Any]:
     Args:
         contents: at least one, in the order of time.
     """
-    weights = _weights([content.get(_INTERVAL) for content in contents])
+    counts = [content.get(_COUNT) or 1 for content in contents]
+    weights = _weights([content.get(_INTERVAL) for content in contents], counts)
     merged: dict[str, Any] = {}
     for quantity in QUANTITIES:
         known = [
@@ -35,14 +36,15 @@ def merge_contents(contents: Sequence[Content]) -> dict[str, Any]:
         ]
         if known:
             merged[quantity.name] = _merge(quantity, known)
-    merged[_COUNT] = sum(content.get(_COUNT) or 1 for content in contents)
+    merged[_COUNT] = sum(counts)
     return merged
 
 
-def _weights(intervals: Sequence[float | None]) -> list[float]:
-    """Seconds each reading stands for; one that does not know them counts as the shortest that does."""
-    known = [interval for interval in intervals if interval]
-    return [interval or min(known, default=1.0) for interval in intervals]
+def _weights(intervals: Sequence[float | None], counts: Sequence[int]) -> list[float]:
+    """Seconds each row stands for; a reading that does not know its own counts as the shortest known."""
+    rows = list(zip(intervals, counts, strict=True))
+    shortest = min((interval / count for interval, count in rows if interval), default=1.0)
+    return [interval or shortest * count for interval, count in rows]
 
 
 def _merge(quantity: Quantity, known: Sequence[tuple[Any, float]]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -139,6 +140,13 @@ class Edge:
             environment=clean_environment() | {"LOG_LEVEL": "DEBUG"},
         )
         self._stack.callback(self.child.stop, 15.0)
+
+    def requeue(self) -> None:
+        """Kill it, and offer again what it set aside for a day because the stage refused it alone."""
+        kill(self.child)
+        self.killed_at.append(time.time())
+        command = python(EDGE, "spool", "requeue", "--all", "--config", str(self._site.edge_config))
+        subprocess.run(command, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
 
     @property
     def spool(self) -> Path:

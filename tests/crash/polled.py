@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from sungrow_lib.demo.proof import LONGEST_READ, ServedPoll, dating_block, read_events, served_polls
+from sungrow_lib.demo.proof import LONGEST_READ, covers, dating_block, read_events, served_polls
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.registers.identity import identify
-from sungrow_lib.registers.words import RegisterWords
+from sungrow_lib.registers.words import Block, RegisterWords
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.simulator.journal import read_journal
+from sungrow_lib.simulator.journal import JournalEntry, read_journal
 from sungrow_lib.spool import SpoolEntry
 from tests.crash.account import Account, spool_records
 from tests.crash.chain import Edge
@@ -29,7 +30,9 @@ class _Device:
 
     def __init__(self, device: DemoDevice, site: DemoSite, events: list[dict[str, Any]]) -> None:
         entries = list(read_journal(site.journal(device)))
-        self.polls = served_polls(device.device_id, entries, dating_block(device.family))
+        dating = dating_block(device.family)
+        self.polls = served_polls(device.device_id, entries, dating)
+        self._answers = list(_answers(entries, dating))
         self._times = [poll.answered_at for poll in self.polls]
         words = RegisterWords()
         for entry in entries:
@@ -44,11 +47,11 @@ class _Device:
         index = bisect_right(self._times, ts) - 1
         return index if index >= 0 and ts - self._times[index] <= LONGEST_READ else None
 
-    def differences(self, poll: ServedPoll, seq: int, row: dict[str, Any]) -> list[str]:
+    def differences(self, index: int, seq: int, row: dict[str, Any]) -> list[str]:
         """What of a row is not as it was served, less the blocks whose answer did not arrive."""
         missing = self.missing.get(seq)
-        words = _without(poll.words, missing or [])
-        expected = self._normalizer.normalize(words, ts=poll.answered_at).content()
+        words = _without(self._answers[index], missing or [])
+        expected = self._normalizer.normalize(words, ts=self.polls[index].answered_at).content()
         found = SungrowSample.model_validate_json(json.dumps(row)).content()
         names = sorted((expected.keys() | found.keys()) - _NOT_FROM_WORDS)
         # Killed before it could say which blocks were missing: then a value may be absent, but not another.
@@ -56,13 +59,28 @@ class _Device:
         return [f"{name} was served as {expected.get(name)}, stored as {found.get(name)}" for name in wrong]
 
 
-def _without(words: RegisterWords, blocks: list[str]) -> RegisterWords:
-    gone = set()
-    for block in blocks:
-        space, _, span = block.partition(" ")
-        first, last = (int(number) for number in span.split(".."))
-        gone |= {(space, number) for number in range(first, last + 1)}
-    return RegisterWords({k: w for k, w in words.items() if (k[0].name.lower(), k[1]) not in gone})
+def _answers(entries: list[JournalEntry], dating: Block) -> Iterator[list[JournalEntry]]:
+    """Group answers by poll, as `served_polls` does."""
+    poll: list[JournalEntry] | None = None
+    for entry in entries:
+        if covers(entry.block, dating):
+            if poll is not None:
+                yield poll
+            poll = [entry]
+        elif poll is not None and entry.fault is None:
+            poll.append(entry)
+    if poll is not None:
+        yield poll
+
+
+def _without(answers: list[JournalEntry], missing: list[str]) -> RegisterWords:
+    """Words of the answers, less the blocks that did not arrive; blocks overlap."""
+    words = RegisterWords()
+    for entry in answers:
+        block = entry.block
+        if f"{block.space.name.lower()} {block.first}..{block.first + block.count - 1}" not in missing:
+            words |= RegisterWords.from_block(block, entry.words)
+    return words
 
 
 def judge_polled(account: Account, site: DemoSite, edge: Edge, stored: list[dict[str, Any]]) -> None:
@@ -105,7 +123,7 @@ def _judge_record(
     elif index is None:
         account.alter(f"{name}: no poll was answered then")
     else:
-        for difference in device.differences(device.polls[index], entry.seq, row):
+        for difference in device.differences(index, entry.seq, row):
             account.alter(f"{name}: {difference}")
     return [] if index is None else [index]
 

@@ -435,6 +435,7 @@ class Run:
             kill(edge.child)  # what it still waits for after all those faults takes minutes
             edge.start()
         if self.edge is not None:
+            self.edge.requeue()
             self.edge.restart()
         for edge in self.fed:
             (edge.folder / FINISH).touch()

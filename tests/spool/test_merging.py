@@ -46,6 +46,13 @@ def test_gauges_are_weighted_counters_are_the_last_codes_are_all() -> None:
     }
 
 
+@pytest.mark.parametrize("interval", [{}, {"interval_s": 5.0}])
+def test_merging_in_several_goes_weighs_every_reading_alike(interval: dict[str, float]) -> None:
+    readings = [{"pv_power_w": power} | interval for power in (1000, 2000, 3000, 8000)]
+    three = merge_contents(readings[:3])
+    assert merge_contents([three, readings[3]]) == merge_contents(readings)
+
+
 def test_lists_are_averaged_item_by_item_and_unknown_stays_unknown() -> None:
     merged = merge_contents(
         [{"mppt_voltage_v": [100.0, None], "alarm_codes": []}, {"mppt_voltage_v": [200.0, None, 300.0]}]
