@@ -100,7 +100,8 @@ export class Live {
   }
 
   private async readLatest(id: string): Promise<void> {
-    const reading = await this.client.realtime(id);
+    const hasReadings = this.devices.some((device) => device.device_id === id && device.last_ts);
+    const reading = hasReadings ? await this.client.realtime(id) : null;
     if (reading) this.clock.learn(reading.ts, reading.age_s);
     const known = this.readings.get(id);
     if (!known || (reading && reading.ts >= known.ts)) this.readings.set(id, reading);

@@ -27,7 +27,6 @@ export const texts = {
   },
 
   offline: "The server cannot be reached. The values stay as they were; trying again by itself.",
-  back: "The server answers again.",
   noDevices: {
     title: "No device yet",
     text: "This token sees no device that has sent a reading. The page fills by itself as soon as one does.",
@@ -91,7 +90,6 @@ export const texts = {
     },
     sentence: (parts: string[]) => parts.join(", "),
     today: "Today",
-    todayChart: "Power today",
     toHistory: "Open in history",
     produced: "Produced",
     used: "Consumed",
@@ -145,7 +143,10 @@ export const texts = {
       temperature: "Temperature",
       tracker: (n: number) => `Tracker ${n}`,
     },
-    signs: { battery: "+ charging, − discharging", grid: "+ selling, − buying" },
+    signs: {
+      battery: "Battery above zero charges, below it gives.",
+      grid: "Grid above zero is sold, below it is bought.",
+    } as Record<string, string>,
     chart: (what: string, when: string) => `${what}, ${when}`,
     energyBars: "Energy",
     powerCurve: "Power",

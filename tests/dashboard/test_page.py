@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, expect
 
 from sungrow_lib.sample import format_ts
-from tests.dashboard.conftest import EMPTY_TOKEN, NAMES, DashboardServer, OpenPage
+from tests.dashboard.conftest import EMPTY_TOKEN, NAMES, TOKEN, DashboardServer, OpenPage
 
 TITLES = {"Produced": "pv_kwh", "Consumed": "load_kwh", "Bought": "import_kwh", "Sold": "export_kwh"}
 HOUSE = "of=device%3Ahouse"
@@ -158,6 +158,7 @@ def test_a_day_can_be_stepped_zoomed_read_and_saved(server: DashboardServer, ope
     chart = page.get_by_role("group", name="Power House")
     expect(chart).to_be_visible()
     expect(page.get_by_role("button", name="Later")).to_be_disabled()
+    expect(page.locator("figure")).to_contain_text("below it is bought")  # signs are explained
     page.get_by_role("button", name="Earlier").click()
     yesterday = date.fromisoformat(server.today) - timedelta(days=1)
     expect(page.get_by_role("heading", level=2)).to_contain_text(f"{yesterday:%A}")
@@ -458,3 +459,21 @@ def test_every_device_can_be_chosen(server: DashboardServer, open_page: OpenPage
         page.get_by_label("System").select_option(label=name)
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Now: {name}")
     assert page.get_by_label("System").locator("option").count() == 1 + len(NAMES)
+    page.evaluate("history.replaceState(null, '', '/')")  # as from the home screen: it names no device
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Now: House")
+
+
+def test_a_browser_that_keeps_nothing_still_shows_the_page(
+    server: DashboardServer, open_page: OpenPage
+) -> None:
+    server.ingest(pv_power_w=100)
+    page = open_page(LIVELY, token=None)
+    page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage'])"
+        "  Object.defineProperty(window, name, {get() { throw new DOMException('no', 'SecurityError') }})"
+    )
+    page.reload()
+    page.get_by_label("Read token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator('[data-part="sun"]')).to_be_visible()

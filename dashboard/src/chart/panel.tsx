@@ -21,6 +21,8 @@ export interface Picture {
   lines: readonly Line[];
   range: readonly [number, number];
   axis: (value: number) => string;
+  /** How to read it, where the picture alone does not tell. */
+  note?: string;
   place: (index: number) => string;
   /** First column of table and file. */
   placeTitle: string;
@@ -88,6 +90,7 @@ export function ChartPanel({ picture, height, isPlain = false, onOpen, onRange }
         {...(onOpen ? { onOpen } : {})}
         {...(height ? { height } : {})}
       />
+      {picture.note ? <p class="hint centre">{picture.note}</p> : null}
       {isPlain ? null : <Tools picture={picture} range={range} zoom={zoom} change={change} opens={Boolean(onOpen)} />}
     </figure>
   );

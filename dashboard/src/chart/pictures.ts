@@ -159,6 +159,7 @@ function curves(
     lines: drawn,
     range: [from.getTime() / 1000, to.getTime() / 1000],
     axis,
+    note: drawn.map((line) => texts.history.signs[line.key]).filter(Boolean).join(" "),
     place: (index) => timeOfDay((x[index] ?? 0) * 1000, zone, isFine),
     placeTitle: texts.history.time,
     stamp: (index) => isoAt((x[index] ?? 0) * 1000, zone),

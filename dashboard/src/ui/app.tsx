@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Client } from "../api/client.ts";
 import { Live } from "../live.ts";
 import { printRoute, type Page, type Route } from "../route.ts";
-import { applyTheme, forgetToken, savedTheme, savedToken, saveToken, type Theme } from "../session.ts";
+import { applyTheme, forgetToken, savedSystem, savedTheme, savedToken, saveSystem, saveToken, type Theme } from "../session.ts";
 import { texts } from "../texts.ts";
 import { Condition } from "./condition.tsx";
 import { History } from "./history.tsx";
@@ -42,14 +42,19 @@ function Inside({ token, signOut }: { token: string; signOut: (status: number | 
   useLive(live);
   const [route, go] = useRoute();
   const systems = systemsOf(live.devices);
-  const system = systems.find((one) => one.key === route.of) ?? systems[0];
+  const wanted = route.of || savedSystem();
+  const system = systems.find((one) => one.key === wanted) ?? systems[0];
+  const choose = (change: Partial<Route>) => {
+    if (change.of) saveSystem(change.of);
+    go(change);
+  };
   useEffect(() => live.watch(system?.devices.map((device) => device.device_id) ?? []), [live, system?.key, system?.devices.length]);
   useEffect(() => {
     document.title = `${texts.pages[route.page]} · ${system?.name ?? texts.title}`;
   }, [route.page, system?.name]);
   return (
     <>
-      <Head live={live} route={route} systems={systems} system={system} go={go} signOut={() => signOut(null)} />
+      <Head live={live} route={route} systems={systems} system={system} go={choose} signOut={() => signOut(null)} />
       <main id="content" tabIndex={-1}>
         <p class="banner" role="status" hidden={live.isReached}>
           {live.isReached ? "" : texts.offline}
