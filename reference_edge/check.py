@@ -18,6 +18,7 @@ from sungrow_lib.inverter import InverterReader
 from sungrow_lib.spool import DurableSpool, SpoolOptions
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
+from sungrow_lib.upload.http import IngestTransport
 
 
 async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT001 - the command's own flag
@@ -30,6 +31,8 @@ async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT00
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
     if settings.device_token_file is not None:
         results.append(await _try("token", lambda: _check_token(settings)))
+    if settings.ca_file is not None:
+        results.append(await _try("authority", lambda: _check_authority(settings)))
     if not is_offline:
         results.append(await _try("server", lambda: check_server(upload_settings(settings))))
         for devices in by_address(settings.inverters):
@@ -54,6 +57,11 @@ async def _try(what: str, job: Callable[[], Awaitable[str]]) -> bool:
 async def _check_token(settings: EdgeSettings) -> str:
     await TokenSource(upload_settings(settings)).current()
     return f"read from {settings.device_token_file}"
+
+
+async def _check_authority(settings: EdgeSettings) -> str:
+    async with IngestTransport(upload_settings(settings)):  # reads the certificates, contacts nobody
+        return f"certificates read from {settings.ca_file}"
 
 
 async def _check_spool(path: Path) -> str:

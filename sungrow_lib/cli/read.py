@@ -54,7 +54,7 @@ examples:
   sungrow read 192.168.1.20 --json                              one sample as JSON
   sungrow read 192.168.1.20 --watch --json pv_power_w | jq .    a sample every 5 s, one per line
 
-exit status: 0 read, 1 no reading, 2 wrong use
+exit status: 0 read (or --watch was ended by Ctrl-C), 1 no reading, 2 wrong use
 """
 
 _BATTERY_VISITS: Final = 3
@@ -93,7 +93,11 @@ def run(args: argparse.Namespace) -> int:
     """Read the device and print what it says."""
     require_fields(args.fields)
     settings = settings_of(args)
-    run_on_device(args, lambda: _read(args, settings))
+    try:
+        run_on_device(args, lambda: _read(args, settings))
+    except KeyboardInterrupt:
+        if not args.watch:
+            raise  # with --watch it is how the job ends
     return 0
 
 

@@ -207,7 +207,7 @@ class ModbusConnection:
 
     async def _ask(self, request: ReadRequest, timeout_s: float) -> tuple[int, ...]:
         if self._transport is None or self._inbox.closed:
-            raise DeviceUnreachableError(f"{self.endpoint}: {self._inbox.reason}")
+            raise self._hung_up()
         self._inbox.clear()  # late or stray bytes belong to no one
         self._transport.write(request.encode())
         return await self._reply(request, timeout_s)
@@ -230,7 +230,13 @@ class ModbusConnection:
         try:
             request.give_up(received, self._inbox.reason)
         except DeviceTimeoutError:
-            raise DeviceUnreachableError(f"{self.endpoint}: {self._inbox.reason}") from None
+            raise self._hung_up() from None
+
+    def _hung_up(self) -> DeviceUnreachableError:
+        return DeviceUnreachableError(
+            f"{self.endpoint}: {self._inbox.reason}; is another program reading it, or is this not "
+            "its Modbus port?"
+        )
 
     def close(self) -> None:
         """Close the connection; does nothing when it is closed."""

@@ -61,7 +61,7 @@ def web_server() -> Iterator[int]:
         def log_message(self, *_args: object) -> None: ...
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield server.server_port
         server.shutdown()
@@ -81,7 +81,7 @@ def speaking(*, greeting: bytes = b"", answer: bytes = b"") -> Iterator[int]:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         yield int(server.server_address[1])
         server.shutdown()
@@ -89,7 +89,7 @@ def speaking(*, greeting: bytes = b"", answer: bytes = b"") -> Iterator[int]:
 
 
 STRANGERS: Final = {
-    "a web server": (web_server, "the device closed the connection"),
+    "a web server": (web_server, "the device closed the connection; is another program reading it"),
     "HTTP": (lambda: speaking(answer=b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is not Modbus"),
     "silence": (speaking, "does not answer; check --unit"),
     "a greeting": (lambda: speaking(greeting=b"SSH-2.0-OpenSSH_9.2\r\n"), "does not answer"),

@@ -179,6 +179,21 @@ def test_check_offline_fails_for_a_useless_token_file(
     assert edge(variables, "check", "--offline").returncode == 0
 
 
+def test_check_offline_fails_for_a_useless_certificate_file(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    file = tmp_path / "ca.pem"
+    variables = environment(tmp_path, file)
+    for content in (None, "no certificate"):
+        if content is not None:
+            file.write_text(content)
+        done = edge(variables, "check", "--offline")
+        assert done.returncode == 1
+        assert f"FAIL  authority: CA_FILE {file}" in done.stdout
+    file.write_bytes(tls_files.ca.read_bytes())
+    assert edge(variables, "check", "--offline").returncode == 0
+
+
 def test_check_tries_the_spool(tmp_path: Path, tls_files: CertificateFiles) -> None:
     no_spool = tmp_path / "ca.pem"
     no_spool.write_bytes(tls_files.ca.read_bytes())
