@@ -81,7 +81,7 @@ export class Live {
     try {
       [this.devices, this.plants] = await Promise.all([this.client.devices(), this.client.plants()]);
       await Promise.all(asked.map((id) => this.readLatest(id)));
-      if (!this.isReached) this.revision += 1;
+      if (!this.isReached) this.cameBack();
       this.isLoaded = this.isReached = true;
     } catch (error) {
       this.failed(error);
@@ -92,6 +92,13 @@ export class Live {
     this.changed();
     const again = asked !== this.watched;
     this.timer = setTimeout(() => void this.refresh(), again ? 0 : this.pause());
+  }
+
+  /** The server is there again: streams that wait for their next attempt must not wait any longer. */
+  private cameBack(): void {
+    this.revision += 1;
+    for (const close of this.streams.values()) close();
+    this.streams.clear();
   }
 
   private pause(): number {
