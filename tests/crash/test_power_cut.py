@@ -207,9 +207,10 @@ def test_a_health_file_cut_off_is_no_health_and_no_error(recorder: Path, tmp_pat
     program = """
 import pathlib, sys
 from reference_edge.health import HealthReport
+from reference_edge.survey import Survey
 from sungrow_lib.upload.status import StatusBoard
 folder = pathlib.Path(sys.argv[1])
-report = HealthReport(folder / "health.json", StatusBoard().snapshot)
+report = HealthReport(folder / "health.json", {}, Survey(folder), StatusBoard().snapshot)
 while True:
     report._write(report._report())
     with (folder / "said").open("a") as said:

@@ -41,6 +41,7 @@ class Environment:
             "HOME": str(folder),
             "UV_CACHE_DIR": str(cache),
             "UV_PYTHON_DOWNLOADS": "never",
+            "UV_SYSTEM_CERTS": "1",  # the machine's own authorities, as pip uses them
         } | {name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_"))}
         self.uv("venv", "--python", sys.executable, str(folder))
 
