@@ -40,8 +40,8 @@ class ServerSettings(AppSettings):
             arrival.
         database_pool_size: most connections of each worker to the database, beside two for live streams.
         refresh_interval_s: pause between two looks for rollups to refresh, in seconds.
-        requests_per_minute: most requests of one token, and of one address, to all processes together; 0
-            for any number.
+        requests_per_minute: most requests of one token, and of one address, to all processes together, and
+            as many batches of a backlog beside them; 0 for any number.
         failed_logins_per_minute: wrong tokens of one address after which further ones are not even tried; 0
             for any number.
         pg_bin_dir: folder of `pg_dump` and `pg_restore` for backups; by default one that fits is looked for.

@@ -15,7 +15,7 @@ from reference_server.answers import json_bytes
 from reference_server.auth import Principal, Scope, bearer_hash
 from reference_server.bodies import read_plain
 from reference_server.ingest import Batch
-from reference_server.limits import client_address
+from reference_server.limits import Visitor, client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
@@ -46,11 +46,13 @@ class Call(Generic[Query]):
 
     Attributes:
         request: as aiohttp has it.
+        visitor: where it comes from.
         principal: who asks.
         query: its parameters, checked.
     """
 
     request: web.Request
+    visitor: Visitor
     principal: Principal
     query: Query
 
@@ -59,6 +61,7 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
     plain = await read_plain(call.request, max_decompressed=server.settings.max_decompressed_bytes)
     batch = Batch.from_bytes(plain, max_samples=server.settings.max_samples_per_request)
+    server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
     taken = await server.ingest.take(batch, call.principal)
     server.metrics.ingested(taken.answer)
     if taken.arrivals:
@@ -108,9 +111,8 @@ async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> S
 async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
     """Send what a device sends, as it comes."""
     device = await requested_device(server, call)
-    token = bearer_hash(call.request.headers.get("Authorization"))
-    assert token is not None, "who asks was known before"
-    return await StreamWriter(server.database, server.live, device, token).answer(call.request)
+    writer = StreamWriter(server.database, server.live, device, call.visitor.token)
+    return await writer.answer(call.request)
 
 
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
@@ -128,7 +130,7 @@ async def health(server: Server, call: Call[NoQuery]) -> Health:
     """Say whether readings can be stored, and to an admin on what."""
     try:
         await server.database.check()
-        if not await _is_admin(server, call.request):
+        if not await _is_admin(server, call):
             return Health(status="ok")
         return Health(
             status="ok",
@@ -140,36 +142,39 @@ async def health(server: Server, call: Call[NoQuery]) -> Health:
         raise not_now(str(error)) from error
 
 
-async def _is_admin(server: Server, request: web.Request) -> bool:
+async def _is_admin(server: Server, call: Call[NoQuery]) -> bool:
     """Whether somebody asks who may see more; a bad token shows no more than none."""
-    if "Authorization" not in request.headers:
+    if not call.visitor.token:
         return False
     with suppress(Problem):
-        principal = await login(server, request)
+        principal = await login(server, call.request, call.visitor)
+        server.guard.request(call.visitor)
         return Scope.ADMIN.value in principal.scopes
     return False
 
 
-async def login(server: Server, request: web.Request) -> Principal:
-    """Return who asks, within the limits of their token and address.
+def visitor_of(server: Server, request: web.Request) -> Visitor:
+    """Return where a request comes from."""
+    token = bearer_hash(request.headers.get("Authorization"))
+    return Visitor(client_address(request, server.settings.trusted_proxies), token or b"")
+
+
+async def login(server: Server, request: web.Request, visitor: Visitor) -> Principal:
+    """Return who asks.
 
     Raises:
-        Problem: 401 no or bad token, 429 too many requests or wrong tokens.
+        Problem: 401 no or bad token, 429 too many wrong tokens came from the visitor's address.
         StorageUnavailableError: the database must be asked and cannot.
     """
-    authorization = request.headers.get("Authorization")
-    address = client_address(request, server.settings.trusted_proxies)
-    token = bearer_hash(authorization)
-    if token is not None:
-        server.guard.before_login(address, token)
+    if visitor.token:
+        server.guard.before_login(visitor)
     try:
-        principal = await server.authenticator.principal(authorization)
+        principal = await server.authenticator.principal(request.headers.get("Authorization"))
     except Problem:
-        if token is not None:
-            server.guard.failed(address)
+        if visitor.token:
+            server.guard.failed(visitor)
         raise
-    if token is not None:
-        server.guard.logged_in(address, token)
+    server.guard.logged_in(visitor)
     return principal
 
 

@@ -37,11 +37,12 @@ from reference_server.storage.samples import (
 )
 from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
-from sungrow_lib.wire import DeviceInfo, Envelope, IngestAnswer, VerdictCode
+from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope, IngestAnswer, VerdictCode
 
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 """How far ahead of the server a reading may be."""
 
+_FRESH: Final = timedelta(seconds=FRESH_S)
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of several requests that share a transaction."""
 _EDGE_SEEN_S: Final = 10.0
@@ -79,6 +80,13 @@ class Batch:
         envelope, readings = quick
         size = len(readings.stamps)
         return cls(_envelope(envelope, size, max_samples), size, [], readings)
+
+    def is_backlog(self, now: datetime) -> bool:
+        """Whether all its readings are old; who sends none, or none with a time stamp, drains no backlog."""
+        if self.readings is not None:
+            return max(self.readings.stamps) < now - _FRESH
+        stamps = [ts for item in self.items if isinstance(item, dict) and (ts := _ts_of(item)) is not None]
+        return bool(stamps) and max(stamps) < now - _FRESH
 
     @classmethod
     def _from_json(cls, body: Any, max_samples: int) -> Batch:

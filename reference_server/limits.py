@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 from typing import Final
@@ -19,6 +20,22 @@ _MINUTE_S: Final = 60.0
 _MOST_KEYS: Final = 50_000
 _GOOD_FOR_S: Final = 600.0
 _JITTER: Final = 0.5
+_BODIES: Final = 3
+"""How many times more bodies are read than fresh batches, or batches of a backlog, are granted: both, and as
+many again that turn out to be rubbish, or more than was granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Where a request comes from.
+
+    Attributes:
+        address: of the client.
+        token: hash of the token it was sent with; empty without one.
+    """
+
+    address: str
+    token: bytes
 
 
 class Allowance:
@@ -51,8 +68,13 @@ class Allowance:
 class Guard:
     """Refuses who asks too often, or guesses tokens.
 
+    Fresh readings and a backlog count apart, so that a draining backlog makes no fresh reading wait. Which of
+    them a batch is shows once it is read; so bodies count before they are read, too, and nobody makes the
+    server read any number of them for nothing.
+
     Args:
-        requests_per_minute: for each token, and for each address; 0 for any number.
+        requests_per_minute: for each token, and for each address; 0 for any number. As many batches of a
+            backlog are granted beside them.
         failed_logins_per_minute: for each address; 0 for any number.
         table: where all worker processes of this host count together; None for a process that is alone.
     """
@@ -61,37 +83,69 @@ class Guard:
         self, requests_per_minute: int, failed_logins_per_minute: int, table: Table | None = None
     ) -> None:
         self._requests = Allowance(requests_per_minute, table, b"request ")
+        self._backlog = Allowance(requests_per_minute, table, b"backlog ")
+        self._bodies = Allowance(_BODIES * requests_per_minute, table, b"body ")
         self._failures = Allowance(failed_logins_per_minute, table, b"failure ")
         self._good: dict[bytes, float] = {}
 
-    def before_login(self, address: str, token: bytes) -> None:
+    def before_login(self, visitor: Visitor) -> None:
         """Let a token be tried; one that was good a while ago always is, whoever guesses beside it.
 
         Raises:
             Problem: 429, too many wrong tokens came from this address.
         """
-        wait_s = self._failures.wait_s(address.encode())
-        if wait_s and self._good.get(token, 0.0) < monotonic():
+        wait_s = self._failures.wait_s(visitor.address.encode())
+        if wait_s and self._good.get(visitor.token, 0.0) < monotonic():
             raise _too_many("too many wrong tokens from this address", wait_s)
 
-    def failed(self, address: str) -> None:
+    def failed(self, visitor: Visitor) -> None:
         """Count a wrong token."""
-        self._failures.take(address.encode())
+        self._failures.take(visitor.address.encode())
 
-    def logged_in(self, address: str, token: bytes) -> None:
+    def logged_in(self, visitor: Visitor) -> None:
+        """Remember a token that is good."""
+        if len(self._good) >= _MOST_KEYS:
+            self._good.clear()
+        self._good[visitor.token] = monotonic() + _GOOD_FOR_S
+
+    def request(self, visitor: Visitor) -> None:
         """Count a request.
 
         Raises:
             Problem: 429, this token or address asks too often.
         """
-        if len(self._good) >= _MOST_KEYS:
-            self._good.clear()
-        self._good[token] = monotonic() + _GOOD_FOR_S
-        wait_s = max(self._requests.wait_s(token), self._requests.wait_s(address.encode()))
+        _count(self._requests, visitor)
+
+    def body(self, visitor: Visitor) -> None:
+        """Count a batch that is about to be read.
+
+        Raises:
+            Problem: 429, reading it would be for nothing, or too many were read for nothing.
+        """
+        wait_s = min(_wait_s(self._requests, visitor), _wait_s(self._backlog, visitor))
         if wait_s:
             raise _too_many("too many requests", wait_s)
-        self._requests.take(token)
-        self._requests.take(address.encode())
+        _count(self._bodies, visitor)
+
+    def batch(self, visitor: Visitor, *, is_backlog: bool) -> None:
+        """Count a batch that was read, before it is stored.
+
+        Raises:
+            Problem: 429, too many of its kind.
+        """
+        _count(self._backlog if is_backlog else self._requests, visitor)
+
+
+def _wait_s(allowance: Allowance, visitor: Visitor) -> float:
+    return max(allowance.wait_s(visitor.token), allowance.wait_s(visitor.address.encode()))
+
+
+def _count(allowance: Allowance, visitor: Visitor) -> None:
+    wait_s = _wait_s(allowance, visitor)
+    if wait_s:
+        raise _too_many("too many requests", wait_s)
+    allowance.take(visitor.token)
+    allowance.take(visitor.address.encode())
 
 
 def _too_many(detail: str, wait_s: float) -> Problem:

@@ -39,6 +39,7 @@ class Op:
         handler: answers it.
         answer: model of the answer, None for a free-form object.
         scope: what the token must allow, None when no token is needed.
+        is_counted_by_body: whether its handler counts it against a limit once the body is read.
         query: model of the query parameters.
         body: model of the JSON body, None when there is none.
         media: media type of the answer.
@@ -57,6 +58,7 @@ class Op:
     handler: Handler
     answer: type[BaseModel] | None
     scope: Scope | None = None
+    is_counted_by_body: bool = False
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] | None = None
     media: str = "application/json"

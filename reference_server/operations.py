@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from reference_server import examples, handlers, report_handlers
 from reference_server.auth import Principal, Scope
 from reference_server.handlers import Call
+from reference_server.limits import Visitor
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.openapi import document
 from reference_server.operation import Op
@@ -54,6 +55,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Store a batch of readings; the verdicts are sent after the commit",
         handler=handlers.ingest,
         scope=Scope.INGEST,
+        is_counted_by_body=True,
         body=IngestRequest,
         body_example=examples.INGEST,
         answer=IngestAnswer,
@@ -230,8 +232,9 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         server = request.app[SERVER]
-        principal = NOBODY if op.scope is None else await _authorized(server, request, op.scope)
-        call = Call(request, principal, _query(op, request))
+        visitor = handlers.visitor_of(server, request)
+        principal = await _authorized(server, request, visitor, op)
+        call = Call(request, visitor, principal, _query(op, request))
         answer = await op.handler(server, call)
         if isinstance(answer, web.StreamResponse):
             return answer
@@ -240,10 +243,16 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     return handle
 
 
-async def _authorized(server: Server, request: web.Request, scope: Scope) -> Principal:
-    principal = await handlers.login(server, request)
-    if scope.value not in principal.scopes:
-        raise Problem(403, f"this token lacks the scope {scope.value}")
+async def _authorized(server: Server, request: web.Request, visitor: Visitor, op: Op) -> Principal:
+    if op.scope is None:
+        return NOBODY
+    principal = await handlers.login(server, request, visitor)
+    if op.is_counted_by_body:
+        server.guard.body(visitor)
+    else:
+        server.guard.request(visitor)
+    if op.scope.value not in principal.scopes:
+        raise Problem(403, f"this token lacks the scope {op.scope.value}")
     return principal
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from enum import Enum
+from time import time
 from typing import Final
 
 import anyio
@@ -18,17 +20,33 @@ from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import ConnectionState, StatusBoard
 from sungrow_lib.upload.verdicts import Action, Reply, Ruling, judge_reply
-from sungrow_lib.wire import DeviceInfo, Envelope
+from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope
 
 _LOG: Final = logging.getLogger(__name__)
 _SLOW_PART: Final = 0.25
 """A request that takes more than this part of the longest time it may take holds too many readings."""
 _TOO_LARGE: Final = "http_413"
 
+TOO_MANY: Final = "http_429"
+"""Code of a ruling when the server has had too much of one kind of batch, and may well take the other."""
 UNREACHABLE: Final = "unreachable"
 """Code of a ruling without any answer."""
 NO_TOKEN: Final = "token"  # noqa: S105 - a code, no secret
 """Code of a ruling, and of an alarm, when there is no token to send."""
+
+
+class Kind(Enum):
+    """Which batches a pause is for; servers count fresh readings and a backlog apart."""
+
+    ANY = "any"
+    FRESH = "fresh"
+    BACKLOG = "backlog"
+
+
+def kind_of(batch: Sequence[SpoolEntry]) -> Kind:
+    """Tell whether a batch holds fresh readings; the server goes by the same rule."""
+    youngest = max(entry.ts_ms for entry in batch)
+    return Kind.FRESH if youngest >= (time() - FRESH_S) * 1000 else Kind.BACKLOG
 
 
 class Link:
@@ -47,7 +65,7 @@ class Link:
         self.tokens = TokenSource(settings)
         self.board = StatusBoard()
         self.clock = SystemClock()
-        self._not_before = 0.0
+        self._not_before = dict.fromkeys(Kind, 0.0)
         self._reached = anyio.Event()
         self._troubles = Repeated()
         self.refusals = Repeated()
@@ -86,14 +104,21 @@ class Link:
             extra = {"reason": reason, "times": times}
             _LOG.warning("the server is not reached; readings are kept", extra=extra)
 
-    async def wait_turn(self) -> None:
+    async def wait_turn(self, kind: Kind = Kind.ANY) -> None:
         """Wait as long as the server asked with `Retry-After`, whichever device it told."""
-        while (remaining := self._not_before - anyio.current_time()) > 0:  # noqa: ASYNC110 - it may be moved
+        while (remaining := self._pause_s(kind)) > 0:  # noqa: ASYNC110 - it may be moved
             await anyio.sleep(remaining)
 
-    def hold_back(self, seconds: float) -> None:
-        """Let nobody send for so long."""
-        self._not_before = max(self._not_before, anyio.current_time() + seconds)
+    def is_held_back(self, kind: Kind) -> bool:
+        """Whether batches of this kind have to wait."""
+        return self._pause_s(kind) > 0
+
+    def hold_back(self, seconds: float, kind: Kind) -> None:
+        """Let nobody send batches of this kind for so long."""
+        self._not_before[kind] = max(self._not_before[kind], anyio.current_time() + seconds)
+
+    def _pause_s(self, kind: Kind) -> float:
+        return max(self._not_before[Kind.ANY], self._not_before[kind]) - anyio.current_time()
 
     async def wait_for_network(self, seconds: float) -> None:
         """Wait, but no longer than until another lane reaches the server."""
@@ -170,7 +195,8 @@ class Attempts:
 
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
         link = self._link
-        await link.wait_turn()
+        kind = kind_of(batch)
+        await link.wait_turn(kind)
         token_version = link.tokens.version
         try:
             token = await link.token()
@@ -194,7 +220,7 @@ class Attempts:
         if ruling.action is Action.PAUSE:
             self.refused_token = token_version
         if ruling.retry_after_s:
-            link.hold_back(ruling.retry_after_s)
+            link.hold_back(ruling.retry_after_s, kind if ruling.code == TOO_MANY else Kind.ANY)
         return ruling
 
     async def _body(self, batch_id: str, batch: Sequence[SpoolEntry], seqs: list[int]) -> bytes:

@@ -13,7 +13,7 @@ import anyio
 
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
-from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Link
+from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Kind, Link, kind_of
 from sungrow_lib.upload.backoff import Backoff
 from sungrow_lib.upload.verdicts import Action, Ruling
 from sungrow_lib.wire import DeviceInfo
@@ -140,6 +140,9 @@ class DeviceLanes:
             await self._try_suspects()
         batch = await self._claim(lane)
         with self._holding(batch):
+            if lane is Lane.FRESH and self._has_to_wait(batch):
+                self._leave_to_backlog(batch)
+                return False
             await self._deliver(batch, lane, backoff)
         return bool(batch) and lane is not Lane.FRESH and self.attempts.delivered_at >= started
 
@@ -187,10 +190,19 @@ class DeviceLanes:
             if lane is Lane.FRESH and (refusals or part.failures == 0 or part.failures >= part.repeats):
                 # Newer readings may have come meanwhile, or may pass where these do not.
                 if part.failures or refusals:
-                    self._left_to_backlog = max(self._left_to_backlog, batch[-1].seq)
+                    self._leave_to_backlog(batch)
+                if self._has_to_wait(part.entries):
+                    return
                 await self._rest(ruling, backoff, at_most_s=_BACK_WITHIN_S)
                 return
             await self._rest(ruling, backoff)
+
+    def _has_to_wait(self, batch: Sequence[SpoolEntry]) -> bool:
+        """Whether these are part of a backlog the server had too much of: no fresh reading waits for it."""
+        return bool(batch) and kind_of(batch) is Kind.BACKLOG and self._link.is_held_back(Kind.BACKLOG)
+
+    def _leave_to_backlog(self, batch: Sequence[SpoolEntry]) -> None:
+        self._left_to_backlog = max(self._left_to_backlog, batch[-1].seq)
 
     def _is_alone_in_trouble(self, part: _Part) -> bool:
         return part.failures >= part.repeats and self.attempts.delivered_at > part.since

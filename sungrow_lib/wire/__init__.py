@@ -16,6 +16,9 @@ from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp
 PROBLEM_JSON: Final = "application/problem+json"
 """Media type of every error answer (RFC 9457)."""
 
+FRESH_S: Final = 300.0
+"""s; a batch whose youngest reading is older is of a backlog: it may have to wait where fresh ones do not."""
+
 LAST_DELIVERED_LIMIT: Final = 16
 """Most entries of `last_delivered`; an edge has fewer batches than this in flight."""
 
@@ -308,6 +311,7 @@ class Health(WireModel):
 
 
 __all__ = [
+    "FRESH_S",
     "LAST_DELIVERED_LIMIT",
     "PROBLEM_JSON",
     "BatchId",

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 
 from reference_server.administration import create_token
 from reference_server.config import ServerSettings, TrustedNetwork
-from reference_server.limits import Allowance, client_address
+from reference_server.limits import Allowance, Visitor, client_address
 from reference_server.problems import Problem
 from reference_server.server import Server
 from reference_server.shared_table import OwnTable, SharedTable
@@ -40,6 +41,61 @@ async def test_a_token_that_asks_too_often_is_told_when_to_come_back(start_serve
         assert status == 429
         assert 1 <= int(retry_after or 0) <= 30
         assert (await _status(api, OTHER_TOKEN))[0] == 429  # the address is the same
+
+
+OLD_S = -3600.0  # an hour ago: a backlog
+
+
+async def test_a_draining_backlog_makes_no_fresh_reading_wait(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=3) as api:
+        for number in range(3):
+            await api.ingest(sample(OLD_S + number))
+        for number in range(2):
+            status, problem = await api.send(sample(OLD_S + 10 + number))
+            assert (status, problem["status"]) == (429, 429)
+        for number in range(3):
+            await api.ingest(sample(number))  # fresh ones have an allowance of their own
+        assert api.rows("SELECT count(*) FROM samples") == [(6,)]  # nothing of what was refused is stored
+
+
+async def test_fresh_readings_make_no_backlog_wait(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=3) as api:
+        for number in range(3):
+            await api.ingest(sample(number))
+        assert (await api.send(sample(5)))[0] == 429
+        assert (await _status(api, TOKEN))[0] == 429  # who reads counts beside the fresh ones
+        await api.ingest(sample(OLD_S))
+
+
+@pytest.mark.parametrize(
+    ("fields", "rubbish"),
+    [
+        pytest.param({}, [], id="quickly read"),
+        pytest.param({"from_a_newer_edge": 1}, [{"device_id": "sh-1", "ts": 5}, 7], id="read the long way"),
+    ],
+)
+async def test_the_youngest_reading_says_what_a_batch_is(
+    start_server: StartServer, fields: dict[str, Any], rubbish: list[Any]
+) -> None:
+    async with start_server(requests_per_minute=1) as api:
+        await api.ingest(sample(OLD_S, **fields))
+        assert (await api.send(sample(OLD_S + 1, **fields)))[0] == 429
+        await api.ingest(sample(OLD_S + 2, **fields), sample(0, **fields), *rubbish)
+        assert (await api.send(sample(1, **fields)))[0] == 429
+
+
+async def test_rubbish_is_read_so_often_only(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=2) as api:
+        statuses = [(await api.post_raw(b"rubbish"))[0] for _ in range(8)]
+        assert statuses == [400] * 6 + [429] * 2  # three times the limit, whatever becomes of it
+        assert (await _status(api, TOKEN))[0] == 200
+
+
+async def test_a_body_that_would_be_refused_anyway_is_not_read(start_server: StartServer) -> None:
+    async with start_server(requests_per_minute=1) as api:
+        await api.ingest(sample(0))
+        await api.ingest(sample(OLD_S))
+        assert (await api.post_raw(b"rubbish"))[0] == 429
 
 
 async def test_behind_a_trusted_proxy_each_client_counts_for_itself(start_server: StartServer) -> None:
@@ -123,11 +179,15 @@ async def test_workers_grant_one_allowance_together(
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     guards = [Server.from_settings(_settings(migrated)).guard for _ in range(2)]
+    visitor = Visitor("192.0.2.1", b"token")
     for number in range(4):
-        guards[number % 2].logged_in("192.0.2.1", b"token")
+        guards[number % 2].request(visitor)
+        guards[number % 2].batch(visitor, is_backlog=True)
     for guard in guards:
         with pytest.raises(Problem, match="too many"):
-            guard.logged_in("192.0.2.1", b"token")
+            guard.request(visitor)
+        with pytest.raises(Problem, match="too many"):
+            guard.batch(visitor, is_backlog=True)
 
 
 def _settings(dsn: str) -> ServerSettings:

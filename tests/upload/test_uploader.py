@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from aiohttp import web
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import DurableSpool, SpoolState, SystemClock
+from sungrow_lib.spool import DurableSpool, Lane, SpoolEntry, SpoolState, SystemClock
 from sungrow_lib.upload import BatchUploader, ConnectionState, UploadSettings, verdicts
 from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.wire import DeviceInfo
@@ -560,6 +561,37 @@ async def test_retry_after_is_obeyed(
         await until(lambda: len(server.seen) >= 4)
         assert time.monotonic() - told > 0.8
         await counted(spool, delivered=20)
+
+
+async def test_a_backlog_that_has_to_wait_holds_up_no_fresh_reading(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(spool, 40)
+
+    async def enough(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        is_old = all(row["pv_power_w"] <= 40 for row in batch["samples"])
+        behave = play.status(429, **{"Retry-After": "3600"}) if is_old else play.answer
+        return await behave(server, request, batch)
+
+    server.rule = enough
+    turns = []
+    offer = spool.offer
+
+    async def counting(device_id: str, limit: int, lane: Lane, **how: Any) -> list[SpoolEntry]:
+        turns.append(lane)
+        return await offer(device_id, limit, lane, **how)
+
+    monkeypatch.setattr(spool, "offer", counting)
+    async with running(spool, replace(settings, backlog_workers=2)):
+        await until(lambda: turns.count(Lane.FRESH) >= 3)
+        for number in range(41, 46):
+            ts = START + timedelta(hours=1, milliseconds=number)  # now
+            sample = SungrowSample(device_id="inv", ts=ts, pv_power_w=number)
+            await spool.append(sample, ts_is_final=True)
+            await until(lambda number=number: number in server.seqs_stored())  # type: ignore[misc]
+        assert (await spool.counts()).pending > 20
+        # Each lane may have been on its way when the first was told; then all of the backlog waits.
+        assert sum(all(row["pv_power_w"] <= 40 for row in seen.batch["samples"]) for seen in server.seen) <= 3
 
 
 @pytest.mark.parametrize(
