@@ -129,7 +129,8 @@ class SeriesQuery(DeviceQuery):
     Attributes:
         frame: day = hours, month = days, year = months, all = every month.
         at: the local day the frame holds; today by default.
-        from_: start of a range, RFC 3339; in place of `frame`.
+        from_: start of a range, RFC 3339; in place of `frame`. The first and the last bucket are cut to the
+            range; where raw readings are gone (`RAW_RETENTION_DAYS`), to the quarters of an hour around it.
         to: its end, RFC 3339, not included.
         bucket: step of a range; raw = each reading as it was sent.
         fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge, of raw

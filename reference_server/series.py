@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -11,11 +11,12 @@ from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.rollups import merged_rollups
-from reference_server.storage.schema_sql import GAUGES, POWER_OF, rollup_columns
+from reference_server.storage.schema_sql import GAUGES, POWER_OF
 from reference_server.zones import (
     FIVE_MINUTES,
     QUARTER,
     Span,
+    end_of_quarter,
     hours_of,
     local_day,
     month_of,
@@ -28,13 +29,11 @@ from reference_server.zones import (
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame, Series, SeriesBucket
 
-_COLUMNS: Final = tuple(name for name, _ in rollup_columns())
 _DAY: Final = timedelta(days=1)
 _MS: Final = timedelta(milliseconds=1)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
 """Buckets that are the same in every zone."""
-_QUARTERS_AT_ONCE: Final = 96
+_PARTS_AT_ONCE: Final = 288
 _MS_PER_KWH: Final = 3_600_000_000  # W x ms
 _STANDARD_FIELDS: Final = (
     "avg_pv_power_w",
@@ -64,6 +63,8 @@ SERIES_FIELDS: Final = GAUGE_FIELDS | frozenset(_ENERGY_FIELDS)
 
 Facts = Mapping[str, Any]
 
+_MERGED_BY: Final[Mapping[str, Callable[[list[Any]], Any]]] = {"_min": min, "_max": max}
+"""By the end of a column's name; all others add."""
 
 _COUNTER_OF: Final = {
     "pv": "pv_total_kwh",
@@ -87,14 +88,21 @@ class SeriesReader:
     Args:
         database: where the rollups are.
         refresher: brings a device's rollups up to date before they are read.
+        retention: how long raw readings are kept.
         clock: tells the time, UTC.
     """
 
     def __init__(
-        self, database: Database, refresher: RollupRefresher, *, clock: Callable[[], datetime]
+        self,
+        database: Database,
+        refresher: RollupRefresher,
+        *,
+        retention: timedelta,
+        clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._refresher = refresher
+        self._retention = retention
         self._clock = clock
 
     async def frame(
@@ -115,19 +123,16 @@ class SeriesReader:
     async def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Series:
-        """Return the buckets of any span of time, cut to whole quarters of an hour, or to five minutes.
+        """Return the buckets of any span of time, the first and the last cut to it.
 
-        Buckets of five minutes come from raw readings: there are none behind the retention horizon.
+        What is cut from a quarter of an hour comes from raw readings, and so do buckets of five minutes.
+        Behind the retention horizon, where there are none any more, the span is widened to whole quarters.
         """
         await self._refresher.refresh_device(device.key)
-        now, step = self._clock(), FIVE_MINUTES if bucket == "5m" else QUARTER
-        begin = start_of_step(begin, step)
-        end = min(start_of_step(end + step - _MICROSECOND, step), now + step)
+        now = self._clock()
+        begin, end = self._widened(begin, end_of_quarter(now) + QUARTER if end > now + QUARTER else end)
         spans = [span for span in spans_of(bucket, begin, end, device.zone) if span.begin <= now]
-        if bucket == "5m":
-            found = await self._from_samples(device, spans)
-        else:
-            found = await self._from_quarters(device, spans, fields)
+        found = await self._from_quarters(device, spans, fields)
         return self._series(device, None, self._buckets(spans, found, device.zone, fields))
 
     @staticmethod
@@ -147,24 +152,52 @@ class SeriesReader:
             months = _each_month(month_of(first or today), today if first else date.min)
         return [(month, next_month(month)) for month in months]
 
-    async def _from_quarters(
-        self, device: KnownDevice, spans: list[Span], fields: Sequence[str] | None
-    ) -> Mapping[datetime, Facts]:
-        begins, ends = [span.begin for span in spans], [span.end for span in spans]
-        return await merged_rollups(
-            self._database, "series_from_15m", _needed(fields), device=device.key, begins=begins, ends=ends
+    def _widened(self, begin: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Widen what would cut a quarter of an hour that raw readings may be gone from."""
+        horizon = self._clock() - self._retention
+        return (
+            quarter_of(begin) if quarter_of(begin) < horizon else begin,
+            end_of_quarter(end) if quarter_of(end) < horizon else end,
         )
 
-    async def _from_samples(self, device: KnownDevice, spans: list[Span]) -> Mapping[datetime, Facts]:
+    async def _from_quarters(
+        self, device: KnownDevice, spans: Sequence[Span], fields: Sequence[str] | None
+    ) -> Mapping[datetime, Facts]:
+        """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
+        columns = _needed(fields)
+        parts = {span.begin: parts_of(span) for span in spans}
+        whole = [part for some in parts.values() for part in some if is_whole(part)]
+        found = await merged_rollups(
+            self._database,
+            "series_from_15m",
+            columns,
+            device=device.key,
+            begins=[span.begin for span in whole],
+            ends=[span.end for span in whole],
+        )
+        cut = [part for some in parts.values() for part in some if not is_whole(part)]
+        found |= await self._from_samples(device, cut, columns)
+        return {begin: merged_facts(found.get(part.begin) for part in some) for begin, some in parts.items()}
+
+    async def _from_samples(
+        self, device: KnownDevice, parts: Sequence[Span], columns: frozenset[str]
+    ) -> dict[datetime, dict[str, Any]]:
         """Read a day at a time, so that a month of raw readings never sits in the database's memory."""
-        quarters = sorted({quarter_of(span.begin) for span in spans})
-        found: dict[datetime, Facts] = {}
-        for start in range(0, len(quarters), _QUARTERS_AT_ONCE):
-            some = quarters[start : start + _QUARTERS_AT_ONCE]
-            rows = await self._database.rows(
-                "series_from_samples", devices=[device.key] * len(some), buckets=some
+        found: dict[datetime, dict[str, Any]] = {}
+        for start in range(0, len(parts), _PARTS_AT_ONCE):
+            some = parts[start : start + _PARTS_AT_ONCE]
+            quarters = [quarter_of(part.begin) for part in some]
+            buckets = sorted(set(quarters))
+            found |= await merged_rollups(
+                self._database,
+                "series_from_samples",
+                columns,
+                devices=[device.key] * len(buckets),
+                buckets=buckets,
+                quarters=quarters,
+                begins=[part.begin for part in some],
+                ends=[part.end for part in some],
             )
-            found |= {begin: dict(zip(_COLUMNS, facts, strict=True)) for begin, *facts in rows}
         return found
 
     async def _from_days(
@@ -190,7 +223,8 @@ class SeriesReader:
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
     """Spans of `5m`, `15m`, `1h`, `1d` or `1M` in the site's zone, cut to ``begin`` and ``end``."""
     if step := _STEPS.get(bucket):
-        yield from steps(begin, end, step)
+        for span in steps(start_of_step(begin, step), end, step):
+            yield Span(max(span.begin, begin), span.end)
         return
     day = local_day(begin, zone)
     if bucket == "1M":
@@ -202,6 +236,29 @@ def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Ite
             if span.begin < end and span.end > begin:
                 yield Span(max(span.begin, begin), min(span.end, end))
         day = after
+
+
+def parts_of(span: Span) -> list[Span]:
+    """Whole quarters of an hour of a span, and what is cut from others at its ends."""
+    first, last = end_of_quarter(span.begin), quarter_of(span.end)
+    if first > last:
+        return [span]
+    parts = Span(span.begin, first), Span(first, last), Span(last, span.end)
+    return [part for part in parts if part.begin < part.end]
+
+
+def is_whole(part: Span) -> bool:
+    """Whether a part is made of whole quarters of an hour."""
+    return part.begin == quarter_of(part.begin) and part.end == quarter_of(part.end)
+
+
+def merged_facts(parts: Iterable[Facts | None]) -> Facts:
+    """What parts of a span say together; None for one without readings."""
+    known = [part for part in parts if part]
+    if len(known) <= 1:
+        return known[0] if known else {}
+    values = {name: [part[name] for part in known if part[name] is not None] for name in known[0]}
+    return {name: _MERGED_BY.get(name[-4:], sum)(some) for name, some in values.items() if some}
 
 
 def _each_day(first: date, end: date) -> Iterator[date]:

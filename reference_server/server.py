@@ -90,7 +90,7 @@ class Server:
             ingest=Ingest(database, devices, retention=retention, clock=clock),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
-            series=SeriesReader(database, refresher, clock=clock),
+            series=SeriesReader(database, refresher, retention=retention, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),

@@ -15,6 +15,7 @@ QUARTER: Final = timedelta(minutes=15)
 FIVE_MINUTES: Final = timedelta(minutes=5)
 """Length of the finest bucket of a series, made from raw readings."""
 
+_MICROSECOND: Final = timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _DECEMBER: Final = 12
@@ -80,6 +81,11 @@ def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
 def quarter_of(instant: datetime) -> datetime:
     """Return the start of the quarter of an hour that holds an instant."""
     return start_of_step(instant, QUARTER)
+
+
+def end_of_quarter(instant: datetime) -> datetime:
+    """Return the first end of a quarter of an hour that is not before an instant."""
+    return quarter_of(instant + QUARTER - _MICROSECOND)
 
 
 def start_of_step(instant: datetime, step: timedelta) -> datetime:

@@ -443,10 +443,10 @@ GROUP BY t.begins;
 SELECT min(day), max(day) FROM rollup_day WHERE device = %(device)s;
 
 -- name: series_from_samples
--- Buckets of five minutes from the readings themselves; those of a quarter of an hour add up to its rollup.
+-- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup.
 {stepped_readings}
 SELECT
-  date_bin('5 minutes', ts, bucket) AS begins,
+  p.begins,
 -- generated: aggregate
   (sum(coalesce(sample_count, 1)))::int8 AS sample_count,
   (sum(dt))::int8 AS covered_ms,
@@ -656,5 +656,7 @@ SELECT
   (sum(running_time_total_h_step))::int8 AS running_time_total_h_increase
 -- end of generated
 FROM stepped
-WHERE ts >= bucket
-GROUP BY begins;
+JOIN unnest(%(quarters)s::timestamptz[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
+  AS p(bucket, begins, ends) USING (bucket)
+WHERE ts >= p.begins AND ts < p.ends
+GROUP BY p.begins;

@@ -50,9 +50,9 @@ def merging(name: str, columns: frozenset[str]) -> bytes:
     Raises:
         KeyError: there is none of this name.
     """
-    head, lines, rest = _GENERATED.split(statements()[name])
+    *head, lines, rest = _GENERATED.split(statements()[name])
     chosen = ",\n".join(line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns)
-    return f"{head}{chosen}\n{rest}".encode()
+    return f"{''.join(head)}{chosen}\n{rest}".encode()
 
 
 def _alias(line: str) -> str:

@@ -192,7 +192,51 @@ async def test_five_minutes_from_the_readings_themselves(api: Api) -> None:
         assert bucket["sample_count"] == sum(part["sample_count"] for part in parts)
         assert bucket["pv_kwh"] == pytest.approx(sum(part["pv_kwh"] or 0 for part in parts))
     off = {"from": "2026-06-15T10:03:00Z", "to": "2026-06-15T10:11:00Z"}
-    assert await series(api, **off, bucket="5m") == fine[:3]
+    cut = await series(api, **off, bucket="5m")
+    assert [bucket["sample_count"] for bucket in cut] == [2, 5, 1]
+    assert cut[1] == fine[1]
+
+
+@pytest.mark.parametrize("bucket", ["5m", "15m", "1h", "1d", "1M"])
+async def test_a_range_holds_exactly_what_lies_in_it(api: Api, bucket: str) -> None:
+    start = datetime(2026, 6, 14, 20, 0, tzinfo=UTC)
+    rows = [reading(start + timedelta(minutes=i), pv_power_w=i, pv_total_kwh=50 + i / 10) for i in range(400)]
+    await api.ingest(*rows, device={"timezone": "Asia/Kathmandu"})
+    raw = {row["ts"]: row for row in rows}
+    for begin, end in (
+        ("2026-06-14T20:07:00.000Z", "2026-06-15T01:53:00.000Z"),
+        ("2026-06-14T21:00:00.000Z", "2026-06-14T23:52:30.000Z"),
+        ("2026-06-14T21:31:00.000Z", "2026-06-14T21:39:00.001Z"),
+    ):
+        found = await series(
+            api,
+            bucket=bucket,
+            **{"from": begin, "to": end},
+            fields="avg_pv_power_w,min_pv_power_w,max_pv_power_w,pv_kwh",
+        )
+        inside = [row for ts, row in raw.items() if begin <= ts < end]
+        assert sum(b["sample_count"] for b in found) == len(inside)
+        assert min(b["min_pv_power_w"] for b in found) == inside[0]["pv_power_w"]
+        assert max(b["max_pv_power_w"] for b in found) == inside[-1]["pv_power_w"]
+        assert sum(b["pv_kwh"] for b in found) == pytest.approx(len(inside) / 10)
+        assert {b["coverage"] for b in found} <= {1.0} or bucket in {"5m", "15m"}
+        covered = sum(b["avg_pv_power_w"] * b["sample_count"] for b in found) / len(inside)
+        assert covered == pytest.approx(sum(row["pv_power_w"] for row in inside) / len(inside))
+        assert datetime.fromisoformat(found[0]["bucket"]) == datetime.fromisoformat(begin)
+
+
+async def test_behind_the_horizon_a_range_is_widened_to_quarters(start_server: StartServer) -> None:
+    start = NOW - timedelta(days=20)
+    rows = [reading(start + timedelta(minutes=i), pv_power_w=1) for i in range(60)]
+    async with start_server() as api:
+        await api.ingest(*rows)
+        await series(api, frame="month", at=f"{start:%Y-%m-%d}")
+    span = {"from": format_ts(start + timedelta(minutes=7)), "to": format_ts(start + timedelta(minutes=31))}
+    async with start_server(raw_retention_days=10) as api:
+        await api.server.retention.drop()
+        assert api.rows("SELECT count(*) FROM samples") == [(0,)]
+        [hour] = await series(api, **span, bucket="1h")
+        assert (hour["sample_count"], hour["bucket"]) == (45, f"{start:%Y-%m-%dT%H:%M:%S}+00:00")
 
 
 async def test_a_reader_sees_what_was_just_written(api: Api) -> None:
