@@ -233,7 +233,7 @@ def _ours(dsn: str) -> Iterator[Target]:
         "WORKERS": str(os.cpu_count() or 1),
         "DEVICE_TOKENS": ",".join(f"{_TOKEN}:{device}" for device in devices),
     }
-    with _running([sys.executable, "-m", "reference_server.cli", "run"], settings, port, "/health"):
+    with _running([sys.executable, "-m", "reference_server", "run"], settings, port, "/health"):
         yield Target(
             f"http://127.0.0.1:{port}/v1/ingest", _samples, b'"conflicts":[],"rejected":[],"deferred":[]'
         )

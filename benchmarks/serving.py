@@ -126,7 +126,7 @@ async def _listeners(dsn: str) -> Iterator[Figure]:
     """A thousand streams of one device on a server of its own: how late are they, how large is it."""
     port = _free_port()
     settings = {"DATABASE_URL": dsn, "LISTEN_PORT": str(port), "DEVICE_TOKENS": f"{_TOKEN}:roof"}
-    command = [sys.executable, "-m", "reference_server.cli", "run"]
+    command = [sys.executable, "-m", "reference_server", "run"]
     url = f"http://127.0.0.1:{port}"
     with _running(command, settings, port, "/health"):
         connector = aiohttp.TCPConnector(limit=0)

@@ -95,7 +95,7 @@ def _server(dsn: str) -> Iterator[str]:
     }
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        child = Child("the server", python("reference_server.cli", "run"), log, environment=environment)
+        child = Child("the server", python("reference_server", "run"), log, environment=environment)
         try:
             wait_until("the server", lambda: is_listening(port), timeout_s=30, watched=[child])
             yield f"http://127.0.0.1:{port}/v1/ingest"

@@ -12,7 +12,7 @@ from reference_edge.advice import advise
 from reference_edge.app import upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.station import by_address, connection_settings, units
-from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
 from sungrow_lib.spool import DurableSpool, SpoolOptions

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C would find it half loaded
 
 from reference_edge.app import run_edge
 from reference_edge.check import check
@@ -19,7 +20,7 @@ from reference_edge.lock import sole_user
 from reference_edge.spool_commands import add_parser as add_spool_parser
 from reference_edge.status import read_status, status_lines
 from sungrow_lib._version import __version__
-from sungrow_lib.cli import EXIT_FAILED, EXIT_OK, guarded
+from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.settings import load_settings
@@ -76,7 +77,12 @@ exit status: 0 the status was read, whatever it says; 1 the spool cannot be read
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the `sungrow-edge` command line and return its exit status."""
+    """Run the `sungrow-edge` command line inside a program that has its own mind about signals."""
+    return prepare(argv)()
+
+
+def prepare(argv: list[str] | None = None) -> Callable[[], int]:
+    """Read the `sungrow-edge` command line and return its job, which returns the exit status."""
     parser: argparse.ArgumentParser = CommandParser(
         prog="sungrow-edge",
         description="Poll Sungrow inverters, keep every reading, upload it exactly once.",
@@ -108,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     for command in (run, check_parser, status, *spool):
         command.add_argument("--config", type=Path, help=f"the TOML file (default: ${CONFIG_VARIABLE})")
     args = parser.parse_args(argv)
-    return guarded(parser.prog, lambda: int(args.job(args)))
+    return lambda: guarded(parser.prog, lambda: int(args.job(args)), until_stopped=args.job is _run)
 
 
 def _settings(args: argparse.Namespace) -> EdgeSettings:
@@ -145,7 +151,3 @@ def _say_alive(settings: EdgeSettings) -> int:
     health = read_health(settings.health_path)
     print(next(health_lines(health)))
     return EXIT_OK if health["running"] else EXIT_FAILED
-
-
-if __name__ == "__main__":
-    sys.exit(main())

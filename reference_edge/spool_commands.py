@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO, cast
 import anyio
 import anyio.to_thread
 
-from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError, UsageError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolRecord, SpoolState

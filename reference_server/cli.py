@@ -22,7 +22,7 @@ from reference_server.storage.address import require_address
 from reference_server.storage.migrations import migrate
 from reference_server.workers import serve
 from sungrow_lib._version import __version__
-from sungrow_lib.cli import EXIT_OK, guarded
+from sungrow_lib.cli.guard import EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.errors import UsageError
 from sungrow_lib.logs import configure_logging
@@ -97,10 +97,15 @@ exit status: 0 done, 1 it failed, 2 wrong use
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the `sungrow-server` command line and return its exit status."""
+    """Run the `sungrow-server` command line inside a program that has its own mind about signals."""
+    return prepare(argv)()
+
+
+def prepare(argv: list[str] | None = None) -> Callable[[], int]:
+    """Read the `sungrow-server` command line and return its job, which returns the exit status."""
     parser = _parser()
     args = parser.parse_args(argv)
-    return guarded(parser.prog, lambda: int(args.run(args)))
+    return lambda: guarded(parser.prog, lambda: int(args.run(args)), until_stopped=args.run is _run)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -384,7 +389,3 @@ def _cell(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -8,10 +8,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -120,12 +119,11 @@ async def _watched(stop: asyncio.Event, manager: ServiceManager) -> None:
 
 
 def _stop_event(parent: int | None) -> asyncio.Event:
-    """Make what is set when this process is to end; a worker leaves Ctrl-C to its supervisor."""
+    """Make what is set when this process is to end; Ctrl-C reaches no worker, but its supervisor."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    ignore: Callable[..., Any] = lambda: None  # noqa: E731 - an empty answer to a signal
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, stop.set if parent is None else ignore)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     if parent is not None:
 
         def orphaned() -> None:

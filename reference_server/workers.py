@@ -101,7 +101,10 @@ class _Supervisor:
     def _started(self, post: Post) -> _Worker:
         arguments = self._settings, post
         process = self._context.Process(target=_work, args=arguments, name=f"worker-{post.number}")
+        # It is born deaf to Ctrl-C: a terminal sends that to all, and who is busy with imports cannot answer.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return _Worker(post, process, monotonic())
 
     def _replaced(self, dead: _Worker) -> _Worker:

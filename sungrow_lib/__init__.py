@@ -7,11 +7,13 @@ costs next to nothing and a program loads only the parts it uses.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from sungrow_lib._version import __version__
 
+TYPE_CHECKING = False  # true to type checkers, and cheaper than an import of typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from sungrow_lib.blocking import BlockingSungrowClient as BlockingSungrowClient
     from sungrow_lib.capture import (
         Capture as Capture,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import anyio
+import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C would find it half loaded
 
 from sungrow_lib.errors import (
     ConfigurationError,

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from sungrow_lib.cli import EXIT_FAILED, EXIT_OK
+from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.cli.parser import PORT, whole_number
 
 _DESCRIPTION: Final = """\
@@ -63,7 +63,7 @@ def add_parser(subparsers: Any, summary: str) -> None:
         metavar="DAYS",
         help="how much of the modelled year to fill in (default: %(default)s)",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, until_stopped=lambda args: args.seconds is None)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -86,18 +86,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     )
     parser.add_argument("--json", action="store_true", help="print the sample as JSON, one line each")
     parser.add_argument("--watch", action="store_true", help="keep reading, every 5 s, until Ctrl-C")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, until_stopped=lambda args: args.watch)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read the device and print what it says."""
     require_fields(args.fields)
     settings = settings_of(args)
-    try:
-        run_on_device(args, lambda: _read(args, settings))
-    except KeyboardInterrupt:
-        if not args.watch:
-            raise  # with --watch it is how the job ends
+    run_on_device(args, lambda: _read(args, settings))
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
+import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C would find it half loaded
 
 from sungrow_lib.capture import load_capture, merge_captures
 from sungrow_lib.cli.parser import PORT_MAX, whole_number
@@ -95,7 +96,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument(
         "--seed", type=int, default=1, help="which weather and household the model has (default: %(default)s)"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, until_stopped=lambda _: True)
 
 
 def run(args: argparse.Namespace) -> int:

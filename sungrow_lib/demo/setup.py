@@ -17,8 +17,8 @@ from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite, write_secret
 from sungrow_lib.errors import ConfigurationError
 
-EDGE: Final = "reference_edge.cli"
-SERVER: Final = "reference_server.cli"
+EDGE: Final = "reference_edge"
+SERVER: Final = "reference_server"
 SUNGROW: Final = "sungrow_lib.cli"
 
 _START_S: Final = 30.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sungrow_lib.capture import load_capture
-from sungrow_lib.cli import main
+from sungrow_lib.cli.command import main
 from sungrow_lib.registers.words import RegisterWords, Space
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource

@@ -11,7 +11,7 @@ import pytest
 from pyModbusTCP.server import DataBank, ModbusServer  # type: ignore[import-untyped]
 
 from sungrow_lib.capture import Capture
-from sungrow_lib.cli import main
+from sungrow_lib.cli.command import main
 from sungrow_lib.cli.decode import decoded
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator.images import IMAGES

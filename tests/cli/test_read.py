@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sungrow_lib.cli import main
+from sungrow_lib.cli.command import main
 from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
 from sungrow_lib.registers.words import RegisterWords, Space

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pymodbus.client import ModbusTcpClient
 
-from sungrow_lib.cli import main
+from sungrow_lib.cli.command import main
 from sungrow_lib.simulator import MODELS
 from sungrow_lib.simulator.journal import read_journal
 

@@ -6,10 +6,10 @@ import pytest
 
 import reference_edge.cli
 import reference_server.cli
-import sungrow_lib.cli
+import sungrow_lib.cli.command
 
 MAINS = {
-    "sungrow": sungrow_lib.cli.main,
+    "sungrow": sungrow_lib.cli.command.main,
     "sungrow-edge": reference_edge.cli.main,
     "sungrow-server": reference_server.cli.main,
 }

@@ -85,7 +85,7 @@ class DashboardServer:
     def start(self) -> None:
         self.process = Child(
             "the server",
-            python("reference_server.cli", "run"),
+            python("reference_server", "run"),
             self.folder / "server.log",
             environment=self._environment,
         )
@@ -128,7 +128,7 @@ class DashboardServer:
 
     def _job(self, *arguments: str) -> Job:
         return Job(
-            f"sungrow-server {arguments[0]}", python("reference_server.cli", *arguments), self._environment
+            f"sungrow-server {arguments[0]}", python("reference_server", *arguments), self._environment
         )
 
 

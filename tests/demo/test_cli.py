@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sungrow_lib.cli import main
+from sungrow_lib.cli.command import main
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def test_each_command_exists_with_its_options(line: str) -> None:
         return
     module = {
         "sungrow": "sungrow_lib.cli",
-        "sungrow-edge": "reference_edge.cli",
-        "sungrow-server": "reference_server.cli",
+        "sungrow-edge": "reference_edge",
+        "sungrow-server": "reference_server",
     }[command]
     done = subprocess.run(
         [sys.executable, "-m", module, words[0], "--help"], capture_output=True, text=True, check=True

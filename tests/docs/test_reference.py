@@ -16,7 +16,7 @@ from reference_server.config import ServerSettings
 from reference_server.docstrings import split
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES
-from sungrow_lib.cli import COMMANDS
+from sungrow_lib.cli.command import COMMANDS
 from sungrow_lib.quantities import QUANTITIES, Family
 from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.map import RegisterMap

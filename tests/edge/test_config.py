@@ -155,7 +155,7 @@ def test_a_wrong_file_is_explained(
 
 def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "reference_edge.cli", "run", "--config", str(tmp_path / "none.toml")],
+        [sys.executable, "-m", "reference_edge", "run", "--config", str(tmp_path / "none.toml")],
         capture_output=True,
         text=True,
         check=False,

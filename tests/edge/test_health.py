@@ -45,7 +45,7 @@ def environment(folder: Path, ca: Path, **more: str) -> dict[str, str]:
 
 def edge(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        python("reference_edge.cli", *words),
+        python("reference_edge", *words),
         env=variables,
         capture_output=True,
         text=True,
@@ -56,7 +56,7 @@ def edge(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[
 
 @contextmanager
 def daemon(folder: Path, variables: dict[str, str]) -> Iterator[Child]:
-    child = Child("the edge", python("reference_edge.cli", "run"), folder / "edge.log", environment=variables)
+    child = Child("the edge", python("reference_edge", "run"), folder / "edge.log", environment=variables)
     try:
         yield child
     finally:

@@ -52,7 +52,7 @@ def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more
     with ExitStack() as stack:
         child = Child(
             "the edge",
-            python("reference_edge.cli", "run"),
+            python("reference_edge", "run"),
             folder / "edge.log",
             environment=environment | more,
         )
@@ -85,7 +85,7 @@ async def test_readings_are_kept_while_the_server_is_away(
     assert events(tmp_path, "identified")[0]["model"] == "SH8.0RT-20"
     assert events(tmp_path, "stopped")[0]["everything_delivered"] is False
     status = await anyio.run_process(
-        python("reference_edge.cli", "status", "--json"),
+        python("reference_edge", "status", "--json"),
         env=clean_environment()
         | {
             "SERVER_URL": "https://localhost",
@@ -157,7 +157,7 @@ async def test_what_cannot_work_is_one_line(
 async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFiles) -> None:
     nobody, nowhere = free_ports(2)
     done = await anyio.run_process(
-        python("reference_edge.cli", "check"),
+        python("reference_edge", "check"),
         env=clean_environment()
         | {
             "SERVER_URL": f"https://localhost:{nowhere}",

@@ -35,7 +35,7 @@ def spool_command(*words: str, text: str = "") -> subprocess.CompletedProcess[st
 
 def spool_process(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        python("reference_edge.cli", "spool", *words),
+        python("reference_edge", "spool", *words),
         env=clean_environment(),
         capture_output=True,
         text=True,
@@ -228,19 +228,19 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
         "SPOOL_PATH": str(spool),
         "SUNGROW_LOCK_DIR": str(tmp_path),
     }
-    child = Child("the edge", python("reference_edge.cli", "run"), tmp_path / "log", environment=environment)
+    child = Child("the edge", python("reference_edge", "run"), tmp_path / "log", environment=environment)
     try:
         wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=30)
     finally:
         child.stop(15.0)
     assert "damaged spool set aside" in (tmp_path / "log").read_text()
     done = subprocess.run(
-        python("reference_edge.cli", "status"), env=environment, capture_output=True, check=True
+        python("reference_edge", "status"), env=environment, capture_output=True, check=True
     )
     assert "the spool was damaged; 30 readings were taken over, 0 are known" in done.stdout.decode()
     [aside] = tmp_path.glob("spool.sqlite.damaged-*")
     assert aside.read_bytes() == content
     as_json = subprocess.run(
-        python("reference_edge.cli", "status", "--json"), env=environment, capture_output=True, check=True
+        python("reference_edge", "status", "--json"), env=environment, capture_output=True, check=True
     )
     assert json.loads(as_json.stdout)["recovery"]["set_aside"] == str(aside)

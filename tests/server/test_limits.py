@@ -234,7 +234,7 @@ async def test_a_port_of_its_own_shows_metrics_without_a_token(migrated: str) ->
 
 @contextmanager
 def _running(environment: dict[str, str]) -> Iterator[None]:
-    command = [sys.executable, "-m", "reference_server.cli", "run"]
+    command = [sys.executable, "-m", "reference_server", "run"]
     with subprocess.Popen(command, env=environment) as process:
         try:
             yield

@@ -25,7 +25,7 @@ from tests.server.conftest import TOKEN, sample
 
 pytestmark = pytest.mark.anyio
 
-COMMAND = [sys.executable, "-m", "reference_server.cli"]
+COMMAND = [sys.executable, "-m", "reference_server"]
 
 
 def _free_port() -> int:

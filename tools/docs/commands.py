@@ -12,7 +12,7 @@ from unittest import mock
 
 from reference_edge import cli as edge
 from reference_server import cli as server
-from sungrow_lib import cli as sungrow
+from sungrow_lib.cli import command as sungrow
 from tools.docs.markdown import Page, fenced
 
 PROGRAMS: Final[dict[str, Callable[[list[str] | None], int]]] = {

@@ -1,0 +1,69 @@
+"""What becomes of a command's errors: one clear line on stderr, and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from sungrow_lib.cli.parser import EXIT_USAGE
+from sungrow_lib.cli.start import EXIT_FAILED
+from sungrow_lib.errors import SungrowError, UsageError
+
+__all__ = ["EXIT_FAILED", "EXIT_OK", "guarded", "lacking"]
+
+EXIT_OK: Final = 0
+
+
+def guarded(program: str, job: Callable[[], int], *, until_stopped: bool = False) -> int:
+    """Run ``job``; turn every error a user can cause into one clear line on stderr and an exit status.
+
+    Args:
+        program: its name.
+        job: returns the exit status.
+        until_stopped: Ctrl-C and SIGTERM are how this job ends, and no failure.
+    """
+    try:
+        status = job()
+        sys.stdout.flush()
+    except SungrowError as error:
+        return _complain(program, error)
+    except KeyboardInterrupt:
+        return _interrupted(program, until_stopped=until_stopped)
+    except BaseExceptionGroup as group:  # from a task group
+        if group.subgroup(KeyboardInterrupt) is not None:
+            return _interrupted(program, until_stopped=until_stopped)
+        expected, others = group.split(SungrowError)
+        if expected is None or others is not None:
+            raise
+        return _complain(program, _first(expected))
+    except BrokenPipeError:
+        # The reader of our output went away (`sungrow read | head`): that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    return status
+
+
+def lacking(program: str, *, extra: str, error: ModuleNotFoundError) -> int:
+    """Say that ``program`` was installed without the extra it needs."""
+    needed = f"the package {error.name} is not installed: pip install 'sungrow-lib[{extra}]'"
+    print(f"{program}: {needed}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _interrupted(program: str, *, until_stopped: bool) -> int:
+    if until_stopped:
+        return EXIT_OK
+    print(f"{program}: interrupted before it was done", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _complain(program: str, error: SungrowError) -> int:
+    print(f"{program}: {error}", file=sys.stderr)
+    return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+
+
+def _first(group: BaseExceptionGroup[SungrowError]) -> SungrowError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,74 @@
+"""Starts the product's commands so that Ctrl-C and SIGTERM end them in one line, from their first moment on.
+
+A command spends most of its first second on imports, so this module imports next to nothing, and what starts
+a command imports this module before all else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+EXIT_FAILED = 1
+
+
+def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        program: its name, for what is said about it.
+        prepare: does the imports, reads the command line and returns the job. An interrupt meanwhile ends
+            the program at once: nothing has begun. The job sees one as `KeyboardInterrupt`, SIGTERM as well.
+    """
+    ending = _Ending(program)
+    sys.excepthook, sys.unraisablehook = ending.excepthook, ending.unraisablehook
+    _handle(ending.at_once)
+    try:
+        job = prepare()
+        ending.of_what = "before it was done"
+        _handle(signal.default_int_handler, _as_interrupt)
+        return job()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # the answer is given; the interpreter is packing up
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _handle(sigint: Callable[..., object], sigterm: Callable[..., object] | None = None) -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell starts jobs in the background
+        signal.signal(signal.SIGINT, sigint)
+    signal.signal(signal.SIGTERM, sigterm or sigint)
+
+
+def _as_interrupt(number: int, frame: object) -> None:
+    """Do for SIGTERM what is done for SIGINT now: an event loop, for one, has a way of its own."""
+    del number
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)  # type: ignore[arg-type]  # a frame, as this function got it
+
+
+class _Ending:
+    """How a program ends where nothing is left that could handle an interrupt."""
+
+    def __init__(self, program: str) -> None:
+        self.of_what = "before it began"
+        self._program = program
+
+    def at_once(self, *_: object) -> None:
+        os.write(2, f"{self._program}: interrupted {self.of_what}\n".encode())
+        os._exit(EXIT_FAILED)
+
+    def excepthook(self, kind: type[BaseException], error: BaseException, trace: object) -> None:
+        """Be what shows an error that nothing has caught: a second Ctrl-C while the first one was handled."""
+        if issubclass(kind, KeyboardInterrupt):
+            self.at_once()
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]  # a traceback, as this method got it
+
+    def unraisablehook(self, failure: sys.UnraisableHookArgs) -> None:
+        """Be what shows an error that nothing can catch: Ctrl-C while an object is cleared away."""
+        if issubclass(failure.exc_type, KeyboardInterrupt):
+            self.at_once()
+        sys.__unraisablehook__(failure)
