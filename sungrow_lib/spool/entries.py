@@ -125,6 +125,8 @@ class Settlement:
         conflicts: to quarantine.
         rejected: to quarantine.
         deferred: to offer again `retry_in_s` from now.
+        witness: number of a delivered reading that was sent once more, after this batch and alone, and which
+            the server has; it stays where it is, and is named in `last_delivered`.
         retry_in_s: seconds.
         server_version: who judged; a version never seen before gets all earlier rejects once more.
     """
@@ -133,6 +135,7 @@ class Settlement:
     conflicts: Sequence[Judged] = ()
     rejected: Sequence[Judged] = ()
     deferred: Sequence[Judged] = ()
+    witness: int | None = None
     retry_in_s: float = 300.0
     server_version: str | None = None
 

@@ -143,6 +143,7 @@ TRIM_ANSWERED: Final = (
     "DELETE FROM answered WHERE device = ?1 AND id <= (SELECT id FROM answered WHERE device = ?1"
     " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
 )
+NEWEST_DELIVERED: Final = f"{_ENTRY} WHERE s.device = ? AND s.state = 5 ORDER BY s.seq DESC LIMIT ?"
 FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
 LAST_ANSWERED: Final = "SELECT coalesce(max(id), 0) FROM answered WHERE device = ?"
 LAST_DELIVERED: Final = "SELECT ts FROM answered WHERE device = ? ORDER BY id DESC LIMIT ?"

@@ -241,6 +241,7 @@ class SpoolStore:
                 connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
             if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
                 connection.execute(schema.NOTE_ANSWERED, (max(kept),))
+                connection.execute(schema.NOTE_ANSWERED, (outcome.witness,))
                 connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
         return max(moved, 0)
 
@@ -256,6 +257,16 @@ class SpoolStore:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
             return [ts for (ts,) in rows]
+
+    def newest_delivered(self, device_id: str, limit: int) -> list[SpoolEntry]:
+        """Return up to ``limit`` delivered readings with the highest numbers, in order of `seq`."""
+        with self._database.read() as connection:
+            device = self._known(connection, device_id)
+            rows = connection.execute(schema.NEWEST_DELIVERED, (device, limit)).fetchall()
+        return [
+            SpoolEntry(seq, device_id, ts, content, clock, SpoolState.DELIVERED)
+            for seq, ts, content, clock, _ in reversed(rows)
+        ]
 
     # --- bulk jobs, a chunk per call ---------------------------------------------------------------------
 

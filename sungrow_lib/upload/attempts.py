@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from time import time
 from typing import Final
@@ -20,6 +21,7 @@ from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import ConnectionState, StatusBoard
 from sungrow_lib.upload.verdicts import Action, Reply, Ruling, judge_reply
+from sungrow_lib.upload.witnesses import Witnesses
 from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope
 
 _LOG: Final = logging.getLogger(__name__)
@@ -163,6 +165,7 @@ class Attempts:
         slow_s = link.settings.request_timeout_s * _SLOW_PART
         self.size = BatchSize(link.settings.batch_size, slow_s)
         self._quarantined = Repeated()
+        self._witnesses = Witnesses(link.spool, device_id)
         # Even while readings are delivered as usual, odd while all are being offered again.
         self._resend_epoch = 0
 
@@ -178,11 +181,12 @@ class Attempts:
         started = anyio.current_time()
         try:
             ruling = await self._exchange(batch)
+            self._adapt(ruling, len(batch), anyio.current_time() - started)
+            ruling = await self._with_witness(ruling)
         finally:
             board.in_flight -= 1
-        self._adapt(ruling, len(batch), anyio.current_time() - started)
         if ruling.action is Action.SETTLE:
-            await self._settle(ruling, epoch)
+            await self._settle(batch, ruling, epoch)
         else:
             self._report(ruling, batch)
         return ruling
@@ -237,13 +241,43 @@ class Attempts:
         # The samples go as they were accepted, text for text: nothing parses and writes them again.
         return f'{envelope.model_dump_json(exclude_none=True)[:-1]},"samples":[{samples}]}}'.encode()
 
-    async def _settle(self, ruling: Ruling, epoch: int) -> None:
+    async def _with_witness(self, ruling: Ruling) -> Ruling:
+        """Send a witness behind a batch that brought nothing new; both are settled together, or neither is.
+
+        Its verdict changes nothing about the witness itself: it was delivered long ago.
+        """
+        settlement = ruling.settlement
+        if settlement is None:
+            return ruling
+        await self._witnesses.load()
+        if ruling.inserted or ruling.resend or not (settlement.delivered or settlement.conflicts):
+            return ruling
+        witness = self._witnesses.next()
+        if witness is None:
+            return ruling
+        second = await self._exchange([witness])
+        if second.action in {Action.HALVE, Action.TROUBLE}:  # whatever ails it must not hold up the others
+            self._witnesses.drop(witness)
+            return replace(second, action=Action.KEEP)
+        if second.settlement is None:
+            return second
+        is_there = witness.seq in second.settlement.delivered
+        return replace(
+            ruling,
+            settlement=replace(settlement, witness=witness.seq if is_there else None),
+            resend=second.resend or second.inserted > 0,
+        )
+
+    async def _settle(self, batch: Sequence[SpoolEntry], ruling: Ruling, epoch: int) -> None:
         settlement = ruling.settlement
         assert settlement is not None
         if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
             await self.resend()
         with anyio.CancelScope(shield=True):
             await self._link.spool.settle(self._device_id, settlement)
+        if ruling.inserted:
+            delivered = set(settlement.delivered)
+            self._witnesses.add([entry for entry in batch if entry.seq in delivered])
         if settlement.delivered:
             self.delivered_at = anyio.current_time()
         self._link.board.delivered(self._device_id, len(settlement.delivered), settlement.server_version)
@@ -266,6 +300,7 @@ class Attempts:
 
     async def resend(self) -> None:
         """Offer again all the spool keeps of this device: the server lacks what it once had."""
+        self._witnesses.forget()
         self._resend_epoch += 1  # answers to what was sent before this moment ask for nothing new
         try:
             count = await self._link.spool.reoffer(self._device_id)

@@ -9,7 +9,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from sungrow_lib.errors import ConfigurationError
-from sungrow_lib.wire import LAST_DELIVERED_LIMIT, DeviceInfo
+from sungrow_lib.upload.witnesses import MOST_WITNESSES
+from sungrow_lib.wire import DeviceInfo
 
 Compression = Literal["zstd", "gzip", "none"]
 
@@ -59,8 +60,8 @@ class UploadSettings:
             check_token(self.token)
         if not 1 <= self.batch_size <= _LARGEST_BATCH:
             raise ConfigurationError(f"batch_size must be 1 to {_LARGEST_BATCH}, not {self.batch_size}.")
-        # Fewer batches in flight than `last_delivered` has places, else the server could miss a loss.
-        most = LAST_DELIVERED_LIMIT - 1 - _OTHER_LANES
+        # Fewer batches in flight than witnesses in `last_delivered`, else the server could miss a loss.
+        most = MOST_WITNESSES - 1 - _OTHER_LANES
         if not 1 <= self.backlog_workers <= most:
             raise ConfigurationError(f"backlog_workers must be 1 to {most}, not {self.backlog_workers}.")
         if self.upload_interval_s <= 0 or self.request_timeout_s <= 0:

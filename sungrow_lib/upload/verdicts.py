@@ -76,6 +76,7 @@ class Ruling:
         settlement: for SETTLE: where each reading goes.
         retry_after_s: seconds the server asked to wait.
         resend: whether the server lacks readings it once had.
+        inserted: for SETTLE: how many of the readings the server did not have before.
     """
 
     action: Action
@@ -84,6 +85,7 @@ class Ruling:
     settlement: Settlement | None = None
     retry_after_s: float | None = None
     resend: bool = False
+    inserted: int = 0
 
 
 def judge_reply(reply: Reply, *, batch_id: str, seqs: Sequence[int]) -> Ruling:
@@ -129,7 +131,10 @@ def _judge_answer(body: bytes, batch_id: str, seqs: Sequence[int]) -> Ruling:
         return _not_ours("it belongs to another batch")
     if not answer.accounts_for(len(seqs)):
         return _not_ours("its sums are wrong")
-    return Ruling(Action.SETTLE, "Delivered.", "answered", settlement_of(answer, seqs), resend=answer.resend)
+    settlement = settlement_of(answer, seqs)
+    return Ruling(
+        Action.SETTLE, "Delivered.", "answered", settlement, resend=answer.resend, inserted=answer.inserted
+    )
 
 
 def _not_ours(why: str) -> Ruling:

@@ -239,6 +239,20 @@ async def test_a_batch_of_conflicts_alone_is_named_too(spool: DurableSpool, cloc
     assert await spool.last_delivered("inv") == [clock.now()]  # the server keeps it aside, and may lose it
 
 
+async def test_a_witness_is_named_behind_its_batch_and_stays_where_it_is(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 6)
+    await spool.ack("inv", [5, 6])
+    assert [entry.seq for entry in await spool.newest_delivered("inv", 1)] == [6]
+    assert await spool.newest_delivered("nobody", 8) == []
+    before = [record async for record in spool.records(SpoolState.DELIVERED)]
+    assert await spool.settle("inv", Settlement(delivered=[1, 2], witness=5)) == 2
+    named = [entry.ts for entry in await spool.newest_delivered("inv", 8) if entry.seq in {2, 5, 6}]
+    assert await spool.last_delivered("inv") == [named[1], named[0], named[2]]
+    assert [record async for record in spool.records(SpoolState.DELIVERED)][2:] == before
+
+
 async def test_what_is_answered_while_all_is_offered_again_stays_named(
     spool: DurableSpool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

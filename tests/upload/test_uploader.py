@@ -717,7 +717,7 @@ async def test_the_server_is_asked_for_its_date_when_readings_wait(
         ({"token": "ä"}, "token"),
         ({"token": ""}, "token"),
         ({"batch_size": 0}, "batch_size"),
-        ({"backlog_workers": 14}, "backlog_workers"),
+        ({"backlog_workers": 6}, "backlog_workers"),
         ({"upload_interval_s": 0}, "upload_interval_s"),
         ({"compression": "brotli"}, "compression"),
     ],

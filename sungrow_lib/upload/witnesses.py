@@ -1,0 +1,62 @@
+"""Readings that tell whether the server still has what was brought to it last.
+
+`last_delivered` names the last row of each of the latest answered batches, and a server that was restored
+asks for everything when it lacks one of them. A batch of readings that were all known to it proves nothing
+there; many of them, as come after a restore, would push every name that does prove something out of the list,
+and a server restored once more to the same backup could not tell. So behind each batch that brought nothing
+new a witness is sent, a reading that was new to the server lately, in a batch of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from sungrow_lib.spool import DurableSpool, SpoolEntry
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT
+
+MOST_WITNESSES: Final = LAST_DELIVERED_LIMIT // 2
+"""Where nothing is new, every other name in the list is a witness's: so many, all are in it."""
+
+
+class Witnesses:
+    """The readings of one device that were new to the server last.
+
+    Args:
+        spool: knows the newest delivered ones from before this start.
+        device_id: the device.
+    """
+
+    def __init__(self, spool: DurableSpool, device_id: str) -> None:
+        self._spool = spool
+        self._device_id = device_id
+        self._entries = deque[SpoolEntry](maxlen=MOST_WITNESSES)
+        self._is_loaded = False
+
+    async def load(self) -> None:
+        """Begin with the newest delivered readings; to be called before any other method."""
+        if not self._is_loaded:
+            newest = await self._spool.newest_delivered(self._device_id, MOST_WITNESSES)
+            if not self._is_loaded:  # another lane may have been faster
+                self._is_loaded = True
+                self._entries.extend(newest)
+
+    def next(self) -> SpoolEntry | None:
+        """Return the one whose turn it is; None when nothing was new to the server since it last lost all."""
+        self._entries.rotate(-1)
+        return self._entries[-1] if self._entries else None
+
+    def add(self, delivered: Sequence[SpoolEntry]) -> None:
+        """Note readings, the last ones of them new to the server."""
+        self._entries.extend(delivered[-MOST_WITNESSES:])
+
+    def drop(self, entry: SpoolEntry) -> None:
+        """Forget one that the server does not take a second time."""
+        if entry in self._entries:
+            self._entries.remove(entry)
+
+    def forget(self) -> None:
+        """Forget all: the server has lost what it had."""
+        self._is_loaded = True
+        self._entries.clear()

@@ -1,0 +1,261 @@
+"""A server that goes back to an old state again while it is still being sent what it lost the first time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace as changed
+
+import pytest
+from aiohttp import web
+
+from sungrow_lib.spool import DurableSpool, Settlement, SpoolState
+from sungrow_lib.upload import UploadSettings
+from tests.upload import server as play
+from tests.upload.server import Batch, IngestServer
+from tests.upload.test_uploader import counted, fill, is_number, running, until
+
+pytestmark = pytest.mark.anyio
+
+KEPT = 160
+"""Readings the old state holds."""
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 0.01)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 0.05)
+
+
+@dataclass
+class Restored:
+    """A rule for the server: it says `resend` when it lacks what the edge names, and goes back when told.
+
+    Attributes:
+        at: requests, counted from the first `resend`, after which it goes back; the number of the last one.
+        save_at: the request after which the state to go back to is taken anew.
+        lose_witnesses: whether the answers to single readings are lost while it goes back.
+    """
+
+    at: int = 0
+    save_at: int = 0
+    lose_witnesses: int = 0
+    state: dict[tuple[str, str], Batch] = field(default_factory=dict)
+    count: int = 0
+    resends: int = 0
+
+    def go_back(self, server: IngestServer) -> None:
+        server.stored = dict(self.state)
+
+    async def __call__(self, server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        reply = play.judge(server, batch)
+        missing = any(("inv", ts) not in server.stored for ts in batch["last_delivered"])
+        self.resends += missing
+        self.count += self.resends > 0
+        if self.count and self.count == self.save_at:
+            self.state = dict(server.stored)
+        if self.count and self.count == self.at:
+            self.go_back(server)
+        if self.at < self.count and self.lose_witnesses and len(batch["samples"]) == 1:
+            self.lose_witnesses -= 1
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return web.json_response(reply | {"resend": missing})
+
+
+async def restored_once(spool: DurableSpool, server: IngestServer, rule: Restored) -> None:
+    """Bring the server to where it has lost its newest readings for the first time."""
+    await counted(spool, delivered=KEPT)
+    rule.state = dict(server.stored)
+    await fill(spool, 3)
+    await counted(spool, delivered=KEPT + 3)
+    rule.go_back(server)
+    await fill(spool, 1)
+    await until(lambda: rule.resends > 0)
+
+
+async def all_is_there(spool: DurableSpool, server: IngestServer, count: int) -> None:
+    await counted(spool, delivered=count, pending=0, within_s=20)
+    await until(lambda: server.seqs_stored() == set(range(1, count + 1)))
+
+
+@pytest.mark.parametrize("moment", [30, 55])
+@pytest.mark.parametrize("lost_answers", [0, 4])
+async def test_it_gets_everything_again(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, moment: int, lost_answers: int
+) -> None:
+    rule = server.rule = Restored(at=moment, lose_witnesses=lost_answers)
+    await fill(spool, KEPT)
+    async with running(spool, settings):
+        await restored_once(spool, server, rule)
+        await until(lambda: rule.count > moment)
+        await fill(spool, 1)
+        await all_is_there(spool, server, KEPT + 5)
+
+
+async def test_also_when_the_state_is_from_while_it_was_being_sent_all(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """What it then lacks are old readings in the middle; the newest ones are all there."""
+    rule = server.rule = Restored(save_at=12, at=55)
+    await fill(spool, KEPT)
+    async with running(spool, changed(settings, backlog_workers=1)):
+        await counted(spool, delivered=KEPT)
+        hole = {key for key, row in server.stored.items() if 28 <= row["__seq"] < 40}
+        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        await restored_once(spool, server, rule)
+        await until(lambda: rule.count > rule.at)
+        await fill(spool, 1)
+        await all_is_there(spool, server, KEPT + 5)
+    assert rule.resends >= 2
+
+
+async def test_also_after_a_restart_of_the_edge(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    rule = server.rule = Restored()
+    await fill(spool, KEPT)
+    async with running(spool, settings):
+        await restored_once(spool, server, rule)
+        await until(lambda: rule.count > 15)
+    async with running(spool, settings):
+        await until(lambda: rule.count > 35)
+    rule.go_back(server)
+    async with running(spool, settings):
+        await all_is_there(spool, server, KEPT + 4)
+
+
+# --- the witnesses themselves ----------------------------------------------------------------------------
+
+
+async def test_what_is_new_to_the_server_needs_none(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 40)
+    async with running(spool, settings):
+        await counted(spool, delivered=40)
+    sent = [seq for seen in server.seen for seq in seen.seqs]
+    assert sorted(sent) == list(range(1, 41))
+
+
+async def test_nor_does_a_server_that_has_got_nothing_new_since_it_lost_all(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 40)
+    async with running(spool, settings) as uploader:
+        await counted(spool, delivered=40)
+        before = len(server.seen)
+        await uploader.resend("inv")
+        await until(lambda: len(server.seen) >= before + 10)
+        await counted(spool, delivered=40, pending=0)
+    sent = [seq for seen in server.seen[before:] for seq in seen.seqs]
+    assert sorted(sent) == list(range(1, 41))
+
+
+async def answers_were_lost(spool: DurableSpool, server: IngestServer) -> None:
+    """Let the server have forty readings, of which the edge knows the last four to be delivered."""
+    await fill(spool, 40)
+    for entry in await spool.offer("inv", 40):
+        sample = json.loads(entry.to_json())
+        server.stored["inv", sample["ts"]] = sample | {"__seq": entry.seq}
+    await spool.settle("inv", Settlement(delivered=[37, 38, 39, 40]))
+
+
+def to_witnesses(behaviour: play.Behaviour) -> play.Behaviour:
+    async def behave(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        is_witness = min(batch["seq"]) > 36
+        return await (behaviour if is_witness else play.answer)(server, request, batch)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(play.answer, id="known"),
+        pytest.param(play.verdicts("conflicts", "different_value", lambda _: True), id="conflict"),
+        pytest.param(play.verdicts("rejected", "invalid", lambda _: True), id="rejected"),
+        pytest.param(play.verdicts("deferred", "device_deleted", lambda _: True), id="deferred"),
+        pytest.param(play.status(413), id="too large"),
+        pytest.param(play.status(422), id="refused"),
+        pytest.param(play.status(500), id="failing"),
+    ],
+)
+async def test_whatever_becomes_of_a_witness_it_stays_delivered_and_is_not_counted(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, behaviour: play.Behaviour
+) -> None:
+    await answers_were_lost(spool, server)
+    server.rule = to_witnesses(behaviour)
+    async with running(spool, settings) as uploader:
+        await counted(spool, delivered=40, pending=0, deferred=0, rejected=0, conflicts=0)
+        await until(lambda: uploader.status.delivered == 36)
+        assert uploader.status.alarms == ()
+    assert any(min(seen.seqs) > 36 for seen in server.seen), "no witness was sent"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(play.cut_before_answer, id="answer lost"),
+        pytest.param(play.status(429), id="slow down"),
+        pytest.param(play.status(404), id="wrong address"),
+        pytest.param(play.altered(batch_id="another"), id="another batch"),
+    ],
+)
+async def test_without_an_answer_to_the_witness_nothing_is_settled(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, behaviour: play.Behaviour
+) -> None:
+    await answers_were_lost(spool, server)
+    server.rule = to_witnesses(behaviour)
+    async with running(spool, settings):
+        await until(lambda: len(server.seen) > 20)
+        assert (await spool.counts()).delivered == 4
+        server.rule = None
+        await counted(spool, delivered=40, pending=0)
+
+
+async def test_a_refused_token_pauses_at_the_witness_too(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await answers_were_lost(spool, server)
+    server.rule = to_witnesses(play.status(401))
+    async with running(spool, settings) as uploader:
+        await until(lambda: uploader.status.paused == ("inv",))
+        assert (await spool.counts()).delivered == 4
+
+
+async def test_a_poisonous_reading_is_still_found_among_known_ones(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await answers_were_lost(spool, server)
+    server.rule = play.failing_on(422, is_number(10))
+    async with running(spool, settings):
+        await until(lambda: [10] in [seen.seqs for seen in server.seen])
+        await fill(spool, 1)
+        await counted(spool, delivered=40, pending=0, deferred=1)
+    (record,) = [r async for r in spool.records(SpoolState.DEFERRED)]
+    assert record.entry.seq == 10
+
+
+async def test_a_witness_the_server_lacks_means_that_it_lost_readings(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await answers_were_lost(spool, server)
+    entries = {record.entry.seq: record.entry async for record in spool.records()}
+    for seq in (37, 38, 39, 40):
+        del server.stored["inv", json.loads(entries[seq].to_json())["ts"]]
+    async with running(spool, settings):
+        await until(lambda: server.seqs_stored() == set(range(1, 41)))
+        await counted(spool, delivered=40, pending=0)
+
+
+async def test_the_list_keeps_naming_what_was_new_last(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await answers_were_lost(spool, server)
+    async with running(spool, settings):
+        await counted(spool, delivered=40, pending=0)
+    new = {record.entry.ts async for record in spool.records() if record.entry.seq > 36}
+    named = await spool.last_delivered("inv")
+    assert set(named[::2]) == new
+    assert not new & set(named[1::2])
