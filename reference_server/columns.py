@@ -10,23 +10,27 @@ What comes out is what :func:`~reference_server.storage.codec.encode` makes of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import repeat, zip_longest
-from typing import Any, Final, NamedTuple
+from itertools import zip_longest
+from struct import error as StructError, pack  # noqa: N812 - a class, whatever it is called
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_server.storage.blocks import Block, Cells, Column
+from reference_server.storage.codec import Flag
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
-
-Column = Sequence[Any]
-"""A value for each reading, None where it is unknown."""
 
 _TEXT_LIMIT: Final = 128
 _CODES_LIMIT: Final = 64
 _CODE_LIMIT: Final = 65_535
+_TS: Final = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)*", re.ASCII)
+_TS_LENGTH: Final = len("2026-01-31T10:00:00.000Z")
+_YEAR_1: Final = np.datetime64("0001-01-01", "us")
 
 
 class UnusualError(ValueError):
@@ -46,64 +50,91 @@ class _Steps(NamedTuple):
         return cls(quantity.factor, low, round(quantity.high * quantity.factor))  # META: the model knows of 0
 
 
-def to_columns(given: Iterable[tuple[str, Column]]) -> tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]:
-    """Columns that hold a value, and for each reading its values of these.
+def to_block(stamps: Column, given: Iterable[tuple[str, Column]]) -> Block:
+    """Readings of a device whose key is still to be found out.
 
     Args:
-        given: the fields, each with a value for each reading, of the type its quantity has in JSON.
+        stamps: their `ts`.
+        given: the other fields, each with a value for each reading, of the type its quantity has in JSON.
 
     Raises:
         UnusualError: the model has to judge one of the readings.
         OverflowError: the same, because of a number no float can hold.
     """
-    found = _Found()
+    found = _Found(len(stamps))
     for name, column in given:
-        if column.count(None) < len(column):
+        if column[0] is not None or column.count(None) < len(column):
             _TAKERS[name](found, column)
-    if not (found.names or found.rest):
-        return (), repeat(())
-    return (*found.names, *found.rest), zip(*found.steps(), *found.rest.values(), strict=True)
+    flags = [0 if source is None else Flag.CLOCK for source in found.rest.get("clock_source", ())]
+    return Block(
+        device=0,
+        stamps=_moments(stamps),
+        cells=Cells(tuple(found.names), found.steps(), found.rest),
+        flags=np.array(flags or [0] * len(stamps), np.int16),
+    )
+
+
+def _moments(stamps: Column) -> NDArray[np.int64]:
+    """Microseconds since 1970."""
+    joined = "".join(stamps)
+    if any(len(ts) != _TS_LENGTH for ts in stamps) or _TS.fullmatch(joined) is None:
+        raise UnusualError
+    moments = np.array([ts[:-1] for ts in stamps], "datetime64[us]")
+    if (moments < _YEAR_1).any():
+        raise UnusualError
+    return moments.astype(np.int64)
 
 
 @dataclass(slots=True)
 class _Found:
-    """Columns of a batch so far: those of numbers, and the others as they stand."""
+    """Columns of a batch so far: those of numbers, and the others as they stand.
 
+    Attributes:
+        count: how many readings there are.
+        names: names of the columns of numbers.
+        numbers: their numbers as the machine holds them, NaN where unknown.
+        unknown: how many are.
+        rest: the other columns.
+    """
+
+    count: int
     names: list[str] = field(default_factory=list)
-    numbers: list[Column] = field(default_factory=list)
+    numbers: list[bytes] = field(default_factory=list)
+    unknown: int = 0
     rest: dict[str, Column] = field(default_factory=dict)
 
-    def steps(self) -> list[list[Any]]:
-        """All numbers in resolution steps."""
-        if not self.numbers:
-            return []
+    def add(self, name: str, column: Column) -> None:
+        """Add a column of numbers; it holds one at least."""
+        self.names.append(name)
+        try:
+            self.numbers.append(pack(f"{self.count}d", *column))
+        except StructError:
+            self.unknown += column.count(None)
+            self.numbers.append(np.array(column, np.float64).tobytes())
+
+    def steps(self) -> NDArray[np.float64]:
+        """All numbers in resolution steps, NaN where unknown."""
         factors, lows, highs = _limits(tuple(self.names))
+        given = np.frombuffer(b"".join(self.numbers)).reshape(len(self.names), self.count)
         with np.errstate(over="ignore", invalid="ignore"):
-            steps = np.rint(np.array(self.numbers, dtype=np.float64) * factors)  # unknown is NaN here
+            steps = np.rint(given * factors)
         if (steps < lows).any() or (steps > highs).any():
             raise UnusualError
-        unknown = np.isnan(steps)
-        if not unknown.any():
-            return steps.astype(np.int64).tolist()  # type: ignore[no-any-return]  # it has two dimensions
-        if unknown.sum() != sum(column.count(None) for column in self.numbers):
+        if np.isnan(steps).sum() != self.unknown:
             raise UnusualError
-        steps[unknown] = 0
-        cells = steps.astype(np.int64).astype(object)
-        cells[unknown] = None
-        return cells.tolist()  # type: ignore[no-any-return]  # as above
+        return steps
 
 
 @lru_cache(maxsize=1024)
 def _limits(names: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:
     """Factors and plausible ranges of columns, each one column of a matrix."""
-    by_row = np.array([_STEPS[name] for name in names], dtype=np.float64)
+    by_row = np.array([_STEPS[name] for name in names], dtype=np.float64).reshape(len(names), 3)
     return tuple(by_row[:, [number]] for number in range(3))
 
 
 def _number(quantity: Quantity) -> Callable[[_Found, Column], None]:
     def take(found: _Found, column: Column) -> None:
-        found.names.append(quantity.name)
-        found.numbers.append(column)
+        found.add(quantity.name, column)
 
     return take
 
@@ -113,14 +144,12 @@ def _list(quantity: Quantity) -> Callable[[_Found, Column], None]:
     names = tuple(quantity.columns())
 
     def take(found: _Found, column: Column) -> None:
-        if None in column:
-            column = [items or () for items in column]
-        if max(map(len, column)) > len(names):
+        lists = [items or () for items in column]
+        if max(map(len, lists)) > len(names):
             raise UnusualError
-        for name, items in zip(names, zip_longest(*column), strict=False):
-            if items.count(None) < len(items):
-                found.names.append(name)
-                found.numbers.append(items)
+        for name, items in zip(names, zip_longest(*lists), strict=False):
+            if items[0] is not None or items.count(None) < len(items):
+                found.add(name, items)
 
     return take
 

@@ -1,9 +1,10 @@
 """Turns the JSON of many readings into rows at once: the short way beside `SungrowSample`.
 
 A parser that knows the fields and their types makes readings of it, and those of one device are taken
-together, column by column (:mod:`reference_server.columns`). Only what is beyond doubt is taken; at anything
-unusual (another type, an implausible value, an odd time stamp) it gives up, and the reading is left to
-:class:`~sungrow_lib.sample.SungrowSample`, whose judgement counts. So this is fast or silent, never wrong.
+together as a block, column by column (:mod:`reference_server.columns`). Only what is beyond doubt is taken;
+at anything unusual (another type, an implausible value, an odd time stamp) it gives up, and the reading is
+left to :class:`~sungrow_lib.sample.SungrowSample`, whose judgement counts. So this is fast or silent, never
+wrong.
 
 There are two such ways. :func:`read_body` takes a whole body when all its readings are of one device and
 usual, which is what an edge sends all day. :func:`decode_batch` takes what the parser for any JSON has read,
@@ -14,22 +15,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from itertools import repeat
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import msgspec
 from msgspec.structs import astuple
 
-from reference_server.columns import Column, UnusualError, to_columns
-from reference_server.storage.codec import Flag, Row
+from reference_server.columns import UnusualError, to_block
+from reference_server.storage.blocks import Block
+from reference_server.storage.codec import Row
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.wire import Envelope
 
-_TS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
 _ENVELOPE: Final = tuple(Envelope.model_fields)
 _FIELDS: Final = QUANTITY_BY_NAME.keys() | {"device_id", "ts"}
@@ -41,17 +39,11 @@ class Readings:
 
     Attributes:
         device_id: which.
-        stamps: when, UTC.
-        columns: the quantity columns they know.
-        values: for each reading, the values of these columns.
-        flags: for each reading, its flags.
+        block: what they say, with no key of the device yet.
     """
 
     device_id: str
-    stamps: list[datetime]
-    columns: tuple[str, ...]
-    values: Iterable[tuple[Any, ...]]
-    flags: Iterable[int]
+    block: Block
 
     @classmethod
     def of(cls, items: Sequence[msgspec.Struct]) -> Self:
@@ -64,14 +56,11 @@ class Readings:
         device_id = devices[0]
         if devices.count(device_id) != len(items) or _DEVICE_ID.fullmatch(device_id) is None:
             raise UnusualError
-        columns, values = to_columns(zip(_NAMES, given, strict=True))
-        return cls(device_id, _stamps(stamps), columns, values, _flags(given[_CLOCK_SOURCE]))
+        return cls(device_id, to_block(stamps, zip(_NAMES, given, strict=True)))
 
-    def rows(self, device: int) -> list[Row]:
-        """Rows for the device with this key; to be asked for once."""
-        none: dict[str, Any] = {}
-        whole = zip(repeat(device), self.stamps, repeat(self.columns), self.values, self.flags, repeat(none))
-        return list(map(_make_row, whole))
+    def of_device(self, key: int) -> Block:
+        """Return what they say, for the device with this key."""
+        return replace(self.block, device=key)
 
 
 def read_body(body: bytes) -> tuple[dict[str, Any], Readings] | None:
@@ -117,7 +106,7 @@ def _reading(item: dict[str, Any]) -> msgspec.Struct | None:
 def _rows(readings: list[msgspec.Struct], device: int) -> Sequence[Row | None]:
     """Rows of readings of one device; an unusual one does not keep the others from the short way."""
     try:
-        return Readings.of(readings).rows(device)
+        return Readings.of(readings).of_device(device).rows()
     except (ValueError, OverflowError):
         if len(readings) == 1:
             return [None]
@@ -128,21 +117,7 @@ def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row:
     return row._replace(extra={name: item[name] for name in unknown if item[name] is not None})
 
 
-def _stamps(column: Column) -> list[datetime]:
-    if not all(map(_TS.fullmatch, column)):
-        raise UnusualError
-    return list(map(datetime.fromisoformat, column))
-
-
-def _flags(clock_source: Column) -> Iterable[int]:
-    if clock_source.count(None) == len(clock_source):
-        return repeat(0)
-    return [0 if source is None else int(Flag.CLOCK) for source in clock_source]
-
-
 _NAMES: Final = tuple(quantity.name for quantity in QUANTITIES)
-_CLOCK_SOURCE: Final = _NAMES.index("clock_source")
-_make_row: Final = partial(tuple.__new__, Row)  # what a NamedTuple does, without a call of Python code
 
 
 def _json_type(quantity: Quantity) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
+from operator import attrgetter
 from time import monotonic
 from typing import Any, Final
 
@@ -17,8 +17,10 @@ from reference_server.auth import Principal
 from reference_server.bodies import parse_json
 from reference_server.decoder import Readings, decode_batch, read_body
 from reference_server.group_commit import GroupCommit
+from reference_server.plans import Fates, Plan, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
+from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row, encode
 from reference_server.storage.database import Connection, Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
@@ -26,14 +28,8 @@ from reference_server.storage.rollups import rebuild_days
 from reference_server.storage.samples import (
     Aside,
     AsideReason,
-    Key,
-    copy_rows,
-    insert_rows,
     keep_aside,
-    mark,
     missing_keys,
-    standing_rows,
-    stored_rows,
 )
 from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
@@ -78,7 +74,7 @@ class Batch:
         if quick is None:
             return cls._from_json(parse_json(plain), max_samples)
         envelope, readings = quick
-        size = len(readings.stamps)
+        size = len(readings.block)
         return cls(_envelope(envelope, size, max_samples), size, [], readings)
 
     def is_backlog(self, now: datetime) -> bool:
@@ -153,30 +149,12 @@ def _sort(batch: Batch, principal: Principal) -> _Sorted:
     return result
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What a batch asks of the database: repeatable, because a transaction may run twice."""
-
-    envelope: Envelope
-    speaker: KnownDevice | None
-    edge_is_due: bool
-    fresh: list[tuple[int, Row]] = field(default_factory=list)
-    old: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
-    asides: list[Aside] = field(default_factory=list)
-
-    def believed(self, horizon: datetime) -> list[Key]:
-        """Keys the edge believes delivered, inside the horizon."""
-        if self.speaker is None or self.speaker.deleted:
-            return []
-        return [(self.speaker.key, ts) for ts in self.envelope.last_delivered or () if ts >= horizon]
-
-
 @dataclass(frozen=True, slots=True)
 class _Stored:
     """What became of a plan."""
 
     verdicts: Verdicts
-    inserted: list[Row]
+    arrivals: list[LateBatch]
     resend: bool
 
 
@@ -212,7 +190,7 @@ class Ingest:
         self._clock = clock
         self._told: dict[int, DeviceInfo | None] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
-        self._group = GroupCommit(self._commit, weight=lambda plan: len(plan.fresh) + 1, limit=_ROWS_AT_ONCE)
+        self._group = GroupCommit(self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE)
 
     async def take(self, batch: Batch, principal: Principal) -> Taken:
         """Store a batch and return the verdicts, after the commit.
@@ -227,20 +205,23 @@ class Ingest:
         devices = await self._devices.find_or_add(found.named)
         speaker = self._speaker(found, devices) or await self._only_device(principal, batch)
         due = self._edge_is_due(batch.envelope, speaker)
-        plan = self._plan(batch, found, devices, _Plan(batch.envelope, speaker, due))
+        plan = self._plan(batch, found, devices, Plan(batch.envelope, speaker, due))
         stored = await self._group.submit(plan)
         self._remember(plan)
         verdicts = stored.verdicts
         verdicts.rejected += found.verdicts.rejected
         verdicts.deferred += found.verdicts.deferred
         answer = verdicts.answer(batch.envelope.batch_id, batch.size, resend=stored.resend)
-        return Taken(answer, _arrivals(stored.inserted))
+        return Taken(answer, stored.arrivals)
 
-    def _plan(self, batch: Batch, found: _Sorted, devices: Mapping[str, KnownDevice], plan: _Plan) -> _Plan:
+    def _plan(self, batch: Batch, found: _Sorted, devices: Mapping[str, KnownDevice], plan: Plan) -> Plan:
         """Judge each sample alone."""
         now = self._clock()
         horizon, latest = now - self._retention, now + FUTURE_TOLERANCE
         keys = {device_id: device.key for device_id, device in devices.items()}
+        plan.block = _block(batch, devices, horizon, latest)
+        if plan.block is not None:
+            return plan
         deleted = {device.key for device in devices.values() if device.deleted}
         for index, row in _rows(batch, found, plan, keys):
             if row.device in deleted:
@@ -265,53 +246,35 @@ class Ingest:
             return None
         return next(iter((await self._devices.find(principal.devices)).values()), None)
 
-    async def _commit(self, plans: Sequence[_Plan]) -> list[_Stored]:
+    async def _commit(self, plans: Sequence[Plan]) -> list[_Stored]:
         """Store plans in one transaction; the second attempt expects others to insert the same keys."""
         attempts = 0
 
         async def job(connection: Connection) -> list[_Stored]:
             nonlocal attempts
             attempts += 1
-            standing = await self._insert(connection, plans, careful=attempts > 1)
-            return await self._judge(connection, plans, standing)
+            fates = await store(connection, plans, careful=attempts > 1)
+            return await self._judge(connection, plans, fates)
 
         return await self._database.run(job)
 
-    @staticmethod
-    async def _insert(connection: Connection, plans: Sequence[_Plan], *, careful: bool) -> dict[Key, Row]:
-        """Insert rows whose key is new, and return those that stood before under the others."""
-        new = {row[:2]: row for plan in reversed(plans) for _, row in reversed(plan.fresh)}
-        if careful:
-            inserted = await insert_rows(connection, list(new.values()))
-            standing = await stored_rows(connection, new.keys() - inserted)
-        else:
-            standing = await standing_rows(connection, new.values())
-            for key in standing:
-                del new[key]
-            await copy_rows(connection, new.values())
-            inserted = set(new)
-        await mark(connection, inserted)
-        return standing
-
-    async def _judge(
-        self, connection: Connection, plans: Sequence[_Plan], standing: dict[Key, Row]
-    ) -> list[_Stored]:
+    async def _judge(self, connection: Connection, plans: Sequence[Plan], fates: Fates) -> list[_Stored]:
         """Give the verdicts in the order of the requests, and keep what cannot stand."""
         horizon = self._clock() - self._retention
         missing = await missing_keys(connection, list(chain(*(plan.believed(horizon) for plan in plans))))
         results = []
         for plan in plans:
             verdicts = Verdicts()
-            inserted, asides = _judge_fresh(verdicts, plan, standing)
+            arrivals, asides = fates.judge(plan, verdicts)
             asides += plan.asides
             asides += await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
             if plan.speaker is not None and not plan.speaker.deleted:
                 await self._note(connection, plan, plan.speaker.key)
-            results.append(_Stored(verdicts, inserted, resend=not missing.isdisjoint(plan.believed(horizon))))
+            results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed(horizon))))
         return results
 
-    async def _note(self, connection: Connection, plan: _Plan, device: int) -> None:
+    async def _note(self, connection: Connection, plan: Plan, device: int) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
         envelope = plan.envelope
         if plan.edge_is_due and envelope.edge_id is not None:
@@ -330,7 +293,7 @@ class Ingest:
         seen = self._seen.get((speaker.key, envelope.edge_id, envelope.generation))
         return seen is None or monotonic() - seen > _EDGE_SEEN_S
 
-    def _remember(self, plan: _Plan) -> None:
+    def _remember(self, plan: Plan) -> None:
         """Spare the next batches what this one has told the database."""
         if plan.speaker is None:
             return
@@ -344,14 +307,26 @@ class Ingest:
             self._devices.forget(plan.speaker.device_id)
 
 
-def _rows(batch: Batch, found: _Sorted, plan: _Plan, keys: Mapping[str, int]) -> Iterable[tuple[int, Row]]:
+def _block(
+    batch: Batch, devices: Mapping[str, KnownDevice], horizon: datetime, latest: datetime
+) -> Block | None:
+    """Readings that all may be stored, in their order; None when they have to be looked at one by one."""
+    if batch.readings is None:
+        return None
+    device = devices[batch.readings.device_id]
+    block = batch.readings.of_device(device.key)
+    usual = not device.deleted and block.is_in_order and horizon <= block.first and block.last <= latest
+    return block if usual else None
+
+
+def _rows(batch: Batch, found: _Sorted, plan: Plan, keys: Mapping[str, int]) -> Iterable[tuple[int, Row]]:
     """Rows of the readings that can be valid, each with its place in the batch."""
     if batch.readings is not None:
-        return enumerate(batch.readings.rows(keys[batch.readings.device_id]))
+        return enumerate(batch.readings.of_device(keys[batch.readings.device_id]).rows())
     return _judged(found, plan, keys)
 
 
-def _judged(found: _Sorted, plan: _Plan, keys: Mapping[str, int]) -> Iterator[tuple[int, Row]]:
+def _judged(found: _Sorted, plan: Plan, keys: Mapping[str, int]) -> Iterator[tuple[int, Row]]:
     rows = decode_batch(found.items, keys)
     for index, item, decoded in zip(found.indices, found.items, rows, strict=True):
         row = decoded or _modelled(found.verdicts, plan, keys[item["device_id"]], index, item)
@@ -359,7 +334,7 @@ def _judged(found: _Sorted, plan: _Plan, keys: Mapping[str, int]) -> Iterator[tu
             yield index, row
 
 
-def _modelled(verdicts: Verdicts, plan: _Plan, device: int, index: int, item: dict[str, Any]) -> Row | None:
+def _modelled(verdicts: Verdicts, plan: Plan, device: int, index: int, item: dict[str, Any]) -> Row | None:
     """Judge a sample by the model; None when it can never be valid."""
     known, unknown = split_unknown(item)
     try:
@@ -383,29 +358,7 @@ def _ts_of(item: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def _judge_fresh(verdicts: Verdicts, plan: _Plan, standing: dict[Key, Row]) -> tuple[list[Row], list[Aside]]:
-    """Judge the rows of a plan; those it stores stand for all that come after them."""
-    inserted: list[Row] = []
-    asides: list[Aside] = []
-    for index, row in plan.fresh:
-        stands = standing.setdefault(row[:2], row)
-        if stands is row:
-            inserted.append(row)
-        elif (aside := verdicts.compare(stands, index, row)) is not None:
-            asides.append(aside)
-    verdicts.inserted += len(inserted)
-    return inserted, asides
-
-
-def _arrivals(rows: Iterable[Row]) -> list[LateBatch]:
-    """Which devices rows are of, and the span of time they cover for each."""
-    stamps: defaultdict[int, list[datetime]] = defaultdict(list)
-    for row in rows:
-        stamps[row[0]].append(row[1])
-    return [LateBatch(device, min(all_), max(all_), len(all_)) for device, all_ in stamps.items()]
-
-
-async def _keep_old(connection: Connection, plan: _Plan, verdicts: Verdicts) -> list[Aside]:
+async def _keep_old(connection: Connection, plan: Plan, verdicts: Verdicts) -> list[Aside]:
     """Keep rows behind the horizon aside, and return what else to keep of them."""
     firsts = [Aside.of_row(rows[0][1], AsideReason.BEHIND_HORIZON) for rows in plan.old.values()]
     kept = await keep_aside(connection, firsts, plan.envelope.edge_id)

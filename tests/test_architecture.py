@@ -34,7 +34,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "psycopg_pool": ("reference_server/storage/",),
     "aiohttp": ("reference_server/",),
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
-    "numpy": ("reference_server/columns.py",),
+    "numpy": ("reference_server/columns.py", "reference_server/storage/"),
     "msgspec": ("reference_server/decoder.py",),
     "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/client.py", "reference_server/parquet.py"),
     "uvloop": ("reference_server/service.py",),

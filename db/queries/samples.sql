@@ -10,11 +10,24 @@ COPY incoming ({present}) FROM STDIN (FORMAT BINARY);
 -- The same straight into `samples`, when no key seems to be taken; sorted by key by the caller.
 COPY samples ({present}) FROM STDIN (FORMAT BINARY);
 
--- name: devices_with_rows
--- Devices that have any reading in their span: for new readings, one look into the index for each device.
-SELECT t.device
-FROM unnest(%(devices)b::int4[], %(firsts)b::timestamptz[], %(lasts)b::timestamptz[]) AS t(device, first_ts, last_ts)
+-- name: spans_with_rows
+-- Which spans of time of devices hold any reading, by number from 1: one look into the index for each.
+SELECT t.number::int4
+FROM unnest(%(devices)b::int4[], %(firsts)b::timestamptz[], %(lasts)b::timestamptz[])
+  WITH ORDINALITY AS t(device, first_ts, last_ts, number)
 WHERE EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts >= t.first_ts AND s.ts <= t.last_ts);
+
+-- name: copy_spans
+-- What stands in spans of time of devices, span by span: a subquery with an order of its own is only ever looped over.
+COPY (
+  SELECT s.*
+  FROM unnest(%(devices)s::int4[], %(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS k(key_device, first_ts, last_ts)
+  CROSS JOIN LATERAL (
+    SELECT {present} FROM samples
+    WHERE device = k.key_device AND ts >= k.first_ts AND ts <= k.last_ts
+    ORDER BY ts
+  ) AS s
+) TO STDOUT (FORMAT BINARY);
 
 -- name: insert_incoming
 -- Store the readings whose key is new, in the order of the key so that two batches cannot block each other.

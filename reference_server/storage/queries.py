@@ -43,6 +43,16 @@ def query(name: str) -> bytes:
     return statements()[name].encode()
 
 
+@lru_cache(maxsize=256)
+def with_columns(name: str, columns: tuple[str, ...]) -> bytes:
+    """Return a statement in which ``{present}`` stands for these columns.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return query(name).replace(b"{present}", ", ".join(columns).encode())
+
+
 @lru_cache(maxsize=512)
 def merging(name: str, columns: frozenset[str]) -> bytes:
     """Return a statement that merges rollups, with only these of its many columns.

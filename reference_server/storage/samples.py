@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
+from reference_server.storage.blocks import Block
 from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
 from reference_server.storage.database import Connection, Database, fetch
 from reference_server.storage.devices import storable
-from reference_server.storage.queries import query
+from reference_server.storage.packing import SIGNATURE, TRAILER, pack
+from reference_server.storage.queries import query, with_columns
 from reference_server.zones import quarter_of
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.sample import format_ts
 
 Key = tuple[int, datetime]
+
+
+class Span(NamedTuple):
+    """A span of time of a device, both ends included."""
+
+    device: int
+    first: datetime
+    last: datetime
+
+    @classmethod
+    def of_block(cls, block: Block) -> Self:
+        """The one a block takes."""
+        return cls(block.device, block.first, block.last)
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Row]) -> list[Self]:
+        """Those rows take, one for each device."""
+        stamps: defaultdict[int, list[datetime]] = defaultdict(list)
+        for row in rows:
+            stamps[row[0]].append(row[1])
+        return [cls(device, min(all_), max(all_)) for device, all_ in stamps.items()]
+
 
 _KEY: Final = itemgetter(0, 1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -84,20 +109,69 @@ async def standing_rows(connection: Connection, rows: Collection[Row]) -> dict[K
 
     A first look only asks which devices have anything in the span at all: readings usually are new.
     """
-    spans: dict[int, list[datetime]] = {}
-    for row in rows:
-        spans.setdefault(row[0], []).append(row[1])
-    if not spans:
+    taken = await _taken(connection, Span.of_rows(rows))
+    if not taken:
         return {}
-    firsts, lasts = list(map(min, spans.values())), list(map(max, spans.values()))
-    found = await fetch(connection, "devices_with_rows", devices=list(spans), firsts=firsts, lasts=lasts)
-    devices = {device for (device,) in found}
-    if not devices:
-        return {}
+    devices = {span.device for span in taken}
     asked = [row for row in rows if row.device in devices]
     implausible = (q for row in asked for name in row.extra if (q := QUANTITY_BY_NAME.get(name)))
     columns = dict.fromkeys((*_union(asked), *(column for q in implausible for column in q.columns())))
     return await stored_rows(connection, [row.key for row in asked], tuple(columns))
+
+
+async def _taken(connection: Connection, spans: Sequence[Span]) -> list[Span]:
+    """Those of the spans in which anything is stored."""
+    if not spans:
+        return []
+    numbers = await fetch(connection, "spans_with_rows", **_listed(spans))
+    return [spans[number - 1] for (number,) in numbers]
+
+
+def _listed(spans: Sequence[Span]) -> dict[str, list[Any]]:
+    devices, firsts, lasts = zip(*spans, strict=True)
+    return {"devices": list(devices), "firsts": list(firsts), "lasts": list(lasts)}
+
+
+async def sorted_out(connection: Connection, blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    """Those of the blocks in whose span nothing is stored, and those that are stored exactly as they are.
+
+    Args:
+        connection: in a transaction.
+        blocks: share no span with each other.
+    """
+    spans = {Span.of_block(block): block for block in blocks}
+    taken = [spans[span] for span in await _taken(connection, list(spans))]
+    repeated = await _repeated(connection, taken) if taken else []
+    return [block for block in blocks if block not in set(taken)], repeated
+
+
+async def _repeated(connection: Connection, blocks: Sequence[Block]) -> list[Block]:
+    """Those of the blocks that are stored exactly as they are, as far as they stand before any other."""
+    ours = pack(blocks)
+    statement = with_columns("copy_spans", ours.columns)
+    parameters = _listed(list(map(Span.of_block, blocks)))
+    async with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+        theirs = b"".join([bytes(chunk) async for chunk in copy])[len(SIGNATURE) :]
+    found = []
+    for block, begin, end in zip(blocks, (0, *ours.ends), ours.ends, strict=False):
+        if theirs[begin:end] != ours.body[begin:end]:
+            break  # how long the stored one is, is not known: so where the next begins is not, either
+        found.append(block)
+    return found
+
+
+async def copy_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
+    """Insert blocks whose keys are new, in the order of the key. The caller sees to the rollups.
+
+    Raises:
+        psycopg.errors.UniqueViolation: one of the keys was taken meanwhile; nothing is stored.
+    """
+    if not blocks:
+        return
+    packed = pack(blocks)
+    statement = with_columns("copy_samples", packed.columns)
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        await copy.write(b"".join((SIGNATURE, packed.body, TRAILER)))
 
 
 async def copy_rows(connection: Connection, rows: Iterable[Row]) -> None:
@@ -129,7 +203,7 @@ async def _copy(connection: Connection, name: str, rows: Collection[Row]) -> Non
     written = ("ts", "device", *columns, "flags", *extra)
     pick: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
     shape: tuple[str, ...] | None = columns
-    async with connection.cursor() as cursor, cursor.copy(_with_columns(name, written)) as copy:
+    async with connection.cursor() as cursor, cursor.copy(with_columns(name, written)) as copy:
         copy.set_types([COLUMN_TYPES[column] for column in written])
         for row in rows:
             if row.columns is not shape:
@@ -162,23 +236,18 @@ def _picker(
     return pick
 
 
-@lru_cache(maxsize=256)
-def _with_columns(name: str, columns: tuple[str, ...]) -> bytes:
-    return query(name).replace(b"{present}", ", ".join(columns).encode())
-
-
-async def mark(connection: Connection, keys: Collection[Key]) -> None:
+async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[Block] = ()) -> None:
     """Ask for the rollups of these readings' buckets to be recomputed."""
-    devices: list[int] = []
-    buckets: list[datetime] = []
+    buckets = [(block.device, quarter) for block in blocks for quarter in block.quarters()]
     end = _BEGINNING
     for device, ts in sorted(keys):
-        if ts >= end or device != devices[-1]:
-            devices.append(device)
-            buckets.append(quarter_of(ts))
-            end = buckets[-1] + _QUARTER
-    if devices:
-        await fetch(connection, "mark_buckets", devices=devices, buckets=buckets)
+        if ts >= end or device != buckets[-1][0]:
+            start = quarter_of(ts)
+            buckets.append((device, start))
+            end = start + _QUARTER
+    if buckets:
+        devices, starts = zip(*buckets, strict=True)
+        await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(starts))
 
 
 async def stored_rows(
@@ -189,7 +258,7 @@ async def stored_rows(
     if not wanted:
         return {}
     devices, stamps = zip(*wanted, strict=True)
-    statement = _with_columns("stored_samples", ("ts", "device", *columns, "flags", "extra"))
+    statement = with_columns("stored_samples", ("ts", "device", *columns, "flags", "extra"))
     cursor = await connection.execute(statement, {"devices": list(devices), "stamps": list(stamps)})
     rows = [Row.from_record(record, columns) for record in await cursor.fetchall()]
     return {row.key: row for row in rows}

@@ -126,7 +126,7 @@ def _rows_of_body(body: bytes) -> list[Row] | None:
         return None
     envelope, readings = found
     assert envelope == {"batch_id": "b"}
-    return readings.rows(7)
+    return readings.of_device(7).rows()
 
 
 @settings(max_examples=400, deadline=None)
@@ -138,7 +138,7 @@ def test_both_ways_agree_on_every_input(items: list[dict[str, Any]]) -> None:
         assert "JSON" in str(error) or "escape" in str(error)  # noqa: PT017
 
 
-def _plausible(quantity: Quantity) -> st.SearchStrategy[Any]:
+def plausible(quantity: Quantity) -> st.SearchStrategy[Any]:
     low = 1 if quantity.kind is QuantityKind.META else round(quantity.low * quantity.factor)
     number = st.integers(low, round(quantity.high * quantity.factor)).map(quantity.from_steps)
     if quantity.kind is QuantityKind.STATE:
@@ -153,7 +153,7 @@ def _plausible(quantity: Quantity) -> st.SearchStrategy[Any]:
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.fixed_dictionaries({q.name: st.none() | _plausible(q) for q in QUANTITIES}), min_size=1, max_size=3
+        st.fixed_dictionaries({q.name: st.none() | plausible(q) for q in QUANTITIES}), min_size=1, max_size=3
     )
 )
 def test_usual_readings_take_the_short_way(fields: list[dict[str, Any]]) -> None:

@@ -1,0 +1,160 @@
+"""What several requests want stored, and one transaction that stores it.
+
+Most requests bring a block: readings of one device, in order and new. Blocks are stored as they are, and a
+repeated one is known by its bytes. What is not so simple (a block that shares a span of time with another
+request, or with stored readings that differ; readings of several devices; unusual ones) goes row by row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+
+from reference_server.storage.arrivals import LateBatch
+from reference_server.storage.blocks import Block
+from reference_server.storage.codec import Row
+from reference_server.storage.database import Connection
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.samples import (
+    Aside,
+    Key,
+    Span,
+    copy_blocks,
+    copy_rows,
+    insert_rows,
+    mark,
+    sorted_out,
+    standing_rows,
+    stored_rows,
+)
+from reference_server.verdicts import Verdicts
+from sungrow_lib.wire import Envelope
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a batch asks of the database: repeatable, because a transaction may run twice.
+
+    Attributes:
+        envelope: what came beside the samples.
+        speaker: the device the envelope is about, if any.
+        edge_is_due: whether to note that the edge still speaks for it.
+        block: its readings, when they may be stored as they are.
+        fresh: its readings otherwise, each with its place in the batch.
+        old: those behind the horizon, by key.
+        asides: what else to keep.
+    """
+
+    envelope: Envelope
+    speaker: KnownDevice | None
+    edge_is_due: bool
+    block: Block | None = None
+    fresh: list[tuple[int, Row]] = field(default_factory=list)
+    old: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
+    asides: list[Aside] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """How much work it is."""
+        return 1 + (len(self.fresh) if self.block is None else len(self.block))
+
+    @property
+    def rows(self) -> list[tuple[int, Row]]:
+        """Its readings, each with its place in the batch."""
+        if self.block is not None and not self.fresh:
+            self.fresh = list(enumerate(self.block.rows()))
+        return self.fresh
+
+    def believed(self, horizon: datetime) -> list[Key]:
+        """Keys the edge believes delivered, inside the horizon."""
+        if self.speaker is None or self.speaker.deleted:
+            return []
+        return [(self.speaker.key, ts) for ts in self.envelope.last_delivered or () if ts >= horizon]
+
+
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of the readings of plans.
+
+    Attributes:
+        stored: blocks that were stored as they are.
+        repeated: blocks that stood before, exactly so.
+        standing: of all other readings, the rows that stood before under their keys.
+    """
+
+    stored: frozenset[Block | None]
+    repeated: frozenset[Block | None]
+    standing: dict[Key, Row]
+
+    def judge(self, plan: Plan, verdicts: Verdicts) -> tuple[list[LateBatch], list[Aside]]:
+        """Give the verdicts; return what arrived, and what to keep aside. Call it in the plans' order."""
+        if plan.block is not None and plan.block in self.repeated:
+            verdicts.duplicates += len(plan.block)
+            return [], []
+        if plan.block is not None and plan.block in self.stored:
+            verdicts.inserted += len(plan.block)
+            return [LateBatch(*Span.of_block(plan.block), len(plan.block))], []
+        inserted, asides = self._judge_rows(plan, verdicts)
+        verdicts.inserted += len(inserted)
+        spans = Span.of_rows(inserted)
+        counts = Counter(row.device for row in inserted)
+        return [LateBatch(*span, counts[span.device]) for span in spans], asides
+
+    def _judge_rows(self, plan: Plan, verdicts: Verdicts) -> tuple[list[Row], list[Aside]]:
+        """The same row by row; those it stores stand for all that come after them."""
+        inserted: list[Row] = []
+        asides: list[Aside] = []
+        for index, row in plan.rows:
+            stands = self.standing.setdefault(row.key, row)
+            if stands is row:
+                inserted.append(row)
+            elif (aside := verdicts.compare(stands, index, row)) is not None:
+                asides.append(aside)
+        return inserted, asides
+
+
+async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool) -> Fates:
+    """Insert what is new of the plans' readings, and ask for the rollups of their time.
+
+    Args:
+        connection: in a transaction.
+        plans: in the order of their requests.
+        careful: whether others may be inserting the same keys just now.
+
+    Raises:
+        psycopg.errors.UniqueViolation: others did, and it was not; nothing is stored.
+    """
+    blocks = [] if careful else _lone_blocks(plans)
+    free, repeated = await sorted_out(connection, blocks)
+    whole = {*free, *repeated}
+    left = [plan for plan in reversed(plans) if plan.block is None or plan.block not in whole]
+    new = {row.key: row for plan in left for _, row in reversed(plan.rows)}
+    if careful:
+        inserted = await insert_rows(connection, list(new.values()))
+        standing = await stored_rows(connection, new.keys() - inserted)
+    else:
+        standing = await standing_rows(connection, new.values())
+        inserted = new.keys() - standing.keys()
+        await copy_rows(connection, [new[key] for key in inserted])
+        await copy_blocks(connection, free)
+    await mark(connection, inserted, free)
+    return Fates(frozenset(free), frozenset(repeated), standing)
+
+
+def _lone_blocks(plans: Sequence[Plan]) -> list[Block]:
+    """Blocks that share no span of time with another reading of their device, in the order of the key."""
+    by_device: defaultdict[int, list[Block]] = defaultdict(list)
+    for plan in plans:
+        if plan.block is not None:
+            by_device[plan.block.device].append(plan.block)
+    for device in {row.device for plan in plans if plan.block is None for _, row in plan.fresh}:
+        by_device.pop(device, None)
+    found: list[Block] = []
+    for _, blocks in sorted(by_device.items()):
+        blocks.sort(key=lambda block: block.first)
+        if all(one.last < other.first for one, other in pairwise(blocks)):
+            found += blocks
+    return found
