@@ -80,7 +80,7 @@ class Batch:
     def is_backlog(self, now: datetime) -> bool:
         """Whether all its readings are old; who sends none, or none with a time stamp, drains no backlog."""
         if self.readings is not None:
-            return max(self.readings.stamps) < now - _FRESH
+            return self.readings.block.newest < now - _FRESH
         stamps = [ts for item in self.items if isinstance(item, dict) and (ts := _ts_of(item)) is not None]
         return bool(stamps) and max(stamps) < now - _FRESH
 

@@ -81,6 +81,11 @@ class Block:
         return _moment(self.stamps[-1])
 
     @property
+    def newest(self) -> datetime:
+        """The youngest time stamp, in whatever order they are."""
+        return _moment(self.stamps.max())
+
+    @property
     def is_in_order(self) -> bool:
         """Whether each reading is younger than the one before."""
         return bool((self.stamps[1:] > self.stamps[:-1]).all())
