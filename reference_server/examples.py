@@ -112,7 +112,8 @@ DEVICES: Final[dict[str, Any]] = {
             "last_ts": "2026-06-15T10:00:05.000Z",
             "health": "ok",
         }
-    ]
+    ],
+    "raw_since": "2025-05-11T10:00:06.250Z",
 }
 
 HEALTH: Final[dict[str, Any]] = {"status": "ok"}

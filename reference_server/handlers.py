@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from aiohttp import web
@@ -98,14 +98,22 @@ async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> S
     assert query.from_ is not None
     assert query.to is not None
     assert query.bucket is not None
-    days = server.settings.raw_retention_days
     if (query.to - query.from_) / _STEP[query.bucket] > _MOST_BUCKETS:
         errors = [{"field": "bucket", "message": f"this range has more than {_MOST_BUCKETS} buckets"}]
         raise Problem(422, f"ask for at most {_MOST_BUCKETS} buckets at once", errors=errors)
-    if query.bucket == "5m" and query.from_ < server.clock() - timedelta(days=days):
+    if query.bucket == "5m" and query.from_ < _raw_since(server):
+        days = server.settings.raw_retention_days
         message = f"5m is made from raw readings, which are kept for {days} days; ask for 15m"
         raise Problem(422, f"bucket: {message}", errors=[{"field": "bucket", "message": message}])
     return await server.series.range(device, query.from_, query.to, query.bucket, query.chosen_fields)
+
+
+def _raw_since(server: Server) -> datetime:
+    """The retention horizon, a full millisecond."""
+    now = server.clock()
+    return now.replace(microsecond=now.microsecond // 1000 * 1000) - timedelta(
+        days=server.settings.raw_retention_days
+    )
 
 
 async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
@@ -117,7 +125,8 @@ async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
 
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
     """List the devices of a token."""
-    return DeviceList(devices=await server.devices.listed(call.principal.devices, server.clock()))
+    listed = await server.devices.listed(call.principal.devices, server.clock())
+    return DeviceList(devices=listed, raw_since=_raw_since(server))
 
 
 async def metrics(server: Server, call: Call[NoQuery]) -> web.Response:

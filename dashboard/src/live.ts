@@ -16,6 +16,8 @@ const PAST_MS = 5_000;
 
 export class Live {
   devices: Device[] = [];
+  /** From this instant on single readings are kept, ms. */
+  rawSince = 0;
   plants: Plant[] = [];
   readings = new Map<string, Realtime | null>();
   isLoaded = false;
@@ -79,7 +81,9 @@ export class Live {
     this.isAsking = true;
     const asked = this.watched;
     try {
-      [this.devices, this.plants] = await Promise.all([this.client.devices(), this.client.plants()]);
+      const [listed, plants] = await Promise.all([this.client.devices(), this.client.plants()]);
+      [this.devices, this.plants] = [listed.devices, plants];
+      this.rawSince = listed.raw_since ? Date.parse(listed.raw_since) : 0;
       await Promise.all(asked.map((id) => this.readLatest(id)));
       if (!this.isReached) this.cameBack();
       this.isLoaded = this.isReached = true;

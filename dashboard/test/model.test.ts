@@ -184,3 +184,18 @@ test("addresses lead where they say, and broken ones to the beginning", () => {
   assert.deepEqual(parseRoute(printRoute(route)), route);
   assert.deepEqual(parseRoute("#/nonsense?frame=week&at=2026-13-45"), { page: "now", of: "", frame: "day", at: "", view: "energy" });
 });
+
+test("readings that stand for minutes are no gaps, and what is missing between them is one", () => {
+  const row = (minute: number) => ({
+    bucket: new Date(minute * 60_000).toISOString(),
+    interval_s: "60",
+    pv_power_w: "7",
+    mppt_voltage_v: "[400]",
+    mppt_current_a: "[2]",
+  });
+  const raw = rawPoints([row(0), row(1), row(9)], ["pv_power_w"], 5);
+  assert.deepEqual(raw.x, [0, 60, 120, 540]);
+  assert.deepEqual(raw.columns["pv_power_w"], [7, 7, null, 7]);
+  const quarters = [0, 15, 60].map((minute) => ({ ...row(minute), interval_s: "900" }));
+  assert.deepEqual(trackerPoints(quarters, 300).columns["mppt_1_power_w"], [800, 800, null, 800]);
+});

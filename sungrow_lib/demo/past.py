@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from sungrow_lib.simulator.history import modelled_history, write_csv
+from sungrow_lib.simulator.history import modelled_past, write_csv
 from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
 
@@ -26,9 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=365, help="how many of its days to write (default: all)")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     args = parser.parse_args(argv)
-    house = House(args.seed, args.zone, kind=image_named(args.model).kind, born=birth(args.until, args.zone))
+    image = image_named(args.model)
+    house = House(args.seed, args.zone, kind=image.kind, born=birth(args.until, args.zone))
     begin = args.until - timedelta(days=args.days)
-    rows = modelled_history(args.device, house, args.until)
+    rows = modelled_past(args.device, house, image, args.until)
     with args.output.open("w", encoding="utf-8", newline="") as stream:
         write_csv((row for row in rows if row.ts >= begin), stream)
     return 0

@@ -47,7 +47,7 @@ class DemoDevice:
 
 DEVICES: Final = (
     DemoDevice("demo-house", "House with battery", "Demo house", "SH8.0RT-20", Family.SH, 7, Profile.LAN),
-    DemoDevice("demo-barn", "Barn roof", "Demo barn", "SG20RT", Family.SG, 11, Profile.WINET_S),
+    DemoDevice("demo-workshop", "Workshop roof", "Demo workshop", "SG20RT", Family.SG, 11, Profile.WINET_S),
 )
 """A hybrid with a battery on its LAN port, and a string inverter behind its dongle, as they were captured."""
 

@@ -1,22 +1,66 @@
-"""The past of a modelled house: rows of a quarter of an hour, continuous with its living registers."""
+"""The past of a modelled house, by the quarter and lately by the minute; its registers go on from there."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from typing import Any, Final, TextIO
 
+from sungrow_lib.normalizer import Normalizer
+from sungrow_lib.quantities import Tier
+from sungrow_lib.registers.identity import identify
+from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.simulator.energies import Energies
 from sungrow_lib.simulator.equipment import HouseKind
-from sungrow_lib.simulator.house import House, HouseState, quarters
-from sungrow_lib.simulator.images import kwh
+from sungrow_lib.simulator.house import MINUTE, QUARTER, House, HouseState, close_look, spans
+from sungrow_lib.simulator.images import LivingInverter, RegisterImage, kwh
 
 _POLL_S: Final = 5
 """Seconds between the polls an edge would have merged."""
+
+
+def modelled_past(
+    device_id: str, house: House, image: RegisterImage, until: datetime
+) -> Iterator[SungrowSample]:
+    """Yield all that is known of a house from its birth to ``until``: quarters of an hour, then minutes.
+
+    The last days are told by the minute, as the registers would have told them: with trackers, phases,
+    states. A house of the same seed settled until the same moment stands where the last row was taken.
+
+    Args:
+        device_id: which device the rows are of.
+        house: a house just born.
+        image: the inverter in it.
+        until: where to end (aware).
+    """
+    yield from modelled_history(device_id, house, close_look(until, house.zone))
+    yield from modelled_readings(device_id, house, image, until)
+
+
+def modelled_readings(
+    device_id: str, house: House, image: RegisterImage, until: datetime, length: timedelta = MINUTE
+) -> Iterator[SungrowSample]:
+    """Yield a reading of the inverter's registers at the last second of each span that ends by ``until``.
+
+    The registers are those an edge polls: the inverter's own history takes longer to decode than all else.
+    """
+    inverter = LivingInverter(house, image)
+    identity = identify(inverter.words_at(house.now))
+    normalizer = Normalizer(device_id, identity)
+    plan = ReadPlan.for_quantities(identity.family, identity.context, tiers=tuple(Tier))
+    polled = [(block.space, number) for block in plan.blocks for number in block.numbers]
+    seconds = length.total_seconds()
+    for moment in spans(house, until, length):
+        served = inverter.words_at(moment).by_register
+        words = RegisterWords({key: served[key] for key in polled if key in served})
+        normalizer = normalizer.learning(words)
+        reading = normalizer.normalize(words, ts=moment, interval_s=seconds)
+        yield reading.model_copy(update={"sample_count": max(1, round(seconds / _POLL_S))})
 
 
 def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[SungrowSample]:
@@ -24,7 +68,7 @@ def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[
 
     Powers are the exact means, counters the last readings, other gauges the mean of the row's two ends. A row
     is dated with the quarter's last second. The house is left where the last row was taken, so that its
-    registers go on from there; a house of the same seed settled until the same moment stands there too.
+    registers go on from there.
 
     Args:
         device_id: which device the rows are of.
@@ -32,7 +76,7 @@ def modelled_history(device_id: str, house: House, until: datetime) -> Iterator[
         until: where to end (aware); the quarter running then is left out.
     """
     describe = _hybrid_values if house.kind is HouseKind.HYBRID else _string_values
-    lived = (house.state for _ in quarters(house, until))
+    lived = (house.state for _ in spans(house, until, QUARTER))
     for before, after in pairwise(chain((house.state,), lived)):
         seconds = (after.ts - before.ts).total_seconds()
         yield SungrowSample(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,11 @@ HISTORY_STEP: Final = timedelta(minutes=5)
 LIVE_STEP: Final = timedelta(seconds=1)
 """Step while somebody is watching."""
 QUARTER: Final = timedelta(minutes=15)
-"""What a row of the history stands for; the offsets of all zones are multiples of it."""
+"""What a row of the distant past stands for; the offsets of all zones are multiples of it."""
+MINUTE: Final = timedelta(minutes=1)
+"""What a row of the last days stands for."""
+CLOSE_DAYS: Final = 3
+"""So many days before today are told by the minute."""
 
 _STANDARD_LIGHT: Final = 1000.0
 """W/m2 at which a module gives its peak power."""
@@ -357,21 +362,26 @@ def _shared(pv_w: int, available: tuple[int, ...]) -> tuple[int, ...]:
     return (*first, pv_w - sum(first))
 
 
-def quarters(house: House, until: datetime) -> Iterator[datetime]:
-    """Live through the quarters of an hour that end by ``until``; yields where the house stands in each.
+def spans(house: House, until: datetime, length: timedelta) -> Iterator[datetime]:
+    """Live through the spans of ``length`` that end by ``until``; yields where the house stands in each.
 
-    That is the quarter's last second: still in it, also by its time stamp and by the counters of its day.
+    That is the span's last second: still in it, also by its time stamp and by the counters of its day.
     """
     end = until.astimezone(UTC)
     while True:
-        into_quarter = house.now.timestamp() % QUARTER.total_seconds()
-        last_second = house.now - timedelta(seconds=into_quarter) + QUARTER - LIVE_STEP
+        into_span = house.now.timestamp() % length.total_seconds()
+        last_second = house.now - timedelta(seconds=into_span) + length - LIVE_STEP
         if last_second <= house.now:
-            last_second += QUARTER
+            last_second += length
         if last_second >= end:
             return
-        house.advance(last_second, HISTORY_STEP)
+        house.advance(last_second, min(length, HISTORY_STEP))
         yield last_second
+
+
+def close_look(until: datetime, zone: ZoneInfo) -> datetime:
+    """The site's midnight from which on a past is told by the minute: the same all day long."""
+    return birth(until, zone, days=CLOSE_DAYS)
 
 
 def birth(until: datetime, zone: ZoneInfo, *, days: int = 365) -> datetime:
@@ -383,11 +393,11 @@ def birth(until: datetime, zone: ZoneInfo, *, days: int = 365) -> datetime:
 def settled_house(seed: int, zone: ZoneInfo, *, kind: HouseKind, until: datetime, days: int = 365) -> House:
     """A house born ``days`` days before ``until`` and replayed to it: counters and battery have a past.
 
-    The replay takes the same steps as :func:`sungrow_lib.simulator.history.modelled_history`, so a house
+    The replay takes the same steps as :func:`sungrow_lib.simulator.history.modelled_past`, so a house
     settled until the end of a history stands exactly where that history ends, and one settled a little later
     has lived on from there.
     """
     house = House(seed, zone, kind=kind, born=birth(until, zone, days=days))
-    for _ in quarters(house, until):
+    for _ in chain(spans(house, close_look(until, zone), QUARTER), spans(house, until, MINUTE)):
         pass
     return house

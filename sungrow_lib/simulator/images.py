@@ -20,7 +20,7 @@ from sungrow_lib.registers.model import Value
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator import images_sg, images_sh
 from sungrow_lib.simulator.equipment import HouseKind
-from sungrow_lib.simulator.house import HISTORY_STEP, LIVE_STEP, House, HouseState, settled_house
+from sungrow_lib.simulator.house import HISTORY_STEP, LIVE_STEP, QUARTER, House, HouseState, settled_house
 
 _WATCHED: Final = timedelta(hours=1)
 """A time longer ago, in which nobody looked, is caught up with in larger steps."""
@@ -77,6 +77,7 @@ class LivingInverter:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._map = RegisterMap.for_family(image.family)
         self._words: tuple[datetime, RegisterWords] | None = None
+        self._memory: tuple[float, dict[tuple[Space, int], int]] | None = None
 
     @property
     def model(self) -> str:
@@ -102,15 +103,27 @@ class LivingInverter:
 
     def _fill(self, state: HouseState) -> RegisterWords:
         filled = dict(self._image.words)
-        values: dict[str, Value] = {**self._image.living(state), **self._remembered()}
-        for name, value in values.items():
-            register = self._map.by_name(name)
-            for number, word in zip(register.block.numbers, register.encode(value), strict=True):
-                filled[register.space, number] = word
+        filled.update(self._encoded(self._image.living(state)))
+        filled.update(self._memory_at(state.ts))
         for number, word in self._image.states(state).items():
             filled[Space.INPUT, number] = word
         filled.update(_inverter_clock(state.local))
         return RegisterWords(filled)
+
+    def _encoded(self, values: Mapping[str, Value]) -> dict[tuple[Space, int], int]:
+        words = {}
+        for name, value in values.items():
+            register = self._map.by_name(name)
+            for number, word in zip(register.block.numbers, register.encode(value), strict=True):
+                words[register.space, number] = word
+        return words
+
+    def _memory_at(self, moment: datetime) -> dict[tuple[Space, int], int]:
+        """The inverter's history; it writes it down at the end of each quarter of an hour."""
+        quarter = moment.timestamp() // QUARTER.total_seconds()
+        if self._memory is None or self._memory[0] != quarter:
+            self._memory = (quarter, self._encoded(self._remembered()))
+        return self._memory[1]
 
     def _remembered(self) -> dict[str, Value]:
         """The registers in which the inverter keeps its history."""

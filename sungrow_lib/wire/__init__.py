@@ -275,9 +275,16 @@ class Device(WireModel):
 
 
 class DeviceList(WireModel):
-    """Answer of `GET /v1/devices`: what the token may see."""
+    """Answer of `GET /v1/devices`: what the token may see.
+
+    Attributes:
+        devices: in the order of their ids.
+        raw_since: single readings, and buckets of five minutes, are kept from here on; what is older is
+            known by the quarter of an hour.
+    """
 
     devices: list[Device]
+    raw_since: Timestamp | None = None
 
 
 class Engine(WireModel):

@@ -24,7 +24,7 @@ from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from sungrow_lib.demo.site import morning_zone
 from sungrow_lib.sample import format_ts
-from sungrow_lib.simulator.history import modelled_history, write_csv
+from sungrow_lib.simulator.history import modelled_history, modelled_past, write_csv
 from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
 from tests.conftest import Need
@@ -34,7 +34,11 @@ TOKEN: Final = "page-token-0123456789"
 EMPTY_TOKEN: Final = "empty-token-0123456789"
 PLANT: Final = "Farm"
 SEEDS: Final = {"house": ("SH8.0RT-20", 7), "barn": ("SG20RT", 11)}
+CLOSE: Final = {"house"}
+"""Its last days are there by the minute; the others' by the quarter of an hour."""
 DAYS: Final = 8
+RAW_DAYS: Final = 6
+"""The first two days are behind the horizon."""
 NAMES: Final = {"house": "House", "barn": "Barn", "lonely": "Lonely", "lively": "Lively", "sleepy": "Sleepy"}
 CHROMIUM_OPTIONS: Final = [
     "--no-sandbox",  # the tests may run as root
@@ -87,7 +91,7 @@ class DashboardServer:
             "the server",
             python("reference_server", "run"),
             self.folder / "server.log",
-            environment=self._environment,
+            environment=self._environment | {"RAW_RETENTION_DAYS": str(RAW_DAYS)},
         )
         wait_until("the server", lambda: is_listening(self.port), timeout_s=30, watched=[self.process])
 
@@ -115,9 +119,13 @@ class DashboardServer:
         self.command("migrate")
         for device, (model, seed) in SEEDS.items():
             born = birth(self.now, self.zone, days=DAYS)
-            house = House(seed, self.zone, kind=image_named(model).kind, born=born)
+            image = image_named(model)
+            house = House(seed, self.zone, kind=image.kind, born=born)
             with (self.folder / f"{device}.csv").open("w", encoding="utf-8", newline="") as file:
-                write_csv(modelled_history(device, house, self.now), file)
+                if device in CLOSE:
+                    write_csv(modelled_past(device, house, image, self.now), file)
+                else:
+                    write_csv(modelled_history(device, house, self.now), file)
         run_jobs(*(self._job(*self._description(device)) for device in NAMES))
         run_jobs(*(self._job("import", str(self.folder / f"{d}.csv"), "--device", d) for d in SEEDS))
 

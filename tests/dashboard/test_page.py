@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, expect
 
 from sungrow_lib.sample import format_ts
-from tests.dashboard.conftest import EMPTY_TOKEN, NAMES, TOKEN, DashboardServer, OpenPage
+from tests.dashboard.conftest import EMPTY_TOKEN, NAMES, RAW_DAYS, TOKEN, DashboardServer, OpenPage
 
 TITLES = {"Produced": "pv_kwh", "Consumed": "load_kwh", "Bought": "import_kwh", "Sold": "export_kwh"}
 HOUSE = "of=device%3Ahouse"
@@ -179,7 +179,7 @@ def test_a_day_can_be_stepped_zoomed_read_and_saved(server: DashboardServer, ope
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as CSV").click()
     rows = list(csv.DictReader(download.value.path().read_text().splitlines()))
-    assert 0 < len(rows) < 50
+    assert 60 < len(rows) < 300  # so near, each reading is shown: one a minute
     assert {"ts", "pv_power_w", "battery_soc_pct"} <= rows[0].keys()
     assert all(f"{yesterday}T11:50" <= row["ts"] < f"{yesterday}T20:00" for row in rows)
     chart.locator(".u-over").dblclick()
@@ -206,12 +206,24 @@ def test_the_curve_of_a_day_has_steps_of_five_minutes_where_readings_allow(
     middle = fine.replace(minute=fine.minute // 5 * 5 + 2).astimezone(server.zone)
     row = page.get_by_role("row", name=f"{middle:%H:%M}")
     expect(row).to_contain_text(re.compile(r"1\d\d W"))
-    page.goto(f"{server.url}#/history?{HOUSE}&frame=day&at={_days_ago(server, 1)}")  # a reading each quarter
+    page.goto(f"{server.url}#/history?{HOUSE}&frame=day&at={_days_ago(server, 5)}")  # a reading each quarter
     expect(page.get_by_role("group", name="Power House")).to_be_visible()
     page.get_by_text("Show as table").click()
     noon = page.get_by_role("row", name=re.compile("^12:"))
     expect(noon).to_have_count(4)
     expect(noon.filter(has_text="\N{EN DASH}")).to_have_count(0)
+
+
+def test_a_day_behind_the_horizon_is_drawn_in_quarters_of_an_hour_without_a_complaint(
+    server: DashboardServer, open_page: OpenPage
+) -> None:
+    for days in (RAW_DAYS + 1, RAW_DAYS):
+        page = open_page(f"#/history?{HOUSE}&frame=day&at={_days_ago(server, days)}")
+        expect(page.get_by_role("group", name="Power House")).to_be_visible()
+        page.get_by_text("Show as table").click()
+        expect(page.get_by_role("row", name=re.compile("^02:"))).to_have_count(4)
+        page.get_by_role("button", name="Trackers").click()
+        expect(page.locator(".empty, figure").first).to_be_visible()
 
 
 def _days_ago(server: DashboardServer, days: int) -> str:

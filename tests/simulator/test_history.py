@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -14,9 +15,9 @@ from sungrow_lib.quantities import QUANTITIES, QuantityKind
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.equipment import HouseKind
-from sungrow_lib.simulator.history import modelled_history, write_csv
-from sungrow_lib.simulator.house import House, birth, quarters, settled_house
-from sungrow_lib.simulator.images import SG20RT, SH80RT20, LivingInverter, RegisterImage
+from sungrow_lib.simulator.history import modelled_history, modelled_past, write_csv
+from sungrow_lib.simulator.house import MINUTE, House, birth, close_look, settled_house, spans
+from sungrow_lib.simulator.images import SG20RT, SH80RT20, LivingInverter, RegisterImage, image_named
 
 ZONE = ZoneInfo("Etc/GMT+3")
 UNTIL = datetime(2026, 9, 1, 13, 7, 12, tzinfo=UTC)
@@ -26,6 +27,40 @@ DAYS = 4
 def history(kind: HouseKind = HouseKind.HYBRID) -> tuple[House, Iterator[SungrowSample]]:
     house = House(9, ZONE, kind=kind, born=birth(UNTIL, ZONE, days=DAYS))
     return house, modelled_history("roof", house, UNTIL)
+
+
+@cache  # it takes a moment, and nobody changes it
+def past(model: str) -> tuple[House, tuple[SungrowSample, ...]]:
+    image = image_named(model)
+    house = House(9, ZONE, kind=image.kind, born=birth(UNTIL, ZONE, days=DAYS))
+    return house, tuple(modelled_past("roof", house, image, UNTIL))
+
+
+@pytest.mark.parametrize("image", [SH80RT20, SG20RT], ids=["SH8.0RT-20", "SG20RT"])
+def test_the_last_days_are_told_by_the_minute_with_everything_the_registers_tell(
+    image: RegisterImage,
+) -> None:
+    _, rows = past(image.model)
+    begin = close_look(UNTIL, ZONE)
+    close = [row for row in rows if row.ts >= begin]
+    assert len(rows) - len(close) == 96
+    assert len(close) == 3 * 24 * 60 + 10 * 60 + 7
+    assert close[-1].ts == datetime(2026, 9, 1, 13, 6, 59, tzinfo=UTC)
+    for before, after in pairwise(rows):
+        length = timedelta(minutes=1 if after.ts >= begin else 15)
+        assert after.ts - before.ts == length
+        assert after.interval_s == length.total_seconds()
+    for row in close:
+        assert row.sample_count == 12
+        assert row.running_state
+        assert None not in (row.inverter_temp_c, *(row.phase_voltage_v or [None]))
+        assert row.mppt_voltage_v
+        assert row.mppt_current_a
+        assert any(row.mppt_current_a) or (row.pv_power_w or 0) < 100
+    for name in ("pv_total_kwh", "pv_daily_kwh", "output_total_kwh"):
+        counted = [getattr(row, name) for row in rows if getattr(row, name) is not None]
+        falls = sum(one > other for one, other in pairwise(counted))
+        assert falls == (DAYS if "daily" in name else 0), name
 
 
 @pytest.mark.parametrize("kind", HouseKind)
@@ -82,8 +117,8 @@ def test_values_are_plausible_and_counters_never_fall() -> None:
 
 @pytest.mark.parametrize("image", [SH80RT20, SG20RT], ids=["SH8.0RT-20", "SG20RT"])
 def test_the_registers_go_on_where_the_history_ends(image: RegisterImage) -> None:
-    house, rows = history(image.kind)
-    last = list(rows)[-1]
+    house, rows = past(image.model)
+    last = rows[-1]
     settled = settled_house(9, ZONE, kind=image.kind, until=UNTIL, days=DAYS)
     assert settled.state == house.state
     inverter = LivingInverter(settled, image)
@@ -105,9 +140,8 @@ def test_the_registers_go_on_where_the_history_ends(image: RegisterImage) -> Non
 
 
 def test_a_house_settled_later_has_lived_on_from_where_the_history_ends() -> None:
-    house, rows = history()
-    list(rows)
-    assert len(list(quarters(house, UNTIL + timedelta(minutes=8)))) == 1
+    house = settled_house(9, ZONE, kind=HouseKind.HYBRID, until=UNTIL, days=DAYS)
+    assert len(list(spans(house, UNTIL + timedelta(minutes=8), MINUTE))) == 8
     later = settled_house(9, ZONE, kind=HouseKind.HYBRID, until=UNTIL + timedelta(minutes=8), days=DAYS)
     assert later.now == datetime(2026, 9, 1, 13, 14, 59, tzinfo=UTC)
     assert house.state == later.state

@@ -1,7 +1,7 @@
 // Asks the server's documented API with the token of this browser.
 
 import type {
-  Device,
+  DeviceList,
   DayCompleteness,
   DeviceEvent,
   EdgeStatus,
@@ -39,7 +39,7 @@ const LATER = new Set([429, 500, 502, 503, 504]);
 export class Client {
   constructor(readonly token: string) {}
 
-  devices = async (): Promise<Device[]> => (await this.json<{ devices: Device[] }>("/v1/devices")).devices;
+  devices = (): Promise<DeviceList> => this.json("/v1/devices");
 
   plants = async (): Promise<Plant[]> => (await this.json<{ plants: Plant[] }>("/v1/plants")).plants;
 

@@ -14,6 +14,12 @@ export interface Device {
   health: string;
 }
 
+export interface DeviceList {
+  devices: Device[];
+  /** From here on single readings are kept, and buckets of five minutes. */
+  raw_since?: string | null;
+}
+
 export type Value = number | null | undefined;
 export type List = readonly Value[] | null | undefined;
 

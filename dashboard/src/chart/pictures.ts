@@ -46,14 +46,15 @@ export function pointsOf(pieces: readonly Piece[], fields: readonly string[]): P
   return { x, columns: Object.fromEntries(fields.map((field) => [field, column(field)])) };
 }
 
-/** Raw readings; where more than three poll intervals lie between two, a gap is drawn. */
+/** Raw readings; where more than three times what a reading stands for lies between two, a gap is drawn. */
 export function rawPoints(rows: readonly Record<string, string>[], fields: readonly string[], interval_s: number): Points {
   const points: Points = { x: [], columns: Object.fromEntries(fields.map((field) => [field, [] as Column])) };
   let last = Infinity;
   for (const row of rows) {
     const ts = Date.parse(row["bucket"] ?? "") / 1000;
-    if (ts - last > 3 * interval_s) {
-      points.x.push(last + interval_s);
+    const stands_s = Math.max(interval_s, numberOf(row["interval_s"]) ?? 0);
+    if (ts - last > 3 * stands_s) {
+      points.x.push(last + stands_s);
       for (const field of fields) points.columns[field]?.push(null);
     }
     points.x.push(ts);
@@ -67,8 +68,10 @@ export function rawPoints(rows: readonly Record<string, string>[], fields: reado
 export function trackerPoints(rows: readonly Record<string, string>[], step_s: number): Points {
   const steps = new Map<number, { sum: number; count: number }[]>();
   let trackers = 0;
+  let stands_s = 0;
   for (const row of rows) {
     const at = Math.floor(Date.parse(row["bucket"] ?? "") / 1000 / step_s) * step_s;
+    stands_s = Math.max(stands_s, numberOf(row["interval_s"]) ?? 0);
     const [volts, amperes] = [listOf(row["mppt_voltage_v"]), listOf(row["mppt_current_a"])];
     const found = steps.get(at) ?? [];
     steps.set(at, found);
@@ -84,7 +87,7 @@ export function trackerPoints(rows: readonly Record<string, string>[], step_s: n
   const x: number[] = [];
   for (const at of [...steps.keys()].sort((a, b) => a - b)) {
     const last = x.at(-1);
-    if (last !== undefined && at - last > step_s) x.push(last + step_s);
+    if (last !== undefined && at - last > Math.max(step_s, stands_s)) x.push(last + step_s);
     x.push(at);
   }
   const column = (index: number): Column =>
@@ -248,5 +251,8 @@ function bars(
   };
 }
 
-const allTick = (day: string, months: number): string =>
-  months > 24 ? (day.slice(5, 7) === "01" ? day.slice(0, 4) : "") : dayName(day, "monthShort");
+/** The year stands where it begins; other months have room for their names for two years. */
+const allTick = (day: string, months: number): string => {
+  if (day.slice(5, 7) === "01") return day.slice(0, 4);
+  return months > 24 ? "" : dayName(day, "monthShort");
+};

@@ -1,6 +1,6 @@
 // The past: curves of a day, bars of months and years, step by step, and as files.
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import type { Client } from "../api/client.ts";
 import type { Bucket, Frame } from "../api/types.ts";
 import { ChartPanel, type Picture } from "../chart/panel.tsx";
@@ -21,7 +21,7 @@ import { frameName, percent } from "../format.ts";
 import type { Live } from "../live.ts";
 import { totals } from "../model/energy.ts";
 import { combine } from "../model/plant.ts";
-import { addDays, dayOf, knownZone, spanOf, step } from "../model/time.ts";
+import { dayOf, knownZone, spanOf, step } from "../model/time.ts";
 import type { Route, View } from "../route.ts";
 import { texts } from "../texts.ts";
 import { askCurve, useAnswer, type System } from "./hooks.ts";
@@ -30,9 +30,12 @@ import { Answer, Choice, Icon } from "./parts.tsx";
 
 const t = texts.history;
 const TRACKER_STEP_S = 300;
+const TRACKER_FIELDS = ["mppt_voltage_v", "mppt_current_a", "interval_s"];
 const FINE_S = 4 * 3600;
 const AGAIN_MS = 60_000;
 const BATTERY_FIELDS = ["battery_power_w", "battery_soc_pct", "battery_temp_c"];
+
+type Row = Record<string, string>;
 
 interface HistoryProps {
   live: Live;
@@ -128,7 +131,7 @@ function Day(props: BodyProps) {
   const { live, system, place, view } = props;
   const [span, setSpan] = useState<readonly [number, number] | null>(null);
   const fields = view === "battery" ? BATTERY_FIELDS : POWER_FIELDS;
-  const coarse = useAnswer(`${keyOf(props)} coarse`, () => askDay(live.client, system, place, fields), againOf(props), live.revision);
+  const coarse = useAnswer(`${keyOf(props)} coarse`, () => askDay(live, system, place, fields), againOf(props), live.revision);
   const fine = useFine(props, span, fields);
   return (
     <Answer of={coarse}>
@@ -142,8 +145,8 @@ function Day(props: BodyProps) {
   );
 }
 
-async function askDay(client: Client, system: System, place: Place, fields: readonly string[]) {
-  const [frame, curve] = await Promise.all([framesOf(client, system, place), askCurve(client, system.devices, place, fields)]);
+async function askDay(live: Live, system: System, place: Place, fields: readonly string[]) {
+  const [frame, curve] = await Promise.all([framesOf(live.client, system, place), askCurve(live, system.devices, place, fields)]);
   return { buckets: frame?.series ?? [], points: pointsOf(curve, fields) };
 }
 
@@ -156,7 +159,8 @@ function useFine(props: BodyProps, span: readonly [number, number] | null, field
   const answer = useAnswer(key, async () => {
     if (!isWanted) return null;
     const [from, to] = [new Date(span[0] * 1000), new Date(span[1] * 1000)];
-    return rawPoints(await live.client.raw(device.device_id, from, to, fields), fields, device.poll_interval_s);
+    const rows = await live.client.raw(device.device_id, from, to, [...fields, "interval_s"]);
+    return rawPoints(rows, fields, device.poll_interval_s);
   });
   return isWanted && answer.value && answer.value.x.length > 0 ? answer.value : null;
 }
@@ -271,17 +275,25 @@ function lengthOf(bucket: Bucket, next: Bucket | undefined, frame: Frame, zone: 
 
 function Trackers(props: BodyProps) {
   const { live, system, place } = props;
-  const answer = useAnswer(`${keyOf(props)} trackers`, async () => {
+  const [from, to] = spanOf("day", place.day, place.zone);
+  const key = `${keyOf(props)} trackers`;
+  const kept = useRef<{ of: string; rows: Row[] }>({ of: "", rows: [] });
+  const answer = useAnswer(key, async () => {
     const [device] = system.devices;
     if (!device) return [];
-    const [from, to] = spanOf("day", place.day, place.zone);
-    return live.client.raw(device.device_id, from, to, ["mppt_voltage_v", "mppt_current_a"]);
+    const of = `${key} ${live.revision}`;
+    const known = kept.current.of === of ? kept.current.rows : [];
+    const last = known.at(-1)?.["bucket"];
+    const begin = last === undefined ? from : new Date(Date.parse(last) + 1); // a day that goes on: what came since
+    const rows = [...known, ...(await live.client.raw(device.device_id, begin, to, TRACKER_FIELDS))];
+    kept.current = { of, rows };
+    return rows;
   }, againOf(props), live.revision);
   return (
     <Answer of={answer}>
       {(rows) => {
         const points = trackerPoints(rows, TRACKER_STEP_S);
-        const empty = rows.length > 0 ? t.noTrackers : place.day < addDays(props.today, -30) ? t.noRaw : t.empty;
+        const empty = rows.length > 0 ? t.noTrackers : to.getTime() <= live.rawSince ? t.noRaw : t.empty;
         return <Drawn picture={trackerPicture(place, points)} empty={empty} />;
       }}
     </Answer>

@@ -9,6 +9,7 @@ import { texts } from "../texts.ts";
 
 const TICK_MS = 1_000;
 const AGAIN_MS = 5_000;
+const QUARTER_MS = 900_000;
 
 /** Draw again whenever something arrives, and every second for the ages. */
 export function useLive(live: Live): void {
@@ -76,7 +77,7 @@ export function useAnswer<T>(key: string, ask: () => Promise<T>, again_ms: numbe
 
 /** The curve of a day, as fine as the server still knows it. */
 export async function askCurve(
-  client: Client,
+  { client, rawSince }: Live,
   devices: readonly Device[],
   { day, zone }: { day: string; zone: string },
   fields: readonly string[],
@@ -84,17 +85,18 @@ export async function askCurve(
   const [from, to] = spanOf("day", day, zone);
   const asked = fields.map((field) => `avg_${field}`);
   const quarters = Promise.all(devices.map((device) => client.range(device.device_id, from, to, "15m", asked)));
-  const fives = Promise.all(devices.map((device) => askFives(client, device, from, to, asked)));
+  const fives = Promise.all(devices.map((device) => askFives(client, device, [Math.max(from.getTime(), rawSince), to.getTime()], asked)));
   return finest(...(await Promise.all([fives, quarters])));
 }
 
 /** Buckets of five minutes; null for a day whose raw readings are not kept any more. */
-async function askFives(client: Client, device: Device, from: Date, to: Date, asked: readonly string[]): Promise<Series | null> {
-  if (!device.first_ts || Date.parse(device.first_ts) >= to.getTime()) return null;
+async function askFives(client: Client, device: Device, [kept, to]: [number, number], asked: readonly string[]): Promise<Series | null> {
+  const from = Math.ceil(kept / QUARTER_MS) * QUARTER_MS;
+  if (!device.first_ts || Date.parse(device.first_ts) >= to || from >= to) return null;
   try {
-    return await client.range(device.device_id, from, to, "5m", asked);
+    return await client.range(device.device_id, new Date(from), new Date(to), "5m", asked);
   } catch (error) {
-    if (error instanceof Declined) return null;
+    if (error instanceof Declined) return null; // the horizon has moved meanwhile
     throw error;
   }
 }

@@ -132,7 +132,7 @@ function Today({ live, system, route }: NowProps) {
   const day = dayOf(live.clock.now(), zone);
   const answer = useAnswer(
     `today ${system.key} ${day} ${zone}`,
-    () => askToday(live.client, system, day, zone),
+    () => askToday(live, system, day, zone),
     AGAIN_MS,
     live.revision,
   );
@@ -147,10 +147,10 @@ function Today({ live, system, route }: NowProps) {
   );
 }
 
-async function askToday(client: Client, system: System, day: string, zone: string) {
+async function askToday(live: Live, system: System, day: string, zone: string) {
   const [frames, curve] = await Promise.all([
-    Promise.all(system.devices.map((device) => client.frame(device.device_id, "day", day))),
-    askCurve(client, system.devices, { day, zone }, POWER_FIELDS),
+    Promise.all(system.devices.map((device) => live.client.frame(device.device_id, "day", day))),
+    askCurve(live, system.devices, { day, zone }, POWER_FIELDS),
   ]);
   return { frame: combine(frames), curve };
 }
