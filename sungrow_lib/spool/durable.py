@@ -245,6 +245,7 @@ class DurableSpool:
         """Take in readings of another spool, or of an earlier self, each once; the generation is new then.
 
         Numbers are kept where they are free here. Importing the same readings again changes nothing.
+        Delivered ones stay delivered; the latest are named to the server, which asks for all if it lacks one.
 
         Returns:
             How many are new here, and which were left out because another one has their device and date.
@@ -253,6 +254,7 @@ class DurableSpool:
         total, left = SpoolImport(), iter(records)
         while chunk := list(islice(left, CHUNK)):
             total += await self._run(partial(self._store.import_chunk, importer, chunk))
+        await self._run(partial(self._store.finish_import, importer))
         return total
 
     async def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:

@@ -148,6 +148,17 @@ FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
 LAST_ANSWERED: Final = "SELECT coalesce(max(id), 0) FROM answered WHERE device = ?"
 LAST_DELIVERED: Final = "SELECT ts FROM answered WHERE device = ? ORDER BY id DESC LIMIT ?"
 
+# As it was, from the delivered readings that are here: those of one batch have one `at`.
+NAME_DELIVERED: Final = (
+    "DELETE FROM answered",
+    (
+        "INSERT INTO answered (device, ts) SELECT device, ts FROM (SELECT b.device, b.at, r.ts,"
+        " row_number() OVER (PARTITION BY b.device ORDER BY b.at DESC) AS age FROM (SELECT device, at,"
+        " max(seq) AS seq FROM standing WHERE state = 5 GROUP BY device, at) b"
+        f" JOIN reading r ON r.seq = b.seq) WHERE age <= {LAST_DELIVERED_LIMIT} ORDER BY at"
+    ),
+)
+
 _DEVICES: Final = "(SELECT id FROM device WHERE ?1 IS NULL OR name = ?1)"
 COUNTS: Final = f"SELECT state, count(*) FROM standing WHERE device IN {_DEVICES} GROUP BY state"
 OLDEST_PENDING: Final = (
@@ -267,12 +278,7 @@ SALVAGE_FINISH: Final = (
         " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device)"
     ),
     # What is called delivered is named to the server again: it may have been restored meanwhile and lack it.
-    (
-        "INSERT INTO answered (device, ts) SELECT device, ts FROM (SELECT s.device, r.ts, s.at, s.seq,"
-        " row_number() OVER (PARTITION BY s.device ORDER BY s.at DESC, s.seq DESC) AS age"
-        " FROM standing s JOIN reading r ON r.seq = s.seq WHERE s.state = 5)"
-        f" WHERE age <= {LAST_DELIVERED_LIMIT} ORDER BY at, seq"
-    ),
+    *NAME_DELIVERED,
     (
         "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT device.floor_ts AS ts UNION ALL"
         " SELECT r.ts FROM reading r JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5)"

@@ -352,6 +352,11 @@ class SpoolStore:
         importer.has_imported |= bool(done.imported)
         return done
 
+    def finish_import(self, importer: Importer) -> None:
+        """End an import."""
+        with self._transaction():
+            importer.finish()
+
     # --- looking -----------------------------------------------------------------------------------------
 
     def counts(self, device_id: str | None = None) -> SpoolCounts:

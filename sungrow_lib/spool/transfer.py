@@ -206,10 +206,12 @@ class Importer:
 
     Attributes:
         has_imported: whether a reading was imported, and the generation is a new one.
+        has_delivered: whether one of the readings handed over is called delivered.
     """
 
     def __init__(self, connection: sqlite3.Connection, key: Key) -> None:
         self.has_imported = False
+        self.has_delivered = False
         self._connection = connection
         self._key = key
         self._seen = 0
@@ -222,7 +224,14 @@ class Importer:
         done = SpoolImport()
         for record in records:
             done += self._take(record)
+            self.has_delivered |= record.entry.state is SpoolState.DELIVERED
         return done
+
+    def finish(self) -> None:
+        """Name what is delivered to the server, which may have been restored since; in a transaction."""
+        if self.has_delivered:
+            for statement in schema.NAME_DELIVERED:
+                self._connection.execute(statement)
 
     def _look_around(self) -> None:
         """Take note of what came, or got its date, since the last transaction."""

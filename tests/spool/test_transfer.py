@@ -66,6 +66,45 @@ async def test_an_export_comes_back_exactly(path: Path) -> None:
         assert await other.faults() == []
 
 
+async def test_delivered_readings_that_came_are_named_to_the_server(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        for number in range(60):
+            await spool.append(reading("roof" if number % 2 else "garage", clock.now(), pv_power_w=number))
+            clock.pass_s(5)
+        for first in range(2, 50, 4):
+            await spool.ack("roof", [first + 2, first])
+            clock.pass_s(1)
+        await spool.ack("garage", [1, 3])
+        lines = await exported(spool)
+        named = {device: await spool.last_delivered(device) for device in ("roof", "garage")}
+    assert [len(dates) for dates in named.values()] == [12, 1]
+    async with DurableSpool.open(path.with_name("other.db"), clock=clock) as other:
+        await other.import_records(read_lines(lines))
+        assert {device: await other.last_delivered(device) for device in named} == named
+        # Of its own batches those stay in the list that are among the latest.
+        for seq in range(52, 61, 2):
+            clock.pass_s(1)
+            await other.ack("roof", [seq])
+        latest = await other.last_delivered("roof")
+        assert latest[5:] == named["roof"][:11]
+        await other.import_records(read_lines(lines))
+        assert await other.last_delivered("roof") == latest
+
+
+async def test_readings_that_were_not_delivered_name_nothing(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.append(reading(ts=clock.now()))
+        lines = await exported(spool)
+    async with DurableSpool.open(path.with_name("other.db"), clock=clock) as other:
+        clock.pass_s(5)
+        entry = await other.append(reading(ts=clock.now()))
+        await other.ack("inv", [entry.seq])
+        await other.import_records(read_lines(lines))
+        assert await other.last_delivered("inv") == [clock.now()]
+
+
 async def test_importing_again_changes_nothing(path: Path) -> None:
     clock = FakeClock()
     async with DurableSpool.open(path, clock=clock) as spool:
