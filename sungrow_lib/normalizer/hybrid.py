@@ -13,7 +13,7 @@ from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import RegisterWords
 
 _DEAD_POWER_W: Final = 50
-"""A signed battery power of 0 beside a magnitude above this is a register that is not filled."""
+"""A signed battery power of 0, or -1, beside a magnitude above this is a register that is not filled."""
 _DEAD_CURRENT_A: Final = 1.0
 _BALANCE_FROM_W: Final = 300
 """Battery power from which sun less AC output must confirm its direction, ..."""
@@ -111,20 +111,34 @@ class _Flow(Enum):
 def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None]:
     """The two signed battery registers, None where they hold what this inverter cannot move.
 
-    Firmware that lacks them, or half of 5214, answers holes and whatever stands there.
+    Firmware that lacks them, or half of 5214, answers holes and whatever stands there. A hole looks like -1,
+    which is believed only where nothing else in the reading says otherwise.
     """
     number = _Numbers(registers)
-    power, current = number("battery_power_signed"), number("battery_current_signed")
     reach = _reach_w(number, identity)
     volts = max(number("battery_voltage") or 0, _LEAST_BATTERY_V)
+    power = _within(number("battery_power_signed"), reach)
+    current = _within(number("battery_current_signed"), reach / volts)
+    watts, amperes = number("battery_power"), number("battery_current")
+    holes = power == HOLE_W and current == HOLE_A
+    flows = any(abs(value or 0) > _DEAD_POWER_W for value in (power, watts)) or any(
+        abs(value or 0) > _DEAD_CURRENT_A for value in (current, amperes)
+    )
+    doubtful = holes or flows
     return {
-        "battery_power_signed": _within(power, reach, hole=HOLE_W),
-        "battery_current_signed": _within(current, reach / volts, hole=HOLE_A),
+        "battery_power_signed": None if power == HOLE_W and (doubtful or _differs(watts, HOLE_W)) else power,
+        "battery_current_signed": None
+        if current == HOLE_A and (doubtful or _differs(amperes, HOLE_A))
+        else current,
     }
 
 
-def _within(value: Number | None, reach: float, *, hole: float) -> Number | None:
-    return None if value is None or value == hole or abs(value) > reach else value
+def _differs(magnitude: Number | None, hole: float) -> bool:
+    return magnitude is not None and abs(magnitude) != abs(hole)
+
+
+def _within(value: Number | None, reach: float) -> Number | None:
+    return None if value is None or abs(value) > reach else value
 
 
 def _reach_w(number: _Numbers, identity: Identity) -> float:

@@ -5,6 +5,7 @@ The same numbers as on the hybrids often mean something else here: 5004 counts w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from sungrow_lib.registers.applies import Applies
@@ -38,6 +39,7 @@ _THREE_PHASE: Final = Applies(three_phase=True)
 _ON_HX: Final = Applies(lines=_HX)
 _WITH_METER: Final = Applies(lines=_RS | _RT, models=_KTL_M)
 """SG-RS and SG-RT with a feed-in meter; the old documents also name KTL-M and KTL-MT set to Europe."""
+_WITH_THREE_PHASE_METER: Final = replace(_WITH_METER, three_phase=True)
 
 WORK_STATES: Final = {
     0x0000: "run",
@@ -201,7 +203,7 @@ METER: Final = (
     *each(
         (
             s32("meter_power", 5083, 1, "W", sign="> 0 importing as evcc reads it; the document is silent"),
-            *(s32(f"meter_phase_{phase}_power", 5085 + 2 * n, 1, "W") for n, phase in enumerate("abc")),
+            s32("meter_phase_a_power", 5085, 1, "W"),
             s32("load_power", 5091, 1, "W"),
             energy32("daily_export_energy", 5093),
             energy32("total_export_energy", 5095),
@@ -209,6 +211,11 @@ METER: Final = (
             energy32("total_import_energy", 5099),
         ),
         applies=_WITH_METER,
+        notes="needs a feed-in meter",
+    ),
+    *each(
+        (s32("meter_phase_b_power", 5087, 1, "W"), s32("meter_phase_c_power", 5089, 1, "W")),
+        applies=_WITH_THREE_PHASE_METER,
         notes="needs a feed-in meter",
     ),
     *each(

@@ -58,7 +58,11 @@ def sample(registers: dict[int, int], model: str = "SH10RT", *, signed: bool = F
         ("it wins over 13022", "SH10RT", False, {**long(5214, -1500), 13022: 1490, 13001: NEITHER}, 1500),
         ("it is not available", "SH10RT", False, {5214: 0xFFFF, 5215: 0x7FFF, 13022: 9, 13001: 0x2D}, -9),
         ("it is a hole", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 900, 13001: CHARGING}, 900),
-        ("a hole alone", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF}, None),
+        ("-1 W, and nothing says otherwise", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF}, 1),
+        ("-1 W, and 13022 agrees", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 1, 13001: 0}, 1),
+        ("a hole beside another", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 5631: 0xFFFF}, None),
+        ("a hole beside a current", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13021: 30}, None),
+        ("a hole, and nothing flows", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 0}, 0),
         ("it is not filled", "SH10RT", False, {**long(5214, 0), 13022: 900, 13001: CHARGING}, 900),
         ("nothing flows", "SH10RT", False, {**long(5214, 0), 13022: 3, 13001: NEITHER}, 0),
         ("old firmware charges (evcc 18473)", "SH10RT", False, {13001: 0x2B, 13022: 7977, 13021: 294}, 7977),
@@ -123,7 +127,10 @@ def test_battery_power(
     [
         ({5631: 0xFF00}, 25.6),
         ({5631: 120}, -12.0),
-        ({5631: 0xFFFF}, None),
+        ({5631: 0xFFFF}, 0.1),
+        ({5631: 0xFFFF, 13021: 0}, 0.0),
+        ({5631: 0xFFFF, 13022: 900, 13001: CHARGING}, None),
+        ({5631: 0xFFFF, 5214: 0xFFFF, 5215: 0xFFFF}, None),
         ({5631: 0, 13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
         ({13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
         ({13021: 294, 13022: 7977, 13001: DISCHARGING}, -29.4),
@@ -346,6 +353,26 @@ def test_firmware_is_reported_only_when_asked() -> None:
     normalizer = Normalizer("house", identity())
     assert normalizer.normalize(read, ts=TS).firmware is None
     assert normalizer.normalize(read, ts=TS, firmware=True).firmware == "SAPPHIRE-H_B001.V000.P019"
+
+
+# --- phases ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", [0, 7, 0xFFFF])
+@pytest.mark.parametrize("model", ["SH5.0RS", "SH5K-20", "SG5.0RS", "SG5.5RS-JP"])
+def test_a_single_phase_inverter_has_one_phase(model: str, word: int) -> None:
+    """Whatever stands where others have their second and third phase, also on the meter's side."""
+    rows = [row for row in RegisterMap.for_family(identity(model).family) if "_phase" in f"_{row.name}"]
+    read = words({number: word for row in rows for number in row.block.numbers if row.space is Space.INPUT})
+    values = Normalizer("house", identity(model)).values(read)
+    lists = [values[quantity.name] for quantity in QUANTITIES if "_phase_" in f"_{quantity.name}"]
+    assert all(len(value) == 1 for value in lists if value is not None)
+    if word == 7:  # one that is no hole in any type, and no sign of a missing meter
+        assert any(lists)
+    registers = RegisterMap.for_family(identity(model).family).decode(read, identity(model).context)
+    beyond = [name for name in registers if "_phase_b" in f"_{name}" or "_phase_c" in f"_{name}"]
+    assert beyond
+    assert word != 0xFFFF or not any(registers[name] for name in beyond)
 
 
 # --- string inverters, batteries, iHomeManager ----------------------------------------------------------
