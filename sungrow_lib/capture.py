@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -34,6 +34,7 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts, parse_ts
 SIZE_LIMIT: Final = 4_000_000
 """Bytes; a file with every register there is has less than half of it."""
 
+_DIGIT: Final = re.compile(r"[0-9]", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _LAST_NUMBER: Final = 65_536
 _LAST_UNIT: Final = 255
@@ -62,14 +63,18 @@ class Capture:
     device_id: str | None = None
 
     def masked(self) -> Capture:
-        """Return the same capture with every digit of every serial number made a 0."""
+        """Return the same capture with every digit of every serial number made a 0, in its device id, too."""
         masked = {
             (register.space, number): _masked_word(self.words[register.space, number])
             for register in _SERIALS
             for number in register.block.numbers
             if (register.space, number) in self.words
         }
-        return replace(self, words=self.words | masked)
+        device_id = self.device_id
+        for serial in _serials(self.words):
+            hidden = _DIGIT.sub("0", serial)
+            device_id = device_id and re.sub(re.escape(serial), hidden, device_id, flags=re.IGNORECASE)
+        return replace(self, words=self.words | masked, device_id=device_id)
 
 
 def load_capture(path: Path) -> Capture:
@@ -303,6 +308,13 @@ _SERIALS: Final[tuple[Register, ...]] = tuple(
     if register.type is DataType.STRING and "serial" in register.name
 )
 """The string inverters' serial number stands where the hybrids' does."""
+
+
+def _serials(words: RegisterWords) -> Iterator[str]:
+    for register in _SERIALS:
+        text = register.decode([words.get((register.space, number), 0) for number in register.block.numbers])
+        if isinstance(text, str):
+            yield text
 
 
 def _masked_word(word: int) -> int:

@@ -59,6 +59,11 @@ def _parse_rfc3339(text: str) -> datetime:
         raise PydanticCustomError("ts_format", "ts is not a date and time that exists") from None
 
 
+def whole_milliseconds(moment: datetime) -> datetime:
+    """Cut off what is finer than a time stamp can be."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def format_ts(ts: datetime) -> str:
     """Write a time stamp the one way it is spelled in JSON: ``2026-01-31T10:00:00.000Z``."""
     ts = ts.astimezone(UTC)

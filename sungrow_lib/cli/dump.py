@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +24,12 @@ from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.sample import DEVICE_ID_PATTERN, whole_milliseconds
 
 _DESCRIPTION = """\
 Read every documented register a device answers and write the raw words to a capture file, which
 `sungrow decode` and `sungrow simulate` understand and which you can send to others: every digit of every
-serial number in it is a 0, unless you ask for --with-serial.
+serial number in it is a 0, unless you ask for --with-serial. It says when it was read.
 
 What the device refuses is asked again in smaller pieces, one refusal in five seconds; on a dongle that can
 take minutes. What was refused is remembered, so a second run is quicker. Ctrl-C writes what was read so far.
@@ -62,8 +65,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         default="input",
         help="input: measured values (default); holding: settings",
     )
+    parser.add_argument("--device-id", type=device_id, metavar="ID", help="your name of the device")
     parser.add_argument("--with-serial", action="store_true", help="keep serial numbers as they are")
     parser.set_defaults(run=run)
+
+
+def device_id(text: str) -> str:
+    """Check a device id.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(DEVICE_ID_PATTERN, text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no device id: 1 to 64 letters, digits, dots, dashes or underscores"
+        )
+    return text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,26 +95,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
-    space = _SPACES[args.space]
     async with DeviceSession(settings) as session, session.one_pass():
         reader = CarefulReader(session, args.unit, tell=tell)
         identity, notes = await identify_with_path(reader, family_of(args))
+        begun = session.clock.wall()
         try:
-            reading = await reader.read_plan(documented_plan(identity, notes, (space,)), thorough=True)
+            plan = documented_plan(identity, notes, (_SPACES[args.space],))
+            reading = await reader.read_plan(plan, thorough=True)
             if reading.error is not None:
                 raise reading.error
         finally:  # also when interrupted: minutes of careful reading are not thrown away
             notes.save()
-            _write(args, identity, reader.words, space)
+            _write(args, identity, reader.words, begun)
 
 
-def _write(args: argparse.Namespace, identity: Identity, words: RegisterWords, space: Space) -> None:
+def _write(args: argparse.Namespace, identity: Identity, words: RegisterWords, begun: datetime) -> None:
+    space = _SPACES[args.space]
     capture = Capture(
         words=words,
         model=identity.model or "",
         firmware=identity.firmware or "",
         connection=identity.path,
         unit_id=args.unit,
+        ts=whole_milliseconds(begun),
+        device_id=args.device_id,
     )
     write_capture(args.output, capture, space, mask_serials=not args.with_serial)
     count = sum(of is space for of, _ in words)

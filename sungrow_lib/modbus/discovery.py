@@ -16,6 +16,7 @@ from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
 from sungrow_lib.registers.plan import ReadPlan
 from sungrow_lib.registers.words import WORD_MAX, Block, RegisterWords, Space
+from sungrow_lib.sample import whole_milliseconds
 
 _INVERTER_PLATE: Final = Block(Space.INPUT, 4990, 13)
 """Serial number, type code, nominal power, output type: the same on hybrids and string inverters."""
@@ -174,8 +175,8 @@ class CarefulReader:
         )
 
     def _now(self) -> tuple[datetime, float]:
-        wall = self._session.clock.wall()
-        return wall.replace(microsecond=wall.microsecond // 1000 * 1000), self._session.clock.boottime()
+        clock = self._session.clock
+        return whole_milliseconds(clock.wall()), clock.boottime()
 
 
 def _has(words: RegisterWords, block: Block) -> bool:

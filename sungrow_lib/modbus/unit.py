@@ -20,6 +20,7 @@ from sungrow_lib.modbus.results import MissingBlock, MissingReason, Outcome, Uni
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.registers.words import Block, RegisterWords
+from sungrow_lib.sample import whole_milliseconds
 
 _NO_ANSWER: Final = frozenset({MissingReason.TIMEOUT, MissingReason.DAMAGED, MissingReason.NOT_CONNECTED})
 
@@ -158,9 +159,7 @@ class UnitReader:
     def _accept(self, block: Block, words: RegisterWords) -> None:
         clock = self._session.clock
         if block == self.memory.dating:
-            wall = clock.wall()
-            arrived_at = wall.replace(microsecond=wall.microsecond // 1000 * 1000)
-            self._arrived = (arrived_at, clock.boottime())
+            self._arrived = (whole_milliseconds(clock.wall()), clock.boottime())
         self._words |= words
         self.memory.served(block, clock.boottime())
 

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.registers.words import Block, Space
+from sungrow_lib.sample import whole_milliseconds
 
 _TAIL_BYTES: Final = 4096
 """More than the longest line (125 words)."""
@@ -116,9 +117,8 @@ class Journal:
     def record(self, unit: int, block: Block, words: tuple[int, ...], fault: str | None = None) -> None:
         """Append one answered read, dated now."""
         self._number += 1
-        now = datetime.now(UTC)
-        stamp = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        entry = JournalEntry(self._number, stamp, unit, block, words, fault)
+        now = whole_milliseconds(datetime.now(UTC))
+        entry = JournalEntry(self._number, now, unit, block, words, fault)
         os.write(self._fd, entry.to_json().encode() + b"\n")
 
     def close(self) -> None:

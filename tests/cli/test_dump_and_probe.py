@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sungrow_lib.capture import load_capture
 from sungrow_lib.cli.command import main
 from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.sample import format_ts
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
 from tests.cli.helpers import SERIAL, Serve, SkippingClock
@@ -40,6 +42,25 @@ def test_dump_masks_serials_unless_told_not_to(
         assert main(["decode", "--json", str(path)]) == 0
         device = json.loads(capsys.readouterr().out)["device"]
         assert (device["serial"], device["model"], device["path"]) == (serial, "SH8.0RT-20", "LAN")
+
+
+def test_dump_says_when_and_of_what(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys
+) -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    for space in ("input", "holding"):
+        path = tmp_path / f"{space}.json"
+        arguments = ["--space", space, "--device-id", f"roof-{SERIAL}"]
+        assert run("dump", serve({1: complete}), "-o", str(path), *arguments) == 0
+        written = load_capture(path)
+        assert written.ts is not None
+        assert before <= written.ts <= datetime.now(UTC)
+        assert written.device_id == "roof-A000000000"
+    capsys.readouterr()
+    assert main(["decode", "--json", str(path)]) == 0
+    sample = json.loads(capsys.readouterr().out)["sample"]
+    assert written.ts is not None
+    assert (sample["device_id"], sample["ts"]) == (written.device_id, format_ts(written.ts))
 
 
 def test_dump_holds_what_the_device_holds(serve: Serve, complete: StaticSource, tmp_path: Path) -> None:

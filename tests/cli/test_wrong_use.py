@@ -23,6 +23,7 @@ MAINS = {
         ("sungrow read", "required: HOST;"),
         ("sungrow read roof --family bird", "'bird'"),
         ("sungrow read roof --port x", "--port"),
+        ("sungrow dump roof -o x --device-id my/roof", "'my/roof' is no device id"),
         ("sungrow decode", "FILE"),
         ("sungrow simulate --port 70000", "'70000' is not a port, 0 to 65535"),
         ("sungrow simulate --profile cable", "'lan', 'winet-s', 'rs485'"),

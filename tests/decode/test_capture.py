@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,12 @@ def test_serial_numbers_are_masked_on_writing(tmp_path: Path) -> None:
         "10822": 0x3030,
     }
     assert written["serial_redacted"] is True
+
+
+def test_a_serial_number_in_the_device_id_is_masked_as_well() -> None:
+    named = replace(capture(registers=SERIAL), device_id="roof-a22678.east")
+    assert named.masked().device_id == "roof-A00000.east"
+    assert replace(named, device_id="roof-2").masked().device_id == "roof-2"
 
 
 def test_serial_numbers_stay_when_asked(tmp_path: Path) -> None:
