@@ -41,7 +41,7 @@ Ask an inverter what it is, read it once and print every value it has. What it d
 know is left out, never 0. Signs: battery + charging, grid (export_power_w) + exporting.
 
 The battery is looked for on a Modbus unit of its own, too (200 on the LAN port, 2 behind a WiNet-S); where it
-answers, its cell voltages and module temperatures are added.
+answers, its cell voltages and module temperatures are added (with --watch once a minute).
 
 With FIELDs only those are read and printed, with fewer requests.
 """
@@ -106,12 +106,13 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             reading = await _read_past_holes(reader, _plan(identity, args, reader.notes))
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
-            beside = {} if args.watch else await _battery_beside(session, reader.notes, printer, sample)
+            battery = _Battery(session, reader.notes, identity, args.fields or None)
+            sample = await battery.first(sample)
             reader.notes.save()
-        printer.first(reading, sample.model_copy(update=beside))
+        printer.first(reading, sample)
         if args.watch:
             units = [UnitPlan(unit=args.unit, fast=reading.plan, notes=reader.notes)]
-            await _watch(ModbusPoller(settings, units, session=session), printer)
+            await _watch(ModbusPoller(settings, units, session=session), battery, printer)
 
 
 async def _read_past_holes(reader: CarefulReader, plan: ReadPlan) -> PlanReading:
@@ -142,7 +143,7 @@ def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> R
     plan = ReadPlan.for_quantities(
         identity.family, identity.context, tiers=tiers, names=args.fields or None, refused=notes.refused
     )
-    if not plan.blocks and not args.watch:  # what the battery beside it serves is read beside something
+    if not plan.blocks:  # what the battery beside it serves is read beside something
         plans = TierPlans.of(identity, notes, args.fields)
         plan = plans.fast if plans.beside(args.fields) else plan
     if not plan.blocks:
@@ -150,32 +151,56 @@ def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> R
     return plan
 
 
-async def _battery_beside(
-    session: DeviceSession, notes: DeviceNotes, printer: _Printer, sample: SungrowSample
-) -> dict[str, Any]:
-    """Ask the battery on its own unit for what the hybrid does not know; the first time, look for it."""
-    identity, fields = printer.identity, printer.fields or None
-    if identity.family is not Family.SH:
-        return {}
-    battery = BatteryBeside(session, None, fields)
-    battery.is_there = sample.battery_soc_pct is not None
-    plans = TierPlans.of(identity, notes, fields)
-    deadline = session.clock.boottime() + session.settings.poll_interval_s
-    words = RegisterWords()
-    for _ in range(_BATTERY_VISITS):
-        if session.is_open and not words:
-            await battery.visit(deadline, notes, identity, plans)
-            words = battery.take()
-    return battery.values(words)
+class _Battery:
+    """The battery on a unit of its own, asked for what the hybrid does not know; first looked for."""
+
+    def __init__(
+        self,
+        session: DeviceSession,
+        notes: DeviceNotes,
+        identity: Identity,
+        fields: Collection[str] | None,
+    ) -> None:
+        self._session = session
+        self._notes = notes
+        self._identity = identity
+        self._plans = TierPlans.of(identity, notes, fields)
+        self._beside = BatteryBeside(session, None, fields)
+
+    async def first(self, sample: SungrowSample) -> SungrowSample:
+        """Return the first sample with what the battery says, too."""
+        self._beside.is_there = sample.battery_soc_pct is not None
+        deadline = self._session.clock.boottime() + self._session.settings.poll_interval_s
+        for _ in range(_BATTERY_VISITS):
+            if self._session.is_open and not self._beside.has_words:
+                await self.visit(deadline)
+        return self.add_to(sample)
+
+    async def visit(self, deadline: float) -> None:
+        """Read the battery if that is due, or look for it, by ``deadline`` (boot-time seconds)."""
+        if self._identity.family is Family.SH:
+            await self._beside.visit(deadline, self._notes, self._identity, self._plans)
+            self._notes.save()
+
+    def add_to(self, sample: SungrowSample) -> SungrowSample:
+        """Return the sample with what the last visit brought."""
+        self._beside.is_there |= sample.battery_soc_pct is not None
+        return sample.model_copy(update=self._beside.values(self._beside.take()))
+
+    def skip(self) -> None:
+        """Drop what the last visit brought: it belongs to no reading."""
+        self._beside.take()
 
 
-async def _watch(poller: ModbusPoller, printer: _Printer) -> None:
-    async for poll in poller.polls():
+async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer) -> None:
+    while True:
+        poll = await poller.poll(battery.visit)
         [unit] = poll.units
         if unit.arrived_at is None:
+            battery.skip()
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
-        printer.sample(printer.normalize(unit.words, unit.arrived_at))
+        printer.sample(battery.add_to(printer.normalize(unit.words, unit.arrived_at)))
         for missing in unit.missing:
             tell(f"{format_ts(poll.started_at)}  {missing.block} is missing: {missing.detail}")
 

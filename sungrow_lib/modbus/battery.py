@@ -192,6 +192,11 @@ class BatteryBeside:
         if self._names:
             self._words |= await self._reader.visit(deadline)
 
+    @property
+    def has_words(self) -> bool:
+        """Whether this pass read something of it."""
+        return bool(self._words)
+
     def take(self) -> RegisterWords:
         """Return what this pass read, once."""
         words, self._words = self._words, RegisterWords()

@@ -107,6 +107,24 @@ def test_battery_on_a_unit_of_its_own(
     assert json.loads(capsys.readouterr().out)["battery_cell_voltage_max_v"] == 3.3456
 
 
+@pytest.mark.usefixtures("skipping_clock")
+def test_watch_reads_the_battery_on_its_own_unit_once_a_minute(
+    serve: Serve, hybrid: StaticSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inverter = serve({1: hybrid, 200: BATTERY})
+    seen: list[float | None] = []
+
+    def note(_: object, sample: SungrowSample) -> None:
+        seen.append(sample.battery_cell_voltage_max_v)
+        if len(seen) == 16:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sungrow_lib.cli.read._Printer.sample", note)
+    assert read(inverter.port, "--watch", "--json") == 0
+    assert seen[0] == 3.3456
+    assert [value for value in seen if value is not None] == [3.3456, 3.3456]
+
+
 def test_no_battery_is_looked_for_that_nobody_wants(serve: Serve, hybrid: StaticSource) -> None:
     inverter = serve({1: hybrid, 200: BATTERY})
     assert read(inverter.port, "pv_power_w") == 0
