@@ -38,7 +38,7 @@ export const texts = {
   stateText: {
     live: (age: string) => age,
     stale: (age: string) => `Last reading ${age}`,
-    asleep: (age: string) => `Asleep, last reading ${age}`,
+    asleep: (age: string) => `Last reading ${age}`,
     offline: (age: string) => `Server not reached, reading from ${age}`,
     empty: () => "Waiting for its first reading",
   },

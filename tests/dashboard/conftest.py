@@ -39,7 +39,14 @@ CLOSE: Final = {"house"}
 DAYS: Final = 8
 RAW_DAYS: Final = 6
 """The first two days are behind the horizon."""
-NAMES: Final = {"house": "House", "barn": "Barn", "lonely": "Lonely", "lively": "Lively", "sleepy": "Sleepy"}
+NAMES: Final = {
+    "house": "House",
+    "barn": "Barn",
+    "lonely": "Lonely",
+    "new": "New",
+    "lively": "Lively",
+    "sleepy": "Sleepy",
+}
 CHROMIUM_OPTIONS: Final = [
     "--no-sandbox",  # the tests may run as root
     "--disable-background-networking",

@@ -92,9 +92,14 @@ function Events({ live, device, zone }: PartProps) {
         <h2>{t.events}</h2>
         <Choice label={t.eventsSpan} names={t.eventsSpans} chosen={days} choose={setDays} />
       </header>
-      <Answer of={answer}>{(events) => (events.length === 0 ? <p class="good">{t.eventsNone}</p> : <EventTable events={events} zone={zone} />)}</Answer>
+      <Answer of={answer}>{(events) => (events.length === 0 ? <NoEvents device={device} /> : <EventTable events={events} zone={zone} />)}</Answer>
     </section>
   );
+}
+
+/** Of a device that never told anything nobody knows that all is well. */
+function NoEvents({ device }: { device: Device }) {
+  return device.last_ts ? <p class="good">{t.eventsNone}</p> : <p class="empty">{texts.stateText.empty()}</p>;
 }
 
 function EventTable({ events, zone }: { events: readonly DeviceEvent[]; zone: string }) {

@@ -25,7 +25,7 @@ import { dayOf, knownZone, spanOf, step } from "../model/time.ts";
 import type { Route, View } from "../route.ts";
 import { texts } from "../texts.ts";
 import { askCurve, useAnswer, type System } from "./hooks.ts";
-import { POWER_FIELDS, Shares, Tile } from "./now.tsx";
+import { BatteryTiles, EnergyTiles, POWER_FIELDS, Shares } from "./now.tsx";
 import { Answer, Choice, Icon } from "./parts.tsx";
 
 const t = texts.history;
@@ -138,7 +138,7 @@ function Day(props: BodyProps) {
       {(found) => (
         <>
           <DayPicture place={place} view={view} points={fine ?? found.points} onRange={setSpan} />
-          {view === "energy" ? <Totals buckets={found.buckets} frame="day" place={place} /> : null}
+          <Totals buckets={found.buckets} frame="day" place={place} view={view} />
         </>
       )}
     </Answer>
@@ -222,25 +222,19 @@ function BarsPicture({ place, view, buckets, today, go }: BarsPictureProps) {
   return (
     <>
       <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onOpen={open} />
-      {view === "energy" ? <Totals buckets={buckets} frame={place.frame} place={place} /> : null}
+      <Totals buckets={buckets} frame={place.frame} place={place} view={view} />
     </>
   );
 }
 
-function Totals({ buckets, frame, place }: { buckets: readonly Bucket[]; frame: Frame; place: Place }) {
+function Totals({ buckets, frame, place, view }: { buckets: readonly Bucket[]; frame: Frame; place: Place; view: View }) {
   const sums = totals(buckets);
-  const n = texts.now;
   return (
     <>
       <dl class="tiles" data-part="totals">
-        <Tile title={n.produced} value={sums.pv_kwh} colour="sun" />
-        <Tile title={n.used} value={sums.load_kwh} colour="house" />
-        <Tile title={n.bought} value={sums.import_kwh} colour="bought" />
-        <Tile title={n.sold} value={sums.export_kwh} colour="grid" />
-        <Tile title={n.charged} value={sums.charge_kwh} colour="battery" />
-        <Tile title={n.discharged} value={sums.discharge_kwh} colour="battery" />
+        {view === "battery" ? <BatteryTiles sums={sums} /> : <EnergyTiles sums={sums} />}
       </dl>
-      <Shares sums={sums} />
+      {view === "battery" ? null : <Shares sums={sums} />}
       <Coverage buckets={buckets} frame={frame} place={place} />
     </>
   );

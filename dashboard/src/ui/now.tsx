@@ -166,12 +166,7 @@ function TodayFigures({ found, name, day, zone }: { found: TodayAnswer; name: st
   return (
     <>
       <dl class="tiles">
-        <Tile title={t.produced} value={sums.pv_kwh} colour="sun" />
-        <Tile title={t.used} value={sums.load_kwh} colour="house" />
-        <Tile title={t.bought} value={sums.import_kwh} colour="bought" />
-        <Tile title={t.sold} value={sums.export_kwh} colour="grid" />
-        <Tile title={t.charged} value={sums.charge_kwh} colour="battery" />
-        <Tile title={t.discharged} value={sums.discharge_kwh} colour="battery" />
+        <EnergyTiles sums={sums} />
       </dl>
       <Shares sums={sums} />
       {picture.lines.length > 0 ? <ChartPanel picture={picture} height={chartHeight()} isPlain /> : <p class="empty">{texts.history.empty}</p>}
@@ -190,7 +185,28 @@ export function Shares({ sums }: { sums: ReturnType<typeof totals> }) {
   );
 }
 
-export function Tile({ title, value, colour }: { title: string; value: number | null; colour: string }) {
+export function EnergyTiles({ sums }: { sums: ReturnType<typeof totals> }) {
+  return (
+    <>
+      <Tile title={t.produced} value={sums.pv_kwh} colour="sun" />
+      <Tile title={t.used} value={sums.load_kwh} colour="house" />
+      <Tile title={t.bought} value={sums.import_kwh} colour="bought" />
+      <Tile title={t.sold} value={sums.export_kwh} colour="grid" />
+      <BatteryTiles sums={sums} />
+    </>
+  );
+}
+
+export function BatteryTiles({ sums }: { sums: ReturnType<typeof totals> }) {
+  return (
+    <>
+      <Tile title={t.charged} value={sums.charge_kwh} colour="battery" />
+      <Tile title={t.discharged} value={sums.discharge_kwh} colour="soc" />
+    </>
+  );
+}
+
+function Tile({ title, value, colour }: { title: string; value: number | null; colour: string }) {
   if (value === null) return null;
   return (
     <div class="tile" data-colour={colour}>
