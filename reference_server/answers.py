@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire import Health, Series
+from sungrow_lib.wire.reports import PlantSeries
 
 
 def json_bytes(answer: BaseModel | Mapping[str, Any], *, exclude: Collection[str] = ()) -> bytes:
@@ -20,7 +21,7 @@ def json_bytes(answer: BaseModel | Mapping[str, Any], *, exclude: Collection[str
     left_out = set(exclude)
     try:
         return answer.model_dump_json(
-            exclude_unset=isinstance(answer, Series | Health), exclude=left_out
+            exclude_unset=isinstance(answer, Series | PlantSeries | Health), exclude=left_out
         ).encode()
     except (PydanticSerializationError, UnicodeEncodeError):
         # A field only a newer edge knows holds text that is not text; escaped, JSON can carry it.

@@ -76,12 +76,12 @@ SERIES: Final[dict[str, Any]] = {
             "charge_kwh": 0.4,
             "discharge_kwh": 0.0,
             "energy_source": {
-                "pv_kwh": "counter",
-                "load_kwh": "integral",
-                "import_kwh": "counter",
-                "export_kwh": "counter",
-                "charge_kwh": "counter",
-                "discharge_kwh": "counter",
+                "pv": "counter",
+                "load": "integral",
+                "import": "counter",
+                "export": "counter",
+                "charge": "counter",
+                "discharge": "counter",
             },
             "residual_kwh": 0.0,
             "self_consumption_pct": 29.0,
@@ -176,6 +176,44 @@ PLANTS: Final[dict[str, Any]] = {
             },
         }
     ]
+}
+
+PLANT_SERIES: Final[dict[str, Any]] = {
+    "plant": "home",
+    "devices": ["garage", "roof"],
+    "frame": "day",
+    "timezone": "Europe/Berlin",
+    "series": [
+        {
+            "bucket": "2026-06-15T11:00:00+02:00",
+            "avg_pv_power_w": 5180.0,
+            "avg_battery_power_w": 440.7,
+            "avg_battery_soc_pct": 66.1,
+            "avg_load_power_w": 402.5,
+            "avg_export_power_w": 4230.0,
+            "pv_kwh": 5.2,
+            "load_kwh": 0.4,
+            "import_kwh": 0.0,
+            "export_kwh": 4.2,
+            "charge_kwh": 0.4,
+            "discharge_kwh": 0.0,
+            "energy_source": {
+                "pv": "counter",
+                "load": "integral",
+                "import": "counter",
+                "export": "counter",
+                "charge": "counter",
+                "discharge": "counter",
+            },
+            "residual_kwh": 0.0,
+            "self_consumption_pct": 19.23,
+            "autarky_pct": 100.0,
+            "sample_count": 1440,
+            "coverage": 1.0,
+            "partial": False,
+            "left_out": [],
+        }
+    ],
 }
 
 EVENTS: Final[dict[str, Any]] = {

@@ -18,7 +18,7 @@ from reference_server.ingest import Batch
 from reference_server.limits import Visitor, client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
-from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery
+from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery
 from reference_server.server import Server
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -95,6 +95,16 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
 async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> Series:
     if query.frame is not None:
         return await server.series.frame(device, query.frame, query.at, query.chosen_fields)
+    begin, end, bucket = range_of(server, query)
+    return await server.series.range(device, begin, end, bucket, query.chosen_fields)
+
+
+def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]:
+    """Return the range a query asks for in place of a frame: from, to, bucket.
+
+    Raises:
+        Problem: 422, it has too many buckets, or ones there are no raw readings for.
+    """
     assert query.from_ is not None
     assert query.to is not None
     assert query.bucket is not None
@@ -105,7 +115,7 @@ async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> S
         days = server.settings.raw_retention_days
         message = f"5m is made from raw readings, which are kept for {days} days; ask for 15m"
         raise Problem(422, f"bucket: {message}", errors=[{"field": "bucket", "message": message}])
-    return await server.series.range(device, query.from_, query.to, query.bucket, query.chosen_fields)
+    return query.from_, query.to, query.bucket
 
 
 def _raw_since(server: Server) -> datetime:

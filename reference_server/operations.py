@@ -22,6 +22,7 @@ from reference_server.queries import (
     DeviceQuery,
     EventsQuery,
     NoQuery,
+    PlantSeriesQuery,
     RangeQuery,
     SeriesQuery,
 )
@@ -37,6 +38,7 @@ from sungrow_lib.wire.reports import (
     EdgeStatusTaken,
     EventList,
     PlantList,
+    PlantSeries,
 )
 
 
@@ -125,6 +127,21 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         scope=Scope.READ,
         answer=PlantList,
         example=examples.PLANTS,
+    ),
+    Op(
+        method="GET",
+        path="/v1/plants/series",
+        name="get_plant_series",
+        tag="readings",
+        summary="Power and energy of a plant: its devices together, their shared meter once",
+        handler=report_handlers.plant_series,
+        scope=Scope.READ,
+        query=PlantSeriesQuery,
+        answer=PlantSeries,
+        also=(CSV, PARQUET),
+        has_etag=True,
+        example=examples.PLANT_SERIES,
+        problems=(404, 422),
     ),
     Op(
         method="GET",

@@ -67,7 +67,8 @@ QueryDate = Annotated[
     Field(json_schema_extra={"format": "date"}),
 ]
 QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
-Bucket = Literal["raw", "5m", "15m", "1h", "1d", "1M"]
+Merged = Literal["5m", "15m", "1h", "1d", "1M"]
+Bucket = Literal["raw"] | Merged
 
 
 class ConflictsQuery(DeviceQuery):
@@ -123,7 +124,7 @@ class EventsQuery(DeviceQuery):
         return self
 
 
-class SeriesQuery(DeviceQuery):
+class SpanQuery(NoQuery):
     """Which span of time, in which steps.
 
     Attributes:
@@ -132,9 +133,7 @@ class SeriesQuery(DeviceQuery):
         from_: start of a range, RFC 3339; in place of `frame`. The first and the last bucket are cut to the
             range; where raw readings are gone (`RAW_RETENTION_DAYS`), to the quarters of an hour around it.
         to: its end, RFC 3339, not included.
-        bucket: step of a range; raw = each reading as it was sent.
-        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge, of raw
-            readings the fields of a sample.
+        bucket: step of a range.
     """
 
     frame: Frame | None = None
@@ -142,12 +141,6 @@ class SeriesQuery(DeviceQuery):
     from_: Annotated[QueryTime | None, Field(alias="from")] = None
     to: QueryTime | None = None
     bucket: Bucket | None = None
-    fields: Annotated[str | None, Field(examples=["pv_kwh,avg_battery_temp_c"])] = None
-
-    @property
-    def chosen_fields(self) -> list[str] | None:
-        """The fields asked for, None for the usual ones."""
-        return None if self.fields is None else [part.strip() for part in self.fields.split(",")]
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -157,6 +150,38 @@ class SeriesQuery(DeviceQuery):
         if self.frame is not None and span != (None, None, None):
             raise ValueError("give either frame or from, to and bucket, not both")
         _in_order(self.from_, self.to)
+        return self
+
+
+class PlantSeriesQuery(SpanQuery):
+    """Which plant, which span of time, in which steps.
+
+    Attributes:
+        plant: its name.
+    """
+
+    plant: Annotated[str, Field(min_length=1, max_length=128)]
+    bucket: Merged | None = None
+
+
+class SeriesQuery(SpanQuery, DeviceQuery):
+    """Which span of time, in which steps.
+
+    Attributes:
+        bucket: step of a range; raw = each reading as it was sent.
+        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge, of raw
+            readings the fields of a sample.
+    """
+
+    fields: Annotated[str | None, Field(examples=["pv_kwh,avg_battery_temp_c"])] = None
+
+    @property
+    def chosen_fields(self) -> list[str] | None:
+        """The fields asked for, None for the usual ones."""
+        return None if self.fields is None else [part.strip() for part in self.fields.split(",")]
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
         for name in self.chosen_fields or ():
             if self.bucket != "raw" and name not in SERIES_FIELDS:
                 text = "is not a field of a series, such as avg_battery_temp_c or pv_kwh"

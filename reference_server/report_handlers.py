@@ -6,17 +6,27 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Final
 
+from aiohttp import web
 from pydantic import ValidationError
 
+from reference_server.answers import json_bytes
 from reference_server.bodies import read_json
 from reference_server.completeness import completeness as complete_days
 from reference_server.events import events_of
-from reference_server.handlers import Call, device_named, requested_device
+from reference_server.handlers import Call, device_named, range_of, requested_device
 from reference_server.plants import plant_of
 from reference_server.problems import Problem
-from reference_server.queries import ConflictsQuery, DeviceQuery, EventsQuery, NoQuery, RangeQuery
+from reference_server.queries import (
+    ConflictsQuery,
+    DeviceQuery,
+    EventsQuery,
+    NoQuery,
+    PlantSeriesQuery,
+    RangeQuery,
+)
 from reference_server.server import Server
 from reference_server.storage import reports
+from reference_server.tables import series_response
 from sungrow_lib.wire import Device
 from sungrow_lib.wire.reports import (
     Completeness,
@@ -93,6 +103,22 @@ async def _plant(server: Server, name: str, devices: list[Device]) -> Plant:
         if device.device_id in known
     ]
     return plant_of(name, shown)
+
+
+async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.StreamResponse:
+    """Show what a plant did over a span of time."""
+    query = call.query
+    listed = await server.devices.listed(call.principal.devices, server.clock())
+    names = sorted(device.device_id for device in listed if device.plant == query.plant)
+    known = await server.devices.find(names)
+    devices = [known[name] for name in names if name in known]
+    if not devices:
+        raise Problem(404, "this token sees no device of such a plant")
+    if query.frame is not None:
+        found = await server.plant_series.frame(query.plant, devices, query.frame, query.at)
+    else:
+        found = await server.plant_series.range(query.plant, devices, *range_of(server, query))
+    return series_response(call.request, found, json_bytes(found))
 
 
 async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -66,7 +67,7 @@ Facts = Mapping[str, Any]
 _MERGED_BY: Final[Mapping[str, Callable[[list[Any]], Any]]] = {"_min": min, "_max": max}
 """By the end of a column's name; all others add."""
 
-_COUNTER_OF: Final = {
+COUNTER_OF: Final = {
     "pv": "pv_total_kwh",
     "import": "import_total_kwh",
     "export": "export_total_kwh",
@@ -77,9 +78,24 @@ _COUNTER_OF: Final = {
 
 _ENERGY_COLUMNS: Final = frozenset(
     {"load_power_w_sum", POWER_OF["pv_total_kwh"]}
-    | {f"{counter}_{part}" for counter in _COUNTER_OF.values() for part in ("increase", "uncounted")}
+    | {f"{counter}_{part}" for counter in COUNTER_OF.values() for part in ("increase", "uncounted")}
 )
 """Columns of the rollups that energies are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Time in pieces: the buckets of an answer.
+
+    Attributes:
+        zone: whose days and hours.
+        spans: the pieces, in order.
+        days: when they are whole local days or months, for each its first day and the day after its last.
+    """
+
+    zone: ZoneInfo
+    spans: list[Span]
+    days: list[tuple[date, date]] | None = None
 
 
 class SeriesReader:
@@ -109,46 +125,69 @@ class SeriesReader:
         self, device: KnownDevice, frame: Frame, at: date | None, fields: Sequence[str] | None
     ) -> Series:
         """Return the buckets of a local day, month or year, or of all time."""
-        await self._refresher.refresh_device(device.key)
-        day = at or local_day(self._clock(), device.zone)
-        if frame is Frame.DAY:
-            spans = [span for span in hours_of(day, device.zone) if span.begin <= self._clock()]
-            found = await self._from_quarters(device, spans, fields)
-        else:
-            days = await self._days(device, frame, day)
-            spans = [Span(start_of_day(a, device.zone), start_of_day(b, device.zone)) for a, b in days]
-            found = await self._from_days(device, days, fields)
-        return self._series(device, frame, self._buckets(spans, found, device.zone, fields))
+        await self.refresh([device])
+        cut = await self.frame_cut([device], device.zone, frame, at)
+        return await self._series(device, frame, cut, fields)
 
     async def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Series:
-        """Return the buckets of any span of time, the first and the last cut to it.
+        """Return the buckets of any span of time, the first and the last cut to it."""
+        await self.refresh([device])
+        return await self._series(device, None, self.range_cut(device.zone, begin, end, bucket), fields)
+
+    async def _series(
+        self, device: KnownDevice, frame: Frame | None, cut: Cut, fields: Sequence[str] | None
+    ) -> Series:
+        found = await self.facts(device, cut, needed_columns(fields))
+        now = self._clock()
+        buckets = [make_bucket(span, found.get(span.begin, {}), cut.zone, now, fields) for span in cut.spans]
+        return Series(device_id=device.device_id, frame=frame, timezone=cut.zone.key, series=buckets)
+
+    async def refresh(self, devices: Iterable[KnownDevice]) -> None:
+        """Bring rollups up to date; what is read then holds all that was answered before."""
+        for device in devices:
+            await self._refresher.refresh_device(device.key)
+
+    async def frame_cut(
+        self, devices: Sequence[KnownDevice], zone: ZoneInfo, frame: Frame, at: date | None
+    ) -> Cut:
+        """Cut a local day into hours, a month into days, a year or all time of some devices into months."""
+        now = self._clock()
+        day = at or local_day(now, zone)
+        if frame is Frame.DAY:
+            return Cut(zone, [span for span in hours_of(day, zone) if span.begin <= now])
+        days = await self._days(devices, frame, day, local_day(now, zone))
+        return Cut(zone, [Span(start_of_day(a, zone), start_of_day(b, zone)) for a, b in days], days)
+
+    def range_cut(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Cut:
+        """Cut any span of time, up to now, into buckets.
 
         What is cut from a quarter of an hour comes from raw readings, and so do buckets of five minutes.
         Behind the retention horizon, where there are none any more, the span is widened to whole quarters.
         """
-        await self._refresher.refresh_device(device.key)
         now = self._clock()
         begin, end = self._widened(begin, end_of_quarter(now) + QUARTER if end > now + QUARTER else end)
-        spans = [span for span in spans_of(bucket, begin, end, device.zone) if span.begin <= now]
-        found = await self._from_quarters(device, spans, fields)
-        return self._series(device, None, self._buckets(spans, found, device.zone, fields))
+        return Cut(zone, [span for span in spans_of(bucket, begin, end, zone) if span.begin <= now])
 
-    @staticmethod
-    def _series(device: KnownDevice, frame: Frame | None, buckets: list[SeriesBucket]) -> Series:
-        return Series(device_id=device.device_id, frame=frame, timezone=device.zone.key, series=buckets)
+    async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
+        """What a device's rollups know of the spans of a cut, by their begin."""
+        if cut.days is not None and cut.zone == device.zone:
+            return await self._from_days(device, cut.days, columns)
+        return await self._from_quarters(device, cut.spans, columns)
 
-    async def _days(self, device: KnownDevice, frame: Frame, day: date) -> list[tuple[date, date]]:
+    async def _days(
+        self, devices: Sequence[KnownDevice], frame: Frame, day: date, today: date
+    ) -> list[tuple[date, date]]:
         """Local days or months of a frame up to today, each with the day after its last."""
-        today = local_day(self._clock(), device.zone)
         if frame is Frame.MONTH:
             month = month_of(day)
             return [(d, d + _DAY) for d in _each_day(month, min(next_month(month), today + _DAY))]
         if frame is Frame.YEAR:
             months = _each_month(date(day.year, 1, 1), min(date(day.year, 12, 31), today))
         else:
-            [(first, _)] = await self._database.rows("day_span", device=device.key)
+            keys = [device.key for device in devices]
+            [(first, _)] = await self._database.rows("day_span", devices=keys)
             months = _each_month(month_of(first or today), today if first else date.min)
         return [(month, next_month(month)) for month in months]
 
@@ -161,10 +200,9 @@ class SeriesReader:
         )
 
     async def _from_quarters(
-        self, device: KnownDevice, spans: Sequence[Span], fields: Sequence[str] | None
+        self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]
     ) -> Mapping[datetime, Facts]:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
-        columns = _needed(fields)
         parts = {span.begin: parts_of(span) for span in spans}
         whole = [part for some in parts.values() for part in some if is_whole(part)]
         found = await merged_rollups(
@@ -201,23 +239,13 @@ class SeriesReader:
         return found
 
     async def _from_days(
-        self, device: KnownDevice, days: list[tuple[date, date]], fields: Sequence[str] | None
+        self, device: KnownDevice, days: Sequence[tuple[date, date]], columns: frozenset[str]
     ) -> dict[datetime, Facts]:
         begins, ends = [begin for begin, _ in days], [end for _, end in days]
         found = await merged_rollups(
-            self._database, "series_from_days", _needed(fields), device=device.key, begins=begins, ends=ends
+            self._database, "series_from_days", columns, device=device.key, begins=begins, ends=ends
         )
         return {start_of_day(begin, device.zone): facts for begin, facts in found.items()}
-
-    def _buckets(
-        self,
-        spans: Sequence[Span],
-        found: Mapping[datetime, Facts],
-        zone: ZoneInfo,
-        fields: Sequence[str] | None,
-    ) -> list[SeriesBucket]:
-        now = self._clock()
-        return [make_bucket(span, found.get(span.begin, {}), zone, now, fields) for span in spans]
 
 
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
@@ -292,7 +320,7 @@ def make_bucket(
     )
 
 
-def _needed(fields: Sequence[str] | None) -> frozenset[str]:
+def needed_columns(fields: Sequence[str] | None) -> frozenset[str]:
     """Columns of the rollups that these fields are made of: reading all takes much longer."""
     chosen = (*_STANDARD_FIELDS, *_ENERGY_FIELDS) if fields is None else fields
     needed = {"sample_count", "covered_ms"}
@@ -319,18 +347,18 @@ def _gauge(facts: Facts, field: str) -> float | None:
 
 
 def _energies(facts: Facts) -> dict[str, Any]:
-    found = {name: _energy(facts, counter) for name, counter in _COUNTER_OF.items()}
-    load = _kwh(facts.get("load_power_w_sum"))
+    found = {name: energy_of(facts, counter) for name, counter in COUNTER_OF.items()}
+    load = kwh_of(facts.get("load_power_w_sum"))
     found["load"] = (load, None if load is None else "integral")
     values = {f"{name}_kwh": value for name, (value, _) in found.items()}
     sources = {name: source for name, (_, source) in found.items()}
-    pv, integral = values["pv_kwh"], _kwh(facts.get(POWER_OF["pv_total_kwh"]))
+    pv, integral = values["pv_kwh"], kwh_of(facts.get(POWER_OF["pv_total_kwh"]))
     return {
         **values,
         "energy_source": sources if any(sources.values()) else None,
         "residual_kwh": _residual(pv, integral) if sources["pv"] == "counter" else None,
-        "self_consumption_pct": _share(pv, values["export_kwh"]),
-        "autarky_pct": _share(load, values["import_kwh"]),
+        "self_consumption_pct": share_of(pv, values["export_kwh"]),
+        "autarky_pct": share_of(load, values["import_kwh"]),
     }
 
 
@@ -338,10 +366,10 @@ def _residual(counted: float | None, integral: float | None) -> float | None:
     return None if counted is None or integral is None else round(counted - integral, 3)
 
 
-def _energy(facts: Facts, counter: str) -> tuple[float | None, str | None]:
+def energy_of(facts: Facts, counter: str) -> tuple[float | None, str | None]:
     """Energy in kWh and where it comes from: the counter, the integral of power, or both in turn."""
     increase: int | None = facts.get(f"{counter}_increase")
-    uncounted = _kwh(facts.get(f"{counter}_uncounted"))
+    uncounted = kwh_of(facts.get(f"{counter}_uncounted"))
     if increase is None:
         return uncounted, None if uncounted is None else "integral"
     counted = increase / QUANTITY_BY_NAME[counter].factor
@@ -350,11 +378,12 @@ def _energy(facts: Facts, counter: str) -> tuple[float | None, str | None]:
     return round(counted + uncounted, 3), "mixed"
 
 
-def _kwh(integral: int | None) -> float | None:
+def kwh_of(integral: int | None) -> float | None:
+    """Energy in kWh of power times time, in W x ms; of power that flows back, too."""
     return None if integral is None else round(abs(integral) / _MS_PER_KWH, 3)
 
 
-def _share(whole: float | None, less: float | None) -> float | None:
+def share_of(whole: float | None, less: float | None) -> float | None:
     """Return the share of ``whole`` that is left without ``less``, in percent."""
     if whole is None or less is None or whole <= 0:
         return None

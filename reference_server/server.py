@@ -17,6 +17,7 @@ from reference_server.ingest import Ingest
 from reference_server.limits import Guard
 from reference_server.live import LiveHub
 from reference_server.metrics import SHARED_FOLDER, Metrics
+from reference_server.plant_series import PlantSeriesReader
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
@@ -48,6 +49,7 @@ class Server:
         latest: answers what a device shows now.
         refresher: keeps rollups fresh.
         series: answers series.
+        plant_series: answers series of plants.
         retention: drops raw readings that are too old.
         live: feeds open streams.
         guard: refuses who asks too often.
@@ -63,6 +65,7 @@ class Server:
     latest: LatestReadings
     refresher: RollupRefresher
     series: SeriesReader
+    plant_series: PlantSeriesReader
     retention: Retention
     live: LiveHub
     guard: Guard
@@ -78,6 +81,7 @@ class Server:
         refresher = RollupRefresher(
             database, retention=retention, interval_s=settings.refresh_interval_s, clock=clock
         )
+        series = SeriesReader(database, refresher, retention=retention, clock=clock)
         tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
         authenticator = Authenticator(database, tokens)
         metrics = Metrics(database)
@@ -90,7 +94,8 @@ class Server:
             ingest=Ingest(database, devices, retention=retention, clock=clock),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
-            series=SeriesReader(database, refresher, retention=retention, clock=clock),
+            series=series,
+            plant_series=PlantSeriesReader(series, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),

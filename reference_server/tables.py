@@ -21,6 +21,7 @@ from reference_server.storage.errors import StorageError
 from reference_server.storage.reports import raw_page
 from sungrow_lib.quantities import QUANTITIES
 from sungrow_lib.wire import Series
+from sungrow_lib.wire.reports import PlantSeries
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -56,7 +57,7 @@ def _liking(media: str, accepted: str) -> float:
     return exact.get(name, 0.0) * quality
 
 
-def series_response(request: web.Request, series: Series, body: bytes) -> web.Response:
+def series_response(request: web.Request, series: Series | PlantSeries, body: bytes) -> web.Response:
     """Answer a series, or that the client has it already.
 
     Args:
@@ -74,7 +75,7 @@ def series_response(request: web.Request, series: Series, body: bytes) -> web.Re
     return web.Response(body=body, headers=_CACHING | {"ETag": etag, "Content-Type": _content_type(media)})
 
 
-def _table(series: Series, media: str) -> bytes:
+def _table(series: Series | PlantSeries, media: str) -> bytes:
     rows = [bucket.model_dump(exclude_unset=True) for bucket in series.series]
     names = list(rows[0]) if rows else ["bucket"]
     if media == CSV:

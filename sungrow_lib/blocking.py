@@ -120,6 +120,8 @@ class BlockingSungrowClient:
     range = _asked(SungrowClient.range)
     pages = _iterated(SungrowClient.pages)
     plants = _asked(SungrowClient.plants)
+    plant_series = _asked(SungrowClient.plant_series)
+    plant_range = _asked(SungrowClient.plant_range)
     events = _asked(SungrowClient.events)
     completeness = _asked(SungrowClient.completeness)
     conflicts = _iterated(SungrowClient.conflicts)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from datetime import date, datetime, timedelta
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import anyio
 import httpx
@@ -39,7 +39,9 @@ from sungrow_lib.wire.reports import (
     EventList,
     KeptAside,
     Plant,
+    PlantBucket,
     PlantList,
+    PlantSeries,
     ReportedEdgeStatus,
 )
 
@@ -58,21 +60,22 @@ _LONGEST_PAGE: Final = timedelta(days=366)
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Bucket = TypeVar("Bucket", bound=SeriesBucket)
 
 
-class Buckets(list[SeriesBucket]):
+class Buckets(list[Bucket], Generic[Bucket]):
     """The buckets of a series, in order, ready to become a table.
 
     In a table unknown is null (NaN in pandas), and times are those of the site's zone.
 
     Attributes:
-        device_id: whose they are.
+        name: whose they are: a device's id, or a plant's name.
         timezone: IANA name of the site's zone.
     """
 
-    def __init__(self, buckets: Iterable[SeriesBucket], *, device_id: str, timezone: str) -> None:
+    def __init__(self, buckets: Iterable[Bucket], *, name: str, timezone: str) -> None:
         super().__init__(buckets)
-        self.device_id = device_id
+        self.name = name
         self.timezone = timezone
 
     def to_arrow(self) -> pa.Table:
@@ -182,7 +185,7 @@ class SungrowClient:
         frame: Frame = Frame.DAY,
         at: date | None = None,
         fields: Sequence[str] | None = None,
-    ) -> Buckets:
+    ) -> Buckets[SeriesBucket]:
         """Return the buckets of a local day, month or year of the site, or of all time.
 
         Args:
@@ -205,7 +208,7 @@ class SungrowClient:
         end: datetime,
         bucket: str,
         fields: Sequence[str] | None = None,
-    ) -> Buckets:
+    ) -> Buckets[SeriesBucket]:
         """Return the buckets of any span of time.
 
         Args:
@@ -229,7 +232,7 @@ class SungrowClient:
         end: datetime,
         bucket: str,
         fields: Sequence[str] | None = None,
-    ) -> AsyncGenerator[Buckets, None]:
+    ) -> AsyncGenerator[Buckets[SeriesBucket], None]:
         """Yield any span of time, a part at a time: years of raw readings never sit in memory at once.
 
         Args:
@@ -248,9 +251,9 @@ class SungrowClient:
             yield await self.range(device_id, begin=begin, end=after, bucket=bucket, fields=fields)
             begin = after
 
-    async def _series(self, query: Mapping[str, str | None]) -> Buckets:
+    async def _series(self, query: Mapping[str, str | None]) -> Buckets[SeriesBucket]:
         found = await self._get("/v1/series", query, Series)
-        return Buckets(found.series, device_id=found.device_id, timezone=found.timezone)
+        return Buckets(found.series, name=found.device_id, timezone=found.timezone)
 
     async def plants(self) -> tuple[Plant, ...]:
         """Return the plants of the devices this token may see, with what they do now.
@@ -259,6 +262,45 @@ class SungrowClient:
             ServerError: no answer, or a refusal.
         """
         return tuple((await self._get("/v1/plants", {}, PlantList)).plants)
+
+    async def plant_series(
+        self, plant: str, *, frame: Frame = Frame.DAY, at: date | None = None
+    ) -> Buckets[PlantBucket]:
+        """Return the buckets of a plant's local day, month or year, or of all time: its devices together.
+
+        Args:
+            plant: which plant.
+            frame: day = hours, month = days, year = months, all = every month.
+            at: the local day the frame holds; today by default.
+
+        Raises:
+            RequestRefusedError: status 404, this token sees no device of such a plant.
+            ServerError: no answer, or another refusal.
+        """
+        query = {"plant": plant, "frame": frame.value, "at": at.isoformat() if at else None}
+        return await self._plant_series(query)
+
+    async def plant_range(
+        self, plant: str, *, begin: datetime, end: datetime, bucket: str
+    ) -> Buckets[PlantBucket]:
+        """Return the buckets of any span of time of a plant: its devices together.
+
+        Args:
+            plant: which plant.
+            begin: aware; included.
+            end: aware; not included.
+            bucket: ``5m``, ``15m``, ``1h``, ``1d`` or ``1M``.
+
+        Raises:
+            RequestRefusedError: status 404, this token sees no device of such a plant.
+            ServerError: no answer, or another refusal.
+        """
+        span = {"from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
+        return await self._plant_series({"plant": plant} | span)
+
+    async def _plant_series(self, query: Mapping[str, str | None]) -> Buckets[PlantBucket]:
+        found = await self._get("/v1/plants/series", query, PlantSeries)
+        return Buckets(found.series, name=found.plant, timezone=found.timezone)
 
     async def events(
         self, device_id: str | None = None, *, begin: datetime | None = None, end: datetime | None = None

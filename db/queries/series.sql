@@ -439,8 +439,12 @@ CROSS JOIN LATERAL (
 GROUP BY t.begins;
 
 -- name: day_span
--- The first and the last local day of a device.
-SELECT min(day), max(day) FROM rollup_day WHERE device = %(device)s;
+-- The first and the last local day of some devices.
+SELECT min(span.first), max(span.last)
+FROM unnest(%(devices)s::int4[]) AS t(device)
+CROSS JOIN LATERAL (
+  SELECT min(d.day) AS first, max(d.day) AS last FROM rollup_day d WHERE d.device = t.device
+) AS span;
 
 -- name: series_from_samples
 -- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from sungrow_lib.registers.faults import Severity
 from sungrow_lib.sample import DeviceId, Timestamp, Word
-from sungrow_lib.wire import WireModel
+from sungrow_lib.wire import Frame, SeriesBucket, WireModel
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -190,6 +190,40 @@ class PlantList(WireModel):
     """Answer of `GET /v1/plants`: the plants of the devices this token may see."""
 
     plants: list[Plant]
+
+
+class PlantBucket(SeriesBucket):
+    """One span of `GET /v1/plants/series`. Null is unknown, never zero.
+
+    What adds adds; averages are those of the time in which the longest-heard device was heard. Import and
+    export are the word of the device that saw the meter longest. The load of several inverters is their
+    output less what the meter saw leave.
+
+    Attributes:
+        avg_battery_soc_pct: of the only battery; null with several, whose sizes nobody knows.
+        coverage: covered / elapsed time of all devices, 0..1.
+        left_out: devices of which nothing is known here: not in the totals.
+    """
+
+    left_out: list[str]
+
+
+class PlantSeries(WireModel):
+    """Answer of `GET /v1/plants/series`.
+
+    Attributes:
+        plant: which plant.
+        devices: those of its devices this token may see.
+        frame: the frame asked for, null when a range was.
+        timezone: the zone of the first device that has one, `UTC` while none has.
+        series: every bucket up to now, in order.
+    """
+
+    plant: str
+    devices: list[str]
+    frame: Frame | None
+    timezone: str
+    series: list[PlantBucket]
 
 
 class DeviceEvent(WireModel):

@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from reference_server.administration import create_token, list_tokens, revoke_token, rotate_token
+from reference_server.administration import (
+    create_token,
+    list_tokens,
+    revoke_token,
+    rotate_token,
+    set_device,
+)
+from reference_server.app import make_app
+from reference_server.auth import Scope
 from reference_server.operation import Op
 from reference_server.operations import OPERATIONS
 from sungrow_lib.errors import UsageError
@@ -18,39 +26,79 @@ from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
 pytestmark = pytest.mark.anyio
 
 GUARDED = [op for op in OPERATIONS if op.scope is not None]
+OPEN = {"/", "/health", "/openapi.json"}  # what the contract leaves open
 PARAMETERS = {
     "/v1/series": {"frame": "day"},
+    "/v1/plants/series": {"frame": "day", "plant": "home"},
     "/v1/completeness": {"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T00:00:00Z"},
 }
-LISTING = {"/v1/devices", "/v1/plants", "/metrics"}  # what the token may see, whatever the query
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/ingest": {"samples": [sample(0)]},
+    "/v1/edge-status": {"edge_id": "box", "device_id": "sh-1"},
+}
+LISTING = {"/v1/devices", "/v1/plants", "/v1/plants/series", "/metrics"}
+"""They name no device; each shows of what it lists only what the token may see."""
 
 
-async def _ask(api: Api, op: Op, authorization: str | None, device_id: str = "sh-1") -> int:
+async def _ask(api: Api, op: Op, authorization: str | None) -> tuple[int, str]:
     headers = {} if authorization is None else {"Authorization": authorization}
-    query = {"device_id": device_id} | PARAMETERS.get(op.path, {})
-    body: dict[str, Any] | None = None
-    if op.path == "/v1/ingest":
-        body = {"samples": [sample(0, device_id=device_id)]}
-    elif op.body is not None:
-        body = {"edge_id": "box", "device_id": device_id}
+    query = {"device_id": "sh-1"} | PARAMETERS.get(op.path, {})
+    body = None if op.body is None else BODIES[op.path]
     async with api.session.request(
         op.method, api.url + op.path, headers=headers, params=query, json=body
     ) as answer:
         if answer.status == 401:
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        return answer.status
+        if answer.content_type == "text/event-stream":  # it has no end
+            return answer.status, ""
+        return answer.status, await answer.text()
+
+
+async def _refusal(api: Api, op: Op, authorization: str | None) -> int:
+    """Ask, and see that a refusal tells nothing of the device."""
+    status, text = await _ask(api, op, authorization)
+    assert status == 403 or "sh-1" not in text
+    return status
+
+
+async def test_every_route_is_an_operation_or_the_page(api: Api) -> None:
+    routes = [route for route in make_app(api.server).router.routes() if route.method != "HEAD"]
+    paths = {(route.method, route.resource.canonical if route.resource else "") for route in routes}
+    page = {("GET", "/"), ("GET", "/static")}
+    assert paths - page == {(op.method, op.path) for op in OPERATIONS}
+    assert {op.path for op in OPERATIONS if op.scope is None} == OPEN - {"/"}
 
 
 @pytest.mark.parametrize("op", GUARDED, ids=lambda op: op.name)
 async def test_every_guarded_operation(api: Api, op: Op) -> None:
     await api.ingest(sample(0), sample(0, device_id="sh-2"))
+    await set_device(api.dsn, "sh-1", name=None, plant="home", timezone=None, poll_interval_s=None)
     for wrong in (None, "", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe9", TOKEN):
-        assert await _ask(api, op, wrong) == 401, wrong
-    assert await _ask(api, op, f"Bearer {TOKEN}") == 200
-    if op.path not in LISTING:
-        assert await _ask(api, op, f"Bearer {OTHER_TOKEN}") == 403
-    without = await create_token(api.dsn, "no scope", ["control"], None, None)
-    assert await _ask(api, op, f"Bearer {without}") == 403
+        assert await _refusal(api, op, wrong) == 401, wrong
+    assert (await _ask(api, op, f"Bearer {TOKEN}"))[0] == 200
+    assert op.scope is not None
+    others = [scope.value for scope in Scope if scope is not op.scope]
+    assert await _refusal(api, op, await _new(api, others, None)) == 403
+    every = [scope.value for scope in Scope]
+    now = datetime.now(UTC)
+    assert (await _ask(api, op, await _new(api, every, ["sh-1"], now + timedelta(hours=1))))[0] == 200
+    assert await _refusal(api, op, await _new(api, every, None, now)) == 401
+    revoked = await _new(api, every, None)
+    await revoke_token(api.dsn, max(entry["token"] for entry in await list_tokens(api.dsn)))
+    assert await _refusal(api, op, revoked) == 401
+    for foreign in (f"Bearer {OTHER_TOKEN}", await _new(api, every, ["sh-2"])):
+        status, text = await _ask(api, op, foreign)
+        if op.path in LISTING:
+            assert status in {200, 404}
+            assert "sh-1" not in text
+        else:
+            assert status == 403
+
+
+async def _new(
+    api: Api, scopes: list[str], devices: list[str] | None, expires_at: datetime | None = None
+) -> str:
+    return f"Bearer {await create_token(api.dsn, 'a label', scopes, devices, expires_at)}"
 
 
 async def test_a_token_sees_its_own_devices_only(api: Api) -> None:

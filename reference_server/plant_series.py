@@ -1,0 +1,174 @@
+"""`GET /v1/plants/series`: what the devices of a plant did together; the meter they share counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from reference_server.series import (
+    COUNTER_OF,
+    Cut,
+    Facts,
+    SeriesReader,
+    energy_of,
+    kwh_of,
+    needed_columns,
+    share_of,
+)
+from reference_server.storage.devices import KnownDevice
+from reference_server.storage.schema_sql import POWER_OF
+from reference_server.zones import Span, known_zone
+from sungrow_lib.quantities import QUANTITY_BY_NAME
+from sungrow_lib.wire import Frame
+from sungrow_lib.wire.reports import PlantBucket, PlantSeries
+
+_MS: Final = timedelta(milliseconds=1)
+_ADDED: Final = ("pv", "charge", "discharge")
+_METERED: Final = ("import", "export")
+_COLUMNS: Final = needed_columns(None) | {"active_power_w_sum", "active_power_w_ms"}
+
+
+class PlantSeriesReader:
+    """Answers series of plants.
+
+    Args:
+        series: reads what each device did.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(self, series: SeriesReader, *, clock: Callable[[], datetime]) -> None:
+        self._series = series
+        self._clock = clock
+
+    async def frame(
+        self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None
+    ) -> PlantSeries:
+        """Return the buckets of a local day, month or year, or of all time."""
+        await self._series.refresh(devices)
+        cut = await self._series.frame_cut(devices, zone_of(devices), frame, at)
+        return await self._answer(plant, devices, frame, cut)
+
+    async def range(
+        self, plant: str, devices: Sequence[KnownDevice], begin: datetime, end: datetime, bucket: str
+    ) -> PlantSeries:
+        """Return the buckets of any span of time, the first and the last cut to it."""
+        await self._series.refresh(devices)
+        cut = self._series.range_cut(zone_of(devices), begin, end, bucket)
+        return await self._answer(plant, devices, None, cut)
+
+    async def _answer(
+        self, plant: str, devices: Sequence[KnownDevice], frame: Frame | None, cut: Cut
+    ) -> PlantSeries:
+        found = {d.device_id: await self._series.facts(d, cut, _COLUMNS) for d in devices}
+        now = self._clock()
+        buckets = []
+        for span in cut.spans:
+            here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
+            buckets.append(plant_bucket(span, here, cut.zone, now))
+        return PlantSeries(
+            plant=plant, devices=list(found), frame=frame, timezone=cut.zone.key, series=buckets
+        )
+
+
+def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
+    """Zone of a plant: that of its first device that has one; UTC while none has."""
+    zones = (known_zone(device.timezone) for device in devices)
+    return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
+
+
+def plant_bucket(span: Span, devices: Mapping[str, Facts], zone: ZoneInfo, now: datetime) -> PlantBucket:
+    """One bucket of a plant from what its devices know of it."""
+    known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
+    heard = list(known.values())
+    meter = _meter(heard)
+    elapsed = max(min(span.end, now) - span.begin, _MS) * len(devices)
+    covered = sum(facts.get("covered_ms", 0) for facts in heard) * _MS
+    values = _powers(heard, meter) | _energies(heard, meter)
+    return PlantBucket.model_construct(
+        _fields_set={"bucket", *values, "sample_count", "coverage", "partial", "left_out"},
+        bucket=span.begin.astimezone(zone).isoformat(),
+        **values,
+        sample_count=sum(facts["sample_count"] for facts in heard),
+        coverage=round(min(1.0, covered / elapsed), 4),
+        partial=span.end > now,
+        left_out=[name for name in devices if name not in known],
+    )
+
+
+def _meter(heard: Sequence[Facts]) -> Facts:
+    """The word of the device that saw the meter longest: every inverter that reads it reads the same one."""
+    return max(heard, key=lambda facts: facts.get("export_power_w_ms") or 0, default={})
+
+
+def _powers(heard: Sequence[Facts], meter: Facts) -> dict[str, float | None]:
+    socs = [soc for facts in heard if (soc := _average([facts], "battery_soc_pct")) is not None]
+    return {
+        "avg_pv_power_w": _average(heard, "pv_power_w"),
+        "avg_battery_power_w": _average(heard, "battery_power_w"),
+        "avg_battery_soc_pct": socs[0] if len(socs) == 1 else None,  # how large several are nobody knows
+        "avg_load_power_w": _load(heard, meter),
+        "avg_export_power_w": _average([meter], "export_power_w"),
+    }
+
+
+def _average(heard: Sequence[Facts], name: str) -> float | None:
+    """What devices did together, over the time of the one that was heard longest.
+
+    An inverter that sleeps at night adds nothing to it; so the average times its time is the energy.
+    """
+    known = [facts for facts in heard if facts.get(f"{name}_ms")]
+    if not known:
+        return None
+    total: int = sum(facts[f"{name}_sum"] for facts in known)
+    time_ms: int = max(facts[f"{name}_ms"] for facts in known)
+    return round(total / time_ms / QUANTITY_BY_NAME[name].factor, 3)
+
+
+def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
+    """Consumption: what one inverter says, or of several their output less what the meter sees leave."""
+    if len(heard) == 1:
+        return _average(heard, "load_power_w")
+    export = _average([meter], "export_power_w")
+    output = _average(heard, "active_power_w")
+    if export is None or output is None or not all(facts.get("active_power_w_ms") for facts in heard):
+        return None
+    return round(max(0.0, output - export), 3)
+
+
+def _energies(heard: Sequence[Facts], meter: Facts) -> dict[str, Any]:
+    found = {name: _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED}
+    found |= {name: energy_of(meter, COUNTER_OF[name]) for name in _METERED}
+    found["load"] = _load_energy(heard, meter)
+    values = {f"{name}_kwh": value for name, (value, _) in found.items()}
+    sources = {name: source for name, (_, source) in found.items()}
+    return {
+        **values,
+        "energy_source": sources if any(sources.values()) else None,
+        "residual_kwh": _residual(heard, values["pv_kwh"]) if sources["pv"] == "counter" else None,
+        "self_consumption_pct": share_of(values["pv_kwh"], values["export_kwh"]),
+        "autarky_pct": share_of(values["load_kwh"], values["import_kwh"]),
+    }
+
+
+def _added(energies: Iterable[tuple[float | None, str | None]]) -> tuple[float | None, str | None]:
+    known = [(value, source) for value, source in energies if value is not None]
+    sources = {source for _, source in known}
+    if not known:
+        return None, None
+    return round(sum(value for value, _ in known), 3), sources.pop() if len(sources) == 1 else "mixed"
+
+
+def _load_energy(heard: Sequence[Facts], meter: Facts) -> tuple[float | None, str | None]:
+    power = _load(heard, meter)
+    name = "load_power_w_ms" if len(heard) == 1 else "active_power_w_ms"
+    if power is None:
+        return None, None
+    return kwh_of(round(power * max(facts[name] for facts in heard))), "integral"
+
+
+def _residual(heard: Sequence[Facts], counted: float | None) -> float | None:
+    integrals = [kwh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
+    known = [integral for integral in integrals if integral is not None]
+    return None if counted is None or not known else round(counted - sum(known), 3)

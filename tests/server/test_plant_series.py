@@ -1,0 +1,224 @@
+"""Series of plants: what adds adds, the meter that inverters share counts once, what is unknown is said."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from reference_server.administration import create_token, set_device
+from sungrow_lib.client import SungrowClient
+from sungrow_lib.errors import RequestRefusedError
+from sungrow_lib.sample import format_ts
+from sungrow_lib.wire import Frame
+from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api
+
+pytestmark = pytest.mark.anyio
+
+HOUR = datetime(2026, 6, 15, 9, 0, tzinfo=UTC)
+
+
+async def home(api: Api, *names: str, timezone: str | None = "Europe/Amsterdam") -> None:
+    for name in names or ("sh-1", "sh-2"):
+        await set_device(api.dsn, name, name=None, plant="home", timezone=timezone, poll_interval_s=60)
+
+
+def minutes(device_id: str, count: int = 61, start: datetime = HOUR, **fields: Any) -> list[dict[str, Any]]:
+    """Make a reading each minute from the hour's begin on."""
+    return [
+        {"device_id": device_id, "ts": format_ts(start + timedelta(minutes=i)), "interval_s": 60} | fields
+        for i in range(count)
+    ]
+
+
+def counting(rows: list[dict[str, Any]], **per_hour: float) -> list[dict[str, Any]]:
+    """Add counters that rise so much in an hour."""
+    return [
+        row | {name: 100 + round(i / 60 * rise, 3) for name, rise in per_hour.items()}
+        for i, row in enumerate(rows)
+    ]
+
+
+async def plant(api: Api, **query: str) -> dict[str, Any]:
+    status, answer = await api.get("/v1/plants/series", plant="home", **query)
+    assert status == 200, answer
+    assert isinstance(answer, dict)
+    return answer
+
+
+def span(begin: datetime = HOUR, hours: int = 1) -> dict[str, str]:
+    return {"from": format_ts(begin), "to": format_ts(begin + timedelta(hours=hours))}
+
+
+HYBRID: dict[str, Any] = {
+    "pv_power_w": 3000, "battery_power_w": 500, "battery_soc_pct": 60, "active_power_w": 2400,
+    "export_power_w": 3900, "load_power_w": 0,
+}  # fmt: skip
+STRING: dict[str, Any] = {"pv_power_w": 2000, "active_power_w": 2000, "export_power_w": 3700}
+
+
+async def test_what_adds_adds_and_the_meter_counts_once(api: Api) -> None:
+    await home(api)
+    await api.ingest(*counting(minutes("sh-1", **HYBRID), pv_total_kwh=3, export_total_kwh=3.9))
+    await api.ingest(*counting(minutes("sh-2", **STRING)[10:], pv_total_kwh=2))  # it sees the meter later
+    answer = await plant(api, **span(), bucket="1h")
+    [hour] = answer.pop("series")
+    assert answer == {
+        "plant": "home",
+        "devices": ["sh-1", "sh-2"],
+        "frame": None,
+        "timezone": "Europe/Amsterdam",
+    }
+    assert hour["bucket"] == "2026-06-15T11:00:00+02:00"
+    assert hour["avg_export_power_w"] == 3900
+    assert hour["avg_battery_power_w"] == 500
+    assert hour["avg_battery_soc_pct"] == 60
+    # The second was heard for 50 of 60 minutes (a first reading stands for its interval).
+    assert hour["avg_pv_power_w"] == pytest.approx(3000 + 2000 * 50 / 60, abs=0.01)
+    assert hour["avg_load_power_w"] == pytest.approx(2400 + 2000 * 50 / 60 - 3900, abs=0.01)
+    assert hour["load_kwh"] == pytest.approx(hour["avg_load_power_w"] / 1000, abs=0.001)
+    assert hour["pv_kwh"] == pytest.approx(3 * 59 / 60 + 2 * 49 / 60, abs=0.11)
+    assert (hour["export_kwh"], hour["import_kwh"]) == (pytest.approx(3.9 * 59 / 60, abs=0.11), 0)
+    assert hour["charge_kwh"] == 0.5
+    assert hour["energy_source"] == {
+        "pv": "counter", "charge": "integral", "discharge": "integral", "import": "integral",
+        "export": "counter", "load": "integral",
+    }  # fmt: skip
+    assert hour["residual_kwh"] == pytest.approx(hour["pv_kwh"] - 3 - 2 * 50 / 60, abs=0.001)
+    assert hour["self_consumption_pct"] == pytest.approx(
+        100 * (hour["pv_kwh"] - hour["export_kwh"]) / hour["pv_kwh"], abs=0.01
+    )
+    assert hour["autarky_pct"] == 100
+    assert (hour["sample_count"], hour["left_out"], hour["partial"]) == (110, [], False)
+    assert hour["coverage"] == pytest.approx((60 + 50) / 120, abs=0.0001)
+    assert "max_pv_power_w" not in hour  # each reaches its own at another moment
+
+
+async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID | {"load_power_w": 450}, count=60))
+    await api.ingest(*minutes("sh-2", **STRING, start=HOUR + timedelta(hours=1), count=60))
+    one, other, none = (await plant(api, **span(hours=3), bucket="1h"))["series"]
+    assert (one["left_out"], other["left_out"], none["left_out"]) == (["sh-2"], ["sh-1"], ["sh-1", "sh-2"])
+    assert (one["avg_load_power_w"], one["load_kwh"], one["avg_pv_power_w"]) == (450, 0.45, 3000)
+    assert one["coverage"] == 0.5
+    assert (other["avg_pv_power_w"], other["avg_load_power_w"]) == (2000, None)
+    assert (none["avg_pv_power_w"], none["pv_kwh"], none["load_kwh"], none["coverage"]) == (
+        None,
+        None,
+        None,
+        0,
+    )
+    await api.ingest(*minutes("sh-2", pv_power_w=1, start=HOUR - timedelta(hours=1), count=30))
+    [before] = (await plant(api, **span(HOUR - timedelta(hours=1)), bucket="1h"))["series"]
+    unknown = before.keys() - {
+        "bucket", "sample_count", "coverage", "partial", "left_out", "avg_pv_power_w", "pv_kwh",
+        "energy_source",
+    }  # fmt: skip
+    assert {before[name] for name in unknown} == {None}
+    assert (before["left_out"], before["coverage"]) == (["sh-1"], 0.25)
+
+
+async def test_without_every_output_the_load_is_unknown(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", pv_power_w=2000, battery_soc_pct=40))
+    [hour] = (await plant(api, **span(), bucket="1h"))["series"]
+    assert (hour["avg_load_power_w"], hour["load_kwh"], hour["autarky_pct"]) == (None, None, None)
+    assert (hour["avg_pv_power_w"], hour["avg_battery_soc_pct"]) == (5000, None)
+
+
+async def test_frames_hold_what_those_of_the_devices_hold(api: Api) -> None:
+    await home(api)
+    await set_device(api.dsn, "sh-2", name=None, plant=None, timezone="UTC", poll_interval_s=None)
+    for number in range(3):
+        start = HOUR - timedelta(days=31 * number)
+        await api.ingest(*minutes("sh-1", **HYBRID, start=start, count=2))
+        # An hour before midnight UTC: in the plant's zone it is the next day already.
+        await api.ingest(*minutes("sh-2", **STRING, start=start - timedelta(hours=10), count=4 - number))
+    for frame, starts in (
+        ("day", [f"2026-06-15T{hour:02}:00:00+02:00" for hour in range(15)]),
+        ("month", [f"2026-06-{day:02}T00:00:00+02:00" for day in range(1, 16)]),
+        ("year", [f"2026-{m:02}-01T00:00:00+0{1 if m < 4 else 2}:00" for m in range(1, 7)]),
+        ("all", [f"2026-0{m}-01T00:00:00+02:00" for m in (4, 5, 6)]),
+    ):
+        answer = await plant(api, frame=frame)
+        assert (answer["frame"], answer["timezone"]) == (frame, "Europe/Amsterdam")
+        assert [bucket["bucket"] for bucket in answer["series"]] == starts
+        counts = {b["bucket"]: b["sample_count"] for b in answer["series"] if b["sample_count"]}
+        if frame == "day":
+            assert counts == {"2026-06-15T01:00:00+02:00": 4, "2026-06-15T11:00:00+02:00": 2}
+        elif frame == "month":
+            assert counts == {"2026-06-15T00:00:00+02:00": 6}
+        else:
+            assert list(counts.values()) == [4, 5, 6]
+    [month] = [b for b in (await plant(api, frame="month", at="2026-05-31"))["series"] if b["sample_count"]]
+    assert (month["bucket"][:10], month["sample_count"]) == ("2026-05-15", 5)
+
+
+@pytest.mark.parametrize("bucket", ["5m", "15m"])
+async def test_ranges_are_exact(api: Api, bucket: str) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", **STRING))
+    cut = {"from": "2026-06-15T09:07:00Z", "to": "2026-06-15T09:33:00Z"}
+    answer = await plant(api, **cut, bucket=bucket)
+    assert sum(b["sample_count"] for b in answer["series"]) == 2 * 26
+    assert {b["avg_pv_power_w"] for b in answer["series"]} == {5000}
+
+
+async def test_a_token_sees_its_own_part_of_a_plant(api: Api) -> None:
+    await home(api, "sh-1", "sh-2", "other")
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.send(*minutes("other", **STRING), token=OTHER_TOKEN)
+    assert (await plant(api, frame="day"))["devices"] == ["sh-1", "sh-2"]
+    stranger = await create_token(api.dsn, "stranger", ["read"], ["sh-9"], None)
+    for token, name in ((stranger, "home"), (TOKEN, "elsewhere")):
+        status, _ = await api.get("/v1/plants/series", plant=name, frame="day", token=token)
+        assert status == 404
+    assert (await api.get("/v1/plants/series", frame="day"))[0] == 422
+    assert (await api.get("/v1/plants/series", plant="home"))[0] == 422
+    assert (await api.get("/v1/plants/series", plant="home", **span(), bucket="raw"))[0] == 422
+    ages = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
+    assert (await api.get("/v1/plants/series", plant="home", **ages, bucket="5m"))[0] == 422
+
+
+async def test_a_zone_nobody_set_is_utc(api: Api) -> None:
+    await home(api, timezone=None)
+    assert (await plant(api, frame="day"))["timezone"] == "UTC"
+    assert {b["coverage"] for b in (await plant(api, frame="day"))["series"]} == {0}
+    assert (await plant(api, frame="all"))["series"] == []
+
+
+async def test_as_a_table_and_not_twice(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    query = {"plant": "home"} | span() | {"bucket": "1h"}
+    url = api.url + "/v1/plants/series"
+    headers = api.headers() | {"Accept": "application/vnd.apache.parquet"}
+    async with api.session.get(url, params=query, headers=headers) as answer:
+        [row] = pq.read_table(io.BytesIO(await answer.read())).to_pylist()
+        etag = answer.headers["ETag"]
+    assert (row["left_out"], row["pv_kwh"]) == (["sh-2"], 3.0)
+    async with api.session.get(url, params=query, headers=headers | {"If-None-Match": etag}) as again:
+        assert again.status == 304
+    async with api.session.get(url, params=query, headers=api.headers() | {"Accept": "text/csv"}) as answer:
+        assert '"[""sh-2""]"' in await answer.text()
+
+
+async def test_the_client_reads_them(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    async with SungrowClient(api.url, TOKEN) as client:
+        day = await client.plant_series("home")
+        assert (day.name, day.timezone, len(day)) == ("home", "Europe/Amsterdam", 15)
+        assert day[11].pv_kwh == 3.0
+        june = await client.plant_series("home", frame=Frame.MONTH, at=date(2026, 6, 1))
+        assert june.to_pandas()["left_out"].iloc[14].tolist() == ["sh-2"]
+        [hour] = await client.plant_range("home", begin=HOUR, end=HOUR + timedelta(hours=1), bucket="1h")
+        assert hour.left_out == ["sh-2"]
+        with pytest.raises(RequestRefusedError, match="404"):
+            await client.plant_range("elsewhere", begin=HOUR, end=NOW, bucket="1d")
