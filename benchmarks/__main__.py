@@ -17,11 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import decode, ingest, page, poll, serving, spool, storage
+from benchmarks import decode, footprint, ingest, page, poll, serving, spool, storage
 from benchmarks.measure import Figure
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "decode": decode.run,
+    "footprint": footprint.run,
     "ingest": ingest.run,
     "page": page.run,
     "poll": poll.run,

@@ -48,13 +48,14 @@ def run() -> Iterator[Figure]:
         ("SH8.0RT-20", ConnectionPath.WINET_S),
         ("SG20RT", ConnectionPath.WINET_S),
     ):
-        yield from _traffic(f"{model}, {path}", _plan(model, path))
-    plan = _plan("SH8.0RT-20", ConnectionPath.LAN)
+        yield from _traffic(f"{model}, {path}", plan_of(model, path))
+    plan = plan_of("SH8.0RT-20", ConnectionPath.LAN)
     with _served("SH8.0RT-20") as port, tempfile.TemporaryDirectory() as locks, asyncio.Runner() as runner:
         yield from _measured(plan, port, Path(locks), runner)
 
 
-def _plan(model: str, path: ConnectionPath) -> ReadPlan:
+def plan_of(model: str, path: ConnectionPath) -> ReadPlan:
+    """What the edge reads of a model at every poll."""
     identity = identify(RegisterWords(IMAGES[model].words), path=path)
     return ReadPlan.for_quantities(identity.family, identity.context)
 

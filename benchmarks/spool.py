@@ -56,8 +56,11 @@ def run() -> Iterator[Figure]:
     yield _wire(samples)
 
 
-class _Trusted(SystemClock):
+class Trusted(SystemClock):
+    """The machine's clock, as if somebody vouched for it."""
+
     def read(self) -> ClockReading:
+        """Read both clocks now."""
         return super().read()._replace(synchronised=True)
 
 
@@ -81,8 +84,8 @@ def _content(sample: SungrowSample) -> str:
 
 def _appends(folder: Path, samples: Sequence[SungrowSample], contents: list[str]) -> Iterator[Figure]:
     what = f"append {len(contents[0])} B"
-    store = SpoolStore(folder / "ours.sqlite", SpoolOptions(), _Trusted())
-    bare = _Bare(folder / "bare.sqlite")
+    store = SpoolStore(folder / "ours.sqlite", SpoolOptions(), Trusted())
+    bare = Bare(folder / "bare.sqlite")
     figure = compare(
         f"{what} / bare sqlite3, WAL, FULL",
         lambda: _append(store, contents[:_READINGS]),
@@ -112,10 +115,10 @@ def _append(store: SpoolStore, contents: list[str]) -> None:
 
 
 async def _async_p50(
-    path: Path, samples: Sequence[SungrowSample], bare: _Bare, contents: list[str]
+    path: Path, samples: Sequence[SungrowSample], bare: Bare, contents: list[str]
 ) -> tuple[float, float]:
     ours, other = [], []
-    async with DurableSpool.open(path, clock=_Trusted()) as spool:
+    async with DurableSpool.open(path, clock=Trusted()) as spool:
         for sample, content in zip(samples, contents, strict=False):
             start = time.perf_counter()
             await spool.append(sample, ts_is_final=True)
@@ -126,7 +129,7 @@ async def _async_p50(
     return statistics.median(ours) * 1e6, statistics.median(other) * 1e6
 
 
-class _Bare:
+class Bare:
     """SQLite with the spool's settings, and nothing else."""
 
     def __init__(self, path: Path) -> None:
@@ -138,6 +141,7 @@ class _Bare:
         )
 
     def insert(self, contents: list[str], *, at_once: bool = False) -> None:
+        """Store readings, with a commit for each or one for all."""
         if at_once:
             self._connection.execute("BEGIN")
         for content in contents:
@@ -163,16 +167,16 @@ class _Bare:
 
 def _wear(folder: Path, contents: list[str]) -> Iterator[Figure]:
     """Bytes that reach the disk per reading, commits and folding of the log included."""
-    bare = _Bare(folder / "wear-bare.sqlite")
-    floor = _written(lambda: bare.insert(contents * _WEAR_ROUNDS)) / (_WEAR_ROUNDS * len(contents))
+    bare = Bare(folder / "wear-bare.sqlite")
+    floor = written(lambda: bare.insert(contents * _WEAR_ROUNDS)) / (_WEAR_ROUNDS * len(contents))
 
     def figure(what: str, job: Callable[[SpoolStore], object], goal: str = "") -> Figure:
         path = folder / "wear.sqlite"
-        store = SpoolStore(path, SpoolOptions(), _Trusted())
-        written = _written(lambda: job(store)) / (_WEAR_ROUNDS * len(contents)) / 1000
+        store = SpoolStore(path, SpoolOptions(), Trusted())
+        disk = written(lambda: job(store)) / (_WEAR_ROUNDS * len(contents)) / 1000
         store.close()
         path.unlink()
-        return Figure(what, written, floor / 1000, written * 1000 / floor, unit="kB", goal=goal)
+        return Figure(what, disk, floor / 1000, disk * 1000 / floor, unit="kB", goal=goal)
 
     yield figure(
         "kB to disk per reading, one commit each / bare",
@@ -205,7 +209,8 @@ def _append_group(store: SpoolStore, first: int, contents: list[str]) -> list[Sp
     )
 
 
-def _written(job: Callable[[], object]) -> int:
+def written(job: Callable[[], object]) -> int:
+    """Bytes this process sends to the disk meanwhile."""
     before = _io("write_bytes")
     job()
     return _io("write_bytes") - before
@@ -221,8 +226,8 @@ def _io(what: str) -> int:
 
 def _drains(folder: Path, contents: list[str]) -> Iterator[Figure]:
     """A month's backlog: read, offered and settled by batches of 500."""
-    bare = _Bare(folder / "drain-bare.sqlite")
-    store = SpoolStore(folder / "drain.sqlite", SpoolOptions(), _Trusted())
+    bare = Bare(folder / "drain-bare.sqlite")
+    store = SpoolStore(folder / "drain.sqlite", SpoolOptions(), Trusted())
     for first in range(0, _MONTH, 2_000):
         some = [contents[number % len(contents)] for number in range(2_000)]
         bare.insert(some, at_once=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
@@ -154,6 +155,19 @@ class EdgeSettings(AppSettings):
     site_timezone: Zone | None = None
     poll_interval_s: PollInterval = POLL_INTERVAL_MIN_S
     inter_register_delay_ms: RequestGap = 100
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _read_devices(cls, value: object) -> object:
+        """In the environment the tables are text."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError(
+                "is not valid JSON; a list is easier to write in the configuration file"
+            ) from None
 
     @model_validator(mode="after")
     def _has_consistent_devices(self) -> Self:

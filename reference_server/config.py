@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
 
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
@@ -56,7 +55,7 @@ class ServerSettings(AppSettings):
     workers: Annotated[int, Field(ge=1, le=128)] = 1
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    trusted_proxies: Annotated[tuple[TrustedNetwork, ...], NoDecode] = ()
+    trusted_proxies: tuple[TrustedNetwork, ...] = ()
     max_samples_per_request: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     max_request_bytes: Annotated[int, Field(ge=1024)] = 8 * 2**20
     max_decompressed_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20

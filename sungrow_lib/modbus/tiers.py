@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -36,6 +35,8 @@ def require_fields(fields: Collection[str]) -> None:
     readable = [quantity.name for quantity in QUANTITIES if quantity.sources]
     for field in fields:
         if field not in readable:
+            import difflib  # noqa: PLC0415 - memory, only for who errs
+
             near = difflib.get_close_matches(field, readable, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UsageError(f"there is no field {field}{hint} (sungrow read HOST without FIELDs shows all)")

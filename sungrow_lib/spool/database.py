@@ -16,6 +16,8 @@ from sungrow_lib.spool.pages import read_log
 
 _CHECKPOINT_PAGES: Final = 4000
 """The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
+_CACHE_KB: Final = 512
+"""Of SQLite's 2 MB: batches are read once, and a commit touches a few pages."""
 _LOG_LOOKS: Final = 3
 _LOG_LOOK_S: Final = 0.05
 _PRIMARY_CODE: Final = 0xFF
@@ -156,6 +158,7 @@ class Database:
                 f"The spool {self.path} needs a local disk that can share memory maps."
             )
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * schema.PAGE_BYTES}")
         if self._max_bytes is not None:

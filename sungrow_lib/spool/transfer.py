@@ -28,7 +28,7 @@ _Line = TypeVar("_Line", bound=BaseModel)
 class _Head(BaseModel):
     """The first line."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     spool_export: Literal[1]
     edge_id: str
@@ -38,7 +38,7 @@ class _Head(BaseModel):
 class _Tail(BaseModel):
     """The last line: proves that nothing is missing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     readings: Annotated[int, Field(ge=0)]
 
@@ -46,7 +46,7 @@ class _Tail(BaseModel):
 class _Reading(BaseModel):
     """One line in between."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
     seq: Annotated[int, Field(strict=True, ge=1, le=_SEQ_LIMIT)]
     device_id: DeviceId

@@ -1,4 +1,7 @@
-"""Requests to the server, over verified TLS only. The one module of the uploader that knows httpx."""
+"""Requests to the server, over verified TLS only. The one module of the uploader that knows httpcore.
+
+httpcore is what httpx is made of; without what httpx adds for others, the daemon needs less memory.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import quote, urlsplit
 
 import anyio
-import httpx
+import certifi
+import httpcore
 
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ConfigurationError, ServerUnreachableError, UnexpectedAnswerError
@@ -29,7 +34,10 @@ _ANSWER_LIMIT: Final = 8 * 1024 * 1024
 _CONNECT_S: Final = 10.0
 _ZSTD_LEVEL: Final = 6
 """An eighth fewer bytes than the usual 3, for microseconds a reading."""
+_KEPT_CONNECTIONS: Final = 4
+_KEPT_S: Final = 60.0
 _HEADERS: Final = {
+    "Connection": "keep-alive",
     "User-Agent": f"sungrow-edge/{__version__}",
     "Accept": "application/json, application/problem+json",
     "Accept-Encoding": "identity",  # a small answer must not unfold into a large one
@@ -52,18 +60,16 @@ class IngestTransport:
     def __init__(self, settings: UploadSettings) -> None:
         self._compression: Compression = settings.compression
         self._timeout_s = settings.request_timeout_s
-        self._base = settings.server_url.rstrip("/")
-        self._client = httpx.AsyncClient(
-            verify=_tls_context(settings.ca_file),
-            headers=_HEADERS,
-            timeout=httpx.Timeout(settings.request_timeout_s, connect=_CONNECT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=60.0),
-            follow_redirects=False,
-            trust_env=False,
+        self._address = _Address(settings.server_url)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_tls_context(settings.ca_file),
+            max_connections=None,
+            max_keepalive_connections=_KEPT_CONNECTIONS,
+            keepalive_expiry=_KEPT_S,
         )
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -72,7 +78,7 @@ class IngestTransport:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._client.__aexit__(exc_type, exc, traceback)
+        await self._pool.__aexit__(exc_type, exc, traceback)
 
     async def ingest(self, body: bytes, token: str) -> Reply:
         """Send a batch.
@@ -101,10 +107,15 @@ class IngestTransport:
         return await self._request("GET", "/health", {}, None)
 
     async def _request(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
+        waits = {"connect": _CONNECT_S, "read": self._timeout_s, "write": self._timeout_s}
         try:
             with anyio.fail_after(self._timeout_s):
-                async with self._client.stream(
-                    method, self._base + path, headers=headers, content=content
+                async with self._pool.stream(
+                    method,
+                    self._address.of(path),
+                    headers=list(({"Host": self._address.host} | _HEADERS | headers).items()),
+                    content=content,
+                    extensions={"timeout": waits},
                 ) as response:
                     body = await _read(response)
         except TimeoutError:
@@ -112,17 +123,46 @@ class IngestTransport:
                 f"The server did not answer within {self._timeout_s:g} s; check SERVER_URL, the network and "
                 "firewalls in between."
             ) from None
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
+        except (*_BROKEN, OSError) as error:
             raise ServerUnreachableError(_explain(error)) from error
-        date = parse_date(response.headers.get("date"))
+        date = parse_date(_header(response, b"date"))
         # Measured on the server's own clock where it tells, for ours may be wrong.
-        retry_after_s = parse_retry_after(response.headers.get("retry-after"), date or datetime.now(UTC))
-        return Reply(response.status_code, body, retry_after_s, date)
+        retry_after_s = parse_retry_after(_header(response, b"retry-after"), date or datetime.now(UTC))
+        return Reply(response.status, body, retry_after_s, date)
 
 
-async def _read(response: httpx.Response) -> bytes:
+class _Address:
+    """The server's address in the parts a request has; a path in it stands before those of the API."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+        self._name, self._port = name, parts.port
+        self._base = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+        bracketed = f"[{name}]" if ":" in name else name
+        self.host = bracketed if parts.port is None else f"{bracketed}:{parts.port}"
+
+    def of(self, path: str) -> httpcore.URL:
+        """Return the address of ``path``."""
+        return httpcore.URL(scheme="https", host=self._name, port=self._port, target=self._base + path)
+
+
+_BROKEN: Final = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+
+
+def _header(response: httpcore.Response, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
+
+
+async def _read(response: httpcore.Response) -> bytes:
     body = bytearray()
-    async for chunk in response.aiter_raw():
+    async for chunk in response.aiter_stream():
         body += chunk
         if len(body) > _ANSWER_LIMIT:
             raise UnexpectedAnswerError(
@@ -141,7 +181,7 @@ def _compress(body: bytes, compression: Compression) -> tuple[bytes, str | None]
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     if ca_file is None:
-        context = httpx.create_ssl_context(trust_env=False)  # the public authorities as httpx brings them
+        context = ssl.create_default_context(cafile=certifi.where())  # the public authorities
         context.load_default_certs()  # and those of this machine
         return context
     try:

@@ -27,9 +27,12 @@ Seq = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 
 
 class WireModel(BaseModel):
-    """Base of everything sent: strict types, and what a newer peer adds is ignored."""
+    """Base of everything sent: strict types, and what a newer peer adds is ignored.
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    Built when first used: nobody uses all of them, and on a small machine each takes memory.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", defer_build=True)
 
 
 class DeviceInfo(WireModel):

@@ -80,6 +80,16 @@ def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp
     assert connection_settings(groups[0], settings).request_gap_s == 0.2
 
 
+def test_the_environment_may_hold_the_tables_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text('[[devices]]\ndevice_id = "of-the-file"\nhost = "10.0.0.1"')
+    several = '[{"device_id": "a", "host": "10.0.0.2"}, {"device_id": "b", "host": "10.0.0.3"}]'
+    single = {name: SINGLE[name] for name in ("SERVER_URL", "DEVICE_TOKEN")}
+    settings = load(monkeypatch, single | {"devices": several, "BATCH_SIZE": "7"}, file)
+    assert [device.device_id for device in settings.inverters] == ["a", "b"]
+    assert settings.batch_size == 7
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -184,7 +184,7 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
 
 
 def test_sleep_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    settings = EdgeSettings.model_construct(sungrow_lock_dir=None)
+    settings = EdgeSettings.model_construct(server_url="https://localhost", sungrow_lock_dir=None)
     device = DeviceSettings(device_id="roof", host="192.168.1.20")
     intake = Intake({"roof": DeviceAccount("roof", "192.168.1.20:502")})
     station = Station([device], settings, intake, cast("BatchUploader", None))

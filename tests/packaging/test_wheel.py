@@ -149,6 +149,8 @@ def test_only_the_extras_ask_for_server_and_database_packages(wheel: Path) -> No
     assert {line.replace("[", "<").split("<")[0].split(">")[0].split("~")[0] for line in always} == {
         "anyio",
         "backports-zstd",
+        "certifi",
+        "httpcore",
         "httpx",
         "pydantic",
         "pymodbus",

@@ -1,0 +1,221 @@
+"""What `sungrow-edge run` takes: memory, processor, time to start, the disk, the line.
+
+The real daemon, a process of its own, on two simulated inverters and an HTTPS server that keeps the contract.
+The week of backlog goes over a line of 1 Mbit/s each way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from benchmarks.edge_rig import Process, Rig, edge, rig, until
+from benchmarks.measure import Figure
+from benchmarks.spool import Bare, Trusted, written
+from sungrow_lib import Normalizer, RegisterWords, SpoolOptions, living_inverter
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import BootStamp, SpoolEntry
+from sungrow_lib.spool.store import SpoolStore
+
+_MODELS: Final = ["SH8.0RT-20", "SG20RT"]
+_STARTS: Final = 5
+_WARM_S: Final = 75.0
+_WINDOW_S: Final = 60.0
+_WEEK: Final = 120_960
+"""Readings of 7 days at 5 s."""
+_LINE_BYTES_S: Final = 1e6 / 8
+_FIELDS: Final = 45
+_HOURS: Final = 24
+_PER_HOUR: Final = 100
+_CHUNK: Final = 2_000
+_FLOOR: Final = """
+import argparse, asyncio, json, logging, sqlite3, ssl, time
+import anyio, anyio._backends._asyncio, httpcore, pydantic
+class Model(pydantic.BaseModel):
+    number: int
+print("ready", flush=True)
+time.sleep(3600)
+"""
+"""The packages the daemon is built on, with nothing of ours."""
+
+
+def run() -> Iterator[Figure]:
+    """Yield the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from asyncio.run(_collect(Path(folder)))
+
+
+async def _collect(folder: Path) -> list[Figure]:
+    figures = []
+    async with rig(folder, _MODELS, math.inf) as world:
+        figures += [figure async for figure in _starts(world)]
+        figures += [figure async for figure in _steady(world)]
+    async with rig(folder, _MODELS, _LINE_BYTES_S) as world:
+        figures += [figure async for figure in _backlog(world)]
+    return figures
+
+
+# --- starting --------------------------------------------------------------------------------------------
+
+
+async def _starts(world: Rig) -> AsyncIterator[Figure]:
+    """Time from the command to the inverters, and to the first reading that is safe."""
+    polls, readings, floors = [], [], []
+    for number in range(_STARTS + 1):
+        floor = _floor(world.folder / f"floor-{number}.log")
+        floors.append(await _seconds_until_said(floor, world.folder / f"floor-{number}.log", "ready"))
+        await asyncio.to_thread(floor.kill)
+        for simulator in world.simulators:
+            simulator.requests.clear()
+        file = world.configuration(f"start-{number}", log_level="DEBUG")
+        process = edge(file)
+        await until(lambda: all(simulator.requests for simulator in world.simulators))
+        asked = (simulator.requests[0].received_at for simulator in world.simulators)
+        polls.append(max(asked) - process.started)
+        readings.append(await _seconds_until_said(process, file.with_name("edge.log"), '"accepted"'))
+        await asyncio.to_thread(process.stop)
+    floor_us = statistics.median(floors[1:]) * 1e6
+    for what, times, goal in (
+        ("start to first poll of both, 1 s of it the pause after connecting", polls, "<= 2 s"),
+        ("start to first reading on disk, device found out about before", readings, ""),
+    ):
+        ours = statistics.median(times[1:]) * 1e6
+        yield Figure(
+            f"{what} / start of a Python with its packages", ours, floor_us, ours / floor_us, goal=goal
+        )
+
+
+def _floor(output: Path) -> Process:
+    return Process(["-c", _FLOOR], output)
+
+
+async def _seconds_until_said(process: Process, file: Path, word: str) -> float:
+    await until(lambda: file.exists() and word in file.read_text())
+    return time.monotonic() - process.started
+
+
+# --- running ---------------------------------------------------------------------------------------------
+
+
+async def _steady(world: Rig) -> AsyncIterator[Figure]:
+    """A minute of ordinary work, once the devices are known."""
+    floor = _floor(world.folder / "floor.log")
+    devices = [f"{s.port}:{model}" for s, model in zip(world.simulators, _MODELS, strict=True)]
+    bare = Process(["-m", "benchmarks.bare_poll", *devices], world.folder / "bare.log")
+    process = edge(world.configuration("steady"))
+    await asyncio.sleep(_WARM_S)
+    taken, cpu_s, bare_s, disk = world.server.readings, process.cpu_s(), bare.cpu_s(), process.written()
+    await asyncio.sleep(_WINDOW_S)
+    taken = world.server.readings - taken
+    percent = (process.cpu_s() - cpu_s) / _WINDOW_S / len(_MODELS) * 100
+    bare_percent = (bare.cpu_s() - bare_s) / _WINDOW_S / len(_MODELS) * 100
+    resident, other = process.resident_mb(), floor.resident_mb()
+    kilobytes = (await asyncio.to_thread(process.stop) - disk) / taken / 1000
+    bare_kilobytes = await asyncio.to_thread(_bare_kilobytes, world.folder)
+    for each in (floor, bare):
+        await asyncio.to_thread(each.kill)
+    what = f"after {_WARM_S + _WINDOW_S:.0f} s"
+    yield Figure(
+        f"memory with two inverters {what} / a Python with its packages",
+        resident,
+        other,
+        resident / other,
+        unit="MB",
+        goal="<= 50 MB",
+    )
+    yield Figure(
+        "processor per inverter at 5 s, % of a core / pymodbus reading the same",
+        percent,
+        bare_percent,
+        percent / bare_percent,
+        unit="%",
+        goal="<= 1 %",
+    )
+    yield Figure(
+        f"kB to disk per reading, all the daemon writes in {_WINDOW_S:.0f} s / bare sqlite3",
+        kilobytes,
+        bare_kilobytes,
+        kilobytes / bare_kilobytes,
+        unit="kB",
+        goal="<= 14 kB",
+    )
+
+
+def _bare_kilobytes(folder: Path) -> float:
+    contents = [_content(sample) for sample in _samples(500)]
+    bare = Bare(folder / "bare.sqlite")
+    return written(lambda: bare.insert(contents)) / len(contents) / 1000
+
+
+# --- a week offline --------------------------------------------------------------------------------------
+
+
+async def _backlog(world: Rig) -> AsyncIterator[Figure]:
+    file = world.configuration("week")
+    plain = await asyncio.to_thread(_fill, file.with_name("spool.sqlite"))
+    process = edge(file)
+    await until(lambda: world.line.sent > 0)
+    start, before = time.monotonic(), process.resident_mb()
+    most = before
+    while world.server.backlog < _WEEK:
+        await asyncio.sleep(0.1)
+        most = max(most, process.resident_mb())
+    took = time.monotonic() - start
+    needed = world.line.sent / _LINE_BYTES_S
+    per_reading = world.server.body_bytes / world.server.readings
+    await asyncio.to_thread(process.stop)
+    yield Figure(
+        f"a week of backlog ({_WEEK} readings) over 1 Mbit/s / the time its bytes need",
+        took * 1e6,
+        needed * 1e6,
+        took / needed,
+        goal="<= 1.1",
+    )
+    yield Figure(
+        f"the same, bytes per reading of {_FIELDS} fields / plain JSON",
+        per_reading,
+        plain,
+        per_reading / plain,
+        unit="B",
+        goal="<= 90 B",
+    )
+    yield Figure("the same, most memory / at its start", most, before, most / before, unit="MB")
+
+
+def _fill(path: Path) -> float:
+    """Make the spool of an edge that was a week without a server; return the bytes of a reading in JSON."""
+    kinds = [_content(sample, _FIELDS) for sample in _samples(_HOURS * _PER_HOUR)]
+    first_ms = int((datetime.now(UTC) - timedelta(days=7, hours=1)).timestamp()) * 1000
+    store = SpoolStore(path, SpoolOptions(), Trusted())
+    stamp = BootStamp("a boot before", 0)
+    for first in range(0, _WEEK, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, _WEEK))
+        store.append_many(
+            [("inverter-0", first_ms + 5000 * n, kinds[n % len(kinds)], stamp) for n in numbers]
+        )
+    store.close()
+    return statistics.mean(len(SpoolEntry(1, "inverter-0", 0, kind).to_json()) for kind in kinds)
+
+
+def _samples(count: int) -> list[SungrowSample]:
+    """Readings 5 s apart, some of every hour of a day."""
+    start = datetime(2026, 6, 15, tzinfo=UTC)
+    house = living_inverter(_MODELS[0], zone=ZoneInfo("UTC"), seed=1, start=start)
+    normalizer = Normalizer("inverter-0")
+    each = -(-count // _HOURS)
+    times = [start + timedelta(hours=n // each, seconds=5 * (n % each)) for n in range(count)]
+    return [normalizer.normalize(RegisterWords(house.words_at(ts)), ts=ts, interval_s=5.0) for ts in times]
+
+
+def _content(sample: SungrowSample, fields: int | None = None) -> str:
+    content: dict[str, Any] = dict(list(sample.content().items())[:fields])
+    return json.dumps(content, separators=(",", ":"))
