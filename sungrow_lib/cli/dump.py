@@ -17,7 +17,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.cli.inventory import documented_plan, identify_with_path
+from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path
 from sungrow_lib.errors import CaptureError
 from sungrow_lib.modbus.discovery import CarefulReader
 from sungrow_lib.modbus.session import DeviceSession
@@ -101,6 +101,7 @@ async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
         begun = session.clock.wall()
         try:
             plan = documented_plan(identity, notes, (_SPACES[args.space],))
+            announce(identity, plan)
             reading = await reader.read_plan(plan, thorough=True)
             if reading.error is not None:
                 raise reading.error

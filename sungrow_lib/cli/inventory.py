@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from sungrow_lib.cli.connection import check_family
+from sungrow_lib.cli.connection import check_family, tell
 from sungrow_lib.modbus.discovery import CarefulReader, guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import Presence
 from sungrow_lib.registers.identity import Identity, identify
@@ -51,3 +52,11 @@ def documented_plan(identity: Identity, notes: DeviceNotes, spaces: Collection[S
     ]
     plan = ReadPlan.for_registers(identity.family, names, identity.context)
     return replace(plan, refused=plan.refused | notes.refused.keys())
+
+
+def announce(identity: Identity, plan: ReadPlan) -> None:
+    """Tell the person waiting how long it may take."""
+    tell(
+        f"{identity.model or 'unknown model'}: reading what is documented in {len(plan.blocks)} requests; "
+        f"each one that is refused takes {REFUSED_READ_INTERVAL_S:.0f} s longer and may lead to more"
+    )

@@ -15,7 +15,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.cli.inventory import documented_plan, identify_with_path
+from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path
 from sungrow_lib.modbus.discovery import CarefulReader, PlanReading
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
@@ -72,11 +72,10 @@ async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict
     async with DeviceSession(settings) as session, session.one_pass():
         reader = CarefulReader(session, args.unit, tell=tell)
         identity, notes = await identify_with_path(reader, family_of(args), afresh=args.fresh)
-        tell(f"{identity.model or 'unknown model'}: reading what is documented")
+        plan = documented_plan(identity, notes, (Space.INPUT, Space.HOLDING))
+        announce(identity, plan)
         try:
-            reading = await reader.read_plan(
-                documented_plan(identity, notes, (Space.INPUT, Space.HOLDING)), thorough=True
-            )
+            reading = await reader.read_plan(plan, thorough=True)
             if reading.error is not None:
                 raise reading.error
         finally:

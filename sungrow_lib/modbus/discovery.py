@@ -101,6 +101,9 @@ class CarefulReader:
         """Everything read so far."""
         self.notes = DeviceNotes()
         """What was served and refused; set notes that last once the device is identified."""
+        self.refusal: RegisterRefusedError | None = None
+        """The latest refusal."""
+        self._left = ""
         self._session = session
         self._timeout_s = timeout_s
         self._tell = tell
@@ -120,6 +123,7 @@ class CarefulReader:
         """
         clock = self._session.clock
         if wait_s := self._session.refusals.remaining_s(clock.boottime()):
+            self._tell(f"going on in {wait_s:.0f} s, because refusals are hard on a dongle{self._left}")
             await clock.sleep(wait_s)
         try:
             words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
@@ -129,7 +133,8 @@ class CarefulReader:
             self._session.refusals.spent(clock.boottime())
             if error.code in PERMANENT_CODES and block not in self.notes.answered:
                 self.notes.add(block, error.code)
-            self._tell(f"{error}; going on in 5 s, because refusals are hard on a dongle")
+            self.refusal = error
+            self._tell(str(error))
             return None
         self.notes.add(block)
         self.words |= words
@@ -149,10 +154,10 @@ class CarefulReader:
         words = RegisterWords()
         arrived_at, boottime, failure = None, None, None
         given_up: set[Block] = set()
-        while block := next(
-            (one for one in plan.blocks if not _has(words, one) and one not in given_up), None
-        ):
+        while left := [one for one in plan.blocks if not _has(words, one) and one not in given_up]:
+            block = left[0]
             dating = block == plan.fast
+            self._left = f"; {len(left)} requests are left" if thorough else ""
             try:
                 read = await self.read(block)
             except DeviceError as error:
@@ -213,11 +218,18 @@ async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[Reg
     """Read where a device says what it is; with the family, if that is already told by it."""
     if family is not None:  # the user knows better than a plate that is not forwarded
         return await reader.read(_PLATES[family]) or RegisterWords(), family
+    answered = False
     for block in dict.fromkeys(_PLATES.values()):
         words = await reader.read(block)
+        answered |= words is not None
         if words and set(words.values()) != {WORD_MAX}:
             others = next(name for name, plate in _PLATES.items() if plate == block)
             return words, family_of(words) or (None if block == _INVERTER_PLATE else others)
+    if reader.refusal is not None and not answered:
+        raise DeviceError(
+            f"it refuses every question what it is ({reader.refusal}); check --unit, try again later, "
+            "or name its register map with --family"
+        )
     raise UnknownFamilyError
 
 

@@ -55,6 +55,7 @@ CELLS: Final = each(
     ),
     status=Status.UNDOCUMENTED,
     applies=_CELLS,
+    feature="cells",
 )
 
 BATTERY_REGISTERS: Final[tuple[Register, ...]] = sourced(

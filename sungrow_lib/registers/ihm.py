@@ -62,6 +62,7 @@ CHARGER: Final = (
             s32("charger_active_power", 8594, 1, "W"),
             *(s32(f"charger_phase_{phase}_power", 8596 + 2 * n, 1, "W") for n, phase in enumerate("abc")),
         ),
+        feature="charger",
         status=Status.UNDOCUMENTED,
     ),
 )

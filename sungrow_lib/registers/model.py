@@ -106,6 +106,8 @@ class Register:
         otherwise: text of every other raw value of an enumeration, where the table has one.
         bits: texts of a bit field by bit number.
         code_bases: fault code of bit 0 and of bit 16, where Sungrow numbers the bits as fault codes.
+        feature: what it belongs to that a device has as a whole or not at all: where the first register of a
+            feature is refused, the others are.
         signed_by_firmware: documented as unsigned, but newer firmware fills it with signed values; no device
             reaches the upper half of the unsigned range, so that half always means a negative value.
         sign: what a positive value means, where that needs saying.
@@ -129,6 +131,7 @@ class Register:
     otherwise: str | None = None
     bits: Mapping[int, str] = field(default_factory=dict, hash=False)
     code_bases: tuple[int, int] | None = None
+    feature: str = ""
     signed_by_firmware: bool = False
     sign: str = ""
     status: Status = Status.OFFICIAL

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain, pairwise
 from typing import Final
 
@@ -152,8 +152,9 @@ class ReadPlan:
     def without(self, refused: Block) -> ReadPlan:
         """Return the plan that has learnt that the device refused this request.
 
-        A refused request that bridged holes is asked again without them; one that did not is halved at
-        a border between values. A single refused register gives way to its next best alternative.
+        A refused request that bridged holes, or held parts of several features, is asked again without;
+        one that did not is halved at a border between values. Of a feature the first register decides. A
+        single refused register gives way to its next best alternative.
         """
         return replace(self, refused=self.refused | {refused})
 
@@ -185,8 +186,13 @@ class ReadPlan:
 
     def _is_lost(self, register: Register) -> bool:
         """Whether what was refused leaves no use for it."""
-        is_of_clock = _covers(_CLOCK, register.block)
-        return self._is_refused(_CLOCK if is_of_clock else register.block)
+        if _covers(_CLOCK, register.block):
+            return self._is_refused(_CLOCK)
+        return self._is_refused(register.block) or self._is_refused(self._first(register).block)
+
+    def _first(self, register: Register) -> Register:
+        """The register whose refusal stands for this one's: the first of its feature."""
+        return _first_of(self.family, self.context).get((register.space, register.feature), register)
 
     def _is_refused(self, block: Block) -> bool:
         return any(_covers(block, refused) for refused in self.refused)
@@ -231,17 +237,30 @@ class ReadPlan:
                 yield from self._fit(part)
 
     def _parts(self, run: list[Register]) -> list[list[Register]]:
-        """Split at every bridged hole, which is the likeliest culprit; in half where there is none."""
+        """Split at the likeliest culprits: bridged holes, then borders of features; else in half.
+
+        Of a feature its first register is asked alone.
+        """
         parts: list[list[Register]] = [[run[0]]]
         for left, right in pairwise(run):
-            if self._gap(left, right) > 0:
+            if left.feature != right.feature or (not left.feature and self._gap(left, right) > 0):
                 parts.append([])
             parts[-1].append(right)
         if len(parts) > 1:
             return parts
+        if run[0] is self._first(run[0]) and run[0].feature:
+            return [run[:1], run[1:]]
         middle = (run[0].number + run[-1].last) / 2
         at = min(range(1, len(run)), key=lambda n: abs(run[n].number - middle))
         return [run[:at], run[at:]]
+
+
+@cache
+def _first_of(family: Family, context: DeviceContext) -> dict[tuple[Space, str], Register]:
+    """By space and feature, the first register that this device may have, if it may have one."""
+    rows = [register for register in RegisterMap.for_family(family) if register.feature]
+    rows.sort(key=lambda row: (row.applies.presence(context) is Presence.ABSENT, row.number))
+    return {(row.space, row.feature): row for row in reversed(rows)}
 
 
 def _alternatives(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:

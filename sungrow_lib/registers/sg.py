@@ -102,6 +102,7 @@ TRACKERS: Final = (
             7012 + n,
             0.01,
             "A",
+            feature="currents of the strings",
             applies=Applies(strings=n, lines=_HX if n > 24 else frozenset()),  # noqa: PLR2004 - by document
             notes="0.01 A, unlike the trackers' 0.1 A",
         )
@@ -148,6 +149,7 @@ CONDITION: Final = (
             f"fault_time_{part}",
             5039 + n,
             applies=Applies(certain=False),
+            feature="time of the fault",
             notes="valid only while 5038 says fault or alarm run; not on SG-RS",
         )
         for n, part in enumerate(("year", "month", "day", "hour", "minute", "second"))
@@ -194,6 +196,7 @@ CONDITION: Final = (
             ),
         ),
         applies=Applies(lines=frozenset({"SG-CX", "SG-HX", "SG-KTL", "SG-RT"}), certain=False),
+        feature="work status Xinjiang",
     ),
     choice("pid_work_state", 5150, {2: "recovery", 4: "anti-PID", 8: "abnormal"}),
     choice("pid_alarm_code", 5151, {432: "impedance", 433: "function", 434: "overvoltage/overcurrent"}),
@@ -231,6 +234,7 @@ METER: Final = (
         ),
         status=Status.UNDOCUMENTED,
         applies=Applies(lines=_RS | _RT),
+        feature="undocumented meter",
     ),
 )
 
@@ -266,25 +270,33 @@ OPERATION: Final = settings(
         sign="> 0 leading, < 0 lagging",
         notes="needs reactive_mode 'power factor'; never between -0.8 and 0.8, so -0.001 is a hole",
     ),
-    s16("reactive_percent", 5037, 0.1, "%", valid_range=(-100, 100)),
+    s16("reactive_percent", 5037, 0.1, "%", valid_range=(-100, 100), feature="reactive power"),
     choice(
         "reactive_mode",
         5036,
         {0x55: "off", 0xA1: "power factor", 0xA2: "reactive percentage", 0xA3: "Q(P)", 0xA4: "Q(U)"},
+        feature="reactive power",
     ),
     *each(
         (
             choice("active_power_overload", 5020, ENABLE),
-            s16("night_reactive_ratio", 5033, 0.1, "%", valid_range=(-100, 100)),
+            s16(
+                "night_reactive_ratio",
+                5033,
+                0.1,
+                "%",
+                valid_range=(-100, 100),
+                feature="reactive power at night",
+            ),
             choice(
                 "local_remote_control",
                 5034,
                 {1: "remote only", 2: "local only", 3: "both"},
                 notes="'local only' blocks every other write",
             ),
-            choice("night_svg_switch", 5035, ENABLE),
+            choice("night_svg_switch", 5035, ENABLE, feature="reactive power at night"),
             u16("power_limit_value", 5039, 0.1, "kW"),
-            s16("reactive_value", 5040, 0.1, "kvar"),
+            s16("reactive_value", 5040, 0.1, "kvar", feature="reactive power"),
             choice("pid_recovery", 5041, ENABLE),
         ),
         applies=_NOT_JP,
@@ -293,10 +305,10 @@ OPERATION: Final = settings(
     choice("full_day_pid_suppression", 5043, ENABLE, applies=_ON_HX),
     *each(
         (
-            u16("qp_curve_1", 5048, items=30, notes="phased-out models"),
-            u16("qu_curve_1", 5078, items=38, notes="phased-out models"),
-            u16("qp_curve_2", 5116, items=19, notes="models on sale"),
-            u16("qu_curve_2", 5135, items=20, notes="models on sale"),
+            u16("qp_curve_1", 5048, items=30, feature="old curves", notes="phased-out models"),
+            u16("qu_curve_1", 5078, items=38, feature="old curves", notes="phased-out models"),
+            u16("qp_curve_2", 5116, items=19, feature="curves", notes="models on sale"),
+            u16("qu_curve_2", 5135, items=20, feature="curves", notes="models on sale"),
         ),
         applies=Applies(certain=False),
     ),

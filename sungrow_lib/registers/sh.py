@@ -99,6 +99,7 @@ IDENTITY: Final = (
         ),
         status=Status.UNDOCUMENTED,
         applies=Applies(certain=False),
+        feature="firmware parts",
         notes="ARM, DSP, sub-controller, battery; SH-RT on the LAN port, often missing on WiNet-S",
     ),
     u32("protocol_number", 4950, notes="reserved since V1.1.7; an SH8.0RT-20 returns the letters AB0"),
@@ -121,6 +122,7 @@ IDENTITY: Final = (
             text("battery_firmware", 13280, 15),
         ),
         applies=_ON_RT_T,
+        feature="running firmware",
         notes="running build, such as SAPPHIRE-H_B001.V000.P019 or SBRBCU-S_22011.01.27",
     ),
 )
@@ -241,6 +243,7 @@ METER: Final = (
         ),
         status=Status.UNDOCUMENTED,
         applies=Applies(lines=_RT, not_models=("SH10RT-20", "SH10RT-V112"), winet=False, certain=False),
+        feature="voltages and currents of the meter",
         notes="some SH-RT firmware with a DTSU666; refused by the others",
     ),
     *each(
@@ -252,6 +255,7 @@ METER: Final = (
             ),
         ),
         applies=_ON_RT_T,
+        feature="second channel of the meter",
         notes="needs a dual-channel meter (DTSU666-20)",
     ),
 )
@@ -312,6 +316,7 @@ def _history(first: int, day: str, energy: str) -> tuple[Register, ...]:
 HISTORY: Final = each(
     (row for history in _HISTORIES for row in _history(*history)),
     applies=Applies(lines=_RT, models=("SH10RS",), winet=False, certain=False),
+    feature="history",
 )
 
 ENERGY: Final = (
@@ -439,6 +444,7 @@ BMS_K: Final = each(
     ),
     status=Status.LEGACY,
     applies=_ON_K,
+    feature="BMS of SH-K",
 )
 
 
@@ -592,6 +598,7 @@ ENERGY_MANAGEMENT: Final = settings(
             u16("forced_charging_2_target_soc", 33219, 1, "%", valid_range=(0, 100)),
         ),
         applies=_NOT_RL_CX,
+        feature="forced charging",
     ),
     u16("load_rated_power", 33274, 0.01, "kW", valid_range=(0, 600)),
     *each(
@@ -609,6 +616,7 @@ ENERGY_MANAGEMENT: Final = settings(
             ),
         ),
         status=Status.UNDOCUMENTED,
+        feature="cascade",
     ),
 )
 
@@ -671,6 +679,7 @@ WALLBOX: Final = settings(
         ),
         status=Status.UNDOCUMENTED,
         applies=Applies(lines=_RT, certain=False),
+        feature="wallbox",
         notes="needs a Sungrow wallbox on RS485; frozen while an iHomeManager manages it",
     )
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -107,6 +108,25 @@ def test_probe_tells_what_it_is_and_what_it_serves(
     assert answer["refused"] == []
     assert run("probe", serve({1: complete})) == 0
     assert "SH8.0RT-20" in capsys.readouterr().out
+
+
+def test_probe_tells_how_far_it_is(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    inverter = serve({1: hybrid})
+    assert run("probe", inverter) == 0
+    begin, refused, waiting, *_ = capsys.readouterr().err.splitlines()
+    assert begin.startswith("SH8.0RT-20: reading what is documented in ")
+    assert "was refused: exception 2" in refused
+    assert re.fullmatch(
+        r"going on in 5 s, because refusals are hard on a dongle; \d+ requests are left", waiting
+    )
+
+
+def test_probe_of_a_real_hybrid_is_refused_rarely(serve: Serve, hybrid: StaticSource) -> None:
+    """Each refusal costs five seconds: what a device lacks as a whole is not asked register by register."""
+    for profile, most in ((Profile.LAN, 12), (Profile.WINET_S, 17)):
+        inverter = serve({1: hybrid}, profile)
+        assert run("probe", inverter) == 0
+        assert sum(request.refused is not None for request in inverter.requests) <= most
 
 
 def test_probe_keeps_its_progress_and_its_distance(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from sungrow_lib.errors import DeviceTimeoutError, DeviceUnreachableError, UnknownFamilyError
+from sungrow_lib.errors import DeviceError, DeviceTimeoutError, DeviceUnreachableError, UnknownFamilyError
 from sungrow_lib.modbus.discovery import CarefulReader, guess_path, identify_unit
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import Family
@@ -87,8 +87,17 @@ async def test_type_code_nobody_knows_is_told_by_what_is_served(
 
 
 async def test_nothing_tells_the_family(settings_for: SettingsFactory, clock: ManualClock) -> None:
-    async with Device(inputs(range(1, 10)), clock).reader(settings_for) as (_, reader):
+    holes = dict.fromkeys(inputs(range(4990, 5003)), 0xFFFF)
+    async with Device(holes, clock).reader(settings_for) as (_, reader):
         with pytest.raises(UnknownFamilyError, match="--family"):
+            await identify_unit(reader)
+
+
+async def test_everything_that_would_tell_the_family_is_refused(
+    settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    async with Device(inputs(range(1, 10)), clock).reader(settings_for) as (_, reader):
+        with pytest.raises(DeviceError, match=r"refuses every question.*exception 2.*--family"):
             await identify_unit(reader)
 
 

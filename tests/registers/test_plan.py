@@ -106,6 +106,36 @@ def test_quantities_can_be_chosen() -> None:
     ]
 
 
+def test_the_first_register_of_a_feature_speaks_for_all() -> None:
+    names = [register.name for register in RegisterMap.for_family(Family.SH) if register.feature]
+    plan = ReadPlan.for_registers(Family.SH, names, LAN)
+    features = {(register.space, register.feature) for register in plan.registers}
+    plan, refused = learnt(plan, set())
+    assert not plan.registers
+    alone = [block for block in refused if any(block == register.block for (register,) in plan.wanted)]
+    assert len(alone) == len(features)
+
+
+def test_a_feature_whose_first_register_is_served_is_searched() -> None:
+    names = [register.name for register in RegisterMap.for_family(Family.SH) if register.feature == "wallbox"]
+    plan, _ = learnt(ReadPlan.for_registers(Family.SH, names, LAN), {*range(33541, 33551)} - {33545})
+    assert {register.name for register in plan.registers} == {*names} - {"wallbox_user_current"}
+
+
+def test_what_was_refused_of_a_feature_counts_for_every_plan_of_it() -> None:
+    first = RegisterMap.for_family(Family.SH).by_name("forced_charging_enable")
+    one = ReadPlan.for_registers(Family.SH, ["forced_charging_2_target_soc"], LAN)
+    assert one.registers
+    assert not one.without(first.block).registers
+
+
+@pytest.mark.parametrize("family", Family)
+def test_no_feature_stands_apart(family: Family) -> None:
+    """A feature of one register says nothing: its name is a slip."""
+    features = [register.feature for register in RegisterMap.for_family(family) if register.feature]
+    assert all(features.count(feature) > 1 for feature in features)
+
+
 def test_named_registers_are_planned_as_they_are() -> None:
     plan = ReadPlan.for_registers(Family.SH, IDENTITY_REGISTERS[Family.SH])
     assert shown(plan)[:2] == ["input 2582..2592", "input 4952..4983"]

@@ -70,7 +70,8 @@ def _register(register: Register) -> dict[str, Any]:
         *(f"{raw:#x} {text}" for raw, text in register.choices.items()),
         *(f"bit {bit}: {text}" for bit, text in register.bits.items()),
     ]
-    notes = [register.sign, register.notes, _devices(register.applies)]
+    feature = register.feature and f"with all of: {register.feature}"
+    notes = [register.sign, register.notes, _devices(register.applies), feature]
     return {
         "name": register.name,
         "number": numbers,
