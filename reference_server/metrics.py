@@ -22,6 +22,7 @@ SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where worker processes count together; has to be set before they start."""
 MOST_DEVICES: Final = 1_000
 """Devices up to which each has its own series; a larger fleet is watched by its counts."""
+_VERDICTS: Final = ("inserted", "duplicate", "conflict", "rejected", "deferred")
 _BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -84,6 +85,8 @@ class Metrics:
         self._samples = Counter(
             "sungrow_samples", "Readings received, by verdict", ["verdict"], registry=self._registry
         )
+        for verdict in _VERDICTS:
+            self._samples.labels(verdict)  # from 0 on: the first of a kind is an increase, too
         self._streams = Gauge(
             "sungrow_streams", "Open live streams", registry=self._registry, multiprocess_mode="livesum"
         )
@@ -109,13 +112,14 @@ class Metrics:
 
     def ingested(self, answer: IngestAnswer) -> None:
         """Count the verdicts of a batch."""
-        for verdict, count in (
-            ("inserted", answer.inserted),
-            ("duplicate", answer.duplicates),
-            ("conflict", len(answer.conflicts)),
-            ("rejected", len(answer.rejected)),
-            ("deferred", len(answer.deferred)),
-        ):
+        counts = (
+            answer.inserted,
+            answer.duplicates,
+            len(answer.conflicts),
+            len(answer.rejected),
+            len(answer.deferred),
+        )
+        for verdict, count in zip(_VERDICTS, counts, strict=True):
             if count:
                 self._samples.labels(verdict).inc(count)
 

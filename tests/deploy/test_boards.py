@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ PROVISIONING: Final = ROOT / "deploy" / "grafana" / "provisioning"
 PROMETHEUS: Final = ROOT / "deploy" / "prometheus"
 RULES: Final = PROMETHEUS / "sungrow-alerts.yml"
 
-FROM, TO = "'2026-06-15T00:00:00Z'::timestamptz", "'2026-06-16T00:00:00Z'::timestamptz"
+FROM, TO = "2026-06-15T00:00:00Z", "2026-06-16T00:00:00Z"
+QUARTER_S: Final = 900
 
 
 def board(path: Path) -> dict[str, Any]:
@@ -39,17 +41,23 @@ def queries(path: Path) -> Iterator[tuple[str, str, str]]:
         yield variable["name"], "variable", variable["query"]
 
 
-def expanded(sql: str) -> bytes:
-    """What Grafana makes of a query: macros and variables filled in."""
-    sql = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN {FROM} AND {TO}", sql)
-    sql = sql.replace("$__timeFrom()", FROM).replace("$__timeTo()", TO).replace("$device", "roof")
+def expanded(sql: str, begin: str = FROM, end: str = TO, interval_s: int = QUARTER_S) -> bytes:
+    """What Grafana makes of a query: variables first, then its macros (macros.go of its data source)."""
+    sql = sql.replace("$__interval_ms", str(interval_s * 1000)).replace("$device", "roof")
+    sql = re.sub(
+        r"\$__timeGroupAlias\(([^,)]+),\$__interval,(?:NULL|0)\)",
+        rf'floor(extract(epoch from \1)/{interval_s})*{interval_s} AS "time"',
+        sql,
+    )
+    sql = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN '{begin}' AND '{end}'", sql)
+    sql = sql.replace("$__timeFrom()", f"'{begin}'").replace("$__timeTo()", f"'{end}'")
     assert "$" not in sql, sql
     return sql.encode()
 
 
 @pytest.fixture
 def filled(any_database: str) -> str:
-    """The schema with one device, a rollup of a quarter of an hour and of a day, and a status of an edge."""
+    """The schema with one device, rollups of two quarters of an hour and of a day, an edge's status."""
     migrate(any_database)
     with psycopg.connect(any_database, autocommit=True) as connection:
         connection.execute("INSERT INTO devices (device_id, timezone) VALUES ('roof', 'Europe/Berlin')")
@@ -62,6 +70,10 @@ def filled(any_database: str) -> str:
                 f"INSERT INTO {table} ({column}, device, {values}) "
                 f"VALUES ({key}, 1, 180, 900000, {3000 * 900_000}, 900000, 75)".encode()
             )
+        connection.execute(
+            "INSERT INTO rollup_15m (bucket, device, sample_count, covered_ms, pv_power_w_sum, "
+            "pv_power_w_ms) VALUES ('2026-06-15T10:15:00Z', 1, 60, 300000, 300000000, 300000)"
+        )
         connection.execute(
             "INSERT INTO edge_status (device, edge_id, body) VALUES (1, 'box', '{\"backlog\": 7}')"
         )
@@ -83,13 +95,26 @@ def test_every_query_runs_and_gives_what_its_panel_needs(filled: str) -> None:
 
 def test_figures_are_in_the_unit_that_is_printed(filled: str) -> None:
     site = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/site.json")}
+    fleet = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/fleet.json")}
     ingest = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/ingest.json")}
     with psycopg.connect(filled) as connection:
-        [power] = connection.execute(expanded(site["Power"])).fetchall()
-        assert power[1:3] == (3000.0, None)  # W; what was not read stays unknown
+        powers = connection.execute(expanded(site["Power"])).fetchall()
+        assert [power[1:3] for power in powers] == [
+            (3000.0, None),
+            (1000.0, None),
+        ]  # W; unknown stays unknown
+        [hour] = connection.execute(expanded(site["Power"], interval_s=3600)).fetchall()
+        assert hour[1] == 2500.0  # weighted by the time that was covered
+        [covered] = connection.execute(expanded(fleet["Covered time"], interval_s=3600)).fetchall()
+        assert covered[1:] == ("roof", pytest.approx(1200 / 3600))
+        [shares] = connection.execute(expanded(site["Self-consumption and autarky per day"])).fetchall()
+        assert shares[1:] == (None, None)  # nothing is known of the meter
         [energy] = connection.execute(expanded(site["Energy per day"])).fetchall()
         assert [None if value is None else float(value) for value in energy[1:]] == [7.5, None, None]
-        assert energy[0].isoformat().startswith("2026-06-15")
+        assert energy[0].astimezone(UTC) == datetime(2026, 6, 14, 22, tzinfo=UTC)  # the site's midnight
+        just_begun = expanded(site["Energy per day"], "2026-06-14T21:00:00Z", "2026-06-14T22:30:00Z")
+        assert len(connection.execute(just_begun).fetchall()) == 1  # it is the fifteenth there
+        assert connection.execute(expanded(site["Energy per day"], TO, TO)).fetchall() == []
         [backlog] = connection.execute(expanded(ingest["Readings waiting on the edges"])).fetchall()
         assert backlog[1] == 7
 
@@ -105,6 +130,13 @@ def test_boards_are_whole() -> None:
             assert f"uid: {panel['datasource']['uid']}\n" in source
             assert f"type: {panel['datasource']['type']}\n" in source
             place = panel["gridPos"]
+            defaults = panel["fieldConfig"]["defaults"]
+            if panel["type"] == "stat":  # else Grafana draws everything above 80 in red
+                assert defaults["color"]["mode"] == "fixed" or defaults["thresholds"]["steps"]
+            if defaults.get("custom", {}).get("drawStyle") == "line":  # else it draws lines across gaps
+                [target] = panel["targets"]
+                assert re.search(r"\$__timeGroupAlias\([a-z.]+,\$__interval,(NULL|0)\)", target["rawSql"])
+                assert panel["interval"] in {"15m", "1d"}  # not finer than the rows it is made of
             assert place["x"] + place["w"] <= 24
 
 

@@ -203,6 +203,7 @@ async def test_metrics_need_a_token_and_count(api: Api) -> None:
         text = await answer.text()
     assert 'sungrow_samples_total{verdict="inserted"} 2.0' in text
     assert 'sungrow_samples_total{verdict="duplicate"} 1.0' in text
+    assert 'sungrow_samples_total{verdict="conflict"} 0.0' in text  # there before the first of them
     assert 'sungrow_http_requests_total{method="POST",path="/v1/ingest",status="200"} 1.0' in text
     assert "sungrow_rollup_marks 1.0" in text
     assert "sungrow_database_up 1.0" in text
