@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Final
 
 from reference_server.auth import Authenticator
-from reference_server.storage.arrivals import ArrivalChannel, LateBatch, recent_late, rows_after
+from reference_server.lateness import Lateness
+from reference_server.storage.arrivals import (
+    ANY_DEVICE,
+    ArrivalChannel,
+    LateBatch,
+    present,
+    recent_late,
+    rows_after,
+)
 from reference_server.storage.codec import Row
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
@@ -31,9 +39,7 @@ _CHECK_S: Final = 0.4
 _LISTEN_AGAIN_S: Final = 1.0
 _ROWS_AT_ONCE: Final = 200
 _QUEUE_LIMIT: Final = 1_000
-_OLD: Final = timedelta(seconds=30)
-"""A batch that ends longer ago than this may be a backlog; whether it is, the database says."""
-_MOST_DEVICES: Final = 100_000
+_SENT_LIMIT: Final = 60
 
 Event = Row | LateBatch
 
@@ -47,6 +53,7 @@ class Listener:
         after: time stamp of the last reading put in its queue.
         token: hash of the token it was opened with.
         queue: what it is still to be sent; None ends it.
+        sent: time stamps of the readings put in its queue last.
         ended: whether it gets no more.
     """
 
@@ -54,6 +61,7 @@ class Listener:
     after: datetime
     token: bytes
     queue: asyncio.Queue[Event | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_LIMIT + 1))
+    sent: deque[datetime] = field(default_factory=lambda: deque(maxlen=_SENT_LIMIT))
     ended: bool = False
 
     def put(self, event: Event) -> None:
@@ -62,11 +70,18 @@ class Listener:
             return
         if isinstance(event, Row):
             self.after = event.ts
+            self.sent.append(event.ts)
+        elif self._has_all(event):
+            return
         if self.queue.qsize() >= _QUEUE_LIMIT:
             _LOG.warning("a stream is too slow and is closed")
             self.end()
         else:
             self.queue.put_nowait(event)
+
+    def _has_all(self, late: LateBatch) -> bool:
+        """Whether readings were the newest when they came, and younger ones came before a second look."""
+        return sum(late.first <= ts <= late.last for ts in self.sent) >= late.count
 
     def end(self) -> None:
         """Send nothing more, not even what waits: the token may be revoked."""
@@ -100,12 +115,11 @@ class LiveHub:
         self._database = database
         self._channel = channel
         self._authenticator = authenticator
-        self._clock = clock
         self._listeners: defaultdict[int, set[Listener]] = defaultdict(set)
         self._touched: set[int] = set()
         self._told: set[int] = set()
         self._late: list[LateBatch] = []
-        self._newest: dict[int, datetime] = {}
+        self._lateness = Lateness(clock)
         self._late_seen: dict[int, float] = {}
         self._wake = asyncio.Event()
         self._to_tell = asyncio.Event()
@@ -117,17 +131,9 @@ class LiveHub:
             self._told.add(batch.device)
             if batch.device in self._listeners:
                 self._touch({batch.device})
-            if self._may_be_late(batch):
+            if self._lateness.suspects(batch):
                 self._late.append(batch)
         self._to_tell.set()
-
-    def _may_be_late(self, batch: LateBatch) -> bool:
-        """Whether younger readings may have come before: open streams pass over these."""
-        newest = self._newest.get(batch.device, batch.last)
-        if len(self._newest) >= _MOST_DEVICES:
-            self._newest.clear()
-        self._newest[batch.device] = max(newest, batch.last)
-        return batch.last < max(newest, self._clock() - _OLD)
 
     @asynccontextmanager
     async def listening(self, listener: Listener) -> AsyncIterator[None]:
@@ -150,7 +156,7 @@ class LiveHub:
 
     async def run(self) -> None:
         """Tell, hear, look and check until cancelled."""
-        jobs = (self._tell(), self._hear(), self._look(), self._look_for_late(), self._check_tokens())
+        jobs = (self._tell(), self._hear(), self._look(), self._look_for_late(), self._check_rights())
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             await asyncio.gather(*tasks)
@@ -191,13 +197,22 @@ class LiveHub:
             try:
                 async for devices in self._channel.listen():
                     self._hearing = True
+                    self._suspect(devices)
                     mine = self._listeners.keys()
                     self._touch(mine if devices is None else devices & mine)
             except StorageError as error:
                 _LOG.info("other processes cannot be heard now", extra={"error": str(error)})
             finally:
                 self._hearing = False
+                self._suspect(ANY_DEVICE)
             await asyncio.sleep(_LISTEN_AGAIN_S)
+
+    def _suspect(self, devices: frozenset[int] | None) -> None:
+        """Another process took readings of these devices: what came here last may have come after them."""
+        late = self._lateness.heard(devices)
+        if late:
+            self._late += late
+            self._to_tell.set()
 
     async def _look(self) -> None:
         """Read what listeners wait for: at a hint, and now and then without one."""
@@ -247,8 +262,8 @@ class LiveHub:
             for listener in self._listeners.get(batch.device, ()):
                 listener.put(batch)
 
-    async def _check_tokens(self) -> None:
-        """End the streams whose token is no longer good."""
+    async def _check_rights(self) -> None:
+        """End the streams whose token is no longer good, or whose device is no more."""
         while True:
             await asyncio.sleep(_CHECK_S)
             listeners = self._all()
@@ -256,8 +271,9 @@ class LiveHub:
                 continue
             with suppress(StorageError):
                 valid = await self._authenticator.still_valid({listener.token for listener in listeners})
+                there = await present(self._database, {listener.device for listener in listeners})
                 for listener in listeners:
-                    if listener.token not in valid:
+                    if listener.token not in valid or listener.device not in there:
                         listener.end()
 
 

@@ -44,6 +44,10 @@ DELETE FROM backfills WHERE noted_at < now() - INTERVAL '1 minute';
 SELECT entry, device, from_ts, to_ts, row_count FROM backfills
 WHERE noted_at > now() - INTERVAL '4 seconds' AND device = ANY(%(devices)s);
 
+-- name: devices_present
+-- Those of the devices that are not deleted.
+SELECT device FROM devices WHERE device = ANY(%(devices)s) AND deleted_at IS NULL;
+
 -- name: valid_tokens
 -- Those of the token hashes that are still good.
 SELECT hash FROM tokens

@@ -69,7 +69,7 @@ class ArrivalChannel:
             raise
 
     async def listen(self) -> AsyncIterator[frozenset[int] | None]:
-        """Yield what is told: device keys, or :data:`ANY_DEVICE`; first that once it listens.
+        """Yield what others tell: device keys, or :data:`ANY_DEVICE`; first that once it listens.
 
         Raises:
             StorageError: the connection is lost; listen again.
@@ -79,7 +79,8 @@ class ArrivalChannel:
                 await connection.execute(query("listen_for_arrivals"))
                 yield ANY_DEVICE
                 async for notice in connection.notifies():
-                    yield _keys(notice.payload)
+                    if self._telling is None or notice.pid != self._telling.info.backend_pid:
+                        yield _keys(notice.payload)
 
     async def close(self) -> None:
         """Close the connection that tells."""
@@ -139,6 +140,11 @@ async def rows_after(database: Database, after: Mapping[int, datetime], limit: i
         "samples_after", devices=list(after), after=list(after.values()), limit=limit
     )
     return list(map(Row.from_record, records))
+
+
+async def present(database: Database, devices: Collection[int]) -> frozenset[int]:
+    """Those of the devices that are not deleted."""
+    return frozenset(device for (device,) in await database.rows("devices_present", devices=list(devices)))
 
 
 async def recent_late(database: Database, devices: Collection[int]) -> dict[int, LateBatch]:

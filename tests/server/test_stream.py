@@ -15,15 +15,17 @@ import aiohttp
 import pytest
 
 from reference_server import live
-from reference_server.administration import create_token, list_tokens, revoke_token
+from reference_server.administration import create_token, delete_device, list_tokens, revoke_token
+from reference_server.lateness import Lateness
 from reference_server.live import Listener
-from reference_server.storage.arrivals import ArrivalChannel, LateBatch
+from reference_server.storage.arrivals import ANY_DEVICE, ArrivalChannel, LateBatch
+from reference_server.storage.codec import Row
 from reference_server.storage.errors import StorageUnavailableError
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import CredentialsRefusedError
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.wire.live import REPLAY_LIMIT, StreamBackfill, StreamGap
-from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
+from tests.server.conftest import NOW, TOKEN, Api, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -52,9 +54,11 @@ class Events:
 
 
 @asynccontextmanager
-async def streaming(api: Api, *, after: str | None = None, token: str | None = None) -> AsyncIterator[Events]:
+async def streaming(
+    api: Api, *, after: str | None = None, token: str | None = None, device_id: str = "sh-1"
+) -> AsyncIterator[Events]:
     headers = api.headers(token) | ({"Last-Event-ID": after} if after else {})
-    query = {"device_id": "sh-1"}
+    query = {"device_id": device_id}
     async with api.session.get(api.url + "/v1/stream", params=query, headers=headers) as answer:
         assert answer.status == 200, await answer.text()
         assert answer.content_type == "text/event-stream"
@@ -82,6 +86,45 @@ async def test_readings_that_come_a_little_late_are_told(api: Api) -> None:
         await api.ingest(sample(now - 4), sample(now - 2))
         kind, data, _ = await events.next(5)
         assert (kind, data["from"], data["count"]) == ("backfill", sample(now - 4)["ts"], 2)
+
+
+async def test_readings_that_another_process_took_a_little_late_are_told(
+    api: Api, start_server: StartServer
+) -> None:
+    async with start_server() as other:
+        await api.ingest(sample(56))
+        async with streaming(api) as events:
+            for second in (57, 58, 59):
+                await api.ingest(sample(second, pv_power_w=second))
+                assert (await events.next())[1]["pv_power_w"] == second
+                await other.ingest(sample(second - 0.5))
+                kind, data, _ = await events.next(5)
+                assert (kind, data["from"], data["count"]) == ("backfill", sample(second - 0.5)["ts"], 1)
+
+
+async def test_what_was_taken_before_a_younger_reading_was_heard_of_is_suspect() -> None:
+    clock = Clock()
+    lateness = Lateness(clock)
+    a_while_ago = NOW - timedelta(seconds=8)
+    batches = [LateBatch(device, a_while_ago, a_while_ago, 3) for device in (1, 2)]
+    assert not any(map(lateness.suspects, batches))
+    assert lateness.heard({1, 3}) == [batches[0]]
+    assert lateness.heard({1, 3}) == []
+    assert lateness.suspects(LateBatch(3, NOW, NOW, 1))
+    assert not lateness.suspects(LateBatch(4, NOW, NOW, 1))
+    assert lateness.heard(ANY_DEVICE) == []  # and what is fresh is left alone where nobody is named
+    assert lateness.suspects(LateBatch(5, a_while_ago, a_while_ago, 1))
+    assert not lateness.suspects(LateBatch(5, NOW, NOW, 1))
+
+
+async def test_the_stream_of_a_deleted_device_ends(api: Api) -> None:
+    await api.ingest(sample(0), sample(0, device_id="sh-2"))
+    async with streaming(api) as events, streaming(api, device_id="sh-2") as other:
+        await delete_device(api.dsn, "sh-1", deleted=True)
+        with pytest.raises(EOFError):
+            await events.next(1)
+        await api.ingest(sample(1, device_id="sh-2", pv_power_w=1))
+        assert (await other.next())[0] == "sample"
 
 
 async def test_every_process_sends_it(api: Api, start_server: StartServer) -> None:
@@ -209,6 +252,17 @@ async def test_a_listener_too_slow_to_take_it_is_ended() -> None:
     assert listener.queue.get_nowait() is None
     listener.put(LateBatch(1, NOW, NOW, 1))
     assert listener.queue.empty()
+
+
+async def test_what_a_stream_has_sent_is_not_told_as_late() -> None:
+    listener = Listener(1, NOW, b"")
+    rows = [Row(1, NOW + timedelta(seconds=i), (), (), 0, {}) for i in range(4)]
+    for row in rows:
+        listener.put(row)
+    listener.put(LateBatch(1, rows[1].ts, rows[2].ts, 2))
+    assert listener.queue.qsize() == 4
+    listener.put(LateBatch(1, rows[1].ts, rows[2].ts, 3))
+    assert listener.queue.qsize() == 5
 
 
 async def test_stopping_ends_streams_at_once(start_server: StartServer) -> None:
