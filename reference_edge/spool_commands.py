@@ -18,6 +18,7 @@ from typing import Any, Final, TextIO, cast
 import anyio
 import anyio.to_thread
 
+from reference_edge.status import shown_size
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError, UsageError
 from sungrow_lib.sample import format_ts
@@ -168,7 +169,7 @@ async def _stats(args: argparse.Namespace, path: Path) -> int:
 
 
 def _stats_lines(stats: dict[str, Any]) -> Iterator[str]:
-    yield f"{stats['spool']}: {stats['bytes'] / 1_000_000:.1f} MB, last number {stats['last_seq']}"
+    yield f"{stats['spool']}: {shown_size(stats['bytes'])}, last number {stats['last_seq']}"
     yield f"edge {stats['edge_id']}, generation {stats['generation']}"
     for device_id, counted in stats["devices"].items():
         yield f"{device_id}: " + ", ".join(f"{number} {name}" for name, number in counted.items() if number)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
+
+_MANY_BYTES: Final = 10_000_000
 
 
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
@@ -79,6 +81,11 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{merged} readings became part of others while the disk was full"
     disk = status["disk"]
     yield (
-        f"size on disk: {status['spool']['bytes'] / 1e6:.1f} MB; {disk['free_bytes'] / 1e9:.1f} of "
+        f"size on disk: {shown_size(status['spool']['bytes'])}; {disk['free_bytes'] / 1e9:.1f} of "
         f"{disk['total_bytes'] / 1e9:.1f} GB are free"
     )
+
+
+def shown_size(size: int) -> str:
+    """Write a number of bytes for people."""
+    return f"{size / 1e3:.0f} kB" if size < _MANY_BYTES else f"{size / 1e6:.1f} MB"

@@ -182,8 +182,13 @@ def _parsed(data: bytes) -> object:
         return json.loads(data, object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise CaptureError("not a capture: nested too deeply") from None
-    except ValueError as error:
-        raise CaptureError(f"not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise CaptureError(f"not JSON, or cut off: it cannot be read on from {where}") from None
+    except UnicodeDecodeError:
+        raise CaptureError("not JSON: it is no text") from None
+    except ValueError:  # a number of thousands of digits
+        raise CaptureError("not JSON of a capture: it holds a number that no register can hold") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -222,7 +227,7 @@ def _number(key: str) -> int:
 
 def _word(key: str, word: object) -> int:
     if isinstance(word, bool) or not isinstance(word, int) or not 0 <= word <= WORD_MAX:
-        raise CaptureError(f"register {key} holds {word!r:.40}, which is no word (0 to {WORD_MAX})")
+        raise CaptureError(f"register {key} holds {json.dumps(word):.40}, which is no word (0 to {WORD_MAX})")
     return word
 
 

@@ -114,6 +114,7 @@ def run_on_device(args: argparse.Namespace, job: Callable[[], Coroutine[Any, Any
     except (DeviceUnreachableError, DeviceBusyError, ConfigurationError):
         raise  # these say which device
     except DamagedReplyError as error:
-        raise DamagedReplyError(f"{args.host}:{args.port}: {error}") from error
+        hint = "try again, with no other program reading the device"
+        raise DamagedReplyError(f"{args.host}:{args.port}: {error}; {hint}") from error
     except DeviceError as error:
         raise DeviceError(f"{args.host}:{args.port}: {error}") from error

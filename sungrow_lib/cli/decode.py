@@ -18,6 +18,7 @@ from sungrow_lib.registers.model import Value
 from sungrow_lib.sample import SungrowSample, format_ts
 
 _AUTO: Final = "auto"
+_INVERTERS: Final = frozenset({Family.SH, Family.SG})
 
 _DESCRIPTION = """\
 Decode capture files: JSON with the raw registers of one inverter, battery or iHomeManager, as
@@ -108,11 +109,11 @@ def _device(identity: Identity, capture: Capture) -> dict[str, Any]:
         "serial": identity.serial,
         "firmware": identity.firmware or capture.firmware or None,
         "protocol_version": identity.protocol,
-        "nominal_power_kw": identity.nominal_kw,
+        "nominal_power_kw": None if identity.nominal_kw is None else float(identity.nominal_kw),
         "phases": identity.phases,
         "trackers": device.trackers if device else None,
         "strings_per_tracker": list(device.strings) or None if device else None,
-        "takes_battery": device.has_battery if device else None,
+        "takes_battery": device.has_battery if device and device.family in _INVERTERS else None,
         "path": identity.path,
         "unit_id": capture.unit_id,
     }
@@ -158,6 +159,8 @@ def _rows(values: dict[str, Any], units: dict[str, str]) -> Iterator[str]:
 def _shown(value: object, unit: str) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         text = " ".join("-" if item is None else str(item) for item in value)
         if all(isinstance(item, str) for item in value):

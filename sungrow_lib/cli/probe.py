@@ -98,7 +98,7 @@ def _answer(
         "serial": identity.serial,
         "firmware": identity.firmware,
         "protocol_version": identity.protocol,
-        "nominal_power_kw": identity.nominal_kw,
+        "nominal_power_kw": None if identity.nominal_kw is None else float(identity.nominal_kw),
         "phases": identity.phases,
         "path": identity.path,
         "answered": served,

@@ -123,7 +123,8 @@ class CarefulReader:
         """
         clock = self._session.clock
         if wait_s := self._session.refusals.remaining_s(clock.boottime()):
-            self._tell(f"going on in {wait_s:.0f} s, because refusals are hard on a dongle{self._left}")
+            reason = f"{self.refusal}; " if self.refusal else ""
+            self._tell(f"{reason}going on in {wait_s:.0f} s, for refusals are hard on a dongle{self._left}")
             await clock.sleep(wait_s)
         try:
             words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
@@ -134,7 +135,6 @@ class CarefulReader:
             if error.code in PERMANENT_CODES and block not in self.notes.answered:
                 self.notes.add(block, error.code)
             self.refusal = error
-            self._tell(str(error))
             return None
         self.notes.add(block)
         self.words |= words

@@ -78,4 +78,4 @@ def require_unit(unit: int) -> int:
 
 def _require_at_least(what: str, value: float, least: float) -> None:
     if not least <= value < float("inf"):  # also refuses NaN
-        raise ConfigurationError(f"{what} is {value:g} s; the device stands no less than {least:g} s")
+        raise ConfigurationError(f"{what} cannot be {value:g} s; it is {least:g} s or more")

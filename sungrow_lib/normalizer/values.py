@@ -27,6 +27,7 @@ _UNIT_FACTOR: Final = {("kW", "W"): 1000, ("kvar", "var"): 1000}
 _STATES: Final = {
     "running on grid": "running",
     "run": "running",
+    "stop": "stopped",
     "derating run": "derating",
     "dispatch run": "dispatch",
     "dispatch running": "dispatch",

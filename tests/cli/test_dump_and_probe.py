@@ -113,12 +113,9 @@ def test_probe_tells_what_it_is_and_what_it_serves(
 def test_probe_tells_how_far_it_is(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
     inverter = serve({1: hybrid})
     assert run("probe", inverter) == 0
-    begin, refused, waiting, *_ = capsys.readouterr().err.splitlines()
+    begin, refused, *_ = capsys.readouterr().err.splitlines()
     assert begin.startswith("SH8.0RT-20: reading what is documented in ")
-    assert "was refused: exception 2" in refused
-    assert re.fullmatch(
-        r"going on in 5 s, because refusals are hard on a dongle; \d+ requests are left", waiting
-    )
+    assert re.fullmatch(r".* was refused: exception 2, .*; going on in 5 s, .*; \d+ requests .*", refused)
 
 
 def test_probe_of_a_real_hybrid_is_refused_rarely(serve: Serve, hybrid: StaticSource) -> None:

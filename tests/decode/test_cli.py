@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,10 @@ def test_without_type_code_and_model_the_family_is_asked_for(
     assert done.stderr.count("\n") == 1
 
 
+def test_the_table_says_yes_and_no_to_people(hybrid: Path) -> None:
+    assert re.search(r"^  takes_battery +yes$", run(hybrid).stdout, re.MULTILINE)
+
+
 def test_the_table_shows_units_and_leaves_gaps_open(hybrid: Path) -> None:
     done = run(hybrid)
     assert done.returncode == 0
@@ -166,7 +171,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     path.write_text('{"function": 4, "registers": {"5000": true}}', encoding="utf-8")
     done = run(path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"sungrow: {path}: register 5000 holds True, which is no word (0 to 65535)\n"
+    assert done.stderr == f"sungrow: {path}: register 5000 holds true, which is no word (0 to 65535)\n"
 
 
 def test_help_teaches() -> None:

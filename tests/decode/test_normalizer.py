@@ -338,6 +338,8 @@ def test_the_fault_code_of_a_string_inverter_counts_only_in_a_faulty_state(
         ("SH10RT", {13000: 0x8200}, "dispatch"),
         ("SG20RT", {5038: 0}, "running"),
         ("SG20RT", {5038: 0x8200}, "dispatch"),
+        ("SG20RT", {5038: 0x8000}, "stopped"),
+        ("SH10RT", {13000: 1}, "stopped"),
         ("SG20RT", {}, None),
     ],
 )

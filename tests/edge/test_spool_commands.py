@@ -84,6 +84,7 @@ def test_stats_count_by_device_and_reason(spool: Path) -> None:
     assert {"device_id": "roof", "state": "rejected", "code": "invalid", "readings": 1} in stats["set_apart"]
     said = spool_command("stats", "--spool", str(spool)).stdout
     assert "garage: 10 pending\n" in said
+    assert f": {stats['bytes'] / 1000:.0f} kB, last number 30\n" in said
     assert "1 conflict because of different_value" in said
 
 

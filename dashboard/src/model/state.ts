@@ -8,7 +8,7 @@ export type State = "live" | "stale" | "asleep" | "offline" | "empty";
 const STALE_INTERVALS = 3;
 const DARK_W = 25;
 const LONGEST_NIGHT_S = 20 * 3600;
-const SLEEPING = ["standby", "initial standby", "stop", "key stop"];
+const SLEEPING = ["standby", "initial standby", "stopped", "key stop"];
 
 /** Remembers how far the server's clock is from this browser's. */
 export class ServerClock {
