@@ -17,17 +17,19 @@ from reference_server.auth import Principal
 from reference_server.bodies import parse_json
 from reference_server.decoder import Readings, decode_batch, read_body
 from reference_server.group_commit import GroupCommit
-from reference_server.plans import Fates, Plan, store
+from reference_server.plans import Fates, Plan, lone_blocks, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row, encode
 from reference_server.storage.database import Connection, Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
+from reference_server.storage.one_trip import store_new
 from reference_server.storage.rollups import rebuild_days
 from reference_server.storage.samples import (
     Aside,
     AsideReason,
+    Key,
     keep_aside,
     missing_keys,
 )
@@ -247,7 +249,32 @@ class Ingest:
         return next(iter((await self._devices.find(principal.devices)).values()), None)
 
     async def _commit(self, plans: Sequence[Plan]) -> list[_Stored]:
-        """Store plans in one transaction; the second attempt expects others to insert the same keys."""
+        """Store plans in one transaction."""
+        return await self._commit_new(plans) or await self._commit_any(plans)
+
+    async def _commit_new(self, plans: Sequence[Plan]) -> list[_Stored] | None:
+        """Store plans that are nothing but new blocks; None when they are more than that."""
+        blocks = lone_blocks(plans)
+        if len(blocks) < len(plans) or any(plan.asides or plan.old or self._is_news(plan) for plan in plans):
+            return None
+        believed = [plan.believed(self._clock() - self._retention) for plan in plans]
+
+        async def job(connection: Connection) -> set[Key] | None:
+            return await store_new(connection, blocks, list(chain(*believed)))
+
+        missing = await self._database.run(job, is_one_statement=True)
+        if missing is None:
+            return None
+        fates = Fates(frozenset(blocks), frozenset(), {})
+        results = []
+        for plan, keys in zip(plans, believed, strict=True):
+            verdicts = Verdicts()
+            arrivals, _ = fates.judge(plan, verdicts)
+            results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(keys)))
+        return results
+
+    async def _commit_any(self, plans: Sequence[Plan]) -> list[_Stored]:
+        """Store plans, whatever they are; the second attempt expects others to insert the same keys."""
         attempts = 0
 
         async def job(connection: Connection) -> list[_Stored]:
@@ -269,20 +296,34 @@ class Ingest:
             asides += plan.asides
             asides += await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
-            if plan.speaker is not None and not plan.speaker.deleted:
+            if plan.speaker is not None and self._is_news(plan):
                 await self._note(connection, plan, plan.speaker.key)
             results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed(horizon))))
         return results
 
+    def _is_news(self, plan: Plan) -> bool:
+        """Whether who speaks for a device, or what they know of it, is to be written down."""
+        if plan.speaker is None or plan.speaker.deleted:
+            return False
+        return self._edge_is_news(plan) or self._info_is_news(plan)
+
+    @staticmethod
+    def _edge_is_news(plan: Plan) -> bool:
+        return plan.edge_is_due and plan.envelope.edge_id is not None
+
+    def _info_is_news(self, plan: Plan) -> bool:
+        assert plan.speaker is not None
+        return plan.envelope.device not in {None, self._told.get(plan.speaker.key)}
+
     async def _note(self, connection: Connection, plan: Plan, device: int) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
         envelope = plan.envelope
-        if plan.edge_is_due and envelope.edge_id is not None:
+        if self._edge_is_news(plan) and envelope.edge_id is not None:
             max_seq = max(envelope.seq or (), default=None)
             await note_edge(connection, device, envelope.edge_id, envelope.generation, max_seq)
         if (
-            envelope.device is not None
-            and envelope.device != self._told.get(device)
+            self._info_is_news(plan)
+            and envelope.device is not None
             and await note_info(connection, device, envelope.device)
         ):
             await rebuild_days(connection, device)
@@ -302,7 +343,7 @@ class Ingest:
                 self._seen.clear()
             edge = plan.envelope.edge_id, plan.envelope.generation
             self._seen[plan.speaker.key, *edge] = monotonic()
-        if plan.envelope.device not in {None, self._told.get(plan.speaker.key)}:
+        if self._info_is_news(plan):
             self._told[plan.speaker.key] = plan.envelope.device
             self._devices.forget(plan.speaker.device_id)
 

@@ -127,7 +127,7 @@ async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool)
     Raises:
         psycopg.errors.UniqueViolation: others did, and it was not; nothing is stored.
     """
-    blocks = [] if careful else _lone_blocks(plans)
+    blocks = [] if careful else lone_blocks(plans)
     free, repeated = await sorted_out(connection, blocks)
     whole = {*free, *repeated}
     left = [plan for plan in reversed(plans) if plan.block is None or plan.block not in whole]
@@ -144,7 +144,7 @@ async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool)
     return Fates(frozenset(free), frozenset(repeated), standing)
 
 
-def _lone_blocks(plans: Sequence[Plan]) -> list[Block]:
+def lone_blocks(plans: Sequence[Plan]) -> list[Block]:
     """Blocks that share no span of time with another reading of their device, in the order of the key."""
     by_device: defaultdict[int, list[Block]] = defaultdict(list)
     for plan in plans:

@@ -11,11 +11,26 @@ COPY incoming ({present}) FROM STDIN (FORMAT BINARY);
 COPY samples ({present}) FROM STDIN (FORMAT BINARY);
 
 -- name: spans_with_rows
--- Which spans of time of devices hold any reading, by number from 1: one look into the index for each.
-SELECT t.number::int4
+-- Which spans of time of devices hold any reading, by number from 1: one look into the index for each. The bounds
+-- of all of them spare a look at what lies beyond.
+SELECT t.number::int4 AS number
 FROM unnest(%(devices)b::int4[], %(firsts)b::timestamptz[], %(lasts)b::timestamptz[])
   WITH ORDINALITY AS t(device, first_ts, last_ts, number)
-WHERE EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts >= t.first_ts AND s.ts <= t.last_ts);
+WHERE EXISTS (
+  SELECT FROM samples s
+  WHERE s.device = t.device AND s.ts >= t.first_ts AND s.ts <= t.last_ts AND s.ts >= %(lowest)s AND s.ts <= %(highest)s
+);
+
+-- name: mark_if_free
+-- The same, and when it is none, marks for buckets about to get readings.
+WITH taken AS MATERIALIZED (
+{spans_with_rows}
+), marks AS (
+  INSERT INTO rollup_marks (device, bucket)
+  SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[])
+  WHERE NOT EXISTS (SELECT FROM taken)
+)
+SELECT number FROM taken;
 
 -- name: copy_spans
 -- What stands in spans of time of devices, span by span: a subquery with an order of its own is only ever looped over.
@@ -78,9 +93,9 @@ ON CONFLICT ON CONSTRAINT kept_aside_once DO NOTHING
 RETURNING device, ts, reason;
 
 -- name: missing_keys
--- Those of the given keys under which nothing is stored, nor kept aside.
-SELECT t.device, t.ts
-FROM unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) AS t(device, ts)
+-- Those of the given keys, by number from 1, under which nothing is stored, nor kept aside.
+SELECT t.number::int4
+FROM unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) WITH ORDINALITY AS t(device, ts, number)
 WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts = t.ts)
   AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = t.device AND a.ts = t.ts);
 

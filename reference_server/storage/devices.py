@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class KnownDevice:
 class Devices:
     """Finds devices, remembering them for less than a second.
 
+    When one of them has to be looked up, so are all that were asked for since the last time: thousands of
+    devices that send all day cost one statement a second.
+
     Args:
         database: where they are.
     """
@@ -56,19 +60,39 @@ class Devices:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cache: dict[str, tuple[float, KnownDevice]] = {}
+        self._asked: set[str] = set()
+        self._seeking: dict[str, asyncio.Task[dict[str, KnownDevice]]] = {}
 
-    async def find(self, device_ids: Iterable[str]) -> dict[str, KnownDevice]:
+    async def find(self, device_ids: Collection[str]) -> dict[str, KnownDevice]:
         """Those of the devices that exist, by name."""
+        self._asked.update(device_ids)
+        found = self._remembered(device_ids)
+        missing = [name for name in device_ids if name not in found]
+        if any(name not in self._seeking for name in missing):
+            names = [name for name in self._asked if name not in self._seeking]
+            self._asked.clear()
+            self._seeking |= dict.fromkeys(names, asyncio.create_task(self._seek(names)))
+        for task in {self._seeking[name] for name in missing}:
+            seen = await asyncio.shield(task)
+            found |= {name: seen[name] for name in missing if name in seen}
+        return found
+
+    async def _seek(self, names: Collection[str]) -> dict[str, KnownDevice]:
+        """Look devices up, for all who ask for them meanwhile."""
+        begin = monotonic()
+        try:
+            rows = await self._database.rows("find_devices", device_ids=list(names))
+        finally:
+            for name in names:
+                del self._seeking[name]
+        return self._remember(rows, begin + _CACHE_S)
+
+    def _remembered(self, device_ids: Iterable[str]) -> dict[str, KnownDevice]:
         now = monotonic()
         cached = {name: self._cache.get(name, (0.0, None)) for name in device_ids}
-        found = {
+        return {
             name: device for name, (until, device) in cached.items() if device is not None and now < until
         }
-        missing = [name for name in cached if name not in found]
-        if missing:
-            rows = await self._database.rows("find_devices", device_ids=missing)
-            found |= self._remember(rows, now + _CACHE_S)
-        return found
 
     async def find_or_add(self, device_ids: Collection[str]) -> dict[str, KnownDevice]:
         """Return the devices by name; those not known yet are made known."""

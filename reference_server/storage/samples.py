@@ -123,13 +123,15 @@ async def _taken(connection: Connection, spans: Sequence[Span]) -> list[Span]:
     """Those of the spans in which anything is stored."""
     if not spans:
         return []
-    numbers = await fetch(connection, "spans_with_rows", **_listed(spans))
+    numbers = await fetch(connection, "spans_with_rows", **listed(spans))
     return [spans[number - 1] for (number,) in numbers]
 
 
-def _listed(spans: Sequence[Span]) -> dict[str, list[Any]]:
+def listed(spans: Sequence[Span]) -> dict[str, Any]:
+    """Spans as parameters of a statement; one at least."""
     devices, firsts, lasts = zip(*spans, strict=True)
-    return {"devices": list(devices), "firsts": list(firsts), "lasts": list(lasts)}
+    bounds = {"lowest": min(firsts), "highest": max(lasts)}
+    return {"devices": list(devices), "firsts": list(firsts), "lasts": list(lasts)} | bounds
 
 
 async def sorted_out(connection: Connection, blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
@@ -149,7 +151,7 @@ async def _repeated(connection: Connection, blocks: Sequence[Block]) -> list[Blo
     """Those of the blocks that are stored exactly as they are, as far as they stand before any other."""
     ours = pack(blocks)
     statement = with_columns("copy_spans", ours.columns)
-    parameters = _listed(list(map(Span.of_block, blocks)))
+    parameters = listed(list(map(Span.of_block, blocks)))
     async with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
         theirs = b"".join([bytes(chunk) async for chunk in copy])[len(SIGNATURE) :]
     found = []
@@ -238,7 +240,7 @@ def _picker(
 
 async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[Block] = ()) -> None:
     """Ask for the rollups of these readings' buckets to be recomputed."""
-    buckets = [(block.device, quarter) for block in blocks for quarter in block.quarters()]
+    buckets = marks_of(blocks)
     end = _BEGINNING
     for device, ts in sorted(keys):
         if ts >= end or device != buckets[-1][0]:
@@ -248,6 +250,11 @@ async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[B
     if buckets:
         devices, starts = zip(*buckets, strict=True)
         await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(starts))
+
+
+def marks_of(blocks: Iterable[Block]) -> list[Key]:
+    """Buckets of blocks."""
+    return [(block.device, quarter) for block in blocks for quarter in block.quarters()]
 
 
 async def stored_rows(
@@ -287,8 +294,10 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
     """Those of the keys under which nothing is stored, nor kept aside."""
     if not keys:
         return set()
-    devices, stamps = zip(*keys, strict=True)
-    return set(await fetch(connection, "missing_keys", devices=list(devices), stamps=list(stamps)))
+    asked = list(keys)
+    devices, stamps = zip(*asked, strict=True)
+    numbers = await fetch(connection, "missing_keys", devices=list(devices), stamps=list(stamps))
+    return {asked[number - 1] for (number,) in numbers}
 
 
 async def newest_rows(database: Database, device: int, after: datetime, limit: int) -> list[Row]:

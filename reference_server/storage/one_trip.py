@@ -1,0 +1,87 @@
+"""Stores readings that are new with as few words to PostgreSQL as can be.
+
+What ingest does all day (see that nothing stands in the place of some blocks, ask for their rollups, copy
+them, commit) takes two messages here in place of six: one query of several statements, which by itself is one
+transaction, and its data. Each message wakes a process on either side: that costs more than most statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from psycopg import AsyncClientCursor, errors, generators
+from psycopg.abc import PQGen
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from reference_server.storage.blocks import Block
+from reference_server.storage.database import Connection
+from reference_server.storage.packing import SIGNATURE, TRAILER, pack
+from reference_server.storage.queries import query, with_columns
+from reference_server.storage.samples import Key, Span, listed, marks_of
+
+_NOTHING: Final = SIGNATURE + TRAILER
+
+
+async def store_new(
+    connection: Connection, blocks: Sequence[Block], believed: Collection[Key]
+) -> set[Key] | None:
+    """Store blocks, if in none of their spans anything stands, and commit.
+
+    Args:
+        connection: outside of any transaction.
+        blocks: one at least; in the order of the key, and none shares a span with another.
+        believed: keys that ought to be stored.
+
+    Returns:
+        Those of ``believed`` under which nothing is stored, nor kept aside; None when nothing was done,
+        because something stands in a span.
+
+    Raises:
+        psycopg.errors.UniqueViolation: one of the keys was taken meanwhile; nothing is stored.
+    """
+    packed = pack(blocks)
+    devices, buckets = zip(*marks_of(blocks), strict=True)
+    spans = listed([Span.of_block(block) for block in blocks])
+    cursor = AsyncClientCursor(connection)
+    words = [
+        cursor.mogrify(query("mark_if_free"), spans | {"marked": list(devices), "buckets": list(buckets)}),
+        with_columns("copy_samples", packed.columns).decode(),
+    ]
+    keys = list(believed)
+    if keys:
+        key_devices, stamps = zip(*keys, strict=True)
+        words.append(
+            cursor.mogrify(query("missing_keys"), {"devices": list(key_devices), "stamps": list(stamps)})
+        )
+    body = b"".join((SIGNATURE, packed.body, TRAILER))
+    async with connection.lock:
+        results = await connection.wait(_converse(connection.pgconn, ";\n".join(words).encode(), body))
+    if results is None:
+        return None
+    return {keys[number - 1] for result in results[1:] for number in _numbers(result)}
+
+
+def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:
+    """Send the query, its data, and take what is answered from the copy on; None when the place is taken."""
+    pgconn.send_query(statements)
+    taken, _ = _checked((yield from generators.execute(pgconn)))
+    is_free = taken.ntuples == 0
+    while pgconn.put_copy_data(body if is_free else _NOTHING) == 0:
+        yield from generators.send(pgconn)
+    while pgconn.put_copy_end() == 0:
+        yield from generators.send(pgconn)
+    results = _checked((yield from generators.execute(pgconn)))
+    return results if is_free else None
+
+
+def _checked(results: list[PGresult]) -> list[PGresult]:
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(result)
+    return results
+
+
+def _numbers(result: PGresult) -> list[int]:
+    return [int(result.get_value(row, 0) or 0) for row in range(result.ntuples)]
