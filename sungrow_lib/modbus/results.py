@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sungrow_lib.errors import DeviceError
+from sungrow_lib.errors import DamagedReplyError, DeviceError, DeviceTimeoutError
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.registers.words import Block, RegisterWords
 
@@ -35,6 +35,15 @@ class MissingReason(StrEnum):
     NOT_CONNECTED = "not connected"
     POSTPONED = "postponed"
     """Not asked, to spare the device: it refused or failed another read a moment ago."""
+
+    @classmethod
+    def of(cls, error: DeviceError) -> MissingReason:
+        """Why a read that failed so brought nothing."""
+        if isinstance(error, DamagedReplyError):
+            return cls.DAMAGED
+        if isinstance(error, DeviceTimeoutError):
+            return cls.TIMEOUT
+        return cls.NOT_CONNECTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ class UnitReader:
         except DeviceError as error:
             if block != self.memory.dating:  # for that one the whole unit backs off
                 self.memory.of(block).backoff.failed(self.now())
-            return self._miss(block, _reason(error), error)
+            return self._miss(block, MissingReason.of(error), error)
         self._accept(block, words)
         return None
 
@@ -199,14 +199,6 @@ class UnitReader:
         if state is ConnectionState.ASLEEP or not self.backoff.failures:
             return state
         return ConnectionState.ASLEEP if self.backoff.at_longest else ConnectionState.BACKING_OFF
-
-
-def _reason(error: DeviceError) -> MissingReason:
-    if isinstance(error, DamagedReplyError):
-        return MissingReason.DAMAGED
-    if isinstance(error, DeviceTimeoutError):
-        return MissingReason.TIMEOUT
-    return MissingReason.NOT_CONNECTED
 
 
 def _failure(error: DeviceError | None) -> Outcome:

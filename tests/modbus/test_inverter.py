@@ -12,7 +12,7 @@ import pytest
 from sungrow_lib.errors import UsageError
 from sungrow_lib.inverter import InverterReader, Reading, UnitSettings
 from sungrow_lib.modbus.connection import ConnectionState
-from sungrow_lib.modbus.results import Outcome
+from sungrow_lib.modbus.results import MissingReason, Outcome
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.map import RegisterMap
@@ -386,6 +386,19 @@ async def test_silent_unit_costs_the_other_no_poll(bench: Bench, clock: ManualCl
         assert len(roof) == 30
         assert all(reading.sample for reading in roof)
         assert sum(request.unit == 7 for request in inverter.requests) < 12
+
+
+async def test_the_very_first_reading_says_what_it_lacks(bench: Bench, clock: ManualClock) -> None:
+    partial = []
+    for position in range(16):
+        async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+            inverter.inject(*[None] * position, Fault.SILENCE)
+            [first] = await bench.polls(inverter, 1)
+            assert bool(first.missing) == (first.outcome is Outcome.PARTIAL)
+            if first.missing:
+                partial.append({missing.reason for missing in first.missing})
+    assert partial
+    assert all(reasons == {MissingReason.TIMEOUT} for reasons in partial)
 
 
 @pytest.mark.parametrize("fault", list(Fault))
