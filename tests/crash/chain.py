@@ -25,6 +25,7 @@ from sungrow_lib.demo.setup import (
     start_simulator,
 )
 from sungrow_lib.demo.site import DEVICES, DemoSite
+from tests.crash.machine import BentClock
 
 
 def kill(child: Child) -> None:
@@ -118,12 +119,19 @@ class Edge:
         address: of the server, or of what stands before it.
         token: to ingest with.
         ports: of the inverters, or of what stands before them.
+        clock: the wall clock it sees; the machine's by default.
     """
 
     def __init__(
-        self, site: DemoSite, stack: ExitStack, address: ServerAddress, token: str, ports: list[int]
+        self,
+        site: DemoSite,
+        stack: ExitStack,
+        address: ServerAddress,
+        token: str,
+        ports: list[int],
+        clock: BentClock | None = None,
     ) -> None:
-        self._site, self._stack = site, stack
+        self._site, self._stack, self._clock = site, stack, clock
         self.child = start_edge(site, address, token, ports)
         stack.callback(self.child.stop, 15.0)
         self.killed_at: list[float] = []
@@ -137,9 +145,15 @@ class Edge:
             "the edge",
             python(EDGE, "run", "--config", str(self._site.edge_config)),
             self._site.log("edge"),
-            environment=clean_environment() | {"LOG_LEVEL": "DEBUG"},
+            environment=clean_environment()
+            | {"LOG_LEVEL": "DEBUG"}
+            | (self._clock.environment if self._clock else {}),
         )
         self._stack.callback(self.child.stop, 15.0)
+
+    def true_time(self, shown: float) -> float:
+        """The time it was when its clock showed this."""
+        return self._clock.true_time(shown) if self._clock else shown
 
     def requeue(self) -> None:
         """Kill it, and offer again what it set aside for a day because the stage refused it alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,8 @@ from tests.crash.readings import Key, Ledger, read_ledger, reading
 
 FINISH: Final = "finish"
 """Name of the file that ends it."""
+STATUS: Final = "status.json"
+"""Name of the file in which it says, while it ends, what is left and how the uploader fares."""
 _LOOK_S: Final = 0.2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,20 +37,23 @@ class EdgeOrder:
 
     Attributes:
         name: of this edge.
-        folder: where spool, ledger and clock are.
+        folder: where ledger and clock are.
+        disk: where the spool is.
         url, ca, token_file: of the server.
         devices: whose readings it takes.
         seed: of the readings' values.
         pause_s: between two readings.
         grid_ms: in every fourth second dates are multiples of this, so that two edges of one device meet;
             not always, for a server restored from a backup knows edges by their dates.
-        max_bytes: limit of its spool's file: a small disk.
+        max_bytes: limit of its spool's file.
+        has_small_disk: whether its spool lies on a disk that gets full.
         step_ms: its readings are dated so far apart, from `begin_ms` on; 0 for the date they are taken at.
         fault: a deliberate fault of the product to run with; "" for none.
     """
 
     name: str
     folder: str
+    disk: str
     url: str
     ca: str
     token_file: str
@@ -57,6 +62,7 @@ class EdgeOrder:
     pause_s: float = 0.01
     grid_ms: int = 1
     max_bytes: int | None = None
+    has_small_disk: bool = False
     step_ms: int = 0
     begin_ms: int = 0
     fault: str = ""
@@ -129,12 +135,19 @@ async def _upload(spool: DurableSpool, settings: UploadSettings, until: anyio.Ev
         tasks.cancel_scope.cancel()
 
 
-async def _await_empty(spool: DurableSpool, done: anyio.Event) -> None:
+async def _drain(spool: DurableSpool, settings: UploadSettings, folder: Path) -> None:
+    """Deliver all there is, with a new uploader: whatever the old one waited for."""
     deferred = [record.entry.seq async for record in spool.records(SpoolState.DEFERRED)]
     await spool.requeue(deferred)
-    while (await spool.counts()).undelivered:  # noqa: ASYNC110 - the spool tells nobody
-        await anyio.sleep(_LOOK_S)
-    done.set()
+    async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
+        tasks.start_soon(uploader.run)
+        while (counts := await spool.counts()).undelivered:
+            draft = folder / f"{STATUS}.new"
+            state = {"spool": asdict(counts), "uploader": asdict(uploader.status)}
+            draft.write_text(json.dumps(state, default=str))
+            draft.replace(folder / STATUS)
+            await anyio.sleep(_LOOK_S)
+        tasks.cancel_scope.cancel()
 
 
 async def run(order: EdgeOrder) -> None:
@@ -151,12 +164,12 @@ async def run(order: EdgeOrder) -> None:
     )
     options = SpoolOptions(
         recover=True,
-        reserve_bytes=0 if order.max_bytes else 1_000_000,
+        reserve_bytes=0 if order.max_bytes else 5_000_000 if order.has_small_disk else 1_000_000,
         max_bytes=order.max_bytes,
         merge_when_full=True,
     )
-    async with DurableSpool.open(folder / "spool.sqlite", options=options, clock=clock) as spool:
-        stopping, done = anyio.Event(), anyio.Event()
+    async with DurableSpool.open(Path(order.disk, "spool.sqlite"), options=options, clock=clock) as spool:
+        stopping = anyio.Event()
         feeder = _Feeder(order, spool, clock)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(feeder.feed, stopping)
@@ -166,9 +179,7 @@ async def run(order: EdgeOrder) -> None:
             stopping.set()
         for device in order.devices:
             await feeder.take(device)
-        async with anyio.create_task_group() as tasks:  # a new uploader: whatever the old one waited for
-            tasks.start_soon(_upload, spool, settings, done)
-            tasks.start_soon(_await_empty, spool, done)
+        await _drain(spool, settings, folder)
 
 
 if __name__ == "__main__":

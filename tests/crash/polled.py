@@ -131,7 +131,9 @@ def _judge_record(
 def _explain(account: Account, device: _Device, taken: set[int], edge: Edge) -> None:
     """Every poll without a reading has a reason: a line of the log, or the edge was killed then."""
     account.polled += len(device.polls)
-    failures = [(datetime.fromisoformat(e["time"]).timestamp(), e["outcome"]) for e in device.failures]
+    failures = [
+        (edge.true_time(datetime.fromisoformat(e["time"]).timestamp()), e["outcome"]) for e in device.failures
+    ]
     for index, poll in enumerate(device.polls):
         if index in taken:
             continue

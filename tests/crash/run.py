@@ -8,67 +8,39 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import psycopg
 
 from sungrow_lib.demo.live import EdgeStatus
-from sungrow_lib.demo.processes import Child, python, wait_until
-from sungrow_lib.demo.setup import ServerAddress, clean_environment
+from sungrow_lib.demo.processes import ChildError, wait_until
+from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
-from sungrow_lib.spool import DurableSpool, SpoolState
-from tests.crash.account import Account, Fed, judge_fed, keys_in, rows_kept_aside
+from tests.crash.account import Account, Fed, judge_fed, rows_kept_aside
 from tests.crash.chain import Backend, Edge, Inverters, kill
 from tests.crash.edge import FINISH, EdgeOrder
+from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage
+from tests.crash.machine import BentClock, SmallDisk, compiler
 from tests.crash.polled import judge_polled
-from tests.crash.readings import Key, Tally, keys_of, read_ledger
+from tests.crash.readings import Key, Tally, keys_of
 
-FROM_SPOOL: Final = "taken from a spool: on pages it damaged, or newer than the copy it put back"
-FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then gone with an older backup of the server"
-"""Why a reading can be nowhere although nothing of the product failed."""
-_PAGE: Final = 1024
 _DRAIN_S: Final = 150.0
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeKind:
-    """One fed edge: its devices, the pace of its readings, and a deliberate fault of the product, if any."""
-
-    name: str
-    devices: tuple[str, ...]
-    pause_s: float
-    grid_ms: int = 1
-    fault: str = ""
-    max_bytes: int | None = None
-    step_ms: int = 0
-
-
-EDGES: Final = (
-    EdgeKind("plain", ("crash-a", "crash-b"), 0.02),
-    EdgeKind("damaged", ("crash-c",), 0.04),
-    EdgeKind("twin-1", ("crash-d",), 0.2, 100),
-    EdgeKind("twin-2", ("crash-d",), 0.2, 100),
-    EdgeKind("clock", ("crash-e",), 0.05),
-    EdgeKind("small", ("crash-f",), 0.01, max_bytes=260_000, step_ms=5000),
-)
-"""One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one with a
-small disk."""
-
+"""A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
 
 FAULTS: Final = (
     *("kill_fed",) * 5,
     *("cut", "cut", "mute", "kill_server", "kill_database", "cut_database", "replace_token", "bend_clock"),
-    *("fill_disk", "damage_spool", "restore_spool", "restore_server", "cut_modbus", "kill_edge"),
+    *("limit_spool", "fill_disk", "damage_spool", "restore_spool", "back_up_server", "restore_server"),
+    *("cut_modbus", "kill_edge", "bend_edge_clock"),
 )
 """Every kind of fault beside the storms, as often as it comes in a deck."""
-_OF_INVERTERS: Final = frozenset({"cut_modbus", "kill_edge"})
+_OF_INVERTERS: Final = frozenset({"cut_modbus", "kill_edge", "bend_edge_clock"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,98 +64,6 @@ class Plan:
     edges: tuple[EdgeKind, ...] = EDGES
     storms: tuple[tuple[str, ...], ...] = STORMS
     only: frozenset[str] = frozenset()
-
-
-class FedEdge:
-    """A process of `edge.py`, and what the harness did to its spool."""
-
-    def __init__(self, order: EdgeOrder, stack: ExitStack) -> None:
-        self.order, self._stack = order, stack
-        self.folder = Path(order.folder)
-        self.folder.mkdir()
-        self.taken: dict[Key, bool] = {}
-        """Readings the harness took from the spool; whether the server has had them ever since."""
-        self.undone = set[Key]()
-        """Readings the server had before an older backup came back, where a full disk lets go of them."""
-        self.copied: Path | None = None
-        self._server_went_back = False
-        self.start()
-
-    def start(self) -> None:
-        """Start the process."""
-        self.child = Child(
-            f"edge {self.order.name}",
-            python("tests.crash.edge", json.dumps(asdict(self.order))),
-            self.folder / "log",
-            environment=clean_environment(),
-        )
-        self._stack.callback(kill, self.child)
-
-    def ledger(self) -> Tally:
-        """What became of its readings."""
-        return read_ledger(self.folder / "ledger")
-
-    def steer_clock(self, offset_ms: int, *, synchronised: bool) -> None:
-        """Set its clock wrong, or right again."""
-        draft = self.folder / "clock.new"
-        draft.write_text(json.dumps({"offset_ms": offset_ms, "synchronised": synchronised}))
-        draft.replace(self.folder / "clock.json")
-
-    def copy_spool(self) -> None:
-        """Keep a copy of the spool to restore later; the process must not run."""
-        self.copied = self.folder.with_name(f"{self.folder.name}-copy")
-        self._server_went_back = False
-        shutil.rmtree(self.copied, ignore_errors=True)
-        self.copied.mkdir()
-        for file in self.folder.glob("spool.sqlite*"):
-            shutil.copy(file, self.copied)
-
-    def restore_spool(self) -> None:
-        """Put the copy in the place of the spool, and note what that takes away."""
-        assert self.copied is not None
-        before, kept = keys_in(self.folder), keys_in(self.copied)
-        self._note_taken({key: state for key, state in before.items() if key not in kept})
-        for file in self.folder.glob("spool.sqlite*"):
-            file.unlink()
-        for file in self.copied.iterdir():
-            shutil.copy(file, self.folder)
-        if self._server_went_back:  # the copy cannot know; the runbook says what to do
-            anyio.run(self._offer_all_again)
-
-    async def _offer_all_again(self) -> None:
-        """Do what `sungrow-edge spool resend` does."""
-        async with DurableSpool.open(self.folder / "spool.sqlite") as spool:
-            for device_id in self.order.devices:
-                await spool.reoffer(device_id)
-
-    def damage_spool(self, draw: random.Random) -> None:
-        """Overwrite some pages, and note which readings stood on them."""
-        before = keys_in(self.folder)
-        file = self.folder / "spool.sqlite"
-        content = bytearray(file.read_bytes())
-        pages = len(content) // _PAGE
-        chosen = draw.sample(range(1, pages), min(3, max(0, pages - 1)))
-        hit = b"".join(bytes(content[page * _PAGE : (page + 1) * _PAGE]) for page in chosen)
-        for page in chosen:
-            content[page * _PAGE : (page + 1) * _PAGE] = draw.randbytes(_PAGE)
-        file.write_bytes(content)
-        self._note_taken({key: state for key, state in before.items() if f'"{key}"'.encode() in hit})
-
-    def note_server_restored(self, stored: set[Key]) -> None:
-        """Note what goes with the server's newer readings: what the spool has not, or lets go too soon."""
-        self._server_went_back = True
-        self.taken = dict.fromkeys(self.taken, False)
-        if self.order.max_bytes:
-            self.undone |= stored
-
-    def destroyed(self) -> dict[Key, str]:
-        """Readings that were nowhere any more once the harness was done, and why; the process has ended."""
-        undone = self.undone - keys_in(self.folder).keys() if self.undone else set[Key]()
-        taken = {key for key, delivered in self.taken.items() if not delivered}
-        return dict.fromkeys(undone, FULL_AND_RESTORED) | dict.fromkeys(taken, FROM_SPOOL)
-
-    def _note_taken(self, gone: dict[Key, SpoolState]) -> None:
-        self.taken |= {key: state is SpoolState.DELIVERED for key, state in gone.items()}
 
 
 class Run:
@@ -211,10 +91,11 @@ class Run:
         self.token_file = folder / "fed.token"
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
-        self._backup: Path | None = None
+        self._backup = folder / "backup"
         self.fed = list(self._feed(stack))
         self.lines: list[Line] = []
         self.edge: Edge | None = None
+        self.clock: BentClock | None = None
         if plan.inverters:
             self._start_inverters(stack)
 
@@ -236,9 +117,12 @@ class Run:
 
     def _feed(self, stack: ExitStack) -> Iterator[FedEdge]:
         for kind in self.plan.edges:
+            if kind.has_small_disk and not SmallDisk.can_be_made():
+                continue
             order = EdgeOrder(
                 **asdict(kind),
                 folder=str(self._folder / kind.name),
+                disk=str(self._folder / kind.name / "disk"),
                 url=f"https://localhost:{self.uplink.port}",
                 ca=str(self.backend.certificates.ca),
                 token_file=str(self.token_file),
@@ -254,15 +138,28 @@ class Run:
             line.doubling, line.losing = 0.02, 0.02
         address = ServerAddress(self.uplink.port, self.backend.address.ca, self.backend.address.token)
         ports = [line.port for line in self.lines]
-        self.edge = Edge(self.site, stack, address, self.backend.token, ports)
+        cc = compiler()
+        if cc is not None and BentClock.can_mislead():
+            folder = self._folder / "bent-clock"
+            folder.mkdir()
+            self.clock = BentClock(folder, cc)
+        self.edge = Edge(self.site, stack, address, self.backend.token, ports, self.clock)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Faults that cannot be made in this run, and why."""
+        absent = {} if self.edge else dict.fromkeys(_OF_INVERTERS, "there are no inverters")
+        if self.edge and not self.clock:
+            absent["bend_edge_clock"] = "it takes a C compiler, and no systemd-timesyncd that vouches for it"
+        if not any(edge.order.has_small_disk for edge in self.fed):
+            absent["fill_disk"] = "no disk may be mounted here, and there is no C compiler"
+        return absent
 
     # --- faults ------------------------------------------------------------------------------------------
 
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
-        chosen = [name for name in FAULTS if not self.plan.only or name in self.plan.only]
-        if self.edge is None:
-            chosen = [name for name in chosen if name not in _OF_INVERTERS]
+        chosen = [n for n in FAULTS if (not self.plan.only or n in self.plan.only) and n not in self.left_out]
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
             *(getattr(self, n) for n in chosen),
@@ -270,8 +167,8 @@ class Run:
 
     def rain(self) -> None:
         """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
-        self.restore_spool()  # nothing to restore yet: both make the first copy
-        self.restore_server()
+        self.restore_spool()  # nothing to restore yet: it makes the first copy
+        self.back_up_server()
         began, decks = time.monotonic(), 0
         while decks < self.plan.decks or time.monotonic() - began < self.plan.for_s:
             deck = self.deck()
@@ -356,7 +253,7 @@ class Run:
 
     def bend_clock(self) -> None:
         """Let a clock that nobody vouches for jump, stay wrong for a while, and come right again."""
-        edge = next(edge for edge in self.fed if edge.order.name == "clock")
+        edge = self._named("clock")
         offset_s = self.draw.choice((-3600, -600, 900, 7200, 86_400))
         self.faults["clock jump"] += 1
         edge.steer_clock(offset_s * 1000, synchronised=False)
@@ -366,26 +263,50 @@ class Run:
             time.sleep(0.5)
         edge.steer_clock(0, synchronised=self.draw.random() < 0.5)
 
+    def bend_edge_clock(self) -> None:
+        """Let the clock of `sungrow-edge` jump, with nobody to vouch for it; or set it right again."""
+        assert self.clock is not None
+        if self.clock.offset_s:
+            self.clock.set(0.0, synchronised=self.draw.random() < 0.5)
+            return
+        self.faults["clock jump: sungrow-edge"] += 1
+        self.clock.set(self.draw.choice((-3600, -600, 900, 7200, 86_400)), synchronised=False)
+
+    def limit_spool(self) -> None:
+        """Keep the server away until the spool that may not grow has had to make room."""
+        self._run_out_of_room("small")
+        self.faults["spool at its limit"] += 1
+
     def fill_disk(self) -> None:
-        """Keep the server away until the edge with the small disk has had to make room."""
-        edge = next(edge for edge in self.fed if edge.order.name == "small")
+        """Fill a disk to the last byte, keep the server away until its spool has had to make room."""
+        edge = self._named("full")
+        edge.small_disk.fill()
+        self._run_out_of_room("full")
+        time.sleep(self.draw.uniform(0, 2))  # the server is back, the disk is still full
+        if self.draw.random() < 0.5:
+            self._kill(edge)
+            time.sleep(0.5)
+        edge.small_disk.free()
+        self.faults["disk full"] += 1
+
+    def _run_out_of_room(self, name: str) -> None:
+        edge = self._named(name)
         log, ledger = edge.folder / "log", edge.folder / "ledger"
-        before, taken = log.read_bytes().count(b"were merged"), len(edge.ledger().tried)
+        before, taken = log.read_bytes().count(b"were merged"), _lines(ledger)
         self.stage.storm, self.stage.force = ("request lost",), 1.0
 
         def is_full() -> bool:
-            return log.read_bytes().count(b"were merged") > before or _lines(ledger) > 2 * taken + 6000
+            return log.read_bytes().count(b"were merged") > before or _lines(ledger) > taken + 6000
 
-        wait_until("the small disk to fill", is_full, timeout_s=60, watched=[edge.child])
+        wait_until(f"edge {name} to run out of room", is_full, timeout_s=60, watched=[edge.child])
         self.stage.storm = ()
-        self.faults["disk full"] += 1
 
-    def _damaged(self) -> FedEdge:
-        return next(edge for edge in self.fed if edge.order.name == "damaged")
+    def _named(self, name: str) -> FedEdge:
+        return next(edge for edge in self.fed if edge.order.name == name)
 
     def damage_spool(self) -> None:
         """Damage pages of a spool while its edge is down."""
-        edge = self._damaged()
+        edge = self._named("damaged")
         kill(edge.child)
         edge.damage_spool(self.draw)
         self.faults["damaged file"] += 1
@@ -393,7 +314,7 @@ class Run:
 
     def restore_spool(self) -> None:
         """Restore a spool from the copy made last time, and make a new copy."""
-        edge = self._damaged()
+        edge = self._named("damaged")
         kill(edge.child)
         if edge.copied is not None:
             self.faults["spool restored from an older copy"] += 1
@@ -401,37 +322,39 @@ class Run:
         edge.copy_spool()
         edge.start()
 
+    def back_up_server(self) -> None:
+        """Make a backup of the database: the one that comes back from now on."""
+        with self._database_stopped() as data:
+            shutil.rmtree(self._backup, ignore_errors=True)
+            shutil.copytree(data, self._backup)
+
     def restore_server(self) -> None:
-        """Restore the database from the backup made last time, and make a new backup."""
-        postgres = self.backend.postgres
+        """Restore the database from the backup: many times from the same one."""
         kill(self.backend.server)  # what is delivered from now on is sent again
-        if self._backup is not None:
-            self.faults["server restored from an older backup"] += 1
-            for edge in self.fed:
-                edge.note_server_restored(self._stored_keys(edge.order.devices))
+        self.faults["server restored from an older backup"] += 1
+        for edge in self.fed:
+            edge.note_server_restored(self._stored_keys(edge.order.devices))
+        with self._database_stopped() as data:
+            shutil.rmtree(data)
+            shutil.copytree(self._backup, data)
+        self._hand_out(self._new_token())  # the backup may know earlier ones only
+
+    @contextmanager
+    def _database_stopped(self) -> Iterator[Path]:
+        postgres = self.backend.postgres
+        kill(self.backend.server)
         postgres.stop()
-        if self._backup is not None:
-            shutil.rmtree(postgres.data_dir)
-            shutil.copytree(self._backup, postgres.data_dir)
-        self._backup = self._folder / "backup"
-        shutil.rmtree(self._backup, ignore_errors=True)
-        shutil.copytree(postgres.data_dir, self._backup)
+        yield postgres.data_dir
         postgres.start()
         self.backend.start_server()
         self.backend.await_health()
-        self._hand_out(self._new_token())  # the backup may know earlier ones only
 
     # --- the end -----------------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """End all faults and wait until everything is delivered."""
-        self.stage.storm = ()
-        for line in self.lines:
-            line.doubling = line.losing = 0.0
-        self.backend.await_health()
+        self._end_faults()
         for edge in self.fed:
-            if edge.order.name == "clock":
-                edge.steer_clock(0, synchronised=True)
             kill(edge.child)  # what it still waits for after all those faults takes minutes
             edge.start()
         if self.edge is not None:
@@ -439,17 +362,36 @@ class Run:
             self.edge.restart()
         for edge in self.fed:
             (edge.folder / FINISH).touch()
-        watched = [edge.child for edge in self.fed]
-        wait_until(
-            "the fed edges to deliver all they have",
-            lambda: all(child.exit_status is not None for child in watched),
-            timeout_s=_DRAIN_S,
-        )
-        for child in watched:
-            if child.exit_status != 0:
-                child.require_running()
+        self._await_drained()
+        for edge in self.fed:
+            if edge.child.exit_status != 0:
+                edge.child.require_running()
         if self.edge is not None:
             self._drain_edge(self.edge)
+
+    def _end_faults(self) -> None:
+        self.stage.storm = ()
+        for line in self.lines:
+            line.doubling = line.losing = 0.0
+        self.backend.await_health()
+        for edge in self.fed:
+            if edge.order.name == "clock":
+                edge.steer_clock(0, synchronised=True)
+            if edge.order.has_small_disk:
+                edge.small_disk.free()
+        if self.clock is not None:
+            self.clock.set(0.0, synchronised=True)
+
+    def _await_drained(self) -> None:
+        """Wait until the fed edges have delivered all they have, and ended."""
+        deadline = time.monotonic() + _DRAIN_S
+        while left := [edge for edge in self.fed if edge.child.exit_status is None]:
+            if time.monotonic() > deadline:
+                server = self.backend.server
+                said = [*(edge.stuck() for edge in left), f"the end of {server.log}:\n{server.tail()}"]
+                what = f"stuck: {len(left)} fed edges had a backlog {_DRAIN_S:.0f} s after the last fault"
+                raise ChildError("\n".join([what, *said]))
+            time.sleep(0.2)
 
     def _drain_edge(self, edge: Edge) -> None:
         status = EdgeStatus(self.site.edge_config)
@@ -458,7 +400,8 @@ class Run:
             counts = status.ask()
             return counts["pending"] + counts["waiting"] + counts["deferred"] == 0
 
-        wait_until("sungrow-edge's backlog", is_empty, timeout_s=_DRAIN_S, watched=[edge.child])
+        what = "sungrow-edge to deliver its backlog"
+        wait_until(what, is_empty, timeout_s=_DRAIN_S, watched=[edge.child, self.backend.server])
         edge.child.stop(20)
         wait_until("sungrow-edge's last readings", is_empty, timeout_s=1)
 
@@ -485,9 +428,12 @@ class Run:
         return {key for row in self._rows(devices) for key in keys_of(row)}
 
     def _rows(self, devices: Iterable[str]) -> list[dict[str, Any]]:
+        with psycopg.connect(self.backend.postgres.dsn) as connection:
+            known = {name for (name,) in connection.execute("SELECT device_id FROM devices").fetchall()}
         lines = [
             line
             for device in dict.fromkeys(devices)
+            if device in known
             for line in self.backend.commands.run("export", "--device", device).splitlines()
         ]
         return [json.loads(line) for line in lines]

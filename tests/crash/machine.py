@@ -1,0 +1,129 @@
+"""What the harness does to the machine under a process: a wall clock that is wrong, a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+from tests.crash.disk import build_recorder, recorded
+
+SLOWEST_S: Final = 2.0
+"""s between a change of the clock and the last line of a log that was dated before it."""
+_CLOCK_SOURCE: Final = Path(__file__).with_name("clock.c")
+_CLOCK_STATE: Final = struct.Struct("=qq")
+_TRUSTED_ANYWAY: Final = Path("/run/systemd/timesync/synchronized")
+"""Where this file is, the product takes its clock for synchronised, whatever the preloaded library says."""
+_DISK_BYTES: Final = 16 * 2**20
+_BALLAST: Final = "ballast"
+
+
+def compiler() -> Path | None:
+    """A C compiler, if there is one."""
+    found = which("cc") or which("gcc")
+    return None if found is None else Path(found)
+
+
+class BentClock:
+    """A wall clock for processes that can be set wrong while they run.
+
+    Args:
+        folder: an empty folder.
+        cc: a C compiler.
+    """
+
+    def __init__(self, folder: Path, cc: Path) -> None:
+        self._library, self._file = folder / "clock.so", folder / "bend"
+        options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run([cc, *options, "-o", self._library, _CLOCK_SOURCE, "-ldl"], check=True)
+        self._past: list[tuple[float, float, float]] = []
+        self._since, self.offset_s = 0.0, 0.0
+        self.set(0.0, synchronised=True)
+
+    @staticmethod
+    def can_mislead() -> bool:
+        """Whether the product believes what it is shown on this machine."""
+        return not _TRUSTED_ANYWAY.exists()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to see this clock."""
+        return {"LD_PRELOAD": str(self._library), "BENT_CLOCK": str(self._file)}
+
+    def set(self, offset_s: float, *, synchronised: bool) -> None:
+        """Let the clock be so wrong from now on, and the kernel vouch for it or not."""
+        now = time.time()
+        self._past.append((self._since, now, self.offset_s))
+        self._since, self.offset_s = now, offset_s
+        with self._file.open("r+b" if self._file.exists() else "wb") as stream:
+            stream.write(_CLOCK_STATE.pack(int(offset_s * 1e9), int(synchronised)))
+
+    def true_time(self, shown: float) -> float:
+        """The time it was when the clock showed this."""
+        for since, until, offset_s in (*self._past, (self._since, time.time(), self.offset_s)):
+            if since <= shown - offset_s <= until + SLOWEST_S:
+                return shown - offset_s
+        return shown
+
+
+class SmallDisk:
+    """A disk of a few megabytes that can be filled to the last byte.
+
+    It is a file system of its own where this user may mount one; else a preloaded library lets no file grow.
+
+    Args:
+        folder: where it is to be; the folder is made.
+        scratch: an empty folder.
+        stack: unmounts it.
+    """
+
+    def __init__(self, folder: Path, scratch: Path, stack: ExitStack) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.environment: dict[str, str] = {}
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)]
+        if which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+            stack.callback(self._unmount)
+            self._sign: Path | None = None
+            return
+        cc = compiler()
+        assert cc is not None, "see can_be_made"
+        scratch.mkdir()
+        self._sign = scratch / "listing.full"
+        self.environment = recorded(build_recorder(cc, scratch), folder, scratch / "listing")
+
+    def _unmount(self) -> None:
+        """Leave what is on it in an ordinary folder, for whoever wants to look."""
+        self.free()
+        kept = self.folder.with_name(f"{self.folder.name}.kept")
+        shutil.copytree(self.folder, kept)
+        subprocess.run(["umount", str(self.folder)], check=True)
+        self.folder.rmdir()
+        kept.rename(self.folder)
+
+    @staticmethod
+    def can_be_made() -> bool:
+        """Whether there is any way to make one here."""
+        return compiler() is not None or os.geteuid() == 0
+
+    def fill(self) -> None:
+        """Take all that is left."""
+        if self._sign is not None:
+            self._sign.touch()
+            return
+        try:
+            with (self.folder / _BALLAST).open("wb", buffering=0) as stream:
+                while stream.write(bytes(4096)):
+                    pass
+        except OSError:
+            return
+
+    def free(self) -> None:
+        """Give it back."""
+        (self._sign or self.folder / _BALLAST).unlink(missing_ok=True)
