@@ -21,7 +21,7 @@ from sungrow_lib.modbus.discovery import CarefulReader, firmware_of, guess_path,
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
-from sungrow_lib.modbus.results import MissingBlock, MissingReason, Outcome, UnitResult
+from sungrow_lib.modbus.results import MissingBlock, Outcome, UnitResult
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
 from sungrow_lib.modbus.tiers import TierPlans, require_fields
@@ -150,11 +150,8 @@ class _Unit:
         self._notes.save()
         if first.arrived_at is None or first.arrived_boottime is None:
             return self.no_reading(first.error or DeviceError("the device serves no power values"))
-        if first.error is None:
-            return self._reading(Outcome.READ, first.words, first.arrived_at, first.arrived_boottime)
-        reason, text = MissingReason.of(first.error), str(first.error)
-        missing = tuple(MissingBlock(block, reason, None, text) for block in first.unread)
-        return self._reading(Outcome.PARTIAL, first.words, first.arrived_at, first.arrived_boottime, missing)
+        outcome = Outcome.PARTIAL if first.error else Outcome.READ
+        return self._reading(outcome, first.words, first.arrived_at, first.arrived_boottime, first.missing)
 
     def _know(self, identity: Identity) -> None:
         """Read the unit from now on as what it is, with all that the notes say."""

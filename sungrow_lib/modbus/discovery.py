@@ -10,6 +10,7 @@ from typing import Final
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, RegisterRefusedError, UnknownFamilyError
 from sungrow_lib.modbus.learning import PERMANENT_CODES
 from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.results import MissingBlock, MissingReason
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.applies import ConnectionPath
@@ -72,6 +73,14 @@ class PlanReading:
     def unread(self) -> tuple[Block, ...]:
         """Requests the plan still has: parts of refused ones, not made yet to spare the dongle."""
         return tuple(block for block in self.plan.blocks if not _has(self.words, block))
+
+    @property
+    def missing(self) -> tuple[MissingBlock, ...]:
+        """What did not arrive because of the error."""
+        if self.error is None:
+            return ()
+        reason, text = MissingReason.of(self.error), str(self.error)
+        return tuple(MissingBlock(block, reason, None, text) for block in self.unread)
 
 
 def _nobody(_text: str) -> None:
