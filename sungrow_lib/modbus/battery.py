@@ -35,16 +35,6 @@ _LONGEST_REST_S: Final = 3600.0
 """Silence costs the connection, so a battery that stops answering is asked rarely."""
 
 
-_CELLS: Final = frozenset(
-    {
-        "battery_cell_voltage_max_v",
-        "battery_cell_voltage_min_v",
-        "battery_module_temp_max_c",
-        "battery_module_temp_min_c",
-    }
-)
-
-
 def usual_units(path: ConnectionPath) -> tuple[int, ...]:
     """Unit ids under which a battery may answer on this path, likeliest first."""
     usual = {ConnectionPath.LAN: (LAN_UNIT,), ConnectionPath.WINET_S: (DONGLE_UNIT,)}
@@ -208,6 +198,4 @@ class BatteryBeside:
             return {}
         normalizer = Normalizer("battery", self._reader.identity)
         values = normalizer.values(words)
-        # Dongles fill what they do not forward with 0, which no cell and no battery has.
-        empty = _CELLS if not values["battery_cell_voltage_max_v"] else frozenset()
-        return {name: values[name] for name in self._names - empty if values[name] is not None}
+        return {name: values[name] for name in self._names if values[name] is not None}

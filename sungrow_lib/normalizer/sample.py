@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from sungrow_lib.normalizer.battery import battery_values
 from sungrow_lib.normalizer.hybrid import hybrid_values, shows_signed_battery
 from sungrow_lib.normalizer.string_inverter import fault_codes_of, metered
 from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
@@ -75,6 +76,8 @@ class Normalizer:
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
             values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
+        if identity.family is Family.BATTERY:
+            values |= battery_values(values)
         if identity.family is Family.SG:
             values |= fault_codes_of(registers)
         else:

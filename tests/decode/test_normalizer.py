@@ -451,6 +451,28 @@ def test_a_batterys_own_unit() -> None:
     assert reading.alarm_codes == [932]
 
 
+@pytest.mark.parametrize(
+    ("cells", "known"),
+    [
+        ({10757: 33456, 10759: 33012, 10761: 260, 10763: 0}, (3.3456, 3.3012, 26.0, 0.0)),
+        ({10757: 0, 10759: 0, 10761: 0, 10763: 0}, (None, None, None, None)),
+        ({10761: 260, 10763: 240}, (None, None, 26.0, 24.0)),
+        ({10761: 0, 10763: 0}, (None, None, None, None)),
+    ],
+    ids=["cells", "a dongle's zeros", "temperatures alone", "zeros alone"],
+)
+def test_a_batterys_cells_are_never_at_zero_volts(
+    cells: dict[int, int], known: tuple[float | None, ...]
+) -> None:
+    reading = sample({10741: 3125, **cells}, "SBR128")
+    assert known == (
+        reading.battery_cell_voltage_max_v,
+        reading.battery_cell_voltage_min_v,
+        reading.battery_module_temp_max_c,
+        reading.battery_module_temp_min_c,
+    )
+
+
 def test_an_ihomemanager_counts_kilowatts() -> None:
     registers = {**long(8157, -123), **long(8159, 45), **long(8161, 250), 8163: 500, **long(8559, -400)}
     reading = sample(registers, "iHomeManager")
