@@ -17,7 +17,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path
+from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path, read_on
 from sungrow_lib.errors import CaptureError
 from sungrow_lib.modbus.discovery import CarefulReader
 from sungrow_lib.modbus.session import DeviceSession
@@ -95,19 +95,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
-    async with DeviceSession(settings) as session, session.one_pass():
+    async with DeviceSession(settings) as session:
         reader = CarefulReader(session, args.unit, tell=tell)
-        identity, notes = await identify_with_path(reader, family_of(args))
+        identity = None
         begun = session.clock.wall()
         try:
-            plan = documented_plan(identity, notes, (_SPACES[args.space],))
-            announce(identity, plan)
-            reading = await reader.read_plan(plan, thorough=True)
-            if reading.error is not None:
-                raise reading.error
+            async with session.one_pass():
+                identity, notes = await identify_with_path(reader, family_of(args))
+                begun = session.clock.wall()
+                plan = documented_plan(identity, notes, (_SPACES[args.space],))
+                announce(identity, plan)
+                reading = await reader.read_plan(plan, thorough=True)
+            await read_on(session, reader, reading)
         finally:  # also when interrupted: minutes of careful reading are not thrown away
-            notes.save()
-            _write(args, identity, reader.words, begun)
+            if identity is not None:
+                reader.notes.save()
+                _write(args, identity, reader.words, begun)
 
 
 def _write(args: argparse.Namespace, identity: Identity, words: RegisterWords, begun: datetime) -> None:

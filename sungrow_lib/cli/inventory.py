@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Final
 
 from sungrow_lib.cli.connection import check_family, tell
-from sungrow_lib.modbus.discovery import CarefulReader, guess_path, recognise_unit
+from sungrow_lib.errors import DeviceUnreachableError
+from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import Presence
@@ -15,7 +19,13 @@ from sungrow_lib.registers.identity import Identity, identify
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Access
 from sungrow_lib.registers.plan import ReadPlan
-from sungrow_lib.registers.words import Space
+from sungrow_lib.registers.words import Block, Space
+
+_TRIES: Final = 3
+"""Passes in a row that may bring nothing."""
+_TRIES_OF_A_BLOCK: Final = 2
+_RECONNECT_S: Final = 10.0
+"""Seconds to wait for a device that is gone; a dongle takes half a minute to start."""
 
 
 async def identify_with_path(
@@ -52,6 +62,46 @@ def documented_plan(identity: Identity, notes: DeviceNotes, spaces: Collection[S
     ]
     plan = ReadPlan.for_registers(identity.family, names, identity.context)
     return replace(plan, refused=plan.refused | notes.refused.keys())
+
+
+async def read_on(session: DeviceSession, reader: CarefulReader, reading: PlanReading) -> PlanReading:
+    """Go on with a thorough reading that was cut short, in passes of their own, until no more is to be had.
+
+    A request that fails twice is left out, and a device that does not answer at all any more ends it.
+
+    Args:
+        session: the device; between passes.
+        reader: made the reading.
+        reading: as far as it went.
+
+    Raises:
+        DeviceError: the device does not answer any more.
+    """
+    failed: Counter[Block] = Counter()
+    in_vain = 0
+    while left := [block for block in reading.unread if failed[block] < _TRIES_OF_A_BLOCK]:
+        if in_vain == _TRIES and reading.error is not None:
+            raise reading.error
+        failed.update(left if reading.error is None else left[:1])  # all were refused for now, or one failed
+        avoid = [block for block, times in failed.items() if times == _TRIES_OF_A_BLOCK]
+        tell(f"{reading.error or 'some requests are still open'}; going on in some seconds")
+        before = len(reading.words)
+        reading = await _another_part(session, reader, reading, avoid)
+        in_vain = 0 if len(reading.words) > before else in_vain + 1
+    if reading.unread:
+        tell(f"never answered: {', '.join(map(str, reading.unread))}")
+    return reading
+
+
+async def _another_part(
+    session: DeviceSession, reader: CarefulReader, reading: PlanReading, avoid: Collection[Block]
+) -> PlanReading:
+    try:
+        async with session.one_pass():
+            return await reader.read_plan(reading.plan, thorough=True, known=reading.words, avoid=avoid)
+    except DeviceUnreachableError as error:
+        await session.clock.sleep(_RECONNECT_S)
+        return replace(reading, error=error)
 
 
 def announce(identity: Identity, plan: ReadPlan) -> None:

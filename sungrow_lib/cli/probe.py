@@ -15,7 +15,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path
+from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path, read_on
 from sungrow_lib.modbus.discovery import CarefulReader, PlanReading
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
@@ -69,17 +69,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict[str, Any]:
-    async with DeviceSession(settings) as session, session.one_pass():
+    async with DeviceSession(settings) as session:
         reader = CarefulReader(session, args.unit, tell=tell)
-        identity, notes = await identify_with_path(reader, family_of(args), afresh=args.fresh)
-        plan = documented_plan(identity, notes, (Space.INPUT, Space.HOLDING))
-        announce(identity, plan)
         try:
-            reading = await reader.read_plan(plan, thorough=True)
-            if reading.error is not None:
-                raise reading.error
+            async with session.one_pass():
+                identity, notes = await identify_with_path(reader, family_of(args), afresh=args.fresh)
+                plan = documented_plan(identity, notes, (Space.INPUT, Space.HOLDING))
+                announce(identity, plan)
+                reading = await reader.read_plan(plan, thorough=True)
+            reading = await read_on(session, reader, reading)
         finally:
-            notes.save()
+            reader.notes.save()
     identity = identify(reader.words, family=identity.family, path=identity.path)
     return _answer(identity, reading, notes, args)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -149,24 +149,33 @@ class CarefulReader:
         self.words |= words
         return words
 
-    async def read_plan(self, plan: ReadPlan, *, thorough: bool = False) -> PlanReading:
+    async def read_plan(
+        self,
+        plan: ReadPlan,
+        *,
+        thorough: bool = False,
+        known: RegisterWords | None = None,
+        avoid: Collection[Block] = (),
+    ) -> PlanReading:
         """Read every block of a plan. An error after the first answer ends the reading but does not void it.
 
         Args:
             plan: what to read.
             thorough: ask what is refused again in smaller pieces, down to single registers, which takes 5 s
                 for each refusal. Else only the block that dates the reading is worth that.
+            known: what an earlier part of the reading brought.
+            avoid: blocks to leave out.
 
         Raises:
-            DeviceError: nothing was answered.
+            DeviceError: nothing was answered, in no part of the reading.
         """
-        words = RegisterWords()
+        words = known or RegisterWords()
         arrived_at, boottime, failure = None, None, None
-        given_up: set[Block] = set()
+        given_up = set(avoid)
         while left := [one for one in plan.blocks if not _has(words, one) and one not in given_up]:
             block = left[0]
             dating = block == plan.fast
-            self._left = f"; {len(left)} requests are left" if thorough else ""
+            self._left = f"; requests left: {len(left)}" if thorough else ""
             try:
                 read = await self.read(block)
             except DeviceError as error:

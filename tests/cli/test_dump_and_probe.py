@@ -83,10 +83,37 @@ def test_dump_that_fails_half_way_keeps_what_it_has(
 ) -> None:
     path = tmp_path / "capture.json"
     inverter = serve({1: complete})
-    inverter.inject(None, None, None, None, Fault.RESET)
+    inverter.inject(None, None, None, None, *[Fault.RESET] * 4)
     assert run("dump", inverter, "-o", str(path)) == 1
     assert "reset" in capsys.readouterr().err
-    assert len(load_capture(path).words) > 50
+    assert 50 < len(load_capture(path).words) < 1000
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.CLOSE, Fault.TRUNCATED, Fault.DEVICE_BUSY])
+def test_dump_goes_on_after_a_failure(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys, fault: Fault
+) -> None:
+    path = tmp_path / "capture.json"
+    inverter = serve({1: complete})
+    inverter.inject(None, None, None, None, fault, None, None, fault)
+    assert run("dump", inverter, "-o", str(path)) == 0
+    first = set(load_capture(path).words)
+    error = capsys.readouterr().err
+    assert "going on in some seconds" in error
+    assert "never answered" not in error
+    assert run("dump", inverter, "-o", str(path)) == 0
+    assert set(load_capture(path).words) == first
+
+
+def test_dump_leaves_out_what_is_never_answered(
+    serve: Serve, complete: StaticSource, tmp_path: Path, capsys: Capsys
+) -> None:
+    path = tmp_path / "capture.json"
+    inverter = serve({1: complete})
+    inverter.inject(None, None, None, Fault.RESET, Fault.RESET)
+    assert run("dump", inverter, "-o", str(path)) == 0
+    assert len(load_capture(path).words) > 900
+    assert "never answered: input " in capsys.readouterr().err
 
 
 def test_dump_into_an_absent_folder_asks_the_device_nothing(
@@ -115,7 +142,7 @@ def test_probe_tells_how_far_it_is(serve: Serve, hybrid: StaticSource, capsys: C
     assert run("probe", inverter) == 0
     begin, refused, *_ = capsys.readouterr().err.splitlines()
     assert begin.startswith("SH8.0RT-20: reading what is documented in ")
-    assert re.fullmatch(r".* was refused: exception 2, .*; going on in 5 s, .*; \d+ requests .*", refused)
+    assert re.fullmatch(r".* was refused: exception 2, .*; going on in 5 s, .*; requests left: \d+", refused)
 
 
 def test_probe_of_a_real_hybrid_is_refused_rarely(serve: Serve, hybrid: StaticSource) -> None:
@@ -139,7 +166,7 @@ def test_probe_keeps_its_progress_and_its_distance(
     image = RegisterWords({key: word for key, word in complete.image.items() if key[1] not in gone})
     asked_at: list[float] = []
     inverter = serve({1: Source()}, Profile.WINET_S)
-    inverter.inject(*[None] * 20, Fault.RESET)
+    inverter.inject(*[None] * 20, *[Fault.RESET] * 4)
     assert run("probe", inverter, "--json") == 1  # broke off
     assert run("probe", inverter, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
