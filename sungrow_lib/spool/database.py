@@ -43,14 +43,14 @@ class Database:
         self._busy_timeout_s = busy_timeout_s
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = None
-        self._log_path = Path(f"{path}-wal")
+        self._name, self._log_name = str(path), f"{path}-wal"
         try:
             with self._translated():
                 if check:
                     self._check_log()
                 self._connect()
                 self._prepare(check=check)
-                self._file, self._log = _inode(path), self._find_log()
+                self._file, self._log = _inode(self._name), self._find_log()
         except BaseException:
             self._abandon()
             raise
@@ -99,19 +99,19 @@ class Database:
     def size(self) -> int:
         """Bytes of the file and its log on disk."""
         total = 0
-        for file in (self.path, self._log_path):
+        for file in (self.path, Path(self._log_name)):
             with suppress(FileNotFoundError):
                 total += file.stat().st_size
         return total
 
     def _ready(self) -> sqlite3.Connection:
         # A deleted file can be written to without an error, and is gone at the next start.
-        if _inode(self.path) != self._file:
+        if _inode(self._name) != self._file:
             raise self._replaced()
         if self._connection is None:
             self._connect()
             self._log = self._find_log()
-        elif _inode(self._log_path) != self._log:
+        elif _inode(self._log_name) != self._log:
             raise self._replaced()
         assert self._connection is not None
         return self._connection
@@ -119,7 +119,7 @@ class Database:
     def _find_log(self) -> int:
         assert self._connection is not None
         self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log
-        return _inode(self._log_path)
+        return _inode(self._log_name)
 
     def _replaced(self) -> SpoolUnavailableError:
         return SpoolUnavailableError(
@@ -212,7 +212,7 @@ class Database:
     def _check_log(self) -> None:
         """Look at the log before SQLite does, which ends reading at the first fault and says nothing."""
         for _ in range(_LOG_LOOKS):
-            if not read_log(self._log_path).is_damaged:
+            if not read_log(Path(self._log_name)).is_damaged:
                 return
             time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
         raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
@@ -243,9 +243,9 @@ def _looks_like_ours(connection: sqlite3.Connection) -> bool:
     return {"reading", "standing", "answered"} <= names
 
 
-def _inode(file: Path) -> int:
+def _inode(file: str) -> int:
     try:
-        return file.stat().st_ino
+        return os.stat(file).st_ino  # noqa: PTH116 - looked at for every reading
     except FileNotFoundError:
         return -1
 

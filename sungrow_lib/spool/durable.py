@@ -177,6 +177,22 @@ class DurableSpool:
         """
         return await self._run(lambda: self._store.settle(device_id, outcome))
 
+    async def settle_later(self, device_id: str, outcome: Settlement) -> None:
+        """Settle with the next change of the file, at the latest some seconds from now, to spare the disk.
+
+        From now on these readings count as settled here, and whoever asks is told so. If the machine fails
+        before they are written they are pending again: what is delivered is then delivered once more, which
+        changes nothing. For an answer that says more than that, use :meth:`settle`.
+        """
+        await self._run(lambda: self._store.settle_later(device_id, outcome))
+
+    async def expect_offers(self, device_id: str, *, are_expected: bool) -> None:
+        """Say whether readings to come will be offered at once: then that is noted as they are appended.
+
+        It spares the disk the note before each offer. A reading noted so counts as offered, whatever happens.
+        """
+        await self._run(lambda: self._store.expect_offers(device_id, are_expected=are_expected))
+
     async def ack(self, device_id: str, seqs: Iterable[int]) -> int:
         """Mark readings as delivered: `settle` for the simple case."""
         return await self.settle(device_id, Settlement(delivered=tuple(seqs)))

@@ -93,7 +93,7 @@ class SpoolRecord:
 
     Attributes:
         entry: the reading.
-        offered: whether it was ever sent; from then on its date stands.
+        offered: whether it was ever sent, or was about to be; from then on its date stands.
         at: delivered when, or deferred until; UTC.
         code: the server's verdict code, for quarantined and deferred ones.
         reason: the same for people.

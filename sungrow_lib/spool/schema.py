@@ -189,7 +189,7 @@ COUNT_MERGED: Final = (
 MERGED: Final = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'merged'"
 
 APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content) VALUES (?, ?, ?, ?, ?, ?)"
-STAND: Final = "INSERT INTO standing (device, state, seq) VALUES (?, ?, ?)"
+STAND: Final = "INSERT INTO standing (device, state, seq, offered) VALUES (?, ?, ?, ?)"
 MARK_OFFERED: Final = (
     "UPDATE standing SET offered = CASE WHEN state = 2 AND code = 'future' THEN 2 ELSE 1 END"
     " WHERE device = ? AND state = ? AND seq = ?"

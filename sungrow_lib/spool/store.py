@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from sungrow_lib.errors import SpoolCorruptError, SpoolFullError
+from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
 from sungrow_lib.spool.database import Database
@@ -29,9 +28,10 @@ from sungrow_lib.spool.entries import (
 )
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
+from sungrow_lib.spool.settling import Later, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.spool.transfer import Importer, SpoolImport
-from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT
 
 SHRINK_PAGES: Final = 500
 """Most pages one transaction gives back."""
@@ -58,6 +58,8 @@ class SpoolStore:
         self._database = _open(path, options)
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
+        self._later = Later(self._key)
+        self._expected: set[str] = set()
         with self._database.write() as connection:
             self.identity = _identify(connection)
             self._dating.load(connection)
@@ -67,6 +69,8 @@ class SpoolStore:
 
     def close(self) -> None:
         """Close the file."""
+        with suppress(SpoolError):  # what is not written is asked of the server once more
+            self._write_later()
         self._database.close()
 
     # --- accepting ---------------------------------------------------------------------------------------
@@ -128,7 +132,8 @@ class SpoolStore:
         row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, content)
         seq = connection.execute(schema.APPEND, row).lastrowid
         assert seq is not None
-        connection.execute(schema.STAND, (device, state, seq))
+        is_offered = state is SpoolState.PENDING and device_id in self._expected
+        connection.execute(schema.STAND, (device, state, seq, is_offered))
         return SpoolEntry(seq, device_id, ts, content, source, state)
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
@@ -154,7 +159,7 @@ class SpoolStore:
     def release(self) -> bool:
         """Date waiting rows if a clock may do that now; return whether every device's clock is trusted."""
         now = self._clock.read()
-        with self._transaction() as connection:
+        with self._transaction(settles=self._later.is_due(now.stamp.boot_ms)) as connection:
             devices = [key for (key,) in connection.execute("SELECT id FROM device").fetchall()]
             clocks = [self._dating.release(connection, device, now) for device in devices]
         return None not in clocks
@@ -165,6 +170,7 @@ class SpoolStore:
         self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
     ) -> list[SpoolEntry]:
         """Return readings to send, oldest first; see `DurableSpool.peek`."""
+        skip = self._later.seqs(device_id).union(skip)
         with self._database.read() as connection:
             return [entry for entry, _ in self._select(connection, device_id, limit, lane, skip, bound)]
 
@@ -181,13 +187,16 @@ class SpoolStore:
     def _offer(
         self, device_id: str, limit: int, lane: Lane, skip: Collection[int], bound: int
     ) -> list[SpoolEntry]:
-        with self._transaction() as connection:
+        skip, settled = self._later.seqs(device_id).union(skip), 0
+        with self._transaction(settles=False) as connection:
             self.identity = _identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
             # Deferred ones anew each time: what the server said of the last offer no longer holds.
             if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
                 device = self._key(connection, "device", device_id)
                 connection.executemany(schema.MARK_OFFERED, [(device, e.state, e.seq) for e in new])
+                settled = self._later.write(connection)
+        self._later.written(settled)
         return [entry for entry, _ in found]
 
     def _select(
@@ -230,29 +239,24 @@ class SpoolStore:
     def _settle(self, device_id: str, outcome: Settlement) -> int:
         now_ms = self._clock.read().wall_ms
         with self._transaction() as connection:
-            device = self._key(connection, "device", device_id)
-            if outcome.server_version is not None:
-                self._welcome(connection, outcome.server_version)
-            moves = _moves(outcome, device, now_ms)
-            future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
-            connection.executemany(schema.RESERVE_SEQ, future)
-            moved = connection.executemany(schema.MOVE, moves).rowcount
-            if future:
-                connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
-            if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
-                connection.execute(schema.NOTE_ANSWERED, (max(kept),))
-                connection.execute(schema.NOTE_ANSWERED, (outcome.witness,))
-                connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
-        return max(moved, 0)
+            return settle(connection, self._key(connection, "device", device_id), outcome, now_ms)
 
-    def _welcome(self, connection: sqlite3.Connection, version: str) -> None:
-        known = connection.execute("SELECT 1 FROM server_version WHERE version = ?", (version,)).fetchone()
-        if known is None:  # it may take what its predecessors rejected
-            connection.execute("INSERT INTO server_version VALUES (?)", (version,))
-            connection.execute(schema.REQUEUE_REJECTS)
+    def settle_later(self, device_id: str, outcome: Settlement) -> None:
+        """Settle with the next change of the file; see `DurableSpool.settle_later`."""
+        now = self._clock.read()
+        self._later.add(device_id, outcome, now.wall_ms, now.stamp.boot_ms)
+
+    def expect_offers(self, device_id: str, *, are_expected: bool) -> None:
+        """Note readings of a device as offered when they are appended, or no longer."""
+        if are_expected:
+            self._expected.add(device_id)
+        else:
+            self._expected.discard(device_id)
 
     def last_delivered(self, device_id: str) -> list[int]:
         """Return `ts` in ms of the last row of each of the most recently answered batches, newest first."""
+        if self._later.concerns(device_id):
+            self._write_later()
         with self._database.read() as connection:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
@@ -260,7 +264,7 @@ class SpoolStore:
 
     def newest_delivered(self, device_id: str, limit: int) -> list[SpoolEntry]:
         """Return up to ``limit`` delivered readings with the highest numbers, in order of `seq`."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.NEWEST_DELIVERED, (device, limit)).fetchall()
         return [
@@ -284,7 +288,7 @@ class SpoolStore:
 
     def last_answered(self, device_id: str) -> int:
         """Return the number of the last answer that `last_delivered` names; 0 if there is none."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             row = connection.execute(schema.LAST_ANSWERED, (self._known(connection, device_id),)).fetchone()
         return int(row[0])
 
@@ -361,7 +365,7 @@ class SpoolStore:
 
     def counts(self, device_id: str | None = None) -> SpoolCounts:
         """Count readings by where they stand, of one device or of all."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             by_state = dict(connection.execute(schema.COUNTS, (device_id,)).fetchall())
             oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
             accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
@@ -386,18 +390,18 @@ class SpoolStore:
 
     def records(self, after: int, limit: int) -> list[SpoolRecord]:
         """Return readings with all that is known of them, in order of `seq`, from after a number on."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             return [_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
 
     def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
         """Count deferred and quarantined readings by device, state and the server's code."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             rows = connection.execute(schema.QUARANTINE).fetchall()
         return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
 
     def faults(self) -> list[str]:
         """Check every page and every rule of the spool; return what is wrong, in words."""
-        with self._database.read() as connection:
+        with self._reading() as connection:
             said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
             if said != ["ok"]:
                 return said
@@ -407,13 +411,28 @@ class SpoolStore:
     # --- helpers -----------------------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, settles: bool = True) -> Iterator[sqlite3.Connection]:
+        """Start a transaction; with it, the answers that waited are written."""
         try:
             with self._database.write() as connection:
+                settled = self._later.write(connection) if settles else 0
                 yield connection
+            self._later.written(settled)
         except BaseException:
             self._keys.clear()  # some may belong to rows that were rolled back
             raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Look at the file when it says all that is known."""
+        self._write_later()
+        with self._database.read() as connection:
+            yield connection
+
+    def _write_later(self) -> None:
+        if self._later:
+            with suppress(SpoolFullError), self._transaction():  # then they wait on
+                pass
 
     def _key(self, connection: sqlite3.Connection, table: str, name: str) -> int:
         """Return the small number that stands for a device or boot, making one if need be."""
@@ -458,22 +477,6 @@ def _renew(connection: sqlite3.Connection) -> None:
 def _identity(connection: sqlite3.Connection) -> SpoolIdentity:
     meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
     return SpoolIdentity(edge_id=meta["edge_id"], generation=meta["generation"])
-
-
-def _moves(outcome: Settlement, device: int, now_ms: int) -> list[tuple[object, ...]]:
-    """Parameters of MOVE, one row per reading."""
-    later_ms = now_ms + int(outcome.retry_in_s * 1000)
-    judged = (
-        (SpoolState.CONFLICT, now_ms, outcome.conflicts),
-        (SpoolState.REJECTED, now_ms, outcome.rejected),
-        (SpoolState.DEFERRED, later_ms, outcome.deferred),
-    )
-    moves: list[tuple[object, ...]] = [
-        (SpoolState.DELIVERED, now_ms, None, None, device, seq) for seq in outcome.delivered
-    ]
-    for state, at, verdicts in judged:
-        moves += [(state, at, code, reason, device, seq) for seq, code, reason in verdicts]
-    return moves
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 import uuid
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 from sungrow_lib.spool.clock import BootStamp, ClockReading
 
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
-_TIMESYNC_FILE: Final = Path("/run/systemd/timesync/synchronized")
+_TIMESYNC_FILE: Final = "/run/systemd/timesync/synchronized"
 _TIME_ERROR: Final = 5
 """What adjtimex(2) returns while the clock is not synchronised."""
 _TIMEX_BYTES: Final = 512
@@ -33,6 +34,7 @@ class SystemClock:
         self._boot_clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
         # Absent elsewhere than on Linux: there only the server can vouch for the clock.
         self._adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+        self._timex = ctypes.create_string_buffer(_TIMEX_BYTES)
 
     def read(self) -> ClockReading:
         """Read both clocks now."""
@@ -44,10 +46,11 @@ class SystemClock:
 
     def _is_synchronised(self) -> bool:
         if self._adjtimex is not None:
-            state = int(self._adjtimex(ctypes.byref((ctypes.c_byte * _TIMEX_BYTES)())))
+            # What it wrote last time says nothing of what to do: `modes`, the first field, stays as it was.
+            state = int(self._adjtimex(self._timex))
             if 0 <= state < _TIME_ERROR:
                 return True
-        return _TIMESYNC_FILE.exists()
+        return os.path.exists(_TIMESYNC_FILE)  # noqa: PTH110 - called for every reading
 
 
 def _read_boot_id() -> str:

@@ -274,7 +274,9 @@ class Attempts:
         if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
             await self.resend()
         with anyio.CancelScope(shield=True):
-            await self._link.spool.settle(self._device_id, settlement)
+            spool = self._link.spool
+            has_complaints = settlement.conflicts or settlement.rejected or settlement.deferred
+            await (spool.settle if has_complaints else spool.settle_later)(self._device_id, settlement)
         if ruling.inserted:
             delivered = set(settlement.delivered)
             self._witnesses.add([entry for entry in batch if entry.seq in delivered])

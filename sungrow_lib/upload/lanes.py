@@ -86,6 +86,7 @@ class DeviceLanes:
         self._suspects: dict[int, _Suspect] = {}
         self._left_to_backlog = 0
         self._paused_at: float | None = None
+        self._expects_offers = False
 
     async def run(self) -> None:
         """Run all lanes until cancelled; nothing a server or network does ends them."""
@@ -144,7 +145,15 @@ class DeviceLanes:
                 self._leave_to_backlog(batch)
                 return False
             await self._deliver(batch, lane, backoff)
+        if lane is Lane.FRESH and batch:
+            await self._expect(are_offers=self.attempts.delivered_at >= started)
         return bool(batch) and lane is not Lane.FRESH and self.attempts.delivered_at >= started
+
+    async def _expect(self, *, are_offers: bool) -> None:
+        """Let readings to come be noted as offered at once, as long as the server takes them."""
+        if are_offers is not self._expects_offers:
+            await self._link.spool.expect_offers(self._device_id, are_expected=are_offers)
+            self._expects_offers = are_offers
 
     async def _claim(self, lane: Lane) -> list[SpoolEntry]:
         """Take readings that no other lane has in hand; release them with `_holding`."""

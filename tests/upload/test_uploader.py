@@ -663,12 +663,12 @@ async def test_a_full_spool_does_not_end_the_uploader(
 ) -> None:
     await fill(spool, 2)
     database = spool._store._database
-    good = database._log_path
+    good = database._log_name
     async with running(spool, settings) as uploader:
         await counted(spool, delivered=2)
-        monkeypatch.setattr(database, "_log_path", good.with_name("gone"))
+        monkeypatch.setattr(database, "_log_name", f"{good}-gone")
         await until(lambda: any(alarm.code == "spool" for alarm in uploader.status.alarms))
-        monkeypatch.setattr(database, "_log_path", good)
+        monkeypatch.setattr(database, "_log_name", good)
         await fill(spool, 2)
         await counted(spool, delivered=4)
         await until(lambda: uploader.status.alarms == ())

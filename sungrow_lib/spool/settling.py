@@ -1,0 +1,104 @@
+"""Moves readings where the server's answers say, now or with the next change of the file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.entries import Settlement, SpoolState
+from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
+
+LATEST_MS: Final = 10_000
+"""An answer waits this long at most for a reading to be written with."""
+
+
+class _Answer(NamedTuple):
+    """What the server said of a batch, and when (wall and boot-time clock)."""
+
+    device_id: str
+    outcome: Settlement
+    wall_ms: int
+    boot_ms: int
+
+
+class Later:
+    """Answers that are not in the file yet. Losing them costs sending their batches once more.
+
+    Args:
+        key: gives the small number of a device.
+    """
+
+    def __init__(self, key: Callable[[sqlite3.Connection, str, str], int]) -> None:
+        self._key = key
+        self._answers: list[_Answer] = []
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def add(self, device_id: str, outcome: Settlement, wall_ms: int, boot_ms: int) -> None:
+        """Keep an answer until it is written."""
+        self._answers.append(_Answer(device_id, outcome, wall_ms, boot_ms))
+
+    def concerns(self, device_id: str) -> bool:
+        """Whether an answer for that device waits."""
+        return any(answer.device_id == device_id for answer in self._answers)
+
+    def seqs(self, device_id: str) -> set[int]:
+        """Numbers of a device's readings that are delivered, though the file does not say so."""
+        return {n for a in self._answers if a.device_id == device_id for n in a.outcome.delivered}
+
+    def is_due(self, boot_ms: int) -> bool:
+        """Whether one has waited long enough."""
+        return bool(self._answers) and boot_ms - self._answers[0].boot_ms >= LATEST_MS
+
+    def write(self, connection: sqlite3.Connection) -> int:
+        """Write all of them; return how many, for `written` once they are committed."""
+        for device_id, outcome, wall_ms, _ in self._answers:
+            settle(connection, self._key(connection, "device", device_id), outcome, wall_ms)
+        return len(self._answers)
+
+    def written(self, count: int) -> None:
+        """Forget the first ``count``: they are in the file."""
+        del self._answers[:count]
+
+
+def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, now_ms: int) -> int:
+    """Move a batch's readings where the answer says; return how many moved."""
+    if outcome.server_version is not None:
+        _welcome(connection, outcome.server_version)
+    future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
+    connection.executemany(schema.RESERVE_SEQ, future)
+    moved = connection.executemany(schema.MOVE, _moves(outcome, device, now_ms)).rowcount
+    if future:
+        connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
+    if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
+        connection.execute(schema.NOTE_ANSWERED, (max(kept),))
+        connection.execute(schema.NOTE_ANSWERED, (outcome.witness,))
+        connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
+    return max(moved, 0)
+
+
+def _welcome(connection: sqlite3.Connection, version: str) -> None:
+    known = connection.execute("SELECT 1 FROM server_version WHERE version = ?", (version,)).fetchone()
+    if known is None:  # it may take what its predecessors rejected
+        connection.execute("INSERT INTO server_version VALUES (?)", (version,))
+        connection.execute(schema.REQUEUE_REJECTS)
+
+
+def _moves(outcome: Settlement, device: int, now_ms: int) -> list[tuple[object, ...]]:
+    """Parameters of MOVE, one row per reading."""
+    later_ms = now_ms + int(outcome.retry_in_s * 1000)
+    judged = (
+        (SpoolState.CONFLICT, now_ms, outcome.conflicts),
+        (SpoolState.REJECTED, now_ms, outcome.rejected),
+        (SpoolState.DEFERRED, later_ms, outcome.deferred),
+    )
+    moves: list[tuple[object, ...]] = [
+        (SpoolState.DELIVERED, now_ms, None, None, device, seq) for seq in outcome.delivered
+    ]
+    for state, at, verdicts in judged:
+        moves += [(state, at, code, reason, device, seq) for seq, code, reason in verdicts]
+    return moves
