@@ -20,7 +20,7 @@ _CLOCK_SOURCE: Final = Path(__file__).with_name("clock.c")
 _CLOCK_STATE: Final = struct.Struct("=qq")
 _TRUSTED_ANYWAY: Final = Path("/run/systemd/timesync/synchronized")
 """Where this file is, the product takes its clock for synchronised, whatever the preloaded library says."""
-_DISK_BYTES: Final = 16 * 2**20
+_DISK_BYTES: Final = 32 * 2**20
 _BALLAST: Final = "ballast"
 
 

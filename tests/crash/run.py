@@ -32,6 +32,8 @@ from tests.crash.readings import Key, Tally, keys_of
 
 _DRAIN_S: Final = 150.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
+_MANY_REFUSED: Final = 200
+"""A spool that refuses so many readings is full, and has nothing to merge."""
 
 FAULTS: Final = (
     *("kill_fed",) * 5,
@@ -287,16 +289,22 @@ class Run:
             self._kill(edge)
             time.sleep(0.5)
         edge.small_disk.free()
+        self._kill(edge)  # it makes its reserve anew when it starts; else it would in an hour
         self.faults["disk full"] += 1
 
     def _run_out_of_room(self, name: str) -> None:
         edge = self._named(name)
         log, ledger = edge.folder / "log", edge.folder / "ledger"
-        before, taken = log.read_bytes().count(b"were merged"), _lines(ledger)
         self.stage.storm, self.stage.force = ("request lost",), 1.0
 
+        def count() -> tuple[int, int]:
+            return log.read_bytes().count(b"were merged"), ledger.read_bytes().count(b"\nno ")
+
+        merged, refused = count()
+
         def is_full() -> bool:
-            return log.read_bytes().count(b"were merged") > before or _lines(ledger) > taken + 6000
+            now = count()
+            return now[0] > merged or now[1] > refused + _MANY_REFUSED
 
         wait_until(f"edge {name} to run out of room", is_full, timeout_s=60, watched=[edge.child])
         self.stage.storm = ()
@@ -437,10 +445,6 @@ class Run:
             for line in self.backend.commands.run("export", "--device", device).splitlines()
         ]
         return [json.loads(line) for line in lines]
-
-
-def _lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n")
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:
