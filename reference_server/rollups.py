@@ -15,6 +15,9 @@ from reference_server.storage.rollups import SHARDS, refresh_shard
 
 _LOG: Final = logging.getLogger(__name__)
 
+_PAUSES: Final = 3
+"""So many times longer than it works the refresher pauses; who needs a device fresh does not wait for it."""
+
 
 class RollupRefresher:
     """Works off the marks that ingest leaves.
@@ -51,8 +54,8 @@ class RollupRefresher:
                 await self.refresh_all()
             except StorageError as error:
                 _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
-            # Half the time at most: ingest comes first, and marks that wait longer are merged further.
-            pause_s = max(self._interval_s, monotonic() - begin)
+            # Ingest comes first, and marks that wait longer are merged further.
+            pause_s = max(self._interval_s, _PAUSES * (monotonic() - begin))
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""

@@ -79,6 +79,8 @@ WHERE r.device = t.device AND r.bucket = t.bucket;
 --   * A rise beyond what is possible in the time since the last one and 15 minutes more (2,000 kWh an hour; a
 --     counter may stand still for a while and then catch up): 0. So a jump of a damaged high word is no energy,
 --     nor is a counter that comes back after more than 15 minutes of nonsense.
+-- The last known value is that of the greatest `turn` and value in one number: `turn` counts readings, times 2^32,
+-- and no counter is negative. That is far quicker than an aggregate that is no part of PostgreSQL.
 WITH target AS (
   SELECT t.device, t.bucket, (3000 * d.poll_interval_s)::int8 AS longest_ms, p.ts AS ts_before
   FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
@@ -89,7 +91,7 @@ WITH target AS (
     ORDER BY s.ts DESC LIMIT 1
   ) p ON true
 ), reading AS (
-  SELECT t.bucket, t.longest_ms, s.*
+  SELECT t.bucket, t.longest_ms, (1000 * extract(epoch FROM s.ts))::int8 AS at_ms, s.*
   FROM target t
   CROSS JOIN LATERAL (
     SELECT * FROM samples s
@@ -98,15 +100,21 @@ WITH target AS (
       AND s.ts < t.bucket + INTERVAL '15 minutes'
     OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets
   ) s
+), ordered AS (
+  SELECT
+    r.*,
+    4294967296 * row_number() OVER in_order AS turn,
+    least(coalesce(interval_s, longest_ms), at_ms - lag(at_ms) OVER in_order) AS dt
+  FROM reading r
+  WINDOW in_order AS (PARTITION BY device, bucket ORDER BY ts)
 ), stepped AS (
   SELECT
     device,
     bucket,
     ts,
     sample_count,
-    least(
-      coalesce(interval_s, longest_ms), (1000 * extract(epoch FROM ts - lag(ts) OVER in_order))::int8
-    ) AS dt,
+    turn,
+    dt,
 -- generated: stepped
     pv_power_w,
     insulation_resistance_kohm,
@@ -143,21 +151,19 @@ WITH target AS (
     direct_use_total_kwh,
     output_total_kwh,
     running_time_total_h,
-    CASE WHEN (pv_total_kwh - CASE WHEN pv_total_kwh >= max(pv_total_kwh) OVER before THEN max(pv_total_kwh) OVER before ELSE last_known(pv_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE pv_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (pv_total_kwh - CASE WHEN pv_total_kwh >= max(pv_total_kwh) OVER before THEN max(pv_total_kwh) OVER before ELSE last_known(pv_total_kwh) OVER before END) WHEN last_known(pv_total_kwh) OVER before IS NOT NULL AND pv_total_kwh IS NOT NULL THEN 0 END AS pv_total_kwh_step,
-    CASE WHEN (battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= max(battery_charge_total_kwh) OVER before THEN max(battery_charge_total_kwh) OVER before ELSE last_known(battery_charge_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= max(battery_charge_total_kwh) OVER before THEN max(battery_charge_total_kwh) OVER before ELSE last_known(battery_charge_total_kwh) OVER before END) WHEN last_known(battery_charge_total_kwh) OVER before IS NOT NULL AND battery_charge_total_kwh IS NOT NULL THEN 0 END AS battery_charge_total_kwh_step,
-    CASE WHEN (battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= max(battery_charge_from_pv_total_kwh) OVER before THEN max(battery_charge_from_pv_total_kwh) OVER before ELSE last_known(battery_charge_from_pv_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= max(battery_charge_from_pv_total_kwh) OVER before THEN max(battery_charge_from_pv_total_kwh) OVER before ELSE last_known(battery_charge_from_pv_total_kwh) OVER before END) WHEN last_known(battery_charge_from_pv_total_kwh) OVER before IS NOT NULL AND battery_charge_from_pv_total_kwh IS NOT NULL THEN 0 END AS battery_charge_from_pv_total_kwh_step,
-    CASE WHEN (battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= max(battery_discharge_total_kwh) OVER before THEN max(battery_discharge_total_kwh) OVER before ELSE last_known(battery_discharge_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= max(battery_discharge_total_kwh) OVER before THEN max(battery_discharge_total_kwh) OVER before ELSE last_known(battery_discharge_total_kwh) OVER before END) WHEN last_known(battery_discharge_total_kwh) OVER before IS NOT NULL AND battery_discharge_total_kwh IS NOT NULL THEN 0 END AS battery_discharge_total_kwh_step,
-    CASE WHEN (export_total_kwh - CASE WHEN export_total_kwh >= max(export_total_kwh) OVER before THEN max(export_total_kwh) OVER before ELSE last_known(export_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE export_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (export_total_kwh - CASE WHEN export_total_kwh >= max(export_total_kwh) OVER before THEN max(export_total_kwh) OVER before ELSE last_known(export_total_kwh) OVER before END) WHEN last_known(export_total_kwh) OVER before IS NOT NULL AND export_total_kwh IS NOT NULL THEN 0 END AS export_total_kwh_step,
-    CASE WHEN (export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= max(export_from_pv_total_kwh) OVER before THEN max(export_from_pv_total_kwh) OVER before ELSE last_known(export_from_pv_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= max(export_from_pv_total_kwh) OVER before THEN max(export_from_pv_total_kwh) OVER before ELSE last_known(export_from_pv_total_kwh) OVER before END) WHEN last_known(export_from_pv_total_kwh) OVER before IS NOT NULL AND export_from_pv_total_kwh IS NOT NULL THEN 0 END AS export_from_pv_total_kwh_step,
-    CASE WHEN (import_total_kwh - CASE WHEN import_total_kwh >= max(import_total_kwh) OVER before THEN max(import_total_kwh) OVER before ELSE last_known(import_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE import_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (import_total_kwh - CASE WHEN import_total_kwh >= max(import_total_kwh) OVER before THEN max(import_total_kwh) OVER before ELSE last_known(import_total_kwh) OVER before END) WHEN last_known(import_total_kwh) OVER before IS NOT NULL AND import_total_kwh IS NOT NULL THEN 0 END AS import_total_kwh_step,
-    CASE WHEN (direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= max(direct_use_total_kwh) OVER before THEN max(direct_use_total_kwh) OVER before ELSE last_known(direct_use_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= max(direct_use_total_kwh) OVER before THEN max(direct_use_total_kwh) OVER before ELSE last_known(direct_use_total_kwh) OVER before END) WHEN last_known(direct_use_total_kwh) OVER before IS NOT NULL AND direct_use_total_kwh IS NOT NULL THEN 0 END AS direct_use_total_kwh_step,
-    CASE WHEN (output_total_kwh - CASE WHEN output_total_kwh >= max(output_total_kwh) OVER before THEN max(output_total_kwh) OVER before ELSE last_known(output_total_kwh) OVER before END) BETWEEN 0 AND 20000 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE output_total_kwh IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (output_total_kwh - CASE WHEN output_total_kwh >= max(output_total_kwh) OVER before THEN max(output_total_kwh) OVER before ELSE last_known(output_total_kwh) OVER before END) WHEN last_known(output_total_kwh) OVER before IS NOT NULL AND output_total_kwh IS NOT NULL THEN 0 END AS output_total_kwh_step,
-    CASE WHEN (running_time_total_h - CASE WHEN running_time_total_h >= max(running_time_total_h) OVER before THEN max(running_time_total_h) OVER before ELSE last_known(running_time_total_h) OVER before END) BETWEEN 0 AND 4 * (1000 * extract(epoch FROM ts - max(ts) FILTER (WHERE running_time_total_h IS NOT NULL) OVER before + INTERVAL '15 minutes'))::int8 / 3600000 THEN (running_time_total_h - CASE WHEN running_time_total_h >= max(running_time_total_h) OVER before THEN max(running_time_total_h) OVER before ELSE last_known(running_time_total_h) OVER before END) WHEN last_known(running_time_total_h) OVER before IS NOT NULL AND running_time_total_h IS NOT NULL THEN 0 END AS running_time_total_h_step
+    CASE WHEN (pv_total_kwh - CASE WHEN pv_total_kwh >= max(pv_total_kwh) OVER before THEN max(pv_total_kwh) OVER before ELSE max(turn + pv_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE pv_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (pv_total_kwh - CASE WHEN pv_total_kwh >= max(pv_total_kwh) OVER before THEN max(pv_total_kwh) OVER before ELSE max(turn + pv_total_kwh) OVER before & 4294967295 END) WHEN max(turn + pv_total_kwh) OVER before & 4294967295 IS NOT NULL AND pv_total_kwh IS NOT NULL THEN 0 END AS pv_total_kwh_step,
+    CASE WHEN (battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= max(battery_charge_total_kwh) OVER before THEN max(battery_charge_total_kwh) OVER before ELSE max(turn + battery_charge_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE battery_charge_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= max(battery_charge_total_kwh) OVER before THEN max(battery_charge_total_kwh) OVER before ELSE max(turn + battery_charge_total_kwh) OVER before & 4294967295 END) WHEN max(turn + battery_charge_total_kwh) OVER before & 4294967295 IS NOT NULL AND battery_charge_total_kwh IS NOT NULL THEN 0 END AS battery_charge_total_kwh_step,
+    CASE WHEN (battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= max(battery_charge_from_pv_total_kwh) OVER before THEN max(battery_charge_from_pv_total_kwh) OVER before ELSE max(turn + battery_charge_from_pv_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= max(battery_charge_from_pv_total_kwh) OVER before THEN max(battery_charge_from_pv_total_kwh) OVER before ELSE max(turn + battery_charge_from_pv_total_kwh) OVER before & 4294967295 END) WHEN max(turn + battery_charge_from_pv_total_kwh) OVER before & 4294967295 IS NOT NULL AND battery_charge_from_pv_total_kwh IS NOT NULL THEN 0 END AS battery_charge_from_pv_total_kwh_step,
+    CASE WHEN (battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= max(battery_discharge_total_kwh) OVER before THEN max(battery_discharge_total_kwh) OVER before ELSE max(turn + battery_discharge_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= max(battery_discharge_total_kwh) OVER before THEN max(battery_discharge_total_kwh) OVER before ELSE max(turn + battery_discharge_total_kwh) OVER before & 4294967295 END) WHEN max(turn + battery_discharge_total_kwh) OVER before & 4294967295 IS NOT NULL AND battery_discharge_total_kwh IS NOT NULL THEN 0 END AS battery_discharge_total_kwh_step,
+    CASE WHEN (export_total_kwh - CASE WHEN export_total_kwh >= max(export_total_kwh) OVER before THEN max(export_total_kwh) OVER before ELSE max(turn + export_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE export_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (export_total_kwh - CASE WHEN export_total_kwh >= max(export_total_kwh) OVER before THEN max(export_total_kwh) OVER before ELSE max(turn + export_total_kwh) OVER before & 4294967295 END) WHEN max(turn + export_total_kwh) OVER before & 4294967295 IS NOT NULL AND export_total_kwh IS NOT NULL THEN 0 END AS export_total_kwh_step,
+    CASE WHEN (export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= max(export_from_pv_total_kwh) OVER before THEN max(export_from_pv_total_kwh) OVER before ELSE max(turn + export_from_pv_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= max(export_from_pv_total_kwh) OVER before THEN max(export_from_pv_total_kwh) OVER before ELSE max(turn + export_from_pv_total_kwh) OVER before & 4294967295 END) WHEN max(turn + export_from_pv_total_kwh) OVER before & 4294967295 IS NOT NULL AND export_from_pv_total_kwh IS NOT NULL THEN 0 END AS export_from_pv_total_kwh_step,
+    CASE WHEN (import_total_kwh - CASE WHEN import_total_kwh >= max(import_total_kwh) OVER before THEN max(import_total_kwh) OVER before ELSE max(turn + import_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE import_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (import_total_kwh - CASE WHEN import_total_kwh >= max(import_total_kwh) OVER before THEN max(import_total_kwh) OVER before ELSE max(turn + import_total_kwh) OVER before & 4294967295 END) WHEN max(turn + import_total_kwh) OVER before & 4294967295 IS NOT NULL AND import_total_kwh IS NOT NULL THEN 0 END AS import_total_kwh_step,
+    CASE WHEN (direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= max(direct_use_total_kwh) OVER before THEN max(direct_use_total_kwh) OVER before ELSE max(turn + direct_use_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE direct_use_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= max(direct_use_total_kwh) OVER before THEN max(direct_use_total_kwh) OVER before ELSE max(turn + direct_use_total_kwh) OVER before & 4294967295 END) WHEN max(turn + direct_use_total_kwh) OVER before & 4294967295 IS NOT NULL AND direct_use_total_kwh IS NOT NULL THEN 0 END AS direct_use_total_kwh_step,
+    CASE WHEN (output_total_kwh - CASE WHEN output_total_kwh >= max(output_total_kwh) OVER before THEN max(output_total_kwh) OVER before ELSE max(turn + output_total_kwh) OVER before & 4294967295 END) BETWEEN 0 AND 20000 * (at_ms - max(at_ms) FILTER (WHERE output_total_kwh IS NOT NULL) OVER before + 900000) / 3600000 THEN (output_total_kwh - CASE WHEN output_total_kwh >= max(output_total_kwh) OVER before THEN max(output_total_kwh) OVER before ELSE max(turn + output_total_kwh) OVER before & 4294967295 END) WHEN max(turn + output_total_kwh) OVER before & 4294967295 IS NOT NULL AND output_total_kwh IS NOT NULL THEN 0 END AS output_total_kwh_step,
+    CASE WHEN (running_time_total_h - CASE WHEN running_time_total_h >= max(running_time_total_h) OVER before THEN max(running_time_total_h) OVER before ELSE max(turn + running_time_total_h) OVER before & 4294967295 END) BETWEEN 0 AND 4 * (at_ms - max(at_ms) FILTER (WHERE running_time_total_h IS NOT NULL) OVER before + 900000) / 3600000 THEN (running_time_total_h - CASE WHEN running_time_total_h >= max(running_time_total_h) OVER before THEN max(running_time_total_h) OVER before ELSE max(turn + running_time_total_h) OVER before & 4294967295 END) WHEN max(turn + running_time_total_h) OVER before & 4294967295 IS NOT NULL AND running_time_total_h IS NOT NULL THEN 0 END AS running_time_total_h_step
 -- end of generated
-  FROM reading
-  WINDOW
-    in_order AS (PARTITION BY device, bucket ORDER BY ts),
-    before AS (PARTITION BY device, bucket ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+  FROM ordered
+  WINDOW before AS (PARTITION BY device, bucket ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 );
 
 -- name: fill_rollup_15m
@@ -530,58 +536,58 @@ SELECT
   (min(backup_frequency_hz))::int2 AS backup_frequency_hz_min,
   (max(backup_frequency_hz))::int2 AS backup_frequency_hz_max,
   (count(backup_frequency_hz))::int8 AS backup_frequency_hz_n,
-  (first_known(pv_total_kwh ORDER BY ts))::int4 AS pv_total_kwh_first,
-  (last_known(pv_total_kwh ORDER BY ts))::int4 AS pv_total_kwh_last,
+  (min(turn + pv_total_kwh) & 4294967295)::int4 AS pv_total_kwh_first,
+  (max(turn + pv_total_kwh) & 4294967295)::int4 AS pv_total_kwh_last,
   (min(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_last_ts,
   (sum(pv_total_kwh_step))::int8 AS pv_total_kwh_increase,
   (CASE WHEN sum(pv_total_kwh_step) IS NULL THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
-  (first_known(battery_charge_total_kwh ORDER BY ts))::int4 AS battery_charge_total_kwh_first,
-  (last_known(battery_charge_total_kwh ORDER BY ts))::int4 AS battery_charge_total_kwh_last,
+  (min(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_first,
+  (max(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_last_ts,
   (sum(battery_charge_total_kwh_step))::int8 AS battery_charge_total_kwh_increase,
   (CASE WHEN sum(battery_charge_total_kwh_step) IS NULL THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
-  (first_known(battery_charge_from_pv_total_kwh ORDER BY ts))::int4 AS battery_charge_from_pv_total_kwh_first,
-  (last_known(battery_charge_from_pv_total_kwh ORDER BY ts))::int4 AS battery_charge_from_pv_total_kwh_last,
+  (min(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_first,
+  (max(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL))::timestamptz AS battery_charge_from_pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL))::timestamptz AS battery_charge_from_pv_total_kwh_last_ts,
   (sum(battery_charge_from_pv_total_kwh_step))::int8 AS battery_charge_from_pv_total_kwh_increase,
-  (first_known(battery_discharge_total_kwh ORDER BY ts))::int4 AS battery_discharge_total_kwh_first,
-  (last_known(battery_discharge_total_kwh ORDER BY ts))::int4 AS battery_discharge_total_kwh_last,
+  (min(turn + battery_discharge_total_kwh) & 4294967295)::int4 AS battery_discharge_total_kwh_first,
+  (max(turn + battery_discharge_total_kwh) & 4294967295)::int4 AS battery_discharge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_last_ts,
   (sum(battery_discharge_total_kwh_step))::int8 AS battery_discharge_total_kwh_increase,
   (CASE WHEN sum(battery_discharge_total_kwh_step) IS NULL THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
-  (first_known(export_total_kwh ORDER BY ts))::int4 AS export_total_kwh_first,
-  (last_known(export_total_kwh ORDER BY ts))::int4 AS export_total_kwh_last,
+  (min(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_first,
+  (max(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_last,
   (min(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_last_ts,
   (sum(export_total_kwh_step))::int8 AS export_total_kwh_increase,
   (CASE WHEN sum(export_total_kwh_step) IS NULL THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
-  (first_known(export_from_pv_total_kwh ORDER BY ts))::int4 AS export_from_pv_total_kwh_first,
-  (last_known(export_from_pv_total_kwh ORDER BY ts))::int4 AS export_from_pv_total_kwh_last,
+  (min(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_first,
+  (max(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL))::timestamptz AS export_from_pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL))::timestamptz AS export_from_pv_total_kwh_last_ts,
   (sum(export_from_pv_total_kwh_step))::int8 AS export_from_pv_total_kwh_increase,
-  (first_known(import_total_kwh ORDER BY ts))::int4 AS import_total_kwh_first,
-  (last_known(import_total_kwh ORDER BY ts))::int4 AS import_total_kwh_last,
+  (min(turn + import_total_kwh) & 4294967295)::int4 AS import_total_kwh_first,
+  (max(turn + import_total_kwh) & 4294967295)::int4 AS import_total_kwh_last,
   (min(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_first_ts,
   (max(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_last_ts,
   (sum(import_total_kwh_step))::int8 AS import_total_kwh_increase,
   (CASE WHEN sum(import_total_kwh_step) IS NULL THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
-  (first_known(direct_use_total_kwh ORDER BY ts))::int4 AS direct_use_total_kwh_first,
-  (last_known(direct_use_total_kwh ORDER BY ts))::int4 AS direct_use_total_kwh_last,
+  (min(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_first,
+  (max(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_last,
   (min(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL))::timestamptz AS direct_use_total_kwh_first_ts,
   (max(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL))::timestamptz AS direct_use_total_kwh_last_ts,
   (sum(direct_use_total_kwh_step))::int8 AS direct_use_total_kwh_increase,
-  (first_known(output_total_kwh ORDER BY ts))::int4 AS output_total_kwh_first,
-  (last_known(output_total_kwh ORDER BY ts))::int4 AS output_total_kwh_last,
+  (min(turn + output_total_kwh) & 4294967295)::int4 AS output_total_kwh_first,
+  (max(turn + output_total_kwh) & 4294967295)::int4 AS output_total_kwh_last,
   (min(ts) FILTER (WHERE output_total_kwh IS NOT NULL))::timestamptz AS output_total_kwh_first_ts,
   (max(ts) FILTER (WHERE output_total_kwh IS NOT NULL))::timestamptz AS output_total_kwh_last_ts,
   (sum(output_total_kwh_step))::int8 AS output_total_kwh_increase,
-  (first_known(running_time_total_h ORDER BY ts))::int4 AS running_time_total_h_first,
-  (last_known(running_time_total_h ORDER BY ts))::int4 AS running_time_total_h_last,
+  (min(turn + running_time_total_h) & 4294967295)::int4 AS running_time_total_h_first,
+  (max(turn + running_time_total_h) & 4294967295)::int4 AS running_time_total_h_last,
   (min(ts) FILTER (WHERE running_time_total_h IS NOT NULL))::timestamptz AS running_time_total_h_first_ts,
   (max(ts) FILTER (WHERE running_time_total_h IS NOT NULL))::timestamptz AS running_time_total_h_last_ts,
   (sum(running_time_total_h_step))::int8 AS running_time_total_h_increase

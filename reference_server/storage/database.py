@@ -21,9 +21,11 @@ Result = TypeVar("Result")
 _ATTEMPTS: Final = 5
 _BACKOFF_S: Final = 0.02
 
+# Rollups have hundreds of short expressions: to compile them takes far longer than to compute them.
 _CONFIGURE: Final = """
 SELECT set_config('timezone', 'UTC', false),
   set_config('client_min_messages', 'warning', false),
+  set_config('jit', 'off', false),
   CASE WHEN current_setting('synchronous_commit') = 'off'
     THEN set_config('synchronous_commit', 'on', false) END
 """

@@ -42,6 +42,8 @@ MOST_PER_HOUR: Final = {"kWh": 2_000, "h": 4}
 
 _SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", re.MULTILINE | re.DOTALL)
 _INT2_BYTES: Final = 2
+_VALUE_BITS: Final = 2**32 - 1
+"""Those of `turn` plus a counter's value that are the value; see `stepped_readings`."""
 
 
 def column_type(quantity: Quantity) -> str:
@@ -126,10 +128,9 @@ def _stepped() -> str:
 def _step(counter: Quantity) -> str:
     """Increase of a counter since its last known value, as the comment of `fill_rollup_15m` defines it."""
     now = counter.name
-    last, peak = f"last_known({now}) OVER before", f"max({now}) OVER before"
-    since = f"ts - max(ts) FILTER (WHERE {now} IS NOT NULL) OVER before"
+    last, peak = f"max(turn + {now}) OVER before & {_VALUE_BITS}", f"max({now}) OVER before"
+    elapsed_ms = f"(at_ms - max(at_ms) FILTER (WHERE {now} IS NOT NULL) OVER before + 900000)"
     increase = f"({now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} END)"
-    elapsed_ms = f"(1000 * extract(epoch FROM {since} + INTERVAL '15 minutes'))::int8"
     possible = f"{MOST_PER_HOUR[counter.unit] * counter.factor} * {elapsed_ms} / 3600000"
     return (
         f"CASE WHEN {increase} BETWEEN 0 AND {possible} THEN {increase} WHEN {last} IS NOT NULL "
@@ -159,8 +160,8 @@ def _aggregate_gauge(gauge: Quantity) -> Iterator[str]:
 
 def _aggregate_counter(counter: Quantity) -> Iterator[str]:
     name = counter.name
-    yield f"first_known({name} ORDER BY ts)"
-    yield f"last_known({name} ORDER BY ts)"
+    yield f"min(turn + {name}) & {_VALUE_BITS}"
+    yield f"max(turn + {name}) & {_VALUE_BITS}"
     yield f"min(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"max(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"sum({name}_step)"
