@@ -124,8 +124,7 @@ async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool)
         plans: in the order of their requests.
         careful: whether others may be inserting the same keys just now.
 
-    Raises:
-        psycopg.errors.UniqueViolation: others did, and it was not; nothing is stored.
+    When others did, and it was not, the database refuses; nothing is stored, and the next attempt is careful.
     """
     blocks = [] if careful else lone_blocks(plans)
     free, repeated = await sorted_out(connection, blocks)

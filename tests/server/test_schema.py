@@ -17,7 +17,7 @@ from reference_server.resources import db_folder
 from reference_server.storage.errors import StorageError, StorageUnavailableError
 from reference_server.storage.migrations import Engine, migrate
 from reference_server.storage.queries import statements
-from reference_server.storage.schema_sql import column_type, outdated
+from reference_server.storage.schema_sql import COUNTERS, column_type, outdated
 from sungrow_lib.quantities import QUANTITIES
 
 CATALOG = """
@@ -107,6 +107,12 @@ def test_the_columns_of_samples_are_those_of_the_quantities(migrated: str) -> No
 
 def test_the_generated_sql_is_up_to_date() -> None:
     assert outdated() == []
+
+
+def test_a_counter_fits_behind_its_turn() -> None:
+    """`stepped_readings` puts a counter's value behind the number of its reading: it is never negative."""
+    assert [counter.name for counter in COUNTERS if counter.low < 0] == []
+    assert {column_type(counter) for counter in COUNTERS} == {"int4"}
 
 
 def test_every_statement_is_used_and_described() -> None:
