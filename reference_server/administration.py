@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from reference_server.auth import NewToken
 from reference_server.storage.database import connected, fetch, fetch_records
+from reference_server.storage.devices import KnownDevice, known_device
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, rebuild_days
 from reference_server.zones import known_zone
@@ -112,8 +113,11 @@ async def set_device(
     plant: str | None,
     timezone: str | None,
     poll_interval_s: float | None,
-) -> None:
+) -> KnownDevice | None:
     """Set what wins over what the edge says; None leaves a value as it is. Makes the device known.
+
+    Returns:
+        The device as it was, None when it was not known.
 
     Raises:
         UsageError: the name, the time zone or the interval is not valid.
@@ -124,6 +128,7 @@ async def set_device(
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
         raise UsageError("the poll interval must be more than 0 s and at most a day")
     async with connected(url) as connection:
+        before = await known_device(connection, device_id)
         await fetch(connection, "add_devices", device_ids=[device_id])
         [(device,)] = await fetch(
             connection,
@@ -139,6 +144,7 @@ async def set_device(
         await fetch(connection, "audit_device", device_id=device_id, action="set", detail=detail)
         if timezone is not None:
             await rebuild_days(connection, device)
+    return before
 
 
 async def delete_device(url: str, device_id: str, *, deleted: bool) -> None:

@@ -177,6 +177,8 @@ def make_app(server: Server, *, is_keeper: bool = True) -> web.Application:
     app.on_response_prepare.append(_add_headers)
     for op in OPERATIONS:
         app.router.add_route(op.method, op.path, route(op))
+        if op.scope is None:  # what watches a service often asks for no more than the status
+            app.router.add_route("HEAD", op.path, route(op))
     add_page(app)
     return app
 

@@ -304,8 +304,12 @@ def _device_set(args: argparse.Namespace) -> int:
         timezone=args.timezone,
         poll_interval_s=args.poll_interval,
     )
-    asyncio.run(change)
+    before = asyncio.run(change)
     print(f"{args.device} is set")
+    if before is None:
+        print(f"{args.device} was not known until now; is that its name? See device list", file=sys.stderr)
+    elif before.deleted:
+        print(f"{args.device} is deleted; device restore takes its readings again", file=sys.stderr)
     return EXIT_OK
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.database import Connection, connected, fetch
+from reference_server.storage.devices import known_device
 from reference_server.storage.rollups import lock_device, recompute
 from reference_server.storage.samples import (
     Aside,
@@ -30,7 +31,7 @@ from reference_server.storage.samples import (
 from reference_server.zones import quarter_of
 from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.cli.decode import decoded
-from sungrow_lib.errors import UsageError
+from sungrow_lib.errors import SungrowError, UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts
 
@@ -38,6 +39,19 @@ _AHEAD: Final = timedelta(minutes=5)
 _ROWS_AT_ONCE: Final = 5_000
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+class DeviceDeletedError(SungrowError):
+    """No readings are taken of a deleted device.
+
+    Args:
+        device_id: which one.
+    """
+
+    def __init__(self, device_id: str) -> None:
+        super().__init__(
+            f"{device_id} is deleted: nothing is imported; sungrow-server device restore takes it back"
+        )
 
 
 @dataclass(slots=True)
@@ -70,6 +84,7 @@ async def import_csv(
 
     Raises:
         UsageError: the file cannot be read, or a row is not a reading; nothing is stored.
+        DeviceDeletedError: the device is deleted; nothing is stored.
         StorageError: the database cannot be used.
     """
     with _opened(file) as stream:
@@ -91,6 +106,7 @@ async def import_captures(
 
     Raises:
         UsageError: a file is no capture, or does not say when or of what family; nothing is stored.
+        DeviceDeletedError: the device is deleted; nothing is stored.
         StorageError: the database cannot be used.
     """
     samples = _captured(files, device_id)
@@ -125,7 +141,11 @@ async def _import(
     result = ImportResult()
     async with connected(url) as connection:
         await fetch(connection, "add_devices", device_ids=[device_id])
-        [(device, *_)] = await fetch(connection, "find_devices", device_ids=[device_id])
+        known = await known_device(connection, device_id)
+        assert known is not None
+        if known.deleted:
+            raise DeviceDeletedError(device_id)
+        device = known.key
         await lock_device(connection, device)
         first = last = None
         made: set[datetime] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
 from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope, IngestAnswer, VerdictCode
 
+_LOG: Final = logging.getLogger(__name__)
+
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 """How far ahead of the server a reading may be."""
 
@@ -45,6 +48,7 @@ _ROWS_AT_ONCE: Final = 5_000
 """Rows of several requests that share a transaction."""
 _EDGE_SEEN_S: Final = 10.0
 """s between two notes that an edge still speaks for a device."""
+_WARN_AGAIN_S: Final = 3600.0
 _MOST_EDGES: Final = 100_000
 _DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
 
@@ -191,6 +195,7 @@ class Ingest:
         self._retention = retention
         self._clock = clock
         self._told: dict[int, DeviceInfo | None] = {}
+        self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
         self._group = GroupCommit(self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE)
 
@@ -297,7 +302,7 @@ class Ingest:
             asides += await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
             if plan.speaker is not None and self._is_news(plan):
-                await self._note(connection, plan, plan.speaker.key)
+                await self._note(connection, plan, plan.speaker)
             results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed(horizon))))
         return results
 
@@ -315,18 +320,32 @@ class Ingest:
         assert plan.speaker is not None
         return plan.envelope.device not in {None, self._told.get(plan.speaker.key)}
 
-    async def _note(self, connection: Connection, plan: Plan, device: int) -> None:
+    async def _note(self, connection: Connection, plan: Plan, speaker: KnownDevice) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
         envelope = plan.envelope
         if self._edge_is_news(plan) and envelope.edge_id is not None:
             max_seq = max(envelope.seq or (), default=None)
-            await note_edge(connection, device, envelope.edge_id, envelope.generation, max_seq)
+            others = await note_edge(connection, speaker.key, envelope.edge_id, envelope.generation, max_seq)
+            self._warn_of(speaker.device_id, envelope.edge_id, others)
         if (
             self._info_is_news(plan)
             and envelope.device is not None
-            and await note_info(connection, device, envelope.device)
+            and await note_info(connection, speaker.key, envelope.device)
         ):
-            await rebuild_days(connection, device)
+            await rebuild_days(connection, speaker.key)
+
+    def _warn_of(self, device_id: str, edge_id: str, others: Iterable[str]) -> None:
+        """Name edges that send for one device, each pair once an hour."""
+        now = monotonic()
+        for other in others:
+            pair = (device_id, *sorted((edge_id, other)))
+            if now < self._warned.get(pair, 0.0):
+                continue
+            if len(self._warned) >= _MOST_EDGES:
+                self._warned.clear()
+            self._warned[pair] = now + _WARN_AGAIN_S
+            extra = {"device_id": device_id, "edges": list(pair[1:])}
+            _LOG.warning("two edges send for one device; rename it on one of them", extra=extra)
 
     def _edge_is_due(self, envelope: Envelope, speaker: KnownDevice | None) -> bool:
         if speaker is None or envelope.edge_id is None:

@@ -89,14 +89,14 @@ def _content_type(media: str) -> str:
 
 
 def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Lines of CSV; unknown is empty, lists and objects are JSON."""
+    """Lines of CSV; unknown is empty; lists, objects, true and false are JSON."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
     return out.getvalue().encode(_BYTE_ORDER, "replace")
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict) else value
+    return json.dumps(value) if isinstance(value, list | dict | bool) else value
 
 
 class RawSeries:

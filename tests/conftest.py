@@ -7,6 +7,7 @@ SUNGROW_REQUIRE_ALL=1 they fail.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -44,6 +45,15 @@ def _leave_out(what: str, purpose: str) -> NoReturn:
     if REQUIRE_ALL:
         pytest.fail(text, pytrace=False)
     pytest.skip(text)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging for the whole of it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Self
 from zoneinfo import ZoneInfo
 
 from reference_server.storage.database import Connection, Database, fetch
@@ -41,10 +41,22 @@ class KnownDevice:
     poll_interval_s: float
     deleted: bool
 
+    @classmethod
+    def from_record(cls, record: tuple[Any, ...]) -> Self:
+        """Make it of what `find_devices` says."""
+        key, name, timezone, poll_interval_s, deleted_at = record
+        return cls(key, name, timezone, poll_interval_s, deleted_at is not None)
+
     @property
     def zone(self) -> ZoneInfo:
         """The site's zone; UTC while it is not set."""
         return known_zone(self.timezone) or ZoneInfo("UTC")
+
+
+async def known_device(connection: Connection, device_id: str) -> KnownDevice | None:
+    """Return the device of this name, None when nothing is known of it."""
+    found = await fetch(connection, "find_devices", device_ids=[device_id])
+    return KnownDevice.from_record(found[0]) if found else None
 
 
 class Devices:
@@ -116,9 +128,9 @@ class Devices:
         if len(self._cache) >= _CACHE_LIMIT:
             self._cache.clear()
         found = {}
-        for key, name, timezone, poll_interval_s, deleted_at in rows:
-            found[name] = KnownDevice(key, name, timezone, poll_interval_s, deleted_at is not None)
-            self._cache[name] = (until, found[name])
+        for device in map(KnownDevice.from_record, rows):
+            found[device.device_id] = device
+            self._cache[device.device_id] = (until, device)
         return found
 
 
@@ -147,8 +159,8 @@ def _entry(row: tuple[Any, ...], now: datetime) -> Device:
 
 async def note_edge(
     connection: Connection, device: int, edge_id: str, generation: str | None, max_seq: int | None
-) -> None:
-    """Remember which edge sends for a device; when another one does as well, the log says so."""
+) -> list[str]:
+    """Remember which edge sends for a device; return which others did so lately."""
     await fetch(
         connection,
         "meet_edge",
@@ -158,11 +170,7 @@ async def note_edge(
         max_seq=max_seq,
     )
     others = await fetch(connection, "other_edges", device=device, edge_id=storable(edge_id))
-    if others:
-        _LOG.warning(
-            "two edges send for one device; rename it on one of them",
-            extra={"device": device, "edges": [edge_id, *(other for (other,) in others)]},
-        )
+    return [other for (other,) in others]
 
 
 async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bool:

@@ -53,8 +53,10 @@ def test_the_life_of_a_token(configured: str, capsys: pytest.CaptureFixture[str]
 def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     change = ["--name", "Roof", "--timezone", "Europe/Amsterdam", "--poll-interval", "10"]
     assert main(["device", "set", "roof-1", *change]) == 0
+    assert "roof-1 was not known until now" in capsys.readouterr().err
     assert main(["device", "set", "roof-1", "--plant", "Home"]) == 0
-    _output(capsys)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("roof-1 is set\n", "")
     assert main(["device", "list", "--json"]) == 0
     [device] = json.loads(_output(capsys))
     assert (device["name"], device["plant"], device["timezone"]) == ("Roof", "Home", "Europe/Amsterdam")
@@ -62,13 +64,15 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     _output(capsys)
     assert main(["device", "list"]) == 0
     assert _output(capsys) == "none"
+    assert main(["device", "set", "roof-1", "--plant", "Home"]) == 0
+    assert "roof-1 is deleted; device restore" in capsys.readouterr().err
     assert main(["device", "restore", "roof-1"]) == 0
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT deleted_at FROM devices").fetchall() == [(None,)]
     _output(capsys)
     assert main(["device", "log", "--json"]) == 0
     actions = [(entry["device_id"], entry["action"]) for entry in json.loads(_output(capsys))]
-    assert actions == [("roof-1", action) for action in ("restored", "deleted", "set", "set")]
+    assert actions == [("roof-1", action) for action in ("restored", "set", "deleted", "set", "set")]
 
 
 @pytest.mark.anyio
@@ -88,6 +92,26 @@ async def test_an_erased_device_leaves_nothing_but_its_name(api: Api) -> None:
     api.server.devices.forget("sh-1")  # what any process remembers for less than a second
     answer = await api.ingest(sample(0, "sh-1", pv_power_w=1))
     assert answer["deferred"][0]["code"] == "device_deleted"
+
+
+@pytest.mark.parametrize("how", ["delete", "erase"])
+def test_nothing_is_imported_into_a_deleted_device(
+    configured: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, how: str
+) -> None:
+    file = tmp_path / "history.csv"
+    file.write_text("ts,pv_power_w\n2026-01-31T10:00:00.000Z,5\n")
+    load = ["import", str(file), "--device", "roof-1"]
+    assert main(["device", "set", "roof-1", "--name", "Roof"]) == 0
+    assert main(["device", how, "roof-1", *(["--yes"] if how == "erase" else [])]) == 0
+    _output(capsys)
+    assert main(load) == 1
+    said = capsys.readouterr()
+    assert (said.out, len(said.err.splitlines())) == ("", 1)
+    assert "roof-1 is deleted" in said.err
+    with psycopg.connect(configured) as connection:
+        assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
+    assert main(["device", "restore", "roof-1"]) == 0
+    assert main(load) == 0
 
 
 @pytest.mark.parametrize(

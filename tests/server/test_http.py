@@ -160,6 +160,22 @@ async def test_wrong_queries_are_422_with_errors(api: Api, query: dict[str, str]
     assert problem["errors"]
 
 
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/"])
+async def test_what_is_open_answers_head_as_get(api: Api, start_server: StartServer, path: str) -> None:
+    async with start_server(dsn="host=/nonexistent dbname=x") as homeless:
+        homeless.server.database._pool.timeout = 0.2
+        for server in (api, homeless):
+            async with (
+                server.session.get(server.url + path) as got,
+                server.session.head(server.url + path) as head,
+            ):
+                assert (head.status, await head.read()) == (got.status, b"")
+                for name in ("Content-Type", "Content-Length", "Cache-Control", "X-Frame-Options"):
+                    assert head.headers.get(name) == got.headers.get(name)
+    async with api.session.head(api.url + "/v1/devices", headers=api.headers()) as answer:
+        assert answer.status == 405
+
+
 async def test_health_needs_no_token_and_tells_the_truth(api: Api, start_server: StartServer) -> None:
     async with api.session.get(api.url + "/health") as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})

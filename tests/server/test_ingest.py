@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -269,7 +270,25 @@ async def test_two_edges_with_one_device_are_noticed(api: Api, caplog: pytest.Lo
     await api.ingest(sample(5), edge_id="box-1", generation="g2")  # the same edge with a new spool
     assert "two edges" not in caplog.text
     await api.ingest(sample(6), edge_id="box-2", generation="g1")
-    assert "two edges send for one device" in caplog.text
+    [told] = [record for record in caplog.records if "two edges send" in record.getMessage()]
+    assert (vars(told)["device_id"], vars(told)["edges"]) == ("sh-1", ["box-1", "box-2"])
+
+
+async def test_two_edges_are_named_once_an_hour(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[Any]:
+        return [vars(record)["edges"] for record in caplog.records if "two edges send" in record.getMessage()]
+
+    now = [monotonic()]
+    monkeypatch.setattr("reference_server.ingest.monotonic", lambda: now[0])
+    for number, pause_s in enumerate((0, 20, 20, 20, 3600)):
+        now[0] += pause_s
+        await api.ingest(sample(2 * number), edge_id="box-2")
+        await api.ingest(sample(2 * number + 1), edge_id="box-1")
+        assert len(told()) == (2 if pause_s == 3600 else 1)
+    await api.ingest(sample(20), edge_id="box-3")
+    assert told()[2:] == [["box-1", "box-3"], ["box-2", "box-3"]]
 
 
 async def test_what_the_edge_says_of_a_device_is_remembered_but_the_owner_wins(api: Api) -> None:

@@ -71,6 +71,7 @@ async def test_csv_by_accept(api: Api) -> None:
     ]
     media, body = await text(api, "text/csv", bucket="15m")
     lines = list(csv.DictReader(io.StringIO(body)))
+    assert {line["partial"] for line in lines} == {"false"}
     assert (media, len(lines), lines[3]["sample_count"], lines[0]["avg_pv_power_w"]) == (
         "text/csv",
         4,
