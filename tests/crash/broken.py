@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from sungrow_lib.spool import Settlement, SpoolEntry
+from sungrow_lib.spool import Lane, Settlement, SpoolEntry
+from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.upload import attempts
 from sungrow_lib.upload.verdicts import Reply, Ruling, judge_reply
 from sungrow_lib.wire import IngestAnswer
@@ -37,6 +38,22 @@ def ack_other_batch() -> None:
     vars(attempts)["judge_reply"] = trusting
 
 
+def offer_without_note() -> None:
+    """Send readings without noting first that they were: their dates and contents could still change."""
+
+    def careless(
+        self: SpoolStore, device_id: str, limit: int, lane: Lane, skip: Collection[int], bound: int
+    ) -> list[SpoolEntry]:
+        return self.peek(device_id, limit, lane, skip=skip, bound=bound)
+
+    SpoolStore._offer = careless  # type: ignore[method-assign]
+
+
 def apply(fault: str) -> None:
     """Break the product in this process."""
-    {"ack before answer": ack_before_answer, "ack of another batch": ack_other_batch}[fault]()
+    faults = {
+        "ack before answer": ack_before_answer,
+        "ack of another batch": ack_other_batch,
+        "offers without a note": offer_without_note,
+    }
+    faults[fault]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ from typing import Final
 import pytest
 
 from reference_edge.health import read_health
+from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.spool import SpoolOptions, SpoolState
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import SystemClock
@@ -59,6 +61,73 @@ async def main():
                 spool._store._database.fold_log()
 anyio.run(main)
 """
+UPLOADING: Final = """
+import json, os, pathlib, ssl, sys, anyio
+from datetime import UTC, datetime, timedelta
+from aiohttp import web
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import DurableSpool
+from sungrow_lib.upload import BatchUploader, UploadSettings, backoff
+from tests.crash import broken
+
+folder = pathlib.Path(sys.argv[1])
+ca, cert, key, fault = #FILES#
+if fault:
+    broken.apply(fault)
+backoff.FIRST_S, backoff.LIMIT_S = 0.01, 0.05
+said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def say(word, *rest):
+    os.write(said, f"{word} {' '.join(map(str, rest))}\\n".encode())
+stored, requests = set(), 0
+
+async def ingest(request):
+    global requests
+    requests += 1
+    batch = json.loads(await request.read())
+    for seq, sample in zip(batch["seq"], batch["samples"]):
+        say("sent", seq, json.dumps(sample, separators=(",", ":")))
+    if requests % 7 == 3:
+        return web.Response(status=503)
+    new = set(batch["seq"]) - stored
+    stored.update(new)
+    say("stored", *batch["seq"])
+    if requests % 5 == 2:  # the answer is lost
+        request.transport.abort()
+    return web.json_response({
+        "batch_id": batch["batch_id"], "received": len(batch["seq"]), "inserted": len(new),
+        "duplicates": len(batch["seq"]) - len(new), "conflicts": [], "rejected": [], "deferred": [],
+        "resend": False, "server_version": "1",
+    })
+
+async def feed(spool):
+    ts = datetime(2026, 6, 1, tzinfo=UTC)
+    while True:
+        ts += timedelta(seconds=5)
+        sample = SungrowSample(device_id="inv", ts=ts, pv_power_w=ts.second)
+        entry = await spool.append(sample, ts_is_final=True)
+        say("accepted", entry.seq, entry.ts_ms, entry.content)
+        await anyio.sleep(0.002)
+
+async def main():
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    app = web.Application()
+    app.router.add_post("/v1/ingest", ingest)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    settings = UploadSettings(
+        server_url=f"https://localhost:{runner.addresses[0][1]}", token="t", ca_file=pathlib.Path(ca),
+        batch_size=4, upload_interval_s=0.01,
+    )
+    async with (
+        DurableSpool.open(folder / "spool.sqlite") as spool, BatchUploader(spool, settings) as uploader,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(feed, spool)
+        tasks.start_soon(uploader.run)
+anyio.run(main)
+"""
 NO_SYNC: Final = """
 from sungrow_lib.spool.database import Database
 connect = Database._connect
@@ -81,6 +150,8 @@ class Said:
 
     accepted: dict[int, tuple[int, str]] = field(default_factory=dict)
     delivered: set[int] = field(default_factory=set)
+    sent: dict[int, str] = field(default_factory=dict)
+    stored: set[int] = field(default_factory=set)
 
     def hear(self, line: str) -> None:
         word, *rest = line.split(" ", 3)
@@ -88,6 +159,10 @@ class Said:
             self.accepted[int(rest[0])] = (int(rest[1]), rest[2])
         elif word == "delivered":
             self.delivered |= {int(number) for number in line.split()[1:]}
+        elif word == "sent":
+            self.sent[int(rest[0])] = rest[1]
+        elif word == "stored":
+            self.stored |= {int(number) for number in line.split()[1:]}
 
 
 def record(program: str, recorder: Path, folder: Path, listing: Path, lines: int) -> list[Change]:
@@ -152,6 +227,29 @@ def losses(said: Said, folder: Path) -> list[str]:
     return wrong if len(set(dates)) == len(dates) else [*wrong, "a date stands twice"]
 
 
+def false_beliefs(said: Said, folder: Path) -> list[str]:
+    """Where the spool in a folder errs about what was sent and what the server has."""
+    if not said.sent:
+        return []
+    with closing(SpoolStore(folder / SPOOL, SpoolOptions(), SystemClock())) as store:
+        records = store.records(0, 1_000_000)
+    wrong = [
+        f"reading {r.entry.seq} is called delivered, and the server never had it"
+        for r in records
+        if r.entry.state is SpoolState.DELIVERED and r.entry.seq not in said.stored
+    ]
+    wrong += [
+        f"reading {r.entry.seq} is neither delivered nor offered again"
+        for r in records
+        if r.entry.state not in {SpoolState.DELIVERED, SpoolState.PENDING}
+    ]
+    for record in records:
+        sent = said.sent.get(record.entry.seq)
+        if sent is not None and (not record.offered or sent != record.entry.to_json()):
+            wrong.append(f"reading {record.entry.seq} was sent, but may still change")
+    return wrong
+
+
 def all_losses(
     program: str, recorder: Path, tmp_path: Path, lines: int = 120, *, without: Kind | None = None
 ) -> list[str]:
@@ -165,7 +263,8 @@ def all_losses(
     heard = 0
     for said, target in cuts(folder, changes, start, draw):
         found += losses(said, target)
-        heard = len(said.accepted)
+        found += false_beliefs(said, target)
+        heard = min(len(said.accepted), len(said.stored) if said.sent else len(said.delivered))
     assert heard > 20, "too little was tried"
     return found
 
@@ -192,6 +291,26 @@ def test_it_survives_cut_after_cut(recorder: Path, tmp_path: Path) -> None:
         (folder / "said").unlink(missing_ok=True)
         assert losses(Said(accepted), folder) == []
     assert len(accepted) > 40
+
+
+@pytest.mark.parametrize(
+    ("fault", "symptom"),
+    [
+        ("", None),
+        ("ack before answer", "is called delivered, and the server never had it"),
+        ("offers without a note", "was sent, but may still change"),
+    ],
+)
+def test_nothing_counts_as_delivered_or_sent_that_is_not(
+    recorder: Path, tmp_path: Path, fault: str, symptom: str | None
+) -> None:
+    certificates = make_certificates(tmp_path / "tls")
+    files = json.dumps([str(certificates.ca), str(certificates.cert), str(certificates.key), fault])
+    found = all_losses(UPLOADING.replace("#FILES#", files), recorder, tmp_path, lines=600)
+    if symptom is None:
+        assert found == []
+    else:
+        assert any(symptom in line for line in found)
 
 
 def test_a_spool_that_does_not_sync_is_caught(recorder: Path, tmp_path: Path) -> None:
