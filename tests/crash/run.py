@@ -298,13 +298,13 @@ class Run:
         self.stage.storm, self.stage.force = ("request lost",), 1.0
 
         def count() -> tuple[int, int]:
-            return log.read_bytes().count(b"were merged"), ledger.read_bytes().count(b"\nno ")
+            return log.read_bytes().count(b"disk full: "), ledger.read_bytes().count(b"\nno ")
 
-        merged, refused = count()
+        relieved, refused = count()
 
         def is_full() -> bool:
             now = count()
-            return now[0] > merged or now[1] > refused + _MANY_REFUSED
+            return now[0] > relieved or now[1] > refused + _MANY_REFUSED
 
         wait_until(f"edge {name} to run out of room", is_full, timeout_s=60, watched=[edge.child])
         self.stage.storm = ()
