@@ -30,6 +30,9 @@ _PLATES: Final = {
 }
 """Where a device says what it is, in the order in which an unknown one is asked."""
 
+_USUAL_UNITS: Final = {Family.BATTERY: range(200, 208), Family.IHM: range(247, 248)}
+"""Unit ids under which these usually answer: there they are asked as what they seem to be first."""
+
 _TELLTALES: Final = (Block(Space.INPUT, 13008, 2), Block(Space.INPUT, 5031, 2))
 """Load power, which only hybrids have; active power of a string inverter."""
 
@@ -236,9 +239,16 @@ async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[Reg
     """Read where a device says what it is; with the family, if that is already told by it."""
     if family is not None:  # the user knows better than a plate that is not forwarded
         return await reader.read(_PLATES[family]) or RegisterWords(), family
+    usual = next((kind for kind, units in _USUAL_UNITS.items() if reader.unit in units), None)
     answered = False
+    plates: dict[Block, RegisterWords | None] = {}
+    if usual is not None:
+        words = plates[_PLATES[usual]] = await reader.read(_PLATES[usual])
+        answered = words is not None
+        if words and family_of(words) is usual:
+            return words, usual
     for block in dict.fromkeys(_PLATES.values()):
-        words = await reader.read(block)
+        words = plates[block] if block in plates else await reader.read(block)
         answered |= words is not None
         if words and set(words.values()) != {WORD_MAX}:
             others = next(name for name, plate in _PLATES.items() if plate == block)

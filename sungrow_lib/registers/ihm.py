@@ -51,8 +51,16 @@ METER: Final = (
     *(u16(f"phase_{phase}_voltage", 8555 + n, 0.1, "V") for n, phase in enumerate("abc")),
     u16("grid_frequency", 8558, 0.1, "Hz"),
     *(s32(f"phase_{phase}_active_power", 8559 + 2 * n, 1, "W") for n, phase in enumerate("abc")),
-    u16("channel_2_grid_frequency", 8568, 0.1, "Hz"),
-    *(s32(f"channel_2_phase_{phase}_active_power", 8569 + 2 * n, 1, "W") for n, phase in enumerate("abc")),
+    *each(
+        (
+            u16("channel_2_grid_frequency", 8568, 0.1, "Hz"),
+            *(
+                s32(f"channel_2_phase_{phase}_active_power", 8569 + 2 * n, 1, "W")
+                for n, phase in enumerate("abc")
+            ),
+        ),
+        feature="second channel of the meter",
+    ),
 )
 
 CHARGER: Final = (

@@ -39,10 +39,10 @@ class Device:
 
     @asynccontextmanager
     async def reader(
-        self, settings_for: SettingsFactory, profile: Profile = Profile.WINET_S, unit: int = 1
+        self, settings_for: SettingsFactory, profile: Profile = Profile.WINET_S, unit: int = 1, at: int = 1
     ) -> AsyncIterator[tuple[InverterSimulator, CarefulReader]]:
         async with (
-            InverterSimulator({1: self}, profile=profile) as inverter,
+            InverterSimulator({at: self}, profile=profile) as inverter,
             DeviceSession(settings_for(inverter.port), self._clock) as session,
             session.one_pass(),
         ):
@@ -73,6 +73,31 @@ async def test_family_by_asking_politely(
             at for at, request in zip(device.asked_at, inverter.requests, strict=True) if request.refused
         ]
     assert all(later - sooner >= 5.0 for sooner, later in itertools.pairwise(refused_at))
+
+
+@pytest.mark.parametrize(
+    ("unit", "image", "family", "refusals"),
+    [
+        (200, inputs(range(10710, 10731), r10710=0x20E8), Family.BATTERY, 0),
+        (247, inputs(range(8000, 8010), r8000=0x072A), Family.IHM, 0),
+        (247, inputs(range(8000, 8010), r8000=0x0710), Family.IHM, 1),
+        (200, HYBRID, Family.SH, 1),
+        (247, IMAGES["SG20RT"].words, Family.SG, 1),
+    ],
+    ids=["a battery", "an iHomeManager", "one nobody knows", "a hybrid", "a string inverter"],
+)
+async def test_a_unit_is_first_asked_as_what_usually_answers_there(
+    settings_for: SettingsFactory,
+    clock: ManualClock,
+    unit: int,
+    image: Image,
+    family: Family,
+    refusals: int,
+) -> None:
+    async with Device(image, clock).reader(settings_for, unit=unit, at=unit) as (inverter, reader):
+        assert (await identify_unit(reader)).family is family
+        refused = [request.block for request in inverter.requests if request.refused is not None]
+    assert len(refused) == len(set(refused)) == refusals
 
 
 @pytest.mark.parametrize(
