@@ -46,7 +46,6 @@ class PlantSeriesReader:
         self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None
     ) -> PlantSeries:
         """Return the buckets of a local day, month or year, or of all time."""
-        await self._series.refresh(devices)
         cut = await self._series.frame_cut(devices, zone_of(devices), frame, at)
         return await self._answer(plant, devices, frame, cut)
 
@@ -54,7 +53,6 @@ class PlantSeriesReader:
         self, plant: str, devices: Sequence[KnownDevice], begin: datetime, end: datetime, bucket: str
     ) -> PlantSeries:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        await self._series.refresh(devices)
         cut = self._series.range_cut(zone_of(devices), begin, end, bucket)
         return await self._answer(plant, devices, None, cut)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -125,7 +126,6 @@ class SeriesReader:
         self, device: KnownDevice, frame: Frame, at: date | None, fields: Sequence[str] | None
     ) -> Series:
         """Return the buckets of a local day, month or year, or of all time."""
-        await self.refresh([device])
         cut = await self.frame_cut([device], device.zone, frame, at)
         return await self._series(device, frame, cut, fields)
 
@@ -133,7 +133,6 @@ class SeriesReader:
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Series:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        await self.refresh([device])
         return await self._series(device, None, self.range_cut(device.zone, begin, end, bucket), fields)
 
     async def _series(
@@ -143,11 +142,6 @@ class SeriesReader:
         now = self._clock()
         buckets = [make_bucket(span, found.get(span.begin, {}), cut.zone, now, fields) for span in cut.spans]
         return Series(device_id=device.device_id, frame=frame, timezone=cut.zone.key, series=buckets)
-
-    async def refresh(self, devices: Iterable[KnownDevice]) -> None:
-        """Bring rollups up to date; what is read then holds all that was answered before."""
-        for device in devices:
-            await self._refresher.refresh_device(device.key)
 
     async def frame_cut(
         self, devices: Sequence[KnownDevice], zone: ZoneInfo, frame: Frame, at: date | None
@@ -171,7 +165,7 @@ class SeriesReader:
         return Cut(zone, [span for span in spans_of(bucket, begin, end, zone) if span.begin <= now])
 
     async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
-        """What a device's rollups know of the spans of a cut, by their begin."""
+        """What a device's rollups, brought up to date, know of the spans of a cut, by their begin."""
         if cut.days is not None and cut.zone == device.zone:
             return await self._from_days(device, cut.days, columns)
         return await self._from_quarters(device, cut.spans, columns)
@@ -187,6 +181,8 @@ class SeriesReader:
             months = _each_month(date(day.year, 1, 1), min(date(day.year, 12, 31), today))
         else:
             keys = [device.key for device in devices]
+            for key in keys:
+                await self._refresher.refresh_device(key)
             [(first, _)] = await self._database.rows("day_span", devices=keys)
             months = _each_month(month_of(first or today), today if first else date.min)
         return [(month, next_month(month)) for month in months]
@@ -205,8 +201,7 @@ class SeriesReader:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
         parts = {span.begin: parts_of(span) for span in spans}
         whole = [part for some in parts.values() for part in some if is_whole(part)]
-        found = await merged_rollups(
-            self._database,
+        found = await self._merged(
             "series_from_15m",
             columns,
             device=device.key,
@@ -226,7 +221,7 @@ class SeriesReader:
             some = parts[start : start + _PARTS_AT_ONCE]
             quarters = [quarter_of(part.begin) for part in some]
             buckets = sorted(set(quarters))
-            found |= await merged_rollups(
+            _, merged = await merged_rollups(
                 self._database,
                 "series_from_samples",
                 columns,
@@ -236,16 +231,34 @@ class SeriesReader:
                 begins=[part.begin for part in some],
                 ends=[part.end for part in some],
             )
+            found |= merged
         return found
 
     async def _from_days(
         self, device: KnownDevice, days: Sequence[tuple[date, date]], columns: frozenset[str]
     ) -> dict[datetime, Facts]:
-        begins, ends = [begin for begin, _ in days], [end for _, end in days]
-        found = await merged_rollups(
-            self._database, "series_from_days", columns, device=device.key, begins=begins, ends=ends
+        """Read local days, or whole months, that follow each other."""
+        if not days:
+            return {}
+        found = await self._merged(
+            "series_from_days",
+            columns,
+            device=device.key,
+            first=days[0][0],
+            end=days[-1][1],
+            unit="month" if days[0][1] - days[0][0] > _DAY else "day",
         )
         return {start_of_day(begin, device.zone): facts for begin, facts in found.items()}
+
+    async def _merged(
+        self, name: str, columns: frozenset[str], *, device: int, **parameters: Any
+    ) -> dict[Any, dict[str, Any]]:
+        """Read rollups; when marks wait, bring them up to date and read again."""
+        is_marked, found = await merged_rollups(self._database, name, columns, device=device, **parameters)
+        if is_marked:
+            await self._refresher.refresh_device(device)
+            _, found = await merged_rollups(self._database, name, columns, device=device, **parameters)
+        return found
 
 
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
@@ -305,7 +318,7 @@ def make_bucket(
     span: Span, facts: Facts, zone: ZoneInfo, now: datetime, fields: Sequence[str] | None = None
 ) -> SeriesBucket:
     """One bucket of an answer from the facts of a rollup; without facts all is unknown and uncovered."""
-    gauges = [f for f in (fields or _STANDARD_FIELDS) if f in GAUGE_FIELDS]
+    gauges = _STANDARD_FIELDS if fields is None else [field for field in fields if field in GAUGE_FIELDS]
     values: dict[str, Any] = {name: _gauge(facts, name) for name in gauges}
     energies = _energies(facts)
     values |= energies if fields is None else {name: energies[name] for name in fields if name in energies}
@@ -322,6 +335,11 @@ def make_bucket(
 
 def needed_columns(fields: Sequence[str] | None) -> frozenset[str]:
     """Columns of the rollups that these fields are made of: reading all takes much longer."""
+    return _needed_columns(None if fields is None else tuple(fields))
+
+
+@lru_cache(maxsize=256)
+def _needed_columns(fields: tuple[str, ...] | None) -> frozenset[str]:
     chosen = (*_STANDARD_FIELDS, *_ENERGY_FIELDS) if fields is None else fields
     needed = {"sample_count", "covered_ms"}
     for field in chosen:
@@ -335,15 +353,23 @@ def needed_columns(fields: Sequence[str] | None) -> frozenset[str]:
     return frozenset(needed)
 
 
-def _gauge(facts: Facts, field: str) -> float | None:
+@cache
+def _gauge_columns(field: str) -> tuple[str, str | None, int]:
+    """Column of a gauge's aggregate, the one it is divided by if any, and the gauge's steps."""
     kind, _, name = field.partition("_")
     factor = QUANTITY_BY_NAME[name].factor
-    if kind != "avg":
-        extreme: int | None = facts.get(f"{name}_{kind}")
-        return None if extreme is None else extreme / factor
-    total: int | None = facts.get(f"{name}_sum")
-    time_ms: int | None = facts.get(f"{name}_ms")
-    return round(total / time_ms / factor, 3) if total is not None and time_ms else None
+    return (f"{name}_sum", f"{name}_ms", factor) if kind == "avg" else (f"{name}_{kind}", None, factor)
+
+
+def _gauge(facts: Facts, field: str) -> float | None:
+    column, divisor, factor = _gauge_columns(field)
+    value: int | None = facts.get(column)
+    if value is None:
+        return None
+    if divisor is None:
+        return value / factor
+    time_ms: int | None = facts.get(divisor)
+    return round(value / time_ms / factor, 3) if time_ms else None
 
 
 def _energies(facts: Facts) -> dict[str, Any]:
@@ -366,13 +392,19 @@ def _residual(counted: float | None, integral: float | None) -> float | None:
     return None if counted is None or integral is None else round(counted - integral, 3)
 
 
+@cache
+def _counter_columns(counter: str) -> tuple[str, str, int]:
+    return f"{counter}_increase", f"{counter}_uncounted", QUANTITY_BY_NAME[counter].factor
+
+
 def energy_of(facts: Facts, counter: str) -> tuple[float | None, str | None]:
     """Energy in kWh and where it comes from: the counter, the integral of power, or both in turn."""
-    increase: int | None = facts.get(f"{counter}_increase")
-    uncounted = kwh_of(facts.get(f"{counter}_uncounted"))
+    increased, left_out, factor = _counter_columns(counter)
+    increase: int | None = facts.get(increased)
+    uncounted = kwh_of(facts.get(left_out))
     if increase is None:
         return uncounted, None if uncounted is None else "integral"
-    counted = increase / QUANTITY_BY_NAME[counter].factor
+    counted = increase / factor
     if uncounted is None:
         return counted, "counter"
     return round(counted + uncounted, 3), "mixed"

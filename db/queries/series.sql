@@ -1,5 +1,9 @@
 -- name: series_from_15m
--- Spans of time merged from quarters of an hour; a span without readings is absent.
+-- Spans of time merged from quarters of an hour, a span without readings is absent; and whether the device has
+-- marks waiting, so that what is merged is not all there is. One row at least.
+SELECT EXISTS (SELECT FROM rollup_marks WHERE device = %(device)s) AS is_marked, f.*
+FROM (VALUES (1)) AS one
+LEFT JOIN (
 SELECT
   t.begins,
 -- generated: merge_buckets
@@ -216,12 +220,16 @@ CROSS JOIN LATERAL (
   WHERE q.device = %(device)s AND q.bucket >= t.begins AND q.bucket < t.ends
   OFFSET 0 -- one look into the index for each span
 ) r
-GROUP BY t.begins;
+GROUP BY t.begins
+) AS f ON true;
 
 -- name: series_from_days
--- Spans of local days merged from days; a span without readings is absent.
+-- The same from local days: those from one on, up to another, by `day` or `month`.
+SELECT EXISTS (SELECT FROM rollup_marks WHERE device = %(device)s) AS is_marked, f.*
+FROM (VALUES (1)) AS one
+LEFT JOIN (
 SELECT
-  t.begins,
+  date_trunc(%(unit)s, r.day)::date AS begins,
 -- generated: merge_days
   sum(sample_count)::int8 AS sample_count,
   sum(covered_ms)::int8 AS covered_ms,
@@ -430,13 +438,10 @@ SELECT
   max(running_time_total_h_last_ts) AS running_time_total_h_last_ts,
   sum(running_time_total_h_increase)::int8 AS running_time_total_h_increase
 -- end of generated
-FROM unnest(%(begins)s::date[], %(ends)s::date[]) AS t(begins, ends)
-CROSS JOIN LATERAL (
-  SELECT * FROM rollup_day q
-  WHERE q.device = %(device)s AND q.day >= t.begins AND q.day < t.ends
-  OFFSET 0
-) r
-GROUP BY t.begins;
+FROM rollup_day r
+WHERE r.device = %(device)s AND r.day >= %(first)s AND r.day < %(end)s
+GROUP BY 1
+) AS f ON true;
 
 -- name: day_span
 -- The first and the last local day of some devices.
@@ -450,6 +455,7 @@ CROSS JOIN LATERAL (
 -- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup.
 {stepped_readings}
 SELECT
+  false AS is_marked,
   p.begins,
 -- generated: aggregate
   (sum(coalesce(sample_count, 1)))::int8 AS sample_count,

@@ -117,19 +117,27 @@ async def rebuild_days(connection: Connection, device: int) -> None:
 
 async def merged_rollups(
     database: Database, name: str, columns: frozenset[str], **parameters: Any
-) -> dict[Any, dict[str, Any]]:
-    """What the rollups of spans of time say together, by the begin of each span that has any.
+) -> tuple[bool, dict[Any, dict[str, Any]]]:
+    """What the rollups of spans of time say together.
 
     Args:
         database: where they are.
         name: the statement.
         columns: those wanted.
         parameters: of the statement.
+
+    Returns:
+        Whether marks wait, so that it is not all there is; and what they say, by the begin of each span that
+        has any.
     """
 
-    async def job(connection: Connection) -> dict[Any, dict[str, Any]]:
+    async def job(connection: Connection) -> tuple[bool, dict[Any, dict[str, Any]]]:
         cursor = await connection.execute(merging(name, columns), parameters)
-        _, *names = (column.name for column in cursor.description or ())
-        return {begin: dict(zip(names, facts, strict=True)) for begin, *facts in await cursor.fetchall()}
+        _, _, *names = (column.name for column in cursor.description or ())
+        rows = await cursor.fetchall()
+        found = {
+            begin: dict(zip(names, facts, strict=True)) for _, begin, *facts in rows if begin is not None
+        }
+        return any(row[0] for row in rows), found
 
     return await database.run(job, is_one_statement=True)
