@@ -23,8 +23,10 @@ from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.settings import load_settings
+from sungrow_lib.spool.foreign import require_spool
 
-_M_ARENA_MAX: Final = -8
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+_LARGE_BYTES: Final = 64 * 1024
 CONFIG_VARIABLE: Final = "SUNGROW_EDGE_CONFIG"
 _EPILOG = """\
 settings come from a TOML file (--config, or SUNGROW_EDGE_CONFIG) and the environment, which wins:
@@ -125,23 +127,27 @@ def _settings(args: argparse.Namespace) -> EdgeSettings:
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     configure_logging(settings.log_level)
-    _share_one_heap()
+    _stay_small()
+    require_spool(settings.spool_path)
     with sole_user(settings.spool_path):
         anyio.run(run_edge, settings)
     return EXIT_OK
 
 
-def _share_one_heap() -> None:
-    """Let the few threads share the heap: one of its own each takes memory that is never given back."""
+def _stay_small() -> None:
+    """Let the threads share one heap, and what a batch took go back to the system when it is sent."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # GNU's library alone knows it
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _check(args: argparse.Namespace) -> int:
     from reference_edge.check import check  # noqa: PLC0415 - the daemon needs no memory for it
 
-    return anyio.run(check, _settings(args), args.offline)
+    settings = _settings(args)
+    require_spool(settings.spool_path)
+    return anyio.run(check, settings, args.offline)
 
 
 def _status(args: argparse.Namespace) -> int:

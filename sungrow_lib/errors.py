@@ -15,6 +15,7 @@ The tree splits first by what the caller should do about it::
     │   └── DamagedReplyError         the answer was not a valid Modbus frame
     ├── SpoolError                    the durable spool; nothing was accepted
     │   ├── SpoolUnavailableError     cannot be opened or written
+    │   │   └── NotASpoolError        ... it is some other file (also a ConfigurationError)
     │   ├── SpoolFullError            the disk or the byte budget is used up
     │   └── SpoolCorruptError         the file is damaged; `sungrow-edge spool verify`
     └── ServerError                   the server's answer, or the lack of one; keep the data
@@ -101,6 +102,10 @@ class SpoolError(SungrowError):
 
 class SpoolUnavailableError(SpoolError):
     """The spool cannot be opened or written."""
+
+
+class NotASpoolError(SpoolUnavailableError, ConfigurationError):
+    """The file named as the spool is some other file; it was left as it is."""
 
 
 class SpoolFullError(SpoolError):

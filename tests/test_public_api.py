@@ -44,6 +44,7 @@ PUBLIC: Final = [
     "MissingBlock",
     "ModbusPoller",
     "Normalizer",
+    "NotASpoolError",
     "Outcome",
     "PollResult",
     "Problem",

@@ -10,8 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError, SpoolUnavailableError
+from sungrow_lib.errors import (
+    NotASpoolError,
+    SpoolCorruptError,
+    SpoolError,
+    SpoolFullError,
+    SpoolUnavailableError,
+)
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.pages import read_log
 
 _CHECKPOINT_PAGES: Final = 4000
@@ -33,7 +40,8 @@ class Database:
         check: whether to check the whole file first.
 
     Raises:
-        SpoolUnavailableError: cannot be opened, is no spool, or was made by a newer version.
+        NotASpoolError: some other file.
+        SpoolUnavailableError: cannot be opened, or was made by a newer version.
         SpoolCorruptError: damaged.
         SpoolFullError: no room to create it.
     """
@@ -45,6 +53,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._name, self._log_name = str(path), f"{path}-wal"
         try:
+            require_spool(path)
             with self._translated():
                 if check:
                     self._check_log()
@@ -196,7 +205,10 @@ class Database:
         if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
             if _looks_like_ours(connection):
                 raise SpoolCorruptError(f"The spool {self.path} is damaged (its header). {_CORRUPT_ADVICE}")
-            raise SpoolUnavailableError(f"{self.path} is a database, but not a spool; name another file.")
+            raise NotASpoolError(
+                f"{self.path} is a database, but not a spool; name another file (SPOOL_PATH).",
+                variable="SPOOL_PATH",
+            )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != schema.SCHEMA_VERSION:
             raise SpoolUnavailableError(

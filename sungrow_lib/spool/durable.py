@@ -69,7 +69,8 @@ class DurableSpool:
             clock: where the time comes from; the machine's clocks unless a test says otherwise.
 
         Raises:
-            SpoolUnavailableError: cannot be opened, is no spool, or was made by a newer version.
+            NotASpoolError: some other file, which is left as it is.
+            SpoolUnavailableError: cannot be opened, or was made by a newer version.
             SpoolCorruptError: the file is damaged (see `SpoolOptions.recover`).
             SpoolFullError: no room to create it.
         """

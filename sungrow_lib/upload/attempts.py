@@ -209,9 +209,9 @@ class Attempts:
             return Ruling(Action.PAUSE, str(error), NO_TOKEN)
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
-        body = await self._body(batch_id, batch, seqs)
         try:
-            reply = await link.transport.ingest(body, token)
+            # Nothing keeps the body: as long as the answer takes, only its compressed form is needed.
+            reply = await link.transport.ingest(await self._body(batch_id, batch, seqs), token)
         except ServerUnreachableError as error:
             link.note_unreachable(error)
             return Ruling(Action.KEEP, str(error), UNREACHABLE)

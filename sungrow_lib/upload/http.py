@@ -93,6 +93,7 @@ class IngestTransport:
         """
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         content, encoding = _compress(body, self._compression)
+        del body
         if encoding:
             headers["Content-Encoding"] = encoding
         return await self._request("POST", "/v1/ingest", headers, content)

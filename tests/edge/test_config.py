@@ -176,6 +176,25 @@ def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", [["run"], ["check", "--offline"], ["status"], ["spool", "stats"]])
+def test_another_file_in_the_spools_place_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    file = tmp_path / "ca.pem"
+    content = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    file.write_text(content)
+    for name, value in (SINGLE | {"SPOOL_PATH": str(file), "CA_FILE": str(file)}).items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run(
+        [sys.executable, "-m", "reference_edge", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"sungrow-edge: {file} is no spool but some other file, which was left as it is")
+    assert file.read_text() == content
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize(("text", "units"), [("auto", None), ("off", ()), ("3", (3,))])
 def test_battery_is_looked_for_where_told(
     monkeypatch: pytest.MonkeyPatch, text: str, units: tuple[int, ...] | None

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError, SpoolUnavailableError
+from sungrow_lib.errors import (
+    NotASpoolError,
+    SpoolCorruptError,
+    SpoolError,
+    SpoolFullError,
+    SpoolUnavailableError,
+)
 from sungrow_lib.spool import DurableSpool, SpoolOptions
 from tests.spool.helpers import FakeClock, reading
 
@@ -111,7 +117,7 @@ async def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
 
 async def test_a_file_that_is_no_database_is_left_alone(path: Path) -> None:
     path.write_bytes(b"my diary " * 1000)
-    with pytest.raises(SpoolCorruptError, match=str(path)):
+    with pytest.raises(NotASpoolError, match=str(path)):
         async with DurableSpool.open(path):
             pass
     assert path.read_bytes() == b"my diary " * 1000

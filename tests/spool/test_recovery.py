@@ -187,6 +187,7 @@ async def test_a_truncated_file(path: Path, part: float) -> None:
 @pytest.mark.parametrize("content", [bytes(200_000), b"my diary " * 1000, random.Random(1).randbytes(70_000)])
 async def test_nothing_to_save(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+    path.with_name("spool.db-reserve").touch()  # a daemon kept its spool here, whatever became of it
     found, aside = await recovered(path, FakeClock())
     assert found == []
     assert aside.name.startswith("spool.db.damaged-20")

@@ -1,0 +1,58 @@
+"""Tells a damaged spool from a file that never was one, which must be left alone.
+
+A power cut can take the beginning of a spool, which says what the file is. Then what stands beside it, or a
+reading anywhere inside, tells that it is ours. A file of zeros is what some disks make of one they lose.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from sungrow_lib.errors import NotASpoolError
+from sungrow_lib.spool.pages import Pages, Row
+
+_MAGIC: Final = b"SQLite format 3\0"
+_COMPANIONS: Final = ("-wal", "-shm", "-reserve")
+_CHUNK: Final = 2**20
+
+
+def require_spool(path: Path) -> None:
+    """Make sure that a file is a spool, a damaged one, or yet to be made.
+
+    Raises:
+        NotASpoolError: it is something else; it was only read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+        if not head or head == _MAGIC or _was_ours(path):
+            return
+    except OSError:
+        return  # missing, or out of reach: SQLite says how
+    raise NotASpoolError(
+        f"{path} is no spool but some other file, which was left as it is; name another file (SPOOL_PATH).",
+        variable="SPOOL_PATH",
+    )
+
+
+def _was_ours(path: Path) -> bool:
+    if any(Path(f"{path}{suffix}").exists() for suffix in _COMPANIONS) or _is_blank(path):
+        return True
+    with closing(Pages(path)) as pages:
+        return any(_is_ours(row) for row in pages.rows())
+
+
+def _is_blank(path: Path) -> bool:
+    with path.open("rb") as file:
+        return not any(any(chunk) for chunk in iter(lambda: file.read(_CHUNK), b""))
+
+
+def _is_ours(row: Row) -> bool:
+    match row:
+        case Row(int(), (None, int(), int(), int(), int(), str() | None, str() as content)):
+            return content.startswith("{")
+        case Row(None, ("edge_id", str())):
+            return True
+    return False
