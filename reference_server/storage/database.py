@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 _ATTEMPTS: Final = 5
 _BACKOFF_S: Final = 0.02
 
+STATEMENT_MS: Final = 20_000
+"""A statement for a request is given up after so long, behind a lock, say: in time to tell the sender."""
+
 # Rollups have hundreds of short expressions: to compile them takes far longer than to compute them.
 _CONFIGURE: Final = """
 SELECT set_config('timezone', 'UTC', false),
@@ -57,6 +60,11 @@ async def _configure(connection: Connection) -> None:
     await connection.execute(_CONFIGURE)
 
 
+async def _configure_of_pool(connection: Connection) -> None:
+    await _configure(connection)
+    await fetch(connection, "limit_statements", ms=STATEMENT_MS)
+
+
 class Database:
     """The server's way to PostgreSQL.
 
@@ -73,7 +81,7 @@ class Database:
             min_size=1,
             max_size=size,
             open=False,
-            configure=_configure,
+            configure=_configure_of_pool,
             timeout=patience_s,
             reconnect_timeout=10.0,
             kwargs={"connect_timeout": 5, "application_name": "sungrow-server"},
@@ -107,8 +115,8 @@ class Database:
                     if attempt == _ATTEMPTS - 1:
                         raise
                     await asyncio.sleep(_BACKOFF_S * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
-                except (psycopg.OperationalError, psycopg.InterfaceError):
-                    if attempt:
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    if attempt or isinstance(error, psycopg.errors.QueryCanceled):
                         raise  # one lost connection may be an old one of the pool, two are an outage
         raise AssertionError  # pragma: no cover - the loop returns or raises
 

@@ -41,6 +41,7 @@ async def refresh_shard(database: Database, shard: int, *, horizon: datetime, wa
             return 0
         marks = await fetch(connection, "see_marks", shard=shard, shards=SHARDS, limit=_MARKS_AT_ONCE)
         if marks:
+            await fetch(connection, "take_all_time")  # what is late is worked off in large parts
             await recompute(connection, {(device, bucket) for _, device, bucket in marks}, horizon=horizon)
             await fetch(connection, "delete_marks", marks=[mark for mark, _, _ in marks])
         return len(marks)

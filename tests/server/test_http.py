@@ -297,3 +297,40 @@ async def test_what_is_no_http_is_a_problem_too(
     assert json.loads(body)["status"] == 400
     assert "secret" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_what_waits_too_long_is_told_in_time(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 200)
+    async with start_server() as api:
+        await api.ingest(sample(0))
+        async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(api.dsn) as blocker:
+            await blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
+            async with api.session.post(
+                api.url + "/v1/ingest", json={"samples": [sample(1)]}, headers=api.headers()
+            ) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+                assert "timeout" in (await answer.json(content_type=None))["detail"]
+        assert (await api.ingest(sample(1)))["inserted"] == 1
+
+
+async def test_rollups_have_all_the_time_they_need(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 200)
+    async with start_server() as api:
+        await api.ingest(sample(0))
+        async with await psycopg.AsyncConnection.connect(api.dsn) as blocker:
+            await blocker.execute("LOCK TABLE rollup_15m IN ACCESS EXCLUSIVE MODE")
+            refreshing = asyncio.create_task(api.server.refresher.refresh_all())
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - INTERVAL '0.5 s'"
+            )
+            async with asyncio.timeout(20):
+                while api.rows(waiting) == [(0,)]:
+                    assert not refreshing.done()
+                    await asyncio.sleep(0.02)
+        await refreshing
+        assert api.rows("SELECT sample_count FROM rollup_15m") == [(1,)]

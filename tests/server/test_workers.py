@@ -9,17 +9,21 @@ import random
 import signal
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
+from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.postgres import EmbeddedPostgres
 from tests.server.conftest import TOKEN, sample
 from tests.server.test_processes import (
     COMMAND,
@@ -33,6 +37,9 @@ from tests.server.test_processes import (
 )
 
 pytestmark = pytest.mark.anyio
+
+
+Strike = Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]
 
 
 @dataclass
@@ -122,6 +129,98 @@ async def test_workers_killed_under_load_store_every_answered_reading_once(
     assert len(running.said("a worker ended and is replaced")) == kills
     assert all(answer["inserted"] + answer["duplicates"] == 20 for answer in answers)
     assert _stored(migrated) == (8000, 8000, expected)
+
+
+@dataclass
+class Load:
+    """Edges that offer batches to a server whose database comes and goes."""
+
+    port: int
+    statuses: Counter[int] = field(default_factory=Counter)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    async def send(self, batches: list[list[dict[str, Any]]]) -> None:
+        async with client(self.port) as session:
+            for batch in batches:
+                while not await self._is_taken(session, batch):  # noqa: ASYNC110 - a server has no event
+                    await asyncio.sleep(0.02)
+
+    async def _is_taken(self, session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> bool:
+        async with session.post("/v1/ingest", json={"samples": batch, "edge_id": "box"}) as answer:
+            self.statuses[answer.status] += 1
+            body: dict[str, Any] = await answer.json(content_type=None)
+            if answer.status == 503:
+                assert answer.headers["Retry-After"]
+            if answer.status == 200:
+                self.answers.append(body)
+            return answer.status == 200
+
+    def check(self, dsn: str, batches: list[list[dict[str, Any]]]) -> None:
+        """Every batch's first reading stood already with another value; all others are new, each once."""
+        assert set(self.statuses) == {200, 503}
+        assert len(self.answers) == len(batches)
+        size = len(batches[0])
+        for answer in self.answers:
+            assert answer["inserted"] + answer["duplicates"] == size - 1
+            assert [conflict["index"] for conflict in answer["conflicts"]] == [0]
+        expected = sum(row["pv_power_w"] for batch in batches for row in batch) + len(batches)
+        assert _stored(dsn) == (size * len(batches), size * len(batches), expected)
+        with psycopg.connect(dsn) as connection:
+            aside = connection.execute("SELECT reason, count(*) FROM kept_aside GROUP BY reason").fetchall()
+        assert aside == [("conflict", len(batches))]
+
+
+async def _beset(running: Fleet, dsn: str, strike: Strike) -> None:
+    """Send from eight sides while ``strike`` hits transactions in the middle of their COPY."""
+    batches = _batches(120, 100)
+    async with client(running.port) as session:
+        await until_healthy(session)
+        firsts = [batch[0] | {"pv_power_w": batch[0]["pv_power_w"] + 1} for batch in batches]
+        await answer_of(session, firsts)
+    load = Load(running.port)
+    sending = asyncio.gather(*(load.send(batches[i::8]) for i in range(8)))
+    strikes = 0
+    while not sending.done() and strikes < 4:
+        seen = len(load.answers)
+        await running.until(lambda seen=seen: len(load.answers) > seen or sending.done())  # type: ignore[misc]
+        with suppress(psycopg.OperationalError):
+            async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as monitor:
+                while not sending.done() and not await _copying(monitor):
+                    pass
+                await strike(monitor)
+                strikes += 1
+    await sending
+    assert strikes >= 2
+    load.check(dsn, batches)
+
+
+async def _copying(monitor: psycopg.AsyncConnection[Any]) -> list[int]:
+    """Backends that bring rows in now."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY samples%'"
+    return [pid for (pid,) in await (await monitor.execute(sql)).fetchall()]
+
+
+async def test_sessions_ended_in_mid_batch_cost_nothing(migrated: str, tmp_path: Path) -> None:
+    async def end_sessions(monitor: psycopg.AsyncConnection[Any]) -> None:
+        await monitor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'sungrow-server'"
+        )
+
+    async with fleet(migrated, tmp_path) as running:
+        await _beset(running, migrated, end_sessions)
+
+
+async def test_a_database_killed_in_mid_batch_costs_nothing(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "data") as cluster:
+        migrate(cluster.dsn)
+
+        async def kill(_: psycopg.AsyncConnection[Any]) -> None:
+            await asyncio.to_thread(cluster.kill)
+            await asyncio.to_thread(cluster.start)
+
+        async with fleet(cluster.dsn, tmp_path) as running:
+            await _beset(running, cluster.dsn, kill)
 
 
 async def _counted(port: int) -> int:
