@@ -377,6 +377,19 @@ def test_a_single_phase_inverter_has_one_phase(model: str, word: int) -> None:
     assert word != 0xFFFF or not any(registers[name] for name in beyond)
 
 
+@pytest.mark.parametrize(
+    ("total", "phases", "width", "field", "value"),
+    [(5601, 5603, 6, "export_power_w", -7), (5726, 5723, 3, "backup_power_w", 7)],
+    ids=["meter", "backup"],
+)
+def test_three_phases_of_minus_one_watt_are_holes(
+    total: int, phases: int, width: int, field: str, value: int
+) -> None:
+    holes = dict.fromkeys((total, total + 1, *range(phases, phases + width)), 0xFFFF)
+    assert set(sample(holes).content()) == {"sample_count"}
+    assert getattr(sample({**holes, **long(total, 7)}), field) == value
+
+
 # --- string inverters, batteries, iHomeManager ----------------------------------------------------------
 
 
