@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,10 @@ from tests.crash.readings import Key, Tally, keys_of
 
 _DRAIN_S: Final = 150.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
+_STRIKES: Final = 15
+_LONGEST_STORM_S: Final = 10.0
+"""A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
+_CORES: Final = 2
 _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
 
@@ -170,7 +175,8 @@ class Run:
     def rain(self) -> None:
         """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
         self.restore_spool()  # nothing to restore yet: it makes the first copy
-        self.back_up_server()
+        if self.restore_server in self.deck():
+            self.back_up_server()
         began, decks = time.monotonic(), 0
         while decks < self.plan.decks or time.monotonic() - began < self.plan.for_s:
             deck = self.deck()
@@ -182,8 +188,13 @@ class Run:
 
     def storm(self, tricks: tuple[str, ...]) -> None:
         """Let the stage lie for a while."""
+        names = [f"answer: {name}" for name in tricks]
+        enough = sum(self.faults[name] for name in names) + _STRIKES
         self.stage.storm, self.stage.force = tricks, self.draw.uniform(0.4, 1.0)
         time.sleep(self.draw.uniform(0.8, 2.0))
+        deadline = time.monotonic() + _LONGEST_STORM_S
+        while sum(self.faults[name] for name in names) < enough and time.monotonic() < deadline:
+            time.sleep(0.1)
         self.stage.storm = ()
         if "401" in tricks:  # a refused token is not tried again for minutes: with a new one they go on
             self.replace_token()
@@ -438,13 +449,9 @@ class Run:
     def _rows(self, devices: Iterable[str]) -> list[dict[str, Any]]:
         with psycopg.connect(self.backend.postgres.dsn) as connection:
             known = {name for (name,) in connection.execute("SELECT device_id FROM devices").fetchall()}
-        lines = [
-            line
-            for device in dict.fromkeys(devices)
-            if device in known
-            for line in self.backend.commands.run("export", "--device", device).splitlines()
-        ]
-        return [json.loads(line) for line in lines]
+        with ThreadPoolExecutor(_CORES) as pool:
+            outputs = pool.map(partial(self.backend.commands.run, "export", "--device"), known & set(devices))
+            return [json.loads(line) for output in outputs for line in output.splitlines()]
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:
