@@ -12,7 +12,7 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUIDE: Final = (ROOT / "docs" / "deployment.md").read_text()
-BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+BLOCKS: Final = re.findall(r"^```sh[^\n]*\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 TYPED: Final = re.compile(
     r"(?:^|sudo |server )(sungrow(?:-edge|-server)?) ([a-z]+(?: create)?)( .*)?", re.MULTILINE
 )

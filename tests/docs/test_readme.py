@@ -22,7 +22,7 @@ README: Final = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.anyio

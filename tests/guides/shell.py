@@ -27,9 +27,9 @@ def fences(page: Path) -> Iterator[tuple[str, str, str]]:
         yield language, words.strip(), content
 
 
-def runnable(page: Path) -> list[str]:
-    """Blocks a reader is to type, marked ``sh run``."""
-    return [content for language, words, content in fences(page) if (language, words) == ("sh", "run")]
+def runnable(page: Path, mark: str = "run") -> list[str]:
+    """Blocks a reader is to type, marked ``sh run``, or ``sh`` and another word for another test."""
+    return [content for language, words, content in fences(page) if (language, words) == ("sh", mark)]
 
 
 class Terminal:

@@ -5,31 +5,37 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import anyio
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sungrow_lib import Capture, Space, living_inverter, write_capture
+from sungrow_lib import Capture, DurableSpool, Space, SungrowSample, living_inverter, write_capture
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 
-from .shell import DOCS, Terminal, fences, runnable
+from .shell import DOCS, ROOT, Terminal, fences, runnable
 
 HOST: Final = "192.168.1.20"
 SITE: Final = "https://solar.example.org"
 QUICK_START: Final = DOCS / "quick-start.md"
 GENERATED: Final = {"api", "reference", "notebooks"}
+FRONT_PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+RUN_BY: Final = {"run", "install", "compose"}
+"""Here; by tests/packaging/test_install.py; by tests/deploy/test_compose_steps.py."""
+NOT_RUN: Final = re.compile(r'not-run="([^"]+)"')
 PAGES: Final = sorted(
     page
     for page in DOCS.rglob("*.md")
@@ -160,15 +166,74 @@ def test_each_snippet_runs_and_prints_what_it_says(code: str, followed: Followed
         assert done.stdout.splitlines() == promised
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.stem)
-def test_each_shell_block_runs(page: Path, followed: Followed, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text((followed.terminal.folder / "token").read_text())
+@pytest.mark.parametrize("page", [*PAGES, QUICK_START, *FRONT_PAGES], ids=lambda page: page.stem)
+def test_no_shell_block_is_shown_untried_without_a_reason(page: Path) -> None:
+    for language, words, content in fences(page):
+        reason = NOT_RUN.fullmatch(words)
+        assert language not in {"bash", "console", "shell"}, content
+        assert language != "sh" or words in RUN_BY or (reason and len(reason[1]) > 10), content
+        for place in re.findall(r"tests/[\w/.]*\w", words):
+            assert (ROOT / place).exists(), place
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("capture") / "capture.json"
     words = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC)).words()
-    write_capture(tmp_path / "capture.json", Capture(words=words, model="SH8.0RT-20"), Space.INPUT)
+    write_capture(file, Capture(words=words, model="SH8.0RT-20"), Space.INPUT)
+    return file
+
+
+@pytest.fixture
+def folder(followed: Followed, capture: Path, tmp_path: Path) -> Path:
+    """What pages take for granted: token, settings, capture, a spool with readings, a place for backups."""
+    for name in ("token", "edge.toml", "cert.pem", "key.pem"):
+        shutil.copy(followed.terminal.folder / name, tmp_path / name)
+    shutil.copy(capture, tmp_path)
+    (tmp_path / "backups").mkdir()
+    anyio.run(_fill_spool, tmp_path / "spool.sqlite")
+    return tmp_path
+
+
+async def _fill_spool(path: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    async with DurableSpool.open(path) as spool:
+        for ago in (3, 2, 1):
+            await spool.append(SungrowSample(device_id="roof", ts=now - timedelta(seconds=ago)))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in (*PAGES, *FRONT_PAGES) if runnable(page)], ids=lambda page: page.stem
+)
+def test_each_shell_block_runs(page: Path, followed: Followed, folder: Path, empty_database: str) -> None:
+    [port] = free_ports(1)
+    blocks = runnable(page)
+    if any("sungrow dump" in block for block in blocks):
+        (folder / "capture.json").unlink()  # the reader makes it
+    server = conninfo_to_dict(empty_database)
+    restored = f"restored_{secrets.token_hex(6)}"
     environment = followed.terminal.environment | {
-        "SUNGROW_LOCK_DIR": str(tmp_path),
-        "SUNGROW_STATE_DIR": str(tmp_path),
+        "SUNGROW_LOCK_DIR": str(folder),
+        "SUNGROW_STATE_DIR": str(folder),
+        "LISTEN_PORT": str(port),
+        "PGHOST": str(server["host"]),
+        "PGPORT": str(server["port"]),
+        "PGUSER": str(server["user"]),
     }
-    with Terminal(tmp_path, environment, followed.terminal.standing_for) as terminal:
-        for block in runnable(page):
-            terminal.type(block)
+    if any("sungrow-edge spool" in block for block in blocks):
+        environment["SUNGROW_EDGE_CONFIG"] = "edge.toml"  # as a service's, without --config
+    standing_for = {
+        "postgresql://sungrow@localhost/sungrow_new": f"'{make_conninfo(empty_database, dbname=restored)}'",
+        "sungrow_new": restored,
+        "/var/backups": str(folder / "backups"),
+        **followed.terminal.standing_for,
+    }
+    try:
+        with Terminal(folder, environment, standing_for) as terminal:
+            for block in blocks:
+                terminal.type(block)
+                if "sungrow-server run" in block:
+                    wait_until("the server", lambda: is_listening(port), timeout_s=60)
+    finally:
+        with psycopg.connect(empty_database, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {restored} WITH (FORCE)".encode())
