@@ -35,10 +35,17 @@ class DeviceContext:
     Attributes:
         device: its model; None when unknown.
         path: how it is reached.
+        wired_phases: 1 or 3, as the device says; counts where its model does not tell.
     """
 
     device: DeviceType | None = None
     path: ConnectionPath = ConnectionPath.UNKNOWN
+    wired_phases: int | None = None
+
+    @property
+    def phases(self) -> int | None:
+        """1 or 3; None when unknown. The model is surer: a path may fill in 0 for what the device says."""
+        return (self.device.phases if self.device else None) or self.wired_phases
 
     @property
     def line(self) -> str:
@@ -87,7 +94,7 @@ class Applies:
             return Presence.UNKNOWN
         if context.path is ConnectionPath.WINET_S and _matches(device.model, self.not_winet_models):
             return Presence.ABSENT
-        answers = (self._fits_model(device), self._fits_layout(device))
+        answers = (self._fits_model(device), self._fits_layout(device, context.phases))
         if False in answers:
             return Presence.ABSENT
         return Presence.PRESENT if self.certain and None not in answers else Presence.UNKNOWN
@@ -99,18 +106,18 @@ class Applies:
             return True
         return device.line in self.lines or _matches(device.model, self.models)
 
-    def _fits_layout(self, device: DeviceType) -> bool | None:
+    def _fits_layout(self, device: DeviceType, phases: int | None) -> bool | None:
         """Whether trackers, strings and phases suffice; None where the device's are not known."""
         if device.trackers is not None and device.trackers < self.trackers:
             return False
-        if self.three_phase and device.phases == 1:
+        if self.three_phase and phases == 1:
             return False
         if self.strings and device.strings:
             return max(device.strings) > 1 and sum(device.strings) >= self.strings
         unknown = (
             (self.trackers and device.trackers is None)
             or (self.strings and not device.strings)
-            or (self.three_phase and device.phases is None)
+            or (self.three_phase and phases is None)
         )
         return None if unknown else True
 

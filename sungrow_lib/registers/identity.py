@@ -123,7 +123,7 @@ class Identity:
     @property
     def context(self) -> DeviceContext:
         """What decoding needs to know of it."""
-        return DeviceContext(self.device, self.path)
+        return DeviceContext(self.device, self.path, self.phases)
 
 
 def identify(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sungrow_lib.registers.applies import Applies
 from sungrow_lib.registers.build import (
     ENABLE,
     choice,
@@ -48,14 +49,26 @@ PLANT: Final = (
 )
 
 METER: Final = (
-    *(u16(f"phase_{phase}_voltage", 8555 + n, 0.1, "V") for n, phase in enumerate("abc")),
+    *(
+        u16(f"phase_{phase}_voltage", 8555 + n, 0.1, "V", applies=Applies(three_phase=n > 0))
+        for n, phase in enumerate("abc")
+    ),
     u16("grid_frequency", 8558, 0.1, "Hz"),
-    *(s32(f"phase_{phase}_active_power", 8559 + 2 * n, 1, "W") for n, phase in enumerate("abc")),
+    *(
+        s32(f"phase_{phase}_active_power", 8559 + 2 * n, 1, "W", applies=Applies(three_phase=n > 0))
+        for n, phase in enumerate("abc")
+    ),
     *each(
         (
             u16("channel_2_grid_frequency", 8568, 0.1, "Hz"),
             *(
-                s32(f"channel_2_phase_{phase}_active_power", 8569 + 2 * n, 1, "W")
+                s32(
+                    f"channel_2_phase_{phase}_active_power",
+                    8569 + 2 * n,
+                    1,
+                    "W",
+                    applies=Applies(three_phase=n > 0),
+                )
                 for n, phase in enumerate("abc")
             ),
         ),

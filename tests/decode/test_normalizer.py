@@ -378,6 +378,21 @@ def test_a_single_phase_inverter_has_one_phase(model: str, word: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("output_type", "phases"), [(0, [-7]), (1, [-7, 1, 1]), (None, [-7])], ids=["single", "3P4L", "not told"]
+)
+def test_where_the_model_does_not_tell_the_wiring_does(output_type: int | None, phases: list[int]) -> None:
+    """Holes in the place of two phases: -1 W only where there are three."""
+    told = {} if output_type is None else {8554: output_type}
+    read = words({8000: 0x072A, **told, **long(8559, 7), **dict.fromkeys(range(8561, 8565), 0xFFFF)})
+    assert Normalizer("house").values(read)["export_phase_power_w"] == phases
+
+
+def test_the_model_is_surer_of_its_phases_than_a_dongle_that_fills_in_0() -> None:
+    read = words({5000: 3587, 5002: 0, 5019: 2301, 5020: 2302, 5021: 2303})
+    assert Normalizer("house").values(read)["phase_voltage_v"] == [230.1, 230.2, 230.3]
+
+
+@pytest.mark.parametrize(
     ("total", "phases", "width", "field", "value"),
     [(5601, 5603, 6, "export_power_w", -7), (5726, 5723, 3, "backup_power_w", 7)],
     ids=["meter", "backup"],
