@@ -60,7 +60,7 @@ const config: Config = {
           routeBasePath: 'docs',
           sidebarPath: './sidebars.ts',
           docItemComponent: '@theme/ApiItem',
-          exclude: ['**/README.md'],
+          exclude: ['**/README.md', 'performance.md'], // its figures are put in by tools/docs
         },
         blog: false,
         theme: {customCss: './src/css/custom.css'},

@@ -46,9 +46,9 @@ def test_each_page_says_what_it_is_about(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
 def test_each_page_is_in_the_sidebar(path: Path) -> None:
-    assert f"'{path.relative_to(DOCS).with_suffix('').as_posix()}'" in SIDEBAR, (
-        "add it to website/sidebars.ts"
-    )
+    name = path.relative_to(DOCS).with_suffix("").as_posix()
+    # What a generated page is made from is shown as that page.
+    assert f"'{name}'" in SIDEBAR or f"'reference/{name}'" in SIDEBAR, "add it to website/sidebars.ts"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=names(PAGES))

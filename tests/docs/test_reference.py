@@ -20,7 +20,7 @@ from sungrow_lib.cli.command import COMMANDS
 from sungrow_lib.quantities import QUANTITIES, Family
 from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.map import RegisterMap
-from tools.docs import commands, configuration, data_model, registers, service
+from tools.docs import commands, configuration, data_model, performance, registers, service
 from tools.docs.__main__ import PAGES, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -125,6 +125,15 @@ def test_every_public_name_is_in_the_python_reference() -> None:
     pages = "\n".join(path.read_text() for path in (ROOT / "website" / "python").glob("*.rst"))
     named = re.findall(r"^\.\. auto\w+:: (\w+)$", pages, re.MULTILINE)
     assert sorted(named) == sorted(set(sungrow_lib.__all__) - {"__version__"})
+
+
+def test_every_figure_measured_has_its_place_on_the_performance_page(written: Path) -> None:
+    results = [json.loads(path.read_text()) for path in sorted(performance.RESULTS.glob("*.json"))]
+    assert sorted(performance.places()) == [result["suite"] for result in results]
+    text = page(written, "performance.md")
+    assert "<!--" not in text
+    for result in results:
+        assert {figure["what"] for figure in result["figures"]} <= rows(text)
 
 
 def test_the_landing_page_draws_what_the_library_reads(written: Path) -> None:

@@ -1,8 +1,9 @@
-"""The performance page: the figures kept in benchmarks/results/."""
+"""The performance page: docs/performance.md with the figures kept in benchmarks/results/."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,31 +13,38 @@ from tools.docs.markdown import Page, table
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "benchmarks" / "results"
 PROSE: Final = ROOT / "docs" / "performance.md"
-_INTRO: Final = """\
-Each figure compares our way with a floor (the least work that could do the job) or with another program,
-in turn, in the same run on the same machine. Absolute times differ from machine to machine; **the ratio is
-what to look at**: below 1 means faster or less. `make bench` measures all of it again.
-"""
+_PLACE: Final = re.compile(r"<!-- figures: (\w+) -->")
 
 
 def pages() -> Iterator[Page]:
-    """Make the page."""
-    body = [_INTRO]
-    for path in sorted(RESULTS.glob("*.json")):
-        body += _suite(json.loads(path.read_text(encoding="utf-8")))
-    yield Page(
-        "benchmarks.md",
-        "Benchmarks",
-        "Measured figures, each against a floor or a peer in the same run, with machine and date.",
-        "\n\n".join(body),
+    """Make the page: the prose, and at each place of figures those that were measured last."""
+    _, front, prose = PROSE.read_text(encoding="utf-8").split("---\n", 2)
+    [description] = re.findall(r'^description: "(.*)"$', front, re.MULTILINE)
+    title, _, body = prose.strip().partition("\n")
+    shown = _PLACE.sub(lambda place: figures(place[1]), re.sub(r"\]\((?!https?:)", "](../", body))
+    yield Page("performance.md", title.removeprefix("# "), description, shown)
+
+
+def places() -> list[str]:
+    """Name the suites whose figures the prose shows."""
+    return _PLACE.findall(PROSE.read_text(encoding="utf-8"))
+
+
+def figures(suite: str) -> str:
+    """Return a suite's table, with machine and date."""
+    result = json.loads((RESULTS / f"{suite}.json").read_text(encoding="utf-8"))
+    about = {name: value for name, value in result.items() if name not in {"suite", "figures"}}
+    return "\n\n".join((_table(result["figures"]), f"Measured: {_listed(about)}."))
+
+
+def _listed(about: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{value}" if name in {"date", "machine"} else f"{name} {value}" for name, value in about.items()
     )
 
 
-def _suite(result: dict[str, Any]) -> Iterator[str]:
-    about = {name: value for name, value in result.items() if name not in {"suite", "figures"}}
-    yield f"## {result['suite'].replace('_', ' ').capitalize()}"
-    yield ", ".join(f"{name} {value}" for name, value in about.items()) + "."
-    yield table(
+def _table(found: list[dict[str, Any]]) -> str:
+    return table(
         ("what / compared with", "ours", "the other", "ratio", "goal"),
         (
             (
@@ -46,7 +54,7 @@ def _suite(result: dict[str, Any]) -> Iterator[str]:
                 f"**{figure['ratio']:.2f}**",
                 figure.get("goal", ""),
             )
-            for figure in result["figures"]
+            for figure in found
         ),
     )
 
