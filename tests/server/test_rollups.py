@@ -29,14 +29,14 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
     return {q.name: q.to_steps(row[q.name]) for q in (*GAUGES, *COUNTERS) if row.get(q.name) is not None}
 
 
-def plain_rollup(rows: list[dict[str, Any]]) -> dict[datetime, dict[str, Any]]:
+def plain_rollup(rows: list[dict[str, Any]], poll_ms: int = POLL_MS) -> dict[datetime, dict[str, Any]]:
     """Rollups by definition, one row after the other, without any SQL."""
     buckets: dict[datetime, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
     before: list[dict[str, Any]] = []
     for row in sorted(rows, key=lambda row: row["at"]):
         start = quarter_of(row["at"])
         bucket = buckets[start]
-        dt = round(row["interval_s"] * 1000) if row.get("interval_s") is not None else 3 * POLL_MS
+        dt = round(row["interval_s"] * 1000) if row.get("interval_s") is not None else 3 * poll_ms
         if before:
             dt = min(dt, (row["at"] - before[-1]["at"]) // timedelta(milliseconds=1))
         _add(bucket, "sample_count", row.get("sample_count") or 1)
