@@ -98,15 +98,17 @@ class Authenticator:
         self._fixed = [(token_hash(t), Principal(scopes, devices)) for t, devices in device_tokens.items()]
         self._cache: dict[bytes, tuple[float, Principal | None]] = {}
 
-    async def principal(self, authorization: str | None) -> Principal:
-        """Return who sends this `Authorization` header.
+    async def principal(self, hashed: bytes) -> Principal:
+        """Return who has the token with this hash.
+
+        Args:
+            hashed: as :func:`bearer_hash` says it; empty when no token was sent.
 
         Raises:
             Problem: 401, no or bad token.
             StorageUnavailableError: the database must be asked and cannot.
         """
-        hashed = bearer_hash(authorization)
-        if hashed is None:
+        if not hashed:
             raise Problem(401, "send the header Authorization: Bearer <token>", headers=_UNAUTHORIZED)
         found = self._fixed_principal(hashed) or await self._stored_principal(hashed)
         if found is None:

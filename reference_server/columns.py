@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from struct import error as StructError, pack  # noqa: N812 - a class, whatever it is called
 from typing import Final, NamedTuple
 
@@ -92,37 +92,42 @@ class _Found:
     Attributes:
         count: how many readings there are.
         names: names of the columns of numbers.
-        numbers: their numbers as the machine holds them, NaN where unknown.
-        unknown: how many are.
+        numbers: their numbers.
         rest: the other columns.
     """
 
     count: int
     names: list[str] = field(default_factory=list)
-    numbers: list[bytes] = field(default_factory=list)
-    unknown: int = 0
+    numbers: list[Column] = field(default_factory=list)
     rest: dict[str, Column] = field(default_factory=dict)
 
     def add(self, name: str, column: Column) -> None:
         """Add a column of numbers; it holds one at least."""
         self.names.append(name)
-        try:
-            self.numbers.append(pack(f"{self.count}d", *column))
-        except StructError:
-            self.unknown += column.count(None)
-            self.numbers.append(np.array(column, np.float64).tobytes())
+        self.numbers.append(column)
 
     def steps(self) -> NDArray[np.float64]:
         """All numbers in resolution steps, NaN where unknown."""
+        given, unknown = self._given()
         factors, lows, highs = _limits(tuple(self.names))
-        given = np.frombuffer(b"".join(self.numbers)).reshape(len(self.names), self.count)
         with np.errstate(over="ignore", invalid="ignore"):
             steps = np.rint(given * factors)
         if (steps < lows).any() or (steps > highs).any():
             raise UnusualError
-        if np.isnan(steps).sum() != self.unknown:
+        if np.isnan(steps).sum() != unknown:
             raise UnusualError
         return steps
+
+    def _given(self) -> tuple[NDArray[np.float64], int]:
+        """All numbers as the machine holds them, NaN where unknown, and how many are."""
+        shape = len(self.names), self.count
+        try:
+            # Several times as quick as numpy, which looks at each number twice; it does not take None.
+            data = pack(f"{len(self.names) * self.count}d", *chain.from_iterable(self.numbers))
+        except StructError:
+            unknown = sum(column.count(None) for column in self.numbers)
+            return np.array(self.numbers, np.float64).reshape(shape), unknown
+        return np.frombuffer(data).reshape(shape), 0
 
 
 @lru_cache(maxsize=1024)

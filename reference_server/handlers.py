@@ -166,7 +166,7 @@ async def _is_admin(server: Server, call: Call[NoQuery]) -> bool:
     if not call.visitor.token:
         return False
     with suppress(Problem):
-        principal = await login(server, call.request, call.visitor)
+        principal = await login(server, call.visitor)
         server.guard.request(call.visitor)
         return Scope.ADMIN.value in principal.scopes
     return False
@@ -178,7 +178,7 @@ def visitor_of(server: Server, request: web.Request) -> Visitor:
     return Visitor(client_address(request, server.settings.trusted_proxies), token or b"")
 
 
-async def login(server: Server, request: web.Request, visitor: Visitor) -> Principal:
+async def login(server: Server, visitor: Visitor) -> Principal:
     """Return who asks.
 
     Raises:
@@ -188,7 +188,7 @@ async def login(server: Server, request: web.Request, visitor: Visitor) -> Princ
     if visitor.token:
         server.guard.before_login(visitor)
     try:
-        principal = await server.authenticator.principal(request.headers.get("Authorization"))
+        principal = await server.authenticator.principal(visitor.token)
     except Problem:
         if visitor.token:
             server.guard.failed(visitor)

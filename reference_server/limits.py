@@ -94,8 +94,10 @@ class Guard:
         Raises:
             Problem: 429, too many wrong tokens came from this address.
         """
+        if self._good.get(visitor.token, 0.0) >= monotonic():
+            return
         wait_s = self._failures.wait_s(visitor.address.encode())
-        if wait_s and self._good.get(visitor.token, 0.0) < monotonic():
+        if wait_s:
             raise _too_many("too many wrong tokens from this address", wait_s)
 
     def failed(self, visitor: Visitor) -> None:

@@ -82,6 +82,7 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._samples = Counter(
             "sungrow_samples", "Readings received, by verdict", ["verdict"], registry=self._registry
         )
@@ -107,8 +108,17 @@ class Metrics:
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(method, path, str(status)).inc()
-        self._seconds.labels(method, path).observe(seconds)
+        count, duration = self._of_answer(method, path, status)
+        count.inc()
+        duration.observe(seconds)
+
+    def _of_answer(self, method: str, path: str, status: int) -> tuple[Counter, Histogram]:
+        """What counts such answers; looked up by its labels once, which takes longer than to count."""
+        known = self._answers.get((method, path, status))
+        if known is None:
+            known = self._requests.labels(method, path, str(status)), self._seconds.labels(method, path)
+            self._answers[method, path, status] = known
+        return known
 
     def ingested(self, answer: IngestAnswer) -> None:
         """Count the verdicts of a batch."""

@@ -250,7 +250,7 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         server = request.app[SERVER]
         visitor = handlers.visitor_of(server, request)
-        principal = await _authorized(server, request, visitor, op)
+        principal = await _authorized(server, visitor, op)
         call = Call(request, visitor, principal, _query(op, request))
         answer = await op.handler(server, call)
         if isinstance(answer, web.StreamResponse):
@@ -260,10 +260,10 @@ def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     return handle
 
 
-async def _authorized(server: Server, request: web.Request, visitor: Visitor, op: Op) -> Principal:
+async def _authorized(server: Server, visitor: Visitor, op: Op) -> Principal:
     if op.scope is None:
         return NOBODY
-    principal = await handlers.login(server, request, visitor)
+    principal = await handlers.login(server, visitor)
     if op.is_counted_by_body:
         server.guard.body(visitor)
     else:
