@@ -1,4 +1,4 @@
-"""Starts `sungrow-edge`, or says what to install first; `python -m reference_edge` is the same."""
+"""Starts `sungrow-edge`; `python -m reference_edge` is the same."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ def main() -> int:
 
 
 def _prepare() -> Callable[[], int]:
-    try:
-        from reference_edge.cli import prepare  # noqa: PLC0415 - guarded by `start`, and may fail, see below
-    except ModuleNotFoundError as error:
-        from sungrow_lib.cli.guard import lacking  # noqa: PLC0415 - as above
+    from reference_edge.cli import prepare  # noqa: PLC0415 - guarded by `start`
 
-        status = lacking("sungrow-edge", extra="edge", error=error)
-        return lambda: status
     return prepare()
 
 

@@ -23,7 +23,7 @@ WORKING: Final = {
 }
 """Extra -> what a program can do with it."""
 WORKS: Final = {
-    "": {"sungrow"},
+    "": {"sungrow", "sungrow-edge"},  # without figures for Prometheus
     "edge": {"sungrow", "sungrow-edge"},
     "server": {"sungrow", "sungrow-edge", "sungrow-server"},  # it has all that an edge needs
     "demo": {"sungrow", "sungrow-edge", "sungrow-server"},
