@@ -47,7 +47,13 @@ async def _run_all(target: Path, server: Mapping[str, str]) -> list[Path]:
 
 async def _run(source: Path, target: Path, server: Mapping[str, str], turns: asyncio.Semaphore) -> Path:
     notebook = nbformat.read(source, as_version=4)  # type: ignore[no-untyped-call]
-    client = NotebookClient(notebook, timeout=_TIMEOUT_S, kernel_name="python3", store_widget_state=False)
+    client = NotebookClient(
+        notebook,
+        timeout=_TIMEOUT_S,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},  # where Jupyter runs them, beside their style
+    )
     async with turns:
         await client.async_execute(env=_environment(server))
     written = target / source.name

@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
+from io import BytesIO
 from typing import Any, Final
 
 import pytest
+from PIL import Image
 
 from tools.modelled_server import modelled_server
 from tools.render_notebooks import NOTEBOOKS, run_all
@@ -53,7 +56,10 @@ def test_a_notebook_runs_and_draws_without_a_warning(
 ) -> None:
     shown = outputs(executed[name])
     assert not [output for output in shown if output.get("name") == "stderr"]
-    assert [output for output in shown if "image/png" in output.get("data", {})]
+    pictures = [output["data"]["image/png"] for output in shown if "image/png" in output.get("data", {})]
+    assert pictures
+    for picture in pictures:  # on a dark page nothing shines
+        assert Image.open(BytesIO(b64decode(picture))).convert("RGBA").getchannel("A").getpixel((0, 0)) == 0
 
 
 @pytest.mark.slow
