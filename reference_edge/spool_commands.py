@@ -193,7 +193,7 @@ async def _list(args: argparse.Namespace, path: Path) -> int:
 def _summary(record: SpoolRecord) -> str:
     entry = record.entry
     words = [str(entry.seq), entry.device_id, format_ts(entry.ts), entry.state.name.lower()]
-    if record.at is not None:
+    if record.at is not None and entry.state is not SpoolState.PENDING:  # else it was delivered then, once
         until = "until" if entry.state is SpoolState.DEFERRED else "since"
         words.append(f"{until} {format_ts(record.at)}")
     if record.code:

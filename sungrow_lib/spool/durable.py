@@ -210,9 +210,9 @@ class DurableSpool:
         """`ts` of the last row of each of the 16 most recently answered batches, newest first, UTC."""
         return [from_ms(ts) for ts in await self._run(lambda: self._store.last_delivered(device_id))]
 
-    async def newest_delivered(self, device_id: str, limit: int) -> list[SpoolEntry]:
-        """Return the newest delivered readings of a device, up to ``limit``, in order of `seq`."""
-        return await self._run(lambda: self._store.newest_delivered(device_id, limit))
+    async def last_new(self, device_id: str, limit: int) -> list[SpoolEntry]:
+        """Return up to ``limit`` readings that were new to the server last, the latest one last."""
+        return await self._run(lambda: self._store.last_new(device_id, limit))
 
     async def reoffer(self, device_id: str) -> int:
         """Offer again all that is kept of a device, for a server that lost it; return how many."""

@@ -122,6 +122,7 @@ class Settlement:
 
     Attributes:
         delivered: numbers of readings the server has.
+        were_known: whether it had all of them before: then they were delivered when they first were.
         conflicts: to quarantine.
         rejected: to quarantine.
         deferred: to offer again `retry_in_s` from now.
@@ -132,6 +133,7 @@ class Settlement:
     """
 
     delivered: Sequence[int] = ()
+    were_known: bool = False
     conflicts: Sequence[Judged] = ()
     rejected: Sequence[Judged] = ()
     deferred: Sequence[Judged] = ()

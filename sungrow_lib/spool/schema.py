@@ -118,6 +118,11 @@ START_OF_BOOT: Final = (
     " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS NULL AND s.code IS NOT 'future' LIMIT 1"
 )
 
+# Pending rows that were delivered once have that date still.
+DELIVER: Final = (
+    "UPDATE standing SET state = 5, at = CASE WHEN ?2 AND state = 0 THEN coalesce(at, ?1) ELSE ?1 END,"
+    " code = NULL, reason = NULL, offered = 1 WHERE device = ?3 AND state IN (0, 2) AND seq = ?4"
+)
 MOVE: Final = (
     "UPDATE standing SET state = ?1, at = ?2, code = ?3, reason = ?4, offered = 1"
     " WHERE device = ?5 AND state IN (0, 2) AND seq = ?6"
@@ -126,7 +131,7 @@ STANDING_AFTER: Final = (
     "SELECT seq FROM standing WHERE device = ? AND state = ? AND seq > ? ORDER BY seq LIMIT ?"
 )
 REOFFER: Final = (
-    "UPDATE standing SET state = 0, at = NULL, code = NULL, reason = NULL"
+    "UPDATE standing SET state = 0, at = CASE state WHEN 5 THEN at END, code = NULL, reason = NULL"
     " WHERE device = ? AND state = ? AND seq = ?"
 )
 REQUEUE_REJECTS: Final = (
@@ -143,7 +148,10 @@ TRIM_ANSWERED: Final = (
     "DELETE FROM answered WHERE device = ?1 AND id <= (SELECT id FROM answered WHERE device = ?1"
     " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
 )
-NEWEST_DELIVERED: Final = f"{_ENTRY} WHERE s.device = ? AND s.state = 5 ORDER BY s.seq DESC LIMIT ?"
+LAST_NEW: Final = (
+    f"{_ENTRY} WHERE s.device = ?1 AND s.state = 5 AND s.seq IN (SELECT seq FROM standing"
+    " WHERE device = ?1 AND state = 5 ORDER BY at DESC, seq DESC LIMIT ?2) ORDER BY s.at, s.seq"
+)
 FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
 LAST_ANSWERED: Final = "SELECT coalesce(max(id), 0) FROM answered WHERE device = ?"
 LAST_DELIVERED: Final = "SELECT ts FROM answered WHERE device = ? ORDER BY id DESC LIMIT ?"

@@ -71,14 +71,16 @@ def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, now
         _welcome(connection, outcome.server_version)
     future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
     connection.executemany(schema.RESERVE_SEQ, future)
-    moved = connection.executemany(schema.MOVE, _moves(outcome, device, now_ms)).rowcount
+    delivered = [(now_ms, outcome.were_known, device, seq) for seq in outcome.delivered]
+    moved = max(connection.executemany(schema.DELIVER, delivered).rowcount, 0)
+    moved += max(connection.executemany(schema.MOVE, _moves(outcome, device, now_ms)).rowcount, 0)
     if future:
         connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
     if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
         connection.execute(schema.NOTE_ANSWERED, (max(kept),))
         connection.execute(schema.NOTE_ANSWERED, (outcome.witness,))
         connection.execute(schema.TRIM_ANSWERED, (device, LAST_DELIVERED_LIMIT))
-    return max(moved, 0)
+    return moved
 
 
 def _welcome(connection: sqlite3.Connection, version: str) -> None:
@@ -89,16 +91,15 @@ def _welcome(connection: sqlite3.Connection, version: str) -> None:
 
 
 def _moves(outcome: Settlement, device: int, now_ms: int) -> list[tuple[object, ...]]:
-    """Parameters of MOVE, one row per reading."""
+    """Parameters of MOVE, one row per reading that was not delivered."""
     later_ms = now_ms + int(outcome.retry_in_s * 1000)
     judged = (
         (SpoolState.CONFLICT, now_ms, outcome.conflicts),
         (SpoolState.REJECTED, now_ms, outcome.rejected),
         (SpoolState.DEFERRED, later_ms, outcome.deferred),
     )
-    moves: list[tuple[object, ...]] = [
-        (SpoolState.DELIVERED, now_ms, None, None, device, seq) for seq in outcome.delivered
+    return [
+        (state, at, code, reason, device, seq)
+        for state, at, verdicts in judged
+        for seq, code, reason in verdicts
     ]
-    for state, at, verdicts in judged:
-        moves += [(state, at, code, reason, device, seq) for seq, code, reason in verdicts]
-    return moves

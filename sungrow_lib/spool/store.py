@@ -262,14 +262,14 @@ class SpoolStore:
             rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
             return [ts for (ts,) in rows]
 
-    def newest_delivered(self, device_id: str, limit: int) -> list[SpoolEntry]:
-        """Return up to ``limit`` delivered readings with the highest numbers, in order of `seq`."""
+    def last_new(self, device_id: str, limit: int) -> list[SpoolEntry]:
+        """Return the readings delivered last, but for those known then; see `DurableSpool.last_new`."""
         with self._reading() as connection:
             device = self._known(connection, device_id)
-            rows = connection.execute(schema.NEWEST_DELIVERED, (device, limit)).fetchall()
+            rows = connection.execute(schema.LAST_NEW, (device, limit)).fetchall()
         return [
             SpoolEntry(seq, device_id, ts, content, clock, SpoolState.DELIVERED)
-            for seq, ts, content, clock, _ in reversed(rows)
+            for seq, ts, content, clock, _ in rows
         ]
 
     # --- bulk jobs, a chunk per call ---------------------------------------------------------------------

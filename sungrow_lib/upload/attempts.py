@@ -247,11 +247,11 @@ class Attempts:
         Its verdict changes nothing about the witness itself: it was delivered long ago.
         """
         settlement = ruling.settlement
-        if settlement is None:
+        if settlement is None or ruling.inserted or ruling.resend:
+            return ruling
+        if not (settlement.delivered or settlement.conflicts):  # it is not named either
             return ruling
         await self._witnesses.load()
-        if ruling.inserted or ruling.resend or not (settlement.delivered or settlement.conflicts):
-            return ruling
         witness = self._witnesses.next()
         if witness is None:
             return ruling

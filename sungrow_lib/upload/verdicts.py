@@ -150,6 +150,7 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
     apart = {verdict.index for verdict in (*answer.conflicts, *answer.rejected, *answer.deferred)}
     return Settlement(
         delivered=tuple(seq for index, seq in enumerate(seqs) if index not in apart),
+        were_known=answer.inserted == 0,
         conflicts=judged(answer.conflicts),
         rejected=judged(answer.rejected),
         deferred=judged(answer.deferred),

@@ -24,7 +24,7 @@ class Witnesses:
     """The readings of one device that were new to the server last.
 
     Args:
-        spool: knows the newest delivered ones from before this start.
+        spool: knows those from before this start.
         device_id: the device.
     """
 
@@ -35,12 +35,13 @@ class Witnesses:
         self._is_loaded = False
 
     async def load(self) -> None:
-        """Begin with the newest delivered readings; to be called before any other method."""
+        """Begin with those of earlier runs; to be called before `next`."""
         if not self._is_loaded:
-            newest = await self._spool.newest_delivered(self._device_id, MOST_WITNESSES)
+            last = await self._spool.last_new(self._device_id, MOST_WITNESSES)
             if not self._is_loaded:  # another lane may have been faster
                 self._is_loaded = True
-                self._entries.extend(newest)
+                earlier = [entry for entry in last if entry not in self._entries]
+                self._entries = deque([*earlier, *self._entries], MOST_WITNESSES)
 
     def next(self) -> SpoolEntry | None:
         """Return the one whose turn it is; None when nothing was new to the server since it last lost all."""

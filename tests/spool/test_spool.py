@@ -244,13 +244,47 @@ async def test_a_witness_is_named_behind_its_batch_and_stays_where_it_is(
 ) -> None:
     await fill(spool, clock, 6)
     await spool.ack("inv", [5, 6])
-    assert [entry.seq for entry in await spool.newest_delivered("inv", 1)] == [6]
-    assert await spool.newest_delivered("nobody", 8) == []
+    assert [entry.seq for entry in await spool.last_new("inv", 1)] == [6]
+    assert await spool.last_new("nobody", 8) == []
     before = [record async for record in spool.records(SpoolState.DELIVERED)]
     assert await spool.settle("inv", Settlement(delivered=[1, 2], witness=5)) == 2
-    named = [entry.ts for entry in await spool.newest_delivered("inv", 8) if entry.seq in {2, 5, 6}]
+    named = [entry.ts for entry in await spool.last_new("inv", 8) if entry.seq in {2, 5, 6}]
     assert await spool.last_delivered("inv") == [named[1], named[0], named[2]]
     assert [record async for record in spool.records(SpoolState.DELIVERED)][2:] == before
+
+
+async def test_what_was_known_keeps_the_date_of_its_first_delivery(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 6)
+
+    async def order() -> list[int]:
+        return [entry.seq for entry in await spool.last_new("inv", 3)]
+
+    for seqs in ([1, 2], [5, 6], [3, 4]):
+        await spool.ack("inv", seqs)
+        clock.pass_s(60)
+    assert await order() == [6, 3, 4]
+    await spool.reoffer("inv")
+    assert await order() == []
+    await spool.settle("inv", Settlement(delivered=[3, 4, 5], were_known=True))
+    await spool.settle("inv", Settlement(delivered=[1, 2]))
+    await spool.settle("inv", Settlement(delivered=[6], were_known=True))
+    assert await order() == [4, 1, 2]
+    dates = {record.entry.seq: record.at async for record in spool.records()}
+    assert dates[5] == dates[6] == clock.now() - timedelta(seconds=120)
+    clock.pass_s(14 * 86_400 - 90)
+    assert await spool.prune() == 1  # two weeks from when it was delivered; the newest one stays
+
+
+async def test_a_deferred_reading_is_delivered_when_it_is_even_if_it_was_known(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    await fill(spool, clock, 1)
+    await spool.settle("inv", Settlement(deferred=[Judged(1, "device_deleted", "")]))
+    await spool.settle("inv", Settlement(delivered=[1], were_known=True))
+    [record] = [record async for record in spool.records()]
+    assert record.at == clock.now()
 
 
 async def test_what_is_answered_while_all_is_offered_again_stays_named(

@@ -110,6 +110,29 @@ async def test_also_when_the_state_is_from_while_it_was_being_sent_all(
     assert rule.resends >= 2
 
 
+async def test_also_when_the_edge_was_restarted_since_that_state(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    rule = server.rule = Restored(save_at=12)
+    await fill(spool, KEPT)
+    settings = changed(settings, backlog_workers=1)
+    async with running(spool, settings):
+        await counted(spool, delivered=KEPT)
+        hole = {key for key, row in server.stored.items() if 28 <= row["__seq"] < 40}
+        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        await restored_once(spool, server, rule)
+        await until(lambda: hole <= server.stored.keys())
+        await until(lambda: rule.count > 25)
+    before = rule.count
+    async with running(spool, settings):
+        await until(lambda: rule.count > before + 20)
+    rule.go_back(server)
+    async with running(spool, settings):
+        await fill(spool, 1)
+        await all_is_there(spool, server, KEPT + 5)
+    assert rule.resends >= 2
+
+
 async def test_also_after_a_restart_of_the_edge(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
