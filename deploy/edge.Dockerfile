@@ -20,7 +20,8 @@ COPY --from=builder /opt/sungrow /opt/sungrow
 RUN install --directory --owner=10001 --group=10001 --mode=0750 /var/lib/sungrow-edge
 ENV PATH=/opt/sungrow/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    SPOOL_PATH=/var/lib/sungrow-edge/spool.sqlite
+    SPOOL_PATH=/var/lib/sungrow-edge/spool.sqlite \
+    HEALTH_FILE=/tmp/sungrow-edge-health.json
 USER 10001:10001
 VOLUME /var/lib/sungrow-edge
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \

@@ -65,6 +65,7 @@ programs=$root/opt/sungrow-edge
 settings=$root/etc/sungrow-edge
 readings=$root/var/lib/sungrow-edge
 locks=$root/run/sungrow-edge
+health=$root/run/sungrow-edge-health
 units=$root/etc/systemd/system
 temporary=$root/etc/tmpfiles.d/sungrow-edge.conf
 commands=$root/usr/local/bin
@@ -89,7 +90,7 @@ uninstall() {
 along (sungrow-edge spool export) and delete $readings yourself"
   fi
   on_system systemctl disable --now sungrow-edge.service 2>/dev/null || true
-  rm -rf "$programs" "$locks"
+  rm -rf "$programs" "$locks" "$health"
   rm -f "$units/sungrow-edge.service" "$temporary" "$commands/sungrow" "$commands/sungrow-edge"
   on_system systemctl daemon-reload
   if [ "$purge" = yes ]; then
@@ -151,6 +152,7 @@ write_settings() {
     echo "device_token_file = \"$settings/token\""
     if [ -n "$ca" ]; then echo "ca_file = \"$settings/ca.pem\""; fi
     echo "spool_path = \"$readings/spool.sqlite\""
+    echo "health_file = \"$health/health.json\" # in memory: written at every poll, it would wear an SD card"
     echo
     echo "[[devices]]"
     echo "device_id = \"$device\""
@@ -184,7 +186,7 @@ TEXT
 }
 
 install_service() {
-  mkdir -p "$units" "$commands" "$(dirname "$temporary")" "$locks"
+  mkdir -p "$units" "$commands" "$(dirname "$temporary")" "$locks" "$health"
   chmod 1777 "$locks"
   cp "$source/deploy/systemd/sungrow-edge.service" "$units/sungrow-edge.service"
   cp "$source/deploy/systemd/sungrow-edge.tmpfiles.conf" "$temporary"

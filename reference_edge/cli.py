@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from sungrow_lib.spool.foreign import require_spool
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 _LARGE_BYTES: Final = 64 * 1024
+_LEAVE_S: Final = 0.5
 CONFIG_VARIABLE: Final = "SUNGROW_EDGE_CONFIG"
 _EPILOG = """\
 settings come from a TOML file (--config, or SUNGROW_EDGE_CONFIG) and the environment, which wins:
@@ -136,8 +138,16 @@ def _run(args: argparse.Namespace) -> int:
     _stay_small()
     require_spool(settings.spool_path)
     with sole_user(settings.spool_path):
-        anyio.run(run_edge, settings)
+        anyio.run(_run_to_the_end, settings)
     return EXIT_OK
+
+
+async def _run_to_the_end(settings: EdgeSettings) -> None:
+    await run_edge(settings)
+    # All is on disk. A thread that still asks a name server that does not answer would hold up the end.
+    leaving = threading.Timer(_LEAVE_S, os._exit, [EXIT_OK])
+    leaving.daemon = True
+    leaving.start()
 
 
 def _stay_small() -> None:

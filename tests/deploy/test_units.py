@@ -78,6 +78,13 @@ def test_a_service_is_watched_and_comes_back(unit: Path) -> None:
     assert settings["StateDirectory"] == unit.stem
 
 
+def test_the_edges_health_is_kept_off_the_card() -> None:
+    folder = service(SYSTEMD / "sungrow-edge.service")["RuntimeDirectory"]
+    installer = (SYSTEMD.parent / "install-edge.sh").read_text()
+    assert f"health=$root/run/{folder}\n" in installer
+    assert r'echo "health_file = \"$health/' in installer
+
+
 def test_the_variables_in_the_units_are_settings(unit: Path) -> None:
     known = {name.upper() for kind in (EdgeSettings, ServerSettings) for name in kind.model_fields}
     lines = [line for line in unit.read_text().splitlines() if line.startswith("Environment=")]
