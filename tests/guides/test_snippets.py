@@ -33,8 +33,8 @@ SITE: Final = "https://solar.example.org"
 QUICK_START: Final = DOCS / "quick-start.md"
 GENERATED: Final = {"api", "reference", "notebooks"}
 FRONT_PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-RUN_BY: Final = {"run", "install", "compose"}
-"""Here; by tests/packaging/test_install.py; by tests/deploy/test_compose_steps.py."""
+RUN_BY: Final = {"run", "compose"}
+"""Here, and by tests/deploy/test_compose_steps.py."""
 NOT_RUN: Final = re.compile(r'not-run="([^"]+)"')
 PAGES: Final = sorted(
     page
