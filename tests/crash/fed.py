@@ -70,7 +70,7 @@ class FedEdge:
         self.taken: dict[Key, bool] = {}
         """Readings the harness took from the spool; whether the server has had them ever since."""
         self.undone = set[Key]()
-        """Readings the server had before an older backup came back, where a full disk lets go of them."""
+        """Readings that went from the server when an older backup came back."""
         self.copied: Path | None = None
         self._server_went_back = False
         self.start()
@@ -135,12 +135,11 @@ class FedEdge:
         file.write_bytes(content)
         self._note_taken({key: state for key, state in before.items() if f'"{key}"'.encode() in hit})
 
-    def note_server_restored(self, stored: set[Key]) -> None:
-        """Note what goes with the server's newer readings: what the spool has not, or lets go too soon."""
+    def note_server_restored(self, gone: set[Key]) -> None:
+        """Note which readings went from the server: what was taken from the spool is nowhere now."""
         self._server_went_back = True
-        self.taken = dict.fromkeys(self.taken, False)
-        if self.order.max_bytes or self.order.has_small_disk:
-            self.undone |= stored
+        self.undone |= gone
+        self.taken |= dict.fromkeys(gone & self.taken.keys(), False)
 
     def stuck(self) -> str:
         """Say what is left and what it last said, when it does not come to its end."""
@@ -150,9 +149,13 @@ class FedEdge:
 
     def destroyed(self) -> dict[Key, str]:
         """Readings that were nowhere any more once the harness was done, and why; the process has ended."""
-        undone = self.undone - keys_in(self.disk).keys() if self.undone else set[Key]()
+        lets_go = self.order.max_bytes or self.order.has_small_disk
+        undone = self.undone - keys_in(self.disk).keys() if lets_go else set[Key]()
         taken = {key for key, delivered in self.taken.items() if not delivered}
         return dict.fromkeys(undone, FULL_AND_RESTORED) | dict.fromkeys(taken, FROM_SPOOL)
 
     def _note_taken(self, gone: dict[Key, SpoolState]) -> None:
-        self.taken |= {key: state is SpoolState.DELIVERED for key, state in gone.items()}
+        # What is called delivered may have gone from the server, and not have been asked for again yet.
+        self.taken |= {
+            key: state is SpoolState.DELIVERED and key not in self.undone for key, state in gone.items()
+        }

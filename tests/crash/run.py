@@ -351,11 +351,14 @@ class Run:
         """Restore the database from the backup: many times from the same one."""
         kill(self.backend.server)  # what is delivered from now on is sent again
         self.faults["server restored from an older backup"] += 1
-        for edge in self.fed:
-            edge.note_server_restored(self._stored_keys(edge.order.devices))
+        devices = [device for edge in self.fed for device in edge.order.devices]
+        before = self._stored_keys(devices)
         with self._database_stopped() as data:
             shutil.rmtree(data)
             shutil.copytree(self._backup, data)
+        gone = before - self._stored_keys(devices)
+        for edge in self.fed:
+            edge.note_server_restored({key for key in gone if key.edge == edge.order.name})
         self._hand_out(self._new_token())  # the backup may know earlier ones only
 
     @contextmanager
