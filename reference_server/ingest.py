@@ -197,6 +197,7 @@ class Ingest:
         self._told: dict[int, DeviceInfo | None] = {}
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
+        self._repeating = False  # whether what comes was stored before: then it is not tried as new first
         self._group = GroupCommit(self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE)
 
     async def take(self, batch: Batch, principal: Principal) -> Taken:
@@ -255,7 +256,7 @@ class Ingest:
 
     async def _commit(self, plans: Sequence[Plan]) -> list[_Stored]:
         """Store plans in one transaction."""
-        return await self._commit_new(plans) or await self._commit_any(plans)
+        return (not self._repeating and await self._commit_new(plans)) or await self._commit_any(plans)
 
     async def _commit_new(self, plans: Sequence[Plan]) -> list[_Stored] | None:
         """Store plans that are nothing but new blocks; None when they are more than that."""
@@ -286,6 +287,7 @@ class Ingest:
             nonlocal attempts
             attempts += 1
             fates = await store(connection, plans, careful=attempts > 1)
+            self._repeating = bool(fates.repeated)
             return await self._judge(connection, plans, fates)
 
         return await self._database.run(job)

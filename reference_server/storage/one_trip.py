@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from psycopg import AsyncClientCursor, errors, generators
+from psycopg import AsyncClientCursor, generators
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from reference_server.storage.blocks import Block
+from reference_server.storage.conversation import checked
 from reference_server.storage.database import Connection
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
 from reference_server.storage.queries import query, with_columns
@@ -66,21 +66,14 @@ async def store_new(
 def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:
     """Send the query, its data, and take what is answered from the copy on; None when the place is taken."""
     pgconn.send_query(statements)
-    taken, _ = _checked((yield from generators.execute(pgconn)))
+    taken, _ = checked((yield from generators.execute(pgconn)))
     is_free = taken.ntuples == 0
     while pgconn.put_copy_data(body if is_free else _NOTHING) == 0:
         yield from generators.send(pgconn)
     while pgconn.put_copy_end() == 0:
         yield from generators.send(pgconn)
-    results = _checked((yield from generators.execute(pgconn)))
+    results = checked((yield from generators.execute(pgconn)))
     return results if is_free else None
-
-
-def _checked(results: list[PGresult]) -> list[PGresult]:
-    for result in results:
-        if result.status == ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(result)
-    return results
 
 
 def _numbers(result: PGresult) -> list[int]:

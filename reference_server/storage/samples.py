@@ -12,8 +12,11 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, Self
 
+from psycopg import AsyncClientCursor
+
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
+from reference_server.storage.conversation import copied_out
 from reference_server.storage.database import Connection, Database, fetch
 from reference_server.storage.devices import storable
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
@@ -152,8 +155,8 @@ async def _repeated(connection: Connection, blocks: Sequence[Block]) -> list[Blo
     ours = pack(blocks)
     statement = with_columns("copy_spans", ours.columns)
     parameters = listed(list(map(Span.of_block, blocks)))
-    async with connection.cursor() as cursor, cursor.copy(statement, parameters) as copy:
-        theirs = b"".join([bytes(chunk) async for chunk in copy])[len(SIGNATURE) :]
+    statement = AsyncClientCursor(connection).mogrify(statement, parameters).encode()
+    theirs = (await copied_out(connection, statement))[len(SIGNATURE) :]
     found = []
     for block, begin, end in zip(blocks, (0, *ours.ends), ours.ends, strict=False):
         if theirs[begin:end] != ours.body[begin:end]:
