@@ -12,6 +12,7 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,6 +31,7 @@ from sungrow_lib.sample import format_ts
 
 TOKEN: Final = "benchmark-token-0123456789"
 _SLICE: Final = 4096
+_MEMORY: Final = Path("/dev/shm")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -119,11 +121,13 @@ class Rig:
         folder: where its files are.
         server: takes the readings.
         line: leads there.
+        memory: a folder that is on no disk, for what the unit keeps in `/run`.
         simulators: the inverters.
         ca: who vouches for the server.
     """
 
     folder: Path
+    memory: Path
     server: Server
     line: Line
     simulators: list[InverterSimulator]
@@ -131,14 +135,16 @@ class Rig:
 
     def configuration(self, name: str, log_level: str = "WARNING") -> Path:
         """Write the settings of an edge that has done nothing yet."""
-        home = self.folder / name
+        home, memory = self.folder / name, self.memory / name
         home.mkdir()
+        memory.mkdir()
         lines = [
             f'server_url = "https://localhost:{self.line.port}"',
             f'device_token = "{TOKEN}"',
             f'ca_file = "{self.ca}"',
             f'spool_path = "{home / "spool.sqlite"}"',
-            f'sungrow_lock_dir = "{home}"',
+            f'sungrow_lock_dir = "{memory}"',
+            f'health_file = "{memory / "health.json"}"',
             f'log_level = "{log_level}"',
         ]
         for number, simulator in enumerate(self.simulators):
@@ -181,7 +187,8 @@ async def rig(folder: Path, models: list[str], rate: float) -> AsyncIterator[Rig
             )
             for seed, model in enumerate(models)
         ]
-        yield Rig(folder, server, line, simulators, files.ca)
+        memory = stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None))
+        yield Rig(folder, Path(memory), server, line, simulators, files.ca)
 
 
 class Process:
