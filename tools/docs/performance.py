@@ -52,7 +52,7 @@ def _table(found: list[dict[str, Any]]) -> str:
                 _shown(figure["ours"], figure["unit"]),
                 _shown(figure["other"], figure["unit"]),
                 f"**{figure['ratio']:.2f}**",
-                figure.get("goal", ""),
+                figure.get("goal", "").replace(" ", "\N{NO-BREAK SPACE}"),
             )
             for figure in found
         ),
@@ -61,8 +61,8 @@ def _table(found: list[dict[str, Any]]) -> str:
 
 def _shown(value: float, unit: str) -> str:
     if unit != "us":
-        return f"{value:,.0f} {unit}".rstrip() if value == round(value) else f"{value:,.2f} {unit}".rstrip()
+        return f"{value:,.{0 if value == round(value) else 2}f}\N{NO-BREAK SPACE}{unit}".rstrip()
     for limit, factor, name in ((1e3, 1, "µs"), (1e6, 1e3, "ms"), (float("inf"), 1e6, "s")):
         if value < limit:
-            return f"{value / factor:.3g} {name}"
+            return f"{value / factor:.3g}\N{NO-BREAK SPACE}{name}"
     raise AssertionError(value)
