@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from reference_server import handlers
+from reference_server.ending import end
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.operations import OPERATIONS, route
 from reference_server.page import add_page
@@ -46,6 +47,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Where a request keeps its id: the client's or the proxy's `X-Request-ID`, else a new one."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WATCH_S: Final = 5.0
+_TIDY_S: Final = 10.0
+"""More than the driver takes to give a statement up."""
 _TITLES: Final = {400: "Not HTTP"}
 _IS_KEEPER: Final = web.AppKey("is_keeper", bool)
 _DETAILS: Final = {
@@ -127,11 +130,11 @@ async def _background(app: web.Application) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(work.run()) for work in (server.live, *shared)]
     tasks.append(asyncio.create_task(_watch(server)))
     yield
-    for task in tasks:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    await end(tasks, again_s=_TIDY_S)
     await server.database.close()
+    for task in tasks:
+        if not task.cancelled():
+            task.result()  # it ended before its time: say why
 
 
 async def _watch(server: Server) -> None:

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Final
 
 from reference_server.auth import Authenticator
+from reference_server.ending import end
 from reference_server.lateness import Lateness
 from reference_server.storage.arrivals import (
     ANY_DEVICE,
@@ -161,9 +162,7 @@ class LiveHub:
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
             await self._channel.close()
 
     @property
