@@ -195,13 +195,16 @@ def test_check_offline_fails_for_a_useless_certificate_file(
 
 
 def test_check_tries_the_spool(tmp_path: Path, tls_files: CertificateFiles) -> None:
-    no_spool = tmp_path / "ca.pem"
-    no_spool.write_bytes(tls_files.ca.read_bytes())
-    for path in (Path("/proc/e.sqlite"), no_spool, tmp_path / "none" / "spool.sqlite"):
+    for path in (Path("/proc/e.sqlite"), tmp_path / "none" / "spool.sqlite"):
         done = edge(environment(tmp_path, tls_files.ca, SPOOL_PATH=str(path)), "check", "--offline")
         assert done.returncode == 1, path
         assert "FAIL  spool: " in done.stdout
         assert done.stderr == ""
+    no_spool = tmp_path / "ca.pem"
+    no_spool.write_bytes(tls_files.ca.read_bytes())
+    done = edge(environment(tmp_path, tls_files.ca, SPOOL_PATH=str(no_spool)), "check", "--offline")
+    assert done.returncode == 2
+    assert f"{no_spool} is no spool but some other file" in done.stderr
     assert no_spool.read_bytes() == tls_files.ca.read_bytes()
     done = edge(environment(tmp_path, tls_files.ca), "check", "--offline")
     assert done.returncode == 0

@@ -159,9 +159,18 @@ def test_verify_finds_damage(spool: Path) -> None:
     result = json.loads(done.stdout)
     assert not result["ok"]
     assert result["faults"]
-    spool.write_bytes(b"rubbish" * 1000)
+    spool.write_bytes(content[:100] + b"rubbish" * 1000)
     done = spool_command("verify", "--spool", str(spool))
     assert (done.returncode, "damaged" in done.stdout, done.stderr) == (1, True, "")
+
+
+def test_verify_of_what_never_was_a_spool_is_wrong_use(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_bytes(b"rubbish" * 1000)
+    done = spool_command("verify", "--spool", str(letter))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{letter} is no spool but some other file" in done.stderr
+    assert letter.read_bytes() == b"rubbish" * 1000
 
 
 @pytest.mark.parametrize("words", [("stats",), ("list",), ("export",), ("requeue", "--all"), ("verify",)])
