@@ -19,6 +19,7 @@ from sungrow_lib.cli.parser import PORT_MAX, whole_number
 from sungrow_lib.errors import CaptureError, UsageError
 from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.simulator import MODELS, living_inverter
+from sungrow_lib.simulator.captured import family_of_capture, whole_numbers
 from sungrow_lib.simulator.dongle import DongleHabits
 from sungrow_lib.simulator.faults import Fault, RecurringFault
 from sungrow_lib.simulator.journal import Journal
@@ -129,7 +130,11 @@ def _captured_units(files: Sequence[Path], unit: int | None) -> Mapping[int, Reg
         by_unit[capture.unit_id or 1].append(capture)
     if unit is not None and len(by_unit) > 1:
         raise CaptureError("these captures are of several units, so --unit cannot name one for them all")
-    return {unit or number: StaticSource(merge_captures(parts).words) for number, parts in by_unit.items()}
+    merged = {unit or number: merge_captures(parts) for number, parts in by_unit.items()}
+    return {
+        number: StaticSource(whole_numbers(capture.words, family_of_capture(capture)))
+        for number, capture in merged.items()
+    }
 
 
 def _modelled_unit(args: argparse.Namespace) -> Mapping[int, RegisterSource]:

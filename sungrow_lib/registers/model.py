@@ -100,7 +100,8 @@ class Register:
         unit: printed unit, empty for none.
         kind: behaviour over time.
         access: whether it may be written.
-        valid_range: least and greatest value a write may hold, in the unit, where the document says so.
+        valid_range: least and greatest value a write may hold, in the unit, where the document says so; of
+            a signed number of two words also what it can be while one of them is 0xFFFF, as half a hole is.
         applies: which models and connection paths have it.
         choices: texts of an enumeration by raw value.
         otherwise: text of every other raw value of an enumeration, where the table has one.
@@ -241,18 +242,36 @@ class Register:
         highest = ones >> 1 if signed else ones
         all_ones_is_minus_one = self.type.is_signed and presence is Presence.PRESENT
         unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
-        any_hole = presence is Presence.ABSENT and bits > _WORD_BITS
+        two_words = bits > _WORD_BITS
+        with_half_a_hole = self._raw_beside_a_hole(presence)
         divisor: int = 10 ** max(self.decimals, 0)
         factor: int = 10 ** max(-self.decimals, 0)
 
         def value_of(raw: int) -> int | float | None:
-            if raw in unavailable or (any_hole and WORD_MAX in (raw & WORD_MAX, raw >> _WORD_BITS)):
+            if raw in unavailable:
                 return None
             if raw > highest:
                 raw -= ones + 1
+            if two_words and WORD_MAX in (raw & WORD_MAX, raw >> _WORD_BITS & WORD_MAX):
+                if raw not in with_half_a_hole:
+                    return None
             return raw * factor if divisor == 1 else raw / divisor
 
         return value_of
+
+    def _raw_beside_a_hole(self, presence: Presence) -> range:
+        """The raw numbers of two words that are believed although one of the words is 0xFFFF.
+
+        An unsigned number is never that large that its high word is; a small negative one always has it.
+        """
+        if presence is Presence.ABSENT:
+            return range(0)
+        if not self.type.is_signed:
+            return range(_HALF_HOLE)
+        if self.valid_range is None:
+            return range(-_USUAL_REACH, _USUAL_REACH + 1)
+        least, most = (round(limit * 10**self.decimals) for limit in self.valid_range)
+        return range(least, most + 1)
 
     def _decode_choice(self, words: Sequence[int]) -> str | None:
         return None if words[0] == WORD_MAX else self.text_of(words[0])
@@ -270,7 +289,8 @@ class Register:
         raw = round(value * 10**self.decimals)
         ones, bits = _ALL_ONES[self.type.item_words]
         signed = self.type.is_signed or self.signed_by_firmware
-        low, high = (-(ones >> 1) - 1, (ones >> 1) - 1) if signed else (0, ones - 1)
+        most = ones - 1 if bits == _WORD_BITS else _HALF_HOLE - 1
+        low, high = (-(ones >> 1) - 1, (ones >> 1) - 1) if signed else (0, most)
         if not low <= raw <= high:
             least, most = _scaled(low, self.decimals), _scaled(high, self.decimals)
             raise UsageError(f"{self.name} can hold {least} to {most} {self.unit}, not {value}".rstrip())
@@ -324,6 +344,10 @@ class Register:
 _WORD_BITS: Final = 16
 _ALL_ONES: Final = {1: (0xFFFF, 16), 2: (0xFFFF_FFFF, 32)}
 """By words of a number: all bits set, and how many bits those are."""
+_HALF_HOLE: Final = 0xFFFF_0000
+"""Least unsigned number whose high word is 0xFFFF."""
+_USUAL_REACH: Final = 60_000
+"""W that no house moves either way; half a hole reads as 65535, or as a little more than -65536."""
 
 
 def _scaled(raw: int, decimals: int) -> int | float:

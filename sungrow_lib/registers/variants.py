@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import DeviceContext
-from sungrow_lib.registers.model import Register
+from sungrow_lib.registers.model import DataType, Register
 from sungrow_lib.registers.words import WORD_MAX
 
 
@@ -16,32 +16,46 @@ class Variant:
     """A register that some devices fill differently.
 
     Attributes:
-        registers: names.
+        registers: names; empty for all of ``type``.
+        type: how their words make a value; None for any.
         families: register maps it concerns.
         lines: product lines it is limited to; empty for all.
         models: models it is limited to; empty for all.
+        above_kw: nominal AC power above which a known model is such a device.
         raw: raw values that give it away, where no model or firmware does; None for every value.
         decimals: scale to use instead.
         signed_by_firmware: as in :class:`~sungrow_lib.registers.model.Register`.
+        valid_range: likewise.
         why: where it was seen.
     """
 
-    registers: tuple[str, ...]
+    registers: tuple[str, ...] = ()
+    type: DataType | None = None
     families: frozenset[Family] = frozenset({Family.SH})
     lines: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
+    above_kw: float | None = None
     raw: range | None = None
     decimals: int | None = None
     signed_by_firmware: bool | None = None
+    valid_range: tuple[float, float] | None = None
     why: str
 
     def concerns(self, register: Register, family: Family, context: DeviceContext) -> bool:
         """Whether this device's ``register`` is, or by its raw value may be, such a case."""
         return (
-            register.name in self.registers
+            (not self.registers or register.name in self.registers)
+            and self.type in {None, register.type}
             and family in self.families
-            and (not self.lines or context.line in self.lines)
-            and (not self.models or (context.device is not None and context.device.model in self.models))
+            and self._fits(context)
+        )
+
+    def _fits(self, context: DeviceContext) -> bool:
+        device = context.device
+        return (
+            (not self.lines or context.line in self.lines)
+            and (not self.models or (device is not None and device.model in self.models))
+            and (self.above_kw is None or (device is not None and (device.power_kw or 0) > self.above_kw))
         )
 
     def of(self, register: Register) -> Register:
@@ -51,6 +65,8 @@ class Variant:
             changes["decimals"] = self.decimals
         if self.signed_by_firmware is not None:
             changes["signed_by_firmware"] = self.signed_by_firmware
+        if self.valid_range is not None:
+            changes["valid_range"] = self.valid_range
         return replace(register, **changes)
 
 
@@ -92,6 +108,13 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         raw=range(62_501, WORD_MAX),
         signed_by_firmware=True,
         why="SH50CX moves no quarter more than its 50 kW, so what is above that is negative",
+    ),
+    Variant(
+        type=DataType.S32,
+        families=frozenset({Family.SH, Family.SG}),
+        above_kw=30,
+        valid_range=(-65_535, 65_534),
+        why="a plant moves more than a house: only what an idle word and a hole make is no value",
     ),
 )
 """Every exception; a register concerned twice takes the first that fits."""

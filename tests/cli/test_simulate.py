@@ -61,6 +61,13 @@ def test_capture_is_served_and_stopped_cleanly(tmp_path: Path, stop: signal.Sign
         assert words(port, 5000, 1, unit=2) == [3603]
 
 
+def test_half_a_number_is_served_as_a_whole_hole(tmp_path: Path) -> None:
+    file = capture(tmp_path / "input.json", r5000=3602, r5726=0, r5723=7, r5728=1, r13046=5, r13047=6)
+    with simulating(str(file)) as port:
+        assert words(port, 5723, 6) == [7, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 1]
+        assert words(port, 13046, 2) == [5, 6]
+
+
 def test_capture_under_another_unit_with_a_fault_and_a_journal(tmp_path: Path) -> None:
     file = capture(tmp_path / "input.json", unit=None, r5000=3602)
     journal = tmp_path / "journal"

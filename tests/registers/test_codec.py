@@ -135,11 +135,27 @@ def test_all_ones_are_minus_one_only_in_a_register_known_to_exist(name: str, min
     assert decode(name, *ones, presence=Presence.UNKNOWN) is None
 
 
-def test_half_a_hole_is_a_value_unless_the_register_is_known_to_be_absent() -> None:
-    assert decode("export_power", 65134, 0xFFFF, presence=Presence.UNKNOWN) == -402
-    assert decode("export_power", 0xFFFF, 0, presence=Presence.UNKNOWN) == 65535
+@pytest.mark.parametrize("presence", [Presence.PRESENT, Presence.UNKNOWN])
+def test_half_a_hole_is_a_value_only_where_a_house_can_move_that_much(presence: Presence) -> None:
+    assert decode("export_power", 65134, 0xFFFF, presence=presence) == -402
+    assert decode("export_power", 65536 - 43_000, 0xFFFF, presence=presence) == -43_000
+    assert decode("total_backup_power", 0, 0xFFFF, presence=presence) is None
+    assert decode("total_backup_power", 700, 0xFFFF, presence=presence) is None
+    assert decode("total_backup_power", 0xFFFF, 0, presence=presence) is None
+    assert decode("total_backup_power", 0xFFFF, 700, presence=presence) is None
+
+
+def test_half_a_hole_of_a_register_known_to_be_absent_is_none() -> None:
     assert decode("meter_channel_2_active_power", 65134, 0xFFFF, presence=Presence.ABSENT) is None
     assert decode("meter_channel_2_active_power", 12, 0, presence=Presence.ABSENT) == 12
+
+
+@pytest.mark.parametrize("presence", Presence)
+def test_an_unsigned_number_never_has_a_hole_as_its_high_word(presence: Presence) -> None:
+    assert decode("total_dc_power", 0, 0xFFFF, presence=presence) is None
+    assert decode("total_dc_power", 4711, 0xFFFF, presence=presence) is None
+    with pytest.raises(UsageError, match="can hold"):
+        SH.by_name("total_dc_power").encode(0xFFFF_0000)
 
 
 def test_battery_power_is_a_signed_reading_where_firmware_signs() -> None:
@@ -174,7 +190,10 @@ def values_of(register: Register) -> st.SearchStrategy[Value]:
 def numbers_of(register: Register) -> st.SearchStrategy[int | float]:
     top = 0xFFFF if register.type.item_words == 1 else 0xFFFF_FFFF
     signed = register.type.is_signed or register.signed_by_firmware
-    raws = st.integers(-(top >> 1) - 1, (top >> 1) - 1) if signed else st.integers(0, top - 1)
+    most = top - 1 if register.type.item_words == 1 else 0xFFFE_FFFF
+    raws = st.integers(-(top >> 1) - 1, (top >> 1) - 1) if signed else st.integers(0, most)
+    if register.type is DataType.S32:  # with one word 0xFFFF it would be half a hole
+        raws = raws.filter(lambda raw: abs(raw) <= 60_000 or 0xFFFF not in (raw & 0xFFFF, raw >> 16 & 0xFFFF))
     if register.signed_by_firmware:
         raws = raws.filter(lambda raw: raw != -1)
     return raws.map(lambda raw: raw / 10**register.decimals if register.decimals else raw)

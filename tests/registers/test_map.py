@@ -141,6 +141,10 @@ def test_the_dongle_does_not_forward_everything() -> None:
         ("SH50CX", "battery_power", (60_000,), 60_000),
         ("SH50CX", "battery_power", (65_486,), -50),
         ("SH50CX", "battery_power", (0xFFFF,), None),
+        ("SH10RT", "export_power", (2_036, 0xFFFF), None),
+        ("SH125CX", "export_power", (2_036, 0xFFFF), -63_500),
+        ("SH125CX", "export_power", (0, 0xFFFF), None),
+        ("SH125CX", "export_power", (0xFFFF, 0), None),
     ],
 )
 def test_devices_that_depart_from_the_table(
