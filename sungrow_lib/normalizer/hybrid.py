@@ -125,16 +125,12 @@ def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None
         abs(value or 0) > _DEAD_CURRENT_A for value in (current, amperes)
     )
     doubtful = holes or flows
+    power_differs = "battery_power" in registers and abs(watts or 0) != abs(HOLE_W)
+    current_differs = "battery_current" in registers and abs(amperes or 0) != abs(HOLE_A)
     return {
-        "battery_power_signed": None if power == HOLE_W and (doubtful or _differs(watts, HOLE_W)) else power,
-        "battery_current_signed": None
-        if current == HOLE_A and (doubtful or _differs(amperes, HOLE_A))
-        else current,
+        "battery_power_signed": None if power == HOLE_W and (doubtful or power_differs) else power,
+        "battery_current_signed": None if current == HOLE_A and (doubtful or current_differs) else current,
     }
-
-
-def _differs(magnitude: Number | None, hole: float) -> bool:
-    return magnitude is not None and abs(magnitude) != abs(hole)
 
 
 def _within(value: Number | None, reach: float) -> Number | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sungrow_lib.normalizer.battery import battery_values
 from sungrow_lib.normalizer.hybrid import hybrid_values, shows_signed_battery
 from sungrow_lib.normalizer.string_inverter import fault_codes_of, metered
-from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values, without_false_sums
+from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.identity import Identity, identify
 from sungrow_lib.registers.map import RegisterMap
@@ -70,7 +70,9 @@ class Normalizer:
         """
         identity = self.identity or identify(words)
         table = RegisterMap.for_family(identity.family)
-        registers = without_false_sums(table.decode(words, identity.context, absent=False))
+        registers: Values = table.decode(words, identity.context, absent=False)
+        if holes := table.holes(words):
+            registers = {**registers, **dict.fromkeys(holes & registers.keys())}
         if identity.family is Family.SG:
             registers = metered(registers)
         values = supplied_values(identity.family, registers)

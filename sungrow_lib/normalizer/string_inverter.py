@@ -7,22 +7,19 @@ from typing import Final
 from sungrow_lib.normalizer.values import HOLE_W, Values
 from sungrow_lib.registers.faults import SG_FAULT_BY_CODE, Severity
 
-_METER_POWERS: Final = (
+_METER_TOTALS: Final = ("total_export_energy", "total_import_energy")
+_METER_BLOCK: Final = (
     "meter_power",
     "meter_phase_a_power",
     "meter_phase_b_power",
     "meter_phase_c_power",
     "load_power",
-)
-_METER_TOTALS: Final = ("total_export_energy", "total_import_energy")
-_METER_COUNTERS: Final = (
     *_METER_TOTALS,
     "daily_export_energy",
     "daily_import_energy",
     "daily_direct_consumption",
     "total_direct_consumption",
 )
-_METER_BLOCK: Final = (*_METER_POWERS, *_METER_COUNTERS)
 """What a string inverter's meter fills; without one the registers may all read 0, or as holes."""
 _METER_PAIR: Final = ("export_power_meter_16", "export_power_meter_high_word")
 _CONSUMPTION: Final = "household_consumption_16"
@@ -34,11 +31,8 @@ _SG_FAULT_STATES: Final = {"fault": Severity.FAULT, "alarm run": Severity.ALARM}
 def metered(registers: Values) -> Values:
     """The registers without what stands in place of a meter's readings where there is no meter."""
     unknown: list[str] = []
-    counters = [registers[name] for name in _METER_COUNTERS if name in registers]
-    if counters and not any(isinstance(value, int | float) for value in counters):
-        unknown += (name for name in _METER_POWERS if registers.get(name) == HOLE_W)
-    block = {name: registers[name] for name in _METER_BLOCK if name in registers and name not in unknown}
-    if all(name in registers for name in _METER_TOTALS) and not any(block.values()):
+    block = [name for name in _METER_BLOCK if name in registers]
+    if all(name in registers for name in _METER_TOTALS) and not any(registers[name] for name in block):
         unknown += block
     if _CONSUMPTION in registers and _consumption_is_doubtful(registers):
         unknown.append(_CONSUMPTION)

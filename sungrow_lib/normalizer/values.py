@@ -22,15 +22,6 @@ HOLE_W: Final = -1
 HOLE_A: Final = -0.1
 """What a hole in a block looks like in the signed registers, which older firmware lacks."""
 
-_SUMS: Final = tuple(
-    (total, *(phases.format(phase) for phase in "abc"))
-    for total, phases in (
-        ("meter_active_power", "meter_phase_{}_active_power"),
-        ("total_backup_power", "backup_phase_{}_power"),
-    )
-)
-"""Powers in all, and their phases."""
-
 _UNIT_FACTOR: Final = {("kW", "W"): 1000, ("kvar", "var"): 1000}
 
 _STATES: Final = {
@@ -64,14 +55,6 @@ class _Supplier:
 
 _Item: TypeAlias = tuple[_Supplier, ...]
 """The registers that can supply one value, best first."""
-
-
-def without_false_sums(registers: Values) -> Values:
-    """The registers without totals and phases that all read -1 W, as holes do: three phases make -3 W."""
-    holes = [
-        names for names in _SUMS if all(name in registers and registers[name] == HOLE_W for name in names)
-    ]
-    return {**registers, **dict.fromkeys(chain.from_iterable(holes))} if holes else registers
 
 
 def supplied_values(family: Family, registers: Values) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sungrow_lib.registers.model import Decoder, Register, Value
 from sungrow_lib.registers.sg import SG_REGISTERS
 from sungrow_lib.registers.sh import SH_REGISTERS
 from sungrow_lib.registers.variants import VARIANTS
-from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, RegisterWords, Space
 
 _TABLES: Final = {
     Family.SH: SH_REGISTERS,
@@ -24,6 +24,9 @@ _TABLES: Final = {
     Family.BATTERY: BATTERY_REGISTERS,
     Family.IHM: IHM_REGISTERS,
 }
+
+_RUN_OF_HOLES: Final = 3
+"""Registers in a row that read 0xFFFF throughout, from which on they are a hole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,24 @@ class RegisterMap:
             if absent or reader.presence is not Presence.ABSENT
         }
 
+    def holes(self, words: RegisterWords) -> frozenset[str]:
+        """Return the registers that stand in a run of 0xFFFF words, and so hold no value.
+
+        One register full of 0xFFFF may mean -1. Three or more in a row are a hole in the block, whatever
+        their types: nothing measures -1 in all of them at once. Words nobody documents neither end a run
+        nor count.
+        """
+        held = words.by_register
+        found: list[str] = []
+        run: list[str] = []
+        for keys, name in _fields(self.family, tuple(held)):
+            if name is not None and {held[key] for key in keys} == {WORD_MAX}:
+                run.append(name)
+            elif not keys or held[keys[0]] != WORD_MAX or name is not None:
+                found += run if len(run) >= _RUN_OF_HOLES else ()
+                run = []
+        return frozenset(found)
+
 
 @cache
 def _by_number(family: Family) -> dict[tuple[Space, int], Register]:
@@ -132,6 +153,36 @@ def _present(
 
 
 @lru_cache(maxsize=64)
+def _fields(
+    family: Family, held: tuple[tuple[Space, int], ...]
+) -> tuple[tuple[tuple[tuple[Space, int], ...], str | None], ...]:
+    """Registers by number, each with its words, and single words without a name where there is none.
+
+    An entry without words stands where the next word is further away than one request can reach, and at the
+    end.
+    """
+    rows = _by_number(family)
+    keys = set(held)
+    fields: list[tuple[tuple[tuple[Space, int], ...], str | None]] = []
+    last: tuple[Space, int] | None = None
+    for key in sorted(keys):
+        register = rows.get(key)
+        words = _keys(register) if register else ()
+        if last is not None and (key[0] is not last[0] or key[1] - last[1] >= BLOCK_MAX):
+            fields.append(((), None))
+        last = key
+        if register is None or not keys.issuperset(words):
+            fields.append(((key,), None))
+        elif key == words[0]:
+            fields.append((words, register.name))
+    return (*fields, ((), None))
+
+
+def _keys(register: Register) -> tuple[tuple[Space, int], ...]:
+    return tuple((register.space, number) for number in register.block.numbers)
+
+
+@lru_cache(maxsize=64)
 def _readers(family: Family, context: DeviceContext) -> tuple[_Reader, ...]:
     return tuple(_reader(register, family, context) for register in RegisterMap.for_family(family))
 
@@ -147,5 +198,5 @@ def _reader(register: Register, family: Family, context: DeviceContext) -> _Read
         for variant in variants
         if variant.raw is not None
     )
-    keys = tuple((register.space, number) for number in register.block.numbers)
+    keys = _keys(register)
     return _Reader(register, keys, presence, register.decoder(presence), by_raw)

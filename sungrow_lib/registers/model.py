@@ -252,9 +252,8 @@ class Register:
                 return None
             if raw > highest:
                 raw -= ones + 1
-            if two_words and WORD_MAX in (raw & WORD_MAX, raw >> _WORD_BITS & WORD_MAX):
-                if raw not in with_half_a_hole:
-                    return None
+            if two_words and raw not in with_half_a_hole and _has_half_a_hole(raw):
+                return None
             return raw * factor if divisor == 1 else raw / divisor
 
         return value_of
@@ -289,8 +288,8 @@ class Register:
         raw = round(value * 10**self.decimals)
         ones, bits = _ALL_ONES[self.type.item_words]
         signed = self.type.is_signed or self.signed_by_firmware
-        most = ones - 1 if bits == _WORD_BITS else _HALF_HOLE - 1
-        low, high = (-(ones >> 1) - 1, (ones >> 1) - 1) if signed else (0, most)
+        highest = ones - 1 if bits == _WORD_BITS else _HALF_HOLE - 1
+        low, high = (-(ones >> 1) - 1, (ones >> 1) - 1) if signed else (0, highest)
         if not low <= raw <= high:
             least, most = _scaled(low, self.decimals), _scaled(high, self.decimals)
             raise UsageError(f"{self.name} can hold {least} to {most} {self.unit}, not {value}".rstrip())
@@ -348,6 +347,10 @@ _HALF_HOLE: Final = 0xFFFF_0000
 """Least unsigned number whose high word is 0xFFFF."""
 _USUAL_REACH: Final = 60_000
 """W that no house moves either way; half a hole reads as 65535, or as a little more than -65536."""
+
+
+def _has_half_a_hole(raw: int) -> bool:
+    return raw & WORD_MAX == WORD_MAX or raw >> _WORD_BITS & WORD_MAX == WORD_MAX
 
 
 def _scaled(raw: int, decimals: int) -> int | float:

@@ -131,6 +131,7 @@ def test_battery_power(
         ({5631: 0xFFFF, 13021: 0}, 0.0),
         ({5631: 0xFFFF, 13022: 900, 13001: CHARGING}, None),
         ({5631: 0xFFFF, 5214: 0xFFFF, 5215: 0xFFFF}, None),
+        ({5631: 0xFFFF, 13021: 0xFFFF}, None),
         ({5631: 0, 13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
         ({13021: 294, 13022: 7977, 13001: CHARGING}, 29.4),
         ({13021: 294, 13022: 7977, 13001: DISCHARGING}, -29.4),
@@ -400,9 +401,37 @@ def test_the_model_is_surer_of_its_phases_than_a_dongle_that_fills_in_0() -> Non
 def test_three_phases_of_minus_one_watt_are_holes(
     total: int, phases: int, width: int, field: str, value: int
 ) -> None:
-    holes = dict.fromkeys((total, total + 1, *range(phases, phases + width)), 0xFFFF)
-    assert set(sample(holes).content()) == {"sample_count"}
-    assert getattr(sample({**holes, **long(total, 7)}), field) == value
+    meter = dict.fromkeys((total, total + 1, *range(phases, phases + width)), 0xFFFF)
+    assert set(sample(meter).content()) == {"sample_count"}
+    assert getattr(sample({**meter, **long(total, 7)}), field) == value
+
+
+def holes(first: int, last: int) -> dict[int, int]:
+    return dict.fromkeys(range(first, last + 1), 0xFFFF)
+
+
+@pytest.mark.parametrize(
+    ("model", "registers"),
+    [
+        ("SH10RT", holes(5720, 5727)),
+        ("SH10RT", holes(13000, 13047)),
+        ("SH10RT", holes(13020, 13026)),
+        ("SH10RT", {5031: 7, **holes(5033, 5036)}),
+        ("SH10RT", holes(13008, 13014)),
+        ("SG10RT", holes(5031, 5036)),
+        ("iHomeManager", holes(8155, 8163)),
+    ],
+)
+def test_a_run_of_holes_is_no_value_whatever_its_types(model: str, registers: dict[int, int]) -> None:
+    assert set(sample(registers, model).content()) <= {"sample_count"}
+
+
+def test_a_single_minus_one_is_a_value_and_so_are_two() -> None:
+    assert sample({13007: 0, **long(13008, 402), **long(13010, -1), 13013: 0}).export_power_w == -1
+    assert sample({13007: 0, **long(13008, -1), **long(13010, -1), 13013: 0}).load_power_w == -1
+    assert sample({13024: 500, 13025: 0xFFFF, 13026: 0}).battery_temp_c == -0.1
+    far_apart = {5003: 0xFFFF, 5008: 0xFFFF, **long(13010, -1)}
+    assert sample(far_apart).export_power_w == -1
 
 
 # --- string inverters, batteries, iHomeManager ----------------------------------------------------------
@@ -430,15 +459,15 @@ def test_a_string_inverters_meter_may_read_zero() -> None:
 
 
 def test_a_meter_block_full_of_holes_is_no_meter() -> None:
-    holes = dict.fromkeys(range(5083, 5105), 0xFFFF)
-    assert sample(holes, "SG10RT").content() == {"sample_count": 1}
-    assert RegisterMap.for_family(Family.SG).decode(words(holes), identity("SG10RT").context)[
+    block = holes(5083, 5104)
+    assert sample(block, "SG10RT").content() == {"sample_count": 1}
+    assert RegisterMap.for_family(Family.SG).decode(words(block), identity("SG10RT").context)[
         "meter_power"
     ] == (-1)
-    counted = sample({**holes, **long(5099, 1234)}, "SG10RT")
-    assert (counted.export_power_w, counted.load_power_w) == (1, -1)
-    assert counted.export_phase_power_w == [1, 1, 1]
-    single_phase = sample({**holes, **long(5083, 350)}, "SG10RT")
+    counted = sample({**block, **long(5099, 1234)}, "SG10RT")
+    assert (counted.export_power_w, counted.load_power_w) == (None, None)
+    assert counted.import_total_kwh == 123.4
+    single_phase = sample({**block, **long(5083, 350)}, "SG10RT")
     assert (single_phase.export_power_w, single_phase.export_phase_power_w) == (-350, None)
 
 
