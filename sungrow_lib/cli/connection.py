@@ -20,7 +20,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
 from sungrow_lib.quantities import Family
-from sungrow_lib.registers.identity import family_of as family_of_words, identify
+from sungrow_lib.registers.identity import device_of_another_family
 from sungrow_lib.registers.words import RegisterWords
 
 CONNECTION_HELP: Final = """\
@@ -74,8 +74,28 @@ def family_of(args: argparse.Namespace) -> Family | None:
     return None if args.family == _AUTO else Family(args.family)
 
 
+def refuse_family(who: str, family: Family, words: RegisterWords, model: str = "") -> None:
+    """Refuse to read words with the map of another family: every value would be wrong.
+
+    Args:
+        who: says what it is.
+        family: what the user named.
+        words: what was read.
+        model: what people call the device.
+
+    Raises:
+        UsageError: it says that it is something else.
+    """
+    other = device_of_another_family(words, family, model)
+    if other is not None:
+        raise UsageError(
+            f"{who} says that {other.model} is of family {other.family}, not {family}; "
+            f"leave --family {family} out"
+        )
+
+
 def check_family(family: Family | None, words: RegisterWords) -> None:
-    """Refuse to read a device with the map of another family: every value would be wrong.
+    """Refuse to read a device with the map of another family.
 
     Args:
         family: what the user named; None for auto.
@@ -85,14 +105,9 @@ def check_family(family: Family | None, words: RegisterWords) -> None:
         UsageError: it says that it is something else.
         DeviceError: it says nothing where every iHomeManager does.
     """
-    said = family_of_words(words)
-    if family is None or said is family:
+    if family is None:
         return
-    if said is not None:
-        model = identify(words).model or "it"
-        raise UsageError(
-            f"the device says that {model} is of family {said}, not {family}; leave --family {family} out"
-        )
+    refuse_family("the device", family, words)
     if family is Family.IHM and not words:
         raise DeviceError("this is no iHomeManager; leave --family ihm out, or check --unit (usually 247)")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sungrow_lib.capture import Capture, load_capture, merge_captures
+from sungrow_lib.cli.connection import refuse_family
 from sungrow_lib.errors import UnknownFamilyError
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
@@ -42,7 +43,7 @@ examples:
   sungrow decode input.json holding.json --json      both register spaces, as JSON
   sungrow decode --family sg unknown.json            when the file does not say what it is
 
-exit status: 0 decoded, 2 the files cannot be read or do not fit together
+exit status: 0 decoded, 2 the files cannot be read or do not fit together, or are of another family
 """
 
 
@@ -86,7 +87,10 @@ def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
 
     Raises:
         UnknownFamilyError: neither says which family it is.
+        UsageError: the type code, or the capture's model, says that it is of another family.
     """
+    if family is not None:
+        refuse_family("the capture", family, capture.words, capture.model)
     family = family or family_of(capture.words, capture.model)
     if family is None:
         raise UnknownFamilyError

@@ -188,6 +188,25 @@ def family_by_name(text: str) -> Family | None:
     return None
 
 
+def device_of_another_family(words: RegisterWords, family: Family, model: str = "") -> DeviceType | None:
+    """Find the model that rules ``family`` out; None when nothing does.
+
+    A type code where ``family`` puts it settles it; else that of another family does, else the name of a
+    known model. Codes and models that nobody knows rule nothing out.
+    """
+    told = [
+        device
+        for key, families in _TYPE_CODES
+        if (device := DEVICE_BY_CODE.get(words.get(key, WORD_MAX))) and device.family in families
+    ]
+    if any(device.family is family for device in told):
+        return None
+    if told:
+        return told[0]
+    named = device_by_name(model)
+    return named if named and named.family not in {None, family} else None
+
+
 def device_by_code(words: RegisterWords) -> DeviceType | None:
     """Find the model by the type code it states; None when none was read or nobody knows it.
 

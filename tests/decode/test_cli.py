@@ -8,11 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.sample import SungrowSample
+
+BATTERY_CODE: Final = next(row.code for row in DEVICE_TYPES if row.family is Family.BATTERY)
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -103,6 +107,43 @@ def test_the_family_can_be_named(tmp_path: Path) -> None:
     assert answer("--family", "sh", path)["registers"]["total_output_energy"] == 20.4
     assert answer("--family", "battery", path)["registers"] == {"battery_unit_soc": 87.3}
     assert answer("--family", "ihm", path)["registers"] == {"battery_soc": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "model", "of"),
+    [
+        ("sg", {"registers": {"5000": 3602}}, "SH8.0RT-20", "sh"),
+        ("battery", {"registers": {"5000": 3602, "10744": 873}}, "SH8.0RT-20", "sh"),
+        ("ihm", {"registers": {"5000": 3602}}, "SH8.0RT-20", "sh"),
+        ("sh", {"registers": {"8000": 0x072A}}, "iHomeManager", "ihm"),
+        ("sh", {"model": "SG10RT", "registers": {"5004": 204}}, "SG10RT", "sg"),
+        ("sh", {"model": "SG10RT", "registers": {"5000": 1}}, "SG10RT", "sg"),
+    ],
+)
+def test_a_family_that_the_capture_rules_out_is_refused(
+    tmp_path: Path, family: str, changes: dict[str, Any], model: str, of: str
+) -> None:
+    done = run("--family", family, write(tmp_path / "c.json", **changes))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"says that {model} is of family {of}, not {family}; leave --family {family} out" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("sg", {"registers": {"5000": 1}}),
+        ("sg", {"model": "prototype", "registers": {"5000": 1}}),
+        ("sh", {"model": "SG10RT", "registers": {"5000": 3602}}),
+        ("battery", {"model": "SH10RT", "registers": {"5000": 3602, "10710": BATTERY_CODE}}),
+        ("sg", {"model": "SG10RT", "registers": {"5000": BATTERY_CODE}}),
+    ],
+)
+def test_a_family_that_nothing_rules_out_can_be_named(
+    tmp_path: Path, family: str, changes: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "c.json", **changes)
+    assert answer("--family", family, path)["device"]["family"] == family
 
 
 def test_the_family_follows_from_the_model_where_the_type_code_is_missing(tmp_path: Path) -> None:
