@@ -32,7 +32,8 @@ connection:
 """
 
 _AUTO: Final = "auto"
-_FAMILIES: Final = (_AUTO, Family.SH.value, Family.SG.value, Family.IHM.value)
+FAMILIES_TO_NAME: Final = (Family.SH, Family.SG, Family.IHM)
+"""Families that --family takes where a device is asked."""
 _T = TypeVar("_T")
 
 
@@ -45,7 +46,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--family",
-        choices=_FAMILIES,
+        choices=(_AUTO, *(family.value for family in FAMILIES_TO_NAME)),
         default=_AUTO,
         help="register map: sh hybrid, sg string inverter, ihm iHomeManager; auto asks the device "
         "(default: %(default)s)",

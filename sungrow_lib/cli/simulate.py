@@ -14,10 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import anyio
 import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C would find it half loaded
 
-from sungrow_lib.capture import load_capture, merge_captures
+from sungrow_lib.capture import Capture, load_capture, merge_captures
+from sungrow_lib.cli.connection import FAMILIES_TO_NAME
 from sungrow_lib.cli.parser import PORT_MAX, whole_number
 from sungrow_lib.errors import CaptureError, UsageError
 from sungrow_lib.modbus.settings import require_unit
+from sungrow_lib.registers.identity import device_by_code
 from sungrow_lib.simulator import MODELS, living_inverter
 from sungrow_lib.simulator.captured import family_of_capture, whole_numbers
 from sungrow_lib.simulator.dongle import DongleHabits
@@ -107,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
     if args.unit is not None:
         require_unit(args.unit)
     faults = [RecurringFault.parse(text) for text in args.fault]
-    units = _captured_units(args.files, args.unit) if args.files else _modelled_unit(args)
+    captures = _captures_by_unit(args.files, args.unit) if args.files else {}
+    units = {unit: _source(capture) for unit, capture in captures.items()} or _modelled_unit(args)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(args.journal)) if args.journal else None
         simulator = InverterSimulator(
@@ -119,22 +122,31 @@ def run(args: argparse.Namespace) -> int:
             faults=faults,
             habits=_HABITS if args.profile == Profile.WINET_S else None,
         )
-        anyio.run(_serve, simulator, args.host, f"{_title(args)} as unit {', '.join(map(str, units))}")
+        title = f"{_title(args)} as unit {', '.join(map(str, units))}"
+        unit = next(iter(units))
+        anyio.run(_serve, simulator, args.host, title, _options(unit, captures.get(unit)))
     return 0
 
 
-def _captured_units(files: Sequence[Path], unit: int | None) -> Mapping[int, RegisterSource]:
+def _captures_by_unit(files: Sequence[Path], unit: int | None) -> Mapping[int, Capture]:
     captures = [load_capture(path) for path in files]
     by_unit = defaultdict(list)
     for capture in captures:
         by_unit[capture.unit_id or 1].append(capture)
     if unit is not None and len(by_unit) > 1:
         raise CaptureError("these captures are of several units, so --unit cannot name one for them all")
-    merged = {unit or number: merge_captures(parts) for number, parts in by_unit.items()}
-    return {
-        number: StaticSource(whole_numbers(capture.words, family_of_capture(capture)))
-        for number, capture in merged.items()
-    }
+    return {unit or number: merge_captures(parts) for number, parts in by_unit.items()}
+
+
+def _source(capture: Capture) -> RegisterSource:
+    return StaticSource(whole_numbers(capture.words, family_of_capture(capture)))
+
+
+def _options(unit: int, capture: Capture | None) -> str:
+    """What `sungrow read` must be told of a unit that does not say it itself."""
+    options = "" if unit == 1 else f" --unit {unit}"
+    family = family_of_capture(capture) if capture and device_by_code(capture.words) is None else None
+    return f"{options} --family {family}" if family in FAMILIES_TO_NAME else options
 
 
 def _modelled_unit(args: argparse.Namespace) -> Mapping[int, RegisterSource]:
@@ -152,10 +164,11 @@ def _title(args: argparse.Namespace) -> str:
     return args.model or " + ".join(path.name for path in args.files)
 
 
-async def _serve(simulator: InverterSimulator, host: str, title: str) -> None:
+async def _serve(simulator: InverterSimulator, host: str, title: str, options: str) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with simulator:
             print(f"listening on {host}:{simulator.port}: {title}", flush=True)
-            print(f"try: sungrow read {host} --port {simulator.port}    (Ctrl-C stops)", flush=True)
+            command = f"sungrow read {host} --port {simulator.port}{options}"
+            print(f"try: {command}    (Ctrl-C stops)", flush=True)
             async for _ in signals:
                 return

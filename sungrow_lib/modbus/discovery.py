@@ -33,8 +33,12 @@ _PLATES: Final = {
 _USUAL_UNITS: Final = {Family.BATTERY: range(200, 208), Family.IHM: range(247, 248)}
 """Unit ids under which these usually answer: there they are asked as what they seem to be first."""
 
-_TELLTALES: Final = (Block(Space.INPUT, 13008, 2), Block(Space.INPUT, 5031, 2))
-"""Load power, which only hybrids have; active power of a string inverter."""
+_TELLTALES: Final = (
+    Block(Space.INPUT, 13008, 2),
+    Block(Space.INPUT, 5031, 2),
+    Block(Space.INPUT, 13000, 48),
+)
+"""Load power, which only hybrids have; active power of a string inverter; whatever else a hybrid fills."""
 
 _FIRMWARE_REGISTERS: Final = {
     family: tuple(
@@ -240,34 +244,31 @@ async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[Reg
     if family is not None:  # the user knows better than a plate that is not forwarded
         return await reader.read(_PLATES[family]) or RegisterWords(), family
     usual = next((kind for kind, units in _USUAL_UNITS.items() if reader.unit in units), None)
-    answered = False
     plates: dict[Block, RegisterWords | None] = {}
     if usual is not None:
         words = plates[_PLATES[usual]] = await reader.read(_PLATES[usual])
-        answered = words is not None
         if words and family_of(words) is usual:
             return words, usual
     for block in dict.fromkeys(_PLATES.values()):
         words = plates[block] if block in plates else await reader.read(block)
-        answered |= words is not None
         if words and set(words.values()) != {WORD_MAX}:
             others = next(name for name, plate in _PLATES.items() if plate == block)
             return words, family_of(words) or (None if block == _INVERTER_PLATE else others)
-    if reader.refusal is not None and not answered:
+    return RegisterWords(), None
+
+
+async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> RegisterWords:
+    """Read what only one family has, for a type code that nobody knows or that is not served."""
+    for block in _TELLTALES:
+        words |= await reader.read(block) or {}
+        if family_by_answers(words):
+            return words
+    if not reader.words:
         raise DeviceError(
             f"it refuses every question what it is ({reader.refusal}); check --unit, try again later, "
             "or name its register map with --family"
         )
     raise UnknownFamilyError
-
-
-async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> RegisterWords:
-    """Read what only one family has, for a type code that nobody knows."""
-    for block in _TELLTALES:
-        words |= await reader.read(block) or {}
-        if family_by_answers(words):
-            break
-    return words
 
 
 async def recognise_unit(reader: CarefulReader, *, family: Family | None = None) -> Identity:

@@ -61,6 +61,32 @@ def test_capture_is_served_and_stopped_cleanly(tmp_path: Path, stop: signal.Sign
         assert words(port, 5000, 1, unit=2) == [3603]
 
 
+@pytest.mark.parametrize(
+    ("unit", "registers", "options", "field"),
+    [
+        (1, {"r5000": 3602, "r13008": 5, "r13009": 0}, "", "load_power_w"),
+        (3, {"r5003": 12, "r5031": 700, "r5032": 0}, " --unit 3 --family sg", "active_power_w"),
+        (1, {"r13001": 2, "r13022": 7977, "r13023": 500}, " --family sh", "battery_soc_pct"),
+    ],
+)
+def test_the_command_to_try_reads_the_capture(
+    tmp_path: Path, unit: int, registers: dict[str, int], options: str, field: str
+) -> None:
+    file = capture(tmp_path / "input.json", unit=unit, **registers)
+    serve = [sys.executable, "-m", "sungrow_lib.cli", "simulate", "--port", "0", str(file)]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().split(":")[1])
+        command = process.stdout.readline().removeprefix("try: ").partition("    ")[0]
+        read = [sys.executable, "-m", "sungrow_lib.cli", *command.split()[1:], field]
+        try:
+            done = subprocess.run(read, capture_output=True, text=True, timeout=100, check=False)
+        finally:
+            process.terminate()
+    assert command == f"sungrow read 127.0.0.1 --port {port}{options}"
+    assert (done.returncode, field in done.stdout) == (0, True), done.stderr
+
+
 def test_half_a_number_is_served_as_a_whole_hole(tmp_path: Path) -> None:
     file = capture(tmp_path / "input.json", r5000=3602, r5726=0, r5723=7, r5728=1, r13046=5, r13047=6)
     with simulating(str(file)) as port:

@@ -111,6 +111,26 @@ async def test_type_code_nobody_knows_is_told_by_what_is_served(
         assert (await identify_unit(reader)).family is family
 
 
+@pytest.mark.parametrize("profile", [Profile.LAN, Profile.WINET_S])
+@pytest.mark.parametrize(
+    ("image", "family"),
+    [(inputs(range(13000, 13048), r13008=7), Family.SH), (inputs(range(5003, 5046), r5031=7), Family.SG)],
+    ids=["sh", "sg"],
+)
+async def test_a_unit_that_serves_no_plate_is_told_by_what_it_serves(
+    settings_for: SettingsFactory, clock: ManualClock, profile: Profile, image: Image, family: Family
+) -> None:
+    async with Device(image, clock).reader(settings_for, profile) as (_, reader):
+        assert (await identify_unit(reader)).family is family
+
+
+async def test_a_hybrid_of_which_little_is_served_is_told_by_it(
+    settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    async with Device({(Space.INPUT, 13022): 7977}, clock).reader(settings_for, Profile.LAN) as (_, reader):
+        assert (await identify_unit(reader)).family is Family.SH
+
+
 async def test_nothing_tells_the_family(settings_for: SettingsFactory, clock: ManualClock) -> None:
     holes = dict.fromkeys(inputs(range(4990, 5003)), 0xFFFF)
     async with Device(holes, clock).reader(settings_for) as (_, reader):
