@@ -99,7 +99,7 @@ def _reading(item: dict[str, Any]) -> msgspec.Struct | None:
     known = item if item.keys() <= _FIELDS else {name: item[name] for name in item.keys() & _FIELDS}
     try:
         return msgspec.convert(known, _Reading)
-    except (msgspec.ValidationError, OverflowError):
+    except (msgspec.ValidationError, UnicodeError, OverflowError):
         return None
 
 

@@ -127,6 +127,8 @@ async def test_duplicates_and_conflicts_within_one_batch(api: Api) -> None:
         {"device_id": "sh-1", "ts": 1781524800},
         {"device_id": "sh-1", "ts": "2026-02-30T12:00:00Z"},
         {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": "1"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": "\ud800"},
+        {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "mppt_voltage_v": ["\ud800"]},
         {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": True},
         {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "pv_power_w": 10**400},
         {"device_id": "sh-1", "ts": "2026-06-15T12:00:00Z", "running_state": "a\0b"},
