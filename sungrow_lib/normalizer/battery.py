@@ -1,4 +1,4 @@
-"""What a battery's own registers mean beyond the table: are the cells known."""
+"""What a battery's own registers mean beyond the table: is there one, and are its cells known."""
 
 from __future__ import annotations
 
@@ -15,5 +15,9 @@ _CELLS: Final = (
 
 def battery_values(values: Mapping[str, Any]) -> dict[str, None]:
     """What is not known after all: dongles fill cells they do not forward with 0, which no cell has."""
-    are_known = values["battery_cell_voltage_max_v"]
-    return {name: None for name in _CELLS if not are_known and values[name] == 0}
+    unknown: list[str] = []
+    if values["battery_voltage_v"] == 0 and values["battery_soh_pct"] == 0:  # no battery is at both
+        unknown += (name for name in values if name.startswith("battery_"))
+    if not values["battery_cell_voltage_max_v"]:
+        unknown += _CELLS
+    return {name: None for name in unknown if values[name] == 0}

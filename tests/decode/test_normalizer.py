@@ -530,6 +530,13 @@ def test_a_batterys_cells_are_never_at_zero_volts(
     )
 
 
+def test_a_unit_that_reads_0_throughout_is_no_battery() -> None:
+    zeros = dict.fromkeys(range(10740, 10769), 0)
+    assert sample(zeros, "SBR128").content() == {"sample_count": 1}
+    empty = sample({**zeros, 10741: 2400, 10745: 98}, "SBR128")
+    assert (empty.battery_soc_pct, empty.battery_temp_c) == (0.0, 0.0)
+
+
 def test_an_ihomemanager_counts_kilowatts() -> None:
     registers = {**long(8157, -123), **long(8159, 45), **long(8161, 250), 8163: 500, **long(8559, -400)}
     reading = sample(registers, "iHomeManager")
