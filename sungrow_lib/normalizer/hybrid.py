@@ -66,6 +66,8 @@ _METERED: Final = (
 )
 """What only a meter can tell; without one the inverter fills in its own output, or zeros."""
 
+_METER_POWERS: Final = ("meter_active_power", *(f"meter_phase_{phase}_active_power" for phase in "abc"))
+
 
 def hybrid_values(
     values: Mapping[str, Any], registers: Values, identity: Identity, *, signed: bool
@@ -222,15 +224,17 @@ def _has_no_battery(number: _Numbers) -> bool:
 
 
 def _has_no_meter(registers: Values, values: Mapping[str, Any]) -> bool:
-    """Whether the meter was asked and is "not available", and nothing was ever metered: a slave, say."""
-    asked = "meter_active_power" in registers
-    return (
-        asked
-        and registers["meter_active_power"] is None
-        and values["export_power_w"] in {0, None}
-        and not values["export_total_kwh"]
-        and not values["import_total_kwh"]
-    )
+    """Whether the meter was asked and says nothing, and nothing was ever metered: a slave, say.
+
+    It says nothing where it is "not available", or 0 throughout beside lifetime counters that were read as 0:
+    a dongle fills in 0 for a meter that is not there.
+    """
+    if "meter_active_power" not in registers or values["export_power_w"] not in {0, None}:
+        return False
+    totals = (values["export_total_kwh"], values["import_total_kwh"])
+    if registers["meter_active_power"] is None:
+        return not any(totals)
+    return totals == (0, 0) and not any(registers.get(name) for name in _METER_POWERS)
 
 
 def shows_signed_battery(words: RegisterWords) -> bool:

@@ -209,6 +209,14 @@ def test_a_slave_without_a_meter_does_not_know_house_and_grid() -> None:
     assert slave.content() == {"sample_count": 1}
 
 
+def test_a_meter_of_zeros_that_never_counted_is_no_meter() -> None:
+    zeros = dict.fromkeys((*range(5601, 5609), *range(13008, 13012), 13037, 13038, 13046, 13047), 0)
+    reading = sample({**zeros, **long(5017, 3000)})
+    assert (reading.load_power_w, reading.export_power_w, reading.import_total_kwh) == (None, None, None)
+    assert sample({**zeros, **long(13037, 1)}).export_power_w == 0
+    assert sample({**zeros, **long(5605, 3)}).export_power_w == 0
+
+
 def test_a_meter_that_is_silent_for_a_moment_does_not_take_the_counters_away() -> None:
     reading = sample({**NO_METER, **long(13010, 0), **long(13037, 1566), **long(13046, 182)})
     assert (reading.import_total_kwh, reading.export_total_kwh) == (156.6, 18.2)
