@@ -56,6 +56,15 @@ REALTIME: Final[dict[str, Any]] = {
     "stale": False,
 }
 
+_ENERGY_SOURCE: Final = {
+    "pv": "counter",
+    "load": "integral",
+    "import": "counter",
+    "export": "counter",
+    "charge": "counter",
+    "discharge": "counter",
+}
+
 SERIES: Final[dict[str, Any]] = {
     "device_id": "roof",
     "frame": "day",
@@ -75,14 +84,7 @@ SERIES: Final[dict[str, Any]] = {
             "export_kwh": 2.2,
             "charge_kwh": 0.4,
             "discharge_kwh": 0.0,
-            "energy_source": {
-                "pv": "counter",
-                "load": "integral",
-                "import": "counter",
-                "export": "counter",
-                "charge": "counter",
-                "discharge": "counter",
-            },
+            "energy_source": _ENERGY_SOURCE,
             "residual_kwh": 0.0,
             "self_consumption_pct": 29.0,
             "autarky_pct": 100.0,
@@ -197,14 +199,7 @@ PLANT_SERIES: Final[dict[str, Any]] = {
             "export_kwh": 4.2,
             "charge_kwh": 0.4,
             "discharge_kwh": 0.0,
-            "energy_source": {
-                "pv": "counter",
-                "load": "integral",
-                "import": "counter",
-                "export": "counter",
-                "charge": "counter",
-                "discharge": "counter",
-            },
+            "energy_source": _ENERGY_SOURCE,
             "residual_kwh": 0.0,
             "self_consumption_pct": 19.23,
             "autarky_pct": 100.0,

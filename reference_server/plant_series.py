@@ -12,10 +12,10 @@ from reference_server.series import (
     Cut,
     Facts,
     SeriesReader,
+    balance_of,
     energy_of,
     kwh_of,
     needed_columns,
-    share_of,
 )
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
@@ -139,15 +139,9 @@ def _energies(heard: Sequence[Facts], meter: Facts) -> dict[str, Any]:
     found = {name: _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED}
     found |= {name: energy_of(meter, COUNTER_OF[name]) for name in _METERED}
     found["load"] = _load_energy(heard, meter)
-    values = {f"{name}_kwh": value for name, (value, _) in found.items()}
-    sources = {name: source for name, (_, source) in found.items()}
-    return {
-        **values,
-        "energy_source": sources if any(sources.values()) else None,
-        "residual_kwh": _residual(heard, values["pv_kwh"]) if sources["pv"] == "counter" else None,
-        "self_consumption_pct": share_of(values["pv_kwh"], values["export_kwh"]),
-        "autarky_pct": share_of(values["load_kwh"], values["import_kwh"]),
-    }
+    integrals = [kwh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
+    known = [integral for integral in integrals if integral is not None]
+    return balance_of(found, sum(known) if known else None)
 
 
 def _added(energies: Iterable[tuple[float | None, str | None]]) -> tuple[float | None, str | None]:
@@ -164,9 +158,3 @@ def _load_energy(heard: Sequence[Facts], meter: Facts) -> tuple[float | None, st
     if power is None:
         return None, None
     return kwh_of(round(power * max(facts[name] for facts in heard))), "integral"
-
-
-def _residual(heard: Sequence[Facts], counted: float | None) -> float | None:
-    integrals = [kwh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
-    known = [integral for integral in integrals if integral is not None]
-    return None if counted is None or not known else round(counted - sum(known), 3)

@@ -376,15 +376,27 @@ def _energies(facts: Facts) -> dict[str, Any]:
     found = {name: energy_of(facts, counter) for name, counter in COUNTER_OF.items()}
     load = kwh_of(facts.get("load_power_w_sum"))
     found["load"] = (load, None if load is None else "integral")
+    return balance_of(found, kwh_of(facts.get(POWER_OF["pv_total_kwh"])))
+
+
+def balance_of(
+    found: Mapping[str, tuple[float | None, str | None]], integral: float | None
+) -> dict[str, Any]:
+    """Energies of a bucket, and what follows from them.
+
+    Args:
+        found: energy in kWh and where it comes from, by name.
+        integral: energy of the sun by its power, in kWh.
+    """
     values = {f"{name}_kwh": value for name, (value, _) in found.items()}
     sources = {name: source for name, (_, source) in found.items()}
-    pv, integral = values["pv_kwh"], kwh_of(facts.get(POWER_OF["pv_total_kwh"]))
+    pv = values["pv_kwh"]
     return {
         **values,
         "energy_source": sources if any(sources.values()) else None,
         "residual_kwh": _residual(pv, integral) if sources["pv"] == "counter" else None,
-        "self_consumption_pct": share_of(pv, values["export_kwh"]),
-        "autarky_pct": share_of(load, values["import_kwh"]),
+        "self_consumption_pct": _share(pv, values["export_kwh"]),
+        "autarky_pct": _share(values["load_kwh"], values["import_kwh"]),
     }
 
 
@@ -415,7 +427,7 @@ def kwh_of(integral: int | None) -> float | None:
     return None if integral is None else round(abs(integral) / _MS_PER_KWH, 3)
 
 
-def share_of(whole: float | None, less: float | None) -> float | None:
+def _share(whole: float | None, less: float | None) -> float | None:
     """Return the share of ``whole`` that is left without ``less``, in percent."""
     if whole is None or less is None or whole <= 0:
         return None
