@@ -30,7 +30,7 @@ from reference_server.storage.samples import (
 )
 from reference_server.zones import quarter_of
 from sungrow_lib.capture import Capture, load_capture, merge_captures
-from sungrow_lib.cli.decode import decoded
+from sungrow_lib.decoding import decoded
 from sungrow_lib.errors import SungrowError, UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts

@@ -10,17 +10,16 @@ from typing import Any, Final, TypeVar
 import anyio
 import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C would find it half loaded
 
+from sungrow_lib.decoding import refuse_family
 from sungrow_lib.errors import (
     ConfigurationError,
     DamagedReplyError,
     DeviceBusyError,
     DeviceError,
     DeviceUnreachableError,
-    UsageError,
 )
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
 from sungrow_lib.quantities import Family
-from sungrow_lib.registers.identity import device_of_another_family
 from sungrow_lib.registers.words import RegisterWords
 
 CONNECTION_HELP: Final = """\
@@ -73,26 +72,6 @@ def settings_of(args: argparse.Namespace) -> ConnectionSettings:
 def family_of(args: argparse.Namespace) -> Family | None:
     """Return the family the user named; None for auto."""
     return None if args.family == _AUTO else Family(args.family)
-
-
-def refuse_family(who: str, family: Family, words: RegisterWords, model: str = "") -> None:
-    """Refuse to read words with the map of another family: every value would be wrong.
-
-    Args:
-        who: says what it is.
-        family: what the user named.
-        words: what was read.
-        model: what people call the device.
-
-    Raises:
-        UsageError: it says that it is something else.
-    """
-    other = device_of_another_family(words, family, model)
-    if other is not None:
-        raise UsageError(
-            f"{who} says that {other.model} is of family {other.family}, not {family}; "
-            f"leave --family {family} out"
-        )
 
 
 def check_family(family: Family | None, words: RegisterWords) -> None:

@@ -8,18 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sungrow_lib.capture import Capture, load_capture, merge_captures
-from sungrow_lib.cli.connection import refuse_family
-from sungrow_lib.errors import UnknownFamilyError
-from sungrow_lib.normalizer import Normalizer
+from sungrow_lib.capture import load_capture, merge_captures
+from sungrow_lib.decoding import decoded
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
-from sungrow_lib.registers.identity import Identity, family_of, identify, path_by_name
 from sungrow_lib.registers.map import RegisterMap
-from sungrow_lib.registers.model import Value
-from sungrow_lib.sample import SungrowSample, format_ts
 
 _AUTO: Final = "auto"
-_INVERTERS: Final = frozenset({Family.SH, Family.SG})
 
 _DESCRIPTION = """\
 Decode capture files: JSON with the raw registers of one inverter, battery or iHomeManager, as
@@ -76,69 +70,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_table(answer)))
     return 0
-
-
-def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
-    """Return ``{"device", "registers", "sample"}`` of a capture, as JSON types.
-
-    Args:
-        capture: what was read.
-        family: register map to use; None goes by the type code, then by the capture's model.
-
-    Raises:
-        UnknownFamilyError: neither says which family it is.
-        UsageError: the type code, or the capture's model, says that it is of another family.
-    """
-    if family is not None:
-        refuse_family("the capture", family, capture.words, capture.model)
-    family = family or family_of(capture.words, capture.model)
-    if family is None:
-        raise UnknownFamilyError
-    identity = identify(
-        capture.words, family=family, model=capture.model, path=path_by_name(capture.connection)
-    )
-    return {
-        "device": _device(identity, capture),
-        "registers": _registers(identity, capture),
-        "sample": _sample(identity, capture),
-    }
-
-
-def _device(identity: Identity, capture: Capture) -> dict[str, Any]:
-    device = identity.device
-    return {
-        "family": identity.family,
-        "model": identity.model,
-        "type_code": None if identity.type_code is None else f"0x{identity.type_code:04X}",
-        "serial": identity.serial,
-        "firmware": identity.firmware or capture.firmware or None,
-        "protocol_version": identity.protocol,
-        "nominal_power_kw": None if identity.nominal_kw is None else float(identity.nominal_kw),
-        "phases": identity.phases,
-        "trackers": device.trackers if device else None,
-        "strings_per_tracker": list(device.strings) or None if device else None,
-        "takes_battery": device.has_battery if device and device.family in _INVERTERS else None,
-        "path": identity.path,
-        "unit_id": capture.unit_id,
-    }
-
-
-def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
-    values = RegisterMap.for_family(identity.family).decode(capture.words, identity.context)
-    if identity.family is Family.SH:  # a hybrid's capture may hold the registers of its battery, too
-        values = RegisterMap.for_family(Family.BATTERY).decode(capture.words) | values
-    return values
-
-
-def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
-    values = Normalizer("", identity).values(capture.words, firmware=True)
-    known = {
-        **values,
-        "device_id": capture.device_id,
-        "ts": format_ts(capture.ts) if capture.ts else None,
-        "sample_count": 1,
-    }
-    return {name: known.get(name) for name in SungrowSample.model_fields}
 
 
 def _table(answer: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pyModbusTCP.server import DataBank, ModbusServer  # type: ignore[import-unt
 
 from sungrow_lib.capture import Capture
 from sungrow_lib.cli.command import main
-from sungrow_lib.cli.decode import decoded
+from sungrow_lib.decoding import decoded
 from sungrow_lib.registers.words import WORD_MAX, RegisterWords, Space
 from sungrow_lib.simulator.images import IMAGES
 from tests.decode.readings import READINGS

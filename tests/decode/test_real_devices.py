@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from sungrow_lib.capture import load_capture
-from sungrow_lib.cli.decode import decoded
+from sungrow_lib.decoding import decoded
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.map import RegisterMap
 from tests.decode.readings import READINGS, Reading

@@ -14,7 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
 from sungrow_lib.capture import Capture
-from sungrow_lib.cli.decode import decoded
+from sungrow_lib.decoding import decoded
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.simulator.images import IMAGES
 from tests.decode.readings import READINGS

@@ -1,0 +1,106 @@
+"""What a capture says: the device, its registers by name, and the sample, as JSON types."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sungrow_lib.capture import Capture
+from sungrow_lib.errors import UnknownFamilyError, UsageError
+from sungrow_lib.normalizer import Normalizer
+from sungrow_lib.quantities import Family
+from sungrow_lib.registers.identity import (
+    Identity,
+    device_of_another_family,
+    family_of,
+    identify,
+    path_by_name,
+)
+from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.model import Value
+from sungrow_lib.registers.words import RegisterWords
+from sungrow_lib.sample import SungrowSample, format_ts
+
+_INVERTERS: Final = frozenset({Family.SH, Family.SG})
+
+
+def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
+    """Return ``{"device", "registers", "sample"}`` of a capture, as JSON types.
+
+    Args:
+        capture: what was read.
+        family: register map to use; None goes by the type code, then by the capture's model.
+
+    Raises:
+        UnknownFamilyError: neither says which family it is.
+        UsageError: the type code, or the capture's model, says that it is of another family.
+    """
+    if family is not None:
+        refuse_family("the capture", family, capture.words, capture.model)
+    family = family or family_of(capture.words, capture.model)
+    if family is None:
+        raise UnknownFamilyError
+    identity = identify(
+        capture.words, family=family, model=capture.model, path=path_by_name(capture.connection)
+    )
+    return {
+        "device": _device(identity, capture),
+        "registers": _registers(identity, capture),
+        "sample": _sample(identity, capture),
+    }
+
+
+def _device(identity: Identity, capture: Capture) -> dict[str, Any]:
+    device = identity.device
+    return {
+        "family": identity.family,
+        "model": identity.model,
+        "type_code": None if identity.type_code is None else f"0x{identity.type_code:04X}",
+        "serial": identity.serial,
+        "firmware": identity.firmware or capture.firmware or None,
+        "protocol_version": identity.protocol,
+        "nominal_power_kw": None if identity.nominal_kw is None else float(identity.nominal_kw),
+        "phases": identity.phases,
+        "trackers": device.trackers if device else None,
+        "strings_per_tracker": list(device.strings) or None if device else None,
+        "takes_battery": device.has_battery if device and device.family in _INVERTERS else None,
+        "path": identity.path,
+        "unit_id": capture.unit_id,
+    }
+
+
+def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
+    values = RegisterMap.for_family(identity.family).decode(capture.words, identity.context)
+    if identity.family is Family.SH:  # a hybrid's capture may hold the registers of its battery, too
+        values = RegisterMap.for_family(Family.BATTERY).decode(capture.words) | values
+    return values
+
+
+def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
+    values = Normalizer("", identity).values(capture.words, firmware=True)
+    known = {
+        **values,
+        "device_id": capture.device_id,
+        "ts": format_ts(capture.ts) if capture.ts else None,
+        "sample_count": 1,
+    }
+    return {name: known.get(name) for name in SungrowSample.model_fields}
+
+
+def refuse_family(who: str, family: Family, words: RegisterWords, model: str = "") -> None:
+    """Refuse to read words with the map of another family: every value would be wrong.
+
+    Args:
+        who: says what it is.
+        family: what the user named.
+        words: what was read.
+        model: what people call the device.
+
+    Raises:
+        UsageError: it says that it is something else.
+    """
+    other = device_of_another_family(words, family, model)
+    if other is not None:
+        raise UsageError(
+            f"{who} says that {other.model} is of family {other.family}, not {family}; "
+            f"leave --family {family} out"
+        )
