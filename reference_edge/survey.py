@@ -17,6 +17,7 @@ from reference_edge.account import DeviceAccount
 from reference_edge.intake import MEMORY_READINGS, Intake
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerError, SpoolError, SungrowError
+from sungrow_lib.sample import whole_milliseconds
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import Alarm, BatchUploader
 from sungrow_lib.wire.reports import EdgeStatus
@@ -146,7 +147,7 @@ class Survey:
             polled=account.polled,
             accepted=account.accepted,
             not_accepted=dict(account.not_accepted),
-            started_at=self.started_at.replace(microsecond=self.started_at.microsecond // 1000 * 1000),
+            started_at=whole_milliseconds(self.started_at),
         )
 
 

@@ -26,6 +26,7 @@ from reference_server.storage.migrations import Engine
 from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
 from sungrow_lib._version import __version__
+from sungrow_lib.sample import whole_milliseconds
 from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer, Series
 
 _MOST_BUCKETS: Final = 40_000
@@ -120,10 +121,7 @@ def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]
 
 def _raw_since(server: Server) -> datetime:
     """The retention horizon, a full millisecond."""
-    now = server.clock()
-    return now.replace(microsecond=now.microsecond // 1000 * 1000) - timedelta(
-        days=server.settings.raw_retention_days
-    )
+    return whole_milliseconds(server.clock()) - timedelta(days=server.settings.raw_retention_days)
 
 
 async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:

@@ -312,11 +312,7 @@ class Ingest:
         """Whether who speaks for a device, or what they know of it, is to be written down."""
         if plan.speaker is None or plan.speaker.deleted:
             return False
-        return self._edge_is_news(plan) or self._info_is_news(plan)
-
-    @staticmethod
-    def _edge_is_news(plan: Plan) -> bool:
-        return plan.edge_is_due and plan.envelope.edge_id is not None
+        return plan.edge_is_due or self._info_is_news(plan)
 
     def _info_is_news(self, plan: Plan) -> bool:
         assert plan.speaker is not None
@@ -325,7 +321,7 @@ class Ingest:
     async def _note(self, connection: Connection, plan: Plan, speaker: KnownDevice) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
         envelope = plan.envelope
-        if self._edge_is_news(plan) and envelope.edge_id is not None:
+        if plan.edge_is_due and envelope.edge_id is not None:
             max_seq = max(envelope.seq or (), default=None)
             others = await note_edge(connection, speaker.key, envelope.edge_id, envelope.generation, max_seq)
             self._warn_of(speaker.device_id, envelope.edge_id, others)

@@ -55,9 +55,10 @@ async def store_new(
         words.append(
             cursor.mogrify(query("missing_keys"), {"devices": list(key_devices), "stamps": list(stamps)})
         )
-    body = b"".join((SIGNATURE, packed.body, TRAILER))
     async with connection.lock:
-        results = await connection.wait(_converse(connection.pgconn, ";\n".join(words).encode(), body))
+        results = await connection.wait(
+            _converse(connection.pgconn, ";\n".join(words).encode(), packed.message)
+        )
     if results is None:
         return None
     return {keys[number - 1] for result in results[1:] for number in _numbers(result)}

@@ -58,6 +58,11 @@ class Packed:
     body: bytes
     ends: list[int]
 
+    @property
+    def message(self) -> bytes:
+        """All that COPY takes."""
+        return b"".join((SIGNATURE, self.body, TRAILER))
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:

@@ -19,7 +19,7 @@ from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, dec
 from reference_server.storage.conversation import copied_out
 from reference_server.storage.database import Connection, Database, fetch
 from reference_server.storage.devices import storable
-from reference_server.storage.packing import SIGNATURE, TRAILER, pack
+from reference_server.storage.packing import SIGNATURE, pack
 from reference_server.storage.queries import query, with_columns
 from reference_server.zones import quarter_of
 from sungrow_lib.quantities import QUANTITY_BY_NAME
@@ -176,7 +176,7 @@ async def copy_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
     packed = pack(blocks)
     statement = with_columns("copy_samples", packed.columns)
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        await copy.write(b"".join((SIGNATURE, packed.body, TRAILER)))
+        await copy.write(packed.message)
 
 
 async def copy_rows(connection: Connection, rows: Iterable[Row]) -> None:

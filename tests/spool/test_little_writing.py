@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,17 +14,6 @@ from sungrow_lib.spool.settling import LATEST_MS
 from tests.spool.helpers import FakeClock, reading
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def spool(path: Path, clock: FakeClock) -> AsyncIterator[DurableSpool]:
-    async with DurableSpool.open(path, clock=clock) as opened:
-        yield opened
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,17 +23,6 @@ from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON, NOON_MS, FakeClock, reading
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def spool(path: Path, clock: FakeClock) -> AsyncIterator[DurableSpool]:
-    async with DurableSpool.open(path, clock=clock) as opened:
-        yield opened
 
 
 async def fill(spool: DurableSpool, clock: FakeClock, count: int, device_id: str = "inv") -> list[int]:
