@@ -15,9 +15,10 @@ from typing import Final, Self
 from sungrow_lib.errors import DeviceError, SungrowError
 from sungrow_lib.modbus.backoff import Backoff
 from sungrow_lib.modbus.battery import BatteryBeside
+from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.connection import ConnectionState
-from sungrow_lib.modbus.discovery import CarefulReader, firmware_of, guess_path, recognise_unit, remembered
+from sungrow_lib.modbus.discovery import firmware_of, guess_path, recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
@@ -150,7 +151,7 @@ class _Unit:
         self._notes.save()
         if first.arrived_at is None or first.arrived_boottime is None:
             return self.no_reading(first.error or DeviceError("the device serves no power values"))
-        outcome = Outcome.PARTIAL if first.error else Outcome.READ
+        outcome = Outcome.PARTIAL if first.missing else Outcome.READ
         return self._reading(outcome, first.words, first.arrived_at, first.arrived_boottime, first.missing)
 
     def _know(self, identity: Identity) -> None:
@@ -253,8 +254,7 @@ class _Unit:
     def _see_firmware(self, words: RegisterWords) -> bool:
         """Note the firmware that was read; return whether it is another one than was known.
 
-        Another firmware may serve other registers, with other signs: everything is found out anew. And even
-        under the same one, what was a hole some hours ago may be filled by now.
+        Another firmware may serve other registers: all is found out anew. What was a hole may be filled now.
         """
         assert self._normalizer is not None
         identity = self._normalizer.identity

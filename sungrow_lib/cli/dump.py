@@ -19,7 +19,7 @@ from sungrow_lib.cli.connection import (
 )
 from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path, read_on
 from sungrow_lib.errors import CaptureError
-from sungrow_lib.modbus.discovery import CarefulReader
+from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.registers.identity import Identity

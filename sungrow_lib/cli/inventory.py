@@ -9,7 +9,8 @@ from typing import Final
 
 from sungrow_lib.cli.connection import check_family, tell
 from sungrow_lib.errors import DeviceUnreachableError
-from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, guess_path, recognise_unit
+from sungrow_lib.modbus.careful import CarefulReader, PlanReading
+from sungrow_lib.modbus.discovery import guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S

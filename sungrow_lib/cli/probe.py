@@ -16,7 +16,7 @@ from sungrow_lib.cli.connection import (
     tell,
 )
 from sungrow_lib.cli.inventory import announce, documented_plan, identify_with_path, read_on
-from sungrow_lib.modbus.discovery import CarefulReader, PlanReading
+from sungrow_lib.modbus.careful import CarefulReader, PlanReading
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -20,14 +20,16 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
+from sungrow_lib.errors import RegisterRefusedError, UsageError
 from sungrow_lib.modbus.battery import BatteryBeside
-from sungrow_lib.modbus.discovery import CarefulReader, PlanReading, recognise_unit
+from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
+from sungrow_lib.modbus.discovery import recognise_unit
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.modbus.shortfall import Unanswered, fields_in, refusal_text, unanswered
 from sungrow_lib.modbus.tiers import TierPlans, require_fields
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Tier
@@ -39,6 +41,11 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, format_ts
 _DESCRIPTION = """\
 Ask an inverter what it is, read it once and print every value it has. What it does not have or does not
 know is left out, never 0. Signs: battery + charging, grid (export_power_w) + exporting.
+
+What the device did not answer is named with the reason, on stderr and as "not_answered" in the JSON. A
+request that is refused is asked again in smaller pieces where power values hang on it, 5 s apart: the first
+reading behind a dongle can take a minute, later ones avoid what was refused. When an answer is lost, the
+reading goes on over a new connection.
 
 The battery is looked for on a Modbus unit of its own, too (200 on the LAN port, 2 behind a WiNet-S); where it
 answers, its cell voltages and module temperatures are added (with --watch once a minute).
@@ -57,6 +64,8 @@ examples:
 exit status: 0 read (or --watch was ended by Ctrl-C), 1 no reading, 2 wrong use
 """
 
+_RECONNECTS: Final = 5
+"""How often one reading may connect again because an answer was lost."""
 _BATTERY_VISITS: Final = 3
 """Two units a battery may answer on, and the reading."""
 
@@ -100,48 +109,68 @@ def run(args: argparse.Namespace) -> int:
 async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
     async with DeviceSession(settings) as session:
         async with session.one_pass():
-            reader = CarefulReader(session, args.unit, tell=tell)
+            reader = CarefulReader(session, args.unit, tell=tell, reconnects=_RECONNECTS)
             identity = await recognise_unit(reader, family=family_of(args))
             check_family(family_of(args), reader.words)
-            reading = await _read_past_holes(reader, _plan(identity, args, reader.notes))
+            plan = _plan(identity, args, reader.notes)
+            reading = await _read_past_holes(reader, plan, _urgent(plan, args.fields))
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
             battery = _Battery(session, reader.notes, identity, args.fields or None)
             sample = await battery.first(sample)
             reader.notes.save()
-        printer.first(reading, sample)
+        printer.first(sample, _unanswered(reading, sample, args, reader.notes))
         if args.watch:
             units = [UnitPlan(unit=args.unit, fast=reading.plan, notes=reader.notes)]
-            await _watch(ModbusPoller(settings, units, session=session), battery, printer)
+            await _watch(ModbusPoller(settings, units, session=session), battery, printer, reading.plan)
 
 
-async def _read_past_holes(reader: CarefulReader, plan: ReadPlan) -> PlanReading:
+def _urgent(plan: ReadPlan, fields: Collection[str]) -> frozenset[str]:
+    """Name the registers worth the wait after a refusal: of fields asked for, else of the power values."""
+    names = fields or [quantity.name for quantity in QUANTITIES if quantity.tier is Tier.FAST]
+    best = ReadPlan.for_quantities(plan.family, plan.context, tiers=tuple(Tier), names=names)
+    return frozenset(register.name for alternatives in best.wanted for register in alternatives)
+
+
+async def _read_past_holes(reader: CarefulReader, plan: ReadPlan, urgent: Collection[str]) -> PlanReading:
     """Read a plan, and what else may have the values of registers that turn out to be holes."""
-    reading = await reader.read_plan(plan)
+    reading = await reader.read_plan(plan, urgent=urgent)
     while reading.error is None:
         beyond = reading.plan.past_holes(reading.words)
         other = tuple(group for group in beyond.wanted if group not in reading.plan.wanted)
         reading = replace(reading, plan=beyond)
         if not other:
             break
-        try:
-            more = await reader.read_plan(replace(beyond, wanted=other))
-        except DeviceError as error:
-            return replace(reading, error=error)
-        refused = beyond.refused | more.plan.refused
+        more = await reader.read_plan(replace(beyond, wanted=other), urgent=urgent, known=reading.words)
         reading = replace(
             reading,
-            words=reading.words | more.words,
-            plan=replace(beyond, refused=refused),
+            words=more.words,
+            plan=replace(beyond, refused=beyond.refused | more.plan.refused),
             error=more.error,
+            failed={**reading.failed, **more.failed},
         )
     return reading
 
 
+def _unanswered(
+    reading: PlanReading, sample: SungrowSample, args: argparse.Namespace, notes: DeviceNotes
+) -> tuple[Unanswered, ...]:
+    tiers = _tiers(args)
+    names = args.fields or [quantity.name for quantity in QUANTITIES if quantity.tier in tiers]
+    return unanswered(reading, sample.model_dump(), names, notes.refused)
+
+
+def _tiers(args: argparse.Namespace) -> tuple[Tier, ...]:
+    return tuple(Tier) if args.fields else (Tier.FAST,) if args.watch else (Tier.FAST, Tier.SLOW)
+
+
 def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> ReadPlan:
-    tiers = tuple(Tier) if args.fields else (Tier.FAST,) if args.watch else (Tier.FAST, Tier.SLOW)
     plan = ReadPlan.for_quantities(
-        identity.family, identity.context, tiers=tiers, names=args.fields or None, refused=notes.refused
+        identity.family,
+        identity.context,
+        tiers=_tiers(args),
+        names=args.fields or None,
+        refused=notes.refused,
     )
     if not plan.blocks:  # what the battery beside it serves is read beside something
         plans = TierPlans.of(identity, notes, args.fields)
@@ -192,7 +221,7 @@ class _Battery:
         self._beside.take()
 
 
-async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer) -> None:
+async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, plan: ReadPlan) -> None:
     while True:
         poll = await poller.poll(battery.visit)
         [unit] = poll.units
@@ -200,9 +229,10 @@ async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer) -> 
             battery.skip()
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
-        printer.sample(battery.add_to(printer.normalize(unit.words, unit.arrived_at)))
-        for missing in unit.missing:
-            tell(f"{format_ts(poll.started_at)}  {missing.block} is missing: {missing.detail}")
+        lacking = [Unanswered(fields_in(missing.block, plan), missing) for missing in unit.missing]
+        printer.sample(battery.add_to(printer.normalize(unit.words, unit.arrived_at)), lacking)
+        for line in _lines(lacking):
+            tell(f"{format_ts(poll.started_at)}  {line}")
 
 
 class _Printer:
@@ -216,6 +246,8 @@ class _Printer:
 
     def sample_of(self, reading: PlanReading) -> SungrowSample:
         if reading.arrived_at is None:
+            if reading.failed:  # nothing was refused for good
+                raise next(iter(reading.failed.values()))
             raise RegisterRefusedError(
                 f"{_name(self.identity)} serves nothing that was asked for; check --unit and --family",
                 code=2,
@@ -226,23 +258,21 @@ class _Printer:
         self._normalizer = self._normalizer.learning(words)
         return self._normalizer.normalize(words, ts=ts, firmware="firmware" in self.fields)
 
-    def first(self, reading: PlanReading, sample: SungrowSample) -> None:
+    def first(self, sample: SungrowSample, lacking: Sequence[Unanswered]) -> None:
         if not (self._args.json or self._args.watch):
             print(self._headline(sample))
-        self.sample(sample)
-        if reading.error is not None:
-            tell(f"not everything was read: {reading.error}")
-        elif reading.unread:
-            tell(
-                "not everything was read, to spare the dongle further refusals: read again for more, "
-                "or let `sungrow probe` find out once what this device serves"
-            )
+        self.sample(sample, lacking)
+        for line in _lines(lacking):
+            tell(line)
 
-    def sample(self, sample: SungrowSample) -> None:
+    def sample(self, sample: SungrowSample, lacking: Sequence[Unanswered] = ()) -> None:
         values = sample.model_dump(mode="json")
         if self._args.json:
             wanted = {"device_id", "ts", *self.fields} if self.fields else set(values)
-            text = json.dumps({name: value for name, value in values.items() if name in wanted})
+            document = {name: value for name, value in values.items() if name in wanted}
+            if lacking:
+                document["not_answered"] = [_entry(one) for one in lacking]
+            text = json.dumps(document)
         elif self._args.watch:
             shown = (name for name in self.fields or _HEADLINES if values[name] is not None)
             text = "  ".join([values["ts"], *(f"{name} {_shown(name, values[name])}" for name in shown)])
@@ -256,6 +286,30 @@ class _Printer:
         return (
             f"{_name(identity)}{serial}, unit {args.unit} at {args.host}:{args.port}, {format_ts(sample.ts)}"
         )
+
+
+def _entry(one: Unanswered) -> dict[str, Any]:
+    block = one.missing.block
+    return {
+        "fields": list(one.fields),
+        "space": block.space.name.lower(),
+        "first": block.first,
+        "count": block.count,
+        "reason": one.missing.reason,
+        "code": one.missing.code,
+        "detail": one.missing.detail,
+    }
+
+
+def _lines(lacking: Sequence[Unanswered]) -> Iterator[str]:
+    """Say what is missing, in a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for one in lacking:
+        by_reason.setdefault(one.missing.detail or refusal_text(one.missing.code), []).extend(one.fields)
+    for reason, fields in by_reason.items():
+        yield f"not answered: {', '.join(dict.fromkeys(fields))} ({reason})"
+    if any(one.missing.detail == NOT_ASKED for one in lacking):
+        yield "read again for more, or let `sungrow probe` find out once what this device serves"
 
 
 def _table(values: dict[str, Any], fields: Collection[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from sungrow_lib.errors import DeviceError, UnknownFamilyError
 from sungrow_lib.modbus.backoff import Backoff
-from sungrow_lib.modbus.discovery import CarefulReader, recognise_unit
+from sungrow_lib.modbus.careful import CarefulReader
+from sungrow_lib.modbus.discovery import recognise_unit
 from sungrow_lib.modbus.learning import SLOW_INTERVAL_S, UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, RegisterRefusedError, UnknownFamilyError
-from sungrow_lib.modbus.learning import PERMANENT_CODES
+from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.notes import DeviceNotes
-from sungrow_lib.modbus.results import MissingBlock, MissingReason
-from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
-from sungrow_lib.registers.plan import ReadPlan
 from sungrow_lib.registers.words import WORD_MAX, Block, RegisterWords, Space
-from sungrow_lib.sample import whole_milliseconds
 
 _INVERTER_PLATE: Final = Block(Space.INPUT, 4990, 13)
 """Serial number, type code, nominal power, output type: the same on hybrids and string inverters."""
@@ -54,163 +49,6 @@ _FIRMWARE_REGISTERS: Final = {
 
 _HISTORY: Final = Block(Space.INPUT, 6100, 1)
 """First register of the yield history: the LAN port and the serial bus serve it, no dongle forwards it."""
-
-_UNIT_SILENT_CODES: Final = frozenset({10, 11})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanReading:
-    """What reading a whole plan brought.
-
-    Attributes:
-        words: everything read.
-        plan: the plan, which has learnt what was refused.
-        arrived_at: aware UTC time, whole milliseconds, of the block that dates the reading; None without.
-        arrived_boottime: the same on the boot-time clock, in seconds.
-        error: what ended the reading early; None when it did not.
-    """
-
-    words: RegisterWords
-    plan: ReadPlan
-    arrived_at: datetime | None = None
-    arrived_boottime: float | None = None
-    error: DeviceError | None = None
-
-    @property
-    def unread(self) -> tuple[Block, ...]:
-        """Requests the plan still has: parts of refused ones, not made yet to spare the dongle."""
-        return tuple(block for block in self.plan.blocks if not _has(self.words, block))
-
-    @property
-    def missing(self) -> tuple[MissingBlock, ...]:
-        """What did not arrive because of the error."""
-        if self.error is None:
-            return ()
-        reason, text = MissingReason.of(self.error), str(self.error)
-        return tuple(MissingBlock(block, reason, None, text) for block in self.unread)
-
-
-def _nobody(_text: str) -> None:
-    """Tell nobody."""
-
-
-class CarefulReader:
-    """Reads of one unit that the device may refuse. Use it inside a pass of the session.
-
-    Args:
-        session: the device.
-        unit: Modbus unit id.
-        tell: called with a line for people whenever something takes seconds.
-        timeout_s: seconds to wait for an answer, where that is less than the settings allow.
-    """
-
-    def __init__(
-        self,
-        session: DeviceSession,
-        unit: int,
-        *,
-        tell: Callable[[str], None] = _nobody,
-        timeout_s: float | None = None,
-    ) -> None:
-        self.unit = unit
-        self.words = RegisterWords()
-        """Everything read so far."""
-        self.notes = DeviceNotes()
-        """What was served and refused; set notes that last once the device is identified."""
-        self.refusal: RegisterRefusedError | None = None
-        """The latest refusal."""
-        self._left = ""
-        self._session = session
-        self._timeout_s = timeout_s
-        self._tell = tell
-
-    def recall(self, identity: Identity) -> None:
-        """Use the lasting notes on the device that was found here."""
-        settings = self._session.settings
-        self.notes = DeviceNotes.load(
-            settings.host, settings.port, self.unit, identity, folder=settings.state_dir
-        )
-
-    async def read(self, block: Block) -> RegisterWords | None:
-        """Read a block, after the distance to the last refused read; None when it is refused.
-
-        Raises:
-            DeviceError: no answer, or a damaged one.
-        """
-        clock = self._session.clock
-        if wait_s := self._session.refusals.remaining_s(clock.boottime()):
-            reason = f"{self.refusal}; " if self.refusal else ""
-            self._tell(f"{reason}going on in {wait_s:.0f} s, for refusals are hard on a dongle{self._left}")
-            await clock.sleep(wait_s)
-        try:
-            words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
-        except RegisterRefusedError as error:
-            if error.code in _UNIT_SILENT_CODES:
-                raise
-            self._session.refusals.spent(clock.boottime())
-            if error.code in PERMANENT_CODES and block not in self.notes.answered:
-                self.notes.add(block, error.code)
-            self.refusal = error
-            return None
-        self.notes.add(block)
-        self.words |= words
-        return words
-
-    async def read_plan(
-        self,
-        plan: ReadPlan,
-        *,
-        thorough: bool = False,
-        known: RegisterWords | None = None,
-        avoid: Collection[Block] = (),
-    ) -> PlanReading:
-        """Read every block of a plan. An error after the first answer ends the reading but does not void it.
-
-        Args:
-            plan: what to read.
-            thorough: ask what is refused again in smaller pieces, down to single registers, which takes 5 s
-                for each refusal. Else only the block that dates the reading is worth that.
-            known: what an earlier part of the reading brought.
-            avoid: blocks to leave out.
-
-        Raises:
-            DeviceError: nothing was answered, in no part of the reading.
-        """
-        words = known or RegisterWords()
-        arrived_at, boottime, failure = None, None, None
-        given_up = set(avoid)
-        while left := [one for one in plan.blocks if not _has(words, one) and one not in given_up]:
-            block = left[0]
-            dating = block == plan.fast
-            self._left = f"; requests left: {len(left)}" if thorough else ""
-            try:
-                read = await self.read(block)
-            except DeviceError as error:
-                if not words:
-                    raise
-                failure = error
-                break
-            if read is not None:
-                words |= read
-                if dating:
-                    arrived_at, boottime = self._now()
-            elif (dating or thorough) and block in self.notes.refused:
-                plan = plan.without(block)
-            else:
-                given_up.add(block)
-        for block in given_up & self.notes.refused.keys():
-            plan = plan.without(block)
-        return PlanReading(
-            words=words, plan=plan, arrived_at=arrived_at, arrived_boottime=boottime, error=failure
-        )
-
-    def _now(self) -> tuple[datetime, float]:
-        clock = self._session.clock
-        return whole_milliseconds(clock.wall()), clock.boottime()
-
-
-def _has(words: RegisterWords, block: Block) -> bool:
-    return words.take(block.space, block.first, block.count) is not None
 
 
 async def identify_unit(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sungrow_lib.errors import DamagedReplyError, DeviceError, DeviceTimeoutError
+from sungrow_lib.errors import DamagedReplyError, DeviceError, DeviceTimeoutError, RegisterRefusedError
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.registers.words import Block, RegisterWords
 
@@ -39,6 +39,8 @@ class MissingReason(StrEnum):
     @classmethod
     def of(cls, error: DeviceError) -> MissingReason:
         """Why a read that failed so brought nothing."""
+        if isinstance(error, RegisterRefusedError):
+            return cls.REFUSED
         if isinstance(error, DamagedReplyError):
             return cls.DAMAGED
         if isinstance(error, DeviceTimeoutError):

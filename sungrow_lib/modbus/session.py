@@ -141,6 +141,22 @@ class DeviceSession:
         self.read_s += (self._clock.boottime() - began - self.read_s) * _NEWEST_COUNTS
         return RegisterWords.from_block(block, words)
 
+    async def reconnect(self) -> None:
+        """Connect again in the midst of a pass, after the pause that a lost answer costs.
+
+        Only inside :meth:`one_pass`; does nothing while the connection stands.
+
+        Raises:
+            DeviceUnreachableError: no connection.
+        """
+        if self.is_open or self._limiter is None:
+            return
+        now = self._clock.boottime()
+        if not self._backoff.remaining_s(now):
+            self._backoff.failed(now)
+        await self._clock.sleep(self._backoff.remaining_s(now))
+        await self._connect(self._limiter)
+
     def _respect_backoff(self) -> None:
         wait_s = self._backoff.remaining_s(self._clock.boottime())
         if wait_s and not self.is_open:

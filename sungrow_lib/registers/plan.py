@@ -113,7 +113,7 @@ class ReadPlan:
             alternatives
             for quantity in QUANTITIES
             if quantity.tier in tiers and (names is None or quantity.name in names)
-            for alternatives in _alternatives(quantity, family, context)
+            for alternatives in alternatives_of(quantity, family, context)
         )
         return cls(
             family,
@@ -186,16 +186,23 @@ class ReadPlan:
 
     def _is_lost(self, register: Register) -> bool:
         """Whether what was refused leaves no use for it."""
-        if _covers(_CLOCK, register.block):
-            return self._is_refused(_CLOCK)
-        return self._is_refused(register.block) or self._is_refused(self._first(register).block)
+        return self.refusal_of(register) is not None
+
+    def refusal_of(self, register: Register) -> Block | None:
+        """Return the refused request that leaves no use for this register; None when there is none."""
+        if _CLOCK.covers(register.block):
+            return self._refused_in(_CLOCK)
+        return self._refused_in(register.block) or self._refused_in(self._first(register).block)
 
     def _first(self, register: Register) -> Register:
         """The register whose refusal stands for this one's: the first of its feature."""
         return _first_of(self.family, self.context).get((register.space, register.feature), register)
 
     def _is_refused(self, block: Block) -> bool:
-        return any(_covers(block, refused) for refused in self.refused)
+        return self._refused_in(block) is not None
+
+    def _refused_in(self, block: Block) -> Block | None:
+        return min((refused for refused in self.refused if block.covers(refused)), default=None)
 
     def _runs(self) -> Iterator[list[Register]]:
         """Registers that may share a request, unless it is refused."""
@@ -263,7 +270,8 @@ def _first_of(family: Family, context: DeviceContext) -> dict[tuple[Space, str],
     return {(row.space, row.feature): row for row in reversed(rows)}
 
 
-def _alternatives(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:
+def alternatives_of(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:
+    """Yield what a quantity is made of on a device: for each part the registers that can supply it."""
     table = RegisterMap.for_family(family)
     present = [
         tuple(
@@ -283,13 +291,5 @@ def _span(run: Sequence[Register]) -> Block:
     return Block(run[0].space, run[0].number, run[-1].last - run[0].number + 1)
 
 
-def _covers(outer: Block, inner: Block) -> bool:
-    return (
-        outer.space is inner.space
-        and outer.first <= inner.first
-        and inner.first + inner.count <= outer.first + outer.count
-    )
-
-
 def _contains(block: Block, register: Register | None) -> bool:
-    return register is not None and _covers(block, register.block)
+    return register is not None and block.covers(register.block)

@@ -45,6 +45,14 @@ class Block:
         """Document numbers in the block."""
         return range(self.first, self.first + self.count)
 
+    def covers(self, other: Block) -> bool:
+        """Whether every register of ``other`` is in this block."""
+        return (
+            self.space is other.space
+            and self.first <= other.first
+            and other.first + other.count <= self.first + self.count
+        )
+
     def __str__(self) -> str:
         return f"{self.space.name.lower()} {self.first}..{self.first + self.count - 1}"
 

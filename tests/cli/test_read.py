@@ -1,26 +1,30 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sungrow_lib.cli.command import main
 from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
+from sungrow_lib.quantities import QUANTITIES, Tier
 from sungrow_lib.registers.words import RegisterWords, Space
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import Profile, StaticSource
-from tests.cli.helpers import SERIAL, Serve
+from tests.cli.helpers import SERIAL, Serve, SkippingClock
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -114,7 +118,7 @@ def test_watch_reads_the_battery_on_its_own_unit_once_a_minute(
     inverter = serve({1: hybrid, 200: BATTERY})
     seen: list[float | None] = []
 
-    def note(_: object, sample: SungrowSample) -> None:
+    def note(_: object, sample: SungrowSample, *_lacking: object) -> None:
         seen.append(sample.battery_cell_voltage_max_v)
         if len(seen) == 16:
             raise KeyboardInterrupt
@@ -157,31 +161,122 @@ def test_refused_block_is_remembered_for_the_next_time(
         assert json.loads(capsys.readouterr().out)["battery_soc_pct"] is not None
 
 
+class Watched:
+    """A device that notes when it is asked."""
+
+    def __init__(self, image: Mapping[tuple[Space, int], int], clock: SkippingClock) -> None:
+        self._image = image
+        self._clock = clock
+        self.asked_at: list[float] = []
+
+    def words(self) -> Mapping[tuple[Space, int], int]:
+        self.asked_at.append(self._clock.boottime())
+        return self._image
+
+
+def sample_of(capsys: Capsys) -> dict[str, Any]:
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_first_read_behind_a_dongle_brings_every_power_value_and_names_what_is_lacking(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, skipping_clock: SkippingClock
+) -> None:
+    fast = [quantity.name for quantity in QUANTITIES if quantity.tier is Tier.FAST]
+    gone = {5010, 5147, 5242, 5726, 5727, 13030}
+    words = {**hybrid.image, **{(Space.INPUT, number): 7 for number in range(5011, 5019)}}
+    image = {key: word for key, word in words.items() if key[1] not in gone}
+    assert read(serve({1: StaticSource(image)}).port, "--json") == 0
+    filled = sample_of(capsys)
+    source = Watched(image, skipping_clock)
+    inverter = serve({1: source}, Profile.WINET_S)
+    assert read(inverter.port, "--json") == 0
+    sample = sample_of(capsys)
+    assert sample["pv_power_w"] == 7 * 65_537
+    assert [name for name in fast if sample[name] is None and filled[name] is not None] == []
+    asked = [request for request in inverter.requests if request.unit == 1]
+    refused = [request.block for request in asked if request.refused is not None]
+    assert len(refused) == len(set(refused))
+    at = [at for at, one in zip(source.asked_at, asked, strict=True) if one.refused is not None]
+    assert min(later - sooner for sooner, later in itertools.pairwise(at)) >= 5.0
+    lacking = {name for entry in sample["not_answered"] for name in entry["fields"]}
+    assert "backup_power_w" in lacking
+    assert not [name for name in lacking if sample[name] is not None]
+    assert {entry["reason"] for entry in sample["not_answered"]} <= {"refused", "postponed"}
+
+
 @pytest.mark.usefixtures("skipping_clock")
 def test_what_was_not_read_to_spare_the_dongle_is_said(
     serve: Serve, hybrid: StaticSource, capsys: Capsys
 ) -> None:
-    lacking = {key: word for key, word in hybrid.image.items() if key != (Space.INPUT, 5008)}
+    lacking = {key: word for key, word in hybrid.image.items() if key[1] not in {5726, 5727}}
     inverter = serve({1: StaticSource(lacking)}, Profile.WINET_S)
-    assert read(inverter.port, "export_power_w", "pv_power_w", "inverter_temp_c") == 0
-    assert "read again for more" in capsys.readouterr().err
-    for _ in range(5):
+    assert read(inverter.port) == 0
+    first = capsys.readouterr().err
+    assert re.search(r"^not answered: .*backup_phase_current_a.* \(not asked, .*\)$", first, re.MULTILINE)
+    assert "read again for more" in first
+    for _ in range(12):
         capsys.readouterr()
-        assert read(inverter.port, "export_power_w", "pv_power_w", "inverter_temp_c") == 0
+        assert read(inverter.port) == 0
     captured = capsys.readouterr()
     assert "pv_power_w" in captured.out
-    assert captured.err == ""
+    assert "read again" not in captured.err
+    text = one_line(captured.err)  # what it refuses for good is said every time
+    assert re.fullmatch(r"not answered: .*backup_power_w.* \(refused: exception 2, .*\)\n", text)
 
 
-def test_failure_in_part_still_prints_what_was_read(
+@pytest.mark.usefixtures("skipping_clock")
+@pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.TRUNCATED, Fault.RESET, Fault.CLOSE, Fault.HALF_OPEN])
+@pytest.mark.parametrize("before", [1, 2, 4])
+def test_a_lost_answer_costs_a_new_connection_and_no_value(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, fault: Fault, before: int
+) -> None:
+    inverter = serve({1: hybrid})
+    assert read(inverter.port, "--json") == 0
+    undisturbed = sample_of(capsys)
+    inverter = serve({1: hybrid})
+    inverter.inject(*[None] * before, fault)
+    assert read(inverter.port, "--json") == 0
+    sample = sample_of(capsys)
+    assert sample | {"ts": ""} == undisturbed | {"ts": ""}
+    assert inverter.most_connections == 1
+    assert inverter.connections <= 3  # the second one is found gone while it looks for the battery
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_what_is_lost_twice_is_named(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
+    inverter = serve({1: hybrid})
+    assert read(inverter.port, "load_power_w", "battery_current_a") == 0
+    lost = inverter.requests[2].block
+    for options in ([], ["--json"]):
+        inverter = serve({1: hybrid})
+        inverter.inject(None, None, Fault.SILENCE, Fault.SILENCE)
+        assert read(inverter.port, "load_power_w", "battery_current_a", *options) == 0
+        captured = capsys.readouterr()
+        assert f"not answered: load_power_w (unit 1 {lost}: no answer in 0.5 s)" in captured.err
+    assert json.loads(captured.out)["not_answered"] == [
+        {
+            "fields": ["load_power_w"],
+            "space": "input",
+            "first": lost.first,
+            "count": lost.count,
+            "reason": "timeout",
+            "code": None,
+            "detail": f"unit 1 {lost}: no answer in 0.5 s",
+        }
+    ]
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_a_device_that_falls_silent_ends_the_reading(
     serve: Serve, hybrid: StaticSource, capsys: Capsys
 ) -> None:
     inverter = serve({1: hybrid})
-    inverter.inject(None, None, Fault.SILENCE)
+    inverter.inject(None, None, *[Fault.SILENCE] * 9)
     assert read(inverter.port) == 0
     captured = capsys.readouterr()
     assert "battery_soc_pct" in captured.out
-    assert "not everything was read" in one_line(captured.err)
+    assert "not answered: pv_power_w" in captured.err
+    assert len(inverter.requests) == 4
 
 
 @pytest.mark.parametrize(

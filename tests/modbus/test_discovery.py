@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, DeviceUnreachableError, UnknownFamilyError
-from sungrow_lib.modbus.discovery import CarefulReader, guess_path, identify_unit
+from sungrow_lib.modbus.careful import CarefulReader
+from sungrow_lib.modbus.discovery import guess_path, identify_unit
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import ConnectionPath

@@ -1,0 +1,283 @@
+"""Reads that may be refused or lost, made one after the other with the manners a dongle needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sungrow_lib.errors import DeviceError, RegisterRefusedError
+from sungrow_lib.modbus.learning import PERMANENT_CODES
+from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.results import MissingBlock, MissingReason
+from sungrow_lib.modbus.session import DeviceSession
+from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.plan import ReadPlan
+from sungrow_lib.registers.words import Block, RegisterWords
+from sungrow_lib.sample import whole_milliseconds
+
+_UNIT_SILENT_CODES: Final = frozenset({10, 11})
+
+_TRIES: Final = 2
+"""Times a request whose answer is lost is made in one reading."""
+_IN_VAIN: Final = 2
+"""Lost answers in a row after which the device is taken for gone."""
+NOT_ASKED: Final = "not asked, to spare the device further refusals"
+"""What is said of a part of a refused request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanReading:
+    """What reading a whole plan brought.
+
+    Attributes:
+        words: everything read.
+        plan: the plan, which has learnt what was refused.
+        arrived_at: aware UTC time, whole milliseconds, of the block that dates the reading; None without.
+        arrived_boottime: the same on the boot-time clock, in seconds.
+        error: what ended the reading early; None when it did not.
+        failed: requests that brought nothing though the plan still has them, and why.
+    """
+
+    words: RegisterWords
+    plan: ReadPlan
+    arrived_at: datetime | None = None
+    arrived_boottime: float | None = None
+    error: DeviceError | None = None
+    failed: Mapping[Block, DeviceError] = field(default_factory=dict)
+
+    @property
+    def unread(self) -> tuple[Block, ...]:
+        """Requests the plan still has: parts of refused ones, not made yet to spare the dongle."""
+        return tuple(block for block in self.plan.blocks if not _has(self.words, block))
+
+    @property
+    def missing(self) -> tuple[MissingBlock, ...]:
+        """What did not arrive though the plan still has it, and why."""
+        return tuple(self._missing(block) for block in self.unread)
+
+    def _missing(self, block: Block) -> MissingBlock:
+        error = self.failed.get(block, self.error)
+        if error is None:
+            return MissingBlock(block, MissingReason.POSTPONED, None, NOT_ASKED)
+        code = error.code if isinstance(error, RegisterRefusedError) else None
+        return MissingBlock(block, MissingReason.of(error), code, str(error))
+
+
+def _nobody(_text: str) -> None:
+    """Tell nobody."""
+
+
+class CarefulReader:
+    """Reads of one unit that the device may refuse. Use it inside a pass of the session.
+
+    Args:
+        session: the device.
+        unit: Modbus unit id.
+        tell: called with a line for people whenever something takes seconds.
+        timeout_s: seconds to wait for an answer, where that is less than the settings allow.
+        reconnects: how often to connect again, after a pause, when an answer was lost: where nobody reads
+            the device again in five seconds, the rest of the pass is worth it.
+    """
+
+    def __init__(
+        self,
+        session: DeviceSession,
+        unit: int,
+        *,
+        tell: Callable[[str], None] = _nobody,
+        timeout_s: float | None = None,
+        reconnects: int = 0,
+    ) -> None:
+        self.unit = unit
+        self.words = RegisterWords()
+        """Everything read so far."""
+        self.notes = DeviceNotes()
+        """What was served and refused; set notes that last once the device is identified."""
+        self.refusal: RegisterRefusedError | None = None
+        """The latest refusal."""
+        self.reconnects = reconnects
+        """How often it may still connect again."""
+        self.left = ""
+        """How much there is to do, for people."""
+        self._session = session
+        self._timeout_s = timeout_s
+        self._tell = tell
+
+    def recall(self, identity: Identity) -> None:
+        """Use the lasting notes on the device that was found here."""
+        settings = self._session.settings
+        self.notes = DeviceNotes.load(
+            settings.host, settings.port, self.unit, identity, folder=settings.state_dir
+        )
+
+    async def read(self, block: Block) -> RegisterWords | None:
+        """Read a block, after the distance to the last refused read; None when it is refused.
+
+        Raises:
+            DeviceError: no answer, or a damaged one.
+        """
+        clock = self._session.clock
+        await self._reconnect()
+        if wait_s := self._session.refusals.remaining_s(clock.boottime()):
+            reason = f"{self.refusal}; " if self.refusal else ""
+            self._tell(f"{reason}going on in {wait_s:.0f} s, for refusals are hard on a dongle{self.left}")
+            await clock.sleep(wait_s)
+        try:
+            words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
+        except RegisterRefusedError as error:
+            if error.code in _UNIT_SILENT_CODES:
+                raise
+            self._session.refusals.spent(clock.boottime())
+            if error.code in PERMANENT_CODES and block not in self.notes.answered:
+                self.notes.add(block, error.code)
+            self.refusal = error
+            return None
+        self.notes.add(block)
+        self.words |= words
+        return words
+
+    async def _reconnect(self) -> None:
+        if self.reconnects and not self._session.is_open:
+            self.reconnects -= 1
+            await self._session.reconnect()
+
+    async def read_plan(
+        self,
+        plan: ReadPlan,
+        *,
+        thorough: bool = False,
+        urgent: Collection[str] = (),
+        known: RegisterWords | None = None,
+        avoid: Collection[Block] = (),
+    ) -> PlanReading:
+        """Read every block of a plan. An error after the first answer does not void the reading.
+
+        It ends the reading, unless there are reconnects left.
+
+        Args:
+            plan: what to read.
+            thorough: ask what is refused again in smaller pieces, down to single registers, which takes 5 s
+                for each refusal. Else only the block that dates the reading is worth that, ...
+            urgent: ... and those that hold one of these registers, which are read before the others.
+            known: what an earlier part of the reading brought.
+            avoid: blocks to leave out.
+
+        Raises:
+            DeviceError: nothing was answered, in no part of the reading.
+        """
+        way = _Way(plan, known or RegisterWords(), avoid, urgent, thorough=thorough)
+        while (block := way.next()) is not None:
+            self.left = f"; requests left: {way.left}" if thorough else ""
+            try:
+                words = await self.read(block)
+            except DeviceError as error:
+                if self._may_go_on(way.lost(block, error), error):
+                    continue
+                if not way.words:
+                    raise
+                return way.reading(error)
+            if words is None:
+                way.refused(block, self.refusal, for_good=block in self.notes.refused)
+            else:
+                way.answered(block, words, self._now())
+        return way.reading()
+
+    def _may_go_on(self, in_a_row: int, error: DeviceError) -> bool:
+        if not self.reconnects or in_a_row >= _IN_VAIN:
+            return False
+        self._tell(f"{error}; going on in some seconds")
+        return True
+
+    def _now(self) -> tuple[datetime, float]:
+        clock = self._session.clock
+        return whole_milliseconds(clock.wall()), clock.boottime()
+
+
+class _Way:
+    """How far the reading of a plan has come."""
+
+    def __init__(
+        self,
+        plan: ReadPlan,
+        words: RegisterWords,
+        avoid: Iterable[Block],
+        urgent: Collection[str],
+        *,
+        thorough: bool,
+    ) -> None:
+        self.words = words
+        self.left = 0
+        """Requests still to be made."""
+        self._plan = plan
+        self._avoided = set(avoid)
+        self._urgent = urgent
+        self._thorough = thorough
+        self._learnt: list[Block] = []
+        self._failed: dict[Block, DeviceError] = {}
+        self._losses: Counter[Block] = Counter()
+        self._in_vain = 0
+        self._arrived: tuple[datetime, float] | None = None
+
+    def next(self) -> Block | None:
+        """The request to make now: the one that dates the reading, then urgent ones, lost ones at the end."""
+        left = [block for block in self._plan.blocks if not _has(self.words, block) and self._is_due(block)]
+        self.left = len(left)
+        return min(left, key=self._rank, default=None)
+
+    def _is_due(self, block: Block) -> bool:
+        return block not in self._avoided and self._losses[block] < _TRIES
+
+    def _rank(self, block: Block) -> tuple[int, bool, bool]:
+        return self._losses[block], block != self._plan.fast, not self._is_urgent(block)
+
+    def _is_urgent(self, block: Block) -> bool:
+        return any(row.name in self._urgent and block.covers(row.block) for row in self._plan.registers)
+
+    def answered(self, block: Block, words: RegisterWords, now: tuple[datetime, float]) -> None:
+        """Note an answer."""
+        self._in_vain = 0
+        self.words |= words
+        self._failed.pop(block, None)
+        if block == self._plan.fast:
+            self._arrived = now
+
+    def lost(self, block: Block, error: DeviceError) -> int:
+        """Note that there was no answer; return for how many requests in a row."""
+        self._losses[block] += 1
+        self._failed[block] = error
+        self._in_vain += 1
+        return self._in_vain
+
+    def refused(self, block: Block, error: RegisterRefusedError | None, *, for_good: bool) -> None:
+        """Note a refusal; what is worth it is asked again in smaller pieces."""
+        self._in_vain = 0
+        if for_good and (self._thorough or block == self._plan.fast or self._is_urgent(block)):
+            self._plan = self._plan.without(block)
+            return
+        self._avoided.add(block)
+        if for_good:
+            self._learnt.append(block)
+        elif error is not None:
+            self._failed[block] = error
+
+    def reading(self, error: DeviceError | None = None) -> PlanReading:
+        """What it came to, ended early by ``error``."""
+        plan = self._plan
+        for block in self._learnt:
+            plan = plan.without(block)
+        arrived_at, boottime = self._arrived or (None, None)
+        return PlanReading(
+            words=self.words,
+            plan=plan,
+            arrived_at=arrived_at,
+            arrived_boottime=boottime,
+            error=error,
+            failed=self._failed,
+        )
+
+
+def _has(words: RegisterWords, block: Block) -> bool:
+    return words.take(block.space, block.first, block.count) is not None
