@@ -55,13 +55,30 @@ class Row(NamedTuple):
 class Log:
     """What the write-ahead log holds.
 
+    SQLite reads a log up to the first fault. A power cut in the middle of a commit leaves one, too, and sound
+    pages of that one commit behind it: nothing says in which order a disk writes.
+
     Attributes:
-        frames: page number -> where its newest committed sound version begins in the log.
-        is_damaged: whether something was committed behind a place SQLite does not read beyond.
+        frames: page number -> where its newest committed version begins in the log, as SQLite sees it.
+        behind: the same of sound pages committed behind the first fault.
+        commits: how many commits are behind it.
+        size: how many pages the newest commit that SQLite sees says the file has; 0 when there is none.
     """
 
     frames: dict[int, int]
-    is_damaged: bool
+    behind: dict[int, int]
+    commits: int
+    size: int
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something was committed behind a place SQLite does not read beyond."""
+        return bool(self.behind)
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether that is one commit only, which may have been cut off: all before it is as it should be."""
+        return self.is_damaged and self.commits == 1
 
 
 def read_log(path: Path) -> Log:
@@ -69,9 +86,9 @@ def read_log(path: Path) -> Log:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        return Log({}, is_damaged=False)
+        content = b""
     if len(content) < _LOG_HEADER + _FRAME:
-        return Log({}, is_damaged=False)
+        return Log({}, {}, 0, 0)
     magic, _, _, _, *salt, sum_1, sum_2 = struct.unpack(">8I", content[:_LOG_HEADER])
     big = bool(magic & 1)
     stored = (sum_1, sum_2)
@@ -79,24 +96,26 @@ def read_log(path: Path) -> Log:
     if is_broken:  # the frames still tell; the byte order is this machine's, as it made the log
         salt = _salt_of_frames(content)
         big = sys.byteorder == "big"
-    committed: dict[int, int] = {}
+    frames: dict[int, int] = {}
+    behind: dict[int, int] = {}
     pending: dict[int, int] = {}
-    is_damaged = False
+    commits = size_seen = 0
     for start in range(_LOG_HEADER, len(content) - _FRAME + 1, _FRAME):
         page, size, *found, sum_1, sum_2 = struct.unpack_from(">6I", content, start)
         # The sum before comes from the frame before, sound or not: so one damaged page voids one frame only.
         data = content[start : start + 8] + content[start + _FRAME_HEADER : start + _FRAME]
         is_sound = found == salt and _checksum(data, stored, big=big) == (sum_1, sum_2)
         stored = (sum_1, sum_2)
+        is_broken |= not is_sound
+        commits += bool(is_broken and size and found == salt)
         if not is_sound:
-            is_broken = True
             continue
         pending[page] = start + _FRAME_HEADER
         if size:
-            is_damaged |= is_broken
-            committed |= pending
+            (behind if is_broken else frames).update(pending)
             pending.clear()
-    return Log(committed, is_damaged)
+            size_seen = size_seen if is_broken else size
+    return Log(frames, behind, commits, size_seen)
 
 
 def _salt_of_frames(content: bytes) -> list[int]:
@@ -118,6 +137,9 @@ def _checksum(data: bytes, start: tuple[int, int], *, big: bool) -> tuple[int, i
 class Pages:
     """The pages of a file with its log, one at a time.
 
+    Where the log's last commit may only have been cut off, the file is what it was before that commit, and
+    `rows_behind` are apart: a row that moves to another page is else on none while one of the two is missing.
+
     Args:
         path: the file.
 
@@ -129,10 +151,14 @@ class Pages:
         self._file = path.open("rb")
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
-            self._log = read_log(self._log_path).frames
-            self._log_file = self._log_path.open("rb") if self._log else None
+            log = read_log(self._log_path)
+            self._log = log.frames if log.is_torn else log.frames | log.behind
+            self._behind = log.behind if log.is_torn else {}
+            self._log_file = self._log_path.open("rb") if self._log or self._behind else None
             in_file = -(-path.stat().st_size // PAGE_BYTES)
-            self.count = max(in_file, *self._log) if self._log else in_file
+            self.count = max([in_file, *self._log])
+            if log.is_torn and log.size:
+                self.count = log.size
         except BaseException:
             self._file.close()
             raise
@@ -177,6 +203,13 @@ class Pages:
         for number in range(1, self.count + 1):
             if number not in free:
                 yield from self._rows_of(number)
+
+    def rows_behind(self) -> Iterator[Row]:
+        """Return rows as a last commit that may have been cut off has them, as far as it is there."""
+        self._log = self._log | self._behind
+        self.count = max([self.count, *self._behind])
+        for number in sorted(self._behind.keys() - self._maps()):
+            yield from self._rows_of(number)
 
     def _rows_of(self, number: int) -> Iterator[Row]:
         page = self.page(number)

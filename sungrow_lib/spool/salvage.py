@@ -140,6 +140,9 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> tuple[int, int]:
     names: dict[str, int] = {}
     for row in pages.rows():
         _take(connection, row, names)
+    newest = connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
+    for row in pages.rows_behind():  # of the others it is known where they stand
+        _take(connection, row, names, after=newest)
     _name_the_nameless(connection, names)
     for statement in schema.SALVAGE_FINISH:
         connection.execute(statement)
@@ -147,14 +150,16 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> tuple[int, int]:
     return saved, lost
 
 
-def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
-    """Recognise a row by its columns; what is none of the spool's is left where it is."""
+def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
+    """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
     match row:
         case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() as content)):
-            if seq > 0 and _is_object(content):
+            if seq > after and _is_object(content):
                 connection.execute(schema.SALVAGE_READING, (seq, *row.values[1:]))
-        case Row(None, (int(), int() as state, int(), int(), int() | None, str() | None, str() | None)):
-            if state in _RANK:
+        case Row(
+            None, (int(), int() as state, int() as seq, int(), int() | None, str() | None, str() | None)
+        ):
+            if seq > after and state in _RANK:
                 connection.execute(schema.SALVAGE_STANDING, (*row.values, _RANK[SpoolState(state)]))
         case _:
             _take_small(connection, row, names)

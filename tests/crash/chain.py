@@ -32,7 +32,7 @@ def kill(child: Child) -> None:
     """Kill a process without warning, and wait for its end."""
     if child.exit_status is None:
         os.kill(child.pid, signal.SIGKILL)
-        wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=20)
+        wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=60)
 
 
 class Backend:
@@ -96,7 +96,7 @@ class Backend:
 
     def await_health(self) -> None:
         """Wait until the server answers and reaches its database."""
-        wait_until("the server", self.address.is_healthy, timeout_s=90, watched=[self.server])
+        wait_until("the server", self.address.is_healthy, timeout_s=240, watched=[self.server])
 
 
 class Inverters:

@@ -31,8 +31,10 @@ from tests.crash.machine import BentClock, SmallDisk, compiler
 from tests.crash.polled import judge_polled
 from tests.crash.readings import Key, Tally, keys_of
 
-_DRAIN_S: Final = 150.0
+_DRAIN_S: Final = 400.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
+_SLOW_S: Final = 180.0
+"""What takes seconds is given so long, for a busy machine."""
 _STRIKES: Final = 15
 _LONGEST_STORM_S: Final = 10.0
 """A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
@@ -317,7 +319,7 @@ class Run:
             now = count()
             return now[0] > relieved or now[1] > refused + _MANY_REFUSED
 
-        wait_until(f"edge {name} to run out of room", is_full, timeout_s=60, watched=[edge.child])
+        wait_until(f"edge {name} to run out of room", is_full, timeout_s=_SLOW_S, watched=[edge.child])
         self.stage.storm = ()
 
     def _named(self, name: str) -> FedEdge:

@@ -12,7 +12,7 @@ from tests.crash.fed import EDGES, EdgeKind
 from tests.crash.gate import STORMS
 from tests.crash.run import Plan, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PLAN: Final = Plan(
     seed=20_260_601,
