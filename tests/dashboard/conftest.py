@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import json
 import secrets
@@ -16,7 +18,9 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg.conninfo import make_conninfo
 
 from sungrow_lib.demo.certificates import CertificateFiles
@@ -55,6 +59,8 @@ CHROMIUM_OPTIONS: Final = [
     "--disable-sync",
     "--no-first-run",
 ]
+PATIENCE_MS: Final = 30_000
+"""Of every look at a page: on a loaded machine all of it takes longer."""
 
 OpenPage = Callable[..., Page]
 
@@ -175,12 +181,27 @@ def built_page() -> None:
     subprocess.run(python("tools.page"), cwd=ROOT, check=True)
 
 
+def _trusted(certificates: CertificateFiles) -> str:
+    """Make the browser trust the server's key, which the tests' own authority vouches for.
+
+    Ignoring a bad certificate instead throws each request back once or more for each new connection; where
+    that happens too often, Chromium gives up with ERR_TOO_MANY_RETRIES.
+    """
+    certificate = x509.load_pem_x509_certificate(certificates.cert.read_bytes())
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = base64.b64encode(hashlib.sha256(key).digest()).decode()
+    return f"--ignore-certificate-errors-spki-list={digest}"
+
+
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no other test could
-def browser(need: Need, built_page: None) -> Iterator[Browser]:
+def browser(need: Need, built_page: None, tls_files: CertificateFiles) -> Iterator[Browser]:
     del built_page
     chromium = need("chromium", "chromium-browser", purpose="the web page in a browser")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=[*CHROMIUM_OPTIONS, _trusted(tls_files)]
+        )
         yield browser
         browser.close()
 
@@ -194,13 +215,15 @@ def open_page(browser: Browser, server: DashboardServer) -> Iterator[OpenPage]:
     def open_page(
         route: str = "", *, token: str | None = TOKEN, allow_errors: bool = False, **options: Any
     ) -> Page:
-        # The certificate is of the test's own authority, which the browser does not know.
-        context = browser.new_context(ignore_https_errors=True, **options)
+        context = browser.new_context(**options)
         contexts.append(context)
         if token is not None:
-            context.add_init_script(f"sessionStorage.setItem('sungrow-read-token', '{token}')")
+            # Also on the browser's own page of an error this runs, which has no storage.
+            context.add_init_script(
+                f"if (origin !== 'null') sessionStorage.setItem('sungrow-read-token', '{token}')"
+            )
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         if not allow_errors:
             page.on("console", lambda note: complaints.append(note.text) if note.type == "error" else None)

@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # it has no types
@@ -110,8 +111,8 @@ def test_a_device_without_a_meter_makes_no_claim_about_the_house(
 def test_today_is_what_the_api_says(server: DashboardServer, open_page: OpenPage) -> None:
     page = open_page(f"#/now?{HOUSE}")
     expect(page.locator(".today .tile").first).to_be_visible()
-    buckets = server.get("/v1/series", device_id="house", frame="day", at=server.today)["series"]
-    assert tile(page, "Produced") == kwh(sum(b["pv_kwh"] or 0 for b in buckets))
+    sums = _sums(server, "day")
+    assert tile(page, "Produced") == kwh(sums["pv_kwh"])
 
 
 def test_a_plant_shows_its_devices_together(server: DashboardServer, open_page: OpenPage) -> None:
@@ -399,6 +400,19 @@ def test_the_page_can_be_walked_through_by_keyboard(server: DashboardServer, ope
     expect(page.locator("main")).to_be_focused()
 
 
+def _expect_arrival(page: Page, route: str) -> None:
+    """Wait until this part of the page is shown, with all it asks for; else one looks at the part before."""
+    part, _, query = route.partition("?")
+    wanted = dict(parse_qsl(query))
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"{part.capitalize()}: ")
+    expect(page.get_by_label("System")).to_have_value(wanted["of"])
+    for choice in [wanted[name] for name in ("frame", "view") if name in wanted]:
+        button = page.get_by_role("button", name=choice.capitalize(), exact=True)
+        expect(button).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".card").first).to_be_visible()
+    expect(page.locator(".waiting")).to_have_count(0)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(360, 740), (1280, 900)], ids=["phone", "desktop"])
 def test_every_page_fits_and_is_accessible(
@@ -440,8 +454,7 @@ def test_every_page_fits_and_is_accessible(
         ]
     for number, route in enumerate(routes):
         page.goto(f"{server.url}#/{route}")
-        expect(page.locator(".card").first).to_be_visible()
-        expect(page.locator(".waiting")).to_have_count(0)
+        _expect_arrival(page, route)
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0], route
         found: Any = Axe().run(page)
         serious = [
@@ -479,7 +492,11 @@ def test_the_page_can_be_put_on_the_home_screen(server: DashboardServer, open_pa
     manifest = json.loads(found["data"])
     assert manifest["display"] == "standalone"
     for icon in manifest["icons"]:
-        assert page.request.get(server.url + icon["src"].lstrip("/")).headers["content-type"] == icon["type"]
+        found_type = page.evaluate(
+            "async (url) => (await fetch(url)).headers.get('Content-Type')",
+            server.url + icon["src"].lstrip("/"),
+        )
+        assert found_type == icon["type"]
 
 
 def test_the_colours_can_be_chosen_and_are_remembered(server: DashboardServer, open_page: OpenPage) -> None:
