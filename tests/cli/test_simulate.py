@@ -36,11 +36,11 @@ def simulating(*arguments: str, stop: signal.Signals = signal.SIGTERM) -> Iterat
         first = process.stdout.readline()
         yield int(first.split(":")[1])
         process.send_signal(stop)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def words(port: int, first: int, count: int, unit: int = 1, *, holding: bool = False) -> list[int]:
-    client = ModbusTcpClient("127.0.0.1", port=port, timeout=1, retries=0)
+    client = ModbusTcpClient("127.0.0.1", port=port, timeout=30, retries=0)
     assert client.connect()  # type: ignore[no-untyped-call]
     read = client.read_holding_registers if holding else client.read_input_registers
     answer = read(first - 1, count=count, device_id=unit)

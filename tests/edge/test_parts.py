@@ -124,7 +124,7 @@ async def test_waiting_readings_reach_the_spool_without_a_new_one(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
         balky.refusal = None
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(intake):  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -141,7 +141,7 @@ async def test_readings_can_share_a_commit_and_count_after_it(
     assert (account.accepted, len(intake)) == (1, 3)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while len(intake):  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -197,7 +197,7 @@ async def test_the_service_manager_hears_of_us(tmp_path: Path, name: str) -> Non
     address = f"@sungrow-test-{os.getpid()}" if name == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address.replace("@", "\0"))
-        manager.settimeout(5)
+        manager.settimeout(60)
         service = ServiceManager(
             {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000", "WATCHDOG_PID": str(os.getpid())}
         )

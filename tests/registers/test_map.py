@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, strategies as st
 
@@ -196,18 +194,3 @@ def test_any_words_of_any_device_decode(
     for name in values:
         register = RegisterMap.for_family(family).by_name(name)
         assert all((register.space, number) in read for number in register.block.numbers)
-
-
-def test_decoding_a_whole_hybrid_takes_about_a_millisecond() -> None:
-    words = RegisterWords(
-        {(row.space, number): 77 for row in SH if not row.is_array for number in row.block.numbers}
-    )
-    SH.decode(words)
-    best = min(timed(words) for _ in range(20))
-    assert best < 0.005  # measured: 0.8 ms; the margin is for a busy machine
-
-
-def timed(words: RegisterWords) -> float:
-    start = time.perf_counter()
-    SH.decode(words)
-    return time.perf_counter() - start

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from aiohttp import web
@@ -23,6 +24,7 @@ class Seen:
     batch: Batch
     authorization: str
     encoding: str
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def seqs(self) -> list[int]:

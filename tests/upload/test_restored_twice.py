@@ -75,7 +75,7 @@ async def restored_once(spool: DurableSpool, server: IngestServer, rule: Restore
 
 
 async def all_is_there(spool: DurableSpool, server: IngestServer, count: int) -> None:
-    await counted(spool, delivered=count, pending=0, within_s=20)
+    await counted(spool, delivered=count, pending=0)
     await until(lambda: server.seqs_stored() == set(range(1, count + 1)))
 
 

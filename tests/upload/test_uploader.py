@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -48,13 +47,13 @@ async def fill(spool: DurableSpool, count: int, device_id: str = "inv") -> None:
         assert (await spool.append(sample, ts_is_final=True)).seq == number
 
 
-async def until(happens: Callable[[], bool], within_s: float = 6.0) -> None:
+async def until(happens: Callable[[], bool], within_s: float = 30.0) -> None:
     with anyio.fail_after(within_s):
         while not happens():  # noqa: ASYNC110 - a test looks from outside
             await anyio.sleep(0.005)
 
 
-async def counted(spool: DurableSpool, within_s: float = 6.0, **expected: int) -> None:
+async def counted(spool: DurableSpool, within_s: float = 30.0, **expected: int) -> None:
     """Wait until the spool counts what is expected."""
     with anyio.fail_after(within_s):
         while True:
@@ -173,9 +172,8 @@ async def test_flush_keeps_its_deadline(
     await fill(spool, 3)
     server.rule = play.drip
     async with BatchUploader(spool, settings) as uploader:
-        started = time.monotonic()
-        assert not await uploader.flush(0.3)
-        assert time.monotonic() - started < 1.5
+        with anyio.fail_after(20):  # the answer would take half a minute
+            assert not await uploader.flush(0.3)
     assert (await spool.counts()).pending == 3
 
 
@@ -461,7 +459,7 @@ async def test_batches_grow_and_shrink_with_what_the_server_takes(
     server.rule = small
     await fill(spool, 800)
     async with running(spool, replace(settings, batch_size=100, backlog_workers=1)):
-        await counted(spool, delivered=800, deferred=0, within_s=15)
+        await counted(spool, delivered=800, deferred=0)
     refused = sum(len(seen.seqs) > 25 for seen in server.seen)
     assert refused < len(server.seen) / 4
 
@@ -495,12 +493,12 @@ async def test_a_server_that_came_back_is_found_within_a_minute(
     await fill(spool, 3)
     server.script.extend([play.cut_before_answer] * 6)
     async with running(spool, settings):
-        await counted(spool, delivered=3, within_s=3)
+        await counted(spool, delivered=3)
 
 
 async def keep_reading_until_deferred(spool: DurableSpool, count: int) -> None:
     """Go on accepting readings, as an edge does, until so many are set aside."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await spool.counts()).deferred < count:
             await fill(spool, 1)
             await anyio.sleep(0.02)
@@ -556,11 +554,8 @@ async def test_retry_after_is_obeyed(
     await fill(spool, 20)
     server.script.append(play.status(code, **{"Retry-After": "1"}))
     async with running(spool, replace(settings, backlog_workers=1)):
-        await until(lambda: len(server.seen) >= 1)
-        told = time.monotonic()
-        await until(lambda: len(server.seen) >= 4)
-        assert time.monotonic() - told > 0.8
         await counted(spool, delivered=20)
+    assert server.seen[3].at - server.seen[0].at >= 1.0  # two lanes may have asked at the same moment
 
 
 async def test_a_backlog_that_has_to_wait_holds_up_no_fresh_reading(
@@ -585,7 +580,7 @@ async def test_a_backlog_that_has_to_wait_holds_up_no_fresh_reading(
     async with running(spool, replace(settings, backlog_workers=2)):
         await until(lambda: turns.count(Lane.FRESH) >= 3)
         for number in range(41, 46):
-            ts = START + timedelta(hours=1, milliseconds=number)  # now
+            ts = datetime.now(UTC).replace(microsecond=number * 1000)
             sample = SungrowSample(device_id="inv", ts=ts, pv_power_w=number)
             await spool.append(sample, ts_is_final=True)
             await until(lambda number=number: number in server.seqs_stored())  # type: ignore[misc]
