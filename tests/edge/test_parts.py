@@ -134,11 +134,12 @@ async def test_waiting_readings_reach_the_spool_without_a_new_one(
 async def test_readings_can_share_a_commit_and_count_after_it(
     spool: DurableSpool, account: DeviceAccount
 ) -> None:
-    intake = Intake({"roof": account}, commit_interval_s=0.3)
+    intake = Intake({"roof": account}, commit_interval_s=3600)
     intake.use(spool)
     for number in range(4):
         await intake.put(taken(number))
     assert (account.accepted, len(intake)) == (1, 3)
+    intake.commit_interval_s = intake._not_before = 0.01  # the hour is over
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
         with anyio.fail_after(30):
@@ -146,7 +147,9 @@ async def test_readings_can_share_a_commit_and_count_after_it(
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert account.accepted == 4 == (await spool.counts()).accepted
+    intake._not_before = anyio.current_time() + 3600
     await intake.put(taken(5))
+    assert (account.accepted, len(intake)) == (4, 1)
     await intake.close()
     assert account.accepted == 5
 

@@ -9,10 +9,9 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import psycopg
@@ -21,7 +20,8 @@ import pytest
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.postgres import EmbeddedPostgres
-from tests.server.conftest import TOKEN, sample
+from tests.server.conftest import TOKEN
+from tests.server.load import Load, client, post, recent, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -49,26 +49,6 @@ def running(dsn: str, port: int, **more: str) -> Iterator[subprocess.Popen[bytes
             process.kill()
 
 
-@asynccontextmanager
-async def client(port: int) -> AsyncIterator[aiohttp.ClientSession]:
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
-        yield session
-
-
-async def answer_of(session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> dict[str, Any]:
-    """Offer a batch as an edge does: until the server has answered that it has it."""
-    while True:
-        try:
-            async with session.post("/v1/ingest", json={"samples": batch}) as answer:
-                body: dict[str, Any] = await answer.json(content_type=None)
-                if answer.status == 200:
-                    return body
-        except (aiohttp.ClientError, ConnectionError):
-            pass
-        await asyncio.sleep(0.02)
-
-
 async def until_healthy(session: aiohttp.ClientSession) -> None:
     while True:
         try:
@@ -80,66 +60,34 @@ async def until_healthy(session: aiohttp.ClientSession) -> None:
         await asyncio.sleep(0.05)
 
 
-def _batches(count: int, size: int) -> list[list[dict[str, Any]]]:
-    return [
-        [sample(-count * size + b * size + i, pv_power_w=b * size + i) for i in range(size)]
-        for b in range(count)
-    ]
-
-
-def _stored(dsn: str) -> tuple[int, int, int]:
-    with psycopg.connect(dsn) as connection:
-        row = connection.execute(
-            "SELECT count(*), count(DISTINCT ts), sum(pv_power_w) FROM samples"
-        ).fetchone()
-    assert row is not None
-    return row
-
-
 async def test_killed_again_and_again_every_reading_is_stored_once(migrated: str) -> None:
-    port, batches = _free_port(), _batches(600, 20)
-    expected = sum(row["pv_power_w"] for batch in batches for row in batch)
-    answers: list[dict[str, Any]] = []
-    kills = 0
-
-    async def send(mine: list[list[dict[str, Any]]]) -> None:
-        async with client(port) as session:
-            for batch in mine:
-                answers.append(await answer_of(session, batch))  # noqa: PERF401 - one after the other
-
-    sending = asyncio.gather(*(send(batches[i::4]) for i in range(4)))
-    while not sending.done() and kills < 3:
-        with running(migrated, port) as process:
-            async with client(port) as session:
-                await until_healthy(session)
-            await asyncio.sleep(0.15)
-            process.kill()
-            process.wait()
-            kills += not sending.done()
-    with running(migrated, port):
-        await sending
-    assert kills
-    assert len(answers) == len(batches)
-    assert all(answer["inserted"] + answer["duplicates"] == 20 for answer in answers)
-    assert _stored(migrated) == (12_000, 12_000, expected)
+    load = Load(port := _free_port())
+    with ExitStack() as last:
+        async with load.flowing():
+            for _ in range(3):
+                with running(migrated, port) as process:
+                    await load.until_answered(10)
+                    process.kill()
+                    process.wait()
+            last.enter_context(running(migrated, port))
+            await load.until_answered()
+    load.check(migrated)
 
 
 async def test_postgresql_killed_in_the_middle(tmp_path: Path) -> None:
-    port, batches = _free_port(), _batches(30, 50)
+    load = Load(port := _free_port(), size=50)
     with EmbeddedPostgres(tmp_path / "data") as cluster:
         migrate(cluster.dsn)
         with running(cluster.dsn, port):
-            async with client(port) as session:
-                await until_healthy(session)
-                sending = asyncio.gather(*(answer_of(session, batch) for batch in batches))
+            async with load.flowing():
                 for _ in range(2):
-                    await asyncio.sleep(0.1)
+                    await load.until_answered()
                     cluster.kill()
                     cluster.start()
-                await sending
+                await load.until_answered()
+            async with client(port) as session:
                 await until_healthy(session)
-        rows, distinct, _ = _stored(cluster.dsn)
-        assert rows == distinct == 1500
+        load.check(cluster.dsn)
 
 
 async def test_it_starts_before_its_database(tmp_path: Path) -> None:
@@ -177,21 +125,24 @@ async def test_sigterm_finishes_what_was_taken_and_exits_0(migrated: str) -> Non
             await until_healthy(session)
             with psycopg.connect(migrated) as blocker:  # holds the batch up until after the signal
                 blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
-                posting = asyncio.create_task(_post(session, [sample(0)]))
-                await asyncio.sleep(0.5)
+                posting = asyncio.create_task(post(session, recent()))
+                await _until_blocked(migrated)
                 process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.3)
                 assert not posting.done()
             assert (await posting)["inserted"] == 1
         assert await asyncio.to_thread(process.wait, 20) == 0
-    assert _stored(migrated)[0] == 1
+    assert stored(migrated)[0] == 1
 
 
-async def _post(session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> dict[str, Any]:
-    async with session.post("/v1/ingest", json={"samples": batch}) as answer:
-        assert answer.status == 200
-        body: dict[str, Any] = await answer.json()
-        return body
+async def _until_blocked(dsn: str) -> None:
+    """Wait until a session waits for another one's lock."""
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as monitor:
+        while not await (await monitor.execute(waiting)).fetchone():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.02)
 
 
 async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFiles, tmp_path: Path) -> None:

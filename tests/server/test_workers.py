@@ -9,10 +9,9 @@ import random
 import signal
 import ssl
 import subprocess
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,12 @@ import pytest
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.postgres import EmbeddedPostgres
-from tests.server.conftest import TOKEN, sample
+from tests.server.conftest import TOKEN
+from tests.server.load import Load, client, post, recent
 from tests.server.test_processes import (
     COMMAND,
-    _batches,
     _environment,
     _free_port,
-    _stored,
-    answer_of,
-    client,
     until_healthy,
 )
 
@@ -51,7 +47,8 @@ class Fleet:
     port: int
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last line may be on its way
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def workers(self) -> list[int]:
@@ -59,7 +56,7 @@ class Fleet:
         return list({line["worker"]: line["pid"] for line in self.said("listening")}.values())
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not done():  # noqa: ASYNC110 - what other processes do has no event here
                 await asyncio.sleep(0.02)
 
@@ -105,93 +102,33 @@ def _is_running(pid: int) -> bool:
 async def test_workers_killed_under_load_store_every_answered_reading_once(
     migrated: str, tmp_path: Path
 ) -> None:
-    batches = _batches(400, 20)
-    expected = sum(row["pv_power_w"] for batch in batches for row in batch)
-    answers: list[dict[str, Any]] = []
-    kills = 0
-
-    async def send(mine: list[list[dict[str, Any]]]) -> None:
-        async with client(running.port) as session:
-            for batch in mine:
-                answers.append(await answer_of(session, batch))  # noqa: PERF401 - one after the other
-
+    kills = 4
     async with fleet(migrated, tmp_path) as running:
-        sending = asyncio.gather(*(send(batches[i::8]) for i in range(8)))
-        while not sending.done() and kills < 4:
-            seen = len(answers)
-            await running.until(lambda seen=seen: len(answers) > seen or sending.done())  # type: ignore[misc]
-            if not sending.done():
+        load = Load(running.port)
+        async with load.flowing():
+            for kill in range(1, kills + 1):
+                await load.until_answered(10)
                 os.kill(random.choice(running.workers()), signal.SIGKILL)
-                kills += 1
-                await running.until_listening(2 + kills)
-        await sending
-    assert kills >= 2
-    assert len(running.said("a worker ended and is replaced")) == kills
-    assert all(answer["inserted"] + answer["duplicates"] == 20 for answer in answers)
-    assert _stored(migrated) == (8000, 8000, expected)
-
-
-@dataclass
-class Load:
-    """Edges that offer batches to a server whose database comes and goes."""
-
-    port: int
-    statuses: Counter[int] = field(default_factory=Counter)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-
-    async def send(self, batches: list[list[dict[str, Any]]]) -> None:
-        async with client(self.port) as session:
-            for batch in batches:
-                while not await self._is_taken(session, batch):  # noqa: ASYNC110 - a server has no event
-                    await asyncio.sleep(0.02)
-
-    async def _is_taken(self, session: aiohttp.ClientSession, batch: list[dict[str, Any]]) -> bool:
-        async with session.post("/v1/ingest", json={"samples": batch, "edge_id": "box"}) as answer:
-            self.statuses[answer.status] += 1
-            body: dict[str, Any] = await answer.json(content_type=None)
-            if answer.status == 503:
-                assert answer.headers["Retry-After"]
-            if answer.status == 200:
-                self.answers.append(body)
-            return answer.status == 200
-
-    def check(self, dsn: str, batches: list[list[dict[str, Any]]]) -> None:
-        """Every batch's first reading stood already with another value; all others are new, each once."""
-        assert set(self.statuses) == {200, 503}
-        assert len(self.answers) == len(batches)
-        size = len(batches[0])
-        for answer in self.answers:
-            assert answer["inserted"] + answer["duplicates"] == size - 1
-            assert [conflict["index"] for conflict in answer["conflicts"]] == [0]
-        expected = sum(row["pv_power_w"] for batch in batches for row in batch) + len(batches)
-        assert _stored(dsn) == (size * len(batches), size * len(batches), expected)
-        with psycopg.connect(dsn) as connection:
-            aside = connection.execute("SELECT reason, count(*) FROM kept_aside GROUP BY reason").fetchall()
-        assert aside == [("conflict", len(batches))]
+                await running.until_listening(2 + kill)
+        assert len(running.said("a worker ended and is replaced")) == kills
+    load.check(migrated)
 
 
 async def _beset(running: Fleet, dsn: str, strike: Strike) -> None:
-    """Send from eight sides while ``strike`` hits transactions in the middle of their COPY."""
-    batches = _batches(120, 100)
+    """Send from many sides while ``strike`` hits transactions in the middle of their COPY."""
     async with client(running.port) as session:
         await until_healthy(session)
-        firsts = [batch[0] | {"pv_power_w": batch[0]["pv_power_w"] + 1} for batch in batches]
-        await answer_of(session, firsts)
-    load = Load(running.port)
-    sending = asyncio.gather(*(load.send(batches[i::8]) for i in range(8)))
-    strikes = 0
-    while not sending.done() and strikes < 4:
-        seen = len(load.answers)
-        await running.until(lambda seen=seen: len(load.answers) > seen or sending.done())  # type: ignore[misc]
-        with suppress(psycopg.OperationalError):
+    load = Load(running.port, size=100, contradicted=True)
+    async with load.flowing():
+        for _ in range(4):
+            await load.until_answered()
             async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as monitor:
-                while not sending.done() and not await _copying(monitor):
+                while not await _copying(monitor):
                     pass
-                await strike(monitor)
-                strikes += 1
-    await sending
-    assert strikes >= 2
-    load.check(dsn, batches)
+                with suppress(psycopg.OperationalError):  # it may hit the monitor too
+                    await strike(monitor)
+    assert set(load.statuses) == {200, 503}
+    load.check(dsn)
 
 
 async def _copying(monitor: psycopg.AsyncConnection[Any]) -> list[int]:
@@ -236,7 +173,7 @@ async def test_every_worker_counts_what_all_did_also_those_that_died(migrated: s
     async with fleet(migrated, tmp_path) as running:
         for number in range(16):
             async with fresh(running.port) as session:
-                assert (await answer_of(session, [sample(number)]))["inserted"] == 1
+                assert (await post(session, recent(number)))["inserted"] == 1
         assert {await _counted(running.port) for _ in range(8)} == {16}
         for number, worker in enumerate(running.workers()):
             os.kill(worker, signal.SIGKILL)
@@ -256,12 +193,12 @@ async def test_a_stream_on_any_worker_hears_what_any_other_stored(migrated: str,
 
     async with fleet(migrated, tmp_path) as running:
         async with fresh(running.port) as session:
-            await answer_of(session, [sample(0)])
+            await post(session, recent(0))
             opened = asyncio.Semaphore(0)
             listening = [asyncio.create_task(heard(opened)) for _ in range(12)]
             for _ in listening:
                 await opened.acquire()
-            await answer_of(session, [sample(5, pv_power_w=77)])
+            await post(session, recent(5, pv_power_w=77))
         assert await asyncio.wait_for(asyncio.gather(*listening), 20) == [77] * 12
 
 
