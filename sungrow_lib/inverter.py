@@ -113,8 +113,6 @@ class _Unit:
         self._last: float | None = None
         self._sun_w = 0
         self._is_firmware_known = False
-        self._holes = RegisterWords()
-        """Readings in which registers proved to be holes."""
 
     @property
     def identity(self) -> Identity | None:
@@ -157,8 +155,7 @@ class _Unit:
     def _know(self, identity: Identity) -> None:
         """Read the unit from now on as what it is, with all that the notes say."""
         self._normalizer = Normalizer(self.settings.device_id, identity, self._notes.signed_battery)
-        plans = TierPlans.of(identity, self._notes, self._fields)
-        self._read_by(plans.past_holes(self._holes))
+        self._read_by(TierPlans.of(identity, self._notes, self._fields))
 
     def _read_by(self, plans: TierPlans) -> None:
         self._plans = plans = plans.avoiding(self._notes.refused)
@@ -243,9 +240,9 @@ class _Unit:
         changes = self._battery.values(self._battery.take())
         if not self._see_firmware(words):
             changes["firmware"] = None
-        if (plans := self._plans.past_holes(words)) != self._plans:
-            self._holes |= words
-            self._read_by(plans)
+        if holes := self._plans.holes(words) - self._notes.holes.keys():
+            self._notes.see_holes(holes, ts.timestamp())
+            self._read_by(self._plans.beyond(holes))
         if self._fields is not None:
             others = SungrowSample.model_fields.keys() - _ALWAYS - set(self._fields)
             changes |= dict.fromkeys(others)
@@ -265,7 +262,7 @@ class _Unit:
         is_other = self._notes.see_firmware(texts)
         identity = remembered(identity, self._notes)
         if is_other or self._is_firmware_known:
-            self._holes = RegisterWords()
+            self._notes.holes.clear()
             self._know(identity)
         if is_other:
             self._battery.forget()

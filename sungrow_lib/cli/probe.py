@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from sungrow_lib.cli.connection import (
     CONNECTION_HELP,
@@ -26,7 +26,8 @@ from sungrow_lib.registers.words import RegisterWords, Space
 
 _DESCRIPTION = """\
 Find out what answers at an address: model, serial number, firmware, register family, whether it is the
-inverter's own port or a dongle, and which documented registers it serves and which it refuses.
+inverter's own port or a dongle, and of every documented register whether it is answered, refused, or a hole
+that is filled with 0xFFFF.
 
 Refused reads are hard on a dongle, so there is at most one in five seconds; a thorough probe of a dongle can
 take minutes. Progress is kept in SUNGROW_STATE_DIR (default: the user's state folder): after Ctrl-C or a
@@ -43,6 +44,9 @@ examples:
 
 exit status: 0 probed, 1 the device failed (run it again to go on), 2 wrong use
 """
+
+_CLASSES: Final = {"answered": "answered", "holes": "holes (filled with 0xFFFF)", "refused": "refused"}
+"""What a device does with a register, and how that is said."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], summary: str) -> None:
@@ -81,11 +85,18 @@ async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict
         finally:
             reader.notes.save()
     identity = identify(reader.words, family=identity.family, path=identity.path)
-    return _answer(identity, reading, notes, args)
+    holes = _holes(identity, reading)
+    reader.see_holes(holes)
+    notes.save()
+    return _answer(identity, reading, holes, notes, args)
 
 
 def _answer(
-    identity: Identity, reading: PlanReading, notes: DeviceNotes, args: argparse.Namespace
+    identity: Identity,
+    reading: PlanReading,
+    holes: frozenset[str],
+    notes: DeviceNotes,
+    args: argparse.Namespace,
 ) -> dict[str, Any]:
     served, refused = _sorted_out(identity, reading)
     return {
@@ -101,7 +112,8 @@ def _answer(
         "nominal_power_kw": None if identity.nominal_kw is None else float(identity.nominal_kw),
         "phases": identity.phases,
         "path": identity.path,
-        "answered": served,
+        "answered": [name for name in served if name not in holes],
+        "holes": [name for name in served if name in holes],
         "refused": refused,
         "refused_requests": [
             {"space": block.space.name.lower(), "first": block.first, "count": block.count, "code": code}
@@ -114,11 +126,17 @@ def _sorted_out(identity: Identity, reading: PlanReading) -> tuple[list[str], li
     """Names of the registers that were served, and of the wanted ones that were not."""
     served = {register.name for register in reading.plan.registers}
     wanted = [register.name for alternatives in reading.plan.wanted for register in alternatives]
-    answered = [name for name in wanted if name in served and _is_filled(identity, name, reading.words)]
+    answered = [name for name in wanted if name in served and _was_read(identity, name, reading.words)]
     return answered, [name for name in wanted if name not in served]
 
 
-def _is_filled(identity: Identity, name: str, words: RegisterWords) -> bool:
+def _holes(identity: Identity, reading: PlanReading) -> frozenset[str]:
+    """Names of the registers that are filled with 0xFFFF, as where the device has none."""
+    runs = RegisterMap.for_family(identity.family).holes(reading.words)
+    return reading.plan.holes(reading.words) | (runs & {row.name for row in reading.plan.registers})
+
+
+def _was_read(identity: Identity, name: str, words: RegisterWords) -> bool:
     register = RegisterMap.for_family(identity.family).by_name(name)
     return words.take(register.space, register.number, register.word_count) is not None
 
@@ -126,6 +144,8 @@ def _is_filled(identity: Identity, name: str, words: RegisterWords) -> bool:
 def _report(answer: dict[str, Any]) -> Iterator[str]:
     for key in ("model", "serial", "firmware", "family", "path", "type_code", "protocol_version"):
         yield f"  {key.replace('_', ' '):<18}{answer[key] or 'unknown'}"
-    yield f"  {'registers':<18}{len(answer['answered'])} answered, {len(answer['refused'])} refused"
-    if answer["refused"]:
-        yield f"  {'refused':<18}{', '.join(answer['refused'])}"
+    counts = ", ".join(f"{len(answer[kind])} {text}" for kind, text in _CLASSES.items())
+    yield f"  {'registers':<18}{counts}"
+    for kind in ("holes", "refused"):
+        if answer[kind]:
+            yield f"  {kind:<18}{', '.join(answer[kind])}"

@@ -114,6 +114,7 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             check_family(family_of(args), reader.words)
             plan = _plan(identity, args, reader.notes)
             reading = await _read_past_holes(reader, plan, _urgent(plan, args.fields))
+            reader.see_holes(plan.holes(reading.words))
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
             battery = _Battery(session, reader.notes, identity, args.fields or None)
@@ -171,7 +172,7 @@ def _plan(identity: Identity, args: argparse.Namespace, notes: DeviceNotes) -> R
         tiers=_tiers(args),
         names=args.fields or None,
         refused=notes.refused,
-    )
+    ).beyond(notes.holes)
     if not plan.blocks:  # what the battery beside it serves is read beside something
         plans = TierPlans.of(identity, notes, args.fields)
         plan = plans.fast if plans.beside(args.fields) else plan

@@ -112,6 +112,11 @@ class CarefulReader:
         self.notes = DeviceNotes.load(
             settings.host, settings.port, self.unit, identity, folder=settings.state_dir
         )
+        self.notes.expire_holes(self._session.clock.wall().timestamp())
+
+    def see_holes(self, names: Iterable[str]) -> None:
+        """Note registers that just read as holes."""
+        self.notes.see_holes(names, self._session.clock.wall().timestamp())
 
     async def read(self, block: Block) -> RegisterWords | None:
         """Read a block, after the distance to the last refused read; None when it is refused.

@@ -26,7 +26,10 @@ _PLATES: Final = {
 """Where a device says what it is, in the order in which an unknown one is asked."""
 
 _USUAL_UNITS: Final = {Family.BATTERY: range(200, 208), Family.IHM: range(247, 248)}
-"""Unit ids under which these usually answer: there they are asked as what they seem to be first."""
+"""Unit ids under which these usually answer, where no dongle is between: they are asked as that first."""
+
+_ONLY_BY_DONGLE: Final = frozenset({"SG-RS", "SG-RT"})
+"""Product lines without a network port of their own."""
 
 _TELLTALES: Final = (
     Block(Space.INPUT, 13008, 2),
@@ -124,7 +127,21 @@ async def recognise_unit(reader: CarefulReader, *, family: Family | None = None)
     """
     identity = await identify_unit(reader, family=family)
     reader.recall(identity)
+    if reader.notes.connection is ConnectionPath.UNKNOWN:
+        reader.notes.connection = _only_path(identity, reader.unit)
     return remembered(identity, reader.notes)
+
+
+def _only_path(identity: Identity, unit: int) -> ConnectionPath:
+    """The path that a device is reached by because there is hardly another; unknown where there are several.
+
+    A serial gateway in front of a string inverter for houses looks like its dongle, and forwards as much.
+    """
+    if identity.family is Family.IHM:
+        return ConnectionPath.LAN
+    if identity.family is Family.BATTERY:
+        return ConnectionPath.LAN if unit in _USUAL_UNITS[Family.BATTERY] else ConnectionPath.WINET_S
+    return ConnectionPath.WINET_S if identity.context.line in _ONLY_BY_DONGLE else ConnectionPath.UNKNOWN
 
 
 def remembered(identity: Identity, notes: DeviceNotes) -> Identity:
@@ -139,14 +156,14 @@ def firmware_of(family: Family, texts: Mapping[str, str]) -> str | None:
 
 
 async def guess_path(reader: CarefulReader, family: Family) -> ConnectionPath:
-    """Guess how a hybrid is reached, once: the notes remember it. Other families do not tell.
+    """Guess how a hybrid is reached, once: the notes remember it. Others do not tell.
 
     Raises:
         DeviceError: it does not answer.
     """
     notes = reader.notes
     if family is not Family.SH:
-        return ConnectionPath.UNKNOWN
+        return notes.connection
     if notes.connection is ConnectionPath.UNKNOWN:
         if _HISTORY not in notes.refused and await reader.read(_HISTORY) is not None:
             notes.connection = ConnectionPath.LAN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -14,6 +14,9 @@ from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.words import BLOCK_MAX, Block, Space
 
 STATE_DIR_VARIABLE: Final = "SUNGROW_STATE_DIR"
+
+_HOLES_LAST_S: Final = 86_400.0
+"""Seconds after which a hole is looked at again under the same firmware, too."""
 
 _LONGEST_FILE: Final = 1_000_000
 """Bytes; hundreds of times what a device with every refusal there could be would fill."""
@@ -52,6 +55,8 @@ class DeviceNotes:
         self.answered: set[Block] = set()
         self.refused: dict[Block, int] = {}
         """Refused requests with their exception codes."""
+        self.holes: dict[str, float] = {}
+        """Registers that read as holes, with the time (Unix seconds) at which they did."""
         self.connection = ConnectionPath.UNKNOWN
         """How the device is reached, once that was found out."""
         self.firmware: dict[str, str] = {}
@@ -92,6 +97,7 @@ class DeviceNotes:
             return
         self.answered = {_block(entry) for entry in data["answered"]}
         self.refused = {_block(entry): int(entry["code"]) for entry in data["refused"]}
+        self.holes = {str(name): float(at) for name, at in data["holes"].items()}
         self.connection = ConnectionPath(data["path"])
         self.firmware = {str(name): str(text) for name, text in data["firmware"].items()}
         self.signed_battery = data["signed_battery"] is True
@@ -105,6 +111,14 @@ class DeviceNotes:
         else:
             self.refused[block] = code
             self.save()
+
+    def see_holes(self, names: Iterable[str], at: float) -> None:
+        """Note registers that read as holes at a time (Unix seconds)."""
+        self.holes |= dict.fromkeys(sorted(names), at)
+
+    def expire_holes(self, now: float) -> None:
+        """Forget holes seen long before ``now`` (Unix seconds): what was asleep then may be filled by now."""
+        self.holes = {name: at for name, at in self.holes.items() if abs(now - at) < _HOLES_LAST_S}
 
     def see_firmware(self, texts: Mapping[str, str]) -> bool:
         """Note the firmware texts a reading brought; when one changed, all other experience is void.
@@ -140,6 +154,7 @@ class DeviceNotes:
         return {
             "device": self._fingerprint,
             "path": self.connection,
+            "holes": self.holes,
             "firmware": self.firmware,
             "signed_battery": self.signed_battery,
             "battery_unit": self.battery_unit,

@@ -62,7 +62,7 @@ class TierPlans:
 
         Args:
             identity: what the inverter is.
-            notes: what it refused before.
+            notes: what it refused before, and what read as a hole.
             fields: names of quantities; None for all.
         """
         fast, slow, rare = (_plan(identity, notes, tier, fields) for tier in Tier)
@@ -82,9 +82,13 @@ class TierPlans:
         identity = self.identity if self.identity.wanted else FixedBlocks(())
         return UnitPlan(unit=unit, fast=self.fast, slow=slow, identity=identity, notes=notes)
 
-    def past_holes(self, words: RegisterWords) -> Self:
-        """Return the plans that have seen ``words``: what reads as a hole gives way to an alternative."""
-        return replace(self, fast=self.fast.past_holes(words), slow=self.slow.past_holes(words))
+    def holes(self, words: RegisterWords) -> frozenset[str]:
+        """Name the registers that read as holes in ``words``."""
+        return self.fast.holes(words) | self.slow.holes(words)
+
+    def beyond(self, holes: Collection[str]) -> Self:
+        """Return the plans in which these registers give way to alternatives."""
+        return replace(self, fast=self.fast.beyond(holes), slow=self.slow.beyond(holes))
 
     def avoiding(self, refused: Collection[Block]) -> Self:
         """Return the plans that have learnt what else was refused."""
@@ -122,7 +126,7 @@ class TierPlans:
 def _plan(identity: Identity, notes: DeviceNotes, tier: Tier, fields: Collection[str] | None) -> ReadPlan:
     return ReadPlan.for_quantities(
         identity.family, identity.context, tiers=(tier,), names=fields, refused=notes.refused
-    )
+    ).beyond(notes.holes)
 
 
 def _with_all_firmware(plan: ReadPlan) -> ReadPlan:

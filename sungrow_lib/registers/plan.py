@@ -33,7 +33,8 @@ DEFAULT_MAX_GAP: Final = 2
 FILLED_MAX_GAP: Final = 64
 """The same where holes are filled with 0xFFFF. A request costs at least 20 ms of silence, a word 20 us."""
 
-_MAX_GAP: Final = {ConnectionPath.LAN: FILLED_MAX_GAP}
+_FILLING: Final = frozenset({Family.SH, Family.BATTERY})
+"""Families whose own port was seen to fill holes."""
 
 _FAST_REGISTER: Final = {
     Family.SH: "export_power",
@@ -88,7 +89,7 @@ class ReadPlan:
         """
         table = RegisterMap.for_family(family)
         wanted = tuple((table.by_name(name),) for name in dict.fromkeys(names))
-        return cls(family, wanted, max_gap=_MAX_GAP.get(context.path, DEFAULT_MAX_GAP), context=context)
+        return cls(family, wanted, max_gap=_max_gap(family, context), context=context)
 
     @classmethod
     def for_quantities(
@@ -118,7 +119,7 @@ class ReadPlan:
         return cls(
             family,
             tuple(wanted),
-            max_gap=_MAX_GAP.get(context.path, DEFAULT_MAX_GAP),
+            max_gap=_max_gap(family, context),
             refused=frozenset(refused),
             context=context,
         )
@@ -159,23 +160,30 @@ class ReadPlan:
         return replace(self, refused=self.refused | {refused})
 
     def past_holes(self, words: RegisterWords) -> ReadPlan:
-        """Return the plan that has seen ``words``: registers that read as holes give way to alternatives.
+        """Return the plan that has seen ``words``: registers that read as holes give way to alternatives."""
+        return self.beyond(self.holes(words))
+
+    def beyond(self, holes: Collection[str]) -> ReadPlan:
+        """Return the plan in which these registers give way to alternatives.
 
         A path that fills holes does not refuse what it lacks; it answers 0xFFFF. Where no alternative is
         left, the register stays: what is behind it may be asleep. So does the one that dates the poll, whose
         -1 W looks the same on a device that nobody knows.
         """
-        return replace(self, wanted=tuple(self._past_holes(group, words) for group in self.wanted))
+        if not holes:
+            return self
+        return replace(self, wanted=tuple(self._beyond(group, holes) for group in self.wanted))
 
-    def _past_holes(self, alternatives: Alternatives, words: RegisterWords) -> Alternatives:
+    def _beyond(self, alternatives: Alternatives, holes: Collection[str]) -> Alternatives:
         if any(register.name == _FAST_REGISTER[self.family] for register in alternatives):
             return alternatives
-        left = (
-            register
-            for register in alternatives
-            if not self._is_hole(register, words) and not self._is_lost(register)
-        )
+        left = (row for row in alternatives if row.name not in holes and not self._is_lost(row))
         return tuple(left) or alternatives
+
+    def holes(self, words: RegisterWords) -> frozenset[str]:
+        """Name the registers wanted that read as holes."""
+        rows = dict.fromkeys(chain.from_iterable(self.wanted))
+        return frozenset(register.name for register in rows if self._is_hole(register, words))
 
     def _is_hole(self, register: Register, words: RegisterWords) -> bool:
         """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""
@@ -260,6 +268,11 @@ class ReadPlan:
         middle = (run[0].number + run[-1].last) / 2
         at = min(range(1, len(run)), key=lambda n: abs(run[n].number - middle))
         return [run[:at], run[at:]]
+
+
+def _max_gap(family: Family, context: DeviceContext) -> int:
+    fills = context.path is ConnectionPath.LAN and family in _FILLING
+    return FILLED_MAX_GAP if fills else DEFAULT_MAX_GAP
 
 
 @cache

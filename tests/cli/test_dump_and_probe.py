@@ -137,6 +137,36 @@ def test_probe_tells_what_it_is_and_what_it_serves(
     assert "SH8.0RT-20" in capsys.readouterr().out
 
 
+def test_probe_tells_holes_from_answers_and_refusals(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    image = RegisterWords(hybrid.image) | {(Space.INPUT, 5242): 0xFFFF, (Space.INPUT, 13023): 0}
+    inverter = serve({1: StaticSource(image)})
+    assert run("probe", inverter, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    kinds = [set(answer[kind]) for kind in ("answered", "holes", "refused")]
+    assert sum(map(len, kinds)) == len(set.union(*kinds))
+    answered, holes, refused = kinds
+    assert "battery_soc" in answered  # which is 0
+    assert {"grid_frequency_high_resolution", "mppt_1_voltage_mirror"} <= holes
+    assert "battery_firmware" in refused
+    assert run("probe", inverter) == 0
+    report = capsys.readouterr().out
+    assert (
+        f"{len(answered)} answered, {len(holes)} holes (filled with 0xFFFF), {len(refused)} refused" in report
+    )
+    inverter.requests.clear()
+    assert main(["read", "127.0.0.1", "--port", str(inverter.port), "grid_frequency_hz"]) == 0
+    assert not [request for request in inverter.requests if 5242 in request.block.numbers]  # known by now
+
+
+def test_probe_of_a_string_inverter_tells_its_path(
+    serve: Serve, string_inverter: StaticSource, capsys: Capsys
+) -> None:
+    assert run("probe", serve({1: string_inverter}), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "WiNet-S"
+
+
 def test_probe_tells_how_far_it_is(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
     inverter = serve({1: hybrid})
     assert run("probe", inverter) == 0

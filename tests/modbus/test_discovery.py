@@ -9,7 +9,7 @@ import pytest
 
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, DeviceUnreachableError, UnknownFamilyError
 from sungrow_lib.modbus.careful import CarefulReader
-from sungrow_lib.modbus.discovery import guess_path, identify_unit
+from sungrow_lib.modbus.discovery import guess_path, identify_unit, recognise_unit
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import ConnectionPath
@@ -169,10 +169,30 @@ async def test_path_of_a_hybrid(
     settings_for: SettingsFactory, clock: ManualClock, profile: Profile, path: ConnectionPath
 ) -> None:
     async with Device(HYBRID, clock).reader(settings_for, profile) as (inverter, reader):
-        assert await guess_path(reader, Family.SH) is path
         assert await guess_path(reader, Family.SG) is ConnectionPath.UNKNOWN
+        assert await guess_path(reader, Family.SH) is path
         await guess_path(reader, Family.SH)
         assert sum(request.refused is not None for request in inverter.requests) <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "unit", "path"),
+    [
+        (IMAGES["SG20RT"].words, 1, ConnectionPath.WINET_S),
+        (inputs(range(4990, 5003), r5000=0x0132), 1, ConnectionPath.UNKNOWN),
+        (inputs(range(8000, 8010), r8000=0x0710), 247, ConnectionPath.LAN),
+        (inputs(range(10710, 10731), r10710=0x0930), 200, ConnectionPath.LAN),
+        (inputs(range(10710, 10731), r10710=0x0930), 2, ConnectionPath.WINET_S),
+    ],
+    ids=["SG20RT", "SG60KU-M", "iHomeManager", "battery", "battery behind a dongle"],
+)
+async def test_path_of_what_has_hardly_another(
+    settings_for: SettingsFactory, clock: ManualClock, image: Image, unit: int, path: ConnectionPath
+) -> None:
+    device = Device(image, clock)
+    async with device.reader(settings_for, Profile.LAN, unit, at=unit) as (_, reader):
+        assert (await recognise_unit(reader)).path is path
+        assert await guess_path(reader, Family.SG) is path
 
 
 async def test_plan_is_dated_by_its_first_block_and_survives_a_late_failure(

@@ -192,7 +192,7 @@ async def test_notes_that_leave_nothing_to_read_are_forgotten(bench: Bench, cloc
 
 
 async def test_another_device_at_the_address_begins_anew(bench: Bench, clock: ManualClock) -> None:
-    device = Device(without(HYBRID, 5242), clock)
+    device = Device(without(HYBRID, 5639), clock)
     async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
         await bench.polls(inverter, 20)
         device.image = HYBRID | written(Family.SH, serial_number="A9999999999")
@@ -200,7 +200,7 @@ async def test_another_device_at_the_address_begins_anew(bench: Bench, clock: Ma
         assert FIRMWARE in {sample_of(reading).firmware for reading in readings}
         inverter.requests.clear()
         await bench.polls(inverter, 20)
-        assert 5242 in {number for request in inverter.requests for number in request.block.numbers}
+        assert 5639 in {number for request in inverter.requests for number in request.block.numbers}
 
 
 @pytest.mark.parametrize(
@@ -231,6 +231,11 @@ async def test_hole_gives_way_to_another_register_with_the_same_value(
         assert None not in frequencies[1:]
         identities = [request.block for request in inverter.requests if 13250 in request.block.numbers]
         assert len(identities) == 1  # another plan is no reason to read all at once
+        [restarted] = await bench.polls(inverter, 1)
+        assert sample_of(restarted).grid_frequency_hz is not None
+        clock.now += 100_000  # a day later it is looked at again
+        [much_later] = await bench.polls(inverter, 1)
+        assert sample_of(much_later).grid_frequency_hz is None
 
 
 # --- tiers and fields -----------------------------------------------------------------------------------

@@ -34,6 +34,21 @@ def test_what_was_refused_is_kept_at_once() -> None:
     assert again.refused == {REFUSED: 2}
 
 
+def test_holes_are_kept_for_a_day_and_until_the_firmware_changes() -> None:
+    notes = load()
+    notes.see_firmware({"inverter_firmware": "1"})
+    notes.see_holes({"battery_power_signed"}, at=1000.0)
+    notes.save()
+    assert load().holes == {"battery_power_signed": 1000.0}
+    for now, names in ((87_000.0, {"battery_power_signed"}), (88_000.0, set())):
+        again = load()
+        again.expire_holes(now)
+        assert again.holes.keys() == names
+    again = load()
+    again.see_firmware({"inverter_firmware": "2"})
+    assert again.holes == {}
+
+
 def test_each_device_has_its_own() -> None:
     notes = load()
     notes.add(REFUSED, 2)
