@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.database import Connection, connected, fetch
 from reference_server.storage.devices import known_device
+from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, recompute
 from reference_server.storage.samples import (
     Aside,
@@ -164,6 +165,8 @@ async def _import(
                 source=source,
                 row_count=result.inserted,
             )
+    if result.inserted:
+        refresh_aggregates(url)  # behind the horizon nothing else will
     return result
 
 

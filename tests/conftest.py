@@ -160,14 +160,20 @@ def any_engine(request: pytest.FixtureRequest, engine_dsn: Callable[[str], str])
 @pytest.fixture
 def any_database(any_engine: str) -> Iterator[str]:
     """A fresh, empty database on each engine that can be had."""
-    yield from _fresh_database(any_engine)
+    yield from _fresh_database(any_engine, extension="timescaledb" if any_engine == TIMESCALEDB_DSN else "")
 
 
-def _fresh_database(engine: str) -> Iterator[str]:
+def _fresh_database(engine: str, extension: str = "") -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"  # a TimescaleDB may be shared, and outlive the run
     with psycopg.connect(engine, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
-    yield make_conninfo(engine, dbname=name)
+    dsn = make_conninfo(engine, dbname=name)
+    if extension:  # not in template0, and without it the same server is nothing but PostgreSQL
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(f"CREATE EXTENSION {extension}".encode())
+            # Its jobs run when a test says so, not when they find the time.
+            connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
+    yield dsn
     with psycopg.connect(engine, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 

@@ -37,7 +37,7 @@ const sidebars: SidebarsConfig = {
     'quick-start',
     ...category('Use it', 'dashboard', 'edge', 'server', 'commands', 'library', 'data-model'),
     ...category('Run it for years', 'deployment', 'operations', 'grafana', 'security', 'sizing'),
-    ...category('Understand it', 'architecture', 'reliability', 'reference/performance', 'quirks', 'faq'),
+    ...category('Understand it', 'architecture', 'database', 'reliability', 'reference/performance', 'quirks', 'faq'),
     ...category('Notebooks', ...notebooks()),
     ...category(
       'Contribute',

@@ -11,6 +11,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 
 import psycopg
@@ -29,6 +30,9 @@ OLDEST_TIMESCALEDB: Final = (2, 18, 1)
 """Before it, ON CONFLICT DO NOTHING on a compressed chunk skipped rows that were new."""
 
 _AGGREGATES: Final = ("samples_hourly", "samples_daily", "samples_monthly")
+_PATIENCE_S: Final = 600.0
+_AGAIN_S: Final = 0.5
+
 SCHEMA_VERSION: Final = max(path.stem for path in (db_folder() / "migrations").glob("*.sql"))
 """Name of the newest migration this program knows."""
 
@@ -119,8 +123,21 @@ def refresh_aggregates(url: str) -> None:
 
 
 def _refresh_aggregates(connection: psycopg.Connection[Any], days: int) -> None:
+    """Refresh all; TimescaleDB refuses while a policy of its own, say, refreshes the same time."""
     for name in _AGGREGATES:
+        end = monotonic() + _PATIENCE_S
+        while not _refreshed(connection, name, days, is_last=monotonic() > end):
+            sleep(_AGAIN_S)
+
+
+def _refreshed(connection: psycopg.Connection[Any], name: str, days: int, *, is_last: bool) -> bool:
+    try:
         connection.execute(query("refresh_aggregate"), {"name": name, "days": days})
+    except psycopg.errors.LockNotAvailable:
+        if is_last:
+            raise
+        return False
+    return True
 
 
 def detect_engine(connection: psycopg.Connection[Any]) -> Engine:

@@ -103,7 +103,9 @@ def migrated(any_database: str) -> str:
 
 
 @asynccontextmanager
-async def _serving(dsn: str, clock: Clock, settings: dict[str, Any]) -> AsyncIterator[Api]:
+async def serving(dsn: str, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Api]:
+    """A server on a migrated database."""
+    clock = clock or Clock()
     given: dict[str, Any] = {
         "database_url": dsn,
         "device_tokens": f"{TOKEN}:sh-1,{TOKEN}:sh-2,{OTHER_TOKEN}:other",
@@ -128,7 +130,7 @@ def start_server(migrated: str) -> StartServer:
     """Start servers with settings of the test's choice."""
 
     def start(*, dsn: str = migrated, clock: Clock | None = None, **settings: Any) -> Any:
-        return _serving(dsn, clock or Clock(), settings)
+        return serving(dsn, clock, **settings)
 
     return start
 

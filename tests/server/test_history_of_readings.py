@@ -15,9 +15,11 @@ import pytest
 
 from reference_server import history
 from reference_server.history import import_csv
+from reference_server.storage import migrations
+from reference_server.storage.migrations import migrate
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import format_ts
-from tests.server.conftest import NOW, Api, Clock, StartServer, sample
+from tests.server.conftest import NOW, Api, Clock, StartServer, sample, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -30,12 +32,19 @@ def _is_timescale(api: Api) -> bool:
     return bool(api.rows("SELECT FROM pg_extension WHERE extname = 'timescaledb'"))
 
 
-def _settle(api: Api) -> None:
-    """Compress everything and let the refresh policies run, as time would; other engines have neither."""
+def _settle(api: Api, *, every: int = 1) -> None:
+    """Compress (one chunk of ``every``) and let the refresh policies run, as time would.
+
+    Other engines have neither.
+    """
     if not _is_timescale(api):
         return
     with psycopg.connect(api.dsn, autocommit=True) as connection:
-        connection.execute("SELECT compress_chunk(c, true) FROM show_chunks('samples') c")
+        connection.execute(
+            "SELECT compress_chunk(c, true) FROM show_chunks('samples') WITH ORDINALITY AS s(c, n)"
+            " WHERE n %% %s = 0",
+            [every],
+        )
         jobs = connection.execute(
             "SELECT job_id FROM timescaledb_information.jobs"
             " WHERE proc_name = 'policy_refresh_continuous_aggregate'"
@@ -84,21 +93,77 @@ async def test_late_readings_reach_every_rollup(api: Api) -> None:
     assert after[0][2] == 900
 
 
-async def test_a_row_from_2099_hides_nothing_that_comes_after_it(api: Api) -> None:
-    await api.ingest(sample(-DAY_S, pv_power_w=1))
-    with psycopg.connect(api.dsn) as connection:  # no way of ours lets it in; a hand in the database may
-        connection.execute("INSERT INTO samples (device, ts) SELECT device, '2099-01-01Z' FROM devices")
-        connection.execute(
-            "INSERT INTO rollup_marks (device, bucket) SELECT device, '2099-01-01Z' FROM devices"
+async def test_an_import_onto_compressed_readings_skips_no_new_one(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goes by `ON CONFLICT DO NOTHING`, which once stopped at the first conflict in a compressed chunk."""
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 40)  # so that one part meets readings of the part before
+    file = tmp_path / "day.csv"
+    moments = [NOW - timedelta(days=1, seconds=5 * n) for n in range(60)]
+    for part in (moments[::2], moments):
+        lines = [f"{format_ts(ts)},{ts.second}" for ts in part]
+        file.write_text("ts,pv_power_w\n" + "\n".join(lines) + "\n")
+        result = await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+        assert result.inserted == 30
+        _settle(api)
+    assert result.duplicates == 30
+    assert api.rows("SELECT count(*) FROM samples") == [(60,)]
+    assert _agree(api)[0][0] == 60
+
+
+async def test_a_row_from_2099_hides_nothing_that_comes_after_it(start_server: StartServer) -> None:
+    clock = Clock(datetime.now(UTC).replace(microsecond=0))  # the refresh policies know no other time
+    moments = [format_ts(clock.now - timedelta(seconds=60 - n)) for n in range(3)]
+    async with start_server(clock=clock) as api:
+        await api.ingest({"device_id": "sh-1", "ts": moments[0], "pv_power_w": 1})
+        with psycopg.connect(api.dsn) as connection:  # no way of ours lets it in; a hand in the database may
+            connection.execute("INSERT INTO samples (device, ts) SELECT device, '2099-01-01Z' FROM devices")
+            connection.execute(
+                "INSERT INTO rollup_marks (device, bucket) SELECT device, '2099-01-01Z' FROM devices"
+            )
+        await api.server.refresher.refresh_all()
+        _settle(api)
+        await api.ingest(*({"device_id": "sh-1", "ts": ts, "pv_power_w": 2} for ts in moments[1:]))
+        await api.server.refresher.refresh_all()
+        until = clock.now + timedelta(days=40)
+        assert _agree(api, until)[0][0] == 3  # at once, not when the policies come round
+        _settle(api)
+        assert _agree(api, until)[0][0] == 3
+        answer = await api.ingest({"device_id": "sh-1", "ts": "2099-01-01T00:00:05.000Z"})
+        assert [verdict["code"] for verdict in answer["deferred"]] == ["future"]
+
+
+async def test_policies_refresh_neither_behind_the_horizon_nor_without_an_end(api: Api) -> None:
+    if not _is_timescale(api):
+        return
+    policies = api.rows(
+        "SELECT config ->> 'start_offset', (config ->> 'end_offset')::interval >= '15 minutes'"
+        " FROM timescaledb_information.jobs WHERE proc_name = 'policy_refresh_continuous_aggregate'"
+    )
+    assert policies == [("400 days", True)] * len(AGGREGATES)
+
+
+async def test_a_refresh_waits_for_one_that_goes_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not _is_timescale(api):
+        return
+    waits: list[float] = []
+    with psycopg.connect(api.dsn, autocommit=True) as other:
+        # As TimescaleDB writes it down while another session refreshes.
+        other.execute(
+            "INSERT INTO _timescaledb_catalog.continuous_aggs_jobs_refresh_ranges"
+            " (materialization_id, start_range, end_range, pid, job_id, created_at)"
+            " SELECT mat_hypertable_id, -9223372036854775807, 9223372036854775807, pg_backend_pid(), 0, now()"
+            " FROM _timescaledb_catalog.continuous_agg WHERE user_view_name = 'samples_daily'"
         )
-    await api.server.refresher.refresh_all()
-    _settle(api)
-    await api.ingest(sample(0, pv_power_w=2), sample(1, pv_power_w=3))
-    await api.server.refresher.refresh_all()
-    _settle(api)
-    assert _agree(api)[0][0] == 3
-    answer = await api.ingest({"device_id": "sh-1", "ts": "2099-01-01T00:00:05.000Z"})
-    assert [verdict["code"] for verdict in answer["deferred"]] == ["future"]
+
+        def done(wait_s: float) -> None:
+            waits.append(wait_s)
+            if len(waits) == 2:
+                other.execute("DELETE FROM _timescaledb_catalog.continuous_aggs_jobs_refresh_ranges")
+
+        monkeypatch.setattr(migrations, "sleep", done)
+        migrations.refresh_aggregates(api.dsn)
+    assert len(waits) == 2
 
 
 async def test_retention_leaves_the_aggregates_alone(start_server: StartServer) -> None:
@@ -111,9 +176,67 @@ async def test_retention_leaves_the_aggregates_alone(start_server: StartServer) 
         clock.now = NOW + timedelta(days=45)
         await api.server.retention.drop()
         assert api.rows("SELECT count(*) < 20 FROM samples") == [(True,)]
+        with psycopg.connect(api.dsn) as connection:  # as if it had waited since: the raw readings are gone
+            connection.execute(
+                "INSERT INTO rollup_marks (device, bucket) SELECT device, bucket FROM rollup_15m"
+            )
+        await api.server.refresher.refresh_all()
+        assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+        _settle(api)
+        assert _agree(api) == before
+        late = await api.ingest(sample(-DAY_S * 5 + 1, pv_power_w=9_999))
+        assert late["inserted"] == 1
         await api.server.refresher.refresh_all()
         _settle(api)
         assert _agree(api) == before
+
+
+async def test_readings_outlive_an_update_of_the_extension(any_database: str) -> None:
+    older = _older_version(any_database)
+    if older is None:
+        pytest.skip("there is one version of TimescaleDB, or none, to choose from")
+    with psycopg.connect(any_database, autocommit=True) as connection:
+        connection.execute("DROP EXTENSION timescaledb")
+    with psycopg.connect(any_database, autocommit=True) as connection:
+        connection.execute(f"CREATE EXTENSION timescaledb VERSION '{older}'".encode())
+    migrate(any_database)
+    known = [sample(-DAY_S * day - 10 * n, pv_power_w=n) for day in range(3) for n in range(20)]
+    async with serving(any_database) as api:
+        await api.ingest(*known)
+        await api.server.refresher.refresh_all()
+        _settle(api)
+        before = _agree(api)
+    with psycopg.connect(any_database, autocommit=True) as connection:
+        connection.execute("ALTER EXTENSION timescaledb UPDATE")
+    assert migrate(any_database) == []
+    async with serving(any_database) as api:
+        assert (await api.ingest(*known))["duplicates"] == len(known)
+        assert _agree(api) == before
+        await api.ingest(sample(-DAY_S - 3, pv_power_w=7))
+        await api.server.refresher.refresh_all()
+        _settle(api)
+        assert _agree(api)[0][0] == len(known) + 1
+
+
+def _older_version(dsn: str) -> str | None:
+    """The newest version before the one this database has that could be installed and is supported."""
+    with psycopg.connect(dsn) as connection:
+        installed = connection.execute(
+            "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
+        ).fetchall()
+        versions = connection.execute(
+            "SELECT version FROM pg_available_extension_versions WHERE name = 'timescaledb'"
+        ).fetchall()
+    older = [
+        version
+        for (version,) in versions
+        if installed and (2, 18, 1) <= _numbers(version) < _numbers(installed[0][0])
+    ]
+    return max(older, key=_numbers, default=None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split("."))
 
 
 async def test_a_year_loaded_at_once_is_in_every_rollup(api: Api, tmp_path: Path) -> None:
@@ -125,7 +248,7 @@ async def test_a_year_loaded_at_once_is_in_every_rollup(api: Api, tmp_path: Path
     file.write_text("ts,pv_power_w,interval_s,pv_total_kwh\n" + "\n".join(lines) + "\n")
     result = await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
     assert (result.inserted, result.aside) == (hours, 0)
-    _settle(api)
+    _settle(api, every=20)  # all of a year's chunks would take minutes
     assert _agree(api)[0][0] == hours
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     status, answer = await api.get("/v1/series", device_id="sh-1", frame="all")

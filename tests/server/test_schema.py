@@ -62,6 +62,22 @@ def test_migrating_again_changes_nothing(any_database: str) -> None:
     assert _catalog(any_database) == before
 
 
+def test_readings_have_no_index_by_time(migrated: str) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
+        found = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'samples'").fetchall()
+        assert sorted(name for (name,) in found) == ["samples_firmware", "samples_pkey"]
+        if not connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").fetchall():
+            return
+        # As TimescaleDB makes it unless told otherwise, and earlier versions of ours let it.
+        connection.execute("INSERT INTO samples (device, ts) VALUES (1, '2026-01-31T10:00:00Z')")
+        connection.execute("CREATE INDEX samples_ts_idx ON samples (ts DESC)")
+        connection.execute("DELETE FROM schema_history WHERE name LIKE 'timescale/%'")
+        migrate(migrated)
+        assert not connection.execute(
+            "SELECT FROM pg_indexes WHERE indexname LIKE '%samples_ts_idx'"
+        ).fetchall()
+
+
 def test_each_file_is_safe_to_run_again(database: str) -> None:
     migrate(database)
     before = _catalog(database)

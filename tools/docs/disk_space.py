@@ -14,8 +14,9 @@ READINGS_PER_DAY: Final = 17_280
 _FLEETS: Final = (1, 5, 50, 500)
 _DAYS: Final = (30, 400, 3650)
 _INTRO: Final = """\
-Raw readings every five seconds, day and night, with every field a hybrid gives: {measured}. Measured on
-{machine}, {date}. Rollups, which stay for ever, come on top: 96 rows a day and device.
+Raw readings every five seconds, day and night, as an edge reads a hybrid: {measured}.
+[The database](../database.md) says why so many. Measured on {machine}, {date}. Rollups, which stay for ever,
+come on top: 96 rows a day and device.
 """
 
 
