@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -12,6 +13,7 @@ import subprocess
 import urllib.parse
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -23,12 +25,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg.conninfo import make_conninfo
 
+from reference_server.administration import set_device
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from sungrow_lib.demo.site import morning_zone
 from sungrow_lib.sample import format_ts
-from sungrow_lib.simulator.history import modelled_history, modelled_past, write_csv
+from sungrow_lib.simulator.history import modelled_history, modelled_readings, write_csv
 from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
 from tests.conftest import Need
@@ -39,7 +42,7 @@ EMPTY_TOKEN: Final = "empty-token-0123456789"
 PLANT: Final = "Farm"
 SEEDS: Final = {"house": ("SH8.0RT-20", 7), "barn": ("SG20RT", 11)}
 CLOSE: Final = {"house"}
-"""Its last days are there by the minute; the others' by the quarter of an hour."""
+"""Yesterday and today are there by the minute, all else by the quarter of an hour."""
 DAYS: Final = 8
 RAW_DAYS: Final = 6
 """The first two days are behind the horizon."""
@@ -135,17 +138,19 @@ class DashboardServer:
             image = image_named(model)
             house = House(seed, self.zone, kind=image.kind, born=born)
             with (self.folder / f"{device}.csv").open("w", encoding="utf-8", newline="") as file:
-                if device in CLOSE:
-                    write_csv(modelled_past(device, house, image, self.now), file)
-                else:
-                    write_csv(modelled_history(device, house, self.now), file)
-        run_jobs(*(self._job(*self._description(device)) for device in NAMES))
+                coarse_until = birth(self.now, self.zone, days=1) if device in CLOSE else self.now
+                past = modelled_history(device, house, coarse_until)
+                close = modelled_readings(device, house, image, self.now) if device in CLOSE else ()
+                write_csv(chain(past, close), file)
+        asyncio.run(self._describe())
         run_jobs(*(self._job("import", str(self.folder / f"{d}.csv"), "--device", d) for d in SEEDS))
 
-    def _description(self, device: str) -> list[str]:
-        plant = ["--plant", PLANT] if device in SEEDS else []
-        zone = _evening_zone(self.now) if device == "sleepy" else self.zone.key
-        return ["device", "set", device, "--name", NAMES[device], "--timezone", zone, *plant]
+    async def _describe(self) -> None:
+        """As `sungrow-server device set` does, without six processes."""
+        for device, name in NAMES.items():
+            plant = PLANT if device in SEEDS else None
+            zone = _evening_zone(self.now) if device == "sleepy" else self.zone.key
+            await set_device(self.dsn, device, name=name, plant=plant, timezone=zone, poll_interval_s=None)
 
     def _job(self, *arguments: str) -> Job:
         return Job(
@@ -194,8 +199,10 @@ def _trusted(certificates: CertificateFiles) -> str:
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no other test could
-def browser(need: Need, built_page: None, tls_files: CertificateFiles) -> Iterator[Browser]:
-    del built_page
+def browser(
+    need: Need, built_page: None, server: DashboardServer, tls_files: CertificateFiles
+) -> Iterator[Browser]:
+    del built_page, server  # the server is filled before there is that loop
     chromium = need("chromium", "chromium-browser", purpose="the web page in a browser")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:

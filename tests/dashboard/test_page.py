@@ -407,7 +407,7 @@ def _expect_arrival(page: Page, route: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"{part.capitalize()}: ")
     expect(page.get_by_label("System")).to_have_value(wanted["of"])
     for choice in [wanted[name] for name in ("frame", "view") if name in wanted]:
-        button = page.get_by_role("button", name=choice.capitalize(), exact=True)
+        button = page.locator(".choice").get_by_role("button", name=choice.capitalize(), exact=True)
         expect(button).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".card").first).to_be_visible()
     expect(page.locator(".waiting")).to_have_count(0)
