@@ -17,6 +17,7 @@ from sungrow_lib.registers.identity import (
 )
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Value
+from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 
@@ -76,7 +77,8 @@ def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
 
 
 def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
-    values = Normalizer("", identity).values(capture.words, firmware=True)
+    signed = signs_battery(capture.firmware)
+    values = Normalizer("", identity, signed).values(capture.words, firmware=True)
     known = {
         **values,
         "device_id": capture.device_id,

@@ -23,7 +23,7 @@ from sungrow_lib.cli.connection import (
 from sungrow_lib.errors import RegisterRefusedError, UsageError
 from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
-from sungrow_lib.modbus.discovery import recognise_unit
+from sungrow_lib.modbus.discovery import recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
@@ -31,7 +31,7 @@ from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.modbus.shortfall import Unanswered, fields_in, refusal_text, unanswered
 from sungrow_lib.modbus.tiers import TierPlans, require_fields
-from sungrow_lib.normalizer import Normalizer
+from sungrow_lib.normalizer import Normalizer, rests_on_firmware
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Tier
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.plan import ReadPlan
@@ -115,6 +115,7 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             plan = _plan(identity, args, reader.notes)
             reading = await _read_past_holes(reader, plan, _urgent(plan, args.fields))
             reader.see_holes(plan.holes(reading.words))
+            identity = await _with_firmware(reader, identity, reading)
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
             battery = _Battery(session, reader.notes, identity, args.fields or None)
@@ -151,6 +152,17 @@ async def _read_past_holes(reader: CarefulReader, plan: ReadPlan, urgent: Collec
             failed={**reading.failed, **more.failed},
         )
     return reading
+
+
+async def _with_firmware(reader: CarefulReader, identity: Identity, reading: PlanReading) -> Identity:
+    """Ask for the firmware where it tells which way the battery flows, and is not known from before."""
+    is_needed = identity.family is Family.SH and rests_on_firmware(reading.words)
+    if reading.error is not None or reader.notes.firmware or not is_needed:
+        return identity
+    plans = TierPlans.of(identity, reader.notes, ("firmware",))
+    more = await reader.read_plan(plans.identity, known=reading.words)
+    reader.notes.see_firmware(plans.firmware_texts(more.words))
+    return remembered(identity, reader.notes)
 
 
 def _unanswered(

@@ -5,7 +5,7 @@ The normalizer is pure. Which register supplies which quantity stands in
 battery flows, whether there is a battery or a meter at all, and which alarms are active.
 """
 
-from sungrow_lib.normalizer.hybrid import shows_signed_battery
+from sungrow_lib.normalizer.hybrid import rests_on_firmware, shows_signed_battery
 from sungrow_lib.normalizer.sample import Normalizer
 
-__all__ = ["Normalizer", "shows_signed_battery"]
+__all__ = ["Normalizer", "rests_on_firmware", "shows_signed_battery"]

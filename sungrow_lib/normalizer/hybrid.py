@@ -224,22 +224,31 @@ def _has_no_battery(number: _Numbers) -> bool:
 
 
 def _has_no_meter(registers: Values, values: Mapping[str, Any]) -> bool:
-    """Whether the meter was asked and says nothing, and nothing was ever metered: a slave, say.
+    """Whether there is no meter: it says nothing, and nothing was ever metered, as on a slave.
 
-    It says nothing where it is "not available", or 0 throughout beside lifetime counters that were read as 0:
-    a dongle fills in 0 for a meter that is not there.
+    It says nothing where it is "not available", or where it and the grid's power are 0 throughout, or not
+    served, beside lifetime counters that were read as 0: a dongle fills in 0 for a meter that is not there.
     """
-    if "meter_active_power" not in registers or values["export_power_w"] not in {0, None}:
+    if values["export_power_w"] not in {0, None}:
         return False
     totals = (values["export_total_kwh"], values["import_total_kwh"])
-    if registers["meter_active_power"] is None:
+    if "meter_active_power" in registers and registers["meter_active_power"] is None:
         return not any(totals)
     return totals == (0, 0) and not any(registers.get(name) for name in _METER_POWERS)
 
 
 def shows_signed_battery(words: RegisterWords) -> bool:
     """Whether this reading has a negative battery power in 13022, which only signing firmware sends."""
-    register = RegisterMap.for_family(Family.SH).by_name("battery_power")
-    taken = words.take(register.space, register.number, 1)
+    return (_power(words, "battery_power") or 0) < 0
+
+
+def rests_on_firmware(words: RegisterWords) -> bool:
+    """Whether which way the battery flows may be known by the firmware alone: 13022 > 0, and no 5214."""
+    return (_power(words, "battery_power") or 0) > 0 and not _power(words, "battery_power_signed")
+
+
+def _power(words: RegisterWords, name: str) -> Number | None:
+    register = RegisterMap.for_family(Family.SH).by_name(name)
+    taken = words.take(register.space, register.number, register.word_count)
     power = register.decode(taken) if taken else None
-    return isinstance(power, int | float) and power < 0
+    return power if isinstance(power, int | float) else None

@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from sungrow_lib.normalizer.battery import battery_values
+from sungrow_lib.normalizer.blank import filled
 from sungrow_lib.normalizer.hybrid import hybrid_values, shows_signed_battery
 from sungrow_lib.normalizer.string_inverter import fault_codes_of, metered
 from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.identity import Identity, identify
 from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample
 
@@ -34,7 +36,8 @@ class Normalizer:
 
     Attributes:
         device_id: goes into every sample.
-        identity: what the device is; None to tell it from each reading.
+        identity: what the device is; None to tell it from each reading. Its firmware may tell that the
+            battery power is signed, too.
         signed_battery: whether this device was ever seen to sign its battery power (13022 below 0), so
             that a positive value is known to mean discharging; see `learning`.
     """
@@ -71,13 +74,16 @@ class Normalizer:
         identity = self.identity or identify(words)
         table = RegisterMap.for_family(identity.family)
         registers: Values = table.decode(words, identity.context, absent=False)
+        if (known := filled(identity.family, registers, words)) is not words:
+            words, registers = known, table.decode(known, identity.context, absent=False)
         if holes := table.holes(words):
             registers = {**registers, **dict.fromkeys(holes & registers.keys())}
         if identity.family is Family.SG:
             registers = metered(registers)
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
-            values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
+            signed = self.signed_battery or signs_battery(identity.firmware)
+            values |= hybrid_values(values, registers, identity, signed=signed)
         if identity.family is Family.BATTERY:
             values |= battery_values(values)
         if identity.family is Family.SG:

@@ -32,7 +32,7 @@ def metered(registers: Values) -> Values:
     """The registers without what stands in place of a meter's readings where there is no meter."""
     unknown: list[str] = []
     block = [name for name in _METER_BLOCK if name in registers]
-    if all(name in registers for name in _METER_TOTALS) and not any(registers[name] for name in block):
+    if any(name in registers for name in _METER_TOTALS) and not any(registers[name] for name in block):
         unknown += block
     if _CONSUMPTION in registers and _consumption_is_doubtful(registers):
         unknown.append(_CONSUMPTION)

@@ -44,10 +44,14 @@ _FAST_REGISTER: Final = {
 }
 """The register whose block dates the poll."""
 
+_METERED: Final = ("total_export_energy", "total_import_energy")
+"""What tells a meter that reads 0 from one that is not there."""
+
 _BESIDE: Final = {
     "battery_power_w": ("battery_power", "power_flow_status", "total_active_power"),
     "battery_current_a": ("battery_current", "power_flow_status"),
-    "export_power_w": ("meter_active_power",),
+    "export_power_w": ("meter_active_power", *_METERED),
+    "load_power_w": ("export_power", *_METERED),
     "alarm_codes": ("work_state_1",),
     "fault_codes": ("work_state_1",),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -118,3 +119,15 @@ VARIANTS: Final[tuple[Variant, ...]] = (
     ),
 )
 """Every exception; a register concerned twice takes the first that fits."""
+
+_SIGNING_FIRMWARE: Final = ((re.compile(r"SAPPHIRE-H_\w+\.(\d+)\.(\d+)"), (95, 1)),)
+"""Firmware by its text, and the version from which on it signs battery power and current (SH-RT, 2024)."""
+
+
+def signs_battery(firmware: str | None) -> bool:
+    """Whether this firmware is known to send 13021 and 13022 with a sign: > 0 discharging, < 0 charging."""
+    return any(
+        tuple(map(int, found.groups())) >= first
+        for pattern, first in _SIGNING_FIRMWARE
+        if (found := pattern.search(firmware or ""))
+    )

@@ -19,7 +19,8 @@ import pytest
 from sungrow_lib.cli.command import main
 from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
-from sungrow_lib.quantities import QUANTITIES, Tier
+from sungrow_lib.quantities import QUANTITIES, Family, Tier
+from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import RegisterWords, Space
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.faults import Fault
@@ -140,6 +141,25 @@ def test_string_inverter_on_another_unit(
 ) -> None:
     assert read(serve({1: hybrid, 2: string_inverter}).port, "--unit", "2") == 0
     assert capsys.readouterr().out.startswith("SG20RT")
+
+
+@pytest.mark.usefixtures("skipping_clock")
+@pytest.mark.parametrize(("firmware", "power"), [("SAPPHIRE-H_03011.95.03", -200), ("SAPPHIRE-H_A", 200)])
+def test_firmware_is_asked_where_the_batterys_direction_rests_on_it(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, firmware: str, power: int
+) -> None:
+    table = RegisterMap.for_family(Family.SH)
+    text = table.by_name("inverter_firmware")
+    written = dict(zip(((Space.INPUT, n) for n in text.block.numbers), text.encode(firmware), strict=True))
+    flow = {(Space.INPUT, 13001): 0x2B, (Space.INPUT, 13021): 5, (Space.INPUT, 13022): 200}
+    gone = {5214, 5215, 5631}
+    image = {key: word for key, word in hybrid.image.items() if key[1] not in gone} | written | flow
+    inverter = serve({1: StaticSource(image)})
+    for requests in (1, 0):  # known from then on
+        inverter.requests.clear()
+        assert read(inverter.port, "--json", "battery_power_w") == 0
+        assert sample_of(capsys)["battery_power_w"] == power
+        assert sum(text.block == request.block for request in inverter.requests) == requests
 
 
 def test_type_code_nobody_knows(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sungrow_lib.errors import UnknownFamilyError
-from sungrow_lib.normalizer import Normalizer, shows_signed_battery
+from sungrow_lib.normalizer import Normalizer, rests_on_firmware, shows_signed_battery
 from sungrow_lib.quantities import QUANTITIES, Family, QuantityKind
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.devices import DEVICE_BY_MODEL, DEVICE_TYPES
@@ -167,6 +168,33 @@ def test_a_normalizer_learns_that_its_battery_is_signed_and_stays_pure() -> None
     assert not shows_signed_battery(words({13022: 0xFFFF}))
 
 
+@pytest.mark.parametrize(
+    ("firmware", "power"),
+    [
+        ("SAPPHIRE-H_03011.95.01", -200),
+        ("SAPPHIRE-H_03011.95.14", -200),
+        ("SAPPHIRE-H_03011.100.00", -200),
+        ("SAPPHIRE-H_03011.94.99", 200),
+        ("SAPPHIRE-H_B001.V000.P019", 200),
+        ("ARM_SAPPHIRE-H_V11_V01_B", 200),
+        (None, 200),
+    ],
+)
+def test_firmware_tells_that_the_battery_is_signed_whatever_a_stale_13001_says(
+    firmware: str | None, power: int
+) -> None:
+    device = replace(identity("SH10RT"), firmware=firmware)
+    read = words({13001: CHARGING, 13022: 200})
+    assert Normalizer("house", device).normalize(read, ts=TS).battery_power_w == power
+
+
+def test_only_a_positive_13022_without_a_5214_rests_on_the_firmware() -> None:
+    assert rests_on_firmware(words({13022: 200}))
+    assert rests_on_firmware(words({13022: 200, **long(5214, 0)}))
+    for told in ({13022: 0}, {13022: 0xFF38}, {13022: 0xFFFF}, {}, {13022: 200, **long(5214, 200)}):
+        assert not rests_on_firmware(words(told))
+
+
 def test_what_is_plausible_follows_from_the_power_the_inverter_states() -> None:
     unnamed = Normalizer("house", Identity(family=Family.SH))
     stated = Normalizer("house", Identity(family=Family.SH, nominal_kw=50.0))
@@ -215,6 +243,16 @@ def test_a_meter_of_zeros_that_never_counted_is_no_meter() -> None:
     assert (reading.load_power_w, reading.export_power_w, reading.import_total_kwh) == (None, None, None)
     assert sample({**zeros, **long(13037, 1)}).export_power_w == 0
     assert sample({**zeros, **long(5605, 3)}).export_power_w == 0
+
+
+def test_zeros_for_house_and_grid_without_a_meters_own_registers_that_never_counted_are_no_meter() -> None:
+    zeros = dict.fromkeys((*range(13008, 13012), 13037, 13038, 13046, 13047), 0)
+    reading = sample({**zeros, **long(5017, 3000)})
+    assert (reading.load_power_w, reading.export_power_w, reading.import_total_kwh) == (None, None, None)
+    assert sample({**zeros, **long(13008, 3000)}).load_power_w is None  # its own output
+    counted = sample({**zeros, **long(13037, 1)})
+    assert (counted.load_power_w, counted.export_power_w) == (0, 0)
+    assert sample({**zeros, **long(13010, -5)}).load_power_w == 0
 
 
 def test_a_meter_that_is_silent_for_a_moment_does_not_take_the_counters_away() -> None:
@@ -287,6 +325,33 @@ def test_a_hole_in_a_mirror_is_no_reason_to_doubt_a_zero() -> None:
     hole = {5232: 0xFFFF, 5233: 0xFFFF}  # -1 W, were it a value
     assert sample({13034: 0, 13035: 0, **hole}, "SH8.0RT-20").active_power_w == 0
     assert sample({13034: 0, 13035: 0, **long(5232, 700)}, "SH8.0RT-20").active_power_w == 700
+
+
+# --- a copy that nobody filled --------------------------------------------------------------------------
+
+
+def test_a_string_inverter_that_reads_0_throughout_says_nothing() -> None:
+    plate = {5000: 0x2606, 5001: 50, 5002: 0}
+    zeros = dict.fromkeys((*range(5003, 5050), *range(5144, 5149)), 0)
+    blank = sample({**plate, **zeros}, "SG5.0RS")
+    assert blank.content() == {"sample_count": 1}  # neither "running" nor 0 kWh
+    for alive in (long(5004, 1), {5008: 201}, {5019: 2301}, {5036: 500}, long(5006, 1)):
+        reading = sample({**plate, **zeros, **alive}, "SG5.0RS")
+        assert (reading.pv_power_w, reading.running_state) == (0, "running")
+
+
+def test_a_hybrid_that_reads_0_throughout_says_nothing() -> None:
+    zeros = dict.fromkeys((*range(5003, 5037), *range(13000, 13055)), 0)
+    assert sample(zeros).content() == {"sample_count": 1}
+    for alive in (long(5004, 1), {5019: 2301}, {5036: 500}, {13023: 1}, long(13037, 1)):
+        assert sample({**zeros, **alive}).pv_power_w == 0
+
+
+def test_a_few_zeros_are_values() -> None:
+    assert sample(long(5017, 0)).pv_power_w == 0
+    assert sample({**long(13003, 0), **long(13027, 0), **long(13041, 0), 13020: 0}).pv_total_kwh == 0
+    assert sample({5036: 0, 5148: 0, 5019: 0}).grid_frequency_hz == 0
+    assert sample({**long(5004, 0), **long(5017, 0)}, "SG5.0RS").pv_total_kwh == 0
 
 
 # --- state, alarms, faults ------------------------------------------------------------------------------
@@ -462,6 +527,9 @@ def test_a_string_inverters_meter_may_read_zero() -> None:
     assert sample(counted, "SG5.0RS").export_power_w == 0
     without = {**long(5083, 0), **long(5095, 0), **long(5099, 0)}
     assert sample(without, "SG5.0RS").export_power_w is None
+    without = dict.fromkeys(range(5083, 5099), 0)  # 5099 is not served
+    assert sample(without, "SG5.0RS").content() == {"sample_count": 1}
+    assert sample({**without, 5097: 3}, "SG5.0RS").export_power_w == 0
     without = {**long(5083, 0), **long(5095, -1), **long(5099, -1)}
     assert sample(without, "SG5.0RS").export_power_w is None
 
