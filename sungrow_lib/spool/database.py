@@ -19,6 +19,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import read_log
 
 _CHECKPOINT_PAGES: Final = 4000
@@ -74,7 +75,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Run one transaction: durable when the block is left normally, without any trace otherwise."""
-        with self._translated():
+        try:
             connection = self._ready()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -83,6 +84,10 @@ class Database:
             except BaseException:
                 self._roll_back()
                 raise
+        except sqlite3.ProgrammingError:  # our mistake, not the file's
+            raise
+        except (sqlite3.Error, OSError) as error:
+            raise self._translate(error) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -158,6 +163,7 @@ class Database:
             check_same_thread=False,  # one thread at a time, but not always the same one
         )
         self._connection = connection
+        connection.create_function("unpacked", 1, unpack, deterministic=True)
         self._recognise(connection)  # before anything is changed
         if not _has_tables(connection):  # a file yet to be made; these are kept for its life
             connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
@@ -180,6 +186,9 @@ class Database:
         try:
             if not _has_tables(connection):
                 self._create(connection)
+            elif connection.execute("PRAGMA user_version").fetchone()[0] != schema.SCHEMA_VERSION:
+                # From now on an earlier program could not read all of it, and is told so.
+                connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
@@ -210,7 +219,7 @@ class Database:
                 variable="SPOOL_PATH",
             )
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != schema.SCHEMA_VERSION:
+        if version not in {schema.SCHEMA_VERSION, *schema.EARLIER_VERSIONS}:
             raise SpoolUnavailableError(
                 f"The spool {self.path} was written by a newer version (layout {version}, known: "
                 f"{schema.SCHEMA_VERSION}); upgrade this program. Nothing was changed."
@@ -235,10 +244,13 @@ class Database:
             yield
         except sqlite3.ProgrammingError:  # our mistake, not the file's
             raise
-        except sqlite3.Error as error:
-            raise _translate(error, self.path) from error
-        except OSError as error:
-            raise SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.") from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: sqlite3.Error | OSError) -> SpoolError:
+        if isinstance(error, sqlite3.Error):
+            return _translate(error, self.path)
+        return SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.")
 
 
 _CORRUPT_ADVICE: Final = (

@@ -75,12 +75,11 @@ class Dating:
 
     def next_ts(self, connection: sqlite3.Connection, device: int, ts: int) -> int:
         """Return ``ts``, or the least later millisecond that keeps the device's dates increasing."""
-        last = self.last_ts(connection, device)
-        if last is not None:
-            ts = max(ts, last + 1)
-        while connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
-            ts += 1
-        return ts
+        free, is_reserved = connection.execute(schema.NEXT_TS, (device, ts)).fetchone()
+        while is_reserved:
+            free += 1
+            is_reserved = connection.execute(schema.IS_RESERVED, (device, free)).fetchone()
+        return int(free)
 
     def final_date(
         self, ts: int, boot: BootStamp | None, clock: TrustedClock, now: ClockReading

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sungrow_lib.errors import NotASpoolError
+from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
 
 _MAGIC: Final = b"SQLite format 3\0"
@@ -51,8 +52,8 @@ def _is_blank(path: Path) -> bool:
 
 def _is_ours(row: Row) -> bool:
     match row:
-        case Row(int(), (None, int(), int(), int(), int(), str() | None, str() as content)):
-            return content.startswith("{")
+        case Row(int(), (None, int(), int(), int(), int(), str() | None, str() | bytes() as content)):
+            return unpack(content).startswith("{")
         case Row(None, ("edge_id", str())):
             return True
     return False

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from sungrow_lib.spool.schema import PAGE_BYTES
 
-Value = int | str | None
+Value = int | str | bytes | None
 
 _INTERIOR_INDEX: Final = 2
 _LEAF_INDEX: Final = 10
@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
     Attributes:
         rowid: its number; None in a table without, and in an index.
-        values: its columns; None for NULL, and for anything but whole numbers and text.
+        values: its columns; None for NULL, and for numbers that are not whole.
     """
 
     rowid: int | None
@@ -301,4 +301,4 @@ def _value(kind: int, data: bytes) -> Value:
         return int.from_bytes(data, signed=True)
     if kind > _FIRST_BLOB and kind % 2:
         return data.decode()
-    return None
+    return data if kind >= _FIRST_BLOB else None

@@ -21,6 +21,7 @@ from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.entries import SpoolOptions, SpoolState, from_ms
 from sungrow_lib.spool.merging import merge_contents
+from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.reserve import Reserve
 
 _LOG: Final = logging.getLogger(__name__)
@@ -75,9 +76,12 @@ class Relief:
         """Make the reserve where there is room for it; warn once while there is not."""
         self._reserve.keep()
 
-    def is_due(self, free_pages: int) -> bool:
+    def is_due(self, connection: sqlite3.Connection) -> bool:
         """Whether one more reading would take the room that settling, deleting and merging need."""
-        return free_pages < _FEW_PAGES and self._reserve.is_used_up
+        if not self._reserve.is_used_up:
+            return False
+        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return bool(free < _FEW_PAGES)
 
     def make_room(self, *, settling: bool) -> None:
         """Make room for one more reading, or for what an answer of the server changes.
@@ -156,7 +160,7 @@ def _merge_chunk(
         *others, last = group
         content = merge_contents([json.loads(row.content) for row in group])
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (text, last.seq))
+        connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (pack(text), last.seq))
         connection.executemany(schema.DROP, [(device, state, row.seq) for row in others])
         connection.executemany("DELETE FROM reading WHERE seq = ?", [(row.seq,) for row in others])
     if groups:

@@ -19,6 +19,7 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.entries import SpoolState
+from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
 
 _LOG: Final = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> tuple[int, int]:
 def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
     """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
     match row:
-        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() as content)):
+        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes() as content)):
             if seq > after and _is_object(content):
                 connection.execute(schema.SALVAGE_READING, (seq, *row.values[1:]))
         case Row(
@@ -181,9 +182,9 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
             connection.execute("INSERT OR IGNORE INTO server_version VALUES (?)", row.values)
 
 
-def _is_object(content: str) -> bool:
+def _is_object(content: str | bytes) -> bool:
     try:
-        return isinstance(json.loads(content), dict)
+        return isinstance(json.loads(unpack(content)), dict)
     except ValueError:
         return False
 

@@ -14,7 +14,9 @@ from typing import Final
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
 
 APPLICATION_ID: Final = 0x53475350  # "SGSP"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+EARLIER_VERSIONS: Final = frozenset({1})
+"""Differ only in that a content was plain text; such rows stay readable."""
 PAGE_BYTES: Final = 1024
 """A quarter of SQLite's default: a commit writes whole pages, and a reading is smaller than one."""
 
@@ -33,7 +35,7 @@ CREATE TABLE reading (
   boot INTEGER NOT NULL REFERENCES boot,
   boot_ms INTEGER NOT NULL,
   clock TEXT,
-  content TEXT NOT NULL
+  content BLOB NOT NULL  -- see packing.py; `unpacked` is a function of ours
 );
 CREATE TRIGGER keep_last BEFORE DELETE ON reading WHEN old.seq = (SELECT max(seq) FROM reading)
 BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used again'); END;
@@ -89,6 +91,10 @@ LAST_TS: Final = (
     f" SELECT ts FROM reading WHERE seq IN ({_NEWEST}))"
 )
 IS_RESERVED: Final = "SELECT 1 FROM reserved WHERE device = ? AND ts = ?"
+NEXT_TS: Final = (  # both in one: every reading asks
+    "SELECT t, EXISTS (SELECT 1 FROM reserved WHERE device = ?1 AND ts = t)"
+    f" FROM (SELECT max(?2, coalesce(1 + ({LAST_TS}), ?2)) AS t)"
+)
 RESERVE: Final = "INSERT OR IGNORE INTO reserved VALUES (?, ?)"
 RESERVE_SEQ: Final = "INSERT OR IGNORE INTO reserved SELECT device, ts FROM reading WHERE seq = ?"
 
@@ -185,7 +191,7 @@ BEFORE_NEWEST: Final = (
     "SELECT seq FROM standing WHERE device = ? AND state = ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
 )
 THINNABLE: Final = (
-    "SELECT r.seq, s.state, r.boot, r.clock, r.ts, r.boot_ms, r.content"
+    "SELECT r.seq, s.state, r.boot, r.clock, r.ts, r.boot_ms, unpacked(r.content)"
     " FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
     " WHERE s.device = ? AND s.state = ? AND s.offered = 0 AND s.seq > ? AND s.seq <= ?"
     " ORDER BY s.seq LIMIT ?"
@@ -220,9 +226,10 @@ IMPORT_UNDATED: Final = (
     " WHERE device IN (SELECT id FROM device) AND (state = 1 OR (state = 2 AND code = 'future'))"
 )
 _FIND = (
-    "SELECT r.content FROM temp.here h CROSS JOIN main.reading r ON r.seq = h.seq WHERE h.device = ?1 AND "
+    "SELECT unpacked(r.content) FROM temp.here h CROSS JOIN main.reading r ON r.seq = h.seq"
+    " WHERE h.device = ?1 AND "
 )
-_SAME_MOMENT = "h.boot = ?3 AND h.boot_ms = ?4 AND r.content = ?5"
+_SAME_MOMENT = "h.boot = ?3 AND h.boot_ms = ?4 AND unpacked(r.content) = ?5"
 _IS_WAITING = "EXISTS (SELECT 1 FROM main.standing WHERE device = ?1 AND state = 1 AND seq = r.seq)"
 IMPORT_FIND_DATED: Final = (
     f"{_FIND} h.ts = ?2 AND r.ts = ?2 AND NOT {_IS_WAITING}"
@@ -248,7 +255,7 @@ RULES: Final = {
         "SELECT r.seq FROM reading r LEFT JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
         " WHERE d.id IS NULL OR b.id IS NULL"
     ),
-    "readings whose content is no JSON": "SELECT seq FROM reading WHERE NOT json_valid(content)",
+    "readings whose content is no JSON": "SELECT seq FROM reading WHERE NOT json_valid(unpacked(content))",
     "readings that share their device and date with another": (
         "SELECT min(r.seq) FROM reading r JOIN standing s ON s.device = r.device"
         " AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq GROUP BY r.device, r.ts HAVING count(*) > 1"

@@ -26,6 +26,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
+from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
 from sungrow_lib.spool.settling import Later, settle
@@ -129,7 +130,7 @@ class SpoolStore:
         if clock is not None or ts_is_final:
             state, ts = SpoolState.PENDING, self._dating.next_ts(connection, device, ts)
         stamp = boot or now.stamp
-        row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, content)
+        row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, pack(content))
         seq = connection.execute(schema.APPEND, row).lastrowid
         assert seq is not None
         is_offered = state is SpoolState.PENDING and device_id in self._expected
@@ -143,7 +144,7 @@ class SpoolStore:
             raise SpoolFullError(
                 f"No room left for the spool {self._database.path} within its limit; raise it."
             )
-        if self._relief.is_due(connection.execute("PRAGMA freelist_count").fetchone()[0]):
+        if self._relief.is_due(connection):
             raise SpoolFullError(f"No room left for the spool {self._database.path}; free disk space.")
 
     def observe_server(self, wall_ms: int, stamp: BootStamp) -> None:
@@ -224,7 +225,7 @@ class SpoolStore:
         if lane is Lane.FRESH:
             chosen.reverse()
         return [
-            (SpoolEntry(seq, device_id, ts, content, clock, state), offered)
+            (SpoolEntry(seq, device_id, ts, unpack(content), clock, state), offered)
             for seq, ts, content, clock, offered in chosen
         ]
 
@@ -268,7 +269,7 @@ class SpoolStore:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.LAST_NEW, (device, limit)).fetchall()
         return [
-            SpoolEntry(seq, device_id, ts, content, clock, SpoolState.DELIVERED)
+            SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState.DELIVERED)
             for seq, ts, content, clock, _ in rows
         ]
 
@@ -489,7 +490,7 @@ def _used_bytes(connection: sqlite3.Connection) -> int:
 def _record(row: tuple[Any, ...]) -> SpoolRecord:
     seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row
     return SpoolRecord(
-        entry=SpoolEntry(seq, device_id, ts, content, clock, SpoolState(state)),
+        entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
         offered=bool(offered),
         at=None if at is None else from_ms(at),
         code=code,

@@ -15,6 +15,7 @@ from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, format_ts
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp
 from sungrow_lib.spool.entries import SpoolEntry, SpoolIdentity, SpoolRecord, SpoolState, to_ms
+from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
 
 FORMAT: Final = 1
@@ -248,7 +249,7 @@ class Importer:
             return SpoolImport(known=1) if found == entry.content else SpoolImport(different=(entry.seq,))
         seq = max(entry.seq, self._seen + 1)  # the same number where it is free
         self._seen = seq
-        row = (seq, device, entry.ts_ms, boot, record.stamp.boot_ms, entry.clock_source, entry.content)
+        row = (seq, device, entry.ts_ms, boot, record.stamp.boot_ms, entry.clock_source, pack(entry.content))
         at = None if record.at is None else to_ms(record.at)
         connection = self._connection
         is_future = record.code == VerdictCode.FUTURE

@@ -18,7 +18,7 @@ CAN_MOUNT: Final = (
 pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user mount a disk of its own")
 
 PROGRAM: Final = """
-import json, logging, os, pathlib, subprocess, sys
+import json, logging, os, pathlib, random, subprocess, sys
 sys.path[:0] = json.loads(sys.argv[3])
 from sungrow_lib.errors import SpoolFullError
 from sungrow_lib.spool import database, Lane, Settlement, SpoolOptions, SpoolState, SystemClock
@@ -39,7 +39,9 @@ ts, accepted = 1_780_000_000_000, []
 def append():
     global ts
     ts += 5000
-    content = json.dumps({"running_state": "x" * 100, "alarm_codes": [60_000] * 64})
+    draw = random.Random(ts)
+    codes = [draw.choices(range(65_536), k=64) for _ in range(2)]  # hard to make smaller
+    content = json.dumps({"running_state": "x" * 100, "alarm_codes": codes[0], "fault_codes": codes[1]})
     accepted.append(store.append("inv", ts, content, boot=None, ts_is_final=True).seq)
 def fill():
     try:

@@ -140,7 +140,7 @@ async def test_a_newer_layout_is_left_alone(path: Path) -> None:
     async with DurableSpool.open(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     with pytest.raises(SpoolUnavailableError, match="newer version"):
         async with DurableSpool.open(path):
             pass

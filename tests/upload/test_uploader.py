@@ -674,7 +674,7 @@ async def test_a_full_spool_does_not_end_the_uploader(
 
 
 class UnsynchronisedClock(SystemClock):
-    def _is_synchronised(self) -> bool:
+    def _ask_kernel(self) -> bool:
         return False
 
 
