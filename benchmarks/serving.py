@@ -1,7 +1,9 @@
 """What is asked of the server: realtime, series over ten years, a thousand listeners, memory.
 
 Realtime is compared with a handler that does nothing, on the same loop; series with the best statement for
-the same buckets that could be written by hand; delay and memory with what they have to stay below.
+the same buckets that could be written by hand, once with what the server remembers of the buckets it made
+before and once without; delay and memory with what they have to stay below. All of it on the event loop that
+the server runs on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import aiohttp
 import psycopg
+import uvloop
 from aiohttp import web
 
 from benchmarks.ingest import _CONTENTS, _free_port, _running
@@ -48,8 +51,8 @@ def run() -> Iterator[Figure]:
     """Yield the figures."""
     with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as cluster:
         migrate(cluster.dsn)
-        yield asyncio.run(_realtime(cluster.dsn))
-        yield from asyncio.run(_listeners(cluster.dsn))
+        yield uvloop.run(_realtime(cluster.dsn))
+        yield from uvloop.run(_listeners(cluster.dsn))
         yield from _series(cluster.dsn)
 
 
@@ -235,7 +238,7 @@ _WANTED = [
 def _series(dsn: str) -> Iterator[Figure]:
     """Ten years of one device among others; its answer against the bare statement, and how late it is."""
     device = _fill(dsn)
-    return iter(asyncio.run(_series_figures(dsn, device)))
+    return iter(uvloop.run(_series_figures(dsn, device)))
 
 
 async def _series_figures(dsn: str, device: int) -> list[Figure]:
@@ -257,7 +260,12 @@ async def _series_figures(dsn: str, device: int) -> list[Figure]:
             async def ours(frame: str = frame) -> None:
                 await server.series.frame(known, Frame(frame), None, None)
 
+            async def first(frame: str = frame) -> None:
+                server.series.forget()
+                await server.series.frame(known, Frame(frame), None, None)
+
             figures += await _pairs(f"series, {frame}", ours, hand)
+            figures += (await _pairs(f"series, {frame}, nothing remembered", first, hand))[:1]
     await server.database.close()
     return figures
 

@@ -7,16 +7,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from reference_server.series import (
-    COUNTER_OF,
-    Cut,
-    Facts,
-    SeriesReader,
-    balance_of,
-    energy_of,
-    kwh_of,
-    needed_columns,
-)
+from reference_server.buckets import COUNTER_OF, Facts, balance_of, energy_of, kwh_of, needed_columns
+from reference_server.series import Cut, SeriesReader
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
 from reference_server.zones import Span, known_zone

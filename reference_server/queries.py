@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from reference_server.series import SERIES_FIELDS
+from reference_server.buckets import SERIES_FIELDS
 from reference_server.tables import RAW_FIELDS
 from sungrow_lib.sample import DEVICE_ID_PATTERN, parse_ts
 from sungrow_lib.wire import Frame

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from reference_server.buckets import Buckets, Facts, needed_columns
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.rollups import merged_rollups
-from reference_server.storage.schema_sql import GAUGES, POWER_OF
+from reference_server.storage.rollups import Told, merged_rollups
 from reference_server.zones import (
     FIVE_MINUTES,
     QUARTER,
     Span,
     end_of_quarter,
     hours_of,
+    is_quarter,
     local_day,
     month_of,
     next_month,
@@ -28,60 +29,14 @@ from reference_server.zones import (
     start_of_step,
     steps,
 )
-from sungrow_lib.quantities import QUANTITY_BY_NAME
-from sungrow_lib.wire import Frame, Series, SeriesBucket
+from sungrow_lib.wire import Frame, Series
 
 _DAY: Final = timedelta(days=1)
-_MS: Final = timedelta(milliseconds=1)
 _STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
 """Buckets that are the same in every zone."""
 _PARTS_AT_ONCE: Final = 288
-_MS_PER_KWH: Final = 3_600_000_000  # W x ms
-_STANDARD_FIELDS: Final = (
-    "avg_pv_power_w",
-    "max_pv_power_w",
-    "avg_battery_power_w",
-    "avg_battery_soc_pct",
-    "avg_load_power_w",
-    "avg_export_power_w",
-)
-_ENERGY_FIELDS: Final = (
-    "pv_kwh",
-    "load_kwh",
-    "import_kwh",
-    "export_kwh",
-    "charge_kwh",
-    "discharge_kwh",
-    "energy_source",
-    "residual_kwh",
-    "self_consumption_pct",
-    "autarky_pct",
-)
-GAUGE_FIELDS: Final = frozenset(f"{kind}_{gauge.name}" for kind in ("avg", "min", "max") for gauge in GAUGES)
-"""Aggregates of gauges that `fields=` may ask for."""
-
-SERIES_FIELDS: Final = GAUGE_FIELDS | frozenset(_ENERGY_FIELDS)
-"""Everything that `fields=` may ask for."""
-
-Facts = Mapping[str, Any]
-
 _MERGED_BY: Final[Mapping[str, Callable[[list[Any]], Any]]] = {"_min": min, "_max": max}
 """By the end of a column's name; all others add."""
-
-COUNTER_OF: Final = {
-    "pv": "pv_total_kwh",
-    "import": "import_total_kwh",
-    "export": "export_total_kwh",
-    "charge": "battery_charge_total_kwh",
-    "discharge": "battery_discharge_total_kwh",
-}
-"""Energies that have a counter; it comes first, the integral of power stands in where it is silent."""
-
-_ENERGY_COLUMNS: Final = frozenset(
-    {"load_power_w_sum", POWER_OF["pv_total_kwh"]}
-    | {f"{counter}_{part}" for counter in COUNTER_OF.values() for part in ("increase", "uncounted")}
-)
-"""Columns of the rollups that energies are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +76,11 @@ class SeriesReader:
         self._refresher = refresher
         self._retention = retention
         self._clock = clock
+        self._buckets = Buckets()
+
+    def forget(self) -> None:
+        """Remember no bucket any more."""
+        self._buckets = Buckets()
 
     async def frame(
         self, device: KnownDevice, frame: Frame, at: date | None, fields: Sequence[str] | None
@@ -138,9 +98,10 @@ class SeriesReader:
     async def _series(
         self, device: KnownDevice, frame: Frame | None, cut: Cut, fields: Sequence[str] | None
     ) -> Series:
-        found = await self.facts(device, cut, needed_columns(fields))
+        found = await self._told(device, cut, needed_columns(fields))
         now = self._clock()
-        buckets = [make_bucket(span, found.get(span.begin, {}), cut.zone, now, fields) for span in cut.spans]
+        make = self._buckets.bucket
+        buckets = [make(span, found.get(span.begin), cut.zone, now, fields) for span in cut.spans]
         return Series(device_id=device.device_id, frame=frame, timezone=cut.zone.key, series=buckets)
 
     async def frame_cut(
@@ -151,8 +112,9 @@ class SeriesReader:
         day = at or local_day(now, zone)
         if frame is Frame.DAY:
             return Cut(zone, [span for span in hours_of(day, zone) if span.begin <= now])
-        days = await self._days(devices, frame, day, local_day(now, zone))
-        return Cut(zone, [Span(start_of_day(a, zone), start_of_day(b, zone)) for a, b in days], days)
+        if frame is Frame.ALL:
+            return _cut_into(zone, await self._all_months(devices, local_day(now, zone)))
+        return _calendar_cut(zone, frame, day, local_day(now, zone))
 
     def range_cut(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Cut:
         """Cut any span of time, up to now, into buckets.
@@ -166,26 +128,20 @@ class SeriesReader:
 
     async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
         """What a device's rollups, brought up to date, know of the spans of a cut, by their begin."""
+        return _named(await self._told(device, cut, columns))
+
+    async def _told(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Told]:
         if cut.days is not None and cut.zone == device.zone:
             return await self._from_days(device, cut.days, columns)
         return await self._from_quarters(device, cut.spans, columns)
 
-    async def _days(
-        self, devices: Sequence[KnownDevice], frame: Frame, day: date, today: date
-    ) -> list[tuple[date, date]]:
-        """Local days or months of a frame up to today, each with the day after its last."""
-        if frame is Frame.MONTH:
-            month = month_of(day)
-            return [(d, d + _DAY) for d in _each_day(month, min(next_month(month), today + _DAY))]
-        if frame is Frame.YEAR:
-            months = _each_month(date(day.year, 1, 1), min(date(day.year, 12, 31), today))
-        else:
-            keys = [device.key for device in devices]
-            for key in keys:
-                await self._refresher.refresh_device(key)
-            [(first, _)] = await self._database.rows("day_span", devices=keys)
-            months = _each_month(month_of(first or today), today if first else date.min)
-        return [(month, next_month(month)) for month in months]
+    async def _all_months(self, devices: Sequence[KnownDevice], today: date) -> list[tuple[date, date]]:
+        """Local months from the first reading of some devices to today, each with the next one's begin."""
+        keys = [device.key for device in devices]
+        for key in keys:
+            await self._refresher.refresh_device(key)
+        [(first, _)] = await self._database.rows("day_span", devices=keys)
+        return _months(month_of(first or today), today if first else date.min)
 
     def _widened(self, begin: datetime, end: datetime) -> tuple[datetime, datetime]:
         """Widen what would cut a quarter of an hour that raw readings may be gone from."""
@@ -197,26 +153,36 @@ class SeriesReader:
 
     async def _from_quarters(
         self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]
-    ) -> Mapping[datetime, Facts]:
+    ) -> Mapping[datetime, Told]:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
+        if step := step_of(spans):
+            begin, end = spans[0].begin, spans[-1].end
+            return await self._merged(
+                "series_from_steps", columns, device=device.key, first=begin, end=end, step=step
+            )
         parts = {span.begin: parts_of(span) for span in spans}
         whole = [part for some in parts.values() for part in some if is_whole(part)]
-        found = await self._merged(
-            "series_from_15m",
-            columns,
-            device=device.key,
-            begins=[span.begin for span in whole],
-            ends=[span.end for span in whole],
+        found = _named(
+            await self._merged(
+                "series_from_15m",
+                columns,
+                device=device.key,
+                begins=[span.begin for span in whole],
+                ends=[span.end for span in whole],
+            )
         )
         cut = [part for some in parts.values() for part in some if not is_whole(part)]
         found |= await self._from_samples(device, cut, columns)
-        return {begin: merged_facts(found.get(part.begin) for part in some) for begin, some in parts.items()}
+        merged = {
+            begin: merged_facts(found.get(part.begin) for part in some) for begin, some in parts.items()
+        }
+        return {begin: (tuple(facts), tuple(facts.values())) for begin, facts in merged.items()}
 
     async def _from_samples(
         self, device: KnownDevice, parts: Sequence[Span], columns: frozenset[str]
-    ) -> dict[datetime, dict[str, Any]]:
+    ) -> dict[datetime, Facts]:
         """Read a day at a time, so that a month of raw readings never sits in the database's memory."""
-        found: dict[datetime, dict[str, Any]] = {}
+        found: dict[datetime, Facts] = {}
         for start in range(0, len(parts), _PARTS_AT_ONCE):
             some = parts[start : start + _PARTS_AT_ONCE]
             quarters = [quarter_of(part.begin) for part in some]
@@ -231,12 +197,12 @@ class SeriesReader:
                 begins=[part.begin for part in some],
                 ends=[part.end for part in some],
             )
-            found |= merged
+            found |= _named(merged)
         return found
 
     async def _from_days(
         self, device: KnownDevice, days: Sequence[tuple[date, date]], columns: frozenset[str]
-    ) -> dict[datetime, Facts]:
+    ) -> dict[datetime, Told]:
         """Read local days, or whole months, that follow each other."""
         if not days:
             return {}
@@ -248,11 +214,12 @@ class SeriesReader:
             end=days[-1][1],
             unit="month" if days[0][1] - days[0][0] > _DAY else "day",
         )
-        return {start_of_day(begin, device.zone): facts for begin, facts in found.items()}
+        zone = device.zone
+        return {start_of_day(begin, zone): told for begin, told in found.items()}
 
     async def _merged(
         self, name: str, columns: frozenset[str], *, device: int, **parameters: Any
-    ) -> dict[Any, dict[str, Any]]:
+    ) -> dict[Any, Told]:
         """Read rollups; when marks wait, bring them up to date and read again."""
         is_marked, found = await merged_rollups(self._database, name, columns, device=device, **parameters)
         if is_marked:
@@ -279,6 +246,22 @@ def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Ite
         day = after
 
 
+def step_of(spans: Sequence[Span]) -> timedelta | None:
+    """Length of spans that follow each other and are as long as the first; the last may be shorter.
+
+    None when they are not, or not made of whole quarters of an hour.
+    """
+    if not spans or not is_whole(spans[0]) or not is_whole(spans[-1]):
+        return None
+    begin, step = spans[0].begin, spans[0].end - spans[0].begin
+    *others, last = spans
+    for span in others:
+        if span.begin != begin or span.end != begin + step:
+            return None
+        begin += step
+    return step if last.begin == begin and last.end <= begin + step else None
+
+
 def parts_of(span: Span) -> list[Span]:
     """Whole quarters of an hour of a span, and what is cut from others at its ends."""
     first, last = end_of_quarter(span.begin), quarter_of(span.end)
@@ -290,7 +273,11 @@ def parts_of(span: Span) -> list[Span]:
 
 def is_whole(part: Span) -> bool:
     """Whether a part is made of whole quarters of an hour."""
-    return part.begin == quarter_of(part.begin) and part.end == quarter_of(part.end)
+    return is_quarter(part.begin) and is_quarter(part.end)
+
+
+def _named(found: Mapping[Any, Told]) -> dict[Any, Facts]:
+    return {begin: dict(zip(names, values, strict=True)) for begin, (names, values) in found.items()}
 
 
 def merged_facts(parts: Iterable[Facts | None]) -> Facts:
@@ -300,6 +287,23 @@ def merged_facts(parts: Iterable[Facts | None]) -> Facts:
         return known[0] if known else {}
     values = {name: [part[name] for part in known if part[name] is not None] for name in known[0]}
     return {name: _MERGED_BY.get(name[-4:], sum)(some) for name, some in values.items() if some}
+
+
+@lru_cache(maxsize=256)
+def _calendar_cut(zone: ZoneInfo, frame: Frame, day: date, today: date) -> Cut:
+    """Cut the local month of a day into days, or its year into months, up to today."""
+    if frame is Frame.YEAR:
+        return _cut_into(zone, _months(date(day.year, 1, 1), min(date(day.year, 12, 31), today)))
+    month = month_of(day)
+    return _cut_into(zone, [(d, d + _DAY) for d in _each_day(month, min(next_month(month), today + _DAY))])
+
+
+def _cut_into(zone: ZoneInfo, days: list[tuple[date, date]]) -> Cut:
+    return Cut(zone, [Span(start_of_day(a, zone), start_of_day(b, zone)) for a, b in days], days)
+
+
+def _months(first: date, last: date) -> list[tuple[date, date]]:
+    return [(month, next_month(month)) for month in _each_month(first, last)]
 
 
 def _each_day(first: date, end: date) -> Iterator[date]:
@@ -312,123 +316,3 @@ def _each_month(first: date, last: date) -> Iterator[date]:
     while first <= last:
         yield first
         first = next_month(first)
-
-
-def make_bucket(
-    span: Span, facts: Facts, zone: ZoneInfo, now: datetime, fields: Sequence[str] | None = None
-) -> SeriesBucket:
-    """One bucket of an answer from the facts of a rollup; without facts all is unknown and uncovered."""
-    gauges = _STANDARD_FIELDS if fields is None else [field for field in fields if field in GAUGE_FIELDS]
-    values: dict[str, Any] = {name: _gauge(facts, name) for name in gauges}
-    energies = _energies(facts)
-    values |= energies if fields is None else {name: energies[name] for name in fields if name in energies}
-    elapsed = max(min(span.end, now) - span.begin, _MS)
-    return SeriesBucket.model_construct(
-        _fields_set={"bucket", *values, "sample_count", "coverage", "partial"},
-        bucket=span.begin.astimezone(zone).isoformat(),
-        **values,
-        sample_count=facts.get("sample_count", 0),
-        coverage=round(min(1.0, facts.get("covered_ms", 0) * _MS / elapsed), 4),
-        partial=span.end > now,
-    )
-
-
-def needed_columns(fields: Sequence[str] | None) -> frozenset[str]:
-    """Columns of the rollups that these fields are made of: reading all takes much longer."""
-    return _needed_columns(None if fields is None else tuple(fields))
-
-
-@lru_cache(maxsize=256)
-def _needed_columns(fields: tuple[str, ...] | None) -> frozenset[str]:
-    chosen = (*_STANDARD_FIELDS, *_ENERGY_FIELDS) if fields is None else fields
-    needed = {"sample_count", "covered_ms"}
-    for field in chosen:
-        kind, _, name = field.partition("_")
-        if field not in GAUGE_FIELDS:
-            needed |= _ENERGY_COLUMNS
-        elif kind == "avg":
-            needed |= {f"{name}_sum", f"{name}_ms"}
-        else:
-            needed.add(f"{name}_{kind}")
-    return frozenset(needed)
-
-
-@cache
-def _gauge_columns(field: str) -> tuple[str, str | None, int]:
-    """Column of a gauge's aggregate, the one it is divided by if any, and the gauge's steps."""
-    kind, _, name = field.partition("_")
-    factor = QUANTITY_BY_NAME[name].factor
-    return (f"{name}_sum", f"{name}_ms", factor) if kind == "avg" else (f"{name}_{kind}", None, factor)
-
-
-def _gauge(facts: Facts, field: str) -> float | None:
-    column, divisor, factor = _gauge_columns(field)
-    value: int | None = facts.get(column)
-    if value is None:
-        return None
-    if divisor is None:
-        return value / factor
-    time_ms: int | None = facts.get(divisor)
-    return round(value / time_ms / factor, 3) if time_ms else None
-
-
-def _energies(facts: Facts) -> dict[str, Any]:
-    found = {name: energy_of(facts, counter) for name, counter in COUNTER_OF.items()}
-    load = kwh_of(facts.get("load_power_w_sum"))
-    found["load"] = (load, None if load is None else "integral")
-    return balance_of(found, kwh_of(facts.get(POWER_OF["pv_total_kwh"])))
-
-
-def balance_of(
-    found: Mapping[str, tuple[float | None, str | None]], integral: float | None
-) -> dict[str, Any]:
-    """Energies of a bucket, and what follows from them.
-
-    Args:
-        found: energy in kWh and where it comes from, by name.
-        integral: energy of the sun by its power, in kWh.
-    """
-    values = {f"{name}_kwh": value for name, (value, _) in found.items()}
-    sources = {name: source for name, (_, source) in found.items()}
-    pv = values["pv_kwh"]
-    return {
-        **values,
-        "energy_source": sources if any(sources.values()) else None,
-        "residual_kwh": _residual(pv, integral) if sources["pv"] == "counter" else None,
-        "self_consumption_pct": _share(pv, values["export_kwh"]),
-        "autarky_pct": _share(values["load_kwh"], values["import_kwh"]),
-    }
-
-
-def _residual(counted: float | None, integral: float | None) -> float | None:
-    return None if counted is None or integral is None else round(counted - integral, 3)
-
-
-@cache
-def _counter_columns(counter: str) -> tuple[str, str, int]:
-    return f"{counter}_increase", f"{counter}_uncounted", QUANTITY_BY_NAME[counter].factor
-
-
-def energy_of(facts: Facts, counter: str) -> tuple[float | None, str | None]:
-    """Energy in kWh and where it comes from: the counter, the integral of power, or both in turn."""
-    increased, left_out, factor = _counter_columns(counter)
-    increase: int | None = facts.get(increased)
-    uncounted = kwh_of(facts.get(left_out))
-    if increase is None:
-        return uncounted, None if uncounted is None else "integral"
-    counted = increase / factor
-    if uncounted is None:
-        return counted, "counter"
-    return round(counted + uncounted, 3), "mixed"
-
-
-def kwh_of(integral: int | None) -> float | None:
-    """Energy in kWh of power times time, in W x ms; of power that flows back, too."""
-    return None if integral is None else round(abs(integral) / _MS_PER_KWH, 3)
-
-
-def _share(whole: float | None, less: float | None) -> float | None:
-    """Return the share of ``whole`` that is left without ``less``, in percent."""
-    if whole is None or less is None or whole <= 0:
-        return None
-    return round(min(100.0, max(0.0, 100 * (whole - less) / whole)), 2)

@@ -16,6 +16,7 @@ FIVE_MINUTES: Final = timedelta(minutes=5)
 """Length of the finest bucket of a series, made from raw readings."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_QUARTER_MINUTES: Final = 15
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _DECEMBER: Final = 12
@@ -38,6 +39,7 @@ def known_zone(name: str | None) -> ZoneInfo | None:
         return None
 
 
+@lru_cache(maxsize=4096)
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """Return the instant, UTC, at which a local day begins."""
     return datetime.combine(day, time.min, zone).astimezone(UTC)
@@ -65,10 +67,11 @@ def next_month(month: date) -> date:
     return month.replace(month=month.month + 1, day=1)
 
 
-def hours_of(day: date, zone: ZoneInfo) -> Iterator[Span]:
+@lru_cache(maxsize=256)
+def hours_of(day: date, zone: ZoneInfo) -> tuple[Span, ...]:
     """Hours of a local day, counted from its beginning."""
     span = day_span(day, zone)
-    yield from steps(span.begin, span.end, _HOUR)
+    return tuple(steps(span.begin, span.end, _HOUR))
 
 
 def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
@@ -81,6 +84,11 @@ def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
 def quarter_of(instant: datetime) -> datetime:
     """Return the start of the quarter of an hour that holds an instant."""
     return start_of_step(instant, QUARTER)
+
+
+def is_quarter(instant: datetime) -> bool:
+    """Whether a quarter of an hour begins at an instant, UTC."""
+    return not (instant.microsecond or instant.second or instant.minute % _QUARTER_MINUTES)
 
 
 def end_of_quarter(instant: datetime) -> datetime:

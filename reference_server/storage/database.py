@@ -123,9 +123,13 @@ class Database:
     async def _once(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
     ) -> Result:
-        async with self._pool.connection() as connection:
-            if is_one_statement:
+        if is_one_statement:
+            connection = await self._pool.getconn()
+            try:  # by itself it is committed already, and needs none of the pool's care for open transactions
                 return await job(connection)
+            finally:
+                await self._pool.putconn(connection)
+        async with self._pool.connection() as connection:
             async with connection.transaction():
                 result = await job(connection)
             connection.settled()

@@ -54,15 +54,16 @@ def with_columns(name: str, columns: tuple[str, ...]) -> bytes:
 
 
 @lru_cache(maxsize=512)
-def merging(name: str, columns: frozenset[str]) -> bytes:
-    """Return a statement that merges rollups, with only these of its many columns.
+def merging(name: str, columns: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement that merges rollups, with only these of its many columns, and their names in order.
 
     Raises:
         KeyError: there is none of this name.
     """
     *head, lines, rest = _GENERATED.split(statements()[name])
-    chosen = ",\n".join(line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns)
-    return f"{''.join(head)}{chosen}\n{rest}".encode()
+    chosen = {_alias(line): line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns}
+    lines = ",\n".join(chosen.values())
+    return f"{''.join(head)}{lines}\n{rest}".encode(), tuple(chosen)
 
 
 def _alias(line: str) -> str:

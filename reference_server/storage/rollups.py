@@ -22,6 +22,9 @@ _DAY: Final = timedelta(days=1)
 
 Bucket = tuple[int, datetime]
 
+Told = tuple[tuple[str, ...], tuple[Any, ...]]
+"""What rollups tell of a span of time: names of columns, and their values."""
+
 
 async def refresh_shard(database: Database, shard: int, *, horizon: datetime, wait: bool = False) -> int:
     """Recompute the marked buckets of a shard of devices.
@@ -118,7 +121,7 @@ async def rebuild_days(connection: Connection, device: int) -> None:
 
 async def merged_rollups(
     database: Database, name: str, columns: frozenset[str], **parameters: Any
-) -> tuple[bool, dict[Any, dict[str, Any]]]:
+) -> tuple[bool, dict[Any, Told]]:
     """What the rollups of spans of time say together.
 
     Args:
@@ -131,14 +134,11 @@ async def merged_rollups(
         Whether marks wait, so that it is not all there is; and what they say, by the begin of each span that
         has any.
     """
+    statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
 
-    async def job(connection: Connection) -> tuple[bool, dict[Any, dict[str, Any]]]:
-        cursor = await connection.execute(merging(name, columns), parameters)
-        _, _, *names = (column.name for column in cursor.description or ())
-        rows = await cursor.fetchall()
-        found = {
-            begin: dict(zip(names, facts, strict=True)) for _, begin, *facts in rows if begin is not None
-        }
+    async def job(connection: Connection) -> tuple[bool, dict[Any, Told]]:
+        rows = await (await connection.execute(statement, parameters)).fetchall()
+        found = {row[1]: (names, row[2:]) for row in rows if row[1] is not None}
         return any(row[0] for row in rows), found
 
     return await database.run(job, is_one_statement=True)

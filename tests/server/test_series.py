@@ -8,7 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reference_server.zones import day_span, hours_of, known_zone, quarter_of
+from reference_server import buckets
+from reference_server.buckets import Buckets, make_bucket
+from reference_server.series import step_of
+from reference_server.storage.rollups import Told
+from reference_server.zones import QUARTER, Span, day_span, hours_of, known_zone, quarter_of
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample
 
@@ -243,6 +247,47 @@ async def test_a_reader_sees_what_was_just_written(api: Api) -> None:
     for i in range(5):
         await api.ingest(reading(NOW - timedelta(minutes=10 - i), pv_power_w=i))
         assert (await series(api, frame="day"))[-2]["sample_count"] == i + 1
+
+
+async def test_a_series_asked_for_again_shows_what_came_late(api: Api) -> None:
+    at = NOW - timedelta(hours=3)
+    await api.ingest(reading(at, pv_power_w=100), reading(NOW, pv_power_w=0))
+    first = await series(api, frame="day")
+    assert await series(api, frame="day") == first
+    await api.ingest(reading(at + timedelta(minutes=1), pv_power_w=300))
+    late = await series(api, frame="day")
+    assert [after for before, after in zip(first, late, strict=True) if after != before] == [late[9]]
+    assert (late[9]["avg_pv_power_w"], late[9]["sample_count"]) == (200, 2)
+
+
+def test_what_is_remembered_of_a_bucket_goes_by_all_it_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "_REMEMBERED", 3)
+    remembered = Buckets()
+    span = Span(NOW - timedelta(hours=2), NOW - timedelta(hours=1))
+    names = ("sample_count", "pv_power_w_min", "pv_power_w_max")
+    tolds: list[Told | None] = [(names, (1, 2, 3)), (names, (1, 3, 2)), (names[::-1], (1, 2, 3)), None]
+    for zone in (AMSTERDAM, ZoneInfo("UTC")):
+        for fields in (["min_pv_power_w"], ["max_pv_power_w"], None):
+            for now in (NOW, span.end - timedelta(minutes=5)):
+                for told in tolds * 2:
+                    facts = dict(zip(*told, strict=True)) if told else {}
+                    bucket = remembered.bucket(span, told, zone, now, fields)
+                    assert bucket == make_bucket(span, facts, zone, now, fields)
+                    assert len(remembered._made) <= 3
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Amsterdam", "Asia/Kathmandu", "Australia/Lord_Howe"])
+def test_spans_of_one_length_are_known_as_such(zone: str) -> None:
+    hour = timedelta(hours=1)
+    for day in (date(2026, 1, 1), date(2026, 3, 29), date(2026, 4, 5), date(2026, 10, 4), date(2026, 10, 25)):
+        hours = hours_of(day, ZoneInfo(zone))
+        assert step_of(hours) == hour
+        assert step_of([*hours[:5], *hours[6:]]) is None
+        assert step_of([*hours[:5], Span(hours[5].begin, hours[5].end - QUARTER), *hours[6:]]) is None
+    assert step_of(()) is None
+    assert step_of([Span(NOW, NOW + hour), Span(NOW + hour, NOW + 3 * hour)]) is None
+    assert step_of([Span(NOW, NOW + timedelta(minutes=5))]) is None
+    assert step_of([Span(NOW + timedelta(minutes=5), NOW + QUARTER)]) is None
 
 
 async def test_a_zone_nobody_set_is_utc(api: Api) -> None:
