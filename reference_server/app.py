@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from itertools import count
 from time import monotonic
 from typing import Final
 
@@ -63,6 +64,11 @@ _DETAILS: Final = {
 class AccessLogger(AbstractAccessLogger):
     """One line for each request: never a header, never a body, so never a token."""
 
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody wants the lines."""
+        return _ACCESS.isEnabledFor(logging.INFO)
+
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line."""
         _ACCESS.info(
@@ -80,23 +86,39 @@ class AccessLogger(AbstractAccessLogger):
         )
 
 
+class _RequestIds:
+    """Makes names for requests that have none: nobody finds the same twice, and the next one is no secret."""
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(4)
+        self._numbers = count(secrets.randbits(31))
+
+    def __next__(self) -> str:
+        return f"{self._process}{next(self._numbers):08x}"
+
+
+_NEW_IDS: Final = _RequestIds()
+
+
 @web.middleware
 async def _counted(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Name every request and count every answer; outermost, because it wants the status that was sent."""
+    """Name every request, count every answer, and turn everything that goes wrong into the one error body.
+
+    One function and not one for each: a middleware costs as much as a handler.
+    """
     began = monotonic()
-    given = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-    CONTEXT.set({"request_id": request[REQUEST_ID]})
-    response = await handler(request)
+    given = request.headers.get("X-Request-ID")
+    name = given if given is not None and _REQUEST_ID.fullmatch(given) else next(_NEW_IDS)
+    request[REQUEST_ID] = name
+    CONTEXT.set({"request_id": name})
+    response = await _answer(request, handler)
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else "other"
     request.app[SERVER].metrics.answered(request.method, path, response.status, monotonic() - began)
     return response
 
 
-@web.middleware
-async def _problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Turn everything that goes wrong into the one error body."""
+async def _answer(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except Problem as problem:
@@ -116,10 +138,10 @@ async def _problems(request: web.Request, handler: _Handler) -> web.StreamRespon
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    if REQUEST_ID in request:
-        response.headers["X-Request-ID"] = request[REQUEST_ID]
-    for name, value in _SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+    headers = response.headers
+    if (name := request.get(REQUEST_ID)) is not None:
+        headers["X-Request-ID"] = name
+    headers.update(_SECURITY_HEADERS)
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
@@ -170,9 +192,7 @@ def make_app(server: Server, *, is_keeper: bool = True) -> web.Application:
         server: what answers.
         is_keeper: whether it keeps the rollups fresh and drops old readings, which one process does for all.
     """
-    app = web.Application(
-        middlewares=[_counted, _problems], client_max_size=server.settings.max_request_bytes
-    )
+    app = web.Application(middlewares=[_counted], client_max_size=server.settings.max_request_bytes)
     app[SERVER] = server
     app[_IS_KEEPER] = is_keeper
     app.cleanup_ctx.append(_background)

@@ -244,6 +244,10 @@ OPERATIONS: Final[tuple[Op, ...]] = (
 )
 
 
+_MOST_CHECKED: Final = 256
+_CHECKED: Final[dict[tuple[type[BaseModel], str], BaseModel]] = {}
+
+
 def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Make the aiohttp handler of an operation: who asks, what they ask, the answer."""
 
@@ -274,7 +278,16 @@ async def _authorized(server: Server, visitor: Visitor, op: Op) -> Principal:
 
 
 def _query(op: Op, request: web.Request) -> BaseModel:
+    """Check a query; the same one is asked again and again, and models of queries do not change."""
+    key = op.query, request.rel_url.raw_query_string
+    known = _CHECKED.get(key)
+    if known is not None:
+        return known
     try:
-        return op.query.model_validate(dict(request.query))
+        query = op.query.model_validate(dict(request.query))
     except ValidationError as error:
         raise Problem.wrong_content(error) from None
+    if len(_CHECKED) >= _MOST_CHECKED:
+        _CHECKED.clear()
+    _CHECKED[key] = query
+    return query

@@ -79,6 +79,8 @@ class Devices:
         """Those of the devices that exist, by name."""
         self._asked.update(device_ids)
         found = self._remembered(device_ids)
+        if len(found) == len(device_ids):
+            return found
         missing = [name for name in device_ids if name not in found]
         if any(name not in self._seeking for name in missing):
             names = [name for name in self._asked if name not in self._seeking]

@@ -246,6 +246,7 @@ async def test_the_page_is_served_with_a_strict_policy_and_asks_nobody_else(api:
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Server"].startswith("sungrow-server/")  # not what it is built with
             text = (await answer.text()).replace("http://www.w3.org/", "")  # a name, not an address
             assert "http://" not in text
             assert "https://" not in text
