@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
-from reference_server.storage.rollups import SHARDS, refresh_shard
+from reference_server.storage.rollups import MARKS_AT_ONCE, SHARDS, refresh_shard
 
 _LOG: Final = logging.getLogger(__name__)
 
 _PAUSES: Final = 3
-"""So many times longer than it works the refresher pauses; who needs a device fresh does not wait for it."""
+"""While readings come, the refresher pauses so many times longer than it works: who needs a device fresh does
+not wait for it, and marks that wait longer are merged further."""
+
+_PATIENCE_S: Final = 60.0
+"""The longer the oldest mark waits, the shorter are the pauses; there are none when it waits so long."""
 
 
 class RollupRefresher:
@@ -41,27 +45,46 @@ class RollupRefresher:
         self._retention = retention
         self._interval_s = interval_s
         self._clock = clock
+        self._newest = 0
+        self._fresh_until = monotonic()
         self.refreshed_at: datetime | None = None
-        """When this process last left no mark it could work off."""
+        """Up to when this process has worked off every mark it could."""
 
     async def run(self) -> None:
         """Refresh until cancelled; a database that is away is waited for."""
-        pause_s = self._interval_s
         while True:
-            await asyncio.sleep(pause_s)
-            begin = monotonic()
+            await asyncio.sleep(self._interval_s)
             try:
-                await self.refresh_all()
+                await self._refresh_all(self._pause)
             except StorageError as error:
                 _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
-            # Ingest comes first, and marks that wait longer are merged further.
-            pause_s = max(self._interval_s, _PAUSES * (monotonic() - begin))
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""
-        for (shard,) in await self._database.rows("marked_shards", shards=SHARDS):
-            await refresh_shard(self._database, shard, horizon=self._horizon())
-        self.refreshed_at = self._clock()
+        await self._refresh_all(None)
+
+    async def _refresh_all(self, pause: Callable[[float], Awaitable[None]] | None) -> None:
+        """Work off the marks there are now, and none that come meanwhile: those might never end."""
+        now, begin = self._clock(), monotonic()
+        waiting = dict(await self._database.rows("marked_shards", shards=SHARDS))
+        while waiting:  # each in turn, those with many again
+            for shard, newest in list(waiting.items()):
+                began = monotonic()
+                done = await refresh_shard(self._database, shard, horizon=self._horizon(), newest=newest)
+                if done < MARKS_AT_ONCE:
+                    del waiting[shard]
+                if pause is not None:
+                    await pause(monotonic() - began)
+        self.refreshed_at, self._fresh_until = now, begin
+
+    async def _pause(self, worked_s: float) -> None:
+        """Leave the database to ingest while there is any and the rollups are not too far behind it."""
+        [(newest,)] = await self._database.rows("newest_mark")
+        has_come = (newest or 0) > self._newest
+        self._newest = max(self._newest, newest or 0)
+        patience = 1 - (monotonic() - self._fresh_until) / _PATIENCE_S
+        if has_come and patience > 0:
+            await asyncio.sleep(_PAUSES * patience * worked_s)
 
     async def refresh_device(self, device: int) -> None:
         """Make a device's rollups tell what is stored, so that a reader sees what was just written."""

@@ -4,8 +4,12 @@ INSERT INTO rollup_marks (device, bucket)
 SELECT * FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]);
 
 -- name: marked_shards
--- Which shards have marks waiting.
-SELECT DISTINCT device %% %(shards)s AS shard FROM rollup_marks ORDER BY 1;
+-- Which shards have marks waiting, and the newest of each.
+SELECT device %% %(shards)s AS shard, max(mark) FROM rollup_marks GROUP BY 1 ORDER BY 1;
+
+-- name: newest_mark
+-- The newest mark that waits, null when none does.
+SELECT max(mark) FROM rollup_marks;
 
 -- name: device_is_marked
 -- Whether a device has marks waiting.
@@ -22,7 +26,7 @@ SELECT pg_try_advisory_xact_lock(%(namespace)s, %(shard)s);
 -- name: see_marks
 -- The oldest marks of a shard; exactly these are deleted afterwards.
 SELECT mark, device, bucket FROM rollup_marks
-WHERE device %% %(shards)s = %(shard)s
+WHERE device %% %(shards)s = %(shard)s AND mark <= %(newest)s
 ORDER BY mark
 LIMIT %(limit)s;
 

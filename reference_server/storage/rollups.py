@@ -17,7 +17,12 @@ LOCK_NAMESPACE: Final = 0x53470002
 SHARDS: Final = 16
 """Devices are spread over so many locks."""
 
-_MARKS_AT_ONCE: Final = 5_000
+MARKS_AT_ONCE: Final = 5_000
+"""So many marks at most are worked off in one transaction."""
+
+NEWEST: Final = 2**63 - 1
+"""No mark is newer."""
+
 _DAY: Final = timedelta(days=1)
 
 Bucket = tuple[int, datetime]
@@ -26,13 +31,16 @@ Told = tuple[tuple[str, ...], tuple[Any, ...]]
 """What rollups tell of a span of time: names of columns, and their values."""
 
 
-async def refresh_shard(database: Database, shard: int, *, horizon: datetime, wait: bool = False) -> int:
+async def refresh_shard(
+    database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST, wait: bool = False
+) -> int:
     """Recompute the marked buckets of a shard of devices.
 
     Args:
         database: where they are.
         shard: which devices, by their key modulo :data:`SHARDS`.
         horizon: buckets that begin before it are frozen.
+        newest: marks after this one are left for later.
         wait: whether to wait while another process is at this shard.
 
     Returns:
@@ -42,7 +50,9 @@ async def refresh_shard(database: Database, shard: int, *, horizon: datetime, wa
     async def job(connection: Connection) -> int:
         if not await _lock(connection, shard, wait=wait):
             return 0
-        marks = await fetch(connection, "see_marks", shard=shard, shards=SHARDS, limit=_MARKS_AT_ONCE)
+        marks = await fetch(
+            connection, "see_marks", shard=shard, shards=SHARDS, newest=newest, limit=MARKS_AT_ONCE
+        )
         if marks:
             await fetch(connection, "take_all_time")  # what is late is worked off in large parts
             await recompute(connection, {(device, bucket) for _, device, bucket in marks}, horizon=horizon)

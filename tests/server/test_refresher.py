@@ -1,0 +1,141 @@
+"""The refresher leaves the database to ingest, but never falls behind without bound."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reference_server import rollups
+from reference_server.rollups import RollupRefresher
+from tests.server.conftest import NOW, Api, sample
+
+pytestmark = pytest.mark.anyio
+
+
+class EndError(Exception):
+    """The play is over."""
+
+
+@dataclass
+class World:
+    """A database whose time goes by only while somebody works or sleeps.
+
+    Attributes:
+        end: when the play is over.
+        every_s: from one mark to the next; they come in turn to two shards.
+        until: when marks stop coming.
+        cost_s: it takes so long to work one off.
+        at_once: so many in one transaction at most.
+    """
+
+    end: float
+    every_s: float
+    until: float
+    cost_s: float
+    at_once: int = 100
+    now: float = 0.0
+    came: int = 0
+    marks: list[deque[tuple[int, float]]] = field(default_factory=lambda: [deque(), deque()])
+    worked_s: float = 0.0
+    slept_s: list[float] = field(default_factory=list)
+    worst_lag_s: float = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+        while self.came * self.every_s < min(self.now, self.until):
+            self.came += 1
+            self.marks[self.came % 2].append((self.came, self.came * self.every_s))
+        oldest = min((marks[0][1] for marks in self.marks if marks), default=self.now)
+        self.worst_lag_s = max(self.worst_lag_s, self.now - oldest)
+        if self.now >= self.end:
+            raise EndError
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+        self.go_on(seconds)
+
+    async def rows(self, name: str, **_: Any) -> list[tuple[Any, ...]]:
+        newest = [(shard, marks[-1][0]) for shard, marks in enumerate(self.marks) if marks]
+        if name == "marked_shards":
+            return list(newest)
+        return [(max((mark for _, mark in newest), default=None),)]
+
+    async def refresh_shard(self, _: object, shard: int, *, newest: int, **__: Any) -> int:
+        marks, count = self.marks[shard], 0
+        while marks and marks[0][0] <= newest and count < self.at_once:
+            marks.popleft()
+            count += 1
+        self.worked_s += count * self.cost_s
+        self.go_on(count * self.cost_s)
+        return count
+
+
+async def play(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollups, "monotonic", world.clock)
+    monkeypatch.setattr(rollups, "asyncio", SimpleNamespace(sleep=world.sleep))
+    monkeypatch.setattr(rollups, "refresh_shard", world.refresh_shard)
+    monkeypatch.setattr(rollups, "MARKS_AT_ONCE", world.at_once)
+    retention = timedelta(days=400)
+    refresher = RollupRefresher(world, retention=retention, interval_s=2.0, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    with suppress(EndError):
+        await refresher.run()
+
+
+async def test_under_load_that_takes_more_than_its_share_it_is_never_far_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(end=3600, every_s=0.1, until=3600, cost_s=0.08)  # a quarter of the time would not do
+    await play(world, monkeypatch)
+    assert world.worst_lag_s < 5 * 60
+    assert world.worked_s > 0.7 * world.end
+
+
+async def test_under_load_that_it_keeps_up_with_it_works_a_quarter_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(end=60, every_s=0.1, until=60, cost_s=0.01)
+    await play(world, monkeypatch)
+    pauses = [seconds for seconds in world.slept_s if seconds != 2.0]
+    assert sum(pauses) > 2.5 * world.worked_s
+    assert world.worst_lag_s < 10
+
+
+async def test_while_nothing_comes_it_works_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(end=40, every_s=0.0001, until=1, cost_s=0.001)
+    await play(world, monkeypatch)
+    assert world.came == 10_000
+    assert not any(world.marks)
+    assert world.worst_lag_s < 2 + 11
+
+
+async def test_a_mark_that_comes_meanwhile_waits_for_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(end=1e9, every_s=0.01, until=1e9, cost_s=0.02)  # more than can be done
+    world.go_on(1)
+    monkeypatch.setattr(rollups, "refresh_shard", world.refresh_shard)
+    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    await refresher.refresh_all()
+    assert world.came > 100
+    assert min(mark for marks in world.marks for mark, _ in marks) == 101
+
+
+async def test_all_that_waits_is_worked_off_however_much_it_is(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("reference_server.rollups", "reference_server.storage.rollups"):
+        monkeypatch.setattr(f"{module}.MARKS_AT_ONCE", 3)
+    await api.ingest(*(sample(-900 * n, device_id=name) for n in range(20) for name in ("sh-1", "sh-2")))
+    assert api.rows("SELECT count(*) > 30 FROM rollup_marks") == [(True,)]
+    assert api.server.refresher.refreshed_at is None
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+    assert api.rows("SELECT sum(sample_count) FROM rollup_15m") == [(40,)]
+    assert api.server.refresher.refreshed_at == NOW
