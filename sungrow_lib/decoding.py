@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sungrow_lib.capture import Capture
 from sungrow_lib.errors import UnknownFamilyError, UsageError
 from sungrow_lib.normalizer import Normalizer
-from sungrow_lib.quantities import Family
+from sungrow_lib.quantities import QUANTITIES, Family
 from sungrow_lib.registers.identity import (
     Identity,
     device_of_another_family,
@@ -27,6 +28,8 @@ _INVERTERS: Final = frozenset({Family.SH, Family.SG})
 def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
     """Return ``{"device", "registers", "sample"}`` of a capture, as JSON types.
 
+    Names of sample values that can hardly be true are added as ``"implausible"``, where there are any.
+
     Args:
         capture: what was read.
         family: register map to use; None goes by the type code, then by the capture's model.
@@ -43,11 +46,28 @@ def decoded(capture: Capture, family: Family | None = None) -> dict[str, Any]:
     identity = identify(
         capture.words, family=family, model=capture.model, path=path_by_name(capture.connection)
     )
-    return {
+    sample = _sample(identity, capture)
+    answer: dict[str, Any] = {
         "device": _device(identity, capture),
         "registers": _registers(identity, capture),
-        "sample": _sample(identity, capture),
+        "sample": sample,
     }
+    if implausible := implausible_fields(sample):
+        answer["implausible"] = implausible
+    return answer
+
+
+def implausible_fields(sample: Mapping[str, Any]) -> list[str]:
+    """Name the values of a sample that can hardly be true; they are kept, and marked."""
+    return [
+        quantity.name
+        for quantity in QUANTITIES
+        if quantity.is_numeric and not all(map(quantity.is_plausible, _numbers(sample.get(quantity.name))))
+    ]
+
+
+def _numbers(value: object) -> list[int | float]:
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int | float)]
 
 
 def _device(identity: Identity, capture: Capture) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ _DESCRIPTION = """\
 Decode capture files: JSON with the raw registers of one inverter, battery or iHomeManager, as
 `sungrow dump` writes them. Every register is scaled to its unit; what the device does not have or does
 not know stays empty, never 0. The sample below the registers is the reading as a whole, with the signs
-used everywhere: battery + charging, grid + exporting.
+used everywhere: battery + charging, grid + exporting. Values of it that can hardly be true are kept and
+marked: "(implausible)" in the table, a list "implausible" in the JSON.
 
 Several files of one device are merged, such as its input and its holding registers.
 """
@@ -82,7 +83,12 @@ def _table(answer: dict[str, Any]) -> Iterator[str]:
     yield from _rows(answer["registers"], units)
     yield "\nsample (battery: + charging; grid: + exporting)"
     units = {name: quantity.unit for name, quantity in QUANTITY_BY_NAME.items()}
-    yield from _rows({name: value for name, value in answer["sample"].items() if value is not None}, units)
+    known = {name: value for name, value in answer["sample"].items() if value is not None}
+    yield from _rows(known, {**units, **_marked(units, answer.get("implausible", ()))})
+
+
+def _marked(units: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {name: f"{units[name]}  (implausible)" for name in names}
 
 
 def _rows(values: dict[str, Any], units: dict[str, str]) -> Iterator[str]:

@@ -105,7 +105,7 @@ async def _dump(args: argparse.Namespace, settings: ConnectionSettings) -> None:
                 begun = session.clock.wall()
                 plan = documented_plan(identity, notes, (_SPACES[args.space],))
                 announce(identity, plan)
-                reading = await reader.read_plan(plan, thorough=True)
+                reading = await reader.read_plan(plan, thorough=True, known=reader.words)
             await read_on(session, reader, reading)
         finally:  # also when interrupted: minutes of careful reading are not thrown away
             if identity is not None:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from sungrow_lib.cli.connection import check_family, tell
-from sungrow_lib.errors import DeviceUnreachableError
+from sungrow_lib.errors import DeviceError, DeviceUnreachableError
 from sungrow_lib.modbus.careful import CarefulReader, PlanReading
 from sungrow_lib.modbus.discovery import guess_path, recognise_unit
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
+from sungrow_lib.modbus.tiers import TierPlans
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.applies import Presence
 from sungrow_lib.registers.identity import Identity, identify
@@ -48,8 +49,19 @@ async def identify_with_path(
     check_family(family, reader.words)
     if afresh:
         reader.notes.forget()
-    path = await guess_path(reader, identity.family)
+    await _see_firmware(reader, identity)
+    try:
+        path = await guess_path(reader, identity.family)
+    except DeviceError:  # it answered before: reading it goes on, by whatever path
+        path = reader.notes.connection
     return identify(reader.words, family=identity.family, path=path), reader.notes
+
+
+async def _see_firmware(reader: CarefulReader, identity: Identity) -> None:
+    """Ask for the firmware: under another one, what is known from before counts for nothing."""
+    plans = TierPlans.of(identity, reader.notes, ("firmware",))
+    reading = await reader.read_plan(plans.identity, known=reader.words)
+    reader.notes.see_firmware(plans.firmware_texts(reading.words))
 
 
 def documented_plan(identity: Identity, notes: DeviceNotes, spaces: Collection[Space]) -> ReadPlan:

@@ -80,7 +80,7 @@ async def _probe(args: argparse.Namespace, settings: ConnectionSettings) -> dict
                 identity, notes = await identify_with_path(reader, family_of(args), afresh=args.fresh)
                 plan = documented_plan(identity, notes, (Space.INPUT, Space.HOLDING))
                 announce(identity, plan)
-                reading = await reader.read_plan(plan, thorough=True)
+                reading = await reader.read_plan(plan, thorough=True, known=reader.words)
             reading = await read_on(session, reader, reading)
         finally:
             reader.notes.save()

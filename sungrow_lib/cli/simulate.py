@@ -25,7 +25,13 @@ from sungrow_lib.simulator.captured import family_of_capture, whole_numbers
 from sungrow_lib.simulator.dongle import DongleHabits
 from sungrow_lib.simulator.faults import Fault, RecurringFault
 from sungrow_lib.simulator.journal import Journal
-from sungrow_lib.simulator.server import InverterSimulator, Profile, RegisterSource, StaticSource
+from sungrow_lib.simulator.server import (
+    InverterSimulator,
+    Profile,
+    RegisterSource,
+    StaticSource,
+    require_free,
+)
 
 _DESCRIPTION = """\
 Be an inverter on Modbus TCP: serve capture files as they are, or a modelled inverter in a modelled house,
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
         require_unit(args.unit)
     faults = [RecurringFault.parse(text) for text in args.fault]
     captures = _captures_by_unit(args.files, args.unit) if args.files else {}
+    require_free(args.host, args.port)  # a model takes seconds to make
     units = {unit: _source(capture) for unit, capture in captures.items()} or _modelled_unit(args)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(args.journal)) if args.journal else None

@@ -75,7 +75,8 @@ async def identify_unit(
     except (DeviceTimeoutError, RegisterRefusedError) as error:
         raise DeviceTimeoutError(
             f"the connection stands, but unit {reader.unit} does not answer; check --unit (an inverter is "
-            "usually 1), that --port is the Modbus port, and that no other program reads the device"
+            "usually 1, an iHomeManager 247), that --port is the Modbus port, and that no other program "
+            "reads the device"
         ) from error
     return identify(words, family=told, path=path)
 

@@ -461,6 +461,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         decimals=1,
         high=2000,
         length=3,
+        sign="between two phases (AB, BC, CA) where the inverter is wired without a neutral (3P3L)",
         sources=_from(
             sh=_phases("phase_{}_voltage"), sg=_phases("phase_{}_voltage"), ihm=_phases("phase_{}_voltage")
         ),

@@ -70,7 +70,7 @@ class Applies:
         strings: least number of strings, counted only where a tracker has more than one.
         three_phase: only three-phase devices have it.
         winet: whether the WiNet-S dongle forwards it.
-        not_winet_models: models whose dongle does not, as shell patterns; it may answer 0 in its place.
+        winet_zero_models: models whose dongle may answer 0 in its place, as shell patterns.
         certain: False where even a device that fits may lack it.
     """
 
@@ -82,7 +82,7 @@ class Applies:
     strings: int = 0
     three_phase: bool = False
     winet: bool = True
-    not_winet_models: tuple[str, ...] = ()
+    winet_zero_models: tuple[str, ...] = ()
     certain: bool = True
 
     def presence(self, context: DeviceContext) -> Presence:
@@ -92,12 +92,18 @@ class Applies:
             return Presence.ABSENT
         if device is None:
             return Presence.UNKNOWN
-        if context.path is ConnectionPath.WINET_S and _matches(device.model, self.not_winet_models):
-            return Presence.ABSENT
         answers = (self._fits_model(device), self._fits_layout(device, context.phases))
         if False in answers:
             return Presence.ABSENT
         return Presence.PRESENT if self.certain and None not in answers else Presence.UNKNOWN
+
+    def doubts_zero(self, context: DeviceContext) -> bool:
+        """Whether a 0 of this device, reached over its path, may stand for "not known"."""
+        return (
+            context.path is ConnectionPath.WINET_S
+            and context.device is not None
+            and _matches(context.device.model, self.winet_zero_models)
+        )
 
     def _fits_model(self, device: DeviceType) -> bool:
         if device.line in self.not_lines or _matches(device.model, self.not_models):

@@ -62,7 +62,7 @@ BATTERY_REGISTERS: Final[tuple[Register, ...]] = sourced(
     (
         *PACK,
         *CELLS,
-        *(row for row in FAULTS if row.name.startswith("bms")),
+        *each((row for row in FAULTS if row.name.startswith("bms")), feature="alarms of the BMS"),
     ),
     {Status.OFFICIAL: "hybrid protocol V1.1.16", Status.UNDOCUMENTED: "community projects"},
 )

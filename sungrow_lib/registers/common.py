@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from sungrow_lib.quantities import Family
 from sungrow_lib.registers.build import u16
 from sungrow_lib.registers.devices import DEVICE_BY_CODE
 from sungrow_lib.registers.model import Register
 
-MODELS: Final = {code: device.model for code, device in DEVICE_BY_CODE.items()}
-"""Texts of the type code."""
+MODELS: Final = {
+    code: device.model
+    for code, device in DEVICE_BY_CODE.items()
+    if device.family not in {Family.BATTERY, Family.IHM}
+}
+"""Texts of the type code of an inverter; batteries and iHomeManagers state theirs elsewhere."""
 
 COUNTRIES: Final = {
     0: "GB",

@@ -18,8 +18,10 @@ from sungrow_lib.registers.build import (
     u16,
     u32,
 )
-from sungrow_lib.registers.common import MODELS
+from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.model import Kind, Register, Status
+
+MODELS: Final = {device.code: device.model for device in DEVICE_TYPES if device.line == "energy manager"}
 
 IDENTITY: Final = (
     u16("device_type_code", 8000, choices=MODELS, kind=Kind.STATE),

@@ -103,17 +103,23 @@ class RegisterMap:
             words: what was read.
             context: model and connection path. They decide whether 0xFFFF in every word of a signed
                 register is -1 or a hole, and which scale applies where devices differ.
-            absent: whether to include registers this device is known to lack, whatever they answered.
+            absent: whether to include registers this device is known to lack, whatever they answered, and
+                zeros that are known to stand for "not known".
 
         Returns:
             Values by name, scaled to the register's unit; None for "not available".
         """
         held = words.by_register
-        return {
+        values = {
             reader.register.name: reader.value(tuple([held[key] for key in reader.keys]))
             for reader in _present(self.family, context, tuple(held))
             if absent or reader.presence is not Presence.ABSENT
         }
+        if not absent:
+            for name in _doubtful_zeros(self.family, context):
+                if values.get(name) == 0:
+                    values[name] = None
+        return values
 
     def holes(self, words: RegisterWords) -> frozenset[str]:
         """Return the registers that stand in a run of 0xFFFF words, and so hold no value.
@@ -150,6 +156,12 @@ def _present(
     """The registers whose words are all among ``held``; the same in every poll, so it is worked out once."""
     keys = set(held)
     return tuple(reader for reader in _readers(family, context) if keys.issuperset(reader.keys))
+
+
+@lru_cache(maxsize=64)
+def _doubtful_zeros(family: Family, context: DeviceContext) -> tuple[str, ...]:
+    table = RegisterMap.for_family(family)
+    return tuple(register.name for register in table if register.applies.doubts_zero(context))
 
 
 @lru_cache(maxsize=64)

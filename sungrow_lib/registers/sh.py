@@ -43,7 +43,7 @@ _ON_RT_T: Final = Applies(lines=_RT | _T)
 _ON_T: Final = Applies(lines=_T)
 _NOT_RL_CX: Final = Applies(not_lines=_RL | _CX)
 _NOT_RS_RL_CX: Final = Applies(not_lines=_RS | _RL | _CX)
-_DAILY_METER: Final = Applies(not_winet_models=("SH10RS",))
+_DAILY_METER: Final = Applies(winet_zero_models=("SH10RS",))
 """Stays 0 on an SH10RS through WiNet-S."""
 _ONE_DUMP: Final = Applies(models=("SH8.0RT-20",))
 """Seen in the answers of this model alone; SH-T fills some of these numbers with something else."""

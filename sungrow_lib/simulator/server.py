@@ -158,9 +158,7 @@ class InverterSimulator:
         try:
             listener = await anyio.create_tcp_listener(local_host=self._host, local_port=self._port)
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {self._host}:{self._port} ({error.strerror}); choose another --port"
-            ) from None
+            raise _occupied(self._host, self._port, error) from None
         self._port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - anyio's, not Django's
         await self._exit.enter_async_context(listener)
         group = await self._exit.enter_async_context(anyio.create_task_group())
@@ -244,6 +242,24 @@ class InverterSimulator:
             self._journal.record(unit, block, words, None if fault is None else fault.value)
 
 
+def require_free(host: str, port: int) -> None:
+    """Do nothing when a simulator could listen there.
+
+    Raises:
+        ConfigurationError: it could not.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address[:2], family=family):
+            pass
+    except OSError as error:
+        raise _occupied(host, port, error) from None
+
+
+def _occupied(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port")
+
+
 class _Connection:
     """One client's connection: one request after the other."""
 
@@ -312,4 +328,5 @@ __all__ = [
     "RegisterSource",
     "ServedRequest",
     "StaticSource",
+    "require_free",
 ]

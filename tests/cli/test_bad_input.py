@@ -160,6 +160,9 @@ def test_an_occupied_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         check(sungrow("simulate", str(capture), "--port", port), 2, port, "choose another --port")
+        # An impossible zone is seen when the model is made, which takes seconds: that comes after the port.
+        model = ["--model", "SH8.0RT-20", "--timezone", "Nowhere/Land"]
+        check(sungrow("simulate", *model, "--port", port), 2, port, "choose another --port")
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path, serve: Serve, hybrid: StaticSource) -> None:

@@ -88,6 +88,16 @@ def test_the_sample_takes_time_and_device_from_the_capture(tmp_path: Path) -> No
     assert SungrowSample.model_validate_json(json.dumps(sample)).battery_power_w == 0
 
 
+def test_values_that_can_hardly_be_true_are_kept_and_marked(tmp_path: Path) -> None:
+    registers = {"5000": 3587, "13023": 1234, "13025": 215, "5019": 2301}
+    path = write(tmp_path / "strange.json", registers=registers)
+    decoded = answer(path)
+    assert decoded["implausible"] == ["battery_soc_pct"]
+    assert decoded["sample"]["battery_soc_pct"] == 123.4
+    marked = [line for line in run(path).stdout.splitlines() if "(implausible)" in line]
+    assert [line.split() for line in marked] == [["battery_soc_pct", "123.4", "%", "(implausible)"]]
+
+
 def test_captures_of_both_spaces_merge(hybrid: Path, tmp_path: Path) -> None:
     holding = write(tmp_path / "holding.json", function=3, registers={"5000": 2024, "13050": 2})
     registers = answer(hybrid, holding)["registers"]

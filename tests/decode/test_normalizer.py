@@ -303,6 +303,10 @@ def test_counters_that_a_dongle_leaves_at_zero_are_unknown() -> None:
         reading = Normalizer("house", identity("SH10RS", path)).normalize(words(registers), ts=TS)
         assert (reading.import_daily_kwh, reading.export_daily_kwh) == (daily, daily)
         assert reading.import_total_kwh == 156.6
+    counts = Normalizer("house", identity("SH10RS", ConnectionPath.WINET_S)).values(
+        words({13036: 7, 13045: 9})
+    )
+    assert (counts["import_daily_kwh"], counts["export_daily_kwh"]) == (0.7, 0.9)  # newer firmware fills them
 
 
 def test_mirrors_serve_only_the_model_they_were_seen_on() -> None:

@@ -97,7 +97,8 @@ def _devices(applies: Applies) -> str:
         f"from {applies.strings} strings" if applies.strings else "",
         "three-phase only" if applies.three_phase else "",
         "" if applies.winet else "not through WiNet-S",
-        applies.not_winet_models and f"not through WiNet-S on {', '.join(applies.not_winet_models)}",
+        applies.winet_zero_models
+        and f"0 may mean unknown through WiNet-S on {', '.join(applies.winet_zero_models)}",
         "" if applies.certain else "not on every device",
     ]
     return "; ".join(part for part in parts if part)
