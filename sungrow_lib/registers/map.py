@@ -132,9 +132,10 @@ class RegisterMap:
         found: list[str] = []
         run: list[str] = []
         for keys, name in _fields(self.family, tuple(held)):
-            if name is not None and {held[key] for key in keys} == {WORD_MAX}:
+            begins_full = bool(keys) and held[keys[0]] == WORD_MAX
+            if name is not None and begins_full and all(held[key] == WORD_MAX for key in keys):
                 run.append(name)
-            elif not keys or held[keys[0]] != WORD_MAX or name is not None:
+            elif run and (name is not None or not begins_full):
                 found += run if len(run) >= _RUN_OF_HOLES else ()
                 run = []
         return frozenset(found)

@@ -186,11 +186,17 @@ class ReadPlan:
 
     def holes(self, words: RegisterWords) -> frozenset[str]:
         """Name the registers wanted that read as holes."""
-        rows = dict.fromkeys(chain.from_iterable(self.wanted))
-        return frozenset(register.name for register in rows if self._is_hole(register, words))
+        return frozenset(register.name for register in self._candidates if self._is_hole(register, words))
+
+    @cached_property
+    def _candidates(self) -> tuple[Register, ...]:
+        """Every register that may supply something wanted."""
+        return tuple({row.name: row for row in chain.from_iterable(self.wanted)}.values())
 
     def _is_hole(self, register: Register, words: RegisterWords) -> bool:
         """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""
+        if words.by_register.get((register.space, register.number)) != WORD_MAX:
+            return False  # most are none, and all are asked in every poll
         taken = words.take(register.space, register.number, register.word_count)
         if taken is None or set(taken) != {WORD_MAX}:
             return False
