@@ -82,5 +82,5 @@ export function dayName(day: string, style: "long" | "short" | "month" | "monthS
 export function frameName(frame: Frame, day: string): string {
   if (frame === "day") return dayName(day);
   if (frame === "month") return dayName(day, "month");
-  return frame === "year" ? day.slice(0, 4) : texts.history.frames.all;
+  return frame === "year" ? day.slice(0, 4) : texts.history.allTime;
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Bucket, Device, Realtime, Series } from "../src/api/types.ts";
 import { EventParser } from "../src/api/stream.ts";
-import { pointsOf, rawPoints, trackerPoints } from "../src/chart/pictures.ts";
+import { pointsOf, rawPoints, slotsOf, trackerPoints } from "../src/chart/pictures.ts";
 import { parseCsv, toCsv } from "../src/model/csv.ts";
 import { finest } from "../src/model/curve.ts";
 import { contactOf } from "../src/model/edge.ts";
@@ -177,6 +177,16 @@ test("a tracker's power is averaged over each step, and unknown currents are lef
   });
   const points = trackerPoints([row(0, "[100, 200]", "[1, null]"), row(60, "[300, 200]", "[1, 2]"), row(900, "", "")], 300);
   assert.deepEqual(points.columns, { mppt_1_power_w: [200, null, null], mppt_2_power_w: [400, null, null] });
+});
+
+test("all time begins with the first month that is known, and has room for a year", () => {
+  const place = { name: "", frame: "all" as const, day: "2026-01-15", zone: "UTC" };
+  const months = (...starts: string[]) => starts.map((start) => bucket({ bucket: `${start}T00:00:00+01:00` }));
+  const young = slotsOf(place, months("2025-11-01", "2025-12-01", "2026-01-01"));
+  assert.deepEqual([young.length, young[0]?.day, young[2]?.bucket?.bucket.slice(0, 7)], [12, "2025-11-01", "2026-01"]);
+  const old = slotsOf(place, months("2023-04-01", "2026-01-01"));
+  assert.deepEqual([old.length, old[0]?.day, old.at(-1)?.day], [34, "2023-04-01", "2026-01-01"]);
+  assert.equal(slotsOf(place, []).length, 12);
 });
 
 test("addresses lead where they say, and broken ones to the beginning", () => {

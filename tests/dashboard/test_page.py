@@ -150,6 +150,7 @@ def test_every_span_shows_the_sums_of_the_api(
         ("Sold", "export_kwh"),
     ):
         assert tile(page, title) == kwh(sums[name]), title
+    expect(page.get_by_label("Date")).to_have_count(0 if frame == "all" else 1)  # all time has no other
     if frame in {"year", "all"}:
         expect(page.locator('[data-part="coverage"]')).to_contain_text("of this span")  # a week is no year
 
@@ -252,6 +253,17 @@ def test_a_table_stands_behind_the_bars_and_a_bar_opens_its_day(
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Day", exact=True)).to_have_attribute("aria-pressed", "true")
     page.go_back()
+    expect(page.get_by_role("button", name="Month", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def test_by_touch_the_page_says_what_touch_can_do(server: DashboardServer, open_page: OpenPage) -> None:
+    del server
+    phone: dict[str, Any] = {"has_touch": True, "is_mobile": True, "viewport": {"width": 360, "height": 740}}
+    page = open_page(f"#/history?{HOUSE}&frame=all", **phone)
+    expect(page.get_by_text("Tap a bar")).to_be_visible()
+    expect(page.get_by_text("Drag over the chart")).to_be_hidden()
+    chart = page.get_by_role("group", name="Energy House").locator(".u-over")
+    chart.tap(position={"x": 8, "y": 20})  # the first month
     expect(page.get_by_role("button", name="Month", exact=True)).to_have_attribute("aria-pressed", "true")
 
 

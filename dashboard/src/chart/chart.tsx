@@ -31,7 +31,7 @@ export interface ChartProps {
   axis: (value: number) => string;
   /** Text of a place on the x axis, for bars and for the pointer. */
   place: (index: number) => string;
-  /** Short texts under the bars. */
+  /** Short texts under the bars; a second line is written where it differs from the one before. */
   ticks?: readonly string[];
   hidden: ReadonlySet<string>;
   range: readonly [number, number];
@@ -154,7 +154,7 @@ function options(latest: { current: ChartProps }, width: number, height: number)
     axes: [
       {
         ...common,
-        size: 33 * by,
+        size: () => (latest.current.ticks?.some(isTwoLined) ? 50 : 33) * by,
         gap: 8 * by,
         grid: { stroke: grid, width: 1, show: kind === "lines" },
         ...(kind === "bars" ? barAxis(latest, by) : timeAxis(zone, by)),
@@ -200,16 +200,22 @@ function timeAxis(zone: string, by: number): Partial<uPlot.Axis> {
   return { values: (_, splits, _axis, _space, step) => splits.map((ts) => timeOfDay(ts * 1000, zone, step < 60)), space: 56 * by };
 }
 
+const isTwoLined = (tick: string): boolean => tick.includes("\n");
+
 function barAxis(latest: { current: ChartProps }, by: number): Partial<uPlot.Axis> {
   return {
     splits: (made) => {
       const { ticks = [] } = latest.current;
       const [min = 0, max = 0] = [made.scales["x"]?.min, made.scales["x"]?.max];
-      const shown = ticks.map((_, index) => index).filter((index) => index >= min && index <= max);
-      const each = Math.max(1, Math.ceil((shown.length * 38 * by) / Math.max(1, made.width - 60)));
+      const shown = ticks.map((_, index) => index).filter((index) => index >= min && index <= max && ticks[index]);
+      const room = (ticks.some(isTwoLined) ? 48 : 38) * by;
+      const each = Math.max(1, Math.ceil((shown.length * room) / Math.max(1, made.width - 60)));
       return shown.filter((_, count) => count % each === 0);
     },
-    values: (_, splits) => splits.map((index) => latest.current.ticks?.[index] ?? ""),
+    values: (_, splits) => {
+      const lines = splits.map((index) => (latest.current.ticks?.[index] ?? "").split("\n"));
+      return lines.map(([top = "", below], at) => (below === undefined || below === lines[at - 1]?.[1] ? top : `${top}\n${below}`));
+    },
   };
 }
 

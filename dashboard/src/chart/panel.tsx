@@ -1,6 +1,7 @@
 // A chart with all that belongs to it: a legend that shows the values under the pointer and hides what one does not
 // want to see, zoom, the same as a table, and as a CSV file.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { toCsv, type Cell } from "../model/csv.ts";
 import { sum } from "../model/energy.ts";
@@ -38,19 +39,25 @@ interface PanelProps {
   picture: Picture;
   height?: number;
   isPlain?: boolean;
+  /** What the picture comes to in figures; stands right below it. */
+  children?: ComponentChildren;
   onOpen?: (index: number) => void;
   onRange?: (range: readonly [number, number] | null) => void;
 }
 
 const TABLE_ROWS = 400;
 
-export function ChartPanel({ picture, height, isPlain = false, onOpen, onRange }: PanelProps) {
+export function ChartPanel({ picture, height, isPlain = false, children, onOpen, onRange }: PanelProps) {
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const [point, setPoint] = useState<number | null>(null);
   const [zoom, setZoom] = useState<readonly [number, number] | null>(null);
   const range = zoom ?? picture.range;
 
   const columns = useMemo(() => drawnColumns(picture, hidden), [picture, hidden]);
+  const rows = useMemo(
+    () => picture.x.map((_, index) => index).filter((i) => (picture.x[i] ?? 0) >= range[0] && (picture.x[i] ?? 0) <= range[1]),
+    [picture.x, range[0], range[1]],
+  );
 
   useEffect(() => setZoom(null), [picture.file]);
   useEffect(() => setPoint(null), [picture.x]);
@@ -65,34 +72,38 @@ export function ChartPanel({ picture, height, isPlain = false, onOpen, onRange }
     setHidden(next);
   };
   return (
-    <figure class="panel">
-      <figcaption class="legend" data-at={point === null ? "" : picture.place(point)}>
-        <ul aria-label={picture.title}>
-          {picture.lines.map((line, column) => (
-            <li key={line.key}>
-              <button type="button" aria-pressed={!hidden.has(line.key)} onClick={() => toggle(line.key)}>
-                <i class={`mark ${line.dash ? "dash" : ""}`} data-colour={line.colour} />
-                <span>{line.label}</span>
-                <b>{valueText(picture, column, point)}</b>
-              </button>
-            </li>
-          ))}
-        </ul>
-        <span class="at">{point === null ? "" : picture.place(point)}</span>
-      </figcaption>
-      <Chart
-        {...picture}
-        columns={columns}
-        hidden={hidden}
-        range={range}
-        onPoint={setPoint}
-        onZoom={change}
-        {...(onOpen ? { onOpen } : {})}
-        {...(height ? { height } : {})}
-      />
-      {picture.note ? <p class="hint centre">{picture.note}</p> : null}
-      {isPlain ? null : <Tools picture={picture} range={range} zoom={zoom} change={change} opens={Boolean(onOpen)} />}
-    </figure>
+    <>
+      <figure class="panel">
+        <figcaption class="legend" data-at={point === null ? "" : picture.place(point)}>
+          <ul aria-label={picture.title}>
+            {picture.lines.map((line, column) => (
+              <li key={line.key}>
+                <button type="button" aria-pressed={!hidden.has(line.key)} onClick={() => toggle(line.key)}>
+                  <i class={`mark ${line.dash ? "dash" : ""}`} data-colour={line.colour} />
+                  <span>{line.label}</span>
+                  <b>{valueText(picture, column, point)}</b>
+                </button>
+              </li>
+            ))}
+          </ul>
+          <span class="at">{point === null ? "" : picture.place(point)}</span>
+        </figcaption>
+        <Chart
+          {...picture}
+          columns={columns}
+          hidden={hidden}
+          range={range}
+          onPoint={setPoint}
+          onZoom={change}
+          {...(onOpen ? { onOpen } : {})}
+          {...(height ? { height } : {})}
+        />
+        {picture.note ? <p class="hint centre">{picture.note}</p> : null}
+        {isPlain ? null : <Tools range={range} zoom={zoom} change={change} save={() => save(picture, rows)} />}
+      </figure>
+      {children}
+      {isPlain ? null : <More picture={picture} rows={rows} opens={Boolean(onOpen)} />}
+    </>
   );
 }
 
@@ -118,43 +129,46 @@ function limit([from, to]: [number, number], [first, last]: readonly [number, nu
 }
 
 interface ToolsProps {
-  picture: Picture;
   range: readonly [number, number];
   zoom: readonly [number, number] | null;
   change: (range: [number, number] | null) => void;
-  opens: boolean;
+  save: () => void;
 }
 
-function Tools({ picture, range, zoom, change, opens }: ToolsProps) {
-  const rows = useMemo(
-    () => picture.x.map((_, index) => index).filter((i) => (picture.x[i] ?? 0) >= range[0] && (picture.x[i] ?? 0) <= range[1]),
-    [picture.x, range[0], range[1]],
+function Tools({ range, zoom, change, save }: ToolsProps) {
+  const t = texts.history;
+  return (
+    <div class="tools">
+      <button type="button" onClick={() => change(zoomed(range, 0.5))}>
+        {t.zoomIn}
+      </button>
+      <button type="button" disabled={!zoom} onClick={() => change(zoomed(range, 2))}>
+        {t.zoomOut}
+      </button>
+      <button type="button" disabled={!zoom} onClick={() => change(null)}>
+        {t.whole}
+      </button>
+      <button type="button" class="save" onClick={save}>
+        {t.csv}
+      </button>
+    </div>
   );
+}
+
+/** The same as a table, and what one can do with the picture, by mouse and keyboard or by touch. */
+function More({ picture, rows, opens }: { picture: Picture; rows: readonly number[]; opens: boolean }) {
   const [isOpen, setOpen] = useState(false);
   const t = texts.history;
   return (
     <>
-      <div class="tools">
-        <button type="button" onClick={() => change(zoomed(range, 0.5))}>
-          {t.zoomIn}
-        </button>
-        <button type="button" disabled={!zoom} onClick={() => change(zoomed(range, 2))}>
-          {t.zoomOut}
-        </button>
-        <button type="button" disabled={!zoom} onClick={() => change(null)}>
-          {t.whole}
-        </button>
-        <button type="button" class="save" onClick={() => save(picture, rows)}>
-          {t.csv}
-        </button>
-      </div>
-      <p class="hint">
-        {t.zoomHint} {opens ? t.drill : ""}
-      </p>
       <details class="table" onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{t.table}</summary>
         {isOpen ? <Table picture={picture} rows={rows} /> : null}
       </details>
+      <p class="hint by-mouse">
+        {t.zoomHint} {opens ? t.drill : ""}
+      </p>
+      <p class="hint by-touch">{opens ? t.drillTouch : t.touchHint}</p>
     </>
   );
 }

@@ -209,16 +209,25 @@ export interface Slot {
   bucket: Bucket | null;
 }
 
-/** A place for every day of the month, or month of the year, whether it is over yet or not. */
+/**
+ * A place for every day of the month, or month of the year, whether it is over yet or not; of all time for every month
+ * from the first one known, and for a year at least.
+ */
 export function slotsOf({ frame, day }: Place, buckets: readonly Bucket[]): Slot[] {
   const byDay = new Map(buckets.map((b) => [b.bucket.slice(0, 10), b]));
-  const first = frame === "all" ? frameStart("year", buckets[0]?.bucket.slice(0, 10) ?? day) : frameStart(frame, day);
-  const end = frame === "all" ? step("year", buckets.at(-1)?.bucket.slice(0, 10) ?? day, 1) : step(frame, first, 1);
+  const [first, end] = frame === "all" ? allTime(buckets, day) : [frameStart(frame, day), step(frame, frameStart(frame, day), 1)];
   const slots: Slot[] = [];
   for (let at = first; at < end; at = frame === "month" ? addDays(at, 1) : addMonths(at, 1)) {
     slots.push({ day: at, bucket: byDay.get(at) ?? null });
   }
   return slots;
+}
+
+function allTime(buckets: readonly Bucket[], today: string): [string, string] {
+  const first = frameStart("month", buckets[0]?.bucket.slice(0, 10) ?? today);
+  const end = addMonths(frameStart("month", buckets.at(-1)?.bucket.slice(0, 10) ?? today), 1);
+  const year = addMonths(first, 12);
+  return [first, end > year ? end : year];
 }
 
 function bars(
@@ -251,8 +260,9 @@ function bars(
   };
 }
 
-/** The year stands where it begins; other months have room for their names for two years. */
+/** The names of months have room for two years; after that the year stands where it begins. */
 const allTick = (day: string, months: number): string => {
-  if (day.slice(5, 7) === "01") return day.slice(0, 4);
-  return months > 24 ? "" : dayName(day, "monthShort");
+  const year = day.slice(0, 4);
+  if (months > 24) return day.slice(5, 7) === "01" ? year : "";
+  return `${dayName(day, "monthShort")}\n${year}`;
 };

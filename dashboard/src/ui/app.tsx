@@ -8,7 +8,7 @@ import { Condition } from "./condition.tsx";
 import { History } from "./history.tsx";
 import { systemsOf, useLive, useRoute, type System } from "./hooks.ts";
 import { Now } from "./now.tsx";
-import { Icon } from "./parts.tsx";
+import { Emblem, Icon } from "./parts.tsx";
 import { SignIn } from "./signin.tsx";
 
 export function App() {
@@ -101,7 +101,7 @@ interface HeadProps {
 function Head({ route, systems, system, go, signOut }: HeadProps) {
   return (
     <header class="head">
-      <img src={iconAddress()} alt="" width="30" height="30" />
+      <Emblem />
       <SystemChoice systems={systems} system={system} choose={(of) => go({ of })} />
       <nav aria-label={texts.menu.pages}>
         {(Object.keys(texts.pages) as Page[]).map((page) => (
@@ -120,7 +120,6 @@ function Head({ route, systems, system, go, signOut }: HeadProps) {
   );
 }
 
-const iconAddress = (): string => document.querySelector<HTMLLinkElement>('link[rel="icon"]')?.getAttribute("href") ?? "";
 
 function SystemChoice({ systems, system, choose }: { systems: System[]; system: System | undefined; choose: (key: string) => void }) {
   if (systems.length < 2) return <strong class="name">{system?.name ?? texts.title}</strong>;

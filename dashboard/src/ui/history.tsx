@@ -1,5 +1,6 @@
 // The past: curves of a day, bars of months and years, step by step, and as files.
 
+import type { ComponentChildren } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
 import type { Client } from "../api/client.ts";
 import type { Bucket, Frame } from "../api/types.ts";
@@ -61,21 +62,35 @@ export function History({ live, system, route, go }: HistoryProps) {
   );
 }
 
-function Steps({ place: { frame, day }, today, go }: { place: Place; today: string; go: HistoryProps["go"] }) {
+interface StepsProps {
+  place: Place;
+  today: string;
+  go: HistoryProps["go"];
+}
+
+function Steps({ place, today, go }: StepsProps) {
+  if (place.frame !== "all") return <DatedSteps place={place} today={today} go={go} />;
+  return (
+    <div class="steps">
+      <h2 id="span">{frameName("all", place.day)}</h2>
+    </div>
+  );
+}
+
+function DatedSteps({ place: { frame, day }, today, go }: StepsProps) {
   const next = step(frame, day, 1);
-  const isLast = frame === "all" || next > today;
   const choose = (value: string) => {
     if (/^\d{4}-\d\d-\d\d$/.test(value) && value >= "1990-01-01") go({ at: value < today ? value : today });
   };
   return (
     <div class="steps">
-      <button type="button" aria-label={t.earlier} disabled={frame === "all"} onClick={() => go({ at: step(frame, day, -1) })}>
+      <button type="button" aria-label={t.earlier} onClick={() => go({ at: step(frame, day, -1) })}>
         <Icon name="left" />
       </button>
       <h2 id="span" aria-live="polite">
         {frameName(frame, day)}
       </h2>
-      <button type="button" data-step="later" aria-label={t.later} disabled={isLast} onClick={() => go({ at: next })}>
+      <button type="button" data-step="later" aria-label={t.later} disabled={next > today} onClick={() => go({ at: next })}>
         <Icon name="right" />
       </button>
       <label>
@@ -136,10 +151,9 @@ function Day(props: BodyProps) {
   return (
     <Answer of={coarse}>
       {(found) => (
-        <>
-          <DayPicture place={place} view={view} points={fine ?? found.points} onRange={setSpan} />
+        <DayPicture place={place} view={view} points={fine ?? found.points} onRange={setSpan}>
           <Totals buckets={found.buckets} frame="day" place={place} view={view} />
-        </>
+        </DayPicture>
       )}
     </Answer>
   );
@@ -170,14 +184,19 @@ interface DayPictureProps {
   view: View;
   points: Points;
   onRange: (range: readonly [number, number] | null) => void;
+  children: ComponentChildren;
 }
 
-function DayPicture({ place, view, points, onRange }: DayPictureProps) {
+function DayPicture({ place, view, points, onRange, children }: DayPictureProps) {
   const picture = useMemo(
     () => (view === "battery" ? batteryPicture(place, points) : powerPicture(place, points)),
     [points, view, place.name, place.day, place.zone],
   );
-  return <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onRange={onRange} />;
+  return (
+    <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onRange={onRange}>
+      {children}
+    </Drawn>
+  );
 }
 
 interface DrawnProps {
@@ -185,11 +204,23 @@ interface DrawnProps {
   empty: string;
   onRange?: DayPictureProps["onRange"];
   onOpen?: (index: number) => void;
+  children?: ComponentChildren;
 }
 
-function Drawn({ picture, empty, onRange, onOpen }: DrawnProps) {
-  if (picture.lines.length === 0) return <p class="empty">{empty}</p>;
-  return <ChartPanel picture={picture} {...(onRange ? { onRange } : {})} {...(onOpen ? { onOpen } : {})} />;
+function Drawn({ picture, empty, onRange, onOpen, children }: DrawnProps) {
+  if (picture.lines.length === 0) {
+    return (
+      <>
+        <p class="empty">{empty}</p>
+        {children}
+      </>
+    );
+  }
+  return (
+    <ChartPanel picture={picture} {...(onRange ? { onRange } : {})} {...(onOpen ? { onOpen } : {})}>
+      {children}
+    </ChartPanel>
+  );
 }
 
 function Bars(props: BodyProps) {
@@ -220,10 +251,9 @@ function BarsPicture({ place, view, buckets, today, go }: BarsPictureProps) {
     if (at && at <= today) go({ frame: place.frame === "month" ? "day" : "month", at });
   };
   return (
-    <>
-      <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onOpen={open} />
+    <Drawn picture={picture} empty={view === "battery" ? t.noBattery : t.empty} onOpen={open}>
       <Totals buckets={buckets} frame={place.frame} place={place} view={view} />
-    </>
+    </Drawn>
   );
 }
 

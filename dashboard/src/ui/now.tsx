@@ -58,9 +58,10 @@ export function Now({ live, system, route }: NowProps) {
 }
 
 /** A desk sees it without scrolling, and on a wall there is no idle space. */
-const chartHeight = (): number => {
+const chartHeight = (hasShares: boolean): number => {
   const isWall = innerWidth >= 1600 && innerHeight >= 900; // as in the style sheet
-  return Math.max(220, Math.round(innerHeight * (isWall ? 0.42 : 0.3)));
+  const share = (isWall ? 0.42 : 0.3) + (hasShares ? 0 : 0.14); // without them there is that much more room
+  return Math.max(220, Math.round(innerHeight * share));
 };
 
 const rank = (one: Shown): number => (one.reading ? one.age_s : Number.MAX_VALUE);
@@ -159,6 +160,7 @@ type TodayAnswer = Awaited<ReturnType<typeof askToday>>;
 
 function TodayFigures({ found, name, day, zone }: { found: TodayAnswer; name: string; day: string; zone: string }) {
   const sums = totals(found.frame?.series ?? []);
+  const height = chartHeight(sums.self_consumption_pct !== null || sums.autarky_pct !== null);
   const picture = useMemo(
     () => powerPicture({ name, frame: "day", day, zone }, pointsOf(found.curve, POWER_FIELDS)),
     [found, name, day, zone],
@@ -169,7 +171,7 @@ function TodayFigures({ found, name, day, zone }: { found: TodayAnswer; name: st
         <EnergyTiles sums={sums} />
       </dl>
       <Shares sums={sums} />
-      {picture.lines.length > 0 ? <ChartPanel picture={picture} height={chartHeight()} isPlain /> : <p class="empty">{texts.history.empty}</p>}
+      {picture.lines.length > 0 ? <ChartPanel picture={picture} height={height} isPlain /> : <p class="empty">{texts.history.empty}</p>}
     </>
   );
 }

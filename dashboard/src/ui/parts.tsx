@@ -26,6 +26,12 @@ export const ICONS: Record<string, string> = {
   leave: "M14 4h5v16h-5M4 12h11M8 8l-4 4 4 4",
 };
 
+/** The page's own picture, under the name it has in this version. */
+export function Emblem() {
+  const address = document.querySelector<HTMLLinkElement>('link[rel="icon"]')?.getAttribute("href") ?? "";
+  return <img src={address} alt="" width="30" height="30" />;
+}
+
 /** An answer of the server, or what is said while there is none. */
 export function Answer<T>({ of, children }: { of: Loaded<T>; children: (value: T) => ComponentChildren }) {
   if (of.value === null && of.problem === null) return <p class="hint waiting">{texts.loading}</p>;

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { texts } from "../texts.ts";
+import { Emblem } from "./parts.tsx";
 
 const t = texts.signIn;
 
@@ -14,6 +15,7 @@ export function SignIn({ refused, onToken }: { refused: number | null; onToken: 
   };
   return (
     <form class="card sign-in" onSubmit={submit}>
+      <Emblem />
       <h1>{t.title}</h1>
       <p>{t.lead}</p>
       <input name="username" value={t.token} autocomplete="username" hidden readOnly />
