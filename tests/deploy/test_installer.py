@@ -20,14 +20,18 @@ import anyio
 import pytest
 
 from reference_server.storage.migrations import migrate
-from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib import InverterSimulator, __version__, living_inverter
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports
+from tests.clone import NEXT_VERSION, Clone
 from tests.conftest import Need
+from tests.deploy import machine
+from tests.guides.shell import DOCS, Terminal, runnable
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INSTALLER: Final = ROOT / "deploy" / "install-edge.sh"
+SCRIPTS: Final = (INSTALLER, ROOT / "deploy" / "systemd" / "sungrow-server.sh", ROOT / ".ci" / "run")
 TOKEN: Final = "edge-token-0123456789"
 GIVEN: Final = ("--server", "https://localhost:1", "--inverter", "127.0.0.1", "--device", "roof")
 
@@ -49,11 +53,9 @@ def files(root: Path) -> set[str]:
     return {name for name in found if not name.startswith("opt/sungrow-edge/")}
 
 
-def test_the_script_is_clean(need: Need) -> None:
+def test_the_scripts_are_clean(need: Need) -> None:
     shellcheck = need("shellcheck", purpose="the check of the installer (Debian: shellcheck)")
-    done = subprocess.run(
-        [shellcheck, INSTALLER, ROOT / ".ci" / "run"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([shellcheck, *SCRIPTS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -118,7 +120,7 @@ def shown(server: str, ca: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # downloads
+@pytest.mark.timeout(1200)  # downloads
 @pytest.mark.anyio
 async def test_one_command_installs_an_edge_that_works_and_another_undoes_it(
     server: str, tls_files: CertificateFiles, tmp_path: Path
@@ -148,7 +150,8 @@ def _live(root: Path, options: tuple[str, ...], server: str, ca: Path) -> None:
     assert tomllib.loads(settings.read_text())["devices"][0]["timezone"] == "Europe/Berlin"
     _run(edge, "check", "--offline")
     _deliver(root, edge, server, ca)
-    _again(root, settings)
+    _upgrade(root, edge, settings)
+    _deliver(root, edge, server, ca)
     _undo(root, edge)
 
 
@@ -170,13 +173,34 @@ def _deliver(root: Path, edge: Path, server: str, ca: Path) -> None:
     assert json.loads(_run(edge, "status", "--json"))["spool"]["delivered"] >= 1
 
 
-def _again(root: Path, settings: Path) -> None:
-    """A second run is an upgrade: it asks nothing and changes no setting."""
+def _upgrade(root: Path, edge: Path, settings: Path) -> None:
+    """The guide is followed to a newer version: it asks and changes nothing and keeps every reading."""
+    folder = root.parent / "upgrade"
+    folder.mkdir()
+    machine.place(folder / "bin")
+    (folder / "machine.json").write_text(json.dumps({"root": str(root)}))
+    clone = Clone(folder)
+    clone.publish_next()
     settings.write_text(settings.read_text() + "# changed by hand\n")
     before = {name: (root / name).read_bytes() for name in files(root)}
-    done = installer(root)
-    assert done.returncode == 0, done.stderr
+    readings = _readings(edge, folder / "before.jsonl")
+    assert __version__ in _run(edge, "--version")
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+    environment = clean_environment() | kept | {"MACHINE_STAND_IN": str(folder / "machine.json")}
+    [block] = runnable(DOCS / "deployment.md", "edge-machine")
+    with Terminal(clone.folder, environment, {}) as terminal:
+        terminal.environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        terminal.type(block)
+    assert NEXT_VERSION in _run(edge, "--version")
     assert {name: (root / name).read_bytes() for name in files(root)} == before
+    assert readings
+    assert _readings(edge, folder / "after.jsonl") == readings
+
+
+def _readings(edge: Path, file: Path) -> list[str]:
+    """Every reading the spool keeps, delivered ones, too."""
+    _run(edge, "spool", "export", str(file))
+    return [line for line in file.read_text().splitlines() if '"ts"' in line]
 
 
 def _undo(root: Path, edge: Path) -> None:

@@ -1,8 +1,9 @@
-"""The quick start is followed literally in an empty folder; every snippet of the guides is run beside it."""
+"""The quick start is followed literally in a fresh clone; every snippet of the guides is run beside it."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import anyio
+import certifi
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,6 +27,7 @@ from sungrow_lib import Capture, DurableSpool, Space, SungrowSample, living_inve
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
+from tests.clone import Clone
 
 from .shell import DOCS, ROOT, Terminal, fences, runnable
 
@@ -33,8 +36,8 @@ SITE: Final = "https://solar.example.org"
 QUICK_START: Final = DOCS / "quick-start.md"
 GENERATED: Final = {"api", "reference", "notebooks"}
 FRONT_PAGES: Final = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-RUN_BY: Final = {"run", "compose"}
-"""Here, and by tests/deploy/test_compose_steps.py."""
+RUN_BY: Final = {"run", "compose", "machine", "edge-machine"}
+"""Here, and by tests/deploy: test_compose_steps, test_upgrade, test_installer."""
 NOT_RUN: Final = re.compile(r'not-run="([^"]+)"')
 PAGES: Final = sorted(
     page
@@ -47,8 +50,8 @@ SNIPPETS: Final = [
     for number, (language, words, content) in enumerate(fences(page))
     if language == "python" and words != "outline"
 ]
-# Longer than usual: the first test waits for what the polite pace makes slow, five seconds a step.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+# Longer than usual: the first test installs, and waits for what the polite pace makes slow, 5 s a step.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _PATIENCE_S: Final = 120.0
 
 
@@ -95,7 +98,8 @@ def followed(
     empty_database: str,
     tls_files: CertificateFiles,
 ) -> Iterator[Followed]:
-    folder = tmp_path_factory.mktemp("quick-start")
+    parent = tmp_path_factory.mktemp("quick-start")
+    folder = Clone(parent).folder
     (folder / "cert.pem").write_bytes(tls_files.cert.read_bytes())
     (folder / "key.pem").write_bytes(tls_files.key.read_bytes())
     (folder / "key.pem").chmod(0o600)
@@ -110,8 +114,9 @@ def followed(
         SITE: f"https://localhost:{port}",
         "LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443": f"LISTEN_HOST=127.0.0.1 LISTEN_PORT={port}",
     }
-    environment = clean_environment() | {
-        "SSL_CERT_FILE": str(tls_files.ca),  # a reader's certificate is one every machine trusts
+    environment = clean_environment() | _pip_settings(parent)
+    environment |= {
+        "SSL_CERT_FILE": str(_trusted(parent, tls_files.ca)),
         "SUNGROW_LOCK_DIR": str(folder),
         "SUNGROW_STATE_DIR": str(folder),
     }
@@ -131,8 +136,28 @@ def followed(
         yield Followed(terminal, outputs, tokens[1])
 
 
+def _pip_settings(folder: Path) -> dict[str, str]:
+    """Let the reader's `pip install` bring the versions that are tested, from this machine's registry."""
+    lock = (ROOT / "requirements" / "dev.lock").read_text()
+    pins = re.findall(r"^[\w.-]+==[^\\\n]+", lock, re.MULTILINE)
+    assert len(pins) > 50
+    (folder / "constraints.txt").write_text("\n".join(pins))
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return kept | {"PIP_CONSTRAINT": str(folder / "constraints.txt")}
+
+
+def _trusted(folder: Path, ca: Path) -> Path:
+    """A reader's certificate is one every machine trusts: the tests' authority beside the public ones."""
+    public = Path(os.environ.get("SSL_CERT_FILE") or certifi.where())
+    (folder / "trusted.pem").write_bytes(public.read_bytes() + b"\n" + ca.read_bytes())
+    return folder / "trusted.pem"
+
+
 def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) -> None:
-    assert "SH8.0RT-20" in followed.outputs[0]
+    assert "SH8.0RT-20" in "".join(followed.outputs)
+    for program in ("sungrow", "sungrow-edge", "sungrow-server"):
+        used = followed.terminal.type(f"command -v {program}").strip()
+        assert used == str(followed.terminal.folder / ".venv" / "bin" / program), "what the reader installed"
     deadline = time.monotonic() + _PATIENCE_S
     spool = followed.terminal.folder / "spool.sqlite"
     while not spool.exists() and time.monotonic() < deadline:  # the daemon is starting
