@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from reference_server import explanations
 from reference_server.bodies import ENCODINGS
 from reference_server.docstrings import split
 from reference_server.examples import problem
@@ -19,14 +20,6 @@ from sungrow_lib._version import __version__
 from sungrow_lib.wire import PROBLEM_JSON, Problem
 
 _REF: Final = "#/components/schemas/{model}"
-_DESCRIPTION: Final = """\
-Readings of Sungrow inverters: sent by an edge, read by dashboards and notebooks.
-
-Unknown is null, never zero. Times are RFC 3339; powers are in W, energies in kWh. `battery_power_w` is
-positive while charging, `export_power_w` while exporting.
-"""
-
-
 Operations = tuple[Op, ...]
 
 
@@ -41,11 +34,14 @@ def document(operations: Operations) -> dict[str, Any]:
         "info": {
             "title": "Sungrow reference server",
             "version": __version__,
-            "description": _DESCRIPTION,
+            "description": explanations.API,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(op.tag for op in operations)],
+        "tags": [
+            {"name": tag, "description": explanations.TAGS[tag]}
+            for tag in dict.fromkeys(op.tag for op in operations)
+        ],
         "paths": paths,
         "components": {
             "schemas": _schemas(operations),
@@ -108,8 +104,8 @@ def _operation(op: Op) -> dict[str, Any]:
         "security": [] if op.scope is None else [{"token": []}],
         "responses": _answers(op) | {str(status): _problem(status) for status in op.statuses},
     }
-    if op.scope is not None:
-        operation["description"] = f"Needs a token with the scope `{op.scope.value}`."
+    needs = f"Needs a token with the scope `{op.scope.value}`." if op.scope else "Needs no token."
+    operation["description"] = f"{explanations.OPERATIONS[op.name]}\n{needs}"
     parameters = _parameters(op.query)
     if parameters:
         operation["parameters"] = parameters

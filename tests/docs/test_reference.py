@@ -12,6 +12,7 @@ import pytest
 
 import sungrow_lib
 from reference_edge.config import DeviceSettings, EdgeSettings
+from reference_server import explanations
 from reference_server.config import ServerSettings
 from reference_server.docstrings import split
 from reference_server.operations import OPERATIONS
@@ -57,12 +58,16 @@ def test_configuration_lists_every_variable(written: Path) -> None:
 
 def test_configuration_tells_types_defaults_and_rules(written: Path) -> None:
     text = page(written, "configuration.md")
-    assert re.search(r"^\| `DATABASE_URL` \| secret text \| required \|", text, re.MULTILINE)
+    assert re.search(r"^\| `DATABASE_URL` \| [^|]+ \| secret text \| required \|", text, re.MULTILINE)
     assert re.search(
-        r"^\| `BATCH_SIZE` \| whole number \| `500` \| at least 1; at most 10,000 \|", text, re.MULTILINE
+        r"^\| `BATCH_SIZE` \| [^|]+ \| whole number \| `500` \| at least 1; at most 10,000 \|",
+        text,
+        re.MULTILINE,
     )
     assert re.search(
-        r"^\| `POLL_INTERVAL_S` \| `poll_interval_s` \| number \| `5` \| at least 5; ", text, re.MULTILINE
+        r"^\| `POLL_INTERVAL_S` \| [^|]+ \| `poll_interval_s` \| number \| `5` \| at least 5; ",
+        text,
+        re.MULTILINE,
     )
 
 
@@ -118,7 +123,12 @@ def test_every_metric_is_listed(written: Path) -> None:
     names = {name for name, *_ in service.metrics()}
     assert {"sungrow_samples_total", "sungrow_http_requests_total"} <= names
     assert {"sungrow_device_lag_seconds", "sungrow_rollup_marks", "sungrow_database_up"} <= names
-    assert names <= rows(page(written, "metrics.md"))
+    server, _, edge = page(written, "metrics.md").partition("## Of the edge")
+    assert names <= rows(server)
+    source = (ROOT / "reference_edge" / "metrics.py").read_text()
+    named = set(re.findall(r'"(sungrow_edge_\w+)"', source))
+    assert len(named) > 10
+    assert named <= {name.removesuffix("_total") for name in rows(edge)}
 
 
 def test_every_public_name_is_in_the_python_reference() -> None:
@@ -150,6 +160,7 @@ def test_nothing_generated_is_committed() -> None:
 
 def test_every_operation_shows_what_is_sent_and_answered() -> None:
     for op in OPERATIONS:
+        assert op.name in explanations.OPERATIONS, "say what a caller has to know"
         assert op.body is None or op.body_example is not None, op.name
         assert op.example is not None or op.name == "get_openapi", "it is an example of itself"
 
@@ -160,5 +171,6 @@ def test_the_openapi_document_explains_every_parameter() -> None:
         for operation in methods.values():
             assert all(parameter["description"] for parameter in operation.get("parameters", ()))
     batch = document["components"]["schemas"]["IngestRequest"]
+    assert batch["example"]["samples"][0]["pv_power_w"] > 0, "what the page shows first"
     assert "Attributes" not in json.dumps(document)
     assert batch["properties"]["batch_id"]["description"]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, cast
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
+from reference_edge.account import DeviceAccount
+from reference_edge.metrics import EdgeCollector
+from reference_edge.survey import Survey
 from reference_server.auth import Scope
 from reference_server.config import ServerSettings
 from reference_server.metrics import Metrics, StateCollector
@@ -17,6 +22,8 @@ from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES, problem_type
 from reference_server.storage.database import Database
+from sungrow_lib.spool import SpoolCounts
+from sungrow_lib.upload.status import ConnectionState, UploadStatus
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 from tools.docs.markdown import Page, code, table
 
@@ -64,9 +71,28 @@ Send `Authorization: Bearer TOKEN` with every call below `/v1/`, never a token i
 `sungrow-server token create` makes one: it has scopes, the devices it may touch, and optionally an end.
 """
 _METRICS: Final = """\
-`GET /metrics` answers in Prometheus' text format, to a token with the scope `read` or on a listener of its
-own (`METRICS_PORT`). Counters and gauges are of all worker processes together. A token that may touch some
-devices only is shown `sungrow_device_lag_seconds` of those.
+Server and edge answer Prometheus in its text format. `deploy/prometheus/` has a configuration to take
+from and alerts that cover what needs a person; [Grafana and Prometheus](../grafana.md#alerts) lists
+them.
+
+## Of the server {{#server}}
+
+At `GET /metrics`, for a token with the scope `read`, or on a listener of its own without one
+(`METRICS_PORT`, loopback only). Counters and gauges are of all worker processes together. A token that
+may touch some devices only is shown `sungrow_device_lag_seconds` of those.
+
+{server}
+Three to look at first: `sungrow_database_up` is 1; `sungrow_device_lag_seconds` stays near the poll interval
+by day; and `rate(sungrow_samples_total{{verdict="rejected"}}[1h])` is 0.
+
+## Of the edge {{#edge}}
+
+At `http://127.0.0.1:PORT/metrics` with `METRICS_PORT` set. What is not known is absent, never 0.
+
+{edge}
+Beside them stands the last reading of each device: every numeric [field](fields.md) with `sungrow_` before
+its name, such as `sungrow_pv_power_w{{device_id="roof"}}`; lists have a label `item`, counted from 1. A
+reading older than three poll intervals is absent.
 """
 _IDEMPOTENCY: Final = """\
 A reading is known by its device and its time, `(device_id, ts)`. The server stores the first and takes any
@@ -92,7 +118,9 @@ def pages() -> Iterator[Page]:
         "Authentication, errors, limits, idempotency and verdicts of the HTTP API.",
         "\n\n".join(_http()),
     )
-    yield Page("metrics.md", "Metrics", "Every Prometheus metric of the server.", _metrics())
+    yield Page(
+        "metrics.md", "Metrics", "Every Prometheus metric of server and edge.", _metrics(), is_wide=True
+    )
 
 
 def _http() -> Iterator[str]:
@@ -138,15 +166,29 @@ def _limits() -> Iterator[tuple[str, str, str]]:
 
 
 def _metrics() -> str:
-    rows = [
-        (code(name), kind, ", ".join(map(code, labels)), meaning) for name, kind, labels, meaning in metrics()
-    ]
-    return f"{_METRICS}\n{table(('metric', 'type', 'labels', 'meaning'), rows)}"
+    return _METRICS.format(server=_metrics_table(metrics()), edge=_metrics_table(edge_metrics()))
+
+
+def _metrics_table(found: list[tuple[str, str, tuple[str, ...], str]]) -> str:
+    rows = (
+        (code(name), meaning, kind, ", ".join(map(code, labels))) for name, kind, labels, meaning in found
+    )
+    return table(("metric", "meaning", "type", "labels"), rows)
 
 
 def metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
     """Return name, type, labels and meaning of each metric the server shows."""
     return [*_counted(), *(_described(family) for family in StateCollector(0).collect())]
+
+
+def edge_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Return the same of each metric the edge shows of itself."""
+    now = datetime.now(UTC)
+    account = DeviceAccount("roof", "", at=now, counts=SpoolCounts(0, 0, 0, 0, 0, 0, 0, 0, 0, now))
+    survey = Survey(Path(), now, 0, 0, 0, clock_is_trusted=True, clock_offset_s=0)
+    status = UploadStatus(ConnectionState.CONNECTED, now, None, 0, 0, (), (), None)
+    collector = EdgeCollector({"roof": account}, {"roof": 5.0}, survey, lambda: status, lambda: 0)
+    return [_described(family) for family in collector.collect()]
 
 
 def _counted() -> list[tuple[str, str, tuple[str, ...], str]]:
@@ -170,7 +212,16 @@ def openapi() -> str:
     """Return the OpenAPI document as the site shows it."""
     shown: dict[str, Any] = _readable(json.loads(json.dumps(document(OPERATIONS))))
     shown["servers"] = [{"url": "https://solar.example.org", "description": "your server"}]
+    for operation in (operation for methods in shown["paths"].values() for operation in methods.values()):
+        _lead_with_the_example(operation, shown["components"]["schemas"])
     return json.dumps(shown, indent=1)
+
+
+def _lead_with_the_example(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Give a body's example to its schema: else the page makes one up, all null, and shows it first."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        name = content["schema"]["$ref"].rpartition("/")[2]
+        schemas[name]["example"] = content.pop("example")
 
 
 def _readable(schema: Any) -> Any:
