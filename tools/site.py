@@ -47,6 +47,7 @@ def build(node: Node) -> None:
     write(PAGES, DATA)
     write_notebooks(ROOT / "docs" / "notebooks")
     shutil.copy(DATA / "openapi.json", STATIC / "openapi.json")
+    offer_notebooks(STATIC / "notebooks")
     say("Writing the Python reference")
     python_reference(STATIC / "python")
     install(node)
@@ -70,6 +71,14 @@ def run_notebooks() -> None:
         raise SiteError(f"a notebook fails:\n{answer.stderr}")
 
 
+def offer_notebooks(target: Path) -> None:
+    """Put the notebooks and their style where a reader can save them from the site."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for path in (*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("*.mplstyle")):
+        shutil.copy(path, target)
+
+
 def label_operations() -> None:
     """Name the operations in the sidebar by their paths: the summaries are too long for it."""
     paths = json.loads((DATA / "openapi.json").read_text(encoding="utf-8"))["paths"]
@@ -80,6 +89,8 @@ def label_operations() -> None:
                 r"(?m)^sidebar_label: .*$", f'sidebar_label: "{path}"', page.read_text(encoding="utf-8")
             )
             page.write_text(text, encoding="utf-8")
+    for page in API.glob("*.tag.mdx"):  # they list what the sidebar lists
+        page.unlink()
 
 
 def python_reference(target: Path) -> None:

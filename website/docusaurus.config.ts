@@ -45,7 +45,7 @@ const config: Config = {
             outputDir: '../docs/api',
             hideSendButton: true, // it would want a proxy on somebody else's machine
             downloadUrl: '/openapi.json',
-            sidebarOptions: {groupPathsBy: 'tag', categoryLinkSource: 'tag'},
+            sidebarOptions: {groupPathsBy: 'tag'},
           } satisfies OpenApi.Options,
         },
       },
@@ -74,8 +74,8 @@ const config: Config = {
       title: 'sungrow_lib',
       logo: {alt: '', src: 'img/icon.svg', width: 28, height: 28},
       items: [
-        {type: 'doc', docId: 'quick-start', label: 'Quick start', position: 'left'},
         {type: 'docSidebar', sidebarId: 'guides', label: 'Guides', position: 'left'},
+        {to: '/docs/quick-start/', label: 'Quick start', position: 'left', activeBaseRegex: '/docs/quick-start/'},
         {type: 'docSidebar', sidebarId: 'reference', label: 'Reference', position: 'left'},
         {type: 'docSidebar', sidebarId: 'api', label: 'HTTP API', position: 'left'},
         {href: 'pathname:///python/index.html', label: 'Python API', position: 'left', target: '_self'},

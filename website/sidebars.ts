@@ -12,7 +12,8 @@ const notebooks = () => {
   const folder = path.join(docs, 'notebooks');
   const files = existsSync(folder) ? readdirSync(folder).sort() : [];
   const names = files.filter((file) => file.endsWith('.md')).map((file) => file.slice(0, -3));
-  return [...new Set([...names.filter((name) => name === 'first-look'), ...names])].map((name) => `notebooks/${name}`);
+  const first = ['first-look', 'year', 'battery', 'strings', 'quality'].filter((name) => names.includes(name));
+  return [...new Set([...first, ...names])].map((name) => `notebooks/${name}`);
 };
 
 const category = (label: string, ...pages: string[]) => {
@@ -65,12 +66,11 @@ const sidebars: SidebarsConfig = {
       collapsed: false,
       items: ['sungrow', 'sungrow-edge', 'sungrow-server'].map((name) => `reference/commands/${name}`),
     },
-    'reference/http',
     'reference/metrics',
     'reference/disk-space',
     'reference/changelog',
   ],
-  api: operations(),
+  api: ['reference/http', ...operations()],
 };
 
 export default sidebars;

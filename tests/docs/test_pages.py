@@ -39,7 +39,10 @@ def targets() -> set[Path]:
 @pytest.mark.parametrize("path", PAGES, ids=names(PAGES))
 def test_each_page_says_what_it_is_about(path: Path) -> None:
     text = path.read_text()
-    head = re.match(r'---\n(?:slug: \S+\n)?description: "[^"\n]{20,160}"\n---\n\n# \S', text)
+    head = re.match(
+        r'---\n(?:slug: \S+\n)?description: "[^"\n]{20,160}"\n(?:sidebar_label: "[^"\n]+"\n)?---\n\n# \S',
+        text,
+    )
     assert head, f'{path.name} begins with: description: "20 to 160 characters", then a heading'
     assert len(re.findall(r"^# ", without_code(text), re.MULTILINE)) == 1
 

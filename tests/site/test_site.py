@@ -100,7 +100,7 @@ class Crawl:
         for link in self._page.evaluate(_LINKS):
             if link.startswith(self._site):
                 self.wanted.setdefault(link, address)
-                if not urlsplit(link).path.endswith((".json", ".svg", ".png")):
+                if not urlsplit(link).path.endswith((".json", ".svg", ".png", ".ipynb")):
                     yield urldefrag(link).url
 
 

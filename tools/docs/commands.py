@@ -20,6 +20,13 @@ PROGRAMS: Final[dict[str, Callable[[list[str] | None], int]]] = {
     "sungrow-edge": edge.main,
     "sungrow-server": server.main,
 }
+_ABOUT: Final = {
+    "sungrow": "For anyone with an inverter, or with registers saved from one. No server, no settings.",
+    "sungrow-edge": "The daemon beside the inverter, and what looks after its spool. Settings are a file "
+    "(`--config`) or the [environment](../configuration.md).",
+    "sungrow-server": "The server, its database, its tokens and devices. Settings are the "
+    "[environment](../configuration.md#server) or a file (`--config`).",
+}
 _WIDTH: Final = "96"
 
 
@@ -32,13 +39,20 @@ class _FoundError(Exception):
 def pages() -> Iterator[Page]:
     """Make one page per program."""
     for program in PROGRAMS:
-        body = [_section(words) for words in commands(program)]
+        body = [_list(program), *(_section(words) for words in commands(program))]
         yield Page(
             f"commands/{program}.md",
             program,
             f"Every command of {program}, its options and examples, as --help prints them.",
             "\n".join(body),
+            is_wide=True,
         )
+
+
+def _list(program: str) -> str:
+    """Links to the sections: a help text needs the room of the table of contents."""
+    links = [f"[{' '.join(words[1:])}](#{'-'.join(words)})" for words in commands(program)[1:]]
+    return f"{_ABOUT[program]}\n\n{' · '.join(links)}\n"
 
 
 def _section(words: tuple[str, ...]) -> str:

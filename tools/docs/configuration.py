@@ -44,13 +44,17 @@ _TYPES: Final[dict[Any, str]] = {
 }
 _INTRO: Final = """\
 Edge and server read the environment and one TOML file (`--config`); the environment wins. A key of the
-file is the variable's name in lower case: `SERVER_URL` and `server_url = "..."` are the same setting. An
-empty variable counts as not set. An unknown key in the file, or a value that breaks a rule below, stops
-the start with one line that names it.
+file is the variable's name in lower case: `SERVER_URL` and `server_url = "..."` are the same setting.
+An empty variable counts as not set. An unknown key in the file, or a value that breaks a rule below,
+stops the start with one line that names it.
+
+Few must be given: the edge wants the server's address, a token and an inverter, the server its database
+([quick start](../quick-start.md#edge-and-server)). All others have a default that does for a house.
+`deploy/.env.example` and `deploy/edge.env.example` hold them as files to fill in.
 """
 _SINGLE: Final = """\
 A single inverter may stand in the environment; several are `[[devices]]` tables of the file, with the keys
-of the second column.
+of the third column.
 """
 
 
@@ -59,7 +63,7 @@ def pages() -> Iterator[Page]:
     devices = {name: names(name, field) for name, field in DeviceSettings.model_fields.items()}
     text = split(DeviceSettings.__doc__)[1]
     single = [
-        (code(name.upper()), code(SINGLE[name]), *devices[SINGLE[name]][1:], plain(text[SINGLE[name]]))
+        (code(name.upper()), plain(text[SINGLE[name]]), code(SINGLE[name]), *devices[SINGLE[name]][1:])
         for name in EdgeSettings.model_fields
         if name in SINGLE
     ]
@@ -69,7 +73,7 @@ def pages() -> Iterator[Page]:
         _table(EdgeSettings, skip=SINGLE),
         "## One inverter {#inverter}",
         _SINGLE,
-        table(("variable", "key", "type", "default", "rule", "meaning"), single),
+        table(("variable", "meaning", "key", "type", "default", "rule"), single),
         "## Server",
         _table(ServerSettings),
     ]
@@ -85,11 +89,11 @@ def pages() -> Iterator[Page]:
 def _table(kind: type[BaseModel], skip: dict[str, str] | None = None) -> str:
     text = split(kind.__doc__)[1]
     rows = [
-        (code(name.upper()), *names(name, field)[1:], plain(text[name]))
+        (code(name.upper()), plain(text[name]), *names(name, field)[1:])
         for name, field in kind.model_fields.items()
         if name not in (skip or {})
     ]
-    return table(("variable", "type", "default", "rule", "meaning"), rows)
+    return table(("variable", "meaning", "type", "default", "rule"), rows)
 
 
 def names(name: str, field: FieldInfo) -> tuple[str, str, str, str]:

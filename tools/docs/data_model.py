@@ -27,9 +27,12 @@ _KINDS: Final = {
 
 _INTRO: Final = """\
 A sample has a `device_id`, a time `ts` (UTC, exactly milliseconds) and any of the fields below. A field
-that was not read is missing or `null`, **never 0**. Every value is rounded once to its resolution, before
-it is stored, and is the same number in the spool, on the wire, in the database and in every answer. How to
-read them is told in [Data model](../data-model.md).
+that was not read is missing or `null`, **never 0**. Every value is rounded once to its resolution,
+before it is stored, and is the same number in the spool, on the wire, in the database and in every
+answer. How to read them is told in [Data model](../data-model.md).
+
+A value outside its plausible range is stored as it came, and flagged; nothing is cut off. A list has an
+item for each tracker, phase or string, `null` where one was not read.
 """
 _SOURCES: Final = """\
 The registers that can supply it, best first; `-` before a name: the register's sign is the opposite. Each
@@ -43,7 +46,7 @@ def pages() -> Iterator[Page]:
         _INTRO,
         "## Fields",
         table(
-            ("field", "meaning", "unit", "sign", "kind", "resolution", "plausible", "items"),
+            ("field", "meaning", "unit", "sign", "kind", "steps of", "plausible"),
             (_row(quantity) for quantity in QUANTITIES),
         ),
         "## Kinds",
@@ -74,10 +77,9 @@ def _row(quantity: Quantity) -> tuple[str, ...]:
         quantity.title,
         quantity.unit,
         plain(quantity.sign),
-        _kind(quantity.kind),
+        _kind(quantity.kind) + (f", list of up to {quantity.length}" if quantity.length else ""),
         f"{10**-quantity.decimals:.{quantity.decimals}f}" if numeric else "",
         f"{quantity.low:,.0f} to {quantity.high:,.0f}" if numeric else "",
-        str(quantity.length or ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""The disk space page: measured bytes per reading, times fleet and retention."""
+"""The disk space page: measured bytes per reading, times fleet and the time they are kept."""
 
 from __future__ import annotations
 
@@ -12,12 +12,28 @@ from tools.docs.markdown import Page, table
 MEASURED: Final = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "storage.json"
 READINGS_PER_DAY: Final = 17_280
 _FLEETS: Final = (1, 5, 50, 500)
-_DAYS: Final = (30, 400, 3650)
+_DATABASE_DAYS: Final = {"a day": 1, "30 days": 30, "400 days, the default": 400, "10 years": 3650}
+_SPOOL_DAYS: Final = {
+    "a day": 1,
+    "always on line": 14,
+    "after a week without": 21,
+    "after a month without": 44,
+}
+_SPOOL: Final = "in the spool"
 _INTRO: Final = """\
-Raw readings every five seconds, day and night, as an edge reads a hybrid: {measured}.
-[The database](../database.md) says why so many. Measured on {machine}, {date}. Rollups, which stay for ever,
-come on top: 96 rows a day and device.
+What readings every five seconds take, day and night, as an edge reads a hybrid: the most a device can fill.
+String inverters give fewer fields and sleep at night; `POLL_INTERVAL_S=10` halves every figure.
+[Sizing](../sizing.md) says what machine that makes, [the database](../database.md) why so many bytes.
+
+A reading takes {measured}. Measured on {machine}, {date}. Raw readings go after `RAW_RETENTION_DAYS`;
+rollups, which stay for ever, come on top: 96 rows a day and device.
 """
+_NOTES: Final = {
+    "in PostgreSQL": "For a house or a few. With more devices or years take TimescaleDB.",
+    "in TimescaleDB, compressed": "Days older than two are compressed; add two days of the table above.",
+    _SPOOL: "On the edge's disk: what is not delivered yet, and what was delivered in the last two weeks. "
+    "A spool that outgrows its disk is [merged, not lost](../edge.md#a-full-disk).",
+}
 
 
 def pages() -> Iterator[Page]:
@@ -27,11 +43,12 @@ def pages() -> Iterator[Page]:
     measured = ", ".join(f"{size} bytes {where}" for where, size in sizes.items())
     body = [_INTRO.format(measured=measured, machine=result["machine"], date=result["date"])]
     for where, size in sizes.items():
-        body += [f"## {where[0].upper()}{where[1:]}", _table(size)]
+        days = _SPOOL_DAYS if where == _SPOOL else _DATABASE_DAYS
+        body += [f"## {where[0].upper()}{where[1:]}", _NOTES.get(where, ""), _table(size, days)]
     yield Page(
         "disk-space.md",
         "Disk space",
-        "Disk that raw readings take, by number of devices and days they are kept.",
+        "Disk that raw readings take in the database and on the edge, by devices and days kept.",
         "\n\n".join(body),
     )
 
@@ -41,10 +58,10 @@ def _where(figure: dict[str, Any]) -> str:
     return str(figure["what"]).removeprefix("bytes of a reading ").partition(" /")[0]
 
 
-def _table(size: int) -> str:
+def _table(size: int, columns: dict[str, int]) -> str:
     day = size * READINGS_PER_DAY
-    rows = ((str(fleet), *(_shown(day * fleet * days) for days in (1, *_DAYS))) for fleet in _FLEETS)
-    return table(("devices", "a day", *(f"{days} days" for days in _DAYS)), rows)
+    rows = ((str(fleet), *(_shown(day * fleet * days) for days in columns.values())) for fleet in _FLEETS)
+    return table(("devices", *columns), rows)
 
 
 def _shown(count: float) -> str:

@@ -11,6 +11,10 @@ from typing import Any, Final
 from tools.docs.markdown import fenced
 
 NOTEBOOKS: Final = Path(__file__).resolve().parents[2] / "notebooks"
+_ABOUT: Final = """\
+> This is [`notebooks/{name}`](pathname:///notebooks/{name}) of the repository, as it ran on a modelled
+> house when this page was built. [Run it on your own data](../library.md#in-a-notebook).
+"""
 EXECUTED: Final = NOTEBOOKS / "executed"
 """Where running them leaves the notebooks with their plots; git-ignored."""
 
@@ -26,11 +30,14 @@ def write_notebooks(target: Path) -> None:
 
 
 def _page(notebook: dict[str, Any], name: str) -> Iterator[str]:
-    yield f'---\ndescription: "The notebook {name}, run on modelled data"\n---\n'
+    description = f"The notebook {name}, run on modelled data"
+    yield f'---\ndescription: "{description}"\nhide_table_of_contents: true\n---\n'
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             yield f"{source}\n"
+            if source.startswith("# "):
+                yield _ABOUT.format(name=name)
         elif source.strip():
             yield fenced(source, "python")
             yield from _outputs(cell["outputs"])

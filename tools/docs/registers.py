@@ -22,24 +22,70 @@ is one less. *In* is an input register (function 04), *hold* a holding register 
 are sent low word first. A word that reads 0xFFFF (0x7FFF where the type has a sign) is *not available*,
 never a value.
 """
+_OVERVIEW: Final = """\
+Every register that Sungrow's documents list, and those that people found on real devices, with type,
+scale, unit, access and what to beware of. Each table is searched by name, number, unit or meaning.
+"""
+_READING: Final = """\
+## How to read a table
+
+* **Numbers** are document numbers, as Sungrow prints them: the first register is 1, the address on the
+  wire is one less.
+* **Space**: *in* is an input register (function 04, measured values), *hold* a holding register
+  (function 03, settings). The same number means different things in both.
+* **Two words** are sent low word first.
+* **Not available** is 0xFFFF (0x7FFF where the type has a sign, both words for two): `null` here, never
+  a value.
+* A mark below the name says where the knowledge comes from when it is not Sungrow's current document:
+  *legacy* is an older document, *undocumented* what several projects use, *inferred* what captured
+  values show.
+
+`sungrow probe HOST` tells which of them your device answers, `sungrow decode FILE` what a saved capture
+of it says. [Fields of a sample](../fields.md#sources) lists which registers each value comes from, best
+first.
+"""
+_WHERE: Final = {
+    Family.SH: "the inverter, Modbus unit 1, through its LAN port or a WiNet-S",
+    Family.SG: "the inverter, Modbus unit 1, through a WiNet-S or a Logger",
+    Family.BATTERY: "the battery behind a hybrid's LAN port, Modbus unit 200",
+    Family.IHM: "the iHomeManager, Modbus unit 247, for the whole site",
+}
+_LINES: Final = {
+    "SH-RT": "three-phase hybrids",
+    "SH-T": "three-phase hybrids, newer",
+    "SH-RS": "single-phase hybrids",
+    "SH-RL": "single-phase hybrids, MG series",
+    "SH-K": "single-phase hybrids, older",
+    "SH-CX": "hybrids for business",
+    "SG-RT": "three-phase string inverters",
+    "SG-RS": "single-phase string inverters",
+    "SG-CX": "string inverters for business",
+    "battery": "SBR, read through the hybrid",
+}
+"""What a line is, where it needs telling; the lines of a house come first."""
 _MODELS: Final = """\
 {} models are told apart by the type code they answer. A model that is not listed still works when it speaks
 one of the families' register maps: name the family (`--family sh`), and
 [send in a capture](../contributing/captures.md).
+
+Knowing the model tells which registers it lacks, so that nothing is asked in vain, and how many
+trackers, strings and phases there are. Models share the decoder of their family, which the tests check
+with words and figures that owners of real devices published. *Strings* is the number of trackers times
+strings of each; empty is not known.
 """
 
 
 def pages() -> Iterator[Page]:
     """Make an overview and one page per family."""
     rows = [
-        (f"[{FAMILIES[family]}]({family.value}.mdx)", len(RegisterMap.for_family(family)))
+        (f"[{FAMILIES[family]}]({family.value}.mdx)", len(RegisterMap.for_family(family)), _WHERE[family])
         for family in Family
     ]
     yield Page(
         "registers/index.md",
         "Registers",
         "Every register of Sungrow's hybrids, string inverters, batteries and the iHomeManager.",
-        f"{_INTRO}\n{table(('family', 'registers'), rows)}",
+        f"{_OVERVIEW}\n{table(('family', 'registers', 'who answers them'), rows)}\n{_READING}",
     )
     for family in Family:
         title = FAMILIES[family]
@@ -107,9 +153,10 @@ def _devices(applies: Applies) -> str:
 def models() -> Iterator[Page]:
     """Make the page of supported models."""
     body = [_MODELS.format(len({device.model for device in DEVICE_TYPES}))]
-    for line, devices in groupby(sorted(DEVICE_TYPES, key=lambda d: d.line), lambda device: device.line):
+    for line, devices in groupby(sorted(DEVICE_TYPES, key=_order), lambda device: device.line):
+        about = _LINES.get(line)
         body += [
-            f"## {line}",
+            f"## {line[0].upper()}{line[1:]}" + (f": {about}" if about else ""),
             table(
                 ("model", "type code", "kW", "trackers", "strings", "phases", "notes"),
                 (_model(device) for device in devices),
@@ -121,6 +168,12 @@ def models() -> Iterator[Page]:
         "Every Sungrow model that is recognised, with type code, power, trackers, strings and phases.",
         "\n\n".join(body),
     )
+
+
+def _order(device: DeviceType) -> tuple[int, str]:
+    """Lines of a house first, the others by name."""
+    lines = list(_LINES)
+    return lines.index(device.line) if device.line in lines else len(lines), device.line
 
 
 def _model(device: DeviceType) -> tuple[str, ...]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
+from functools import reduce
+from operator import or_
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sphinxcontrib.pydantic._rendering import _summary
 
 from sungrow_lib import __version__
 
@@ -23,6 +29,21 @@ napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 add_module_names = False
 maximum_signature_line_length = 80
+
+_shown = _summary.format_type_annotation
+
+
+def _bare(kind: Any) -> Any:
+    """Leave out what `Annotated` adds: constraints have a column of their own, validators none."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    parts = tuple(_bare(part) for part in get_args(kind))
+    if isinstance(kind, UnionType) or get_origin(kind) is Union:
+        return reduce(or_, parts)
+    return get_origin(kind)[parts] if parts and get_origin(kind) in {list, dict, tuple} else kind
+
+
+_summary.format_type_annotation = lambda kind, **options: _shown(_bare(kind), **options)
 
 html_theme = "furo"
 html_title = "sungrow_lib: Python API"
