@@ -16,7 +16,8 @@ from typing import Any, Final, TextIO
 from pydantic import ValidationError
 
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
-from reference_server.storage.database import Connection, connected, fetch
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import connected, fetch
 from reference_server.storage.devices import known_device
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, recompute

@@ -23,7 +23,8 @@ from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row, encode
-from reference_server.storage.database import Connection, Database
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
 from reference_server.storage.one_trip import store_new
 from reference_server.storage.rollups import rebuild_days

@@ -16,7 +16,7 @@ from itertools import pairwise
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row
-from reference_server.storage.database import Connection
+from reference_server.storage.connection import Connection
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.samples import (
     Aside,

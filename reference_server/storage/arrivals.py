@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import psycopg
-from psycopg import AsyncConnection
-
 from reference_server.storage.codec import Row
+from reference_server.storage.connection import Connection, address
 from reference_server.storage.database import Database, fetch
 from reference_server.storage.errors import translated
 from reference_server.storage.queries import query
 
 _LONGEST_PAYLOAD: Final = 7_900  # PostgreSQL takes less than 8000 bytes
 _CONNECT_TIMEOUT_S: Final = 5
+_PATIENCE_S: Final = 10.0
+_QUIET_S: Final = 5.0
+"""When nothing was told for so long, the database is asked whether it is still there."""
 
 ANY_DEVICE: Final[frozenset[int] | None] = None
 """A hint that names nobody: any device may have new readings."""
@@ -49,8 +50,8 @@ class ArrivalChannel:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._telling: AsyncConnection[tuple[object, ...]] | None = None
+        self._url = address(url)
+        self._telling: Connection | None = None
 
     async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> None:
         """Tell that these devices have new readings, and note what came late.
@@ -78,9 +79,11 @@ class ArrivalChannel:
             async with await self._connected() as connection:
                 await connection.execute(query("listen_for_arrivals"))
                 yield ANY_DEVICE
-                async for notice in connection.notifies():
-                    if self._telling is None or notice.pid != self._telling.info.backend_pid:
-                        yield _keys(notice.payload)
+                while True:
+                    async for notice in connection.notifies(timeout=_QUIET_S):
+                        if self._telling is None or notice.pid != self._telling.info.backend_pid:
+                            yield _keys(notice.payload)
+                    await connection.execute("")  # is it only quiet, or gone?
 
     async def close(self) -> None:
         """Close the connection that tells."""
@@ -88,16 +91,18 @@ class ArrivalChannel:
         if connection is not None:
             await connection.close()
 
-    async def _connected(self) -> AsyncConnection[tuple[object, ...]]:
-        return await psycopg.AsyncConnection.connect(
+    async def _connected(self) -> Connection:
+        connection = await Connection.connect(
             self._url,
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT_S,
             application_name="sungrow-server live",
         )
+        connection.patience_s = _PATIENCE_S
+        return connection
 
 
-async def _note(connection: AsyncConnection[tuple[object, ...]], late: Sequence[LateBatch]) -> None:
+async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
     await fetch(
         connection,
         "note_backfills",

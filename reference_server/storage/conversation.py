@@ -8,7 +8,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import WAIT_R
 
-from reference_server.storage.database import Connection
+from reference_server.storage.connection import Connection
 
 
 async def copied_out(connection: Connection, statement: bytes) -> bytes:

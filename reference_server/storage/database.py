@@ -7,11 +7,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from reference_server.ending import end
+from reference_server.storage.connection import Connection, SilenceError, address
 from reference_server.storage.errors import RETRYABLE, SchemaMissingError, translated
 from reference_server.storage.migrations import SCHEMA_VERSION, Engine
 from reference_server.storage.queries import query
@@ -24,6 +27,12 @@ _BACKOFF_S: Final = 0.02
 STATEMENT_MS: Final = 20_000
 """A statement for a request is given up after so long, behind a lock, say: in time to tell the sender."""
 
+SILENCE_S: Final = STATEMENT_MS / 1000 + 5
+"""When nothing was heard for so long, the database is gone: it gives a statement up before."""
+
+LONG_SILENCE_S: Final = 900.0
+"""The same for what has all the time it needs."""
+
 # Rollups have hundreds of short expressions: to compile them takes far longer than to compute them.
 _CONFIGURE: Final = """
 SELECT set_config('timezone', 'UTC', false),
@@ -34,35 +43,9 @@ SELECT set_config('timezone', 'UTC', false),
 """
 
 
-class Connection(AsyncConnection[Any]):
-    """A connection that remembers whether it has its own `incoming` table.
-
-    Attributes:
-        has_incoming: whether a committed transaction of this connection made the table.
-    """
-
-    has_incoming: bool = False
-    _made_incoming: bool = False
-
-    async def require_incoming(self) -> None:
-        """Make this connection's `incoming` table if it has none."""
-        self._made_incoming = True
-        if not self.has_incoming:
-            await self.execute(query("make_incoming"))
-
-    def settled(self) -> None:
-        """Note that the transaction was committed, and the table with it."""
-        self.has_incoming |= self._made_incoming
-
-
 async def _configure(connection: Connection) -> None:
     await connection.set_autocommit(True)
     await connection.execute(_CONFIGURE)
-
-
-async def _configure_of_pool(connection: Connection) -> None:
-    await _configure(connection)
-    await fetch(connection, "limit_statements", ms=STATEMENT_MS)
 
 
 class Database:
@@ -75,13 +58,15 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int = 8, patience_s: float = 2.5) -> None:
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._checking: asyncio.Task[None] | None = None
         self._pool = AsyncConnectionPool(
-            url,
+            address(url),
             connection_class=Connection,
             min_size=1,
             max_size=size,
             open=False,
-            configure=_configure_of_pool,
+            configure=self._configure,
             timeout=patience_s,
             reconnect_timeout=10.0,
             kwargs={"connect_timeout": 5, "application_name": "sungrow-server"},
@@ -93,7 +78,22 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await end([self._checking] if self._checking else [])
         await self._pool.close()
+
+    async def _configure(self, connection: Connection) -> None:
+        connection.patience_s = SILENCE_S
+        self._connections.add(connection)
+        await _configure(connection)
+        await fetch(connection, "limit_statements", ms=STATEMENT_MS)
+
+    def _suspect(self) -> None:
+        """End the idle connections, too, when one was ended because nothing was heard: they are as dead."""
+        for connection in self._connections:
+            if connection.is_idle:
+                connection.hang_up()
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._pool.check())
 
     async def run(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool = False
@@ -115,6 +115,9 @@ class Database:
                     if attempt == _ATTEMPTS - 1:
                         raise
                     await asyncio.sleep(_BACKOFF_S * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
+                except SilenceError:
+                    self._suspect()
+                    raise
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     if attempt or isinstance(error, psycopg.errors.QueryCanceled):
                         raise  # one lost connection may be an old one of the pool, two are an outage
@@ -190,6 +193,17 @@ async def fetch_records(
 
 
 @asynccontextmanager
+async def all_the_time(connection: Connection) -> AsyncIterator[None]:
+    """Let the statements of a transaction take as long as they need."""
+    await fetch(connection, "take_all_time")
+    patience_s, connection.patience_s = connection.patience_s, LONG_SILENCE_S
+    try:
+        yield
+    finally:
+        connection.patience_s = patience_s
+
+
+@asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     """One connection for a command, in one transaction that is committed at the end.
 
@@ -198,7 +212,7 @@ async def connected(url: str) -> AsyncIterator[Connection]:
         StorageError: the database refused.
     """
     with translated():
-        async with await Connection.connect(url, connect_timeout=10) as connection:
+        async with await Connection.connect(address(url), connect_timeout=10) as connection:
             await _configure(connection)
             async with connection.transaction():
                 yield connection

@@ -11,7 +11,8 @@ from time import monotonic
 from typing import Any, Final, Self
 from zoneinfo import ZoneInfo
 
-from reference_server.storage.database import Connection, Database, fetch
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import Database, fetch
 from reference_server.zones import known_zone
 from sungrow_lib.wire import Device, DeviceInfo
 

@@ -15,8 +15,8 @@ from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
 
 from reference_server.storage.blocks import Block
+from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import checked
-from reference_server.storage.database import Connection
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
 from reference_server.storage.queries import query, with_columns
 from reference_server.storage.samples import Key, Span, listed, marks_of

@@ -7,7 +7,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from reference_server.storage.database import Connection, Database, fetch
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.queries import merging
 from reference_server.zones import day_span, known_zone, local_day, quarter_of
 
@@ -54,9 +55,10 @@ async def refresh_shard(
             connection, "see_marks", shard=shard, shards=SHARDS, newest=newest, limit=MARKS_AT_ONCE
         )
         if marks:
-            await fetch(connection, "take_all_time")  # what is late is worked off in large parts
-            await recompute(connection, {(device, bucket) for _, device, bucket in marks}, horizon=horizon)
-            await fetch(connection, "delete_marks", marks=[mark for mark, _, _ in marks])
+            async with all_the_time(connection):  # what is late is worked off in large parts
+                buckets = {(device, bucket) for _, device, bucket in marks}
+                await recompute(connection, buckets, horizon=horizon)
+                await fetch(connection, "delete_marks", marks=[mark for mark, _, _ in marks])
         return len(marks)
 
     return await database.run(job)

@@ -16,8 +16,9 @@ from psycopg import AsyncClientCursor
 
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
+from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import copied_out
-from reference_server.storage.database import Connection, Database, fetch
+from reference_server.storage.database import Database, fetch
 from reference_server.storage.devices import storable
 from reference_server.storage.packing import SIGNATURE, pack
 from reference_server.storage.queries import query, with_columns

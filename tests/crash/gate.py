@@ -95,10 +95,18 @@ class Line:
 
     async def mute(self, seconds: float) -> None:
         """Leave every connection half open for a while: no byte passes and no end is told."""
-        self._faults[f"{self._name}: half-open"] += max(1, len(self._pairs))
-        self._open.clear()
+        self.fall_silent()
         await asyncio.sleep(seconds)
         await self.cut()
+        self.come_back()
+
+    def fall_silent(self) -> None:
+        """Pass nothing on any more, and tell no end of it."""
+        self._faults[f"{self._name}: half-open"] += max(1, len(self._pairs))
+        self._open.clear()
+
+    def come_back(self) -> None:
+        """Pass on again."""
         self._open.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
