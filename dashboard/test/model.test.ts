@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { Bucket, Device, Realtime, Series } from "../src/api/types.ts";
 import { EventParser } from "../src/api/stream.ts";
 import { pointsOf, rawPoints, slotsOf, trackerPoints } from "../src/chart/pictures.ts";
+import { padded } from "../src/chart/scale.ts";
 import { parseCsv, toCsv } from "../src/model/csv.ts";
 import { finest } from "../src/model/curve.ts";
 import { contactOf } from "../src/model/edge.ts";
@@ -187,6 +188,13 @@ test("all time begins with the first month that is known, and has room for a yea
   const old = slotsOf(place, months("2023-04-01", "2026-01-01"));
   assert.deepEqual([old.length, old[0]?.day, old.at(-1)?.day], [34, "2023-04-01", "2026-01-01"]);
   assert.equal(slotsOf(place, []).length, 12);
+});
+
+test("before the sun is up the marks of the axis differ, and what is bought alone hangs from zero", () => {
+  assert.deepEqual(padded(0, 0, 100), [0, 106]);
+  assert.deepEqual(padded(null, null, 100), [0, 106]);
+  assert.deepEqual(padded(-1000, 0, 100), [-1060, 0]);
+  assert.deepEqual(padded(-500, 500, 100), [-560, 560]);
 });
 
 test("addresses lead where they say, and broken ones to the beginning", () => {

@@ -60,6 +60,7 @@ ALL: Final = of("sungrow_http_request_seconds_bucket", **INGEST, le="+Inf")
 LAG: Final = of("sungrow_device_lag_seconds", **ROOF)
 PENDING: Final = of("sungrow_edge_oldest_pending_timestamp_seconds", **ROOF)
 ALARM: Final = of("sungrow_edge_alarm", code="disk", **ROOF)
+DEVICE_UP: Final = of("sungrow_edge_device_up", **ROOF)
 AT_SERVER: Final = {"instance": SERVER["instance"]}
 
 STORIES: Final = {
@@ -67,7 +68,13 @@ STORIES: Final = {
     "SungrowDatabaseDown": Story(
         SERVER, {of("sungrow_database_up"): "0x30"}, 3, SERVER, {of("sungrow_database_up"): "1x30"}
     ),
-    "SungrowNothingIngested": Story(SERVER, {INSERTED: "100x40"}, 32, AT_SERVER, {INSERTED: "100+12x40"}),
+    "SungrowNothingIngested": Story(
+        SERVER,
+        {INSERTED: "0+12x1740 20880x200"},
+        1820,
+        AT_SERVER,
+        {INSERTED: "0+12x350 4200x1088 4200+12x330 8160x200"},
+    ),
     "SungrowDeviceLost": Story(SERVER, {LAG: "64801+60x10"}, 1, SERVER | ROOF, {LAG: "36000+60x10"}),
     "SungrowReadingsRejected": Story(
         SERVER, {CONFLICTS: "0x5 1x30"}, 10, AT_SERVER | {"verdict": "conflict"}, {CONFLICTS: "7x35"}
@@ -92,10 +99,10 @@ STORIES: Final = {
     "SungrowEdgeDown": Story(EDGE, {of("up"): "0x30"}, 6, EDGE, {of("up"): "1x30"}),
     "SungrowInverterSilent": Story(
         EDGE,
-        {of("sungrow_edge_device_up", **ROOF): "0x60"},
-        31,
+        {DEVICE_UP: "1x1740 0x200"},
+        1820,
         EDGE | ROOF,
-        {of("sungrow_edge_device_up", **ROOF): "0x20 1x40"},
+        {DEVICE_UP: "1x350 0x1088 1x330 0x200"},
     ),
     "SungrowUploadStuck": Story(EDGE, {PENDING: "0x120"}, 77, EDGE | ROOF, {PENDING: "0+60x120"}),
     "SungrowEdgeDiskFull": Story(
@@ -114,6 +121,16 @@ STORIES: Final = {
         {of("sungrow_edge_clock_trusted"): "0x30 1x50"},
     ),
 }
+MORE_STORIES: Final = [
+    ("SungrowNothingIngested", Story(SERVER, {INSERTED: "100x90"}, 75, AT_SERVER, {INSERTED: "100+12x90"})),
+    ("SungrowNothingIngested", Story(SERVER, {INSERTED: "9x1600"}, 1590, AT_SERVER, {INSERTED: "9+1x1600"})),
+    ("SungrowInverterSilent", Story(EDGE, {DEVICE_UP: "0x90"}, 75, EDGE | ROOF, {DEVICE_UP: "0x45 1x45"})),
+    (
+        "SungrowInverterSilent",
+        Story(EDGE, {DEVICE_UP: "1x60 0x1600"}, 1590, EDGE | ROOF, {DEVICE_UP: "1x60 0x900 1x700"}),
+    ),
+]
+"""From the first day on, and still on the second day of silence."""
 
 
 def rules() -> dict[str, dict[str, Any]]:
@@ -146,15 +163,19 @@ def filled_in(text: str, labels: dict[str, str]) -> str:
     return re.sub(r"{{ \$labels\.(\w+) }}", lambda found: labels.get(found[1], ""), text)
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_an_alert_is_raised_when_it_should_be_and_not_else(name: str, need: Need, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "story"), [*STORIES.items(), *MORE_STORIES])
+def test_an_alert_is_raised_when_it_should_be_and_not_else(
+    name: str, story: Story, need: Need, tmp_path: Path
+) -> None:
     promtool = need("promtool", purpose="checks the alert rules of Prometheus")
-    story, rule = STORIES[name], rules()[name]
+    rule = rules()[name]
     annotations = {key: filled_in(text, story.labels) for key, text in rule["annotations"].items()}
     raised = {"exp_labels": rule["labels"] | story.labels, "exp_annotations": annotations}
     assert not [text for text in annotations.values() if "  " in text], "a label that is not there"
+    alone = tmp_path / "rule.yml"  # the others would be told the whole story, too
+    alone.write_text(json.dumps({"groups": [{"name": "alone", "rules": [rule]}]}))  # JSON is YAML
     trial = {
-        "rule_files": [str(RULES)],
+        "rule_files": [str(alone)],
         "evaluation_interval": f"{STEP_M}m",
         "tests": [
             unit_test(name, story, story.series, raised),
@@ -162,7 +183,7 @@ def test_an_alert_is_raised_when_it_should_be_and_not_else(name: str, need: Need
         ],
     }
     file = tmp_path / "alerts.test.yml"
-    file.write_text(json.dumps(trial))  # JSON is YAML
+    file.write_text(json.dumps(trial))
     done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -119,6 +119,36 @@ def test_figures_are_in_the_unit_that_is_printed(filled: str) -> None:
         assert backlog[1] == 7
 
 
+def test_units_and_colours_are_of_columns_the_query_gives(filled: str) -> None:
+    with psycopg.connect(filled, autocommit=True) as connection:
+        for path in BOARDS:
+            for panel in board(path)["panels"]:
+                named = {over["matcher"]["options"] for over in panel["fieldConfig"]["overrides"]}
+                [target] = panel["targets"]
+                answer = connection.execute(expanded(target["rawSql"]))
+                given = {column.name for column in answer.description or ()}
+                assert named <= given, (path.name, panel["title"])
+
+
+def test_how_old_the_figures_of_a_site_are(filled: str) -> None:
+    site = {title: sql for title, _, sql in queries(ROOT / "deploy/grafana/dashboards/site.json")}
+    with psycopg.connect(filled, autocommit=True) as connection:
+        assert connection.execute(expanded(site["Last reading"])).fetchall() == []
+        connection.execute(
+            "INSERT INTO samples (device, ts, pv_power_w) VALUES (1, now() - interval '1 hour', 3000)"
+        )
+        [(_, age_s)] = connection.execute(expanded(site["Last reading"])).fetchall()
+        assert 3600 <= age_s < 7200
+
+
+def test_days_and_months_are_more_than_the_last_one() -> None:
+    """A board that opens on a day shows a single bar of them, else."""
+    for path in BOARDS:
+        for panel in board(path)["panels"]:
+            if re.search(r"per (day|month)", panel["title"]):
+                assert panel["timeFrom"] in {"31d", "1y"}, (path.name, panel["title"])
+
+
 def test_boards_are_whole() -> None:
     assert {path.stem for path in BOARDS} == {"battery", "fleet", "ingest", "site"}
     assert len({board(path)["uid"] for path in BOARDS}) == len(BOARDS)

@@ -3,6 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { timeOfDay } from "../format.ts";
+import { padded } from "./scale.ts";
 
 export type Column = (number | null)[];
 
@@ -27,6 +28,8 @@ export interface ChartProps {
   lines: readonly Line[];
   kind: "lines" | "bars";
   zone: string;
+  /** The shortest span of the unit's axis. */
+  least: number;
   /** Text of the unit's axis. */
   axis: (value: number) => string;
   /** Text of a place on the x axis, for bars and for the pointer. */
@@ -147,7 +150,7 @@ function options(latest: { current: ChartProps }, width: number, height: number)
     ...(kind === "lines" ? { tzDate: (ts: number) => uPlot.tzDate(new Date(ts * 1000), zone) } : {}),
     scales: {
       x: { time: kind === "lines", auto: false },
-      y: { range: (_, min, max) => padded(min, max) },
+      y: { range: (_, min, max) => padded(min, max, latest.current.least) },
       own: { range: (_, min, max) => [Math.min(0, min ?? 0), 1.6 * Math.max(1, max ?? 1)] },
       ...(hasShare ? { pct: { range: [0, 100] as [number, number] } } : {}),
     },
@@ -184,12 +187,6 @@ function options(latest: { current: ChartProps }, width: number, height: number)
       ],
     },
   };
-}
-
-function padded(min: number | null, max: number | null): [number, number] {
-  const [low, high] = [Math.min(0, min ?? 0), Math.max(0, max ?? 0)];
-  const room = (high - low || 1) * 0.06;
-  return [low < 0 ? low - room : 0, high > 0 || low === 0 ? high + room : 0];
 }
 
 /** Room for the longest text of an axis. */

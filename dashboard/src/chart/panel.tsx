@@ -21,6 +21,7 @@ export interface Picture {
   values: readonly Column[];
   lines: readonly Line[];
   range: readonly [number, number];
+  least: number;
   axis: (value: number) => string;
   /** How to read it, where the picture alone does not tell. */
   note?: string;

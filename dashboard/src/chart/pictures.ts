@@ -14,6 +14,7 @@ const t = texts.history.series;
 const plain = (value: number): string => number(value, value.toFixed(2).replace(/\.?0+$/, "").split(".")[1]?.length ?? 0);
 const kw = (watts: number): string => (watts === 0 ? "0" : `${plain(watts / 1000)} kW`);
 const kwh = (value: number): string => (value === 0 ? "0" : `${plain(Math.abs(value))} kWh`);
+const [LEAST_W, LEAST_KWH] = [100, 0.1];
 const soc = (value: Value) => percent(value);
 
 interface Drawn extends Line {
@@ -161,6 +162,7 @@ function curves(
     values,
     lines: drawn,
     range: [from.getTime() / 1000, to.getTime() / 1000],
+    least: LEAST_W,
     axis,
     note: drawn.map((line) => texts.history.signs[line.key]).filter(Boolean).join(" "),
     place: (index) => timeOfDay((x[index] ?? 0) * 1000, zone, isFine),
@@ -249,6 +251,7 @@ function bars(
     values: drawn.map((line) => line.values),
     lines: drawn,
     range: [-0.6, slots.length - 0.4],
+    least: LEAST_KWH,
     axis: kwh,
     place: (index) => dayName(slots[index]?.day ?? day, isMonth ? "weekday" : "month"),
     placeTitle: isMonth ? texts.history.day : texts.history.month,
