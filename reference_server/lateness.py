@@ -38,15 +38,15 @@ class Lateness:
         self._recent: dict[int, tuple[float, LateBatch]] = {}
 
     def suspects(self, batch: LateBatch) -> bool:
-        """Whether a batch that was just taken may be late."""
-        newest = self._newest.get(batch.device, batch.last)
+        """Whether a batch that was just taken, or a part of it, may be late."""
+        newest = self._newest.get(batch.device, batch.first)
         if len(self._newest) >= _MOST_DEVICES:
             self._newest.clear()
         self._newest[batch.device] = max(newest, batch.last)
         now = monotonic()
         age = self._clock() - batch.last
         if (
-            batch.last < newest
+            batch.first < newest
             or age > _OLD
             or now < self._elsewhere.get(batch.device, 0.0)
             or (age > _USUAL and now < self._anybody_until)

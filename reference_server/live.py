@@ -65,6 +65,10 @@ class Listener:
     sent: deque[datetime] = field(default_factory=lambda: deque(maxlen=_SENT_LIMIT))
     ended: bool = False
 
+    def __post_init__(self) -> None:
+        """Note that the reading it begins after needs not be told either."""
+        self.sent.append(self.after)
+
     def put(self, event: Event) -> None:
         """Queue an event; a listener too slow to take it is ended."""
         if self.ended:
@@ -72,17 +76,18 @@ class Listener:
         if isinstance(event, Row):
             self.after = event.ts
             self.sent.append(event.ts)
-        elif self._has_all(event):
-            return
         if self.queue.qsize() >= _QUEUE_LIMIT:
             _LOG.warning("a stream is too slow and is closed")
             self.end()
         else:
             self.queue.put_nowait(event)
 
-    def _has_all(self, late: LateBatch) -> bool:
-        """Whether readings were the newest when they came, and younger ones came before a second look."""
-        return sum(late.first <= ts <= late.last for ts in self.sent) >= late.count
+    def has_all(self, late: LateBatch) -> bool:
+        """Whether readings were the newest when they came, and younger ones came before a second look.
+
+        Then the first of them was sent, and with it all others.
+        """
+        return late.first in self.sent
 
     def end(self) -> None:
         """Send nothing more, not even what waits: the token may be revoked."""
@@ -257,9 +262,11 @@ class LiveHub:
         new = {entry: batch for entry, batch in found.items() if entry not in self._late_seen}
         self._late_seen = {e: at for e, at in self._late_seen.items() if now - at < 60}  # noqa: PLR2004 - s
         self._late_seen |= dict.fromkeys(new, now)
-        for batch in merged(new.values()):
-            for listener in self._listeners.get(batch.device, ()):
-                listener.put(batch)
+        for device in {batch.device for batch in new.values()}:
+            batches = [batch for batch in new.values() if batch.device == device]
+            for listener in self._listeners.get(device, ()):
+                for batch in merged(late for late in batches if not listener.has_all(late)):
+                    listener.put(batch)
 
     async def _check_rights(self) -> None:
         """End the streams whose token is no longer good, or whose device is no more."""

@@ -7,11 +7,12 @@ request, or with stored readings that differ; readings of several devices; unusu
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Final
 
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
@@ -32,6 +33,11 @@ from reference_server.storage.samples import (
 )
 from reference_server.verdicts import Verdicts
 from sungrow_lib.wire import Envelope
+
+_MOST_STAMPS: Final = 100
+"""Readings of a batch up to which each one's time is told apart: a larger one is no poll, but a backlog."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_US: Final = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -96,12 +102,14 @@ class Fates:
             return [], []
         if plan.block is not None and plan.block in self.stored:
             verdicts.inserted += len(plan.block)
-            return [LateBatch(*Span.of_block(plan.block), len(plan.block))], []
+            stamps = plan.block.stamps.tolist() if 1 < len(plan.block) <= _MOST_STAMPS else ()
+            return [LateBatch(*Span.of_block(plan.block), len(plan.block), stamps)], []
         inserted, asides = self._judge_rows(plan, verdicts)
         verdicts.inserted += len(inserted)
-        spans = Span.of_rows(inserted)
-        counts = Counter(row.device for row in inserted)
-        return [LateBatch(*span, counts[span.device]) for span in spans], asides
+        taken: defaultdict[int, list[int]] = defaultdict(list)
+        for row in inserted:
+            taken[row.device].append((row.ts - _EPOCH) // _US)
+        return [_arrived(span, taken[span.device]) for span in Span.of_rows(inserted)], asides
 
     def _judge_rows(self, plan: Plan, verdicts: Verdicts) -> tuple[list[Row], list[Aside]]:
         """The same row by row; those it stores stand for all that come after them."""
@@ -114,6 +122,10 @@ class Fates:
             elif (aside := verdicts.compare(stands, index, row)) is not None:
                 asides.append(aside)
         return inserted, asides
+
+
+def _arrived(span: Span, stamps: list[int]) -> LateBatch:
+    return LateBatch(*span, len(stamps), stamps if 1 < len(stamps) <= _MOST_STAMPS else ())
 
 
 async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool) -> Fates:

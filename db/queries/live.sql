@@ -35,6 +35,28 @@ FROM unnest(
 ) AS t(device, from_ts, to_ts, row_count)
 WHERE t.to_ts < (SELECT max(s.ts) FROM samples s WHERE s.device = t.device);
 
+-- name: note_partly_late
+-- Of batches whose last reading is the newest of its device, note what came after a younger one of another batch.
+INSERT INTO backfills (device, from_ts, to_ts, row_count)
+WITH stamp AS (
+  SELECT p.batch, p.device, 'epoch'::timestamptz + p.us * INTERVAL '1 microsecond' AS ts
+  FROM unnest(%(batches)s::int4[], %(devices)s::int4[], %(stamps)s::int8[]) AS p(batch, device, us)
+), batch AS (
+  SELECT batch, device, min(ts) AS first, max(ts) AS last FROM stamp GROUP BY 1, 2
+)
+SELECT b.device, min(p.ts), max(p.ts), count(*)
+FROM batch b
+CROSS JOIN LATERAL (
+  SELECT s.ts FROM samples s
+  WHERE s.device = b.device AND s.ts > b.first AND s.ts < b.last
+    AND NOT EXISTS (SELECT FROM stamp own WHERE own.batch = b.batch AND own.ts = s.ts)
+  ORDER BY s.ts DESC
+  LIMIT 1
+) AS younger
+JOIN stamp p ON p.batch = b.batch AND p.ts < younger.ts
+WHERE b.last >= (SELECT max(s.ts) FROM samples s WHERE s.device = b.device)
+GROUP BY b.batch, b.device;
+
 -- name: forget_backfills
 -- Forget what every open stream has been told.
 DELETE FROM backfills WHERE noted_at < now() - INTERVAL '1 minute';

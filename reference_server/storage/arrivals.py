@@ -32,12 +32,15 @@ class LateBatch:
         first: time stamp of the oldest.
         last: time stamp of the youngest.
         count: how many were new.
+        stamps: when each was taken, in microseconds since 1970, where it may be that only some came after
+            younger ones; empty of one alone, and of a great many.
     """
 
     device: int
     first: datetime
     last: datetime
     count: int
+    stamps: Sequence[int] = ()
 
 
 class ArrivalChannel:
@@ -111,6 +114,15 @@ async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
         ends=[batch.last for batch in late],
         counts=[batch.count for batch in late],
     )
+    mixed = [(number, batch, stamp) for number, batch in enumerate(late) for stamp in batch.stamps]
+    if mixed:
+        await fetch(
+            connection,
+            "note_partly_late",
+            batches=[number for number, _, _ in mixed],
+            devices=[batch.device for _, batch, _ in mixed],
+            stamps=[stamp for _, _, stamp in mixed],
+        )
     await fetch(connection, "forget_backfills")
 
 

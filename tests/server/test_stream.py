@@ -90,6 +90,40 @@ async def test_readings_that_come_a_little_late_are_told(api: Api) -> None:
         assert (kind, data["from"], data["count"]) == ("backfill", sample(now - 4)["ts"], 2)
 
 
+async def test_what_came_late_of_a_batch_is_told_beside_its_newer_readings(api: Api) -> None:
+    await api.ingest(sample(40))
+    async with streaming(api) as events:
+        for end in (45, 55):  # in order they are stored as a block, else one by one
+            batch = [sample(end - 2), sample(end - 1), sample(end + 1), sample(end + 2)]
+            await api.ingest(sample(end))
+            assert (await events.next())[2] == sample(end)["ts"]
+            await api.ingest(*(batch if end == 45 else reversed(batch)))
+            told = [await events.next() for _ in range(3)]
+            late = [data for kind, data, _ in told if kind == "backfill"]
+            assert [number for _, _, number in told if number] == [sample(end + i)["ts"] for i in (1, 2)]
+            begin, behind = sample(end - 2)["ts"], sample(end - 1)["ts"].replace(".000Z", ".001Z")
+            assert late == [{"from": begin, "to": behind, "count": 2}]
+        await api.ingest(sample(60), sample(61))
+        await api.ingest(sample(60), sample(62))
+        assert [(await events.next())[2] for _ in range(3)] == [sample(n)["ts"] for n in (60, 61, 62)]
+        with pytest.raises(TimeoutError):  # nothing of it was late
+            await events.next(2.5)
+
+
+async def test_what_came_after_another_process_s_reading_is_told_beside_the_newer_ones(
+    api: Api, start_server: StartServer
+) -> None:
+    async with start_server() as other:
+        await api.ingest(sample(40))
+        async with streaming(api) as events:
+            await other.ingest(sample(50))
+            assert (await events.next())[2] == sample(50)["ts"]
+            await api.ingest(sample(45), sample(46), sample(55))
+            told = [await events.next() for _ in range(2)]
+            assert [number for _, _, number in told if number] == [sample(55)["ts"]]
+            assert [data["count"] for kind, data, _ in told if kind == "backfill"] == [2]
+
+
 async def test_readings_that_another_process_took_a_little_late_are_told(
     api: Api, start_server: StartServer
 ) -> None:
@@ -256,10 +290,8 @@ async def test_what_a_stream_has_sent_is_not_told_as_late() -> None:
     rows = [Row(1, NOW + timedelta(seconds=i), (), (), 0, {}) for i in range(4)]
     for row in rows:
         listener.put(row)
-    listener.put(LateBatch(1, rows[1].ts, rows[2].ts, 2))
-    assert listener.queue.qsize() == 4
-    listener.put(LateBatch(1, rows[1].ts, rows[2].ts, 3))
-    assert listener.queue.qsize() == 5
+    assert listener.has_all(LateBatch(1, rows[1].ts, rows[2].ts, 2))
+    assert not listener.has_all(LateBatch(1, NOW + timedelta(seconds=0.5), rows[2].ts, 2))
 
 
 async def test_stopping_ends_streams(start_server: StartServer) -> None:
