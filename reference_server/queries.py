@@ -68,7 +68,7 @@ QueryDate = Annotated[
 ]
 QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
-Bucket = Literal["raw"] | Merged
+Bucket = Literal["raw", Merged]
 
 
 class ConflictsQuery(DeviceQuery):

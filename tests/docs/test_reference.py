@@ -170,6 +170,10 @@ def test_the_openapi_document_explains_every_parameter() -> None:
     for methods in document["paths"].values():
         for operation in methods.values():
             assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+    series = document["paths"]["/v1/series"]["get"]["parameters"]
+    [bucket] = [parameter["schema"] for parameter in series if parameter["name"] == "bucket"]
+    assert bucket["enum"] == ["raw", "5m", "15m", "1h", "1d", "1M"]
+    assert "day" in document["components"]["schemas"]["Series"]["properties"]["frame"]["enum"]
     batch = document["components"]["schemas"]["IngestRequest"]
     assert batch["example"]["samples"][0]["pv_power_w"] > 0, "what the page shows first"
     assert "Attributes" not in json.dumps(document)

@@ -210,7 +210,13 @@ def _described(family: Metric, labels: tuple[str, ...] = ()) -> tuple[str, str, 
 
 def openapi() -> str:
     """Return the OpenAPI document as the site shows it."""
-    shown: dict[str, Any] = _readable(json.loads(json.dumps(document(OPERATIONS))))
+    made = json.loads(json.dumps(document(OPERATIONS)))
+    choices = {
+        f"#/components/schemas/{name}": schema
+        for name, schema in made["components"]["schemas"].items()
+        if "enum" in schema
+    }
+    shown: dict[str, Any] = _readable(_with_choices(made, choices))
     shown["servers"] = [{"url": "https://solar.example.org", "description": "your server"}]
     for operation in (operation for methods in shown["paths"].values() for operation in methods.values()):
         _lead_with_the_example(operation, shown["components"]["schemas"])
@@ -222,6 +228,18 @@ def _lead_with_the_example(operation: dict[str, Any], schemas: dict[str, Any]) -
     for content in operation.get("requestBody", {}).get("content", {}).values():
         name = content["schema"]["$ref"].rpartition("/")[2]
         schemas[name]["example"] = content.pop("example")
+
+
+def _with_choices(schema: Any, choices: dict[str, Any]) -> Any:
+    """Write a word's choices where it is used: the renderer shows a reference as an object to unfold."""
+    if isinstance(schema, list):
+        return [_with_choices(item, choices) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = choices.get(schema.get("$ref", ""))
+    if found is not None:
+        schema = {**found, **{name: value for name, value in schema.items() if name != "$ref"}}
+    return {name: _with_choices(value, choices) for name, value in schema.items()}
 
 
 def _readable(schema: Any) -> Any:
