@@ -64,7 +64,7 @@ examples:
 exit status: 0 read (or --watch was ended by Ctrl-C), 1 no reading, 2 wrong use
 """
 
-_RECONNECTS: Final = 5
+_RECONNECTS: Final = 12
 """How often one reading may connect again because an answer was lost."""
 _BATTERY_VISITS: Final = 3
 """Two units a battery may answer on, and the reading."""

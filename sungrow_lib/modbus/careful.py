@@ -20,8 +20,8 @@ from sungrow_lib.sample import whole_milliseconds
 
 _UNIT_SILENT_CODES: Final = frozenset({10, 11})
 
-_TRIES: Final = 2
-"""Times a request whose answer is lost is made in one reading."""
+_TRIES: Final = 3
+"""Times a request whose answer is lost is made in one reading; an urgent one also when the device is busy."""
 _IN_VAIN: Final = 2
 """Lost answers in a row after which the device is taken for gone."""
 NOT_ASKED: Final = "not asked, to spare the device further refusals"
@@ -145,7 +145,7 @@ class CarefulReader:
         return words
 
     async def _reconnect(self) -> None:
-        if self.reconnects and not self._session.is_open:
+        if self.reconnects and await self._session.has_hung_up():
             self.reconnects -= 1
             await self._session.reconnect()
 
@@ -227,7 +227,7 @@ class _Way:
         self._arrived: tuple[datetime, float] | None = None
 
     def next(self) -> Block | None:
-        """The request to make now: the one that dates the reading, then urgent ones, lost ones at the end."""
+        """The request to make now: urgent ones first, and of equals a lost one last, the dating one first."""
         left = [block for block in self._plan.blocks if not _has(self.words, block) and self._is_due(block)]
         self.left = len(left)
         return min(left, key=self._rank, default=None)
@@ -235,8 +235,9 @@ class _Way:
     def _is_due(self, block: Block) -> bool:
         return block not in self._avoided and self._losses[block] < _TRIES
 
-    def _rank(self, block: Block) -> tuple[int, bool, bool]:
-        return self._losses[block], block != self._plan.fast, not self._is_urgent(block)
+    def _rank(self, block: Block) -> tuple[bool, int, bool]:
+        dates = block == self._plan.fast
+        return not (dates or self._is_urgent(block)), self._losses[block], not dates
 
     def _is_urgent(self, block: Block) -> bool:
         return any(row.name in self._urgent and block.covers(row.block) for row in self._plan.registers)
@@ -262,7 +263,10 @@ class _Way:
         if for_good and (self._thorough or block == self._plan.fast or self._is_urgent(block)):
             self._plan = self._plan.without(block)
             return
-        self._avoided.add(block)
+        if not for_good and self._is_urgent(block):
+            self._losses[block] += 1
+        else:
+            self._avoided.add(block)
         if for_good:
             self._learnt.append(block)
         elif error is not None:

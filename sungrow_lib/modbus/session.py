@@ -141,6 +141,15 @@ class DeviceSession:
         self.read_s += (self._clock.boottime() - began - self.read_s) * _NEWEST_COUNTS
         return RegisterWords.from_block(block, words)
 
+    async def has_hung_up(self) -> bool:
+        """Whether the device ended the connection by the time the next request may leave.
+
+        Only inside :meth:`one_pass`.
+        """
+        if self._limiter is not None:
+            await self._limiter.before_request()
+        return not self.is_open
+
     async def reconnect(self) -> None:
         """Connect again in the midst of a pass, after the pause that a lost answer costs.
 

@@ -265,17 +265,17 @@ def test_a_lost_answer_costs_a_new_connection_and_no_value(
 @pytest.mark.usefixtures("skipping_clock")
 def test_what_is_lost_twice_is_named(serve: Serve, hybrid: StaticSource, capsys: Capsys) -> None:
     inverter = serve({1: hybrid})
-    assert read(inverter.port, "load_power_w", "battery_current_a") == 0
+    assert read(inverter.port, "load_power_w", "inverter_temp_c") == 0
     lost = inverter.requests[2].block
     for options in ([], ["--json"]):
         inverter = serve({1: hybrid})
         inverter.inject(None, None, Fault.SILENCE, Fault.SILENCE)
-        assert read(inverter.port, "load_power_w", "battery_current_a", *options) == 0
+        assert read(inverter.port, "load_power_w", "inverter_temp_c", *options) == 0
         captured = capsys.readouterr()
-        assert f"not answered: load_power_w (unit 1 {lost}: no answer in 0.5 s)" in captured.err
+        assert f"not answered: inverter_temp_c (unit 1 {lost}: no answer in 0.5 s)" in captured.err
     assert json.loads(captured.out)["not_answered"] == [
         {
-            "fields": ["load_power_w"],
+            "fields": ["inverter_temp_c"],
             "space": "input",
             "first": lost.first,
             "count": lost.count,
@@ -297,6 +297,26 @@ def test_a_device_that_falls_silent_ends_the_reading(
     assert "battery_soc_pct" in captured.out
     assert "not answered: pv_power_w" in captured.err
     assert len(inverter.requests) == 4
+
+
+@pytest.mark.usefixtures("skipping_clock")
+@pytest.mark.parametrize(
+    "fault", [Fault.CLOSE, Fault.SILENCE, Fault.RESET, Fault.DEVICE_BUSY, Fault.WRONG_TRANSACTION]
+)
+def test_faults_again_and_again_cost_no_power_value(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, fault: Fault
+) -> None:
+    inverter = serve({1: hybrid})
+    assert read(inverter.port, "--json") == 0
+    undisturbed = sample_of(capsys)
+    inverter = serve({1: hybrid})
+    pattern = [fault] if fault is Fault.CLOSE else [None, None, fault]
+    inverter.inject(*pattern * 30)
+    assert read(inverter.port, "--json") == 0
+    sample = sample_of(capsys)
+    names = [quantity.name for quantity in QUANTITIES if quantity.tier is Tier.FAST]
+    assert {name: sample[name] for name in names} == {name: undisturbed[name] for name in names}
+    assert inverter.most_connections == 1
 
 
 @pytest.mark.parametrize(
