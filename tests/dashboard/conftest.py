@@ -11,11 +11,12 @@ import secrets
 import ssl
 import subprocess
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -25,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from psycopg.conninfo import make_conninfo
 
-from reference_server.administration import set_device
+from reference_server.administration import create_token, list_tokens, revoke_token, set_device
+from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
@@ -65,6 +67,7 @@ CHROMIUM_OPTIONS: Final = [
 PATIENCE_MS: Final = 30_000
 """Of every look at a page: on a loaded machine all of it takes longer."""
 
+T = TypeVar("T")
 OpenPage = Callable[..., Page]
 
 
@@ -98,9 +101,15 @@ class DashboardServer:
         """The site's date."""
         return self.now.astimezone(self.zone).date().isoformat()
 
-    def command(self, *arguments: str) -> str:
-        [output] = run_jobs(self._job(*arguments))
-        return output
+    def new_token(self, label: str, device: str) -> str:
+        """As `sungrow-server token create` makes it."""
+        return _apart(create_token(self.dsn, label, ["read"], [device], None))
+
+    def revoke(self, label: str) -> None:
+        """As `sungrow-server token revoke` does."""
+        listed = _apart(list_tokens(self.dsn))
+        [token] = [entry["token"] for entry in listed if entry["label"] == label]
+        _apart(revoke_token(self.dsn, token))
 
     def start(self) -> None:
         self.process = Child(
@@ -132,7 +141,7 @@ class DashboardServer:
     def fill(self) -> None:
         """Give house and barn a modelled week that ends now; `lively` and `lonely` have nothing."""
         self.pictures.mkdir()
-        self.command("migrate")
+        migrate(self.dsn)
         for device, (model, seed) in SEEDS.items():
             born = birth(self.now, self.zone, days=DAYS)
             image = image_named(model)
@@ -156,6 +165,12 @@ class DashboardServer:
         return Job(
             f"sungrow-server {arguments[0]}", python("reference_server", *arguments), self._environment
         )
+
+
+def _apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread of its own: Playwright keeps an event loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def _evening_zone(now: datetime) -> str:

@@ -346,9 +346,7 @@ def test_signing_in_and_out(server: DashboardServer, open_page: OpenPage) -> Non
     page.keyboard.type("not-the-token-0123456789")
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("not valid")
-    token = server.command(
-        "token", "create", "--label", "viewer", "--scope", "read", "--device", "lively"
-    ).strip()
+    token = server.new_token("viewer", "lively")
     page.get_by_label("Read token").fill(token)
     page.get_by_label("Stay signed in").uncheck()
     page.keyboard.press("Tab")
@@ -357,15 +355,9 @@ def test_signing_in_and_out(server: DashboardServer, open_page: OpenPage) -> Non
     assert page.evaluate("localStorage.getItem('sungrow-read-token')") is None
     page.reload()
     expect(page.get_by_role("navigation")).to_be_visible()
-    _revoke(server, "viewer")
+    server.revoke("viewer")
     expect(page.get_by_role("alert")).to_contain_text("expired or been revoked")
     assert page.evaluate("sessionStorage.getItem('sungrow-read-token')") is None
-
-
-def _revoke(server: DashboardServer, label: str) -> None:
-    listed = json.loads(server.command("token", "list", "--json"))
-    [entry] = [token for token in listed if token["label"] == label]
-    server.command("token", "revoke", str(entry["token"]))
 
 
 def test_no_device_is_a_clear_state(server: DashboardServer, open_page: OpenPage) -> None:
