@@ -24,8 +24,7 @@ from reference_server.operations import OPERATIONS, route
 from reference_server.page import add_page
 from reference_server.problems import Problem, not_now, problem_response
 from reference_server.server import SERVER, Server
-from reference_server.storage.errors import StorageError, StorageUnavailableError
-from reference_server.storage.migrations import Engine
+from reference_server.storage.errors import StorageUnavailableError
 from sungrow_lib._version import __version__
 from sungrow_lib.logs import CONTEXT
 
@@ -166,19 +165,11 @@ async def _watch(server: Server) -> None:
         if engine is None:
             with suppress(StorageUnavailableError):
                 engine = await server.database.engine()
-                _tell(engine)
+                _LOG.info("database", extra=handlers.described(engine).model_dump())
         server.metrics.connections(server.database.pool())
         if server.refresher.refreshed_at is not None:
             server.metrics.refreshed(server.refresher.refreshed_at)
         await asyncio.sleep(_WATCH_S)
-
-
-def _tell(engine: Engine) -> None:
-    _LOG.info("database", extra=handlers.described(engine).model_dump())
-    try:
-        engine.require_supported()
-    except StorageError as error:
-        _LOG.error("the database loses data", extra={"error": str(error)})
 
 
 async def _end_streams(app: web.Application) -> None:

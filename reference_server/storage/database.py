@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from reference_server.ending import end
 from reference_server.storage.connection import Connection, SilenceError, address
-from reference_server.storage.errors import RETRYABLE, SchemaMissingError, translated
+from reference_server.storage.errors import RETRYABLE, SchemaMissingError, is_outdated, translated
 from reference_server.storage.migrations import SCHEMA_VERSION, Engine
 from reference_server.storage.queries import query
 
@@ -85,6 +85,8 @@ class Database:
         connection.patience_s = SILENCE_S
         self._connections.add(connection)
         await _configure(connection)
+        [engine] = await fetch(connection, "engine")
+        Engine.from_row(*engine).require_supported()  # else there is no connection, and nothing is stored
         await fetch(connection, "limit_statements", ms=STATEMENT_MS)
 
     def _suspect(self) -> None:
@@ -121,6 +123,9 @@ class Database:
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                     if attempt or isinstance(error, psycopg.errors.QueryCanceled):
                         raise  # one lost connection may be an old one of the pool, two are an outage
+                except psycopg.Error as error:
+                    if attempt == _ATTEMPTS - 1 or not is_outdated(error):
+                        raise
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def _once(

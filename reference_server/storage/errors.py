@@ -34,6 +34,15 @@ RETRYABLE = (
 _UNDEFINED = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
 
 
+def is_outdated(error: psycopg.Error) -> bool:
+    """Whether the server ended the session for what it is: one begun before an update of TimescaleDB, say.
+
+    It ends all such sessions, each at its next statement; a new one works.
+    """
+    known = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return not known and error.diag.severity_nonlocalized == "FATAL"
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn psycopg's errors into the storage's.
@@ -52,6 +61,8 @@ def translated() -> Iterator[None]:
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise StorageUnavailableError(f"the database cannot be used now: {_first_line(error)}") from error
     except psycopg.Error as error:
+        if is_outdated(error):
+            raise StorageUnavailableError(f"the database cannot be used now: {_first_line(error)}") from error
         raise StorageError(f"the database refused: {_first_line(error)}") from error
 
 

@@ -14,11 +14,13 @@ from psycopg.conninfo import make_conninfo
 
 import reference_server
 from reference_server.resources import db_folder
+from reference_server.storage import migrations
 from reference_server.storage.errors import StorageError, StorageUnavailableError
 from reference_server.storage.migrations import Engine, migrate
 from reference_server.storage.queries import statements
 from reference_server.storage.schema_sql import COUNTERS, column_type, outdated
 from sungrow_lib.quantities import QUANTITIES
+from tests.server.conftest import StartServer, sample
 
 CATALOG = """
 SELECT 'column', table_name, column_name, concat_ws(' ', data_type, udt_name, is_nullable, column_default,
@@ -175,3 +177,15 @@ def test_engines_that_are_supported() -> None:
 def test_no_database_is_one_clear_error(postgres_dsn: str) -> None:
     with pytest.raises(StorageUnavailableError):
         migrate(make_conninfo(postgres_dsn, dbname="not_there"))
+
+
+@pytest.mark.anyio
+async def test_a_server_stores_nothing_in_an_engine_that_loses_data(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(migrations, "OLDEST_POSTGRESQL", 990_000)  # as if this one were
+    async with start_server() as api:
+        status, answer = await api.send(sample())
+        assert status == 503, answer
+        assert (await api.get("/health"))[0] == 503
+    assert "is too old; 15 or later is needed" in caplog.text
