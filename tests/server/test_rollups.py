@@ -262,11 +262,11 @@ async def test_buckets_behind_the_horizon_are_frozen(start_server: StartServer) 
 async def test_retention_drops_raw_readings_only(start_server: StartServer) -> None:
     clock = Clock(NOW)
     async with start_server(clock=clock, raw_retention_days=10) as api:
-        at = [NOW - timedelta(minutes=5), NOW]
+        at = [NOW - timedelta(days=1), NOW]  # TimescaleDB drops whole days
         await api.ingest(*({"device_id": "sh-1", "ts": format_ts(ts), "pv_power_w": 100} for ts in at))
         await api.server.refresher.refresh_all()
         before = stored_rollup(api, "rollup_15m", "bucket")
-        clock.now = NOW + timedelta(days=10, hours=23)
+        clock.now = NOW + timedelta(days=9, hours=23)
         await api.server.retention.drop()
         assert api.rows("SELECT count(*) FROM samples") == [(2,)]
         clock.now = NOW + timedelta(days=11)
