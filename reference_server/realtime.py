@@ -14,7 +14,7 @@ from reference_server.answers import json_bytes
 from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.samples import newest_rows
+from reference_server.storage.samples import last_firmware, newest_rows
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.wire import Realtime
 
@@ -139,7 +139,7 @@ class LatestReadings:
 
     async def _anew(self, device: int) -> _LastKnown | None:
         """Look at the newest rows again: nothing is known yet, or a late one came between."""
-        rows = await newest_rows(self._database, device, _BEGINNING, _LOOK_BACK)
+        rows = await newest_rows(self._database, device, None, _LOOK_BACK)
         if not rows:
             return None
         since = rows[-1].ts if len(rows) == _LOOK_BACK else _BEGINNING
@@ -154,7 +154,7 @@ class LatestReadings:
 
     async def _learn_firmware(self, device: int, known: _LastKnown) -> None:
         """Firmware is sent when it changed only: perhaps long before the rows looked through."""
-        for ts, firmware in await self._database.rows("last_firmware", device=device):
+        for ts, firmware in await last_firmware(self._database, device, known.latest.ts):
             known.values["firmware"] = (ts, firmware)
 
 

@@ -6,9 +6,16 @@ LISTEN sungrow_arrivals;
 -- Tell every server process which devices have new readings; an empty text means any device.
 SELECT pg_notify('sungrow_arrivals', %(keys)s);
 
+-- name: newest_begin
+-- A moment before the newest reading of a device, null when it has none; see the function newest_reading.
+SELECT coalesce(
+  (SELECT max(day) FROM rollup_day WHERE device = %(device)s)::timestamp AT TIME ZONE 'UTC' - INTERVAL '1 day',
+  (SELECT min(bucket) FROM rollup_marks WHERE device = %(device)s)
+);
+
 -- name: newest_stamp
 -- When the newest reading of a device was taken.
-SELECT max(ts) FROM samples WHERE device = %(device)s;
+SELECT newest_reading(%(device)s);
 
 -- name: oldest_stamp_after
 -- When the first reading of a device after a moment was taken.
@@ -20,7 +27,7 @@ SELECT s.*
 FROM unnest(%(devices)s::int4[], %(after)s::timestamptz[]) AS k(key_device, key_after)
 CROSS JOIN LATERAL (
   SELECT {columns} FROM samples
-  WHERE device = k.key_device AND ts > k.key_after
+  WHERE device = k.key_device AND ts > k.key_after AND ts > %(lowest)s
   ORDER BY ts
   LIMIT %(limit)s
 ) AS s
@@ -33,7 +40,7 @@ SELECT t.device, t.from_ts, t.to_ts, t.row_count
 FROM unnest(
   %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
 ) AS t(device, from_ts, to_ts, row_count)
-WHERE t.to_ts < (SELECT max(s.ts) FROM samples s WHERE s.device = t.device);
+WHERE EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts > t.to_ts AND s.ts > %(lowest)s);
 
 -- name: note_partly_late
 -- Of batches whose last reading is the newest of its device, note what came after a younger one of another batch.

@@ -44,7 +44,7 @@ WITH marked AS (
   FROM marked m
   CROSS JOIN LATERAL (
     SELECT s.ts FROM samples s
-    WHERE s.device = m.device AND s.ts >= m.bucket + INTERVAL '15 minutes'
+    WHERE s.device = m.device AND s.ts >= m.bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s
     ORDER BY s.ts LIMIT 1
   ) n
 ), after_following AS (
@@ -52,7 +52,7 @@ WITH marked AS (
   FROM (SELECT DISTINCT device, next_bucket FROM following) f
   CROSS JOIN LATERAL (
     SELECT s.ts FROM samples s
-    WHERE s.device = f.device AND s.ts >= f.next_bucket + INTERVAL '15 minutes'
+    WHERE s.device = f.device AND s.ts >= f.next_bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s
     ORDER BY s.ts LIMIT 1
   ) n
 )
@@ -69,6 +69,23 @@ ORDER BY device, bucket;
 DELETE FROM rollup_15m r
 USING unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
 WHERE r.device = t.device AND r.bucket = t.bucket;
+
+-- name: readings_begin
+-- A moment before all readings that count for buckets: within a day that is rolled up and lies before the first bucket of
+-- a device is a reading, or is none any more; without such a day, what is not rolled up is marked.
+SELECT min(coalesce(
+  (SELECT max(d.day) FROM rollup_day d WHERE d.device = t.device AND d.day < t.day - 1)::timestamp AT TIME ZONE 'UTC',
+  least(
+    (SELECT min(d.day) FROM rollup_day d WHERE d.device = t.device)::timestamp AT TIME ZONE 'UTC',
+    (SELECT min(m.bucket) FROM rollup_marks m WHERE m.device = t.device),
+    t.bucket
+  )
+)) - INTERVAL '1 day'
+FROM (
+  SELECT device, min(bucket) AS bucket, (min(bucket) AT TIME ZONE 'UTC')::date AS day
+  FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS u(device, bucket)
+  GROUP BY device
+) AS t;
 
 -- name: stepped_readings
 -- Included by others: the readings of quarters of an hour, each with the time it stands for and its counters' steps.
@@ -91,7 +108,7 @@ WITH target AS (
   JOIN device_settings d ON d.device = t.device
   LEFT JOIN LATERAL (
     SELECT s.ts FROM samples s
-    WHERE s.device = t.device AND s.ts < t.bucket
+    WHERE s.device = t.device AND s.ts < t.bucket AND s.ts >= %(lowest)s AND s.ts < %(highest)s
     ORDER BY s.ts DESC LIMIT 1
   ) p ON true
 ), reading AS (
@@ -102,6 +119,7 @@ WITH target AS (
     WHERE s.device = t.device
       AND s.ts >= coalesce(t.ts_before - INTERVAL '15 minutes', t.bucket)
       AND s.ts < t.bucket + INTERVAL '15 minutes'
+      AND s.ts >= %(lowest)s AND s.ts < %(highest)s -- a plan that knows them looks at few chunks
     OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets
   ) s
 ), ordered AS (

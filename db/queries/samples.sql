@@ -55,7 +55,8 @@ RETURNING device, ts;
 -- Readings that stand under the given keys.
 SELECT {present} FROM samples s
 JOIN unnest(%(devices)b::int4[], %(stamps)b::timestamptz[]) AS k(key_device, key_ts)
-  ON s.device = k.key_device AND s.ts = k.key_ts;
+  ON s.device = k.key_device AND s.ts = k.key_ts
+WHERE s.ts BETWEEN %(lowest)s AND %(highest)s;
 
 -- name: newest_samples
 -- The newest readings of a device after a moment, newest first.
@@ -69,9 +70,9 @@ LIMIT %(limit)s;
 SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s;
 
 -- name: last_firmware
--- When firmware was last read, and which.
+-- When firmware was last read after a moment, and which.
 SELECT ts, firmware FROM samples
-WHERE device = %(device)s AND firmware IS NOT NULL
+WHERE device = %(device)s AND firmware IS NOT NULL AND ts >= %(since)s
 ORDER BY ts DESC
 LIMIT 1;
 
@@ -96,7 +97,9 @@ RETURNING device, ts, reason;
 -- Those of the given keys, by number from 1, under which nothing is stored, nor kept aside.
 SELECT t.number::int4
 FROM unnest(%(devices)s::int4[], %(stamps)s::timestamptz[]) WITH ORDINALITY AS t(device, ts, number)
-WHERE NOT EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts = t.ts)
+WHERE NOT EXISTS (
+    SELECT FROM samples s WHERE s.device = t.device AND s.ts = t.ts AND s.ts BETWEEN %(lowest)s AND %(highest)s
+  )
   AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = t.device AND a.ts = t.ts);
 
 -- name: add_import_range

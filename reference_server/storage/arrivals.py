@@ -113,6 +113,7 @@ async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
         begins=[batch.first for batch in late],
         ends=[batch.last for batch in late],
         counts=[batch.count for batch in late],
+        lowest=min(batch.last for batch in late),
     )
     mixed = [(number, batch, stamp) for number, batch in enumerate(late) for stamp in batch.stamps]
     if mixed:
@@ -153,8 +154,11 @@ async def first_stamp_after(database: Database, device: int, after: datetime) ->
 
 async def rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:
     """Next readings of each device after its moment, oldest first, at most ``limit`` of each device."""
+    if not after:
+        return []
+    moments = list(after.values())
     records = await database.rows(
-        "samples_after", devices=list(after), after=list(after.values()), limit=limit
+        "samples_after", devices=list(after), after=moments, lowest=min(moments), limit=limit
     )
     return list(map(Row.from_record, records))
 

@@ -19,7 +19,7 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import checked
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
 from reference_server.storage.queries import query, with_columns
-from reference_server.storage.samples import Key, Span, listed, marks_of
+from reference_server.storage.samples import Key, Span, listed, listed_keys, marks_of
 
 _NOTHING: Final = SIGNATURE + TRAILER
 
@@ -51,10 +51,7 @@ async def store_new(
     ]
     keys = list(believed)
     if keys:
-        key_devices, stamps = zip(*keys, strict=True)
-        words.append(
-            cursor.mogrify(query("missing_keys"), {"devices": list(key_devices), "stamps": list(stamps)})
-        )
+        words.append(cursor.mogrify(query("missing_keys"), listed_keys(keys)))
     async with connection.lock:
         results = await connection.wait(
             _converse(connection.pgconn, ";\n".join(words).encode(), packed.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -25,6 +25,7 @@ NEWEST: Final = 2**63 - 1
 """No mark is newer."""
 
 _DAY: Final = timedelta(days=1)
+_QUARTER: Final = timedelta(minutes=15)
 
 Bucket = tuple[int, datetime]
 
@@ -78,14 +79,31 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
     """
     devices, starts = _columns(sorted(buckets))
     affected = await fetch(
-        connection, "affected_buckets", devices=devices, buckets=starts, horizon=quarter_of(horizon)
+        connection,
+        "affected_buckets",
+        devices=devices,
+        buckets=starts,
+        lowest=min(starts),
+        horizon=quarter_of(horizon),
     )
     if not affected:
         return
     devices, starts = _columns(affected)
+    reach = await _reach(connection, devices, starts)
     await fetch(connection, "clear_rollup_15m", devices=devices, buckets=starts)
-    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts)
+    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts, **reach)
     await _recompute_days(connection, await _days_of(connection, affected))
+
+
+async def _reach(
+    connection: Connection, devices: Sequence[int], buckets: Sequence[datetime]
+) -> dict[str, datetime]:
+    """Bounds of the readings that count for buckets.
+
+    With them TimescaleDB plans for some days: to plan for all of a year takes a second.
+    """
+    [(lowest,)] = await fetch(connection, "readings_begin", devices=devices, buckets=buckets)
+    return {"lowest": lowest, "highest": max(buckets) + _QUARTER}
 
 
 def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
@@ -149,7 +167,10 @@ async def merged_rollups(
     statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
 
     async def job(connection: Connection) -> tuple[bool, dict[Any, Told]]:
-        rows = await (await connection.execute(statement, parameters)).fetchall()
+        reach = {}
+        if "buckets" in parameters:  # made of readings
+            reach = await _reach(connection, parameters["devices"], parameters["buckets"])
+        rows = await (await connection.execute(statement, parameters | reach)).fetchall()
         found = {row[1]: (names, row[2:]) for row in rows if row[1] is not None}
         return any(row[0] for row in rows), found
 

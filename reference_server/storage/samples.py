@@ -53,6 +53,8 @@ class Span(NamedTuple):
 _KEY: Final = itemgetter(0, 1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _QUARTER: Final = timedelta(minutes=15)
+_DAYS: Final = timedelta(days=2)
+_MONTH: Final = timedelta(days=30)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -136,6 +138,17 @@ def listed(spans: Sequence[Span]) -> dict[str, Any]:
     devices, firsts, lasts = zip(*spans, strict=True)
     bounds = {"lowest": min(firsts), "highest": max(lasts)}
     return {"devices": list(devices), "firsts": list(firsts), "lasts": list(lasts)} | bounds
+
+
+def listed_keys(keys: Sequence[Key]) -> dict[str, Any]:
+    """Keys as parameters of a statement; one at least. Their bounds spare a look at what lies beyond."""
+    devices, stamps = zip(*keys, strict=True)
+    return {
+        "devices": list(devices),
+        "stamps": list(stamps),
+        "lowest": min(stamps),
+        "highest": max(stamps),
+    }
 
 
 async def sorted_out(connection: Connection, blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
@@ -268,9 +281,8 @@ async def stored_rows(
     wanted = list(keys)
     if not wanted:
         return {}
-    devices, stamps = zip(*wanted, strict=True)
     statement = with_columns("stored_samples", ("ts", "device", *columns, "flags", "extra"))
-    cursor = await connection.execute(statement, {"devices": list(devices), "stamps": list(stamps)})
+    cursor = await connection.execute(statement, listed_keys(wanted))
     rows = [Row.from_record(record, columns) for record in await cursor.fetchall()]
     return {row.key: row for row in rows}
 
@@ -299,15 +311,35 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
     if not keys:
         return set()
     asked = list(keys)
-    devices, stamps = zip(*asked, strict=True)
-    numbers = await fetch(connection, "missing_keys", devices=list(devices), stamps=list(stamps))
+    numbers = await fetch(connection, "missing_keys", **listed_keys(asked))
     return {asked[number - 1] for (number,) in numbers}
 
 
-async def newest_rows(database: Database, device: int, after: datetime, limit: int) -> list[Row]:
-    """Newest readings of a device after a moment, newest first."""
-    records = await database.rows("newest_samples", device=device, after=after, limit=limit)
-    return list(map(Row.from_record, records))
+async def newest_rows(database: Database, device: int, after: datetime | None, limit: int) -> list[Row]:
+    """Newest readings of a device, newest first; only those after a moment, if one is given."""
+    if after is not None:
+        records = await database.rows("newest_samples", device=device, after=after, limit=limit)
+        return list(map(Row.from_record, records))
+    [(since,)] = await database.rows("newest_begin", device=device)
+    rows: list[Row] = []
+    # The last days hold enough unless readings are rare; to look at all days is slow where there are many.
+    for begin in () if since is None else (since, since - _MONTH, _BEGINNING):
+        rows = await newest_rows(database, device, begin, limit)
+        if len(rows) == limit:
+            break
+    return rows
+
+
+async def last_firmware(database: Database, device: int, newest: datetime) -> list[tuple[datetime, str]]:
+    """When firmware was last read, and which; nothing when it never was.
+
+    It may be long before the newest reading.
+    """
+    for since in (newest - _DAYS, _BEGINNING):
+        found = await database.rows("last_firmware", device=device, since=since)
+        if found:
+            return [(ts, firmware) for ts, firmware in found]
+    return []
 
 
 async def stream_rows(
