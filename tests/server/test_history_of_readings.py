@@ -18,7 +18,8 @@ import pytest
 from reference_server import history
 from reference_server.history import import_csv
 from reference_server.storage import migrations
-from reference_server.storage.database import Connection, fetch
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import fetch
 from reference_server.storage.migrations import migrate
 from reference_server.storage.rollups import recompute
 from reference_server.storage.samples import missing_keys, stored_rows
