@@ -75,7 +75,7 @@ class DashboardServer:
     """`sungrow-server run` as a process, and a voice that speaks to it."""
 
     def __init__(self, dsn: str, certificates: CertificateFiles, folder: Path) -> None:
-        [self.port] = free_ports(1)
+        self.port = 0
         self.dsn = dsn
         self.folder = folder
         self.pictures = folder / "pictures"
@@ -87,7 +87,6 @@ class DashboardServer:
             "DATABASE_URL": dsn,
             "DEVICE_TOKENS": known,
             "LISTEN_HOST": "127.0.0.1",
-            "LISTEN_PORT": str(self.port),
             "TLS_CERT_FILE": str(certificates.cert),
             "TLS_KEY_FILE": str(certificates.key),
         }
@@ -112,11 +111,14 @@ class DashboardServer:
         _apart(revoke_token(self.dsn, token))
 
     def start(self) -> None:
+        """Start it, again at the same address; a free port is looked for only when it is needed."""
+        [self.port] = [self.port] if self.port else free_ports(1)
         self.process = Child(
             "the server",
             python("reference_server", "run"),
             self.folder / "server.log",
-            environment=self._environment | {"RAW_RETENTION_DAYS": str(RAW_DAYS)},
+            environment=self._environment
+            | {"LISTEN_PORT": str(self.port), "RAW_RETENTION_DAYS": str(RAW_DAYS)},
         )
         wait_until("the server", lambda: is_listening(self.port), timeout_s=30, watched=[self.process])
 

@@ -257,7 +257,6 @@ def test_a_table_stands_behind_the_bars_and_a_bar_opens_its_day(
 
 
 def test_by_touch_the_page_says_what_touch_can_do(server: DashboardServer, open_page: OpenPage) -> None:
-    del server
     phone: dict[str, Any] = {"has_touch": True, "is_mobile": True, "viewport": {"width": 360, "height": 740}}
     page = open_page(f"#/history?{HOUSE}&frame=all", **phone)
     expect(page.get_by_text("Tap a bar")).to_be_visible()
@@ -265,6 +264,10 @@ def test_by_touch_the_page_says_what_touch_can_do(server: DashboardServer, open_
     chart = page.get_by_role("group", name="Energy House").locator(".u-over")
     chart.tap(position={"x": 8, "y": 20})  # the first month
     expect(page.get_by_role("button", name="Month", exact=True)).to_have_attribute("aria-pressed", "true")
+    page.goto(f"{server.url}#/history?{HOUSE}&frame=day&at={_days_ago(server, 1)}")
+    expect(page.get_by_text("Tap the chart to read its values")).to_be_visible()
+    page.get_by_role("group", name="Power House").locator(".u-over").tap()
+    expect(page.locator(".legend .at")).to_have_text(re.compile("1[12]:[05]"))
 
 
 def test_battery_and_trackers_have_views_of_their_own(server: DashboardServer, open_page: OpenPage) -> None:
