@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter, living_inverter
+from sungrow_lib.upload import attempts, uploader
 from tools.docs.__main__ import pages as generated_pages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -69,6 +70,18 @@ def test_the_link_check_sees_a_broken_link(targets: set[Path], tmp_path: Path) -
     page.write_text("[gone](gone.md)\n")
     with pytest.raises(AssertionError, match="gone"):
         test_each_link_leads_to_a_file(page, targets)
+
+
+def test_the_runbook_knows_every_alarm() -> None:
+    """The codes an owner sees in `sungrow-edge status`, taken from where they are raised."""
+    found = {attempts.NO_TOKEN, uploader.CLOCK}
+    for path in (*(ROOT / "sungrow_lib" / "upload").glob("*.py"), ROOT / "reference_edge" / "survey.py"):
+        text = path.read_text()
+        found |= set(re.findall(r'(?:_alarm\(|Action\.ALARM, .*)"(\w+)"', text))
+        found |= set(re.findall(r'^_[A-Z]+: Final = "(\w+)"$', text, re.MULTILINE))
+    assert {"spool", "internal", "not_our_answer", "disk", "merged"} <= found
+    runbook = (DOCS / "operations.md").read_text()
+    assert not [code for code in (*found, "http_401", "http_403", "http_404") if f"`{code}`" not in runbook]
 
 
 def test_each_attack_of_the_landing_page_is_a_test_that_exists() -> None:
