@@ -127,7 +127,8 @@ START_OF_BOOT: Final = (
 # Pending rows that were delivered once have that date still.
 DELIVER: Final = (
     "UPDATE standing SET state = 5, at = CASE WHEN ?2 AND state = 0 THEN coalesce(at, ?1) ELSE ?1 END,"
-    " code = NULL, reason = NULL, offered = 1 WHERE device = ?3 AND state IN (0, 2) AND seq = ?4"
+    " code = NULL, reason = NULL, offered = 1 WHERE device = ?3 AND state IN (0, 2)"
+    " AND seq IN (SELECT value FROM json_each(?4))"  # one statement for a batch: half the time
 )
 MOVE: Final = (
     "UPDATE standing SET state = ?1, at = ?2, code = ?3, reason = ?4, offered = 1"
@@ -206,7 +207,7 @@ APPEND: Final = "INSERT INTO reading (device, ts, boot, boot_ms, clock, content)
 STAND: Final = "INSERT INTO standing (device, state, seq, offered) VALUES (?, ?, ?, ?)"
 MARK_OFFERED: Final = (
     "UPDATE standing SET offered = CASE WHEN state = 2 AND code = 'future' THEN 2 ELSE 1 END"
-    " WHERE device = ? AND state = ? AND seq = ?"
+    " WHERE device = ? AND state = ? AND seq IN (SELECT value FROM json_each(?))"
 )
 
 # Import: an index of what is here, for the time of the import only (on disk it would cost every append).

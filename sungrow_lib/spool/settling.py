@@ -71,8 +71,8 @@ def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, now
         _welcome(connection, outcome.server_version)
     future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
     connection.executemany(schema.RESERVE_SEQ, future)
-    delivered = [(now_ms, outcome.were_known, device, seq) for seq in outcome.delivered]
-    moved = max(connection.executemany(schema.DELIVER, delivered).rowcount, 0)
+    delivered = (now_ms, outcome.were_known, device, json.dumps(list(outcome.delivered)))
+    moved = connection.execute(schema.DELIVER, delivered).rowcount
     moved += max(connection.executemany(schema.MOVE, _moves(outcome, device, now_ms)).rowcount, 0)
     if future:
         connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))

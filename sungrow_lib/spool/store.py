@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -195,7 +196,8 @@ class SpoolStore:
             # Deferred ones anew each time: what the server said of the last offer no longer holds.
             if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
                 device = self._key(connection, "device", device_id)
-                connection.executemany(schema.MARK_OFFERED, [(device, e.state, e.seq) for e in new])
+                state = SpoolState.DEFERRED if lane is Lane.DUE else SpoolState.PENDING
+                connection.execute(schema.MARK_OFFERED, (device, state, json.dumps([e.seq for e in new])))
                 settled = self._later.write(connection)
         self._later.written(settled)
         return [entry for entry, _ in found]
