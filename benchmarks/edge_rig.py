@@ -33,6 +33,8 @@ TOKEN: Final = "benchmark-token-0123456789"
 _SLICE: Final = 4096
 _MEMORY: Final = Path("/dev/shm")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_AS_INSTALLED: Final = {"PYTHONDONTWRITEBYTECODE": ""}
+"""pip compiles what it installs; a checkout whose modules are compiled at every start is another thing."""
 
 
 @dataclass
@@ -207,7 +209,7 @@ class Process:
                 stdout=stream,
                 stderr=stream,
                 stdin=subprocess.DEVNULL,
-                env=clean_environment(),
+                env=clean_environment() | _AS_INSTALLED,
             )
 
     def resident_mb(self) -> float:

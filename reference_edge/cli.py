@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -119,7 +120,8 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
     for command in (run, check_parser, status, *spool):
         command.add_argument("--config", type=Path, help=f"the TOML file (default: ${CONFIG_VARIABLE})")
     args = parser.parse_args(argv)
-    return lambda: guarded(parser.prog, lambda: int(args.job(args)), until_stopped=args.job is _run)
+    prog = parser.prog  # the parser itself is let go: the daemon needs no memory for it
+    return lambda: guarded(prog, lambda: int(args.job(args)), until_stopped=args.job is _run)
 
 
 def _settings(args: argparse.Namespace) -> EdgeSettings:
@@ -151,7 +153,8 @@ async def _run_to_the_end(settings: EdgeSettings) -> None:
 
 
 def _stay_small() -> None:
-    """Let the threads share one heap, and what a batch took go back to the system when it is sent."""
+    """Let go of what starting took, let threads share one heap, and give back what a batch took."""
+    gc.collect()
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # GNU's library alone knows it
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)

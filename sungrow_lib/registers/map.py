@@ -155,8 +155,12 @@ def _present(
     family: Family, context: DeviceContext, held: tuple[tuple[Space, int], ...]
 ) -> tuple[_Reader, ...]:
     """The registers whose words are all among ``held``; the same in every poll, so it is worked out once."""
-    keys = set(held)
-    return tuple(reader for reader in _readers(family, context) if keys.issuperset(reader.keys))
+    own = {key: key for key in held}  # so that all who keep keys keep the same ones: they are many
+    return tuple(
+        _reader(register, tuple([own[key] for key in keys]), family, context)
+        for register in RegisterMap.for_family(family)
+        if own.keys() >= set(keys := _keys(register))
+    )
 
 
 @lru_cache(maxsize=64)
@@ -175,19 +179,19 @@ def _fields(
     end.
     """
     rows = _by_number(family)
-    keys = set(held)
+    own = {key: key for key in held}
     fields: list[tuple[tuple[tuple[Space, int], ...], str | None]] = []
     last: tuple[Space, int] | None = None
-    for key in sorted(keys):
+    for key in sorted(own):
         register = rows.get(key)
         words = _keys(register) if register else ()
         if last is not None and (key[0] is not last[0] or key[1] - last[1] >= BLOCK_MAX):
             fields.append(((), None))
         last = key
-        if register is None or not keys.issuperset(words):
+        if register is None or not own.keys() >= set(words):
             fields.append(((key,), None))
         elif key == words[0]:
-            fields.append((words, register.name))
+            fields.append((tuple([own[word] for word in words]), register.name))
     return (*fields, ((), None))
 
 
@@ -195,12 +199,9 @@ def _keys(register: Register) -> tuple[tuple[Space, int], ...]:
     return tuple((register.space, number) for number in register.block.numbers)
 
 
-@lru_cache(maxsize=64)
-def _readers(family: Family, context: DeviceContext) -> tuple[_Reader, ...]:
-    return tuple(_reader(register, family, context) for register in RegisterMap.for_family(family))
-
-
-def _reader(register: Register, family: Family, context: DeviceContext) -> _Reader:
+def _reader(
+    register: Register, keys: tuple[tuple[Space, int], ...], family: Family, context: DeviceContext
+) -> _Reader:
     variants = [variant for variant in VARIANTS if variant.concerns(register, family, context)]
     for variant in variants:
         if variant.raw is None:
@@ -211,5 +212,4 @@ def _reader(register: Register, family: Family, context: DeviceContext) -> _Read
         for variant in variants
         if variant.raw is not None
     )
-    keys = _keys(register)
     return _Reader(register, keys, presence, register.decoder(presence), by_raw)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Final, TypeAlias
 
 from sungrow_lib.errors import UsageError
@@ -236,41 +237,8 @@ class Register:
         ]
 
     def _value_of_raw(self, presence: Presence) -> Callable[[int], int | float | None]:
-        """What a raw number means; all that can be is worked out here, for it is asked hundreds of times."""
-        ones, bits = _ALL_ONES[self.type.item_words]
-        signed = self.type.is_signed or self.signed_by_firmware
-        highest = ones >> 1 if signed else ones
-        all_ones_is_minus_one = self.type.is_signed and presence is Presence.PRESENT
-        unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
-        two_words = bits > _WORD_BITS
-        with_half_a_hole = self._raw_beside_a_hole(presence)
-        divisor: int = 10 ** max(self.decimals, 0)
-        factor: int = 10 ** max(-self.decimals, 0)
-
-        def value_of(raw: int) -> int | float | None:
-            if raw in unavailable:
-                return None
-            if raw > highest:
-                raw -= ones + 1
-            if two_words and raw not in with_half_a_hole and _has_half_a_hole(raw):
-                return None
-            return raw * factor if divisor == 1 else raw / divisor
-
-        return value_of
-
-    def _raw_beside_a_hole(self, presence: Presence) -> range:
-        """The raw numbers of two words that are believed although one of the words is 0xFFFF.
-
-        An unsigned number is never that large that its high word is; a small negative one always has it.
-        """
-        if presence is Presence.ABSENT:
-            return range(0)
-        if not self.type.is_signed:
-            return range(_HALF_HOLE)
-        if self.valid_range is None:
-            return range(-_USUAL_REACH, _USUAL_REACH + 1)
-        least, most = (round(limit * 10**self.decimals) for limit in self.valid_range)
-        return range(least, most + 1)
+        """What a raw number means."""
+        return _value_of_raw(self.type, self.decimals, presence, self.valid_range, self.signed_by_firmware)
 
     def _decode_choice(self, words: Sequence[int]) -> str | None:
         return None if words[0] == WORD_MAX else self.text_of(words[0])
@@ -347,6 +315,57 @@ _HALF_HOLE: Final = 0xFFFF_0000
 """Least unsigned number whose high word is 0xFFFF."""
 _USUAL_REACH: Final = 60_000
 """W that no house moves either way; half a hole reads as 65535, or as a little more than -65536."""
+
+
+@cache
+def _value_of_raw(
+    type_: DataType,
+    decimals: int,
+    presence: Presence,
+    valid_range: tuple[float, float] | None,
+    signed_by_firmware: bool,  # noqa: FBT001 - a part of the key
+) -> Callable[[int], int | float | None]:
+    """What a raw number means; all that can be is worked out here, for it is asked hundreds of times.
+
+    Registers of one kind share it: it takes a kilobyte.
+    """
+    ones, bits = _ALL_ONES[type_.item_words]
+    signed = type_.is_signed or signed_by_firmware
+    highest = ones >> 1 if signed else ones
+    all_ones_is_minus_one = type_.is_signed and presence is Presence.PRESENT
+    unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
+    two_words = bits > _WORD_BITS
+    with_half_a_hole = _raw_beside_a_hole(type_, decimals, presence, valid_range)
+    divisor: int = 10 ** max(decimals, 0)
+    factor: int = 10 ** max(-decimals, 0)
+
+    def value_of(raw: int) -> int | float | None:
+        if raw in unavailable:
+            return None
+        if raw > highest:
+            raw -= ones + 1
+        if two_words and raw not in with_half_a_hole and _has_half_a_hole(raw):
+            return None
+        return raw * factor if divisor == 1 else raw / divisor
+
+    return value_of
+
+
+def _raw_beside_a_hole(
+    type_: DataType, decimals: int, presence: Presence, valid_range: tuple[float, float] | None
+) -> range:
+    """The raw numbers of two words that are believed although one of the words is 0xFFFF.
+
+    An unsigned number is never that large that its high word is; a small negative one always has it.
+    """
+    if presence is Presence.ABSENT:
+        return range(0)
+    if not type_.is_signed:
+        return range(_HALF_HOLE)
+    if valid_range is None:
+        return range(-_USUAL_REACH, _USUAL_REACH + 1)
+    least, most = (round(limit * 10**decimals) for limit in valid_range)
+    return range(least, most + 1)
 
 
 def _has_half_a_hole(raw: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 WORD_MAX: Final = 0xFFFF
@@ -75,8 +76,7 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
     @classmethod
     def from_block(cls, block: Block, words: Iterable[int]) -> RegisterWords:
         """Words of one answered block, in order."""
-        space = block.space
-        return cls._holding({(space, n): word for n, word in zip(block.numbers, words, strict=True)})
+        return cls._holding(dict(zip(_keys_of(block), words, strict=True)))
 
     @classmethod
     def _holding(cls, words: dict[tuple[Space, int], int]) -> RegisterWords:
@@ -116,3 +116,9 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
             return (word, *[words[space, number] for number in range(first + 1, first + count)])
         except KeyError:
             return None
+
+
+@lru_cache(maxsize=256)
+def _keys_of(block: Block) -> tuple[tuple[Space, int], ...]:
+    """The keys of a block's words: the same in every poll, and so the same objects."""
+    return tuple((block.space, number) for number in block.numbers)

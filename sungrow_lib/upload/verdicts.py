@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from http import HTTPStatus
 from typing import Final
 
 from pydantic import ValidationError
@@ -24,7 +23,6 @@ _CREDENTIALS: Final = frozenset({401, 403})
 _UNFIT: Final = frozenset({400, 413, 422})
 _TOO_MANY: Final = 429
 _REDIRECTS: Final = range(300, 400)
-_STATUSES: Final = frozenset(HTTPStatus)
 _WRONG_ADDRESS: Final = frozenset({404, 405, 415})
 
 
@@ -161,7 +159,9 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
 
 def _name(reply: Reply) -> str:
     """Write status, phrase and, when the server gave one, its explanation."""
-    known = reply.status in _STATUSES
+    from http import HTTPStatus  # noqa: PLC0415 - memory, only where a server refuses something
+
+    known = reply.status in frozenset(HTTPStatus)
     name = f"{reply.status} {HTTPStatus(reply.status).phrase}" if known else str(reply.status)
     try:
         detail = Problem.model_validate_json(reply.body).detail[:_DETAIL_LIMIT]
