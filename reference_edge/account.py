@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,18 +17,19 @@ from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.spool import SpoolCounts, SpoolEntry
 
 _LOG: Final = logging.getLogger("sungrow_edge")
+_FIGURES: Final = re.compile(r"\d+")
 ACCEPTED: Final = "accepted"
 SPOOL_REFUSED: Final = "spool refused"
 STOPPED: Final = "stopped"
 SUMMED_AFTER: Final = 20
-"""So many equal polls in a row have a line of the log each; then they are summed up."""
+"""So many equal polls without a reading between them have a line of the log each; then they are summed up."""
 SUM_OF: Final = 120
 """One line stands for so many then: ten minutes at the fastest rate."""
 
 
 @dataclass
 class _Row:
-    """Equal polls without a reading, one after the other."""
+    """Equal polls without a reading; figures in the reason, such as the seconds left, make no difference."""
 
     outcome: str = ""
     reason: str = ""
@@ -64,7 +66,7 @@ class DeviceAccount:
     connection: str | None = None
     sample: SungrowSample | None = None
     counts: SpoolCounts | None = None
-    _row: _Row = field(default_factory=_Row)
+    _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
 
     def polled_now(self, reading: Reading) -> None:
         """Count a poll; `took` or `lost` follows."""
@@ -97,23 +99,21 @@ class DeviceAccount:
         not fill the disk. Then one line stands for many, and says for how many.
         """
         self.not_accepted[outcome] += 1
-        row = self._row
-        if (row.outcome, row.reason) != (outcome, reason):
-            self.say_rest()
-            row = self._row = _Row(outcome, reason)
+        row = self._rows.setdefault((outcome, _FIGURES.sub("", reason)), _Row(outcome))
+        row.reason = reason
         row.length += 1
         row.unsaid += 1
         if row.length <= SUMMED_AFTER or row.unsaid >= SUM_OF:
-            self._say()
+            self._say(row)
 
     def say_rest(self) -> None:
-        """Say what was counted and not said yet; the next one begins a new row."""
-        if self._row.unsaid:
-            self._say()
-        self._row = _Row()
+        """Say what was counted and not said yet; the next ones begin new rows."""
+        for row in self._rows.values():
+            if row.unsaid:
+                self._say(row)
+        self._rows.clear()
 
-    def _say(self) -> None:
-        row = self._row
+    def _say(self, row: _Row) -> None:
         extra: dict[str, object] = {"device_id": self.device_id, "outcome": row.outcome, "reason": row.reason}
         if row.unsaid > 1:
             extra["polls"] = row.unsaid

@@ -121,10 +121,9 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
 
 
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _run(job: _Job, spool_path: SpoolPath, args: argparse.Namespace) -> int:
@@ -201,9 +200,18 @@ def _summary(record: SpoolRecord) -> str:
     return "  ".join(words)
 
 
+async def _known(spool: DurableSpool, device_id: str | None) -> list[str]:
+    """Return the devices of the spool; refuse one that is not among them."""
+    known = await spool.devices()
+    if device_id is not None and device_id not in known:
+        raise UsageError(f"no reading of {device_id} is here; known: {', '.join(known) or 'none'}")
+    return known
+
+
 async def _chosen(
     spool: DurableSpool, args: argparse.Namespace, after: int = 0
 ) -> AsyncIterator[SpoolRecord]:
+    await _known(spool, args.device)
     async for record in spool.records(*_STATES.get(args.state, ()), after=after):
         if args.device in (None, record.entry.device_id):
             yield record
@@ -211,13 +219,14 @@ async def _chosen(
 
 async def _export(args: argparse.Namespace, path: Path) -> int:
     count = 0
-    with _output(args.file) as output:
-        async with _opened(path) as spool:
+    async with _opened(path) as spool:
+        await _known(spool, args.device)  # before a file is made
+        with _output(args.file) as output:
             output.write(f"{head_line(spool.identity)}\n")
             async for record in _chosen(spool, args):
                 output.write(f"{record_line(record)}\n")
                 count += 1
-        output.write(f"{tail_line(count)}\n")
+            output.write(f"{tail_line(count)}\n")
     return EXIT_OK
 
 
@@ -291,6 +300,7 @@ async def _requeue(args: argparse.Namespace, path: Path) -> int:
     if args.seq and (args.device or args.code):
         raise UsageError("--device and --code go with --all, not with numbers")
     async with _opened(path) as spool:
+        await _known(spool, args.device)
         seqs = args.seq or [
             record.entry.seq
             async for record in spool.records(*_SET_APART)
@@ -308,9 +318,7 @@ async def _requeue(args: argparse.Namespace, path: Path) -> int:
 
 async def _resend(args: argparse.Namespace, path: Path) -> int:
     async with _opened(path) as spool:
-        known = await spool.devices()
-        if args.device is not None and args.device not in known:
-            raise UsageError(f"no reading of {args.device} is here; known: {', '.join(known) or 'none'}")
+        known = await _known(spool, args.device)
         chosen = [args.device] if args.device else known
         done = {device_id: await spool.reoffer(device_id) for device_id in chosen}
     _say(done, args, lambda done: (f"{name}: {number} offered again" for name, number in done.items()))

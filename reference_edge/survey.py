@@ -24,6 +24,8 @@ from sungrow_lib.wire.reports import EdgeStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _LOOK_S: Final = 30.0
+_SECOND_LOOK_S: Final = 8.0
+"""By then the first readings are there, and the server's word on the clock."""
 _REPORT_EVERY: Final = 2
 """Looks between two reports to the server."""
 DISK_LOW_BYTES: Final = 200_000_000
@@ -72,7 +74,7 @@ class Survey:
             if look % _REPORT_EVERY == 0:
                 await self._report(spool, uploader, accounts)
             look += 1
-            await anyio.sleep(_LOOK_S)
+            await anyio.sleep(_LOOK_S if look > 1 else _SECOND_LOOK_S)
 
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.spool.entries import Settlement, SpoolState
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
@@ -38,9 +39,9 @@ class Later:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def add(self, device_id: str, outcome: Settlement, wall_ms: int, boot_ms: int) -> None:
+    def add(self, device_id: str, outcome: Settlement, now: ClockReading) -> None:
         """Keep an answer until it is written."""
-        self._answers.append(_Answer(device_id, outcome, wall_ms, boot_ms))
+        self._answers.append(_Answer(device_id, outcome, now.wall_ms, now.stamp.boot_ms))
 
     def concerns(self, device_id: str) -> bool:
         """Whether an answer for that device waits."""

@@ -196,8 +196,8 @@ class SpoolStore:
             # Deferred ones anew each time: what the server said of the last offer no longer holds.
             if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
                 device = self._key(connection, "device", device_id)
-                state = SpoolState.DEFERRED if lane is Lane.DUE else SpoolState.PENDING
-                connection.execute(schema.MARK_OFFERED, (device, state, json.dumps([e.seq for e in new])))
+                seqs = json.dumps([entry.seq for entry in new])
+                connection.execute(schema.MARK_OFFERED, (device, new[0].state, seqs))
                 settled = self._later.write(connection)
         self._later.written(settled)
         return [entry for entry, _ in found]
@@ -246,8 +246,7 @@ class SpoolStore:
 
     def settle_later(self, device_id: str, outcome: Settlement) -> None:
         """Settle with the next change of the file; see `DurableSpool.settle_later`."""
-        now = self._clock.read()
-        self._later.add(device_id, outcome, now.wall_ms, now.stamp.boot_ms)
+        self._later.add(device_id, outcome, self._clock.read())
 
     def expect_offers(self, device_id: str, *, are_expected: bool) -> None:
         """Note readings of a device as offered when they are appended, or no longer."""
@@ -303,8 +302,7 @@ class SpoolStore:
     def requeue(self, seqs: Iterable[int]) -> int:
         """Make quarantined or deferred readings pending again; return how many were."""
         with self._transaction() as connection:
-            rowcount = connection.executemany(schema.REQUEUE_ONE, [(seq,) for seq in seqs]).rowcount
-        return max(rowcount, 0)
+            return max(connection.executemany(schema.REQUEUE_ONE, [(seq,) for seq in seqs]).rowcount, 0)
 
     def prune(self) -> int:
         """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""

@@ -176,10 +176,25 @@ def test_many_equal_polls_are_summed_up_and_none_is_forgotten(
     for _ in range(SUMMED_AFTER + 2 * SUM_OF + 7):
         account.lost("silent", "nobody there")
     account.lost("damaged", "noise")
+    account.say_rest()
     polls = [record.__dict__ for record in caplog.records]
     assert len(polls) == SUMMED_AFTER + 2 + 1 + 1
     counted = sum(poll.get("polls", 1) for poll in polls if poll["outcome"] == "silent")
     assert counted == SUMMED_AFTER + 2 * SUM_OF + 7 == account.not_accepted["silent"]
+
+
+def test_a_night_of_changing_reasons_does_not_fill_the_disk(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between two tries of a dead dongle each poll names the seconds left, and each try its own reason."""
+    polls = 8_640
+    for number in range(polls):
+        account.lost("silent", "no answer in 5 s" if number % 60 == 0 else f"asked again in {number % 60} s")
+    account.say_rest()
+    lines = [record.__dict__ for record in caplog.records]
+    assert len(lines) < 2 * SUMMED_AFTER + polls / SUM_OF + 5
+    assert sum(line.get("polls", 1) for line in lines) == polls
+    assert {"no answer in 5 s"} < {line["reason"] for line in lines}
 
 
 # --- the service manager ---------------------------------------------------------------------------------

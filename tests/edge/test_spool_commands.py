@@ -254,3 +254,23 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
         python("reference_edge", "status", "--json"), env=environment, capture_output=True, check=True
     )
     assert json.loads(as_json.stdout)["recovery"]["set_aside"] == str(aside)
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["export"], ["export", "out.ndjson"], ["requeue", "--all"], ["resend"]], ids=" ".join
+)
+def test_a_device_that_is_not_there_is_said_not_shown_empty(
+    spool: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(spool.parent)
+    done = spool_command(*words, "--device", "rooof", "--spool", str(spool))
+    assert done.returncode == 2
+    assert done.stderr == "sungrow-edge: no reading of rooof is here; known: garage, roof\n"
+    assert not Path("out.ndjson").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", "²"])
+def test_a_number_that_is_none_is_named(spool: Path, number: str) -> None:
+    done = spool_command("list", "--limit", number, "--spool", str(spool))
+    assert done.returncode == 2
+    assert f"{number!r} is no whole number from 1 on" in done.stderr
