@@ -95,7 +95,7 @@ def pages() -> Iterator[Page]:
             f"Searchable table of the {len(RegisterMap.for_family(family))} registers of {title}.",
             "import RegisterTable from '@site/src/components/RegisterTable';\n"
             f"import registers from '@site/generated/registers-{family.value}.json';\n\n"
-            f"{_INTRO}\n<RegisterTable registers={{registers}} />",
+            f"Answered by {_WHERE[family]}.\n\n{_INTRO}\n<RegisterTable registers={{registers}} />",
             label=title if title[1].isupper() else title[0].upper() + title[1:],
             is_wide=True,
         )
