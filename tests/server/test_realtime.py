@@ -39,6 +39,18 @@ async def test_fields_not_read_show_their_last_known_value_and_its_time(api: Api
     assert shown["read_at"] == {"battery_soc_pct": sample(1)["ts"], "firmware": sample(0)["ts"]}
 
 
+@pytest.mark.parametrize("rolled_up", [False, True])
+async def test_what_was_last_known_long_ago_is_known(api: Api, *, rolled_up: bool) -> None:
+    for day, fields in ((90, {"firmware": "A1"}), (20, {"battery_soh_pct": 99}), (0, {"pv_power_w": 7})):
+        await api.ingest(sample(-86_400 * day, **fields))
+        if rolled_up:
+            await api.server.refresher.refresh_all()
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (shown["pv_power_w"], shown["battery_soh_pct"], shown["firmware"]) == (7, 99, "A1")
+    await api.ingest(sample(-86_400 * 5, pv_power_w=5))  # late, and not rolled up when it is asked for
+    assert (await api.get("/v1/devices"))[1]["devices"][0]["last_ts"] == sample(0)["ts"]
+
+
 async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
     await api.ingest(sample(0, pv_power_w=1))
     await api.get("/v1/realtime", device_id="sh-1")
