@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from sungrow_lib.logs import configure_logging
 from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.settings import load_settings
 
+_LONGEST_OVERLAP_S: Final = 366 * 86_400
 _EPILOG: Final = """\
 examples:
   export DATABASE_URL=postgresql://sungrow@localhost/sungrow
@@ -156,7 +157,12 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a token; it is shown once")
     create.add_argument("--label", default="", help="what it is for; shown in the list")
     create.add_argument(
-        "--scope", action="append", required=True, choices=[scope.value for scope in Scope], dest="scopes"
+        "--scope",
+        action="append",
+        required=True,
+        choices=[scope.value for scope in Scope],
+        dest="scopes",
+        help="what it may do; once for each",
     )
     create.add_argument(
         "--device", action="append", dest="devices", metavar="ID", help="a device it may touch; default all"
@@ -168,11 +174,17 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_token_list)
     _add_log(actions, "tokens", admin.token_log)
     revoke = actions.add_parser("revoke", help="end a token now")
-    revoke.add_argument("token", type=int, metavar="NUMBER")
+    revoke.add_argument("token", type=int, metavar="NUMBER", help="of the token, as token list shows it")
     revoke.set_defaults(run=_token_revoke)
     rotate = actions.add_parser("rotate", help="make a successor; the old one goes on for a while")
-    rotate.add_argument("token", type=int, metavar="NUMBER")
-    rotate.add_argument("--overlap", type=int, default=7 * 86_400, metavar="SECONDS", help="default a week")
+    rotate.add_argument("token", type=int, metavar="NUMBER", help="of the token, as token list shows it")
+    rotate.add_argument(
+        "--overlap",
+        type=_seconds,
+        default=7 * 86_400,
+        metavar="SECONDS",
+        help="how long the old one stays good; default a week",
+    )
     rotate.set_defaults(run=_token_rotate)
 
 
@@ -219,11 +231,11 @@ def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "when they were read, several of one moment make one reading"
     )
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
-    load.add_argument("--device", required=True, metavar="ID")
+    load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
     load.add_argument("--source", help="where it comes from, such as simulated")
     load.set_defaults(run=_import)
     dump = commands.add_parser("export", help="write stored samples, one JSON object a line")
-    dump.add_argument("--device", required=True, metavar="ID")
+    dump.add_argument("--device", required=True, metavar="ID", help="whose readings")
     dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
     dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
     dump.set_defaults(run=_export)
@@ -233,7 +245,17 @@ def _time(text: str) -> datetime:
     try:
         return parse_ts(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("ts ")) from None
+
+
+def _seconds(text: str) -> int:
+    try:
+        seconds = int(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= _LONGEST_OVERLAP_S:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 to {_LONGEST_OVERLAP_S}")
+    return seconds
 
 
 def _settings(args: argparse.Namespace) -> ServerSettings:
@@ -266,6 +288,8 @@ def _openapi(_args: argparse.Namespace) -> int:
 
 
 def _token_create(args: argparse.Namespace) -> int:
+    if args.expires is not None and args.expires <= datetime.now(UTC):
+        raise UsageError("--expires lies in the past: the token would never be good")
     print(asyncio.run(admin.create_token(_url(args), args.label, args.scopes, args.devices, args.expires)))
     print("keep it safe: it is not shown again", file=sys.stderr)
     return EXIT_OK

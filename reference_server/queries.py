@@ -66,7 +66,17 @@ QueryDate = Annotated[
     AfterValidator(_in_range),
     Field(json_schema_extra={"format": "date"}),
 ]
-QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
+
+
+def _time(value: object) -> datetime:
+    """Read a moment as a reading's time stamp is read; what is wrong is said of the parameter."""
+    try:
+        return parse_ts(value)
+    except PydanticCustomError as error:
+        raise PydanticCustomError("time", "{reason}", {"reason": str(error).removeprefix("ts ")}) from None
+
+
+QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]
 

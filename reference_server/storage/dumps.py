@@ -130,6 +130,8 @@ def _note_of(file: Path) -> Path:
 
 def _checked_note(file: Path) -> BackupNote:
     path = _note_of(file)
+    if file.exists() and not path.exists():
+        raise UsageError(f"{file} is no backup, or its note {path.name} is not beside it")
     try:
         note = TypeAdapter(BackupNote).validate_json(path.read_bytes())
         with file.open("rb") as stream:

@@ -98,6 +98,8 @@ def test_files_that_cannot_be_used(
     assert "cannot write" in refused(migrated, "backup", tmp_path / "missing" / "backup")
     assert "is not empty; make a new one" in refused(migrated, "restore", file)
     assert "No such file" in refused(empty, "restore", tmp_path / "other")
+    (tmp_path / "alone").write_bytes(b"?")
+    assert "alone.json is not beside it" in refused(empty, "restore", tmp_path / "alone")
     note = tmp_path / "backup.json"
     told = json.loads(note.read_text())
     note.write_text(json.dumps(told | {"timescaledb": "1.2.3"}))

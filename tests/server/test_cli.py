@@ -120,6 +120,7 @@ def test_nothing_is_imported_into_a_deleted_device(
         ["token", "revoke", "7"],
         ["token", "rotate", "7"],
         ["token", "create", "--label", "x", "--scope", "read", "--device", "a b"],
+        ["token", "create", "--scope", "read", "--expires", "2020-01-01T00:00:00Z"],
         ["device", "set", "a/b", "--name", "x"],
         ["device", "set", "roof-1"],
         ["device", "set", "roof-1", "--timezone", "Mars/Phobos"],
@@ -137,6 +138,24 @@ def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.C
     assert main(arguments) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("sungrow-server: ")
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["token", "rotate", "1", "--overlap", "-5"], "argument --overlap: must be a number of seconds"),
+        (["export", "--device", "x", "--from", "yesterday"], "argument --from: must be RFC 3339"),
+    ],
+)
+def test_a_wrong_argument_is_named_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
     assert len(error.splitlines()) == 1
 
 

@@ -319,6 +319,8 @@ def test_zones_with_odd_offsets() -> None:
         ({"frame": "day", "at": "0001-01-01"}, "at"),
         ({"from": "2024-01-01T00:00:00Z", "to": "2024-01-02T00:00:00Z", "bucket": "5m"}, "bucket"),
         ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z", "bucket": "1h"}, "to"),
+        ({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "bucket": "2h"}, "bucket"),
+        ({"from": "2026-01-01T00:00:00", "to": "2026-01-02T00:00:00Z", "bucket": "1h"}, "from"),
     ],
 )
 async def test_a_wrong_parameter_is_named(api: Api, query: dict[str, str], field: str) -> None:
@@ -328,3 +330,6 @@ async def test_a_wrong_parameter_is_named(api: Api, query: dict[str, str], field
     assert problem["errors"][0]["field"] == field
     assert problem["detail"].startswith(f"{field}: ")
     assert "Value error" not in problem["detail"]
+    assert "literal" not in problem["detail"]
+    assert ": ts " not in problem["detail"]
+    assert len(problem["errors"]) == 1
