@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -99,11 +99,14 @@ class Applies:
 
     def doubts_zero(self, context: DeviceContext) -> bool:
         """Whether a 0 of this device, reached over its path, may stand for "not known"."""
-        return (
-            context.path is ConnectionPath.WINET_S
-            and context.device is not None
-            and _matches(context.device.model, self.winet_zero_models)
-        )
+        if context.path is not ConnectionPath.WINET_S:
+            return False
+        device = context.device
+        return not self.winet or (device is not None and _matches(device.model, self.winet_zero_models))
+
+    def is_lacking(self, context: DeviceContext) -> bool:
+        """Whether the device lacks it by its model: what its path is not known to forward may be answered."""
+        return self.presence(replace(context, path=ConnectionPath.UNKNOWN)) is Presence.ABSENT
 
     def _fits_model(self, device: DeviceType) -> bool:
         if device.line in self.not_lines or _matches(device.model, self.not_models):

@@ -9,7 +9,7 @@ from typing import Final
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import Family
-from sungrow_lib.registers.applies import NOTHING_KNOWN, DeviceContext, Presence
+from sungrow_lib.registers.applies import NOTHING_KNOWN, DeviceContext
 from sungrow_lib.registers.battery import BATTERY_REGISTERS
 from sungrow_lib.registers.ihm import IHM_REGISTERS
 from sungrow_lib.registers.model import Decoder, Register, Value
@@ -35,7 +35,7 @@ class _Reader:
 
     register: Register
     keys: tuple[tuple[Space, int], ...]
-    presence: Presence
+    is_lacking: bool
     decode: Decoder
     by_raw: tuple[tuple[range, Decoder], ...]
 
@@ -113,11 +113,11 @@ class RegisterMap:
         values = {
             reader.register.name: reader.value(tuple([held[key] for key in reader.keys]))
             for reader in _present(self.family, context, tuple(held))
-            if absent or reader.presence is not Presence.ABSENT
+            if absent or not reader.is_lacking
         }
         if not absent:
             for name in _doubtful_zeros(self.family, context):
-                if values.get(name) == 0:
+                if values.get(name) in (0, []):
                     values[name] = None
         return values
 
@@ -212,4 +212,5 @@ def _reader(
         for variant in variants
         if variant.raw is not None
     )
-    return _Reader(register, keys, presence, register.decoder(presence), by_raw)
+    is_lacking = register.applies.is_lacking(context)
+    return _Reader(register, keys, is_lacking, register.decoder(presence), by_raw)

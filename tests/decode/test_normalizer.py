@@ -309,6 +309,13 @@ def test_counters_that_a_dongle_leaves_at_zero_are_unknown() -> None:
     assert (counts["import_daily_kwh"], counts["export_daily_kwh"]) == (0.7, 0.9)  # newer firmware fills them
 
 
+def test_cells_that_a_dongle_forwards_after_all_are_values() -> None:
+    battery = identity("SBR128", ConnectionPath.WINET_S)
+    for volts, cells in ((0, None), (33456, 3.3456)):
+        read = words({10741: 2560, 10745: 99, 10757: volts, 10759: volts})
+        assert Normalizer("house", battery).values(read)["battery_cell_voltage_min_v"] == cells
+
+
 def test_mirrors_serve_only_the_model_they_were_seen_on() -> None:
     registers = {5633: 550, **long(5236, 1200)}
     assert sample(registers, "SH8.0RT-20").battery_soc_pct == 55.0
