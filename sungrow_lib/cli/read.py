@@ -20,7 +20,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.errors import RegisterRefusedError, UsageError
+from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
 from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
 from sungrow_lib.modbus.discovery import recognise_unit, remembered
@@ -33,7 +33,7 @@ from sungrow_lib.modbus.shortfall import Unanswered, fields_in, refusal_text, un
 from sungrow_lib.modbus.tiers import TierPlans, require_fields
 from sungrow_lib.normalizer import Normalizer, rests_on_firmware
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Tier
-from sungrow_lib.registers.identity import Identity
+from sungrow_lib.registers.identity import Identity, has_answers_of
 from sungrow_lib.registers.plan import ReadPlan
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, format_ts
@@ -115,6 +115,7 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             plan = _plan(identity, args, reader.notes)
             reading = await _read_past_holes(reader, plan, _urgent(plan, args.fields))
             reader.see_holes(plan.holes(reading.words))
+            _check_answers(args, reading)
             identity = await _with_firmware(reader, identity, reading)
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
@@ -152,6 +153,17 @@ async def _read_past_holes(reader: CarefulReader, plan: ReadPlan, urgent: Collec
             failed={**reading.failed, **more.failed},
         )
     return reading
+
+
+def _check_answers(args: argparse.Namespace, reading: PlanReading) -> None:
+    """Refuse a family that the user named, when the device refused everything that only it has."""
+    family = family_of(args)
+    if family is None or args.fields or reading.error is not None:
+        return
+    if not has_answers_of(family, reading.words):
+        raise DeviceError(
+            f"it serves nothing that only family {family} has; leave --family {family} out, or check --unit"
+        )
 
 
 async def _with_firmware(reader: CarefulReader, identity: Identity, reading: PlanReading) -> Identity:

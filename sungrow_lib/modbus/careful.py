@@ -22,6 +22,8 @@ _UNIT_SILENT_CODES: Final = frozenset({10, 11})
 
 _TRIES: Final = 3
 """Times a request whose answer is lost is made in one reading; an urgent one also when the device is busy."""
+_MOST_SPLITS: Final = 10
+"""Refusals in one reading that lead to smaller requests, which may be refused as well."""
 _IN_VAIN: Final = 2
 """Lost answers in a row after which the device is taken for gone."""
 NOT_ASKED: Final = "not asked, to spare the device further refusals"
@@ -224,6 +226,7 @@ class _Way:
         self._failed: dict[Block, DeviceError] = {}
         self._losses: Counter[Block] = Counter()
         self._in_vain = 0
+        self._splits = 0
         self._arrived: tuple[datetime, float] | None = None
 
     def next(self) -> Block | None:
@@ -260,7 +263,8 @@ class _Way:
     def refused(self, block: Block, error: RegisterRefusedError | None, *, for_good: bool) -> None:
         """Note a refusal; what is worth it is asked again in smaller pieces."""
         self._in_vain = 0
-        if for_good and (self._thorough or block == self._plan.fast or self._is_urgent(block)):
+        if for_good and (self._thorough or self._is_worth_splitting(block)):
+            self._splits += 1
             self._plan = self._plan.without(block)
             return
         if not for_good and self._is_urgent(block):
@@ -271,6 +275,10 @@ class _Way:
             self._learnt.append(block)
         elif error is not None:
             self._failed[block] = error
+
+    def _is_worth_splitting(self, block: Block) -> bool:
+        is_urgent = self._is_urgent(block) and self._splits < _MOST_SPLITS
+        return is_urgent or block == self._plan.fast
 
     def reading(self, error: DeviceError | None = None) -> PlanReading:
         """What it came to, ended early by ``error``."""

@@ -179,6 +179,11 @@ def family_by_answers(words: RegisterWords) -> Family | None:
     return None
 
 
+def has_answers_of(family: Family, words: RegisterWords) -> bool:
+    """Tell whether registers were read that only this family has, whatever they hold."""
+    return any((Space.INPUT, number) in words for number in _ANSWERS[family])
+
+
 def family_by_name(text: str) -> Family | None:
     """Tell the family from free text such as ``SH-RT hybrid``; None when it names none."""
     for word in _MODEL_WORD.findall(text):

@@ -214,16 +214,19 @@ METER: Final = (
             energy32("total_import_energy", 5099),
         ),
         applies=_WITH_METER,
+        feature="feed-in meter",
         notes="needs a feed-in meter",
     ),
     *each(
         (s32("meter_phase_b_power", 5087, 1, "W"), s32("meter_phase_c_power", 5089, 1, "W")),
         applies=_WITH_THREE_PHASE_METER,
+        feature="feed-in meter",
         notes="needs a feed-in meter",
     ),
     *each(
         (energy32("daily_direct_consumption", 5101), energy32("total_direct_consumption", 5103)),
         applies=Applies(models=_KTL_M),
+        feature="direct consumption",
         notes="reserved in V1.1.80",
     ),
     *each(

@@ -181,6 +181,44 @@ def test_refused_block_is_remembered_for_the_next_time(
         assert json.loads(capsys.readouterr().out)["battery_soc_pct"] is not None
 
 
+@pytest.mark.usefixtures("skipping_clock")
+def test_a_string_inverter_without_a_meter_is_refused_rarely(
+    serve: Serve, string_inverter: StaticSource, capsys: Capsys
+) -> None:
+    image = {key: word for key, word in string_inverter.image.items() if key[1] not in range(5083, 5105)}
+    inverter = serve({1: StaticSource(image)}, Profile.WINET_S)
+    for most in (6, 3, 0):
+        inverter.requests.clear()
+        assert read(inverter.port, "--json") == 0
+        assert sum(request.refused is not None for request in inverter.requests) <= most
+        sample = sample_of(capsys)
+        assert sample["pv_power_w"] is not None
+        assert sample["export_power_w"] is None
+        assert "export_power_w" in {name for entry in sample["not_answered"] for name in entry["fields"]}
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_a_first_reading_is_refused_a_bounded_number_of_times(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    image = {key: word for key, word in hybrid.image.items() if key[1] < 13_000 or key[1] % 5}
+    inverter = serve({1: StaticSource(image)}, Profile.WINET_S)
+    assert read(inverter.port, "--json") == 0
+    assert sum(request.refused is not None for request in inverter.requests) <= 30
+    assert "postponed" in {entry["reason"] for entry in sample_of(capsys)["not_answered"]}
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_a_named_family_of_which_nothing_is_served_is_refused(serve: Serve, capsys: Capsys) -> None:
+    words = {(Space.INPUT, number): number for number in range(5003, 5050)}
+    inverter = serve({1: StaticSource(words)})
+    assert read(inverter.port, "--family", "sh") == 1
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "it serves nothing that only family sh has; leave --family sh out" in captured.err
+    assert read(inverter.port, "--family", "sg") == 0
+
+
 class Watched:
     """A device that notes when it is asked."""
 
