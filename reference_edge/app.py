@@ -22,10 +22,10 @@ from sungrow_lib.spool import DurableSpool, SpoolOptions
 from sungrow_lib.upload import BatchUploader, UploadSettings
 
 _LOG: Final = logging.getLogger("sungrow_edge")
-_LAST_PASS_S: Final = 6.0
-"""Seconds the pass under way may take to end when the daemon is told to stop."""
-_FLUSH_S: Final = 3.0
-"""Seconds the uploader gets then; what is left stays in the spool."""
+_LAST_PASS_S: Final = 5.5
+"""Seconds the pass under way may take to end when the daemon is told to stop: a request waits five."""
+_FLUSH_S: Final = 2.0
+"""Seconds the uploader gets then; what is left stays in the spool. A slow disk needs the rest of the ten."""
 _ANEW_S: Final = 5.0
 """Seconds before a spool found damaged is opened anew."""
 _SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_full=True)

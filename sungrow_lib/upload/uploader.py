@@ -22,6 +22,7 @@ from sungrow_lib.wire.reports import EdgeStatus
 
 _LOG: Final = logging.getLogger(__name__)
 _PRUNE_S: Final = 3600.0
+_CLOSE_S: Final = 0.5
 _OK: Final = 200
 CLOCK: Final = "clock"
 """Code of the alarm while readings wait for a date."""
@@ -57,7 +58,7 @@ class BatchUploader:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(_CLOSE_S, shield=True):  # a server that is silent is not waited for
             await self._transport.__aexit__(None, None, None)
 
     @property
