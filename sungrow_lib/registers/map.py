@@ -155,11 +155,11 @@ def _present(
     family: Family, context: DeviceContext, held: tuple[tuple[Space, int], ...]
 ) -> tuple[_Reader, ...]:
     """The registers whose words are all among ``held``; the same in every poll, so it is worked out once."""
-    own = {key: key for key in held}  # so that all who keep keys keep the same ones: they are many
+    keys = set(held)
     return tuple(
-        _reader(register, tuple([own[key] for key in keys]), family, context)
+        _reader(register.name, family, context)
         for register in RegisterMap.for_family(family)
-        if own.keys() >= set(keys := _keys(register))
+        if keys.issuperset(_keys(register))
     )
 
 
@@ -199,9 +199,10 @@ def _keys(register: Register) -> tuple[tuple[Space, int], ...]:
     return tuple((register.space, number) for number in register.block.numbers)
 
 
-def _reader(
-    register: Register, keys: tuple[tuple[Space, int], ...], family: Family, context: DeviceContext
-) -> _Reader:
+@lru_cache(maxsize=2048)
+def _reader(name: str, family: Family, context: DeviceContext) -> _Reader:
+    """Made for registers that are read alone, and once for all the sets they are read in: memory."""
+    register = RegisterMap.for_family(family).by_name(name)
     variants = [variant for variant in VARIANTS if variant.concerns(register, family, context)]
     for variant in variants:
         if variant.raw is None:
@@ -213,4 +214,4 @@ def _reader(
         if variant.raw is not None
     )
     is_lacking = register.applies.is_lacking(context)
-    return _Reader(register, keys, is_lacking, register.decoder(presence), by_raw)
+    return _Reader(register, _keys(register), is_lacking, register.decoder(presence), by_raw)
