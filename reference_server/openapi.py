@@ -106,7 +106,7 @@ def _operation(op: Op) -> dict[str, Any]:
     }
     needs = f"Needs a token with the scope `{op.scope.value}`." if op.scope else "Needs no token."
     operation["description"] = f"{explanations.OPERATIONS[op.name]}\n{needs}"
-    parameters = _parameters(op.query)
+    parameters = _parameters(op)
     if parameters:
         operation["parameters"] = parameters
     if op.body is not None:
@@ -147,7 +147,8 @@ def _body(model: type[BaseModel], example: Any) -> dict[str, Any]:
     }
 
 
-def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+def _parameters(op: Op) -> list[dict[str, Any]]:
+    model = op.query
     schema = model.model_json_schema(ref_template=_REF)
     definitions = schema.get("$defs", {})
     meanings = _meanings(model)
@@ -159,6 +160,8 @@ def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
             "description": meanings[_field_of(name)],
             "schema": _inlined(_untitled(_not_null(definition)), definitions),
         }
+        # One request in all, and no value for each parameter: some exclude one another.
+        | ({"example": op.query_example[name]} if name in op.query_example else {})
         for name, definition in schema.get("properties", {}).items()
     ]
 

@@ -47,6 +47,7 @@ class Op:
         has_etag: whether a client that has the answer already is told so with 304.
         example: an answer, or for a text its beginning.
         body_example: a body.
+        query_example: parameters of the request that is shown, by their names in a URL.
         problems: statuses of the errors it may answer, beside those every operation may.
     """
 
@@ -66,6 +67,7 @@ class Op:
     has_etag: bool = False
     example: Any = field(default=None, compare=False)
     body_example: Any = field(default=None, compare=False)
+    query_example: Mapping[str, str] = field(default_factory=dict, compare=False)
     problems: tuple[int, ...] = ()
 
     @property

@@ -148,8 +148,8 @@ class SpanQuery(NoQuery):
 
     frame: Frame | None = None
     at: QueryDate | None = None
-    from_: Annotated[QueryTime | None, Field(alias="from")] = None
-    to: QueryTime | None = None
+    from_: Annotated[QueryTime | None, Field(alias="from", examples=["2026-06-01T00:00:00Z"])] = None
+    to: Annotated[QueryTime | None, Field(examples=["2026-06-02T00:00:00Z"])] = None
     bucket: Bucket | None = None
 
     @model_validator(mode="after")

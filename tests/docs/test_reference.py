@@ -163,6 +163,16 @@ def test_every_operation_shows_what_is_sent_and_answered() -> None:
         assert op.name in explanations.OPERATIONS, "say what a caller has to know"
         assert op.body is None or op.body_example is not None, op.name
         assert op.example is not None or op.name == "get_openapi", "it is an example of itself"
+        op.query.model_validate(op.query_example)  # tests/server/test_contract.py sends it
+        names = {field.alias or name for name, field in op.query.model_fields.items()}
+        assert op.query_example.keys() <= names, op.name
+        assert bool(op.query_example) == bool(names), f"show a request of {op.name}"
+
+
+def test_the_site_shows_no_bound_that_a_browser_would_round() -> None:
+    assert "9223372036854775807" not in service.openapi()
+    batch = json.loads(service.openapi())["components"]["schemas"]["IngestRequest"]
+    assert batch["properties"]["seq"]["items"] == {"type": "integer", "minimum": 0}
 
 
 def test_the_openapi_document_explains_every_parameter() -> None:

@@ -27,7 +27,7 @@ from reference_server.administration import create_token, set_device
 from reference_server.openapi import document
 from reference_server.operation import Op
 from reference_server.operations import OPERATIONS
-from tests.server.conftest import NOW, TOKEN, Api, sample
+from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +61,19 @@ def test_every_operation_is_told_in_full(op: Op) -> None:
         assert {"401", "403", "429", "503"} <= answers.keys()
     assert list(answers["200"]["content"]) == [op.media, *op.also]
     assert ("304" in answers) == op.has_etag
+
+
+async def test_every_request_that_is_shown_is_answered(start_server: StartServer) -> None:
+    """What the pages of the API put into their `curl`, on a device and a plant of those names."""
+    async with start_server(device_tokens=f"{TOKEN}:roof") as api:
+        await set_device(api.dsn, "roof", name=None, plant="home", timezone=None, poll_interval_s=None)
+        await api.ingest(sample(device_id="roof", pv_power_w=1), edge_id="box")
+        for path, methods in document(OPERATIONS)["paths"].items():
+            told = methods.get("get", {}).get("parameters", ())
+            query = {parameter["name"]: parameter["example"] for parameter in told if "example" in parameter}
+            if "get" in methods:
+                async with api.session.get(api.url + path, params=query, headers=api.headers()) as answer:
+                    assert answer.status == 200, (path, query)
 
 
 async def test_schemathesis_finds_no_disagreement(api: Api) -> None:

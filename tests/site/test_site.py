@@ -180,3 +180,5 @@ def test_the_api_reference_shows_requests_and_answers(page: Page, site: str) -> 
             ).is_file()
     page.goto(f"{site}docs/api/ingest-samples/")
     expect(page.locator("main")).to_contain_text("last_delivered")
+    page.goto(f"{site}docs/api/get-series/")
+    expect(page.locator("main")).to_contain_text("/v1/series?device_id=roof&frame=day&at=2026-06-15")

@@ -42,6 +42,7 @@ WHAT_TO_DO: Final = {
 }
 """By status, what a caller does; the keys are those of the server's own list."""
 
+_EXACT: Final = 2**53 - 1
 _SCOPES: Final = {
     Scope.INGEST: "send readings and an edge's status",
     Scope.READ: "read everything of the devices it may see",
@@ -252,4 +253,9 @@ def _readable(schema: Any) -> Any:
     if len(kept) == 1 and len(kept) < len(schema["anyOf"]) and isinstance(kept[0].get("type"), str):
         rest = {name: value for name, value in schema.items() if name != "anyOf"}
         schema = {**kept[0], **rest, "type": [kept[0]["type"], "null"]}
-    return {name: _readable(value) for name, value in schema.items()}
+    return {name: _readable(value) for name, value in schema.items() if not _is_rounded(name, value)}
+
+
+def _is_rounded(name: str, value: Any) -> bool:
+    """Leave out a bound that a browser's numbers cannot hold: the page would show another."""
+    return name in {"minimum", "maximum"} and isinstance(value, int) and abs(value) > _EXACT
