@@ -46,6 +46,20 @@ class ClockReading(NamedTuple):
     synchronised: bool
 
 
+class Moment(NamedTuple):
+    """When something happened.
+
+    Attributes:
+        wall_ms: what this machine's clock said, right or wrong.
+        boot_ms: milliseconds since the machine started.
+        date_ms: the date somebody vouches for; None when nobody does yet.
+    """
+
+    wall_ms: int
+    boot_ms: int
+    date_ms: int | None
+
+
 class ServerDate(NamedTuple):
     """The `Date` of a verified answer, and when it arrived."""
 

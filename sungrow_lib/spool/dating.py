@@ -17,6 +17,7 @@ from sungrow_lib.spool.clock import (
     ClockReading,
     ClockState,
     Dated,
+    Moment,
     ServerDate,
     TrustedClock,
     Undated,
@@ -24,9 +25,12 @@ from sungrow_lib.spool.clock import (
     is_far_ahead,
     judge_clock,
 )
+from sungrow_lib.spool.relief import CHUNK
 
 _ANCHOR_ROWS: Final = 2_000
 """How far around waiting rows of an earlier boot a dated row of that boot is looked for."""
+_WITHIN_MS: Final = 2_000
+"""The server's `Date` has seconds only: moments that follow each other may seem to be one, or swapped."""
 
 
 class Dating:
@@ -36,6 +40,7 @@ class Dating:
         self._server: ServerDate | None = None
         self._server_serves: str | None = None
         """Boot in which a day went by without any trusted clock: its later readings need not wait again."""
+        self._moment_ms = 0
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
@@ -67,6 +72,28 @@ class Dating:
     def is_trusted(self, now: ClockReading) -> bool:
         """Whether somebody vouches for the machine's clock."""
         return judge_clock(now, server=self._server, last_ts=None, waiting_ms=0) is not None
+
+    def moment(self, now: ClockReading) -> Moment:
+        """Return what time it is by whoever can be trusted: this machine's clock, else the server's `Date`.
+
+        What is kept for a time is dated by it: dated by a clock that is days behind, it would go days early.
+        Of moments close together each has a date of its own, in their order.
+        """
+        if self.is_trusted(now):
+            return Moment(now.wall_ms, now.stamp.boot_ms, now.wall_ms)
+        date_ms = self._server and self._server.at(now.stamp)
+        if date_ms is not None:
+            if 0 <= self._moment_ms - date_ms < _WITHIN_MS:
+                date_ms = self._moment_ms + 1
+            self._moment_ms = date_ms
+        return Moment(now.wall_ms, now.stamp.boot_ms, date_ms)
+
+    def expire(self, connection: sqlite3.Connection, now: ClockReading, keep_s: float) -> int | None:
+        """Return the time before which a delivery is past its days; None while that cannot be known."""
+        if not self.is_trusted(now):  # a clock that is years ahead must not delete anything
+            return None
+        connection.execute(schema.DATE_DELIVERED, (now.wall_ms, CHUNK))
+        return now.wall_ms - int(keep_s * 1000)
 
     def last_ts(self, connection: sqlite3.Connection, device: int) -> int | None:
         """Return the device's last final date in ms; rows the server called future do not count."""

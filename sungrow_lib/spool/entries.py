@@ -94,7 +94,7 @@ class SpoolRecord:
     Attributes:
         entry: the reading.
         offered: whether it was ever sent, or was about to be; from then on its date stands.
-        at: delivered when, or deferred until; UTC.
+        at: delivered when (None while no trusted clock has told), or deferred until; UTC.
         code: the server's verdict code, for quarantined and deferred ones.
         reason: the same for people.
         stamp: the boot-time clock when it was read.

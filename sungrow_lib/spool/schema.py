@@ -40,8 +40,9 @@ CREATE TABLE reading (
 CREATE TRIGGER keep_last BEFORE DELETE ON reading WHEN old.seq = (SELECT max(seq) FROM reading)
 BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used again'); END;
 
--- One row per reading, at all times. at: delivered when, or deferred until. offered: 0 never, 1 yes; 2 for a
--- row called future that is on its way again: whether the server took it is unknown, so its date must stand.
+-- One row per reading, at all times. at: delivered when (null: nobody knew the time), or deferred until.
+-- offered: 0 never, 1 yes; 2 for a row called future that is on its way again: whether the server took it is
+-- unknown, so its date must stand.
 CREATE TABLE standing (
   device INTEGER NOT NULL,
   state INTEGER NOT NULL,
@@ -184,6 +185,11 @@ OLDEST_PENDING: Final = (
 EXPIRED: Final = (
     "SELECT seq FROM standing WHERE device = ?1 AND state = 5 AND (at < ?2 OR ?2 IS NULL)"
     " AND seq < (SELECT max(seq) FROM standing WHERE device = ?1 AND state = 5) ORDER BY seq LIMIT ?3"
+)
+# Delivered while nobody knew the time: their days begin when somebody does.
+DATE_DELIVERED: Final = (
+    "UPDATE standing SET at = ?1 WHERE (device, state, seq) IN (SELECT s.device, s.state, s.seq"
+    " FROM device d JOIN standing s ON s.device = d.id AND s.state = 5 AND s.at IS NULL LIMIT ?2)"
 )
 DROP: Final = "DELETE FROM standing WHERE device = ? AND state = ? AND seq = ?"
 

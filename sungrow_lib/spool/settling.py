@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import ClockReading
+from sungrow_lib.spool.clock import Moment
 from sungrow_lib.spool.entries import Settlement, SpoolState
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
@@ -17,12 +17,11 @@ LATEST_MS: Final = 10_000
 
 
 class _Answer(NamedTuple):
-    """What the server said of a batch, and when (wall and boot-time clock)."""
+    """What the server said of a batch, and when."""
 
     device_id: str
     outcome: Settlement
-    wall_ms: int
-    boot_ms: int
+    moment: Moment
 
 
 class Later:
@@ -39,9 +38,9 @@ class Later:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def add(self, device_id: str, outcome: Settlement, now: ClockReading) -> None:
+    def add(self, device_id: str, outcome: Settlement, moment: Moment) -> None:
         """Keep an answer until it is written."""
-        self._answers.append(_Answer(device_id, outcome, now.wall_ms, now.stamp.boot_ms))
+        self._answers.append(_Answer(device_id, outcome, moment))
 
     def concerns(self, device_id: str) -> bool:
         """Whether an answer for that device waits."""
@@ -53,12 +52,12 @@ class Later:
 
     def is_due(self, boot_ms: int) -> bool:
         """Whether one has waited long enough."""
-        return bool(self._answers) and boot_ms - self._answers[0].boot_ms >= LATEST_MS
+        return bool(self._answers) and boot_ms - self._answers[0].moment.boot_ms >= LATEST_MS
 
     def write(self, connection: sqlite3.Connection) -> int:
         """Write all of them; return how many, for `written` once they are committed."""
-        for device_id, outcome, wall_ms, _ in self._answers:
-            settle(connection, self._key(connection, "device", device_id), outcome, wall_ms)
+        for device_id, outcome, moment in self._answers:
+            settle(connection, self._key(connection, "device", device_id), outcome, moment)
         return len(self._answers)
 
     def written(self, count: int) -> None:
@@ -66,15 +65,15 @@ class Later:
         del self._answers[:count]
 
 
-def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, now_ms: int) -> int:
+def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, moment: Moment) -> int:
     """Move a batch's readings where the answer says; return how many moved."""
     if outcome.server_version is not None:
         _welcome(connection, outcome.server_version)
     future = [(seq,) for seq, code, _ in outcome.deferred if code == VerdictCode.FUTURE]
     connection.executemany(schema.RESERVE_SEQ, future)
-    delivered = (now_ms, outcome.were_known, device, json.dumps(list(outcome.delivered)))
+    delivered = (moment.date_ms, outcome.were_known, device, json.dumps(list(outcome.delivered)))
     moved = connection.execute(schema.DELIVER, delivered).rowcount
-    moved += max(connection.executemany(schema.MOVE, _moves(outcome, device, now_ms)).rowcount, 0)
+    moved += max(connection.executemany(schema.MOVE, _moves(outcome, device, moment.wall_ms)).rowcount, 0)
     if future:
         connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
     if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):

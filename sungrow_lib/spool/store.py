@@ -240,13 +240,13 @@ class SpoolStore:
             return self._settle(device_id, outcome)
 
     def _settle(self, device_id: str, outcome: Settlement) -> int:
-        now_ms = self._clock.read().wall_ms
+        moment = self._dating.moment(self._clock.read())
         with self._transaction() as connection:
-            return settle(connection, self._key(connection, "device", device_id), outcome, now_ms)
+            return settle(connection, self._key(connection, "device", device_id), outcome, moment)
 
     def settle_later(self, device_id: str, outcome: Settlement) -> None:
         """Settle with the next change of the file; see `DurableSpool.settle_later`."""
-        self._later.add(device_id, outcome, self._clock.read())
+        self._later.add(device_id, outcome, self._dating.moment(self._clock.read()))
 
     def expect_offers(self, device_id: str, *, are_expected: bool) -> None:
         """Note readings of a device as offered when they are appended, or no longer."""
@@ -312,10 +312,8 @@ class SpoolStore:
             budget = self._options.keep_bytes
             if budget is not None and _used_bytes(connection) > budget:
                 return delete_delivered(connection, before_ms=None)
-            if not self._dating.is_trusted(now):  # a clock that is years ahead must not delete anything
-                return 0
-            cutoff = now.wall_ms - int(self._options.keep_delivered_s * 1000)
-            return delete_delivered(connection, before_ms=cutoff)
+            before_ms = self._dating.expire(connection, now, self._options.keep_delivered_s)
+            return 0 if before_ms is None else delete_delivered(connection, before_ms=before_ms)
 
     def shrink(self) -> int:
         """Give a part of the unused pages back to the disk, when they are many; return how many.

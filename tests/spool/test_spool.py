@@ -374,6 +374,50 @@ async def test_a_clock_nobody_vouches_for_deletes_nothing(spool: DurableSpool, c
     assert await spool.prune() == 2
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["nobody knows the time", "the server says the time"])
+@pytest.mark.parametrize("later", [False, True], ids=["settled at once", "settled later"])
+async def test_two_weeks_are_kept_though_the_clock_was_behind_at_delivery(
+    path: Path, clock: FakeClock, *, asked: bool, later: bool
+) -> None:
+    async with DurableSpool.open(path, clock=clock) as spool:
+        seqs = await fill(spool, clock, 6)
+    clock.reboot("boot-2")  # without a battery of its own, the clock goes on where it stopped
+    clock.synchronised = False
+    off = timedelta(days=20)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        if asked:
+            await spool.observe_server_date(clock.now() + off, clock.stamp())
+        await spool.offer("inv", 6)
+        outcome = Settlement(delivered=seqs[:4])
+        await (spool.settle_later if later else spool.settle)("inv", outcome)
+        assert await spool.prune() == 0
+        clock.pass_s(60)
+        clock.step_s(off.total_seconds())
+        clock.synchronised = True
+        assert await spool.prune() == 0
+        dates = [record.at async for record in spool.records(SpoolState.DELIVERED)]
+        assert dates == [clock.now() - timedelta(seconds=60 if asked else 0)] * 4
+        clock.pass_s(14 * 86_400 - 120)
+        assert await spool.prune() == 0
+        clock.pass_s(180)
+        assert await spool.prune() == 3  # and the newest one stays
+
+
+async def test_batches_of_one_second_of_the_server_are_told_apart(
+    spool: DurableSpool, clock: FakeClock
+) -> None:
+    seqs = await fill(spool, clock, 4)
+    clock.synchronised = False
+    clock.step_s(-86_400)
+    second = clock.now() + timedelta(days=20)
+    for seq in seqs[:3]:
+        clock.pass_s(0.3)
+        await spool.observe_server_date(second, clock.stamp())
+        await spool.ack("inv", [seq])
+    dates = [record.at async for record in spool.records(SpoolState.DELIVERED)]
+    assert dates == [second + timedelta(milliseconds=number) for number in range(3)]
+
+
 async def test_a_byte_budget_takes_the_oldest_delivered_first(path: Path, clock: FakeClock) -> None:
     options = SpoolOptions(keep_bytes=40_000)
     async with DurableSpool.open(path, clock=clock, options=options) as spool:
