@@ -38,7 +38,7 @@ class Database:
         path: the file; created with its tables when missing.
         busy_timeout_s: seconds to wait for another program's write.
         max_bytes: upper limit of the file's size.
-        check: whether to check the whole file first.
+        check: whether to check the whole file first; its log is looked at in any case.
 
     Raises:
         NotASpoolError: some other file.
@@ -56,8 +56,6 @@ class Database:
         try:
             require_spool(path)
             with self._translated():
-                if check:
-                    self._check_log()
                 self._connect()
                 self._prepare(check=check)
                 self._file, self._log = _inode(self._name), self._find_log()
@@ -156,6 +154,7 @@ class Database:
             self._connection = None
 
     def _connect(self) -> None:
+        self._check_log()
         connection = sqlite3.connect(
             self.path,
             timeout=self._busy_timeout_s,
@@ -231,9 +230,14 @@ class Database:
             raise SpoolCorruptError(f"The spool {self.path} is damaged ({faults[0]}). {_CORRUPT_ADVICE}")
 
     def _check_log(self) -> None:
-        """Look at the log before SQLite does, which ends reading at the first fault and says nothing."""
+        """Look at the log before SQLite does: at every opening, however short.
+
+        SQLite ends reading at the first fault and says nothing; when it closes the file, it deletes the rest.
+        It also deletes a log whose file is empty.
+        """
         for _ in range(_LOG_LOOKS):
-            if not read_log(Path(self._log_name)).is_damaged:
+            log = read_log(Path(self._log_name))
+            if not log.is_damaged and not (log.frames and _is_empty(self.path)):
                 return
             time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
         raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
@@ -256,6 +260,10 @@ class Database:
 _CORRUPT_ADVICE: Final = (
     "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
 )
+
+
+def _is_empty(path: Path) -> bool:
+    return path.exists() and not path.stat().st_size
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -198,7 +198,7 @@ class SpoolOptions:
             time-weighted gauges, the last counters, `sample_count` readings in one. Each merging is logged as
             an error and counted.
         busy_timeout_s: seconds to wait for another program that is writing.
-        check: whether to check the whole file when it is opened.
+        check: whether to check the whole file when it is opened; the log beside it is looked at in any case.
         recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
             all that is readable of it.
     """

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 - nothing else runs on these loops
 """`sungrow-edge spool` on real spools; as processes of their own beside a running writer."""
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import pytest
 from reference_edge.cli import main
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports
+from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import DurableSpool, Judged, Settlement
+from sungrow_lib.spool import DurableSpool, Judged, Settlement, SpoolOptions
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -274,3 +276,81 @@ def test_a_number_that_is_none_is_named(spool: Path, number: str) -> None:
     done = spool_command("list", "--limit", number, "--spool", str(spool))
     assert done.returncode == 2
     assert f"{number!r} is no whole number from 1 on" in done.stderr
+
+
+async def make_killed(path: Path, readings: int) -> None:
+    """Leave a file and its log as a kill does, with a fault in the middle of the log."""
+    async with DurableSpool.open(path) as spool:
+        for number in range(readings):
+            sample = SungrowSample(
+                device_id="roof", ts=START + timedelta(seconds=5 * number), pv_power_w=number
+            )
+            await spool.append(sample, ts_is_final=True)
+        left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+    log = bytearray(left["-wal"])
+    middle = len(log) // 2
+    log[middle : middle + 8] = bytes(byte ^ 0xFF for byte in log[middle : middle + 8])
+    path.write_bytes(left[""])
+    Path(f"{path}-wal").write_bytes(log)
+
+
+async def recovered(path: Path) -> list[int]:
+    async with DurableSpool.open(path, options=SpoolOptions(recover=True)) as spool:
+        return [record.entry.seq async for record in spool.records()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("spool", "stats"),
+        ("spool", "verify"),
+        ("spool", "list"),
+        ("spool", "export"),
+        ("spool", "requeue", "--all"),
+        ("spool", "resend"),
+        ("check", "--offline"),
+        ("status",),
+    ],
+    ids=" ".join,
+)
+def test_looking_at_a_spool_with_a_damaged_log_changes_nothing(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite would delete all that is behind the fault as soon as it closes the file."""
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make_killed, path, 300)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    settings = {"SPOOL_PATH": str(path), "SUNGROW_HOST": "192.0.2.1", "DEVICE_ID": "roof"}
+    server = {"SERVER_URL": "https://server.example", "DEVICE_TOKEN": "secret-token-0123456789"}
+    for name, value in {**settings, **server}.items():
+        monkeypatch.setenv(name, value)
+    assert main([*words]) != 0
+    said = "".join(capsys.readouterr())
+    assert "damaged (in its log)" in said
+    assert "`sungrow-edge run` sets it aside and takes over what is readable" in said
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+    assert anyio.run(recovered, path) == list(range(1, 301))
+
+
+@pytest.mark.parametrize("options", [SpoolOptions(), SpoolOptions(check=False)])
+def test_an_empty_file_beside_its_log_is_damaged(options: SpoolOptions, tmp_path: Path) -> None:
+    """SQLite would take it for a new one and delete the log."""
+    path = tmp_path / "spool.sqlite"
+
+    async def try_it() -> bytes:
+        async with DurableSpool.open(path) as spool:
+            await spool.append(SungrowSample(device_id="roof", ts=START, pv_power_w=1), ts_is_final=True)
+            log = Path(f"{path}-wal").read_bytes()
+        path.write_bytes(b"")
+        Path(f"{path}-wal").write_bytes(log)
+        with pytest.raises(SpoolCorruptError):
+            async with DurableSpool.open(path, options=options):
+                pass
+        return log
+
+    log = anyio.run(try_it)
+    assert Path(f"{path}-wal").read_bytes() == log
+    assert anyio.run(recovered, path) == [1]
