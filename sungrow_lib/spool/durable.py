@@ -210,9 +210,12 @@ class DurableSpool:
         """`ts` of the last row of each of the 16 most recently answered batches, newest first, UTC."""
         return [from_ms(ts) for ts in await self._run(lambda: self._store.last_delivered(device_id))]
 
-    async def last_new(self, device_id: str, limit: int) -> list[SpoolEntry]:
-        """Return up to ``limit`` readings that were new to the server last, the latest one last."""
-        return await self._run(lambda: self._store.last_new(device_id, limit))
+    async def last_new(self, device_id: str, batches: int) -> list[SpoolEntry]:
+        """Return the first and last reading of the latest ``batches`` that brought the server anything new.
+
+        The latest batch is last. Which of a batch's readings the server had before is not known any more.
+        """
+        return await self._run(lambda: self._store.last_new(device_id, batches))
 
     async def reoffer(self, device_id: str) -> int:
         """Offer again all that is kept of a device, for a server that lost it; return how many."""

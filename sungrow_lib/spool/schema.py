@@ -156,9 +156,10 @@ TRIM_ANSWERED: Final = (
     "DELETE FROM answered WHERE device = ?1 AND id <= (SELECT id FROM answered WHERE device = ?1"
     " ORDER BY id DESC LIMIT 1 OFFSET ?2)"
 )
-LAST_NEW: Final = (
-    f"{_ENTRY} WHERE s.device = ?1 AND s.state = 5 AND s.seq IN (SELECT seq FROM standing"
-    " WHERE device = ?1 AND state = 5 ORDER BY at DESC, seq DESC LIMIT ?2) ORDER BY s.at, s.seq"
+LAST_NEW: Final = (  # the readings of one batch have one `at`
+    f"{_ENTRY} WHERE s.device = ?1 AND s.state = 5 AND s.seq IN (WITH batch AS (SELECT min(seq) AS first,"
+    " max(seq) AS last FROM standing WHERE device = ?1 AND state = 5 GROUP BY at ORDER BY at DESC LIMIT ?2)"
+    " SELECT first FROM batch UNION SELECT last FROM batch) ORDER BY s.at, s.seq"
 )
 FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
 LAST_ANSWERED: Final = "SELECT coalesce(max(id), 0) FROM answered WHERE device = ?"

@@ -264,11 +264,11 @@ class SpoolStore:
             rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
             return [ts for (ts,) in rows]
 
-    def last_new(self, device_id: str, limit: int) -> list[SpoolEntry]:
-        """Return the readings delivered last, but for those known then; see `DurableSpool.last_new`."""
+    def last_new(self, device_id: str, batches: int) -> list[SpoolEntry]:
+        """Return the ends of what was delivered last, but for what was known; see `DurableSpool.last_new`."""
         with self._reading() as connection:
             device = self._known(connection, device_id)
-            rows = connection.execute(schema.LAST_NEW, (device, limit)).fetchall()
+            rows = connection.execute(schema.LAST_NEW, (device, batches)).fetchall()
         return [
             SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState.DELIVERED)
             for seq, ts, content, clock, _ in rows

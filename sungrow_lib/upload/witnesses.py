@@ -5,6 +5,9 @@ asks for everything when it lacks one of them. A batch of readings that were all
 there; many of them, as come after a restore, would push every name that does prove something out of the list,
 and a server restored once more to the same backup could not tell. So behind each batch that brought nothing
 new a witness is sent, a reading that was new to the server lately, in a batch of its own.
+
+Of a batch that was new in part nobody knows which part. What a server lacks are spans of time, so it is the
+first reading or the last, unless the span lies inside of the one batch. Both are witnesses.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Final
 from sungrow_lib.spool import DurableSpool, SpoolEntry
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
 
+_ENDS: Final = 2
 MOST_WITNESSES: Final = LAST_DELIVERED_LIMIT // 2
 """Where nothing is new, every other name in the list is a witness's: so many, all are in it."""
 
@@ -37,7 +41,7 @@ class Witnesses:
     async def load(self) -> None:
         """Begin with those of earlier runs; to be called before `next`."""
         if not self._is_loaded:
-            last = await self._spool.last_new(self._device_id, MOST_WITNESSES)
+            last = await self._spool.last_new(self._device_id, MOST_WITNESSES // _ENDS)
             if not self._is_loaded:  # another lane may have been faster
                 self._is_loaded = True
                 earlier = [entry for entry in last if entry not in self._entries]
@@ -49,8 +53,8 @@ class Witnesses:
         return self._entries[-1] if self._entries else None
 
     def add(self, delivered: Sequence[SpoolEntry]) -> None:
-        """Note readings, the last ones of them new to the server."""
-        self._entries.extend(delivered[-MOST_WITNESSES:])
+        """Note a batch of which something, or all, was new to the server."""
+        self._entries.extend(delivered[:: max(1, len(delivered) - 1)])
 
     def drop(self, entry: SpoolEntry) -> None:
         """Forget one that the server does not take a second time."""

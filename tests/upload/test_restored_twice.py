@@ -33,11 +33,13 @@ class Restored:
     Attributes:
         at: requests, counted from the first `resend`, after which it goes back; the number of the last one.
         save_at: the request after which the state to go back to is taken anew.
+        save_with: the reading after whose request, the first one since then, it is taken anew.
         lose_witnesses: whether the answers to single readings are lost while it goes back.
     """
 
     at: int = 0
     save_at: int = 0
+    save_with: int = 0
     lose_witnesses: int = 0
     state: dict[tuple[str, str], Batch] = field(default_factory=dict)
     count: int = 0
@@ -51,8 +53,9 @@ class Restored:
         missing = any(("inv", ts) not in server.stored for ts in batch["last_delivered"])
         self.resends += missing
         self.count += self.resends > 0
-        if self.count and self.count == self.save_at:
+        if self.count and (self.count == self.save_at or self.save_with in batch["seq"]):
             self.state = dict(server.stored)
+            self.save_with = 0
         if self.count and self.count == self.at:
             self.go_back(server)
         if self.at < self.count and self.lose_witnesses and len(batch["samples"]) == 1:
@@ -105,6 +108,31 @@ async def test_also_when_the_state_is_from_while_it_was_being_sent_all(
         server.stored = {key: row for key, row in server.stored.items() if key not in hole}
         await restored_once(spool, server, rule)
         await until(lambda: rule.count > rule.at)
+        await fill(spool, 1)
+        await all_is_there(spool, server, KEPT + 5)
+    assert rule.resends >= 2
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_also_when_what_it_then_lacks_came_before_known_readings_of_one_batch(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, *, is_restarted: bool
+) -> None:
+    """The last row of that batch, and of all later ones, was there before: their names prove nothing."""
+    rule = server.rule = Restored(save_with=31)
+    await fill(spool, KEPT)
+    settings = changed(settings, batch_size=10, backlog_workers=1)
+    async with running(spool, settings):
+        await counted(spool, delivered=KEPT)
+        hole = {key for key, row in server.stored.items() if row["__seq"] in {41, 42}}
+        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        await restored_once(spool, server, rule)
+        await until(lambda: hole <= server.stored.keys())
+        if not is_restarted:
+            await counted(spool, delivered=KEPT + 4, pending=0)
+    async with running(spool, settings):
+        await counted(spool, delivered=KEPT + 4, pending=0)
+        assert not hole & rule.state.keys()
+        rule.go_back(server)
         await fill(spool, 1)
         await all_is_there(spool, server, KEPT + 5)
     assert rule.resends >= 2
@@ -279,6 +307,7 @@ async def test_the_list_keeps_naming_what_was_new_last(
     async with running(spool, settings):
         await counted(spool, delivered=40, pending=0)
     new = {record.entry.ts async for record in spool.records() if record.entry.seq > 36}
+    ends = {record.entry.ts async for record in spool.records() if record.entry.seq in {37, 40}}
     named = await spool.last_delivered("inv")
-    assert set(named[::2]) == new
+    assert set(named[::2]) == ends
     assert not new & set(named[1::2])
