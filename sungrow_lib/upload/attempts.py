@@ -282,6 +282,8 @@ class Attempts:
             self._witnesses.add([entry for entry in batch if entry.seq in delivered])
         if settlement.delivered:
             self.delivered_at = anyio.current_time()
+        if self._device_id in self._link.board.paused:
+            _LOG.info("the server takes the token again", extra={"device_id": self._device_id})
         self._link.board.delivered(self._device_id, len(settlement.delivered), settlement.server_version)
         if settlement.delivered:
             self._link.refusals.forget()

@@ -11,6 +11,8 @@ from typing import Final
 
 FIRST_S: Final = 1.0
 LIMIT_S: Final = 300.0
+BACK_WITHIN_S: Final = 60.0
+"""A server out of reach is tried at least this often for fresh readings: people watch the live view."""
 RETRY_AFTER_LIMIT_S: Final = 3600.0
 """A server that asks for more than an hour is asked again after an hour: it may have been a slip."""
 

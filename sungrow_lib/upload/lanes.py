@@ -14,7 +14,7 @@ import anyio
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
 from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Kind, Link, kind_of
-from sungrow_lib.upload.backoff import Backoff
+from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
 from sungrow_lib.upload.verdicts import Action, Ruling
 from sungrow_lib.wire import DeviceInfo
 
@@ -27,8 +27,6 @@ _QUICK_REFUSALS: Final = 40
 """So often in a row parts of a batch may be refused at once: enough to part one. Then each costs a pause."""
 _MOST_SUSPECTS: Final = 8
 """Where more readings than this fail and none passes, it is the server that fails, not the readings."""
-_BACK_WITHIN_S: Final = 60.0
-"""A server out of reach is tried at least this often with fresh readings: people watch the live view."""
 _SET_ASIDE_S: Final = 86_400.0
 _TOKEN_POLL_S: Final = 10.0
 _SAME_TOKEN_S: Final = 300.0
@@ -202,7 +200,7 @@ class DeviceLanes:
                     self._leave_to_backlog(batch)
                 if self._has_to_wait(part.entries):
                     return
-                await self._rest(ruling, backoff, at_most_s=_BACK_WITHIN_S)
+                await self._rest(ruling, backoff, at_most_s=BACK_WITHIN_S)
                 return
             await self._rest(ruling, backoff)
 

@@ -12,7 +12,7 @@ import anyio
 from sungrow_lib.errors import ConfigurationError, ServerError, SpoolError
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload.attempts import Link
-from sungrow_lib.upload.backoff import Backoff
+from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.lanes import DeviceLanes
 from sungrow_lib.upload.settings import UploadSettings
@@ -142,27 +142,34 @@ class BatchUploader:
 
     async def _watch_clock(self) -> None:
         """Date waiting readings as soon as the clock is trusted; ask the server for its date if need be."""
-        backoff = Backoff()
+        backoff, next_ask = Backoff(), 0.0
         while True:
             async with self._spool_errors():
-                if await self._spool.release_waiting():
+                if not (waiting := await self._undated()):
                     backoff.reset()
-                    self._note_dated()
-                elif (waiting := (await self._spool.counts()).waiting) == 0:
-                    self._note_dated()
+                    next_ask = 0.0
+                    self._link.board.clear_alarm(CLOCK, None)
                 else:
                     self._note_undated(waiting)
-                    await self._ask_server_date()
-                    await anyio.sleep(backoff.next_s())
+                    if anyio.current_time() >= next_ask:
+                        # While it does not answer nothing reaches the live view.
+                        most_s = float("inf") if await self._ask_server_date() else BACK_WITHIN_S
+                        next_ask = anyio.current_time() + min(backoff.next_s(), most_s)
+                        continue  # it may have said enough
             await anyio.sleep(self._settings.upload_interval_s)
 
-    async def _ask_server_date(self) -> None:
+    async def _undated(self) -> int:
+        """Date what waits if the clock is trusted now; return how many readings wait on."""
+        return 0 if await self._spool.release_waiting() else (await self._spool.counts()).waiting
+
+    async def _ask_server_date(self) -> bool:
+        """Ask for the server's date; return whether there was an answer."""
         try:
             await self._link.ask_server_date()
         except ServerError as error:
             self._link.note_unreachable(error)
-        else:
-            await self._spool.release_waiting()
+            return False
+        return True
 
     def _note_undated(self, waiting: int) -> None:
         detail = (
@@ -171,9 +178,6 @@ class BatchUploader:
         )
         if self._link.board.raise_alarm(CLOCK, detail, None):
             _LOG.info("readings wait for a trusted clock", extra={"readings": waiting})
-
-    def _note_dated(self) -> None:
-        self._link.board.clear_alarm(CLOCK, None)
 
     async def _prune(self) -> None:
         while True:

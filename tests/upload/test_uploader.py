@@ -19,6 +19,7 @@ from aiohttp import web
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, Lane, SpoolEntry, SpoolState, SystemClock
+from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.upload import BatchUploader, ConnectionState, UploadSettings, verdicts
 from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.wire import DeviceInfo
@@ -356,6 +357,8 @@ async def test_a_refused_token_pauses_and_a_new_file_goes_on(
         await counted(spool, delivered=12)
         assert uploader.status.paused == ()
         assert uploader.status.alarms == ()
+    again = [record for record in caplog.records if record.getMessage() == "the server takes the token again"]
+    assert sorted(vars(record)["device_id"] for record in again) == ["inv", "other"]
     assert "wrong-token" not in caplog.text
     assert "right-token" not in caplog.text
     assert "right-token" not in repr(settings)
@@ -489,7 +492,7 @@ async def test_a_server_that_came_back_is_found_within_a_minute(
     """However long it was away: the wait of the fresh lane is drawn from 300 s, and cut."""
     monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 10_000.0)
     monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 10_000.0)
-    monkeypatch.setattr("sungrow_lib.upload.lanes._BACK_WITHIN_S", 0.05)
+    monkeypatch.setattr("sungrow_lib.upload.lanes.BACK_WITHIN_S", 0.05)
     await fill(spool, 3)
     server.script.extend([play.cut_before_answer] * 6)
     async with running(spool, settings):
@@ -674,8 +677,10 @@ async def test_a_full_spool_does_not_end_the_uploader(
 
 
 class UnsynchronisedClock(SystemClock):
-    def _ask_kernel(self) -> bool:
-        return False
+    is_set = False
+
+    def read(self) -> ClockReading:
+        return super().read()._replace(synchronised=self.is_set)
 
 
 async def test_the_server_is_asked_for_its_date_when_readings_wait(
@@ -694,6 +699,51 @@ async def test_the_server_is_asked_for_its_date_when_readings_wait(
             assert (await spool.counts()).waiting == 1
             server.date = None
             await counted(spool, delivered=1)
+
+
+async def let_wait(spool: DurableSpool, clock: SystemClock, count: int) -> None:
+    """Accept readings while nobody knows the time."""
+    for number in range(count):
+        sample = SungrowSample(device_id="inv", ts=START + timedelta(seconds=number), pv_power_w=number)
+        assert (await spool.append(sample, boot=clock.stamp())).state is SpoolState.WAITING
+
+
+def draw_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whatever is drawn for a wait be hours."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.Backoff.next_s", lambda *_: 10_000.0)
+
+
+async def test_a_server_that_came_back_is_asked_for_its_date_within_a_minute(
+    tmp_path: Path, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was away: until it says the date, nothing is delivered."""
+    draw_long_waits(monkeypatch)
+    monkeypatch.setattr("sungrow_lib.upload.uploader.BACK_WITHIN_S", 0.05)
+    server.health_cut = 6
+    clock = UnsynchronisedClock()
+    async with DurableSpool.open(tmp_path / "waiting.db", clock=clock) as spool:
+        await let_wait(spool, clock, 3)
+        async with running(spool, settings) as uploader:
+            await counted(spool, delivered=3)
+            await until(lambda: uploader.status.alarms == ())
+    assert server.health_asked >= 6
+
+
+async def test_the_alarm_of_the_clock_ends_when_no_reading_waits(
+    tmp_path: Path, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_long_waits(monkeypatch)
+    server.date = "Mon, 01 Jun 2020 12:00:00 GMT"
+    clock = UnsynchronisedClock()
+    async with DurableSpool.open(tmp_path / "waiting.db", clock=clock) as spool:
+        await let_wait(spool, clock, 3)
+        async with running(spool, settings) as uploader:
+            await until(lambda: [alarm.code for alarm in uploader.status.alarms] == ["clock"])
+            await until(lambda: server.health_asked > 0)
+            clock.is_set = True
+            await until(lambda: uploader.status.alarms == ())
+            await counted(spool, delivered=3)
+        assert server.health_asked == 1  # what it says can be counted on from then on
 
 
 # --- settings --------------------------------------------------------------------------------------------
