@@ -84,6 +84,13 @@ def test_the_runbook_knows_every_alarm() -> None:
     assert not [code for code in (*found, "http_401", "http_403", "http_404") if f"`{code}`" not in runbook]
 
 
+def test_no_change_is_told_twice() -> None:
+    unreleased = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
+    entries = re.findall(r"^- .*(?:\n  .*)*", unreleased, re.MULTILINE)
+    assert len(entries) > 50
+    assert sorted(entries) == sorted(set(entries))
+
+
 def test_each_attack_of_the_landing_page_is_a_test_that_exists() -> None:
     landing = (ROOT / "website" / "src" / "pages" / "index.tsx").read_text()
     files = re.findall(r"'(tests/[a-z_/]+\.py)'", landing)

@@ -146,6 +146,27 @@ def test_every_figure_measured_has_its_place_on_the_performance_page(written: Pa
         assert {figure["what"] for figure in result["figures"]} <= rows(text)
 
 
+@pytest.mark.parametrize(
+    ("goal", "ours", "unit", "mark"),
+    [
+        ("<= 1.5", 9, "us", ""),
+        ("<= 1.25", 9, "us", "missed"),
+        ("<= 1.6 (14 kB)", 99, "kB", ""),
+        ("<= 2 s", 1_900_000, "us", ""),
+        ("<= 2 s", 2_100_000, "us", "missed"),
+        ("<= 200 B", 274, "", "missed"),
+        ("<= 1 %", 0.34, "%", ""),
+    ],
+)
+def test_a_missed_goal_is_marked(
+    goal: str, ours: float, unit: str, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = {"what": "it", "ours": ours, "other": 6, "ratio": 1.5, "unit": unit, "goal": goal}
+    (tmp_path / "one.json").write_text(json.dumps({"suite": "one", "figures": [figure]}))
+    monkeypatch.setattr(performance, "RESULTS", tmp_path)
+    assert "".join(re.findall("missed", performance.figures("one"))) == mark
+
+
 def test_the_landing_page_draws_what_the_library_reads(written: Path) -> None:
     day = json.loads((written / "data" / "facts.json").read_text())["day"]
     assert max(pv for pv, *_ in day) > 1000

@@ -53,6 +53,8 @@ SNIPPETS: Final = [
 # Longer than usual: the first test installs, and waits for what the polite pace makes slow, 5 s a step.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _PATIENCE_S: Final = 120.0
+_STATUS: Final = ".venv/bin/sungrow-edge status --config edge.toml"
+"""Whole, for the other terminal it is typed in has no PATH that leads there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _trusted(folder: Path, ca: Path) -> Path:
 
 def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) -> None:
     assert "SH8.0RT-20" in "".join(followed.outputs)
+    assert f"`{_STATUS}`" in QUICK_START.read_text()
     for program in ("sungrow", "sungrow-edge", "sungrow-server"):
         used = followed.terminal.type(f"command -v {program}").strip()
         assert used == str(followed.terminal.folder / ".venv" / "bin" / program), "what the reader installed"
@@ -164,7 +167,7 @@ def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) ->
         time.sleep(0.1)
     while True:  # until the first reading is delivered
         # A daemon that has only just started may not have made its spool yet, and status says so.
-        answer = followed.terminal.type("sungrow-edge status --config edge.toml --json || true")
+        answer = followed.terminal.type(f"{_STATUS} --json || true")
         status = json.loads(answer) if answer.strip() else {"spool": {"delivered": 0}}
         if status["spool"]["delivered"] or time.monotonic() > deadline:
             break

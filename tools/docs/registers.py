@@ -47,7 +47,7 @@ first.
 _WHERE: Final = {
     Family.SH: "the inverter, Modbus unit 1, through its LAN port or a WiNet-S",
     Family.SG: "the inverter, Modbus unit 1, through a WiNet-S or a Logger",
-    Family.BATTERY: "the battery behind a hybrid's LAN port, Modbus unit 200",
+    Family.BATTERY: "the battery of a hybrid, Modbus unit 200 at its LAN port, often 2 behind a WiNet-S",
     Family.IHM: "the iHomeManager, Modbus unit 247, for the whole site",
 }
 _LINES: Final = {
@@ -116,7 +116,7 @@ def _register(register: Register) -> dict[str, Any]:
         *(f"{raw:#x} {text}" for raw, text in register.choices.items()),
         *(f"bit {bit}: {text}" for bit, text in register.bits.items()),
     ]
-    feature = register.feature and f"with all of: {register.feature}"
+    feature = register.feature and f"served with the rest of *{register.feature}*, or not at all"
     notes = [register.sign, register.notes, _devices(register.applies), feature]
     return {
         "name": register.name,

@@ -30,7 +30,7 @@ sample.battery_temp_c   # None   not read: never zero`;
 const WAYS = [
   ['I own an inverter', 'A live page, years of history, your data on your own machine.', 'quick-start', 'Quick start'],
   ['I install them', 'Probe any model, see what it answers and refuses, send captures.', 'commands', 'Commands'],
-  ['I study the data', 'Series as JSON, CSV or Parquet, with coverage beside every value.', 'data-model', 'Data model'],
+  ['I study the data', 'Notebooks to begin with; series as tables, CSV or Parquet, with coverage in every bucket.', 'library/#in-a-notebook', 'Notebooks'],
   ['I write software', 'A typed library whose parts work alone, and one HTTP API.', 'library', 'Library'],
 ] as const;
 
