@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from ruamel.yaml import YAML
+
+from reference_server.config import ServerSettings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GUIDE: Final = (ROOT / "docs" / "deployment.md").read_text()
@@ -49,6 +52,24 @@ def test_the_services_named_are_those_of_the_compose_file() -> None:
     compose = (ROOT / "deploy" / "compose.yaml").read_text()
     assert set(SERVICES) == {"server", "database"}
     assert not [name for name in SERVICES if f"\n  {name}:\n" not in compose]
+
+
+def test_health_and_metrics_are_asked_where_the_files_let_them_through() -> None:
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    services = YAML(typ="safe").load(ROOT / "deploy" / "compose.yaml")["services"]
+    port = services["server"]["environment"]["LISTEN_PORT"]
+    assert (
+        f'exec caddy wget -qO- --header "Authorization: Bearer $TOKEN" http://server:{port}/health' in runbook
+    )
+    assert f"`server:{port}`, on the network `outer`" in runbook
+    assert all("outer" in services[name]["networks"] for name in ("caddy", "server"))
+    assert f"http://127.0.0.1:{ServerSettings.model_fields['listen_port'].default}/health" in runbook
+    scraped = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
+    assert set(re.findall(r"targets: (.*?\])", scraped)) == {
+        '["127.0.0.1:9100"]',
+        f'["server:{port}"]',
+        '["127.0.0.1:9105"]',
+    }, "Caddy would answer with 404"
 
 
 def test_the_installer_takes_the_options_of_the_guide() -> None:
