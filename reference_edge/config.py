@@ -9,11 +9,13 @@ from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
+from sungrow_lib.upload.settings import check_token
 
 POLL_INTERVAL_MIN_S: Final = 5.0
 REQUEST_GAP_MIN_MS: Final = 20
@@ -43,8 +45,17 @@ def _zone(name: str) -> str:
     return name
 
 
+def _token(token: SecretStr) -> SecretStr:
+    try:
+        check_token(token.get_secret_value())
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    return token
+
+
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
 Zone = Annotated[str, AfterValidator(_zone)]
 PollInterval = Annotated[float, Field(ge=POLL_INTERVAL_MIN_S, le=3600)]
 RequestGap = Annotated[int, Field(ge=REQUEST_GAP_MIN_MS, le=10_000)]
@@ -52,7 +63,7 @@ FamilyChoice = Literal["auto", "sh", "sg", "ihm"]
 BatteryUnit = Annotated[int, Field(ge=1, le=247)] | Literal["auto", "off"]
 
 
-class DeviceSettings(BaseModel):
+class DeviceSettings(AppSettings):
     """One inverter to poll; a `[[devices]]` table of the file.
 
     Attributes:
@@ -70,8 +81,6 @@ class DeviceSettings(BaseModel):
         name: what people call the device.
         plant: plant it belongs to.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device_id: DeviceId
     host: Annotated[str, Field(min_length=1)]
@@ -128,7 +137,7 @@ class EdgeSettings(AppSettings):
     """
 
     server_url: HttpsUrl
-    device_token: SecretStr | None = None
+    device_token: Token | None = None
     device_token_file: Path | None = None
     ca_file: Path | None = None
     spool_path: Path = Path("sungrow-spool.sqlite")

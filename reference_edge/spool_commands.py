@@ -30,6 +30,9 @@ SpoolPath = Callable[[argparse.Namespace], Path]
 _Job = Callable[[argparse.Namespace, Path], Awaitable[int]]
 
 _CHUNK: Final = 1_000
+_MOST: Final = 2**63 - 1
+"""The most an SQLite file can number."""
+_MOST_DIGITS: Final = 19
 _SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERRED)
 _STATES: Final = {state.name.lower(): (state,) for state in SpoolState} | {
     "quarantine": (SpoolState.REJECTED, SpoolState.CONFLICT)
@@ -85,7 +88,7 @@ def add_parser(
 
     listing = add("list", _list, "list readings in the order they were accepted, one per line")
     _add_filters(listing)
-    listing.add_argument("--after", type=int, default=0, metavar="SEQ", help="begin after this number")
+    listing.add_argument("--after", type=_number, default=0, metavar="SEQ", help="begin after this number")
     listing.add_argument(
         "--limit", type=_natural, default=50, metavar="N", help="at most so many (default 50)"
     )
@@ -120,10 +123,16 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+def _number(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text[:_MOST_DIGITS])):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+    if len(text) > _MOST_DIGITS or int(text) > _MOST:
+        raise argparse.ArgumentTypeError(f"more than any reading's number; {_MOST} is the most")
     return int(text)
+
+
+def _natural(text: str) -> int:
+    return _number(text, least=1)
 
 
 def _run(job: _Job, spool_path: SpoolPath, args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
 
 _MANY_BYTES: Final = 10_000_000
+_SHARED: Final = frozenset({"accepted", "bytes", "merged"})
 
 
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
@@ -38,7 +39,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
             "disk": _disk(settings.spool_path),
             "spool": _counted(await spool.counts()),
             "devices": {
-                device_id: _counted(await spool.counts(device_id)) for device_id in await spool.devices()
+                device_id: _own(await spool.counts(device_id)) for device_id in await spool.devices()
             },
         }
 
@@ -58,6 +59,11 @@ def _counted(counts: SpoolCounts) -> dict[str, Any]:
     }
 
 
+def _own(counts: SpoolCounts) -> dict[str, Any]:
+    """Leave out what is known of all devices together only: number, size, merged ones."""
+    return {name: value for name, value in _counted(counts).items() if name not in _SHARED}
+
+
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """Write a status for people."""
     yield f"edge {status['edge_id']}, spool generation {status['generation']}"
@@ -68,8 +74,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{recovery['lost']} are known to be lost; the damaged file is {recovery['set_aside']}"
         )
     for name, counts in {"all devices": status["spool"], **status["devices"]}.items():
-        # Numbers run through all devices: the highest says how many there were of all, not of each.
-        accepted = f"{counts['accepted']} accepted, " if counts is status["spool"] else ""
+        accepted = f"{counts['accepted']} accepted, " if "accepted" in counts else ""
         yield (
             f"{name}: {accepted}{counts['delivered']} delivered and kept, "
             f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "

@@ -11,9 +11,9 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from sungrow_lib.errors import ConfigurationError
@@ -50,13 +50,28 @@ _ALTERNATIVE: Final = re.compile(r"int|float|str|bool|(literal|constrained|funct
 
 
 class AppSettings(BaseModel):
-    """Base of an app's settings: frozen, and unknown keys of the file are errors, not typos in waiting.
+    """Base of an app's settings and of the tables in them.
+
+    They are frozen, and unknown keys of the file are errors, not typos in waiting.
 
     A variable of the environment comes in as text, which pydantic reads as the setting's kind; a setting that
     is a list says itself how its text is to be read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """`true` of a TOML file would count as 1; as text, it is none."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and _is_number(field.annotation):
+            return str(value).lower()
+        return value
+
+
+def _is_number(annotation: object) -> bool:
+    return annotation is int or annotation is float or any(map(_is_number, get_args(annotation)))
 
 
 _Settings = TypeVar("_Settings", bound=AppSettings)

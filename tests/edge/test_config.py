@@ -117,6 +117,8 @@ def test_the_environment_may_hold_the_tables_too(monkeypatch: pytest.MonkeyPatch
         ({"DEVICE_ID": "my roof"}, "DEVICE_ID: must be 1 to 64 letters, digits,"),
         ({"SUNGROW_BATTERY_UNIT": "no"}, "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),
         ({"DEVICES": "[bad"}, "DEVICES: is not valid JSON"),
+        ({"DEVICE_TOKEN": "two words"}, "DEVICE_TOKEN: The token is empty or holds characters"),
+        ({"DEVICE_TOKEN": " "}, "DEVICE_TOKEN: The token is empty or holds characters"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[str, str], said: str) -> None:
@@ -142,6 +144,13 @@ def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.Monkey
     [
         ("server_url = ", "is not valid TOML"),
         ("sever_url = 'https://x.example'", "SEVER_URL: is not a setting"),
+        ("device_token = ''", "DEVICE_TOKEN: The token is empty"),
+        ("metrics_port = true", "METRICS_PORT: must be a whole number"),
+        ("poll_interval_s = true", "POLL_INTERVAL_S: must be a number"),
+        ("sungrow_battery_unit = true", "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),
+        ("log_level = true", "LOG_LEVEL: must be 'DEBUG',"),
+        ("edge_id = true", "EDGE_ID: must be text, in quotation marks"),
+        ("[[devices]]\ndevice_id = 'a'\nhost = 'h'\nunit = true", "devices[1].unit: must be a whole number"),
         ("[[devices]]\ndevice_id = 'a'", "devices[1].host: is required"),
         (
             "[[devices]]\ndevice_id = 'a'\nhost = 'h'\n[[devices]]\ndevice_id = 'a'\nhost = 'i'",
@@ -158,9 +167,9 @@ def test_a_wrong_file_is_explained(
 ) -> None:
     file = tmp_path / "edge.toml"
     file.write_text(text)
-    environment = {name: SINGLE[name] for name in ("SERVER_URL", "DEVICE_TOKEN")}
+    needed = [name for name in ("SERVER_URL", "DEVICE_TOKEN") if name.lower() not in text]
     with pytest.raises(ConfigurationError) as caught:
-        load(monkeypatch, environment, file)
+        load(monkeypatch, {name: SINGLE[name] for name in needed}, file)
     assert said in str(caught.value)
 
 

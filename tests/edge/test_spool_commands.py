@@ -255,7 +255,12 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
     as_json = subprocess.run(
         python("reference_edge", "status", "--json"), env=environment, capture_output=True, check=True
     )
-    assert json.loads(as_json.stdout)["recovery"]["set_aside"] == str(aside)
+    status = json.loads(as_json.stdout)
+    assert status["recovery"]["set_aside"] == str(aside)
+    assert status["spool"]["accepted"] == 30
+    of_all_together = {"accepted", "bytes", "merged"}
+    assert all(of_all_together.isdisjoint(counts) for counts in status["devices"].values())
+    assert sum(counts["pending"] for counts in status["devices"].values()) == status["spool"]["pending"]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +281,16 @@ def test_a_number_that_is_none_is_named(spool: Path, number: str) -> None:
     done = spool_command("list", "--limit", number, "--spool", str(spool))
     assert done.returncode == 2
     assert f"{number!r} is no whole number from 1 on" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, str(2**63)], ids=["20", "5000", "2^63"])
+@pytest.mark.parametrize("words", [["requeue"], ["list", "--after"]], ids=" ".join)
+def test_a_number_too_large_for_any_reading_is_wrong_use(spool: Path, words: list[str], number: str) -> None:
+    done = spool_command(*words, number, "--spool", str(spool))
+    assert done.returncode == 2
+    assert "more than any reading's number" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert spool_command("list", "--after", str(2**63 - 1), "--spool", str(spool)).returncode == 0
 
 
 async def make_killed(path: Path, readings: int) -> None:
