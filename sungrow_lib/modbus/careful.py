@@ -61,7 +61,8 @@ class PlanReading:
         return tuple(self._missing(block) for block in self.unread)
 
     def _missing(self, block: Block) -> MissingBlock:
-        error = self.failed.get(block, self.error)
+        failed = (error for asked, error in self.failed.items() if asked.covers(block))
+        error = self.failed.get(block) or next(failed, self.error)
         if error is None:
             return MissingBlock(block, MissingReason.POSTPONED, None, NOT_ASKED)
         code = error.code if isinstance(error, RegisterRefusedError) else None

@@ -74,7 +74,8 @@ def _missing_of(
 ) -> Iterator[MissingBlock]:
     plan = reading.plan
     for alternatives in alternatives_of(quantity, plan.family, plan.context):
-        if any(_was_read(register.block, reading.words) for register in alternatives):
+        read = [register for register in alternatives if _was_read(register.block, reading.words)]
+        if len(read) == len(alternatives) or not all(plan.is_hole(one, reading.words) for one in read):
             continue
         yield from _why(alternatives, reading, refused)
 

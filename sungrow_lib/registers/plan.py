@@ -167,6 +167,20 @@ class ReadPlan:
         """Return the plan that has seen ``words``: registers that read as holes give way to alternatives."""
         return self.beyond(self.holes(words))
 
+    def with_neighbours(self, words: RegisterWords) -> ReadPlan:
+        """Return the plan that can tell -1 from a hole in ``words``, by what else stands beside it."""
+        table = RegisterMap.for_family(self.family)
+        beside = {
+            row.name: row
+            for register in self.registers
+            if self._is_full(register, words) and not self.is_hole(register, words)
+            for row in table.beside(register, words)
+            if row.applies.presence(self.context) is not Presence.ABSENT and not self._is_lost(row)
+        }
+        known = {register.name for register in self.registers}
+        wanted = tuple((row,) for name, row in beside.items() if name not in known)
+        return replace(self, wanted=self.wanted + wanted) if wanted else self
+
     def beyond(self, holes: Collection[str]) -> ReadPlan:
         """Return the plan in which these registers give way to alternatives.
 
@@ -186,21 +200,27 @@ class ReadPlan:
 
     def holes(self, words: RegisterWords) -> frozenset[str]:
         """Name the registers wanted that read as holes."""
-        return frozenset(register.name for register in self._candidates if self._is_hole(register, words))
+        return frozenset(register.name for register in self._candidates if self.is_hole(register, words))
 
     @cached_property
     def _candidates(self) -> tuple[Register, ...]:
         """Every register that may supply something wanted."""
         return tuple({row.name: row for row in chain.from_iterable(self.wanted)}.values())
 
-    def _is_hole(self, register: Register, words: RegisterWords) -> bool:
+    def is_hole(self, register: Register, words: RegisterWords) -> bool:
         """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""
-        if words.by_register.get((register.space, register.number)) != WORD_MAX:
-            return False  # most are none, and all are asked in every poll
-        taken = words.take(register.space, register.number, register.word_count)
-        if taken is None or set(taken) != {WORD_MAX}:
+        if not self._is_full(register, words):
             return False
-        return register.decode(taken, presence=register.applies.presence(self.context)) is None
+        full = (WORD_MAX,) * register.word_count
+        return register.decode(full, presence=register.applies.presence(self.context)) is None
+
+    @staticmethod
+    def _is_full(register: Register, words: RegisterWords) -> bool:
+        """Whether it was read and all its words are 0xFFFF."""
+        if words.by_register.get((register.space, register.number)) != WORD_MAX:
+            return False  # most are not, and all are asked in every poll
+        taken = words.take(register.space, register.number, register.word_count)
+        return taken is not None and set(taken) == {WORD_MAX}
 
     def _is_lost(self, register: Register) -> bool:
         """Whether what was refused leaves no use for it."""
