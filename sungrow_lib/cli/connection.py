@@ -17,6 +17,7 @@ from sungrow_lib.errors import (
     DeviceBusyError,
     DeviceError,
     DeviceUnreachableError,
+    UsageError,
 )
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
 from sungrow_lib.quantities import Family
@@ -82,14 +83,13 @@ def check_family(family: Family | None, words: RegisterWords) -> None:
         words: what the device answered where it says what it is.
 
     Raises:
-        UsageError: it says that it is something else.
-        DeviceError: it says nothing where every iHomeManager does.
+        UsageError: it says that it is something else, or nothing where every iHomeManager does.
     """
     if family is None:
         return
     refuse_family("the device", family, words)
     if family is Family.IHM and not words:
-        raise DeviceError("this is no iHomeManager; leave --family ihm out, or check --unit (usually 247)")
+        raise UsageError("this is no iHomeManager; leave --family ihm out, or check --unit (usually 247)")
 
 
 def tell(text: str) -> None:

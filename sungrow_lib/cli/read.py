@@ -20,7 +20,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
-from sungrow_lib.errors import DeviceError, RegisterRefusedError, UsageError
+from sungrow_lib.errors import RegisterRefusedError, UsageError
 from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
 from sungrow_lib.modbus.discovery import recognise_unit, remembered
@@ -136,10 +136,10 @@ def _urgent(plan: ReadPlan, fields: Collection[str]) -> frozenset[str]:
 
 
 async def _read_past_holes(reader: CarefulReader, plan: ReadPlan, urgent: Collection[str]) -> PlanReading:
-    """Read a plan, and what else may have the values of registers that turn out to be holes."""
+    """Read a plan, what else may have the values of holes in it, and what tells a hole from -1."""
     reading = await reader.read_plan(plan, urgent=urgent)
     while reading.error is None:
-        beyond = reading.plan.past_holes(reading.words)
+        beyond = reading.plan.past_holes(reading.words).with_neighbours(reading.words)
         other = tuple(group for group in beyond.wanted if group not in reading.plan.wanted)
         reading = replace(reading, plan=beyond)
         if not other:
@@ -161,8 +161,9 @@ def _check_answers(args: argparse.Namespace, reading: PlanReading) -> None:
     if family is None or args.fields or reading.error is not None:
         return
     if not has_answers_of(family, reading.words):
-        raise DeviceError(
-            f"it serves nothing that only family {family} has; leave --family {family} out, or check --unit"
+        raise UsageError(
+            f"the device serves nothing that only family {family} has; "
+            f"leave --family {family} out, or check --unit"
         )
 
 

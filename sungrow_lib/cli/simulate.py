@@ -21,7 +21,7 @@ from sungrow_lib.errors import CaptureError, UsageError
 from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.registers.identity import device_by_code
 from sungrow_lib.simulator import MODELS, living_inverter
-from sungrow_lib.simulator.captured import family_of_capture, whole_numbers
+from sungrow_lib.simulator.captured import family_of_capture
 from sungrow_lib.simulator.dongle import DongleHabits
 from sungrow_lib.simulator.faults import Fault, RecurringFault
 from sungrow_lib.simulator.journal import Journal
@@ -146,7 +146,7 @@ def _captures_by_unit(files: Sequence[Path], unit: int | None) -> Mapping[int, C
 
 
 def _source(capture: Capture) -> RegisterSource:
-    return StaticSource(whole_numbers(capture.words, family_of_capture(capture)))
+    return StaticSource(capture.words)
 
 
 def _options(unit: int, capture: Capture | None) -> str:

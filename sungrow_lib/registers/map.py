@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Final
@@ -27,6 +27,9 @@ _TABLES: Final = {
 
 _RUN_OF_HOLES: Final = 3
 """Registers in a row that read 0xFFFF throughout, from which on they are a hole."""
+
+_SURELY_THERE: Final = frozenset({"export_power"})
+"""Registers every device of the family has, on every path: believed without a neighbour, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +127,40 @@ class RegisterMap:
     def holes(self, words: RegisterWords) -> frozenset[str]:
         """Return the registers that stand in a run of 0xFFFF words, and so hold no value.
 
-        One register full of 0xFFFF may mean -1. Three or more in a row are a hole in the block, whatever
-        their types: nothing measures -1 in all of them at once. Words nobody documents neither end a run
-        nor count.
+        One register full of 0xFFFF may mean -1, where a neighbour that was read holds a value. Three or more
+        in a row are a hole in the block, whatever their types: nothing measures -1 in all of them at once.
+        So are fewer that were read without a neighbour, unless every device has them: nothing tells that
+        they hold a value. Words nobody documents neither end a run nor count.
         """
         held = words.by_register
         found: list[str] = []
         run: list[str] = []
+        follows_value = False
         for keys, name in _fields(self.family, tuple(held)):
             begins_full = bool(keys) and held[keys[0]] == WORD_MAX
             if name is not None and begins_full and all(held[key] == WORD_MAX for key in keys):
                 run.append(name)
-            elif run and (name is not None or not begins_full):
-                found += run if len(run) >= _RUN_OF_HOLES else ()
+            elif name is not None or not begins_full:
+                is_beside_value = follows_value or bool(keys)
+                if len(run) >= _RUN_OF_HOLES or not (is_beside_value or _SURELY_THERE.issuperset(run)):
+                    found += run
                 run = []
+                follows_value = bool(keys)
         return frozenset(found)
+
+    def beside(self, register: Register, words: RegisterWords) -> Iterator[Register]:
+        """Yield the unread neighbours that decide whether 0xFFFF in all of ``register`` is a hole or -1."""
+        rows = [row for row in self.registers if row.space is register.space]
+        at = rows.index(register)
+        for side in (rows[max(0, at - _RUN_OF_HOLES + 1) : at][::-1], rows[at + 1 : at + _RUN_OF_HOLES]):
+            for row in side:
+                if abs(row.number - register.number) >= BLOCK_MAX:
+                    break
+                taken = words.take(row.space, row.number, row.word_count)
+                if taken is None:
+                    yield row
+                elif set(taken) != {WORD_MAX}:
+                    break
 
 
 @cache
@@ -214,4 +236,10 @@ def _reader(name: str, family: Family, context: DeviceContext) -> _Reader:
         if variant.raw is not None
     )
     is_lacking = register.applies.is_lacking(context)
-    return _Reader(register, _keys(register), is_lacking, register.decoder(presence), by_raw)
+    is_other = any(variant.is_other for variant in variants)
+    decode: Decoder = _nothing if is_other else register.decoder(presence)
+    return _Reader(register, _keys(register), is_lacking, decode, by_raw)
+
+
+def _nothing(_words: Sequence[int]) -> None:
+    """The value of words that mean something else on this device."""

@@ -27,6 +27,7 @@ class Variant:
         decimals: scale to use instead.
         signed_by_firmware: as in :class:`~sungrow_lib.registers.model.Register`.
         valid_range: likewise.
+        is_other: whether they hold something else there, so that the register has no value.
         why: where it was seen.
     """
 
@@ -40,6 +41,7 @@ class Variant:
     decimals: int | None = None
     signed_by_firmware: bool | None = None
     valid_range: tuple[float, float] | None = None
+    is_other: bool = False
     why: str
 
     def concerns(self, register: Register, family: Family, context: DeviceContext) -> bool:
@@ -109,6 +111,12 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         raw=range(62_501, WORD_MAX),
         signed_by_firmware=True,
         why="SH50CX moves no quarter more than its 50 kW, so what is above that is negative",
+    ),
+    Variant(
+        registers=tuple(f"mppt_{n}_{what}_mirror" for n in (1, 2) for what in ("voltage", "current")),
+        lines=frozenset({"SH-T"}),
+        is_other=True,
+        why="SH-T has its strings, not its trackers, from 5253 on",
     ),
     Variant(
         type=DataType.S32,

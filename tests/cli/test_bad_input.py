@@ -128,7 +128,7 @@ def test_a_family_that_is_not_there(tmp_path: Path, serve: Serve, hybrid: Static
         if family == "sg":
             check(done, 2, "SH8.0RT-20 is of family sh, not sg", "--family")
         else:
-            check(done, 1, "no iHomeManager", "--family")
+            check(done, 2, "no iHomeManager", "--family")
 
 
 # --- damaged files ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
 from sungrow_lib.quantities import QUANTITIES, Family, Tier
 from sungrow_lib.registers.map import RegisterMap
-from sungrow_lib.registers.words import RegisterWords, Space
+from sungrow_lib.registers.words import Block, RegisterWords, Space
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import Profile, StaticSource
@@ -212,11 +212,56 @@ def test_a_first_reading_is_refused_a_bounded_number_of_times(
 def test_a_named_family_of_which_nothing_is_served_is_refused(serve: Serve, capsys: Capsys) -> None:
     words = {(Space.INPUT, number): number for number in range(5003, 5050)}
     inverter = serve({1: StaticSource(words)})
-    assert read(inverter.port, "--family", "sh") == 1
+    assert read(inverter.port, "--family", "sh") == 2
     captured = capsys.readouterr()
     assert not captured.out
-    assert "it serves nothing that only family sh has; leave --family sh out" in captured.err
+    assert "the device serves nothing that only family sh has; leave --family sh out" in captured.err
     assert read(inverter.port, "--family", "sg") == 0
+
+
+@pytest.mark.parametrize("family", ["sh", "sg", "ihm"])
+def test_a_named_family_that_is_not_there_is_wrong_use(
+    serve: Serve, hybrid: StaticSource, string_inverter: StaticSource, capsys: Capsys, family: str
+) -> None:
+    other = string_inverter if family == "sh" else hybrid
+    assert read(serve({1: other}).port, "--family", family) == 2
+    assert f"leave --family {family} out" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("skipping_clock")
+def test_a_hole_is_no_value_whichever_fields_are_asked_and_minus_one_is(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    phases = {(Space.INPUT, number): 0xFFE0 for number in (5723, 5724, 5725)}
+    full = {(Space.INPUT, number): 0xFFFF for number in range(5718, 5751)}
+    real = {(Space.INPUT, number): 2300 for number in range(5731, 5735)}
+    fields: tuple[list[str], ...] = ([], ["backup_power_w"], ["backup_power_w", "backup_phase_power_w"])
+    for beside, value in (({}, None), (real, -1)):
+        inverter = serve({1: StaticSource({**hybrid.image, **full, **phases, **beside})})
+        for asked in fields:
+            for _ in range(2):  # what was learnt the first time changes nothing
+                assert read(inverter.port, "--json", *asked) == 0
+                assert sample_of(capsys)["backup_power_w"] == value, asked
+
+
+@pytest.mark.usefixtures("skipping_clock")
+@pytest.mark.parametrize("fault", [Fault.DEVICE_BUSY, Fault.SHORT_EXCEPTION])
+def test_a_refusal_is_named_although_another_register_of_the_value_read_as_a_hole(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys, fault: Fault
+) -> None:
+    inverter = serve({1: hybrid})
+    assert read(inverter.port, "--json") == 0
+    assert sample_of(capsys)["insulation_resistance_kohm"] is not None
+    asked = [request.block for request in inverter.requests]
+    at = next(n for n, block in enumerate(asked) if block.covers(Block(Space.INPUT, 5071, 1)))
+    inverter = serve({1: hybrid})
+    inverter.inject(*[None] * at, fault)
+    assert read(inverter.port, "--json") == 0
+    sample = sample_of(capsys)
+    assert sample["insulation_resistance_kohm"] is None
+    [entry] = [one for one in sample["not_answered"] if "insulation_resistance_kohm" in one["fields"]]
+    code = 6 if fault is Fault.DEVICE_BUSY else 2
+    assert (entry["reason"], entry["code"]) == ("refused", code)
 
 
 class Watched:

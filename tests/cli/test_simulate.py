@@ -87,10 +87,10 @@ def test_the_command_to_try_reads_the_capture(
     assert (done.returncode, field in done.stdout) == (0, True), done.stderr
 
 
-def test_half_a_number_is_served_as_a_whole_hole(tmp_path: Path) -> None:
-    file = capture(tmp_path / "input.json", r5000=3602, r5726=0, r5723=7, r5728=1, r13046=5, r13047=6)
+def test_a_capture_is_served_as_it_is_and_only_what_it_lacks_is_a_hole(tmp_path: Path) -> None:
+    file = capture(tmp_path / "input.json", r5000=3602, r5726=65449, r5723=7, r5728=1, r13046=5, r13047=6)
     with simulating(str(file)) as port:
-        assert words(port, 5723, 6) == [7, 0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF, 1]
+        assert words(port, 5723, 6) == [7, 0xFFFF, 0xFFFF, 65449, 0xFFFF, 1]
         assert words(port, 13046, 2) == [5, 6]
 
 

@@ -59,8 +59,9 @@ def sample(registers: dict[int, int], model: str = "SH10RT", *, signed: bool = F
         ("it wins over 13022", "SH10RT", False, {**long(5214, -1500), 13022: 1490, 13001: NEITHER}, 1500),
         ("it is not available", "SH10RT", False, {5214: 0xFFFF, 5215: 0x7FFF, 13022: 9, 13001: 0x2D}, -9),
         ("it is a hole", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 900, 13001: CHARGING}, 900),
-        ("-1 W, and nothing says otherwise", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF}, 1),
-        ("-1 W, and 13022 agrees", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 1, 13001: 0}, 1),
+        ("-1 W or a hole, read alone", "SH10RT", False, long(5214, -1), None),
+        ("-1 W, and nothing says otherwise", "SH10RT", False, {**long(5214, -1), **long(5216, 7)}, 1),
+        ("13022 agrees", "SH10RT", False, {**long(5214, -1), **long(5216, 7), 13022: 1, 13001: 0}, 1),
         ("a hole beside another", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 5631: 0xFFFF}, None),
         ("a hole beside a current", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13021: 30}, None),
         ("a hole, and nothing flows", "SH10RT", False, {5214: 0xFFFF, 5215: 0xFFFF, 13022: 0}, 0),
@@ -128,7 +129,8 @@ def test_battery_power(
     [
         ({5631: 0xFF00}, 25.6),
         ({5631: 120}, -12.0),
-        ({5631: 0xFFFF}, 0.1),
+        ({5631: 0xFFFF}, None),
+        ({5630: 2310, 5631: 0xFFFF}, 0.1),
         ({5631: 0xFFFF, 13021: 0}, 0.0),
         ({5631: 0xFFFF, 13022: 900, 13001: CHARGING}, None),
         ({5631: 0xFFFF, 5214: 0xFFFF, 5215: 0xFFFF}, None),
@@ -516,6 +518,22 @@ def test_a_single_minus_one_is_a_value_and_so_are_two() -> None:
     assert sample({13024: 500, 13025: 0xFFFF, 13026: 0}).battery_temp_c == -0.1
     far_apart = {5003: 0xFFFF, 5008: 0xFFFF, **long(13010, -1)}
     assert sample(far_apart).export_power_w == -1
+
+
+@pytest.mark.parametrize(
+    ("model", "number", "beside", "field", "value"),
+    [
+        ("SG5.0RS", 5083, 5085, "export_power_w", 1),
+        ("SH10RT", 5726, 5725, "backup_power_w", -1),
+        ("SH10RT", 5726, 5731, "backup_power_w", -1),
+    ],
+)
+def test_minus_one_is_a_value_only_beside_another(
+    model: str, number: int, beside: int, field: str, value: int
+) -> None:
+    alone = long(number, -1)
+    assert getattr(sample(alone, model), field) is None
+    assert getattr(sample({**alone, beside: 7, beside + 1: 0, number: 0xFFFF}, model), field) == value
 
 
 # --- string inverters, batteries, iHomeManager ----------------------------------------------------------

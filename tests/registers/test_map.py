@@ -143,6 +143,9 @@ def test_the_dongle_does_not_forward_everything() -> None:
         ("SH125CX", "export_power", (2_036, 0xFFFF), -63_500),
         ("SH125CX", "export_power", (0, 0xFFFF), None),
         ("SH125CX", "export_power", (0xFFFF, 0), None),
+        ("SH8.0RT-20", "mppt_1_voltage_mirror", (6123,), 612.3),
+        ("SH20T", "mppt_1_voltage_mirror", (6123,), None),
+        ("SH20T", "mppt_2_current_mirror", (71,), None),
     ],
 )
 def test_devices_that_depart_from_the_table(
