@@ -73,6 +73,8 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{recovery['at']}: the spool was damaged; {recovery['saved']} readings were taken over, "
             f"{recovery['lost']} are known to be lost; the damaged file is {recovery['set_aside']}"
         )
+        if recovery["doubtful"]:
+            yield f"{recovery['doubtful']} of those taken over are doubtful: they are set apart and not sent"
     for name, counts in {"all devices": status["spool"], **status["devices"]}.items():
         accepted = f"{counts['accepted']} accepted, " if "accepted" in counts else ""
         yield (

@@ -11,7 +11,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,6 +23,7 @@ _INTERIOR_INDEX: Final = 2
 _LEAF_INDEX: Final = 10
 _LEAF_TABLE: Final = 13
 _FILE_HEADER: Final = 100
+_MAGIC: Final = b"SQLite format 3\0"
 _MIN_LOCAL: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
 _MAX_LOCAL_TABLE: Final = PAGE_BYTES - 35
 _MAX_LOCAL_INDEX: Final = (PAGE_BYTES - 12) * 64 // 255 - 23
@@ -63,12 +64,18 @@ class Log:
         behind: the same of sound pages committed behind the first fault.
         commits: how many commits are behind it.
         size: how many pages the newest commit that SQLite sees says the file has; 0 when there is none.
+        versions: where every sound committed version of any page begins.
+        broken: page number -> where its newest damaged version is.
+        nameless: where the last damaged version is that does not tell which page it was.
     """
 
     frames: dict[int, int]
     behind: dict[int, int]
     commits: int
     size: int
+    versions: tuple[int, ...] = ()
+    broken: dict[int, int] = field(default_factory=dict)
+    nameless: int = 0
 
     @property
     def is_damaged(self) -> bool:
@@ -79,6 +86,11 @@ class Log:
     def is_torn(self) -> bool:
         """Whether that is one commit only, which may have been cut off: all before it is as it should be."""
         return self.is_damaged and self.commits == 1
+
+    def is_stale(self, page: int) -> bool:
+        """Whether a newer version of a page was damaged: what can be read of it may have changed since."""
+        newest = self.behind.get(page, self.frames.get(page, 0))
+        return not self.is_torn and max(self.broken.get(page, 0), self.nameless) > newest
 
 
 def read_log(path: Path) -> Log:
@@ -99,7 +111,9 @@ def read_log(path: Path) -> Log:
     frames: dict[int, int] = {}
     behind: dict[int, int] = {}
     pending: dict[int, int] = {}
-    commits = size_seen = 0
+    broken: dict[int, int] = {}
+    versions: list[int] = []
+    commits = size_seen = nameless = last = 0
     for start in range(_LOG_HEADER, len(content) - _FRAME + 1, _FRAME):
         page, size, *found, sum_1, sum_2 = struct.unpack_from(">6I", content, start)
         # The sum before comes from the frame before, sound or not: so one damaged page voids one frame only.
@@ -109,13 +123,21 @@ def read_log(path: Path) -> Log:
         is_broken |= not is_sound
         commits += bool(is_broken and size and found == salt)
         if not is_sound:
+            # Its number is believed when the rest of the frame's head is that of this log.
+            broken[page if found == salt else 0] = start + _FRAME_HEADER
             continue
         pending[page] = start + _FRAME_HEADER
+        versions.append(start + _FRAME_HEADER)
         if size:
+            last = start + _FRAME_HEADER
+            nameless = broken.get(0, 0)
             (behind if is_broken else frames).update(pending)
             pending.clear()
             size_seen = size_seen if is_broken else size
-    return Log(frames, behind, commits, size_seen)
+    # Behind the last commit there is nothing, or what an earlier round has left.
+    broken = {page: place for page, place in broken.items() if page and place < last}
+    sound = tuple(place for place in versions if place <= last)
+    return Log(frames, behind, commits, size_seen, sound, broken, nameless)
 
 
 def _salt_of_frames(content: bytes) -> list[int]:
@@ -152,6 +174,7 @@ class Pages:
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
             log = read_log(self._log_path)
+            self._read = log
             self._log = log.frames if log.is_torn else log.frames | log.behind
             self._behind = log.behind if log.is_torn else {}
             self._log_file = self._log_path.open("rb") if self._log or self._behind else None
@@ -177,42 +200,64 @@ class Pages:
         file.seek(place)
         return file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
 
-    def free(self) -> set[int]:
-        """Return numbers of pages no table uses; none when the list of them is damaged."""
-        trunk, expected = struct.unpack_from(">2I", self.page(1), 32)
+    def free(self) -> set[int] | None:
+        """Return numbers of pages no table uses; None when the list of them is damaged."""
+        head = self.page(1)
+        if not head.startswith(_MAGIC) or self._read.is_stale(1):
+            return None
+        trunk, expected = struct.unpack_from(">2I", head, 32)
         free: set[int] = set()
         while trunk:
-            if trunk > self.count or trunk in free:
-                return set()
+            if trunk > self.count or trunk in free or self._read.is_stale(trunk):
+                return None
             free.add(trunk)
             trunk_page = self.page(trunk)
             trunk, leaves = struct.unpack_from(">2I", trunk_page)
             if leaves > PAGE_BYTES // 4 - 2:
-                return set()
+                return None
             free.update(struct.unpack_from(f">{leaves}I", trunk_page, 8))
-        return free if len(free) == expected else set()
+        return free if len(free) == expected else None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the newest version of some page is damaged, and there may be an older one."""
+        return bool(self._behind) or any(self._read.is_stale(number) for number in range(1, self.count + 1))
 
     def _maps(self) -> set[int]:
         """Return numbers of the pages that only say whose the others are: in a file that can shrink."""
         (largest_root,) = struct.unpack_from(">I", self.page(1), 52)
         return set(range(2, self.count + 1, PAGE_BYTES // 5 + 1)) if largest_root else set()
 
-    def rows(self) -> Iterator[Row]:
-        """Return every row of every sound page, in no useful order."""
-        free = self.free() | self._maps()
+    def rows(self, *, stale: bool | None = None) -> Iterator[Row]:
+        """Return every row of every sound page, in no useful order.
+
+        Args:
+            stale: only of pages whose newest version is damaged, or only of the others.
+        """
+        free = (self.free() or set()) | self._maps()
         for number in range(1, self.count + 1):
-            if number not in free:
-                yield from self._rows_of(number)
+            if number not in free and stale in {None, self._read.is_stale(number)}:
+                yield from self._rows_of(number, self.page(number))
+
+    def versions(self) -> Iterator[Row]:
+        """Return rows as they are and once were: of the file's pages and of every version in the log."""
+        for number in range(1, self.count + 1):
+            self._file.seek((number - 1) * PAGE_BYTES)
+            yield from self._rows_of(number, self._file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0"))
+        if self._log_file is not None:
+            for place in self._read.versions:
+                self._log_file.seek(place - _FRAME_HEADER)
+                frame = self._log_file.read(_FRAME)
+                yield from self._rows_of(int.from_bytes(frame[:4]), frame[_FRAME_HEADER:])
 
     def rows_behind(self) -> Iterator[Row]:
         """Return rows as a last commit that may have been cut off has them, as far as it is there."""
         self._log = self._log | self._behind
         self.count = max([self.count, *self._behind])
         for number in sorted(self._behind.keys() - self._maps()):
-            yield from self._rows_of(number)
+            yield from self._rows_of(number, self.page(number))
 
-    def _rows_of(self, number: int) -> Iterator[Row]:
-        page = self.page(number)
+    def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
         head = _FILE_HEADER if number == 1 else 0
         kind, _, cells = struct.unpack_from(">BHH", page, head)
         if kind not in {_LEAF_TABLE, _LEAF_INDEX, _INTERIOR_INDEX}:

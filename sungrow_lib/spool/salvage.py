@@ -39,6 +39,8 @@ class SpoolRecovery:
         set_aside: the damaged file, under its new name.
         saved: readings taken over.
         lost: readings known to have been there and not readable; there may be others nothing tells of.
+        doubtful: of the saved ones those that are set apart (code `doubtful`) and not sent: newer knowledge
+            of them was lost, so that their date may be wrong or another row may contain them.
     """
 
     at: str
@@ -46,6 +48,7 @@ class SpoolRecovery:
     set_aside: str
     saved: int
     lost: int
+    doubtful: int = 0
 
     def note(self, connection: sqlite3.Connection) -> None:
         """Keep it in the new spool, for `status`."""
@@ -86,8 +89,8 @@ def recover(path: Path, reason: str) -> None:
             closing(_open(_new(path))) as database,
             database.write() as connection,
         ):
-            saved, lost = _fill(connection, pages)
-            recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), saved, lost)
+            counts = _fill(connection, pages)
+            recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             recovery.note(connection)
         _exchange(path, aside)
     except OSError as error:
@@ -134,36 +137,110 @@ def _exchange(path: Path, aside: Path) -> None:
 # --- sorting the rows -------------------------------------------------------------------------------------
 
 
-def _fill(connection: sqlite3.Connection, pages: Pages) -> tuple[int, int]:
-    """Take all readable rows over; return how many readings, and how many are known to be lost."""
+def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
+    """Take all readable rows over; return how many are saved, known to be lost, and doubtful."""
     for statement in schema.SALVAGE_TABLES:
         connection.execute(statement)
     names: dict[str, int] = {}
-    for row in pages.rows():
+    for row in pages.rows(stale=False):
         _take(connection, row, names)
+    for row in pages.rows(stale=True):  # what a sound page says of the same reading is newer
+        _take_stale(connection, row, names)
     newest = connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
     for row in pages.rows_behind():  # of the others it is known where they stand
         _take(connection, row, names, after=newest)
     _name_the_nameless(connection, names)
+    for statement in schema.SALVAGE_STAND:
+        connection.execute(statement)
+    _set_apart(connection, pages)
     for statement in schema.SALVAGE_FINISH:
         connection.execute(statement)
-    saved, lost = (connection.execute(query).fetchone()[0] for query in schema.SALVAGE_COUNTS)
-    return saved, lost
+    return [connection.execute(query).fetchone()[0] for query in schema.SALVAGE_COUNTS]
 
 
 def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
     """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
+    if (reading := _reading(row)) is not None:
+        is_later = reading[0] > after and _is_object(reading[-1])
+        if is_later and not connection.execute(schema.SALVAGE_READING, reading).rowcount:
+            _keep_merged(connection, reading)
+    elif (standing := _standing(row)) is not None:
+        if standing[2] > after and standing[1] in _RANK:
+            connection.execute(schema.SALVAGE_STANDING, (*standing, _RANK[SpoolState(standing[1])]))
+    else:
+        _take_small(connection, row, names)
+
+
+def _keep_merged(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> None:
+    """Of a reading found twice, once on a page no longer used, keep what was merged later."""
+    (there,) = connection.execute("SELECT content FROM reading WHERE seq = ?", reading[:1]).fetchone()
+    counts = [json.loads(unpack(content)).get("sample_count") for content in (there, reading[-1])]
+    before, now = (count if isinstance(count, int) else 1 for count in counts)
+    if now > before:
+        connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (reading[-1], reading[0]))
+
+
+def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
+    """Take a row of a page whose newest version is damaged, and remember that it may have changed since."""
+    if (reading := _reading(row)) is not None:
+        if _is_object(reading[-1]) and connection.execute(schema.SALVAGE_READING, reading).rowcount:
+            connection.execute("INSERT INTO temp.stale_reading VALUES (?)", reading[:1])
+    elif (standing := _standing(row)) is not None:
+        if standing[1] in _RANK:
+            rank = _RANK[SpoolState(standing[1])]
+            connection.execute(schema.SALVAGE_STALE_STANDING, (*standing, rank))
+    else:
+        _take_small(connection, row, names)
+        match row:
+            case Row(int() as key, (None, str(), int() | None)):  # its floor is not known any more
+                connection.execute("INSERT OR IGNORE INTO temp.floor VALUES (?, -2)", (key,))
+
+
+def _reading(row: Row) -> tuple[Any, ...] | None:
     match row:
-        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes() as content)):
-            if seq > after and _is_object(content):
-                connection.execute(schema.SALVAGE_READING, (seq, *row.values[1:]))
-        case Row(
-            None, (int(), int() as state, int() as seq, int(), int() | None, str() | None, str() | None)
-        ):
-            if seq > after and state in _RANK:
-                connection.execute(schema.SALVAGE_STANDING, (*row.values, _RANK[SpoolState(state)]))
-        case _:
-            _take_small(connection, row, names)
+        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes())):
+            return (seq, *row.values[1:])
+    return None
+
+
+def _standing(row: Row) -> tuple[Any, ...] | None:
+    match row:
+        case Row(None, (int(), int(), int(), int(), int() | None, str() | None, str() | None)):
+            return row.values
+    return None
+
+
+def _set_apart(connection: sqlite3.Connection, pages: Pages) -> None:
+    """Find readings that newer knowledge, now lost, may have changed: they are kept, and not sent."""
+    was_merged = False
+    is_free_known, is_doubtful = pages.free() is not None, pages.is_doubtful
+    if is_doubtful or not is_free_known:
+        for row in pages.versions():
+            was_merged |= row.values[:1] == ("merged",)
+            _note_version(connection, row)
+    if is_doubtful:
+        for statement in schema.SALVAGE_DOUBT:
+            connection.execute(statement)
+    if was_merged:
+        find, set_apart = schema.SALVAGE_MERGED
+        connection.execute(find)
+        connection.execute(set_apart, (not is_free_known,))
+
+
+def _note_version(connection: sqlite3.Connection, row: Row) -> None:
+    """Note how a row once was, as far as its date is concerned."""
+    if (reading := _reading(row)) is not None:
+        seq, _, ts, _, _, clock, _ = reading
+        connection.execute("INSERT OR IGNORE INTO temp.once_dated VALUES (?, ?, ?)", (seq, ts, clock or ""))
+    elif (standing := _standing(row)) is not None:
+        device, state, seq, _, _, code, _ = standing
+        if state == SpoolState.WAITING or (state == SpoolState.DEFERRED and code == "future"):
+            connection.execute("INSERT OR IGNORE INTO temp.once_undated VALUES (?, ?)", (seq, device))
+    else:
+        match row:
+            case Row(int() as key, (None, str(), int() | None as floor)):
+                values = (key, -1 if floor is None else floor)
+                connection.execute("INSERT OR IGNORE INTO temp.floor VALUES (?, ?)", values)
 
 
 def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:

@@ -62,6 +62,9 @@ CREATE TABLE reserved (device INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY
 """
 
 
+DOUBTFUL: Final = "doubtful"
+"""Code of a reading a recovery set apart: its date is not known to be right, and counts for no other."""
+
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
     " b.name, r.boot_ms FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
@@ -84,7 +87,7 @@ DUE: Final = (
 
 _NEWEST = " UNION ALL ".join(
     f"SELECT * FROM (SELECT seq FROM standing WHERE device = ?1 AND state = {state} AND code IS NOT 'future'"
-    " ORDER BY seq DESC LIMIT 1)"
+    f" AND code IS NOT '{DOUBTFUL}' ORDER BY seq DESC LIMIT 1)"
     for state in (0, 2, 3, 4, 5)
 )
 LAST_TS: Final = (
@@ -113,8 +116,8 @@ WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND 
 # A row the server calls future must not hold up those after it: then the floor is what the others say.
 LOWER_FLOOR: Final = (
     "UPDATE device SET floor_ts = (SELECT max(r.ts) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
-    " WHERE s.device = ?1 AND s.state IN (0, 2, 3, 4, 5) AND s.code IS NOT 'future')"
-    " WHERE id = ?1 AND floor_ts >="
+    " WHERE s.device = ?1 AND s.state IN (0, 2, 3, 4, 5) AND s.code IS NOT 'future'"
+    f" AND s.code IS NOT '{DOUBTFUL}') WHERE id = ?1 AND floor_ts >="
     " (SELECT min(ts) FROM reading WHERE seq IN (SELECT value FROM json_each(?2)))"
 )
 RAISE_FLOOR: Final = "UPDATE device SET floor_ts = max(coalesce(floor_ts, ?1), ?1) WHERE id = ?2"
@@ -122,7 +125,8 @@ DATES_BETWEEN: Final = "SELECT ts FROM reading WHERE device = ? AND ts BETWEEN ?
 START_OF_BOOT: Final = (
     "SELECT r.ts - r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
-    " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS NULL AND s.code IS NOT 'future' LIMIT 1"
+    " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS NULL AND s.code IS NOT 'future'"
+    f" AND s.code IS NOT '{DOUBTFUL}' LIMIT 1"
 )
 
 # Pending rows that were delivered once have that date still.
@@ -278,19 +282,29 @@ QUARANTINE: Final = (
 SALVAGE_TABLES: Final = (
     (
         "CREATE TEMP TABLE found (device INTEGER, state INTEGER, seq INTEGER PRIMARY KEY, offered INTEGER,"
-        " at INTEGER, code TEXT, reason TEXT, rank INTEGER)"
+        " at INTEGER, code TEXT, reason TEXT, rank INTEGER, is_stale INTEGER)"
     ),
+    # What is only on a page whose newest version is damaged; and how rows once were.
+    "CREATE TEMP TABLE stale_reading (seq INTEGER PRIMARY KEY)",
+    "CREATE TEMP TABLE once_undated (seq INTEGER PRIMARY KEY, device INTEGER)",
+    "CREATE TEMP TABLE once_dated (seq INTEGER, ts INTEGER, clock TEXT, PRIMARY KEY (seq, ts, clock))",
+    "CREATE TEMP TABLE floor (device INTEGER, ts INTEGER, PRIMARY KEY (device, ts))",
 )
 SALVAGE_READING: Final = (
     "INSERT OR IGNORE INTO reading (seq, device, ts, boot, boot_ms, clock, content)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 SALVAGE_STANDING: Final = (
-    "INSERT INTO temp.found VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq) DO UPDATE SET"
+    "INSERT INTO temp.found VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (seq) DO UPDATE SET"
     " device = excluded.device, state = excluded.state, offered = excluded.offered, at = excluded.at,"
     " code = excluded.code, reason = excluded.reason, rank = excluded.rank WHERE excluded.rank < rank"
 )
-SALVAGE_FINISH: Final = (
+SALVAGE_STALE_STANDING: Final = (
+    # It may have been offered since: it is not merged any more, nor is a date corrected that the server has.
+    "INSERT OR IGNORE INTO temp.found"
+    " VALUES (?1, ?2, ?3, max(?4, 1 + (?2 = 2 AND ?6 IS 'future')), ?5, ?6, ?7, ?8, 1)"
+)
+SALVAGE_STAND: Final = (
     (
         "INSERT INTO standing SELECT f.device, f.state, f.seq, f.offered, f.at, f.code, f.reason"
         " FROM temp.found f JOIN main.reading r ON r.seq = f.seq AND r.device = f.device"
@@ -300,15 +314,74 @@ SALVAGE_FINISH: Final = (
         "INSERT INTO standing (device, state, seq, offered) SELECT r.device, 0, r.seq, 1 FROM main.reading r"
         " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device)"
     ),
+)
+_SET_APART: Final = (
+    f"UPDATE standing SET state = 4, code = '{DOUBTFUL}', offered = 1,"
+    " reason = 'recovered from an older page: %s' WHERE seq IN"
+)
+_WAS_DATED: Final = (
+    "EXISTS (SELECT 1 FROM temp.once_dated o JOIN main.reading r ON r.seq = o.seq WHERE o.seq = standing.seq"
+    " AND (o.ts <> r.ts OR o.clock <> coalesce(r.clock, '')))"
+)
+SALVAGE_DOUBT: Final = (
+    # Where it stood is lost, and others before it waited: so may have this one.
+    (
+        "INSERT OR IGNORE INTO temp.once_undated SELECT r.seq, r.device FROM main.reading r"
+        " WHERE r.seq NOT IN (SELECT seq FROM temp.found)"
+        " AND r.seq > (SELECT min(o.seq) FROM temp.once_undated o WHERE o.device = r.device)"
+    ),
+    # A reading that waited, and whose newest version is lost: it may have been dated, and sent so.
+    _SET_APART
+    % "its date may have been another"
+    + " (SELECT seq FROM temp.stale_reading WHERE seq IN (SELECT seq FROM temp.once_undated)"
+    " AND seq NOT IN (SELECT seq FROM temp.found WHERE NOT is_stale AND (state = 1 OR (state = 2"
+    " AND offered = 1))))",
+    # It is there as it should be; that it waits is what an older page says, or no page at all.
+    (
+        "CREATE TEMP TABLE unsure AS SELECT seq FROM temp.once_undated WHERE seq NOT IN"
+        " (SELECT seq FROM temp.found WHERE state <> 1 OR NOT is_stale) AND seq NOT IN temp.stale_reading"
+    ),
+    f"UPDATE standing SET state = 0, offered = 1 WHERE seq IN temp.unsure AND {_WAS_DATED}",
+    # Dating raises the device's floor: where that never moved, the reading waits as before.
+    (
+        f"UPDATE standing SET state = 1, offered = 0 WHERE seq IN temp.unsure AND NOT {_WAS_DATED}"
+        " AND 1 = (SELECT count(*) FROM temp.floor f WHERE f.device = standing.device)"
+    ),
+    _SET_APART
+    % "whether it has its final date is not known"
+    + f" (SELECT seq FROM temp.unsure) AND NOT {_WAS_DATED}"
+    " AND 1 <> (SELECT count(*) FROM temp.floor f WHERE f.device = standing.device)",
+)
+_SAME = "(r.{0} / {1} = m.{0} / {1})"
+SALVAGE_MERGED: Final = (
+    # A merged row is there, and one it may be made of comes back from an older page, or from a deleted one.
+    (
+        "CREATE TEMP TABLE merged AS SELECT r.seq, r.device, r.boot, r.ts, r.boot_ms,"
+        " coalesce(json_extract(c.content, '$.interval_s'), 61) > 60"
+        " OR json_extract(c.content, '$.sample_count') > 12 AS is_wide"
+        " FROM main.reading r JOIN (SELECT seq, CASE WHEN json_valid(unpacked(content))"
+        " THEN unpacked(content) END AS content FROM main.reading) c USING (seq)"
+        " WHERE json_extract(c.content, '$.sample_count') > 1 AND r.seq NOT IN temp.stale_reading"
+    ),
+    _SET_APART
+    % "it may be part of a merged one"
+    + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON m.device = r.device AND m.boot = r.boot"
+    f" AND m.seq > r.seq AND ({_SAME.format('ts', 60_000)} OR {_SAME.format('boot_ms', 60_000)}"
+    f" OR (m.is_wide AND ({_SAME.format('ts', 900_000)} OR {_SAME.format('boot_ms', 900_000)})))"
+    " WHERE ?1 OR r.seq IN temp.stale_reading) AND state <> 5",
+)
+SALVAGE_FINISH: Final = (
     # What is called delivered is named to the server again: it may have been restored meanwhile and lack it.
     *NAME_DELIVERED,
     (
         "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT device.floor_ts AS ts UNION ALL"
         " SELECT r.ts FROM reading r JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5)"
-        " AND s.seq = r.seq WHERE r.device = device.id AND s.code IS NOT 'future'))"
+        " AND s.seq = r.seq WHERE r.device = device.id AND s.code IS NOT 'future'"
+        f" AND s.code IS NOT '{DOUBTFUL}'))"
     ),
 )
 SALVAGE_COUNTS: Final = (
     "SELECT count(*) FROM reading",
     "SELECT count(*) FROM temp.found WHERE seq NOT IN (SELECT seq FROM main.reading)",
+    f"SELECT count(*) FROM standing WHERE code = '{DOUBTFUL}'",
 )
