@@ -12,9 +12,8 @@ from typing import Final
 
 from sungrow_lib.errors import NotASpoolError
 from sungrow_lib.spool.packing import unpack
-from sungrow_lib.spool.pages import Pages, Row
+from sungrow_lib.spool.pages import MAGIC, Pages, Row
 
-_MAGIC: Final = b"SQLite format 3\0"
 _COMPANIONS: Final = ("-wal", "-shm", "-reserve")
 _CHUNK: Final = 2**20
 
@@ -27,8 +26,8 @@ def require_spool(path: Path) -> None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
-        if not head or head == _MAGIC or _was_ours(path):
+            head = file.read(len(MAGIC))
+        if not head or head == MAGIC or _was_ours(path):
             return
     except OSError:
         return  # missing, or out of reach: SQLite says how

@@ -23,7 +23,8 @@ _INTERIOR_INDEX: Final = 2
 _LEAF_INDEX: Final = 10
 _LEAF_TABLE: Final = 13
 _FILE_HEADER: Final = 100
-_MAGIC: Final = b"SQLite format 3\0"
+MAGIC: Final = b"SQLite format 3\0"
+"""What every file of SQLite begins with."""
 _MIN_LOCAL: Final = (PAGE_BYTES - 12) * 32 // 255 - 23
 _MAX_LOCAL_TABLE: Final = PAGE_BYTES - 35
 _MAX_LOCAL_INDEX: Final = (PAGE_BYTES - 12) * 64 // 255 - 23
@@ -203,7 +204,7 @@ class Pages:
     def free(self) -> set[int] | None:
         """Return numbers of pages no table uses; None when the list of them is damaged."""
         head = self.page(1)
-        if not head.startswith(_MAGIC) or self._read.is_stale(1):
+        if not head.startswith(MAGIC) or self._read.is_stale(1):
             return None
         trunk, expected = struct.unpack_from(">2I", head, 32)
         free: set[int] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field, replace as changed
 
 import anyio
@@ -67,6 +68,13 @@ class Restored:
         return web.json_response(reply | {"resend": missing})
 
 
+def make_hole(server: IngestServer, seqs: Container[int]) -> set[tuple[str, str]]:
+    """Let the server lose these readings; return their keys."""
+    hole = {key for key, row in server.stored.items() if row["__seq"] in seqs}
+    server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+    return hole
+
+
 async def restored_once(spool: DurableSpool, server: IngestServer, rule: Restored) -> None:
     """Bring the server to where it has lost its newest readings for the first time."""
     await counted(spool, delivered=KEPT)
@@ -116,8 +124,7 @@ async def test_also_when_the_state_is_from_while_it_was_being_sent_all(
     await fill(spool, KEPT)
     async with running(spool, changed(settings, backlog_workers=1)):
         await counted(spool, delivered=KEPT)
-        hole = {key for key, row in server.stored.items() if 28 <= row["__seq"] < 40}
-        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        make_hole(server, range(28, 40))
         await restored_once(spool, server, rule)
         await until(lambda: rule.count > rule.at)
         await fill(spool, 1)
@@ -135,8 +142,7 @@ async def test_also_when_what_it_then_lacks_came_before_known_readings_of_one_ba
     settings = changed(settings, batch_size=10, backlog_workers=1)
     async with running(spool, settings):
         await counted(spool, delivered=KEPT)
-        hole = {key for key, row in server.stored.items() if row["__seq"] in {41, 42}}
-        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        hole = make_hole(server, {41, 42})
         await restored_once(spool, server, rule)
         await until(lambda: hole <= server.stored.keys())
         await is_known_to_be_delivered(spool, {41, 42})
@@ -159,8 +165,7 @@ async def test_also_when_the_edge_was_restarted_since_that_state(
     settings = changed(settings, backlog_workers=1)
     async with running(spool, settings):
         await counted(spool, delivered=KEPT)
-        hole = {key for key, row in server.stored.items() if 28 <= row["__seq"] < 40}
-        server.stored = {key: row for key, row in server.stored.items() if key not in hole}
+        hole = make_hole(server, range(28, 40))
         await restored_once(spool, server, rule)
         await until(lambda: hole <= server.stored.keys())
         await until(lambda: rule.count > 25)
