@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from reference_edge.advice import advise
+from sungrow_lib.counters import CounterWatch
 from sungrow_lib.errors import DeviceError
 from sungrow_lib.inverter import Reading
 from sungrow_lib.sample import SungrowSample, format_ts
@@ -53,6 +54,7 @@ class DeviceAccount:
         connection: what the connection did then.
         sample: the last reading, accepted or not yet.
         counts: where its readings stood when the spool was last asked.
+        counter_breaks: how often each counter ran back or jumped; the readings are kept as they are.
     """
 
     device_id: str
@@ -66,6 +68,8 @@ class DeviceAccount:
     connection: str | None = None
     sample: SungrowSample | None = None
     counts: SpoolCounts | None = None
+    counter_breaks: Counter[str] = field(default_factory=Counter)
+    _watch: CounterWatch = field(default_factory=CounterWatch)
     _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
 
     def polled_now(self, reading: Reading) -> None:
@@ -76,6 +80,19 @@ class DeviceAccount:
         self.sample = reading.sample or self.sample
         self.outcome = str(reading.outcome)
         self.reason = None if reading.sample else advise(str(reading.error or DeviceError()))
+        if reading.sample is not None:
+            self._watch.nominal_kw = reading.identity.nominal_kw if reading.identity else None
+            self._watch_counters(reading.sample)
+
+    def _watch_counters(self, sample: SungrowSample) -> None:
+        """Name counters that run back or jump, each once; one that does so all the time, now and then."""
+        for broken in self._watch.see(sample):
+            self.counter_breaks[broken.counter] += 1
+            number = self.counter_breaks[broken.counter]
+            if number <= SUMMED_AFTER or number % SUM_OF == 0:
+                _LOG.warning(
+                    "counter", extra={"device_id": self.device_id, "reason": str(broken), "number": number}
+                )
 
     def took(self, entry: SpoolEntry, missing: Iterable[object] = ()) -> None:
         """Count a reading the spool took."""

@@ -105,6 +105,7 @@ def _poll(account: DeviceAccount) -> dict[str, Any]:
         "polled": account.polled,
         "accepted": account.accepted,
         "not_accepted": dict(account.not_accepted),
+        "counter_breaks": dict(account.counter_breaks),
     }
 
 
@@ -151,6 +152,9 @@ def health_lines(health: dict[str, Any]) -> Iterator[str]:
     for device_id, poll in health["polls"].items():
         reason = f": {poll['reason']}" if poll["reason"] else ""
         yield f"{device_id}: last poll {poll['at']}, {poll['outcome']}{reason}"
+        if breaks := poll.get("counter_breaks"):
+            told = ", ".join(f"{counter} {times} times" for counter, times in breaks.items())
+            yield f"{device_id}: counters that ran back or jumped: {told}; they are kept, and make no energy"
     for address, state in health["connections"].items():
         yield f"{address}: {state}"
     upload = health["upload"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         write_capture as write_capture,
     )
     from sungrow_lib.client import Buckets as Buckets, SungrowClient as SungrowClient
+    from sungrow_lib.counters import CounterBreak as CounterBreak, CounterWatch as CounterWatch
     from sungrow_lib.errors import (
         CaptureError as CaptureError,
         ConfigurationError as ConfigurationError,
@@ -66,10 +67,12 @@ if TYPE_CHECKING:
     from sungrow_lib.quantities import (
         QUANTITIES as QUANTITIES,
         Family as Family,
+        Pace as Pace,
         Quantity as Quantity,
         QuantityKind as QuantityKind,
         Tier as Tier,
     )
+    from sungrow_lib.quantities.counters import BreakKind as BreakKind
     from sungrow_lib.registers.applies import ConnectionPath as ConnectionPath, DeviceContext as DeviceContext
     from sungrow_lib.registers.identity import Identity as Identity, identify as identify
     from sungrow_lib.registers.map import RegisterMap as RegisterMap
@@ -117,6 +120,9 @@ _HOME = {
     "BlockingSungrowClient": "blocking",
     "Buckets": "client",
     "SungrowClient": "client",
+    "BreakKind": "quantities.counters",
+    "CounterBreak": "counters",
+    "CounterWatch": "counters",
     "CaptureError": "errors",
     "ConfigurationError": "errors",
     "CredentialsRefusedError": "errors",
@@ -154,6 +160,7 @@ _HOME = {
     "Normalizer": "normalizer",
     "QUANTITIES": "quantities",
     "Family": "quantities",
+    "Pace": "quantities",
     "Quantity": "quantities",
     "QuantityKind": "quantities",
     "Tier": "quantities",

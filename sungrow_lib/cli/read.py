@@ -20,6 +20,7 @@ from sungrow_lib.cli.connection import (
     settings_of,
     tell,
 )
+from sungrow_lib.counters import CounterWatch
 from sungrow_lib.errors import RegisterRefusedError, UsageError
 from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
@@ -256,7 +257,9 @@ async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, pla
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
         lacking = [Unanswered(fields_in(missing.block, plan), missing) for missing in unit.missing]
-        printer.sample(battery.add_to(printer.normalize(unit.words, unit.arrived_at)), lacking)
+        sample = battery.add_to(printer.normalize(unit.words, unit.arrived_at))
+        printer.sample(sample, lacking)
+        printer.name_breaks(sample)
         for line in _lines(lacking):
             tell(f"{format_ts(poll.started_at)}  {line}")
 
@@ -268,6 +271,7 @@ class _Printer:
         self._normalizer = Normalizer(_device_id(args, identity), identity, notes.signed_battery)
         self.identity = identity
         self.fields: list[str] = args.fields
+        self._counters = CounterWatch(identity.nominal_kw)
         self._args = args
 
     def sample_of(self, reading: PlanReading) -> SungrowSample:
@@ -288,8 +292,14 @@ class _Printer:
         if not (self._args.json or self._args.watch):
             print(self._headline(sample))
         self.sample(sample, lacking)
+        self.name_breaks(sample)
         for line in _lines(lacking):
             tell(line)
+
+    def name_breaks(self, sample: SungrowSample) -> None:
+        """Say which counters ran back or jumped since the readings before."""
+        for broken in self._counters.see(sample):
+            tell(f"{format_ts(sample.ts)}  {broken}")
 
     def sample(self, sample: SungrowSample, lacking: Sequence[Unanswered] = ()) -> None:
         values = sample.model_dump(mode="json")

@@ -9,7 +9,7 @@ it once, before the spool; the database holds the integer number of resolution s
 same number in the spool, on the wire, in the database and in every answer.
 """
 
-from sungrow_lib.quantities.model import Family, Quantity, QuantityKind, Source, Tier
+from sungrow_lib.quantities.model import Family, Pace, Quantity, QuantityKind, Source, Tier
 from sungrow_lib.quantities.table import QUANTITIES, QUANTITY_BY_NAME
 
-__all__ = ["QUANTITIES", "QUANTITY_BY_NAME", "Family", "Quantity", "QuantityKind", "Source", "Tier"]
+__all__ = ["QUANTITIES", "QUANTITY_BY_NAME", "Family", "Pace", "Quantity", "QuantityKind", "Source", "Tier"]

@@ -56,6 +56,19 @@ class Source:
     negate: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The fastest a counter can rise, with a margin; what is faster is a jump.
+
+    Attributes:
+        times: of the device's nominal power in kW, per hour.
+        at_least: per hour, in the counter's unit, however small the device is.
+    """
+
+    times: float
+    at_least: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
     """What a value means, how finely it is known and where it comes from.
@@ -71,6 +84,7 @@ class Quantity:
         length: most items of a list quantity (trackers, phases, strings); None for a single value.
         tier: how often it is read.
         sign: what a positive value means, where that needs saying.
+        pace: of a counter, the fastest it can rise.
         sources: per family the registers that supply it, best first. For a list: one tuple per item.
     """
 
@@ -84,6 +98,7 @@ class Quantity:
     length: int | None = None
     tier: Tier = Tier.FAST
     sign: str = ""
+    pace: Pace | None = None
     sources: Mapping[Family, tuple[tuple[Source, ...], ...]] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sungrow_lib.quantities.model import Family, Quantity, QuantityKind, Source, Tier
+from sungrow_lib.quantities.model import Family, Pace, Quantity, QuantityKind, Source, Tier
 
 _GAUGE = QuantityKind.GAUGE
 _COUNTER = QuantityKind.COUNTER
@@ -21,6 +21,14 @@ _ENERGY_LIMIT: Final = 200_000_000.0
 """kWh; lifetime of the largest string inverter many times over."""
 _DAY_LIMIT: Final = 10_000.0
 """kWh; 24 h of the largest string inverter."""
+
+_THROUGH: Final = Pace(times=3, at_least=12)
+"""kWh/h through the inverter: small ones take three times their nominal power, SH3.0RS 10 kW."""
+_METERED: Final = Pace(times=3, at_least=100)
+"""kWh/h through the meter, where others draw and feed, too: the connection of a house or small business."""
+_HOURS: Final = Pace(times=0, at_least=4)
+_MINUTES: Final = Pace(times=0, at_least=240)
+"""So a step of a whole hour, all at once, is none too many."""
 
 
 def _from(**families: str) -> dict[Family, tuple[tuple[Source, ...], ...]]:
@@ -65,6 +73,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="PV energy today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sign="counter of the inverter's day",
@@ -75,6 +84,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="PV energy, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_pv_generation", sg="total_power_yields_high_resolution, total_power_yields"),
@@ -187,6 +197,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery charge today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_battery_charge"),
@@ -196,6 +207,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery charge, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_battery_charge", battery="battery_unit_total_charge"),
@@ -205,6 +217,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery charge from PV today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_battery_charge_from_pv"),
@@ -214,6 +227,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery charge from PV, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_battery_charge_from_pv"),
@@ -223,6 +237,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery discharge today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_battery_discharge"),
@@ -232,6 +247,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Battery discharge, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_battery_discharge", battery="battery_unit_total_discharge"),
@@ -306,6 +322,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Exported energy today",
         unit="kWh",
         kind=_DAILY,
+        pace=_METERED,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_export_energy", sg="daily_export_energy"),
@@ -315,6 +332,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Exported energy, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_METERED,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(
@@ -328,6 +346,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Exported PV energy today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_export_from_pv"),
@@ -337,6 +356,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Exported PV energy, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_export_from_pv"),
@@ -346,6 +366,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Imported energy today",
         unit="kWh",
         kind=_DAILY,
+        pace=_METERED,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_import_energy, daily_import_energy_mirror", sg="daily_import_energy"),
@@ -355,6 +376,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Imported energy, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_METERED,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(
@@ -368,6 +390,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="PV energy used directly today",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_direct_consumption", sg="daily_direct_consumption"),
@@ -377,6 +400,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="PV energy used directly, lifetime",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_direct_consumption", sg="total_direct_consumption"),
@@ -485,6 +509,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="AC output today (PV and battery)",
         unit="kWh",
         kind=_DAILY,
+        pace=_THROUGH,
         decimals=1,
         high=_DAY_LIMIT,
         sources=_from(sh="daily_output_energy"),
@@ -494,6 +519,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="AC output, lifetime (PV and battery)",
         unit="kWh",
         kind=_COUNTER,
+        pace=_THROUGH,
         decimals=1,
         high=_ENERGY_LIMIT,
         sources=_from(sh="total_output_energy"),
@@ -572,6 +598,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Running time, lifetime",
         unit="h",
         kind=_COUNTER,
+        pace=_HOURS,
         high=10_000_000,
         sources=_from(sg="total_running_time"),
     ),
@@ -580,6 +607,7 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         title="Running time today",
         unit="min",
         kind=_DAILY,
+        pace=_MINUTES,
         high=1500,
         tier=_SLOW,
         sources=_from(sg="daily_running_time"),

@@ -197,6 +197,37 @@ def test_a_night_of_changing_reasons_does_not_fill_the_disk(
     assert {"no answer in 5 s"} < {line["reason"] for line in lines}
 
 
+# --- counters --------------------------------------------------------------------------------------------
+
+
+def counted(number: int, kwh: float) -> Reading:
+    ts = datetime(2026, 6, 1, 12, tzinfo=UTC) + timedelta(seconds=5 * number)
+    sample = SungrowSample(device_id="roof", ts=ts, pv_total_kwh=kwh)
+    return Reading(device_id="roof", outcome=Outcome.READ, sample=sample, boottime=0.0)
+
+
+async def test_a_counter_that_runs_back_is_a_line_of_the_log_and_of_the_status(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, kwh in enumerate((1177.0, 0.0, 1177.1)):
+        account.polled_now(counted(number, kwh))
+    [line] = [record for record in caplog.records if record.message == "counter"]
+    assert vars(line)["reason"] == "pv_total_kwh ran back from 1177.0 to 0.0 kWh"
+    assert account.counter_breaks == {"pv_total_kwh": 1}
+    assert account.sample is not None
+    assert account.sample.pv_total_kwh == 1177.1
+
+
+async def test_a_counter_that_runs_back_all_the_time_does_not_fill_the_log(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4 * SUM_OF):
+        account.polled_now(counted(number, 1177.0 - number / 10))
+    lines = [record for record in caplog.records if record.message == "counter"]
+    assert len(lines) == SUMMED_AFTER + 3
+    assert account.counter_breaks["pv_total_kwh"] == 4 * SUM_OF - 1
+
+
 # --- the service manager ---------------------------------------------------------------------------------
 
 
