@@ -1,4 +1,4 @@
-"""Drops raw readings once they are older than the owner wants to keep them."""
+"""Drops raw readings older than the owner wants to keep, and sees to the aggregates at that horizon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
-from reference_server.storage.retention import drop_raw
+from reference_server.storage.retention import drop_raw, refresh_unreached
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -35,11 +35,12 @@ class Retention:
         self._clock = clock
 
     async def run(self) -> None:
-        """Drop what is too old, every hour until cancelled."""
+        """Drop what is too old and refresh what nothing else does, every hour until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
             try:
                 await self.drop()
+                await self.refresh()
             except StorageError as error:
                 _LOG.warning("old readings cannot be dropped now", extra={"error": str(error)})
 
@@ -50,3 +51,12 @@ class Retention:
             StorageError: the database cannot be used.
         """
         await drop_raw(self._database, self._clock() - self._retention - SLACK)
+
+    async def refresh(self) -> None:
+        """Let late readings reach the hour, day and month that the horizon cuts; policies refresh whole ones.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        now = self._clock()
+        await refresh_unreached(self._database, now - self._retention, now)

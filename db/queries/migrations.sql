@@ -34,7 +34,29 @@ SELECT
 -- Let the engine's SQL know the retention horizon.
 SELECT set_config('sungrow.retention_days', %(days)s, false);
 
+-- name: unreached_by_policies
+-- The continuous aggregates, and up to when their refresh policies bring them in step with nothing: to the end of the
+-- bucket that the horizon cuts, as they refresh whole buckets; to now where the horizon leaves no room for a policy.
+SELECT a.name, CASE
+  WHEN EXISTS (
+    SELECT FROM timescaledb_information.jobs j
+    JOIN timescaledb_information.continuous_aggregates c
+      ON c.materialization_hypertable_schema = j.hypertable_schema
+      AND c.materialization_hypertable_name = j.hypertable_name
+    WHERE j.proc_name = 'policy_refresh_continuous_aggregate'
+      AND c.view_schema = current_schema() AND c.view_name = a.name
+  ) THEN least(time_bucket(a.width, %(horizon)s::timestamptz) + a.width, %(now)s::timestamptz)
+  ELSE %(now)s::timestamptz
+END
+FROM (
+  VALUES
+    ('samples_hourly', INTERVAL '1 hour'),
+    ('samples_daily', INTERVAL '1 day'),
+    ('samples_monthly', INTERVAL '1 month')
+) AS a(name, width);
+
 -- name: refresh_aggregate
--- Fill a continuous aggregate behind the retention horizon, where nothing changes any more; its policy sees to
--- the rest. Not allowed inside a transaction.
-CALL refresh_continuous_aggregate(%(name)s::regclass, NULL, now() - %(days)s * INTERVAL '1 day');
+-- Bring a continuous aggregate in step with the rollups up to a moment, as far as its buckets are over by then. The
+-- rollups stay for ever, so that nothing is forgotten by it; what did not change costs nothing. Not allowed inside a
+-- transaction.
+CALL refresh_continuous_aggregate(%(name)s::regclass, NULL, %(until)s::timestamptz);

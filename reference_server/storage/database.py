@@ -156,6 +156,25 @@ class Database:
 
         return await self.run(job, is_one_statement=True)
 
+    async def call(self, name: str, /, **parameters: Any) -> None:
+        """Run a statement that commits by itself and needs its time.
+
+        Raises:
+            StorageUnavailableError: there is no connection, or something else holds what it needs.
+            StorageError: the database refused.
+        """
+
+        async def job(connection: Connection) -> None:
+            await fetch(connection, "limit_statements", ms=0)
+            connection.patience_s = LONG_SILENCE_S
+            try:
+                await fetch(connection, name, **parameters)
+            finally:
+                connection.patience_s = SILENCE_S
+                await fetch(connection, "limit_statements", ms=STATEMENT_MS)
+
+        await self.run(job, is_one_statement=True)
+
     async def engine(self) -> Engine:
         """Find out what stores the data.
 

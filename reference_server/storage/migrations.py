@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -105,7 +107,9 @@ def migrate(
         applied = _apply_numbered(connection, folder, from_schema=from_schema)
         changed = _apply_engine(connection, folder / engine.folder, retention_days)
         if engine.community and changed:
-            _refresh_aggregates(connection, retention_days)
+            now = datetime.now(UTC)
+            told = {"horizon": now - timedelta(days=retention_days), "now": now}
+            _refresh(connection, connection.execute(query("unreached_by_policies"), told).fetchall())
         applied += changed
         return applied
 
@@ -119,20 +123,21 @@ def refresh_aggregates(url: str) -> None:
     """
     with translated(), psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
         if detect_engine(connection).community:
-            _refresh_aggregates(connection, 0)
+            now = datetime.now(UTC)
+            _refresh(connection, [(name, now) for name in _AGGREGATES])
 
 
-def _refresh_aggregates(connection: psycopg.Connection[Any], days: int) -> None:
-    """Refresh all; TimescaleDB refuses while a policy of its own, say, refreshes the same time."""
-    for name in _AGGREGATES:
+def _refresh(connection: psycopg.Connection[Any], wanted: Iterable[tuple[str, datetime]]) -> None:
+    """Refresh aggregates; TimescaleDB refuses while a policy of its own, say, refreshes the same time."""
+    for name, until in wanted:
         end = monotonic() + _PATIENCE_S
-        while not _refreshed(connection, name, days, is_last=monotonic() > end):
+        while not _refreshed(connection, name, until, is_last=monotonic() > end):
             sleep(_AGAIN_S)
 
 
-def _refreshed(connection: psycopg.Connection[Any], name: str, days: int, *, is_last: bool) -> bool:
+def _refreshed(connection: psycopg.Connection[Any], name: str, until: datetime, *, is_last: bool) -> bool:
     try:
-        connection.execute(query("refresh_aggregate"), {"name": name, "days": days})
+        connection.execute(query("refresh_aggregate"), {"name": name, "until": until})
     except psycopg.errors.LockNotAvailable:
         if is_last:
             raise

@@ -1,4 +1,4 @@
-"""Forgets raw readings behind the retention horizon; rollups are never dropped."""
+"""What is to do at the retention horizon: raw readings are forgotten, rollups and aggregates are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Final
 
 from reference_server.storage.database import Database
-from reference_server.storage.migrations import Engine
 
 _ROWS_AT_ONCE: Final = 10_000
 
@@ -17,7 +16,7 @@ async def drop_raw(database: Database, before: datetime) -> None:
     Raises:
         StorageError: the database cannot be used.
     """
-    if Engine.from_row(*(await database.rows("engine"))[0]).community:
+    if (await database.engine()).community:
         await database.rows("drop_old_chunks", before=before)
         return
     for (device,) in await database.rows("devices_with_old_samples", before=before):
@@ -26,3 +25,14 @@ async def drop_raw(database: Database, before: datetime) -> None:
             [(deleted,)] = await database.rows(
                 "delete_old_samples", device=device, before=before, limit=_ROWS_AT_ONCE
             )
+
+
+async def refresh_unreached(database: Database, horizon: datetime, now: datetime) -> None:
+    """Bring the continuous aggregates in step where their refresh policies do not: around the horizon.
+
+    Raises:
+        StorageError: the database cannot be used.
+    """
+    if (await database.engine()).community:
+        for name, until in await database.rows("unreached_by_policies", horizon=horizon, now=now):
+            await database.call("refresh_aggregate", name=name, until=until)

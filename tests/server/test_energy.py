@@ -15,7 +15,7 @@ from reference_server.administration import set_device
 from reference_server.storage.schema_sql import COUNTERS
 from reference_server.zones import local_day, start_of_day
 from tests.server.conftest import Api, Clock, StartServer
-from tests.server.test_rollups import _days, as_sample, expected, plain_rollup, stored_rollup
+from tests.server.test_rollups import as_sample, days_of, expected, plain_rollup, stored_rollup
 
 pytestmark = pytest.mark.anyio
 
@@ -170,7 +170,7 @@ async def test_energies_of_days_are_right_whatever_counters_do(start_server: Sta
             days |= {b["bucket"][:10]: b for b in await _series(api, frame="month", at=month)}
         plain = plain_rollup(rows, poll_ms=300_000)
         assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
-        assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, site.info))
+        assert stored_rollup(api, "rollup_day", "day") == expected(days_of(plain, site.info))
     for day, energies in _by_day(site, truth).items():
         if not site.day - timedelta(days=1) <= day <= site.day + timedelta(days=1):
             continue  # the hour before: of that day not more is known

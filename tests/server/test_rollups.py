@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.anyio
 NAMES = [name for name, _ in rollup_columns()]
 POLL_MS = 5_000
 SEEN_BEFORE = timedelta(minutes=15)
+
+Span = TypeVar("Span", date, datetime)
 
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +173,7 @@ async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int, zone: st
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     plain = plain_rollup(rows)
     assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
-    assert stored_rollup(api, "rollup_day", "day") == expected(_days(plain, ZoneInfo(zone)))
+    assert stored_rollup(api, "rollup_day", "day") == expected(days_of(plain, ZoneInfo(zone)))
 
 
 @pytest.mark.parametrize(
@@ -214,24 +217,32 @@ async def test_nonsense_across_two_quarters_is_no_energy(api: Api) -> None:
     assert api.rows("SELECT pv_total_kwh_increase FROM rollup_15m ORDER BY bucket") == [(0,), (2,)]
 
 
-def _days(quarters: dict[datetime, dict[str, Any]], zone: ZoneInfo) -> dict[date, dict[str, Any]]:
-    days: dict[date, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
+def merged(
+    quarters: dict[datetime, dict[str, Any]], key: Callable[[datetime], Span]
+) -> dict[Span, dict[str, Any]]:
+    """Longer buckets from quarters of an hour, by definition."""
+    buckets: dict[Span, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
     for start in sorted(quarters):
-        day = days[start.astimezone(zone).date()]
+        bucket = buckets[key(start)]
         for name, value in quarters[start].items():
             if value is None:
                 continue
-            old = day[name]
+            old = bucket[name]
             if name.endswith(("_min", "_first_ts", "_max", "_last_ts")):
                 least = name.endswith(("_min", "_first_ts"))
-                day[name] = value if old is None else (min if least else max)(old, value)
+                bucket[name] = value if old is None else (min if least else max)(old, value)
             elif name.endswith("_first"):
-                day[name] = value if old is None else old
+                bucket[name] = value if old is None else old
             elif name.endswith("_last"):
-                day[name] = value
+                bucket[name] = value
             else:
-                day[name] = (old or 0) + value
-    return dict(days)
+                bucket[name] = (old or 0) + value
+    return dict(buckets)
+
+
+def days_of(quarters: dict[datetime, dict[str, Any]], zone: ZoneInfo) -> dict[date, dict[str, Any]]:
+    """Local days from quarters of an hour."""
+    return merged(quarters, lambda start: start.astimezone(zone).date())
 
 
 async def test_refreshing_while_readings_arrive_loses_nothing(api: Api) -> None:
