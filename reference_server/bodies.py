@@ -19,6 +19,9 @@ else:
 
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
+_DIGITS: Final = 400  # more than any float has before its point
+_MOST_PARTS: Final = 64
+"""Of a compressed body: what follows a part is copied to find the next, so very many would take very long."""
 ENCODINGS: Final = ("gzip", "zstd")
 """Content codings a body may have."""
 
@@ -71,30 +74,35 @@ def decompress(body: bytes, coding: str, limit: int) -> bytes:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     plain = b""
-    while body and len(plain) <= limit:  # a body may be several gzip members
+    for _ in range(_MOST_PARTS):  # a body may be several gzip members
         member = zlib.decompressobj(_GZIP_WBITS)
         plain += member.decompress(body, limit + 1 - len(plain))
         if not member.eof and len(plain) <= limit:
             raise EOFError
         body = member.unused_data
-    return plain
+        if not body or len(plain) > limit:
+            return plain
+    raise EOFError
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
     plain = b""
-    while body and len(plain) <= limit:  # or several zstd frames
+    for _ in range(_MOST_PARTS):  # or several zstd frames
         frame = ZstdDecompressor()
         plain += frame.decompress(body, limit + 1 - len(plain))
         if not frame.eof and len(plain) <= limit:
             raise EOFError
         body = frame.unused_data
-    return plain
+        if not body or len(plain) > limit:
+            return plain
+    raise EOFError
 
 
 def parse_json(body: bytes) -> Any:
     """Parse JSON strictly: no NaN, no endless nesting.
 
-    A lone surrogate in a string is JSON's business to allow; the sample that holds it is judged alone.
+    A lone surrogate in a string, or a number beyond any float, is JSON's business to allow; the sample that
+    holds it is judged alone.
 
     Raises:
         Problem: 400, not JSON.
@@ -102,10 +110,10 @@ def parse_json(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        if "escape" not in str(error) and "surrogate" not in str(error):
+        if not any(word in str(error) for word in ("escape", "surrogate", "out of range")):
             raise Problem(400, f"the body is not JSON: {error}") from None
     try:
-        value = json.loads(body, parse_constant=_refuse)
+        value = json.loads(body, parse_constant=_refuse, parse_int=_integer)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON") from None
     if _deeper_than(value, _DEPTH_LIMIT):
@@ -125,6 +133,10 @@ def _deeper_than(value: Any, limit: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
 def _refuse(name: str) -> NoReturn:

@@ -23,7 +23,7 @@ from msgspec.structs import astuple
 
 from reference_server.columns import UnusualError, to_block
 from reference_server.storage.blocks import Block
-from reference_server.storage.codec import Row
+from reference_server.storage.codec import Row, endless_field
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.wire import Envelope
@@ -113,8 +113,9 @@ def _rows(readings: list[msgspec.Struct], device: int) -> Sequence[Row | None]:
     return [row for reading in readings for row in _rows([reading], device)]
 
 
-def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row:
-    return row._replace(extra={name: item[name] for name in unknown if item[name] is not None})
+def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row | None:
+    extra = {name: item[name] for name in unknown if item[name] is not None}
+    return row._replace(extra=extra) if endless_field(extra) is None else None
 
 
 _NAMES: Final = tuple(quantity.name for quantity in QUANTITIES)

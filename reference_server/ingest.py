@@ -22,10 +22,10 @@ from reference_server.plans import Fates, Plan, lone_blocks, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
-from reference_server.storage.codec import Row, encode
+from reference_server.storage.codec import Row, encode, endless_field
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database
-from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info
+from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info, storable
 from reference_server.storage.one_trip import store_new
 from reference_server.storage.rollups import rebuild_days
 from reference_server.storage.samples import (
@@ -397,12 +397,17 @@ def _modelled(verdicts: Verdicts, plan: Plan, device: int, index: int, item: dic
     """Judge a sample by the model; None when it can never be valid."""
     known, unknown = split_unknown(item)
     try:
-        return encode(device, SungrowSample.model_validate(known), unknown)
+        sample = SungrowSample.model_validate(known)
     except ValidationError as error:
         reason = _first_fault(error)
-        verdicts.reject(index, reason)
-        plan.asides.append(Aside.of_rejected(device, _ts_of(item), reason, item))
-        return None
+    else:
+        endless = endless_field(unknown)
+        if endless is None:
+            return encode(device, sample, unknown)
+        reason = f"{storable(endless)}: must hold finite numbers of ordinary size"
+    verdicts.reject(index, reason)
+    plan.asides.append(Aside.of_rejected(device, _ts_of(item), reason, item))
+    return None
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -79,6 +79,8 @@ def _time(value: object) -> datetime:
 QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]
+_ALWAYS: Final = frozenset({"bucket", "sample_count", "coverage", "partial"})
+"""Fields of a bucket that come unasked; asking for them is no mistake."""
 
 
 class ConflictsQuery(DeviceQuery):
@@ -186,9 +188,12 @@ class SeriesQuery(SpanQuery, DeviceQuery):
     fields: Annotated[str | None, Field(examples=["pv_kwh,avg_battery_temp_c"])] = None
 
     @property
-    def chosen_fields(self) -> list[str] | None:
+    def chosen_fields(self) -> tuple[str, ...] | None:
         """The fields asked for, None for the usual ones."""
-        return None if self.fields is None else [part.strip() for part in self.fields.split(",")]
+        if self.fields is None:
+            return None
+        unasked = _ALWAYS.difference(RAW_FIELDS) if self.bucket == "raw" else _ALWAYS
+        return tuple(name for part in self.fields.split(",") if (name := part.strip()) not in unasked)
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:

@@ -16,6 +16,7 @@ from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.samples import last_firmware, newest_rows
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
+from sungrow_lib.sample import SungrowSample
 from sungrow_lib.wire import Realtime
 
 _LOOK_BACK: Final = 1_000
@@ -158,15 +159,21 @@ class LatestReadings:
             known.values["firmware"] = (ts, firmware)
 
 
+_OURS: Final = Realtime.model_fields.keys() - SungrowSample.model_fields.keys() | {"_fields_set"}
+"""Names that no field of a newer edge takes away; the last one is an argument of `model_construct`."""
+
+
 def _shown(device: KnownDevice, known: _LastKnown, age_s: float, *, stale: bool) -> Realtime:
     own = decode(known.latest)
     older = {name: (ts, value) for name, (ts, value) in known.values.items() if name not in own}
     fields = {name: value for name, (_, value) in older.items()} | own
+    for name in _OURS & fields.keys():
+        del fields[name]
     return Realtime.model_construct(
         device_id=device.device_id,
         ts=known.latest.ts,
         **fields,
-        read_at={name: ts for name, (ts, _) in older.items()},
+        read_at={name: ts for name, (ts, _) in older.items() if name in fields},
         age_s=age_s,
         stale=stale,
     )

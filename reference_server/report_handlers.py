@@ -49,10 +49,11 @@ async def conflicts(server: Server, call: Call[ConflictsQuery]) -> Conflicts:
     query = call.query
     device = await requested_device(server, call)
     found = await reports.kept_aside(
-        server.database, device.key, before=query.before, reason=query.reason, limit=query.limit
+        server.database, device.key, before=query.before, reason=query.reason, limit=query.limit + 1
     )
-    next_before = found[-1].entry if len(found) == query.limit else None
-    return Conflicts(device_id=device.device_id, conflicts=found, next_before=next_before)
+    page = found[: query.limit]
+    next_before = page[-1].entry if len(found) > query.limit else None
+    return Conflicts(device_id=device.device_id, conflicts=page, next_before=next_before)
 
 
 async def completeness(server: Server, call: Call[RangeQuery]) -> Completeness:
@@ -140,6 +141,5 @@ async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTake
 async def edge_status(server: Server, call: Call[DeviceQuery]) -> EdgeStatusList:
     """Show what the edges of a device said last."""
     device = await requested_device(server, call)
-    return EdgeStatusList(
-        device_id=device.device_id, edges=await reports.edge_status(server.database, device.key)
-    )
+    edges = await reports.edge_status(server.database, device.key, device.device_id)
+    return EdgeStatusList(device_id=device.device_id, edges=edges)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
+from sys import float_info
 from typing import Any, Final, NamedTuple
 
 from reference_server.storage.schema_sql import column_type, sample_columns
@@ -181,6 +182,19 @@ def additional(standing: Row, other: Row) -> dict[str, Any]:
         for name, value in decode(other).items()
         if name in new or any(c in new for c in (QUANTITY_BY_NAME[name].columns() if name in _SLOTS else ()))
     }
+
+
+def endless_field(fields: Mapping[str, Any]) -> str | None:
+    """Name of a field that holds a number beyond any float; None when there is none."""
+    return next((name for name, value in fields.items() if _is_endless(value)), None)
+
+
+def _is_endless(value: Any) -> bool:
+    if isinstance(value, int | float):
+        return not abs(value) <= float_info.max
+    if isinstance(value, Mapping):
+        return any(map(_is_endless, value.values()))
+    return isinstance(value, list) and any(map(_is_endless, value))
 
 
 def to_jsonb(fields: Mapping[str, Any]) -> dict[str, Any]:

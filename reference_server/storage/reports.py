@@ -60,16 +60,14 @@ async def put_edge_status(database: Database, device: int, status: EdgeStatus) -
     return at
 
 
-async def edge_status(database: Database, device: int) -> list[ReportedEdgeStatus]:
+async def edge_status(database: Database, device: int, device_id: str) -> list[ReportedEdgeStatus]:
     """What each edge said last, the latest first."""
     rows = await database.rows("edge_status", device=device)
-    return [_reported(at, body) for at, body in rows]
+    return [_reported(at, body | {"device_id": device_id}) for at, body in rows]
 
 
 def _reported(at: datetime, body: dict[str, Any]) -> ReportedEdgeStatus:
-    return ReportedEdgeStatus(
-        reported_at=at, **EdgeStatus.model_validate_json(json.dumps(body)).model_dump(exclude={"device_id"})
-    )
+    return ReportedEdgeStatus(reported_at=at, **EdgeStatus.model_validate_json(json.dumps(body)).model_dump())
 
 
 async def code_changes(

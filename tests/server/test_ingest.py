@@ -177,6 +177,18 @@ async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
     assert {name: shown[name] for name in unknown} == unknown
 
 
+async def test_no_field_of_a_newer_edge_takes_the_place_of_one_of_ours(api: Api) -> None:
+    ours = ("read_at", "age_s", "stale", "bucket", "coverage", "partial", "_fields_set")
+    await api.ingest(sample(0, pv_power_w=5, wallbox_power_w=1, **dict.fromkeys(ours, "theirs")))
+    status, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (status, shown["read_at"], shown["age_s"], shown["stale"]) == (200, {}, 60, True)
+    assert shown["wallbox_power_w"] == 1
+    span = {"from": sample(0)["ts"], "to": sample(1)["ts"], "bucket": "raw"}
+    [bucket] = (await api.get("/v1/series", device_id="sh-1", **span))[1]["series"]
+    assert bucket["bucket"] == "2026-06-15T11:59:00.000+00:00"
+    assert (bucket["coverage"], bucket["partial"]) == (1, False)
+
+
 async def test_future_is_deferred_from_five_minutes_on(api: Api) -> None:
     at_limit, beyond = NOW + timedelta(minutes=5), NOW + timedelta(minutes=5, milliseconds=1)
     answer = await api.ingest(

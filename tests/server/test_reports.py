@@ -41,6 +41,7 @@ async def test_what_was_kept_aside_can_be_looked_at_page_by_page(api: Api) -> No
     assert await ok(api, "/v1/conflicts") == {"device_id": "sh-1", "conflicts": [], "next_before": None}
     await api.ingest(sample(0, pv_power_w=2), edge_id="box")
     await api.ingest(sample(1, pv_power_w="much"), sample(0, pv_power_w=1, load_power_w=3))
+    assert (await ok(api, "/v1/conflicts", limit="3"))["next_before"] is None
     first = await ok(api, "/v1/conflicts", limit="2")
     assert len(first["conflicts"]) == 2
     last = await ok(api, "/v1/conflicts", limit="2", before=str(first["next_before"]))
@@ -107,6 +108,7 @@ async def test_an_edge_says_how_it_is(api: Api) -> None:
     await put({"edge_id": "b", "device_id": "sh-1", "not_accepted": {"device silent": 2}})
     edges = (await ok(api, "/v1/edge-status"))["edges"]
     assert [(e["edge_id"], e["backlog"]) for e in edges] == [("b", None), ("a", 0)]
+    assert {e["device_id"] for e in edges} == {"sh-1"}
     assert edges[0]["not_accepted"] == {"device silent": 2}
     assert (await put({"edge_id": "c"}, OTHER_TOKEN))[1]["device_id"] == "other"
     assert (await put({"edge_id": "c"}))[0] == 422

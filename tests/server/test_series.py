@@ -170,6 +170,8 @@ async def test_any_range_and_chosen_fields(api: Api) -> None:
         assert sum(b["sample_count"] for b in found) == 12
         assert found[-1]["max_battery_temp_c"] == 21.1
         assert found[0]["pv_kwh"] is None
+    asked = await series(api, **query, bucket="1h", fields="bucket,sample_count,coverage,partial")
+    assert asked[0].keys() == {"bucket", "sample_count", "coverage", "partial"}
     running = {"from": "2026-06-15T00:00:00Z", "to": "2026-07-01T00:00:00Z"}
     assert len(await series(api, bucket="1h", **running)) == 13
 

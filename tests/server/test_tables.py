@@ -69,6 +69,8 @@ async def test_csv_by_accept(api: Api) -> None:
         ["bucket", "pv_power_w", "load_power_w", "running_state"],
         ["2026-06-15T11:59:00.000+00:00", "0", "", 'Run, "on"'],
     ]
+    _, body = await text(api, "text/csv", bucket="raw", fields="coverage,sample_count")
+    assert body.splitlines()[:2] == ["bucket,sample_count", "2026-06-15T11:59:00.000+00:00,1"]
     media, body = await text(api, "text/csv", bucket="15m")
     lines = list(csv.DictReader(io.StringIO(body)))
     assert {line["partial"] for line in lines} == {"false"}
