@@ -18,8 +18,9 @@ from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.connection import ConnectionState
-from sungrow_lib.modbus.discovery import firmware_of, guess_path, recognise_unit, remembered
+from sungrow_lib.modbus.discovery import Patience, firmware_of, guess_path, recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
+from sungrow_lib.modbus.night import Night
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.results import MissingBlock, Outcome, UnitResult
@@ -44,9 +45,6 @@ _LONGEST_GUESS_REST_S: Final = 3600.0
 _ALWAYS: Final = frozenset({"device_id", "ts", "interval_s", "sample_count", "clock_source"})
 """What a sample says whichever values are asked for."""
 
-_DUSK_W: Final = 50.0
-_DUSK: Final = 0.02
-"""PV power, absolute and by nominal power, up to which a device that falls silent has gone to sleep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +108,9 @@ class _Unit:
         self._guesses = Backoff(longest_s=_LONGEST_GUESS_REST_S)
         self._battery = BatteryBeside(session, settings.battery_units, fields)
         self._longest_s = _MOST_INTERVALS * session.settings.poll_interval_s
+        self._patience = Patience(session.clock)
         self._last: float | None = None
-        self._sun_w = 0
+        self.night = Night(session.settings, settings.unit, session.clock)
         self._is_firmware_known = False
 
     @property
@@ -130,10 +129,9 @@ class _Unit:
         """
         clock = self._session.clock
         timeout_s = None if deadline is None else max(_SHORT_TIMEOUT_S, deadline - clock.boottime())
+        reader = CarefulReader(self._session, require_unit(self.settings.unit), timeout_s=timeout_s)
         try:
-            reading = await self._discover(
-                CarefulReader(self._session, require_unit(self.settings.unit), timeout_s=timeout_s)
-            )
+            reading = await self._discover(reader)
         except SungrowError as error:
             self.backoff.failed(clock.boottime())
             return self.no_reading(error)
@@ -141,10 +139,11 @@ class _Unit:
         return reading
 
     async def _discover(self, reader: CarefulReader) -> Reading:
-        identity = await recognise_unit(reader, family=self.settings.family)
-        self._notes = reader.notes
-        plans = TierPlans.of(identity, self._notes, self._fields)
-        first = await reader.read_plan(plans.fast)
+        async with self._patience.with_questions(reader, self.settings.family):
+            identity = await recognise_unit(reader, family=self.settings.family)
+            self._notes = reader.notes
+            plans = TierPlans.of(identity, self._notes, self._fields)
+            first = await reader.read_plan(plans.fast)
         self._know(identity)
         self._notes.save()
         if first.arrived_at is None or first.arrived_boottime is None:
@@ -167,7 +166,8 @@ class _Unit:
             if result.is_dry:
                 self._begin_anew()
             error = result.error or DeviceError()
-            return self.no_reading(error, result.outcome, result.missing, result.state)
+            state = None if result.is_dry else result.state
+            return self.no_reading(error, result.outcome, result.missing, state)
         return self._reading(
             result.outcome, result.words, result.arrived_at, result.arrived_boottime, result.missing
         )
@@ -175,6 +175,7 @@ class _Unit:
     def _begin_anew(self) -> None:
         """Forget what was learnt: a device that was still starting may have refused everything."""
         self._notes.forget()
+        self.night.note(self._notes)
         self._notes.save()
         self.plan = None
         self.backoff.failed(self._session.clock.boottime())
@@ -193,20 +194,13 @@ class _Unit:
             missing=missing,
             error=error,
             identity=self.identity,
-            state=self.by_daylight(state or self._resting_state()),
+            state=self.night.judge(state or self._resting_state()),
         )
 
     def _resting_state(self) -> ConnectionState:
         if not self.rests():
             return self._session.state
         return ConnectionState.ASLEEP if self.backoff.at_longest else ConnectionState.BACKING_OFF
-
-    def by_daylight(self, state: ConnectionState) -> ConnectionState:
-        """A device that fell silent while its sun shone has failed; it does not sleep."""
-        nominal_w = 1000 * ((self.identity and self.identity.nominal_kw) or 0)
-        if state is ConnectionState.ASLEEP and self._sun_w > max(_DUSK_W, _DUSK * nominal_w):
-            return ConnectionState.BACKING_OFF
-        return state
 
     def _reading(
         self,
@@ -219,6 +213,7 @@ class _Unit:
         interval_s = None if self._last is None else min(boottime - self._last, self._longest_s)
         self._last = boottime
         sample = self._sample(words, arrived_at, interval_s)
+        self.night.note(self._notes)
         self._notes.save()
         return Reading(
             device_id=self.settings.device_id,
@@ -235,7 +230,7 @@ class _Unit:
         self._normalizer = self._normalizer.learning(words)
         self._notes.signed_battery = self._normalizer.signed_battery
         sample = self._normalizer.normalize(words, ts=ts, interval_s=interval_s, firmware=True)
-        self._sun_w = sample.pv_power_w if sample.pv_power_w is not None else self._sun_w
+        self.night.see(sample.pv_power_w, self.identity and self.identity.nominal_kw)
         self._battery.is_there = sample.battery_soc_pct is not None
         changes = self._battery.values(self._battery.take())
         if not self._see_firmware(words):
@@ -340,7 +335,7 @@ class InverterReader:
         """What the connection is doing; ``ASLEEP`` is said only of devices whose sun had set."""
         state = (self._poller or self._session).state
         for unit in self._units:
-            state = unit.by_daylight(state)
+            state = unit.night.judge(state)
         return state
 
     async def __aenter__(self) -> Self:

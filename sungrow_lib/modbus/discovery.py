@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
 from sungrow_lib.errors import DeviceError, DeviceTimeoutError, RegisterRefusedError, UnknownFamilyError
+from sungrow_lib.modbus.backoff import Backoff
 from sungrow_lib.modbus.careful import CarefulReader
+from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.applies import ConnectionPath
@@ -50,6 +53,9 @@ _FIRMWARE_REGISTERS: Final = {
 }
 """By family, where its firmware stands, best first."""
 
+_FIRST_REST_S: Final = 600.0
+_LONGEST_REST_S: Final = 6 * 3600.0
+
 _HISTORY: Final = Block(Space.INPUT, 6100, 1)
 """First register of the yield history: the LAN port and the serial bus serve it, no dongle forwards it."""
 
@@ -85,7 +91,7 @@ async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[Reg
     """Read where a device says what it is; with the family, if that is already told by it."""
     if family is not None:  # the user knows better than a plate that is not forwarded
         return await reader.read(_PLATES[family]) or RegisterWords(), family
-    usual = next((kind for kind, units in _USUAL_UNITS.items() if reader.unit in units), None)
+    usual = _usual_family(reader.unit)
     plates: dict[Block, RegisterWords | None] = {}
     if usual is not None:
         words = plates[_PLATES[usual]] = await reader.read(_PLATES[usual])
@@ -97,6 +103,10 @@ async def _read_plate(reader: CarefulReader, family: Family | None) -> tuple[Reg
             others = next(name for name, plate in _PLATES.items() if plate == block)
             return words, family_of(words) or (None if block == _INVERTER_PLATE else others)
     return RegisterWords(), None
+
+
+def _usual_family(unit: int) -> Family | None:
+    return next((kind for kind, units in _USUAL_UNITS.items() if unit in units), None)
 
 
 async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> RegisterWords:
@@ -111,6 +121,39 @@ async def _read_telltales(reader: CarefulReader, words: RegisterWords) -> Regist
             "or name its register map with --family"
         )
     raise UnknownFamilyError
+
+
+class Patience:
+    """Who refused every question, such as a string inverter by night, is asked all of them rarely again.
+
+    Args:
+        clock: the clocks.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rest = Backoff(_FIRST_REST_S, _LONGEST_REST_S)
+
+    @asynccontextmanager
+    async def with_questions(
+        self, reader: CarefulReader, family: Family | None
+    ) -> AsyncGenerator[None, None]:
+        """Be with the questions what a unit is; meanwhile one that hardly any device refuses comes first.
+
+        Raises:
+            DeviceError: it does not answer, or refuses that one still.
+        """
+        if self._rest.remaining_s(self._clock.boottime()):
+            plate = _PLATES[family or _usual_family(reader.unit) or Family.SH]
+            if await reader.read(plate) is None:
+                raise DeviceError(f"it still refuses to say what it is ({reader.refusal}); is it asleep?")
+        try:
+            yield
+        finally:
+            if reader.words:
+                self._rest.succeeded()
+            elif reader.refusal:
+                self._rest.failed(self._clock.boottime())
 
 
 async def recognise_unit(reader: CarefulReader, *, family: Family | None = None) -> Identity:

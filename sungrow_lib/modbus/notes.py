@@ -22,6 +22,18 @@ _LONGEST_FILE: Final = 1_000_000
 """Bytes; hundreds of times what a device with every refusal there could be would fill."""
 
 
+_UNUSABLE: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading notes may raise where there are none, or none that can be used."""
+
+
 def state_dir(chosen: Path | None = None) -> Path:
     """Folder of the notes: ``chosen``, else ``SUNGROW_STATE_DIR``, else the user's state folder."""
     if chosen is not None:
@@ -67,6 +79,8 @@ class DeviceNotes:
         """Unit id of the battery beside the device, once it was found."""
         self.no_battery: dict[int, float] = {}
         """Unit ids that proved to be no battery, with the time (Unix seconds) at which they were tried."""
+        self.dark_since: float | None = None
+        """When its sun had set (Unix seconds); None by day and where that is not known."""
 
     @classmethod
     def load(cls, host: str, port: int, unit: int, identity: Identity, folder: Path | None = None) -> Self:
@@ -79,18 +93,23 @@ class DeviceNotes:
             identity: what the device says of itself.
             folder: where notes are kept; see `state_dir`.
         """
-        place = re.sub(r"[^A-Za-z0-9._-]", "-", f"{host.lower()}-{port}-{unit}")
-        fingerprint = f"{identity.family} {identity.type_code} {identity.serial}"
-        notes = cls(state_dir(folder) / f"device-{place}.json", fingerprint)
+        path = _file(host, port, unit, folder)
+        notes = cls(path, f"{identity.family} {identity.type_code} {identity.serial}")
         try:
-            assert notes.path is not None
-            with notes.path.open(encoding="utf-8") as file:
-                notes._saved = file.read(_LONGEST_FILE)
+            notes._saved = _content(path)
             notes._fill(json.loads(notes._saved))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            # Nothing there, or nothing usable: the device is asked afresh, which only takes longer.
+        except _UNUSABLE:  # the device is asked afresh, which only takes longer
             notes.forget()
         return notes
+
+    @staticmethod
+    def dark_at(host: str, port: int, unit: int, folder: Path | None = None) -> float | None:
+        """Read since when (Unix seconds) it was dark, by the notes on whatever answered there last."""
+        try:
+            since = json.loads(_content(_file(host, port, unit, folder)))["dark_since"]
+            return None if since is None else float(since)
+        except _UNUSABLE:
+            return None
 
     def _fill(self, data: Any) -> None:
         if data["device"] != self._fingerprint:
@@ -103,6 +122,7 @@ class DeviceNotes:
         self.signed_battery = data["signed_battery"] is True
         self.battery_unit = None if data["battery_unit"] is None else int(data["battery_unit"])
         self.no_battery = {int(unit): float(at) for unit, at in data["no_battery"].items()}
+        self.dark_since = None if data["dark_since"] is None else float(data["dark_since"])
 
     def add(self, block: Block, code: int | None = None) -> None:
         """Note that a request was served, or refused with ``code``; a refusal is written at once."""
@@ -159,9 +179,20 @@ class DeviceNotes:
             "signed_battery": self.signed_battery,
             "battery_unit": self.battery_unit,
             "no_battery": self.no_battery,
+            "dark_since": self.dark_since,
             "answered": [_entry(block) for block in sorted(self.answered)],
             "refused": [{**_entry(block), "code": code} for block, code in sorted(self.refused.items())],
         }
+
+
+def _file(host: str, port: int, unit: int, folder: Path | None) -> Path:
+    place = re.sub(r"[^A-Za-z0-9._-]", "-", f"{host.lower()}-{port}-{unit}")
+    return state_dir(folder) / f"device-{place}.json"
+
+
+def _content(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(_LONGEST_FILE)
 
 
 def _entry(block: Block) -> dict[str, Any]:

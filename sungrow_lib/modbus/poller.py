@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sungrow_lib.errors import ConfigurationError, DeviceError, DeviceTimeoutError
 from sungrow_lib.modbus.clock import Clock
@@ -15,6 +15,9 @@ from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import MIN_REST_S, ConnectionSettings
 from sungrow_lib.modbus.unit import UnitReader
 from sungrow_lib.registers.words import Block
+
+_QUIET: Final = frozenset({ConnectionState.DISCONNECTED, ConnectionState.IDLE})
+"""States in which nothing is being done, perhaps because every unit is left alone."""
 
 Errand = Callable[[float], Awaitable[None]]
 """What else there is to do in a pass, given when it has to be done (boot-time seconds)."""
@@ -62,10 +65,10 @@ class ModbusPoller:
     def state(self) -> ConnectionState:
         """What the connection is doing."""
         state = self._session.state
-        if state is not ConnectionState.DISCONNECTED or not all(unit.rest_s() for unit in self._units):
+        resting = {unit.resting_state for unit in self._units}
+        if state not in _QUIET or None in resting:
             return state
-        asleep = all(unit.backoff.at_longest for unit in self._units)
-        return ConnectionState.ASLEEP if asleep else ConnectionState.BACKING_OFF
+        return ConnectionState.ASLEEP if resting == {ConnectionState.ASLEEP} else ConnectionState.BACKING_OFF
 
     @property
     def refused(self) -> dict[int, frozenset[Block]]:

@@ -194,11 +194,19 @@ class UnitReader:
             state=self._session.state,
         )
 
+    @property
+    def resting_state(self) -> ConnectionState | None:
+        """How the unit rests because it, or the request that dates its readings, failed; None if neither did."""
+        dating = self.memory.dating
+        backoffs = [self.backoff] if dating is None else [self.backoff, self.memory.of(dating).backoff]
+        failing = [backoff.at_longest for backoff in backoffs if backoff.failures]
+        if not failing:
+            return None
+        return ConnectionState.ASLEEP if any(failing) else ConnectionState.BACKING_OFF
+
     def _state(self) -> ConnectionState:
         state = self._session.state
-        if state is ConnectionState.ASLEEP or not self.backoff.failures:
-            return state
-        return ConnectionState.ASLEEP if self.backoff.at_longest else ConnectionState.BACKING_OFF
+        return state if state is ConnectionState.ASLEEP else self.resting_state or state
 
 
 def _failure(error: DeviceError | None) -> Outcome:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -384,6 +385,110 @@ async def test_silence_after_sunset_is_sleep_and_by_day_a_failure(
                     [reading] = await reader.poll()
                 assert reading.state is ConnectionState.IDLE
                 assert reading.sample is not None
+
+
+@asynccontextmanager
+async def fallen_silent(
+    bench: Bench, clock: ManualClock, sun_w: int, *, restarted: bool = False
+) -> AsyncIterator[InverterReader]:
+    """A reader of an inverter that fell silent at this PV power, which it was told or has from its notes."""
+    image = HYBRID | written(Family.SH, total_dc_power=sun_w)
+    async with InverterSimulator({1: Device(image, clock)}) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        if restarted:
+            await bench.polls(inverter, 3)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            if not restarted:
+                await reader.poll()
+            await inverter.__aexit__(None, None, None)
+            for _ in range(60):
+                await reader.poll()
+            yield reader
+
+
+@pytest.mark.parametrize(
+    ("sun_w", "state"), [(20, ConnectionState.ASLEEP), (3000, ConnectionState.BACKING_OFF)]
+)
+async def test_a_restart_at_night_knows_that_the_sun_had_set(
+    bench: Bench, clock: ManualClock, sun_w: int, state: ConnectionState
+) -> None:
+    async with fallen_silent(bench, clock, sun_w, restarted=True) as reader:
+        assert reader.state is state
+
+
+async def test_who_never_answered_does_not_sleep(bench: Bench, clock: ManualClock) -> None:
+    async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+        port = inverter.port
+    settings = bench.settings_for(port, state_dir=bench.folder)
+    async with InverterReader(settings, [ROOF], clock=clock) as reader:
+        readings = [reading for _ in range(60) for reading in await reader.poll()]
+        assert {reading.state for reading in readings} == {ConnectionState.BACKING_OFF}
+        assert reader.state is ConnectionState.BACKING_OFF
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_who_does_not_wake_up_has_failed(bench: Bench, clock: ManualClock, restarted: bool) -> None:
+    async with fallen_silent(bench, clock, 20, restarted=restarted) as reader:
+        [reading] = await reader.poll()
+        assert reading.state is reader.state is ConnectionState.ASLEEP
+        clock.now += 20 * 3600
+        [reading] = await reader.poll()
+        assert reading.state is reader.state is ConnectionState.BACKING_OFF
+
+
+async def test_notes_on_the_night_are_written_twice_a_day(bench: Bench, clock: ManualClock) -> None:
+    device = Device(HYBRID, clock)
+    written_at = set()
+    async with InverterSimulator({1: device}) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            for sun_w in (3000, 3000, 3000, 40, 70, 40, 0, 0, 90, 170, 3000, 3000):
+                device.image = HYBRID | written(Family.SH, total_dc_power=sun_w)
+                for _ in range(2):
+                    await reader.poll()
+                written_at.add(json.loads(bench.notes().read_text())["dark_since"])
+    assert len(written_at) == 2
+
+
+@pytest.mark.parametrize(
+    ("sun_w", "state"), [(20, ConnectionState.ASLEEP), (3000, ConnectionState.BACKING_OFF)]
+)
+@pytest.mark.parametrize("left", [(), range(4990, 5003)], ids=["everything", "all but its name"])
+async def test_who_refuses_at_night_sleeps_too(
+    bench: Bench, clock: ManualClock, sun_w: int, state: ConnectionState, left: Collection[int]
+) -> None:
+    device = Device(HYBRID | written(Family.SH, total_dc_power=sun_w), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            for _ in range(30):
+                await reader.poll()
+            whole, device.image = device.image, {key: device.image[key] for key in device.image if key[1] in left}
+            inverter.requests.clear()
+            readings = [reading for _ in range(200) for reading in await reader.poll()]
+            assert {reading.state for reading in readings[60:]} == {state}
+            assert len(inverter.requests) < 40
+            device.image = whole
+            for _ in range(15):
+                [reading] = await reader.poll()
+            assert reading.state is ConnectionState.IDLE
+            assert reading.outcome is Outcome.READ
+
+
+async def test_starting_beside_a_device_that_refuses_everything_is_gentle(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device({}, clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            for _ in range(360):
+                await reader.poll()
+            assert len(inverter.requests) < 1800 / 30
+            device.image = HYBRID
+            for _ in range(15):
+                [reading] = await reader.poll()
+            assert reading.sample is not None
 
 
 async def test_silent_unit_costs_the_other_no_poll(bench: Bench, clock: ManualClock) -> None:
