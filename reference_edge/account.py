@@ -14,6 +14,7 @@ from reference_edge.advice import advise
 from sungrow_lib.counters import CounterWatch
 from sungrow_lib.errors import DeviceError
 from sungrow_lib.inverter import Reading
+from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.spool import SpoolCounts, SpoolEntry
 
@@ -134,5 +135,6 @@ class DeviceAccount:
         extra: dict[str, object] = {"device_id": self.device_id, "outcome": row.outcome, "reason": row.reason}
         if row.unsaid > 1:
             extra["polls"] = row.unsaid
-        _LOG.warning("poll", extra=extra)
+        is_asleep = self.connection == ConnectionState.ASLEEP  # every night, and no failure
+        _LOG.log(logging.INFO if is_asleep else logging.WARNING, "poll", extra=extra)
         row.unsaid = 0

@@ -46,7 +46,6 @@ _ALWAYS: Final = frozenset({"device_id", "ts", "interval_s", "sample_count", "cl
 """What a sample says whichever values are asked for."""
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSettings:
     """One inverter behind an address.
@@ -230,7 +229,7 @@ class _Unit:
         self._normalizer = self._normalizer.learning(words)
         self._notes.signed_battery = self._normalizer.signed_battery
         sample = self._normalizer.normalize(words, ts=ts, interval_s=interval_s, firmware=True)
-        self.night.see(sample.pv_power_w, self.identity and self.identity.nominal_kw)
+        self.night.see(sample.pv_power_w, self._normalizer.identity)
         self._battery.is_there = sample.battery_soc_pct is not None
         changes = self._battery.values(self._battery.take())
         if not self._see_firmware(words):

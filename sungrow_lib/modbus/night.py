@@ -8,6 +8,7 @@ from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.settings import ConnectionSettings
+from sungrow_lib.registers.identity import Identity
 
 _DUSK_W: Final = 50.0
 _DUSK: Final = 0.02
@@ -33,8 +34,9 @@ class Night:
         self._clock = clock
         self._since = DeviceNotes.dark_at(settings.host, settings.port, unit, settings.state_dir)
 
-    def see(self, pv_power_w: int | None, nominal_kw: float | None) -> None:
+    def see(self, pv_power_w: int | None, identity: Identity | None) -> None:
         """Look at the sun in a reading."""
+        nominal_kw = identity.nominal_kw if identity else None
         dusk_w = max(_DUSK_W, _DUSK * 1000 * (nominal_kw or 0))
         if pv_power_w is None:
             return

@@ -196,7 +196,7 @@ class UnitReader:
 
     @property
     def resting_state(self) -> ConnectionState | None:
-        """How the unit rests because it, or the request that dates its readings, failed; None if neither did."""
+        """How it rests because it, or the request that dates its readings, failed; None if neither did."""
         dating = self.memory.dating
         backoffs = [self.backoff] if dating is None else [self.backoff, self.memory.of(dating).backoff]
         failing = [backoff.at_longest for backoff in backoffs if backoff.failures]

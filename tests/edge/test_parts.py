@@ -197,6 +197,18 @@ def test_a_night_of_changing_reasons_does_not_fill_the_disk(
     assert {"no answer in 5 s"} < {line["reason"] for line in lines}
 
 
+@pytest.mark.parametrize(
+    ("state", "level"), [(ConnectionState.ASLEEP, "INFO"), (ConnectionState.BACKING_OFF, "WARNING")]
+)
+def test_sleep_is_no_warning(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture, state: ConnectionState, level: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    account.polled_now(Reading(device_id="roof", outcome=Outcome.SILENT, state=state))
+    account.lost("silent", "nobody there")
+    assert [record.levelname for record in caplog.records] == [level]
+
+
 # --- counters --------------------------------------------------------------------------------------------
 
 

@@ -427,13 +427,13 @@ async def test_who_never_answered_does_not_sleep(bench: Bench, clock: ManualCloc
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_who_does_not_wake_up_has_failed(bench: Bench, clock: ManualClock, restarted: bool) -> None:
+async def test_who_does_not_wake_up_has_failed(bench: Bench, clock: ManualClock, *, restarted: bool) -> None:
     async with fallen_silent(bench, clock, 20, restarted=restarted) as reader:
-        [reading] = await reader.poll()
-        assert reading.state is reader.state is ConnectionState.ASLEEP
+        [by_night] = await reader.poll()
+        assert by_night.state is ConnectionState.ASLEEP
         clock.now += 20 * 3600
-        [reading] = await reader.poll()
-        assert reading.state is reader.state is ConnectionState.BACKING_OFF
+        [by_day] = await reader.poll()
+        assert by_day.state is ConnectionState.BACKING_OFF
 
 
 async def test_notes_on_the_night_are_written_twice_a_day(bench: Bench, clock: ManualClock) -> None:
@@ -463,7 +463,10 @@ async def test_who_refuses_at_night_sleeps_too(
         async with InverterReader(settings, [ROOF], clock=clock) as reader:
             for _ in range(30):
                 await reader.poll()
-            whole, device.image = device.image, {key: device.image[key] for key in device.image if key[1] in left}
+            whole, device.image = (
+                device.image,
+                {key: device.image[key] for key in device.image if key[1] in left},
+            )
             inverter.requests.clear()
             readings = [reading for _ in range(200) for reading in await reader.poll()]
             assert {reading.state for reading in readings[60:]} == {state}
