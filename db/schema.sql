@@ -22,7 +22,9 @@ CREATE TABLE IF NOT EXISTS devices (
   created_at timestamptz NOT NULL DEFAULT now(),
   deleted_at timestamptz,
   -- a zone the edge says and nobody knows
-  edge_timezone_refused text
+  edge_timezone_refused text,
+  -- nominal AC power of the model
+  nominal_kw float8
 );
 
 -- The values that count: the owner's, else the edge's.
@@ -708,6 +710,17 @@ CREATE TABLE IF NOT EXISTS rollup_day (
   running_time_total_h_increase int8,
 -- end of generated
   PRIMARY KEY (device, day)
+);
+
+-- Counters that ran back, or jumped by more than the device could have counted: the readings stand as they are, the step
+-- makes no energy. `before` is the value it was compared with; both are counts of resolution steps.
+CREATE TABLE IF NOT EXISTS counter_breaks (
+  device int4 NOT NULL,
+  ts timestamptz NOT NULL,
+  counter text NOT NULL,
+  value int4 NOT NULL,
+  before int4 NOT NULL,
+  PRIMARY KEY (device, ts, counter)
 );
 
 -- Buckets to be recomputed. Only appended to and deleted from.

@@ -20,6 +20,7 @@ _LONGEST_INTERVAL_S: Final = 86_400
 _THE_REST: Final = (
     "erase_rollup_15m",
     "erase_rollup_day",
+    "erase_counter_breaks",
     "erase_marks",
     "erase_aside",
     "erase_imports",

@@ -7,7 +7,12 @@ from datetime import date, datetime, timedelta
 
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.reports import first_stored, kept_aside_by_span, stored_by_day
+from reference_server.storage.reports import (
+    counter_breaks_by_span,
+    first_stored,
+    kept_aside_by_span,
+    stored_by_day,
+)
 from reference_server.storage.samples import AsideReason
 from reference_server.zones import Span, day_span, local_day
 from sungrow_lib.wire.reports import Completeness, DayCompleteness, MissingByCause
@@ -25,8 +30,17 @@ async def completeness(
     stored = await stored_by_day(database, device.key, first, last)
     aside = await kept_aside_by_span(database, device.key, list(spans.values()))
     since = await first_stored(database, device.key)
+    breaks = await counter_breaks_by_span(database, device.key, list(spans.values()))
     days = [
-        _day(day, span, _expected(span, since, now, device.poll_interval_s), stored.get(day, 0), aside, now)
+        _day(
+            day,
+            span,
+            _expected(span, since, now, device.poll_interval_s),
+            stored.get(day, 0),
+            aside,
+            breaks.get(span.begin, 0),
+            now,
+        )
         for day, span in spans.items()
     ]
     return Completeness(device_id=device.device_id, timezone=device.zone.key, days=days)
@@ -45,6 +59,7 @@ def _day(
     expected: int,
     stored: int,
     aside: Mapping[tuple[datetime, str], int],
+    breaks: int,
     now: datetime,
 ) -> DayCompleteness:
     counts = {reason: aside.get((span.begin, reason.value), 0) for reason in AsideReason}
@@ -58,5 +73,6 @@ def _day(
         missing=MissingByCause(rejected=rejected, behind_horizon=behind, unknown=lacking - rejected - behind),
         conflicts=counts[AsideReason.CONFLICT],
         rejected=counts[AsideReason.REJECTED],
+        counter_breaks=breaks,
         partial=span.end > now,
     )

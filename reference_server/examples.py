@@ -228,6 +228,16 @@ EVENTS: Final[dict[str, Any]] = {
             "end": "2026-06-15T08:12:05.000Z",
         }
     ],
+    "counter_breaks": [
+        {
+            "counter": "pv_total_kwh",
+            "kind": "ran back",
+            "text": "pv_total_kwh ran back from 11770.4 to 0.0 kWh",
+            "ts": "2026-06-15T02:27:10.000Z",
+            "value": 0.0,
+            "before": 11770.4,
+        }
+    ],
 }
 
 COMPLETENESS: Final[dict[str, Any]] = {
@@ -241,6 +251,7 @@ COMPLETENESS: Final[dict[str, Any]] = {
             "missing": {"rejected": 1, "behind_horizon": 0, "unknown": 4},
             "conflicts": 0,
             "rejected": 1,
+            "counter_breaks": 1,
             "partial": False,
         }
     ],

@@ -67,12 +67,13 @@ As the series of a device, for all devices of a plant. `left_out` names the devi
 knows nothing: its totals are without them.
 """,
     "list_events": """\
-Begin and end of each, and what the code means. `end` is null while it lasts.
+Begin and end of each, and what the code means. `end` is null while it lasts. `counter_breaks` are counters
+that ran back or jumped: the readings stand as they are, no energy is made of the step.
 """,
     "get_completeness": """\
 Per local day: how many readings the poll interval makes expected, how many are stored, and why the
 others are not, where that is known. An inverter that sleeps at night lacks them for a reason nobody
-told: `unknown`.
+told: `unknown`. `counter_breaks` counts the counters that ran back or jumped; the events name them.
 """,
     "list_conflicts": """\
 Nothing that was sent is thrown away: a second value for a stored time, an invalid sample, one from

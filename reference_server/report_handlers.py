@@ -67,16 +67,21 @@ async def completeness(server: Server, call: Call[RangeQuery]) -> Completeness:
 
 
 async def events(server: Server, call: Call[EventsQuery]) -> EventList:
-    """Show alarms and faults."""
+    """Show alarms and faults, and counters that ran back or jumped."""
     device = await requested_device(server, call)
     now = server.clock()
     end = call.query.to or max(now, call.query.from_ or now)
     begin = call.query.from_ or end - _USUAL_EVENT_SPAN
     if end - begin > timedelta(days=_MOST_EVENT_DAYS):
         raise _too_long("from", _MOST_EVENT_DAYS)
+    await server.refresher.refresh_device(device.key)
     changes = await reports.code_changes(server.database, device.key, begin, end)
     model = await reports.device_model(server.database, device.key)
-    return EventList(device_id=device.device_id, events=events_of(changes, begin, model))
+    return EventList(
+        device_id=device.device_id,
+        events=events_of(changes, begin, model),
+        counter_breaks=await reports.counter_breaks(server.database, device.key, begin, end),
+    )
 
 
 def _too_long(field: str, days: int) -> Problem:

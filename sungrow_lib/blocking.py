@@ -123,6 +123,7 @@ class BlockingSungrowClient:
     plant_series = _asked(SungrowClient.plant_series)
     plant_range = _asked(SungrowClient.plant_range)
     events = _asked(SungrowClient.events)
+    counter_breaks = _asked(SungrowClient.counter_breaks)
     completeness = _asked(SungrowClient.completeness)
     conflicts = _iterated(SungrowClient.conflicts)
     edge_status = _asked(SungrowClient.edge_status)

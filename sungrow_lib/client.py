@@ -33,6 +33,7 @@ from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 from sungrow_lib.wire.reports import (
     Completeness,
     Conflicts,
+    CounterEvent,
     DayCompleteness,
     DeviceEvent,
     EdgeStatusList,
@@ -317,6 +318,22 @@ class SungrowClient:
         """
         query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
         return (await self._get("/v1/events", query, EventList)).events
+
+    async def counter_breaks(
+        self, device_id: str | None = None, *, begin: datetime | None = None, end: datetime | None = None
+    ) -> list[CounterEvent]:
+        """Return where counters ran back or jumped, in the order of time; of that no energy is made.
+
+        Args:
+            device_id: may be left out when the token sees exactly one device.
+            begin: aware; a week before ``end`` by default.
+            end: aware, not included; now by default.
+
+        Raises:
+            ServerError: no answer, or a refusal.
+        """
+        query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
+        return (await self._get("/v1/events", query, EventList)).counter_breaks or []
 
     async def completeness(
         self, device_id: str | None = None, *, begin: datetime, end: datetime

@@ -30,15 +30,13 @@ class CounterBreak:
         kind: whether it ran back or jumped.
         ts: time stamp of the reading that shows it.
         value: what it shows, in the quantity's unit.
-        since: time stamp of the reading with the value before.
-        before: the value before.
+        before: what it was compared with: the value before, or the highest one lately if it is above that.
     """
 
     counter: str
     kind: BreakKind
     ts: datetime
     value: float
-    since: datetime
     before: float
 
     def __str__(self) -> str:
@@ -93,9 +91,8 @@ class CounterWatch:
         if seen is None:
             self._seen[quantity.name] = _Seen(now, ts, now, ts)
             return None
-        since, before = seen.last_at, seen.last
-        elapsed_ms = max(0, (ts - since) // _MS)
-        rise = now - (seen.peak if now >= seen.peak else before)
+        since, compared = seen.last_at, seen.peak if now >= seen.peak else seen.last
+        elapsed_ms, rise = max(0, (ts - since) // _MS), now - compared
         kind = None
         if rise < 0 or rise > most_steps(quantity, elapsed_ms, self.nominal_kw):
             may_reset = self._may_reset(quantity, now, elapsed_ms, since, ts)
@@ -105,7 +102,7 @@ class CounterWatch:
         seen.last, seen.last_at = now, ts
         if kind is None:
             return None
-        return CounterBreak(quantity.name, kind, ts, value, since, quantity.from_steps(before))
+        return CounterBreak(quantity.name, kind, ts, value, quantity.from_steps(compared))
 
     def _may_reset(
         self, quantity: Quantity, now: int, elapsed_ms: int, since: datetime, ts: datetime

@@ -34,17 +34,19 @@ UPDATE devices SET
   edge_poll_interval_s = coalesce(%(poll_interval_s)s::float8, edge_poll_interval_s),
   model = coalesce(%(model)s::text, model),
   serial = coalesce(%(serial)s::text, serial),
-  firmware = coalesce(%(firmware)s::text, firmware)
+  firmware = coalesce(%(firmware)s::text, firmware),
+  nominal_kw = coalesce(%(nominal_kw)s::float8, nominal_kw)
 WHERE device = %(device)s
   AND (
-    edge_name, edge_plant, edge_timezone, edge_timezone_refused, edge_poll_interval_s, model, serial, firmware
+    edge_name, edge_plant, edge_timezone, edge_timezone_refused, edge_poll_interval_s, model, serial, firmware,
+    nominal_kw
   ) IS DISTINCT FROM (
       coalesce(%(name)s::text, edge_name), coalesce(%(plant)s::text, edge_plant),
       coalesce(%(timezone)s::text, edge_timezone),
       CASE WHEN %(timezone)s::text IS NULL THEN coalesce(%(refused)s::text, edge_timezone_refused) END,
       coalesce(%(poll_interval_s)s::float8, edge_poll_interval_s),
       coalesce(%(model)s::text, model), coalesce(%(serial)s::text, serial),
-      coalesce(%(firmware)s::text, firmware)
+      coalesce(%(firmware)s::text, firmware), coalesce(%(nominal_kw)s::float8, nominal_kw)
     );
 
 -- name: set_device
@@ -101,6 +103,10 @@ DELETE FROM rollup_15m WHERE device = %(device)s;
 -- name: erase_rollup_day
 -- Forget a device's days.
 DELETE FROM rollup_day WHERE device = %(device)s;
+
+-- name: erase_counter_breaks
+-- Forget where a device's counters ran back or jumped.
+DELETE FROM counter_breaks WHERE device = %(device)s;
 
 -- name: erase_marks
 -- Forget which of a device's rollups wait.

@@ -20,6 +20,20 @@ JOIN kept_aside a
   ON a.device = %(device)s AND coalesce(a.ts, a.received_at) >= k.begins AND coalesce(a.ts, a.received_at) < k.ends
 GROUP BY k.begins, a.reason;
 
+-- name: counter_breaks_by_span
+-- How often counters of a device ran back or jumped in each span of time.
+SELECT k.begins, count(*)
+FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS k(begins, ends)
+JOIN counter_breaks b ON b.device = %(device)s AND b.ts >= k.begins AND b.ts < k.ends
+GROUP BY k.begins;
+
+-- name: counter_breaks
+-- Where counters of a device ran back or jumped in a span of time.
+SELECT ts, counter, value, before FROM counter_breaks
+WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s
+ORDER BY ts, counter
+LIMIT %(limit)s;
+
 -- name: first_stored
 -- When the first reading of a device was taken: of the raw ones, or of the rollups that outlive them.
 SELECT least(

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database, fetch
 from reference_server.zones import known_zone
+from sungrow_lib.registers.devices import device_called
 from sungrow_lib.wire import Device, DeviceInfo
 
 _LOG: Final = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bo
     """
     fields = {name: storable(v) if isinstance(v, str) else v for name, v in info.model_dump().items()}
     fields["refused"] = None
+    fields["nominal_kw"] = _nominal_kw(info.model)
     if info.timezone is not None and known_zone(info.timezone) is None:
         _LOG.warning(
             "an edge names a time zone nobody knows", extra={"device": device, "zone": info.timezone}
@@ -191,6 +193,12 @@ async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bo
     before = await fetch(connection, "device_zones", devices=[device])
     await fetch(connection, "update_device_from_edge", device=device, **fields)
     return before != await fetch(connection, "device_zones", devices=[device])
+
+
+def _nominal_kw(model: str | None) -> float | None:
+    """Nominal power of a model, None when it is in no list."""
+    known = device_called(model) if model is not None else None
+    return known.power_kw if known is not None else None
 
 
 def storable(text: str) -> str:

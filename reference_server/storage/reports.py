@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from reference_server.storage.codec import Row, from_jsonb
 from reference_server.storage.database import Database
 from reference_server.zones import Span
-from sungrow_lib.wire.reports import EdgeStatus, KeptAside, ReportedEdgeStatus
+from sungrow_lib.counters import CounterBreak
+from sungrow_lib.quantities import QUANTITY_BY_NAME
+from sungrow_lib.quantities.counters import BreakKind
+from sungrow_lib.wire.reports import CounterEvent, EdgeStatus, KeptAside, ReportedEdgeStatus
+
+_MOST_BREAKS: Final = 1_000
 
 
 async def kept_aside(
@@ -44,6 +49,36 @@ async def kept_aside_by_span(
     begins, ends = [span.begin for span in spans], [span.end for span in spans]
     rows = await database.rows("kept_aside_by_span", device=device, begins=begins, ends=ends)
     return {(begin, reason): count for begin, reason, count in rows}
+
+
+async def counter_breaks_by_span(
+    database: Database, device: int, spans: Sequence[Span]
+) -> dict[datetime, int]:
+    """How often counters ran back or jumped, by the begin of the span; spans without any left out."""
+    begins, ends = [span.begin for span in spans], [span.end for span in spans]
+    return dict(await database.rows("counter_breaks_by_span", device=device, begins=begins, ends=ends))
+
+
+async def counter_breaks(
+    database: Database, device: int, begin: datetime, end: datetime
+) -> list[CounterEvent]:
+    """Counters that ran back or jumped in a span of time, the first so many."""
+    rows = await database.rows("counter_breaks", device=device, from_ts=begin, to_ts=end, limit=_MOST_BREAKS)
+    return [_counter_event(*row) for row in rows]
+
+
+def _counter_event(ts: datetime, counter: str, steps: int, steps_before: int) -> CounterEvent:
+    quantity = QUANTITY_BY_NAME[counter]
+    broken = CounterBreak(
+        counter=counter,
+        kind=BreakKind.RAN_BACK if steps < steps_before else BreakKind.JUMPED,
+        ts=ts,
+        value=quantity.from_steps(steps),
+        before=quantity.from_steps(steps_before),
+    )
+    return CounterEvent(
+        counter=counter, kind=broken.kind, text=str(broken), ts=ts, value=broken.value, before=broken.before
+    )
 
 
 async def first_stored(database: Database, device: int) -> datetime | None:

@@ -24,6 +24,8 @@ MARKS_AT_ONCE: Final = 5_000
 NEWEST: Final = 2**63 - 1
 """No mark is newer."""
 
+_UTC: Final = ZoneInfo("UTC")
+_MS: Final = timedelta(milliseconds=1)
 _DAY: Final = timedelta(days=1)
 _QUARTER: Final = timedelta(minutes=15)
 
@@ -89,10 +91,12 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
     if not affected:
         return
     devices, starts = _columns(affected)
+    zones = await _zones(connection, devices)
     reach = await _reach(connection, devices, starts)
     await fetch(connection, "clear_rollup_15m", devices=devices, buckets=starts)
-    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts, **reach)
-    await _recompute_days(connection, await _days_of(connection, affected))
+    offsets = [_offset_ms(start, zones[device]) for device, start in affected]
+    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts, zone_ms=offsets, **reach)
+    await _recompute_days(connection, _days_of(affected, zones))
 
 
 async def _reach(
@@ -111,16 +115,25 @@ def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[dat
     return list(devices), list(starts)
 
 
-async def _zones(connection: Connection, devices: Iterable[int]) -> dict[int, ZoneInfo]:
+async def _zones(connection: Connection, devices: Iterable[int]) -> dict[int, ZoneInfo | None]:
+    """Return the sites' zones, None where not set."""
     rows = await fetch(connection, "device_zones", devices=sorted(set(devices)))
-    return {device: known_zone(name) or ZoneInfo("UTC") for device, name in rows}
+    return {device: known_zone(name) for device, name in rows}
 
 
-async def _days_of(
-    connection: Connection, buckets: Collection[Bucket]
-) -> Mapping[tuple[int, date], ZoneInfo]:
-    zones = await _zones(connection, (device for device, _ in buckets))
-    return {(device, local_day(start, zones[device])): zones[device] for device, start in buckets}
+def _offset_ms(moment: datetime, zone: ZoneInfo | None) -> int | None:
+    offset = None if zone is None else moment.astimezone(zone).utcoffset()
+    return None if offset is None else offset // _MS
+
+
+def _days_of(
+    buckets: Collection[Bucket], zones: Mapping[int, ZoneInfo | None]
+) -> dict[tuple[int, date], ZoneInfo]:
+    found = {}
+    for device, start in buckets:
+        zone = zones[device] or _UTC
+        found[device, local_day(start, zone)] = zone
+    return found
 
 
 async def _recompute_days(connection: Connection, days: Mapping[tuple[int, date], ZoneInfo]) -> None:
@@ -143,7 +156,7 @@ async def rebuild_days(connection: Connection, device: int) -> None:
     [(first, last)] = await fetch(connection, "rollup_span", device=device)
     if first is None:
         return
-    zone = (await _zones(connection, [device]))[device]
+    zone = (await _zones(connection, [device]))[device] or _UTC
     count = (local_day(last, zone) - local_day(first, zone)).days + 1
     days = [local_day(first, zone) + _DAY * number for number in range(count)]
     await _recompute_days(connection, {(device, day): zone for day in days})
@@ -167,9 +180,10 @@ async def merged_rollups(
     statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
 
     async def job(connection: Connection) -> tuple[bool, dict[Any, Told]]:
-        reach = {}
+        reach: dict[str, Any] = {}
         if "buckets" in parameters:  # made of readings
-            reach = await _reach(connection, parameters["devices"], parameters["buckets"])
+            reach |= await _reach(connection, parameters["devices"], parameters["buckets"])
+            reach["zone_ms"] = [None] * len(parameters["buckets"])  # matters only to what is flagged
         rows = await (await connection.execute(statement, parameters | reach)).fetchall()
         found = {row[1]: (names, row[2:]) for row in rows if row[1] is not None}
         return any(row[0] for row in rows), found

@@ -21,12 +21,19 @@ from typing import Final
 
 from reference_server.resources import db_folder
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
+from sungrow_lib.quantities.counters import STANDSTILL_S
 
 GAUGES: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.GAUGE and q.length is None)
 """Quantities rolled up by average, minimum and maximum."""
 
 COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
 """Quantities rolled up by their increase."""
+
+DAILY_COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.DAILY_COUNTER)
+"""Quantities that are only watched for breaks."""
+
+AROUND_MIDNIGHT_MS: Final = 10_800_000
+"""So far from the site's midnight an inverter's own clock may be."""
 
 POWER_OF: Final = {
     "pv_total_kwh": "pv_power_w_sum",
@@ -36,9 +43,6 @@ POWER_OF: Final = {
     "battery_discharge_total_kwh": "battery_power_w_neg",
 }
 """Per energy counter the integral of power that stands in while the counter is silent."""
-
-MOST_PER_HOUR: Final = {"kWh": 2_000, "h": 4}
-"""By unit of a counter, more than it can ever rise in an hour: six of the largest string inverters."""
 
 _SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", re.MULTILINE | re.DOTALL)
 _INT2_BYTES: Final = 2
@@ -122,20 +126,60 @@ def _rollup_names() -> str:
 
 def _stepped() -> str:
     """Columns of the readings with what happened since the reading before."""
-    return _lines([*(q.name for q in (*GAUGES, *COUNTERS)), *map(_step, COUNTERS)], "    ")
+    watched = (*COUNTERS, *DAILY_COUNTERS)
+    columns = [*(q.name for q in (*GAUGES, *watched)), *map(_step, COUNTERS), *map(_break, watched)]
+    return _lines(columns, "    ")
+
+
+def _elapsed_ms(counter: Quantity) -> str:
+    """Time since a counter's last known value."""
+    return f"(at_ms - max(at_ms) FILTER (WHERE {counter.name} IS NOT NULL) OVER before)"
+
+
+def _rise(counter: Quantity) -> str:
+    """Difference of a counter to the value it is compared with; null when that is unknown."""
+    now = counter.name
+    last, peak = f"max(turn + {now}) OVER before & {_VALUE_BITS}", f"max({now}) OVER before"
+    return f"({now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} END)"
+
+
+def _most(counter: Quantity) -> str:
+    """Resolution steps that a counter can rise at most, as :func:`most_steps` has it."""
+    assert counter.pace is not None
+    times, least = counter.pace.times, counter.pace.at_least
+    per_hour = f"greatest({times} * kw, {least})" if times else f"{least}"
+    elapsed_ms = f"({_elapsed_ms(counter)} + {1000 * STANDSTILL_S})"
+    return f"{per_hour} * {counter.factor} * {elapsed_ms} / 3600000"
 
 
 def _step(counter: Quantity) -> str:
-    """Increase of a counter since its last known value, as the comment of `fill_rollup_15m` defines it."""
-    now = counter.name
-    last, peak = f"max(turn + {now}) OVER before & {_VALUE_BITS}", f"max({now}) OVER before"
-    elapsed_ms = f"(at_ms - max(at_ms) FILTER (WHERE {now} IS NOT NULL) OVER before + 900000)"
-    increase = f"({now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} END)"
-    possible = f"{MOST_PER_HOUR[counter.unit] * counter.factor} * {elapsed_ms} / 3600000"
-    return (
-        f"CASE WHEN {increase} BETWEEN 0 AND {possible} THEN {increase} WHEN {last} IS NOT NULL "
-        f"AND {now} IS NOT NULL THEN 0 END AS {now}_step"
+    """Increase of a counter since its last known value, as the comment of `stepped_readings` defines it."""
+    rise = _rise(counter)
+    counted = (
+        f"CASE WHEN {rise} BETWEEN 0 AND {_most(counter)} THEN {rise} WHEN {rise} IS NOT NULL THEN 0 END"
     )
+    return f"{counted} AS {counter.name}_step"
+
+
+def _break(counter: Quantity) -> str:
+    """The same difference where it makes no energy; for daily counters, where it is no new day's begin."""
+    rise, most = _rise(counter), _most(counter)
+    broken = f"{rise} NOT BETWEEN 0 AND {most}"
+    if counter.kind is QuantityKind.DAILY_COUNTER:
+        since_ms = f"max(at_ms) FILTER (WHERE {counter.name} IS NOT NULL) OVER before"
+        resets = (
+            f"CASE WHEN zone_ms IS NULL THEN {counter.name} <= {most} "
+            f"ELSE (at_ms + zone_ms + {AROUND_MIDNIGHT_MS}) / 86400000 "
+            f"> ({since_ms} + zone_ms - {AROUND_MIDNIGHT_MS}) / 86400000 END"
+        )
+        broken += f" AND NOT ({rise} < 0 AND {resets})"
+    return f"CASE WHEN {broken} THEN {rise} END AS {counter.name}_break"
+
+
+def _breaks() -> str:
+    """Each counter with its value and its break, null where there is none."""
+    watched = (*COUNTERS, *DAILY_COUNTERS)
+    return _lines((f"('{q.name}', s.{q.name}, s.{q.name}_break)" for q in watched), "    ")
 
 
 def _integral(name: str, part: str) -> str:
@@ -226,6 +270,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "rollup": _rollup,
     "rollup_names": _rollup_names,
     "stepped": _stepped,
+    "breaks": _breaks,
     "aggregate": _aggregate,
     "merge_buckets": _merge_buckets,
     "merge_days": _merge_days,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from sungrow_lib.quantities.counters import BreakKind
 from sungrow_lib.registers.faults import Severity
 from sungrow_lib.sample import DeviceId, Timestamp, Word
 from sungrow_lib.wire import Frame, SeriesBucket, WireModel
@@ -74,6 +75,7 @@ class DayCompleteness(WireModel):
         missing: what lacks, by cause.
         conflicts: readings that came again with other values; the stored ones stand.
         rejected: readings that could never be valid.
+        counter_breaks: how often counters ran back or jumped; null when the server does not tell.
         partial: whether the day still runs.
     """
 
@@ -83,6 +85,7 @@ class DayCompleteness(WireModel):
     missing: MissingByCause
     conflicts: Count
     rejected: Count
+    counter_breaks: Count | None = None
     partial: bool
 
 
@@ -246,8 +249,35 @@ class DeviceEvent(WireModel):
     end: Timestamp | None
 
 
+class CounterEvent(WireModel):
+    """A counter that ran back or jumped: the reading stands as it is, no energy is made of the step.
+
+    Attributes:
+        counter: which field.
+        kind: `ran back`, or `jumped` by more than the device could have counted in the time between.
+        text: the same in words, with both values.
+        ts: of the reading that shows it.
+        value: what it shows, in the field's unit.
+        before: what it was compared with: the value before, or the highest one lately.
+    """
+
+    counter: str
+    kind: BreakKind
+    text: str
+    ts: Timestamp
+    value: float
+    before: float
+
+
 class EventList(WireModel):
-    """Answer of `GET /v1/events`: in the order in which they began."""
+    """Answer of `GET /v1/events`: in the order in which they began.
+
+    Attributes:
+        device_id: which device.
+        events: alarms and faults.
+        counter_breaks: counters that ran back or jumped, at most 1,000; null when the server does not tell.
+    """
 
     device_id: str
     events: list[DeviceEvent]
+    counter_breaks: list[CounterEvent] | None = None

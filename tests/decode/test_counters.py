@@ -64,7 +64,7 @@ def test_an_old_copy_that_catches_up_is_not_flagged() -> None:
 
 def test_a_step_back_of_the_smallest_size_is_named_with_both_values() -> None:
     [broken] = seen(CounterWatch(10), "pv_total_kwh", 1177.0, 1176.9)
-    assert broken == CounterBreak("pv_total_kwh", BreakKind.RAN_BACK, NOON + POLL, 1176.9, NOON, 1177.0)
+    assert broken == CounterBreak("pv_total_kwh", BreakKind.RAN_BACK, NOON + POLL, 1176.9, 1177.0)
     assert str(broken) == "pv_total_kwh ran back from 1177.0 to 1176.9 kWh"
 
 

@@ -210,3 +210,25 @@ async def test_readings_behind_the_horizon_are_told(start_server: StartServer) -
         assert sum(day["stored"] for day in (await ok(api, "/v1/completeness", **query))["days"]) == 1
         [aside] = (await ok(api, "/v1/conflicts", reason="behind_horizon"))["conflicts"]
         assert aside["ts"] == format_ts(old)
+
+
+async def test_counters_that_run_back_or_jump_are_told_with_the_events(api: Api) -> None:
+    totals = (1177.0, 0.0, 1177.1, 7730.7)
+    for number, total in enumerate(totals):
+        at = NOW - timedelta(minutes=5) + timedelta(seconds=5 * number)
+        await api.ingest({"device_id": "sh-1", "ts": format_ts(at), "pv_total_kwh": total})
+    answer = await ok(api, "/v1/events")
+    assert answer["events"] == []
+    assert [(b["kind"], b["value"], b["before"], b["text"]) for b in answer["counter_breaks"]] == [
+        ("ran back", 0.0, 1177.0, "pv_total_kwh ran back from 1177.0 to 0.0 kWh"),
+        ("jumped", 7730.7, 1177.1, "pv_total_kwh jumped from 1177.1 to 7730.7 kWh"),
+    ]
+    span = {"from": format_ts(NOW - timedelta(hours=1)), "to": format_ts(NOW)}
+    [day] = (await ok(api, "/v1/completeness", **span))["days"]
+    assert (day["counter_breaks"], day["stored"]) == (2, 4)
+    [bucket] = (await ok(api, "/v1/series", bucket="1h", **span))["series"]
+    assert bucket["pv_kwh"] == 0.1
+    raw = (await ok(api, "/v1/series", bucket="raw", fields="pv_total_kwh", **span))["series"]
+    assert [reading["pv_total_kwh"] for reading in raw] == list(totals)
+    async with SungrowClient(api.url, TOKEN) as client:
+        assert len(await client.counter_breaks("sh-1", begin=NOW - timedelta(days=1), end=NOW)) == 2

@@ -13,9 +13,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from reference_server.administration import set_device
-from reference_server.storage.schema_sql import COUNTERS, GAUGES, MOST_PER_HOUR, POWER_OF, rollup_columns
+from reference_server.storage.queries import query
+from reference_server.storage.schema_sql import (
+    AROUND_MIDNIGHT_MS,
+    COUNTERS,
+    DAILY_COUNTERS,
+    GAUGES,
+    POWER_OF,
+    rollup_columns,
+)
 from reference_server.zones import quarter_of
-from sungrow_lib.quantities import Quantity
+from sungrow_lib.quantities import QUANTITY_BY_NAME, Quantity
+from sungrow_lib.quantities.counters import LARGEST_KW, break_of, most_steps
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
 
@@ -29,10 +38,13 @@ Span = TypeVar("Span", date, datetime)
 
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
-    return {q.name: q.to_steps(row[q.name]) for q in (*GAUGES, *COUNTERS) if row.get(q.name) is not None}
+    known = (q for q in (*GAUGES, *COUNTERS, *DAILY_COUNTERS) if row.get(q.name) is not None)
+    return {q.name: q.to_steps(row[q.name]) for q in known}
 
 
-def plain_rollup(rows: list[dict[str, Any]], poll_ms: int = POLL_MS) -> dict[datetime, dict[str, Any]]:
+def plain_rollup(
+    rows: list[dict[str, Any]], poll_ms: int = POLL_MS, kw: float | None = None
+) -> dict[datetime, dict[str, Any]]:
     """Rollups by definition, one row after the other, without any SQL."""
     buckets: dict[datetime, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
     before: list[dict[str, Any]] = []
@@ -48,22 +60,67 @@ def plain_rollup(rows: list[dict[str, Any]], poll_ms: int = POLL_MS) -> dict[dat
         for gauge in GAUGES:
             if (value := values.get(gauge.name)) is not None:
                 _add_gauge(bucket, gauge.name, value, dt, signed=gauge.is_signed)
-        last_before = [r["at"] for r in before if r["at"] < start]
-        known_from = last_before[-1] - SEEN_BEFORE if last_before else start
         for counter in COUNTERS:
             if (value := values.get(counter.name)) is not None:
-                earlier = [
-                    (r["at"], _columns(r)[counter.name])
-                    for r in before
-                    if r["at"] >= known_from and r.get(counter.name) is not None
-                ]
-                _add_counter(bucket, counter, value, row["at"], earlier)
+                _add_counter(bucket, counter, value, row["at"], _earlier(before, row["at"], counter), kw)
         before.append(row)
     for bucket in buckets.values():
         for name, integral in POWER_OF.items():
             if bucket[f"{name}_increase"] is None:
                 bucket[f"{name}_uncounted"] = bucket[integral]
     return dict(buckets)
+
+
+def _earlier(before: list[dict[str, Any]], at: datetime, counter: Quantity) -> list[tuple[datetime, int]]:
+    """Known values of a counter that one at a moment is compared with."""
+    start = quarter_of(at)
+    last_before = [r["at"] for r in before if r["at"] < start]
+    known_from = last_before[-1] - SEEN_BEFORE if last_before else start
+    return [
+        (r["at"], _columns(r)[counter.name])
+        for r in before
+        if r["at"] >= known_from and r.get(counter.name) is not None
+    ]
+
+
+def plain_breaks(
+    rows: list[dict[str, Any]], zone: ZoneInfo | None, kw: float | None = None
+) -> set[tuple[datetime, str, int, int]]:
+    """Breaks by definition: time, counter, value and what it was compared with."""
+    found, before = set(), list[dict[str, Any]]()
+    for row in sorted(rows, key=lambda row: row["at"]):
+        for name, value in _columns(row).items():
+            counter, at = QUANTITY_BY_NAME[name], row["at"]
+            if counter.pace is None or not (earlier := _earlier(before, at, counter)):
+                continue
+            (last_at, last), peak = earlier[-1], max(known for _, known in earlier)
+            compared = peak if value >= peak else last
+            elapsed_ms = (at - last_at) // timedelta(milliseconds=1)
+            resets = _may_reset(counter, value, elapsed_ms, kw, (last_at, at), zone)
+            if break_of(counter, value - compared, elapsed_ms, kw, may_reset=resets) is not None:
+                found.add((at, name, value, compared))
+        before.append(row)
+    return found
+
+
+def _may_reset(
+    counter: Quantity,
+    value: int,
+    elapsed_ms: int,
+    kw: float | None,
+    span: tuple[datetime, datetime],
+    zone: ZoneInfo | None,
+) -> bool:
+    if zone is None:
+        return value <= most_steps(counter, elapsed_ms, kw)
+    offset = quarter_of(span[1]).astimezone(zone).utcoffset()
+    assert offset is not None
+    around = timedelta(milliseconds=AROUND_MIDNIGHT_MS)
+    return (span[1] + offset + around).date() > (span[0] + offset - around).date()
+
+
+def stored_breaks(api: Api) -> set[tuple[datetime, str, int, int]]:
+    return set(api.rows("SELECT ts, counter, value, before FROM counter_breaks"))
 
 
 def _add(bucket: dict[str, Any], name: str, value: int) -> None:
@@ -82,7 +139,12 @@ def _add_gauge(bucket: dict[str, Any], name: str, value: int, dt: int, *, signed
 
 
 def _add_counter(
-    bucket: dict[str, Any], counter: Quantity, value: int, at: datetime, earlier: list[tuple[datetime, int]]
+    bucket: dict[str, Any],
+    counter: Quantity,
+    value: int,
+    at: datetime,
+    earlier: list[tuple[datetime, int]],
+    kw: float | None,
 ) -> None:
     name = counter.name
     if bucket[f"{name}_first"] is None:
@@ -93,8 +155,7 @@ def _add_counter(
     last_at, last = earlier[-1]
     peak = max(known for _, known in earlier)
     increase = value - (peak if value >= peak else last)
-    time = at - last_at + SEEN_BEFORE
-    possible = MOST_PER_HOUR[counter.unit] * counter.factor * time // timedelta(hours=1)
+    possible = most_steps(counter, (at - last_at) // timedelta(milliseconds=1), kw)
     _add(bucket, f"{name}_increase", increase if 0 <= increase <= possible else 0)
 
 
@@ -120,7 +181,7 @@ def expected(rollup: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
 def house(seed: int, count: int, step: timedelta, end: datetime = NOW) -> list[dict[str, Any]]:
     """Readings with gaps, nulls, merged rows, resets, nonsense of counters and values of both signs."""
     dice = random.Random(seed)
-    at, energy = end - timedelta(hours=30), 1000.0
+    at, energy, daily = end - timedelta(hours=30), 1000.0, 20.0
     rows = []
     for _ in range(count):
         at += step * (dice.randint(200, 5000) if dice.random() < 0.02 else 1)
@@ -132,6 +193,9 @@ def house(seed: int, count: int, step: timedelta, end: datetime = NOW) -> list[d
             row |= {"export_power_w": dice.randint(-5000, 5000), "pv_power_w": dice.randint(0, 9000)}
         if dice.random() < 0.7:
             row |= {"pv_total_kwh": round(energy, 1), "battery_soc_pct": dice.randint(0, 1000) / 10}
+        daily = dice.choice([0.0, 0.1, daily / 2]) if dice.random() < 0.1 else daily + dice.choice([0, 0.1])
+        if dice.random() < 0.8:
+            row["import_daily_kwh"] = round(daily, 1)
         if dice.random() < 0.05:  # a momentary 0, a damaged word, a jump of any size
             nonsense = [0.0, energy + 6553.6, energy + dice.uniform(0, 1500), dice.uniform(0, energy)]
             row["pv_total_kwh"] = round(dice.choice(nonsense), 1)
@@ -160,7 +224,9 @@ def as_sample(row: dict[str, Any]) -> dict[str, Any]:
 async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int, zone: str, end: datetime) -> None:
     dice = random.Random(seed)
     rows = house(seed, 400, timedelta(seconds=dice.choice([5, 40, 400])), end)
-    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone=zone, poll_interval_s=None)
+    await set_device(
+        api.dsn, "sh-1", name=None, plant=None, timezone=zone if seed else None, poll_interval_s=None
+    )
     order = [row for row in rows if dice.random() < 0.7]  # some come late, some twice
     late = [row for row in rows if row not in order]
     dice.shuffle(late)
@@ -173,7 +239,12 @@ async def test_rollups_equal_a_plain_recomputation(api: Api, seed: int, zone: st
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     plain = plain_rollup(rows)
     assert stored_rollup(api, "rollup_15m", "bucket") == expected(plain)
-    assert stored_rollup(api, "rollup_day", "day") == expected(days_of(plain, ZoneInfo(zone)))
+    assert stored_rollup(api, "rollup_day", "day") == expected(
+        days_of(plain, ZoneInfo(zone if seed else "UTC"))
+    )
+    breaks = plain_breaks(rows, ZoneInfo(zone) if seed else None)
+    assert breaks
+    assert stored_breaks(api) == breaks
 
 
 @pytest.mark.parametrize(
@@ -302,3 +373,45 @@ async def test_a_new_time_zone_rebuilds_the_days(api: Api) -> None:
     assert api.rows("SELECT day FROM rollup_day") == [(date(2026, 6, 15),)]
     await set_device(api.dsn, "sh-1", name=None, plant=None, timezone="America/Lima", poll_interval_s=None)
     assert api.rows("SELECT day FROM rollup_day ORDER BY day") == [(date(2026, 6, 14),)]
+
+
+# --- breaks of counters ----------------------------------------------------------------------------------
+
+
+def counted(offset_s: float, **counters: float) -> dict[str, Any]:
+    at = NOW - timedelta(minutes=10) + timedelta(seconds=offset_s)
+    return {"device_id": "sh-1", "ts": format_ts(at)} | counters
+
+
+async def test_what_is_a_jump_goes_by_the_nominal_power_of_the_model(api: Api) -> None:
+    readings = [counted(0, pv_total_kwh=5000), counted(5, pv_total_kwh=5050)]
+    await api.ingest(*readings, device={"model": "SH10RT"})
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT nominal_kw FROM devices") == [(10,)]
+    assert api.rows("SELECT pv_total_kwh_increase, pv_total_kwh_last FROM rollup_15m") == [(0, 50_500)]
+    assert api.rows("SELECT counter, value, before FROM counter_breaks") == [("pv_total_kwh", 50_500, 50_000)]
+    assert api.rows("SELECT pv_total_kwh FROM samples ORDER BY ts") == [(50_000,), (50_500,)]
+
+
+async def test_a_break_goes_when_a_late_reading_explains_it(api: Api) -> None:
+    await api.ingest(counted(0, pv_daily_kwh=30.0), counted(10, pv_daily_kwh=29.0))
+    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone="UTC", poll_interval_s=None)
+    await api.server.refresher.refresh_all()
+    await api.ingest(counted(5, pv_daily_kwh=28.0))
+    await api.server.refresher.refresh_all()
+    assert api.rows("SELECT value, before FROM counter_breaks") == [(280, 300)]
+
+
+@pytest.mark.parametrize(("zone", "flagged"), [("UTC", True), ("Pacific/Auckland", False), (None, False)])
+async def test_a_daily_counter_may_begin_anew_around_the_sites_midnight(
+    api: Api, zone: str | None, *, flagged: bool
+) -> None:
+    """It is noon in UTC, midnight in Auckland, and where no zone is set nobody knows."""
+    await set_device(api.dsn, "sh-1", name=None, plant=None, timezone=zone, poll_interval_s=None)
+    await api.ingest(counted(0, pv_daily_kwh=30.0), counted(5, pv_daily_kwh=0.0))
+    await api.server.refresher.refresh_all()
+    assert bool(stored_breaks(api)) is flagged
+
+
+def test_the_sql_takes_the_same_largest_inverter() -> None:
+    assert f"coalesce(n.nominal_kw, {LARGEST_KW:g})" in query("stepped_readings").decode()
