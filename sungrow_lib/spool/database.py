@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 from sungrow_lib.errors import (
@@ -70,21 +71,22 @@ class Database:
                 self._connection.close()
             self._connection = None
 
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction: durable when the block is left normally, without any trace otherwise."""
-        try:
-            connection = self._ready()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-        except sqlite3.ProgrammingError:  # our mistake, not the file's
-            raise
-        except (sqlite3.Error, OSError) as error:
+    def write(self) -> Transaction:
+        """Return a transaction: durable when its block is left normally, without any trace otherwise."""
+        return Transaction(self)
+
+    def begin(self) -> sqlite3.Connection:
+        """Start what `Transaction` ends."""
+        connection = self._ready()
+        connection.execute("BEGIN IMMEDIATE")
+        return connection
+
+    def undo(self, error: BaseException) -> None:
+        """Leave no trace of a transaction that met an error; raise what one of SQLite's means."""
+        self._roll_back()
+        if isinstance(error, sqlite3.ProgrammingError):  # our mistake, not the file's
+            return
+        if isinstance(error, sqlite3.Error | OSError):
             raise self._translate(error) from error
 
     @contextmanager
@@ -255,6 +257,53 @@ class Database:
         if isinstance(error, sqlite3.Error):
             return _translate(error, self.path)
         return SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.")
+
+
+class Transaction:
+    """One transaction on a database, as a context; what it needs beside that is told by a subclass.
+
+    A generator would be shorter. But each reading is a transaction, and would pay for it.
+    """
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection = self._database.begin()
+            self.began(self._connection)
+        except BaseException as error:
+            self._undo(error)
+            raise
+        return self._connection
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._connection.execute("COMMIT")
+            except BaseException as failure:
+                self._undo(failure)
+                raise
+            self.committed()
+        else:
+            self._undo(error)
+
+    def _undo(self, error: BaseException) -> None:
+        self.undone()
+        self._database.undo(error)
+
+    def began(self, connection: sqlite3.Connection) -> None:
+        """Do what comes before the block."""
+
+    def committed(self) -> None:
+        """Do what comes after it, once it is durable."""
+
+    def undone(self) -> None:
+        """Do what comes after it when nothing of it is left."""
 
 
 _CORRUPT_ADVICE: Final = (

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import (
@@ -25,12 +25,29 @@ from sungrow_lib.spool.clock import (
     is_far_ahead,
     judge_clock,
 )
+from sungrow_lib.spool.entries import SpoolState
 from sungrow_lib.spool.relief import CHUNK
 
 _ANCHOR_ROWS: Final = 2_000
 """How far around waiting rows of an earlier boot a dated row of that boot is looked for."""
 _WITHIN_MS: Final = 2_000
 """The server's `Date` has seconds only: moments that follow each other may seem to be one, or swapped."""
+
+
+class _Dates(NamedTuple):
+    """What the spool says of a device's dates; the fields are the columns of DATES.
+
+    Attributes:
+        last: the last final date in ms; rows the server called future do not count.
+        are_waiting: whether readings wait for a trusted clock.
+        are_deferred: whether the server put some off, perhaps as future.
+        are_reserved: whether dates outside the increasing order must not be given again.
+    """
+
+    last: int | None
+    are_waiting: int
+    are_deferred: int
+    are_reserved: int
 
 
 class Dating:
@@ -95,51 +112,74 @@ class Dating:
         connection.execute(schema.DATE_DELIVERED, (now.wall_ms, CHUNK))
         return now.wall_ms - int(keep_s * 1000)
 
-    def last_ts(self, connection: sqlite3.Connection, device: int) -> int | None:
-        """Return the device's last final date in ms; rows the server called future do not count."""
-        found: int | None = connection.execute(schema.LAST_TS, (device,)).fetchone()[0]
-        return found
+    def date(
+        self,
+        connection: sqlite3.Connection,
+        device: int,
+        ts: int,
+        boot: BootStamp | None,
+        now: ClockReading,
+        *,
+        is_final: bool,
+    ) -> tuple[SpoolState, int, str | None]:
+        """Return where a reading that arrives now stands, its date and `clock_source`.
 
-    def next_ts(self, connection: sqlite3.Connection, device: int, ts: int) -> int:
-        """Return ``ts``, or the least later millisecond that keeps the device's dates increasing."""
-        free, is_reserved = connection.execute(schema.NEXT_TS, (device, ts)).fetchone()
-        while is_reserved:
-            free += 1
-            is_reserved = connection.execute(schema.IS_RESERVED, (device, free)).fetchone()
-        return int(free)
-
-    def final_date(
-        self, ts: int, boot: BootStamp | None, clock: TrustedClock, now: ClockReading
-    ) -> tuple[int, str | None]:
-        """Return date and `clock_source` of a reading that arrives while ``clock`` is trusted."""
-        stamp = boot or now.stamp
-        if stamp.boot_id != clock.boot_id:
-            return ts, None
-        dated = clock.date(stamp)
-        if clock.source is not None or (boot is not None and abs(ts - dated) > STEP_MS):
-            return dated, clock.source
-        return ts, None
+        The device's dates stay in increasing order: it may be a later millisecond than ``ts``.
+        """
+        if is_final:
+            dates, source = _look(connection, device), None
+        else:
+            clock, dates = self._release(connection, device, now)
+            if clock is None:
+                return SpoolState.WAITING, ts, None
+            ts, source = _final_date(ts, boot, clock, now)
+        if dates.last is not None:
+            ts = max(ts, dates.last + 1)
+        while dates.are_reserved and connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
+            ts += 1
+        return SpoolState.PENDING, ts, source
 
     def release(self, connection: sqlite3.Connection, device: int, now: ClockReading) -> TrustedClock | None:
         """Date the device's waiting rows if a clock may do that now; return that clock."""
-        last = self.last_ts(connection, device)
-        waiting_since = connection.execute(schema.WAITING_SINCE, (device, now.stamp.boot_id)).fetchone()[0]
-        waiting_ms = 0 if waiting_since is None else now.stamp.boot_ms - waiting_since
-        if self._server_serves == now.stamp.boot_id:
-            waiting_ms = SERVER_SERVES_AFTER_MS
-        clock = judge_clock(now, server=self._server, last_ts=last, waiting_ms=waiting_ms)
+        return self._release(connection, device, now)[0]
+
+    def _release(
+        self, connection: sqlite3.Connection, device: int, now: ClockReading
+    ) -> tuple[TrustedClock | None, _Dates]:
+        dates = _look(connection, device)
+        clock = judge_clock(
+            now,
+            server=self._server,
+            last_ts=dates.last,
+            waiting_ms=self._waited_ms(connection, device, now.stamp, dates),
+        )
         if clock is None:
-            return None
+            return None, dates
         if clock.source == FROM_SERVER and self._server_serves != clock.boot_id:
             self._server_serves = clock.boot_id
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_serves', ?)", (clock.boot_id,))
+        if dates.are_waiting:
+            self._date_waiting(connection, device, clock, dates.last)
+        if dates.are_deferred:
+            self._redate_future(connection, device, clock, clock.date(now.stamp))
+        return clock, _look(connection, device) if dates.are_waiting or dates.are_deferred else dates
+
+    def _waited_ms(self, connection: sqlite3.Connection, device: int, now: BootStamp, dates: _Dates) -> int:
+        """Return how long the device's oldest waiting row has waited in this boot."""
+        if self._server_serves == now.boot_id:
+            return SERVER_SERVES_AFTER_MS
+        if not dates.are_waiting:
+            return 0
+        since = connection.execute(schema.WAITING_SINCE, (device, now.boot_id)).fetchone()[0]
+        return 0 if since is None else now.boot_ms - since
+
+    def _date_waiting(
+        self, connection: sqlite3.Connection, device: int, clock: TrustedClock, last: int | None
+    ) -> None:
         waiting = _undated(connection.execute(schema.WAITING, (device,)))
-        if waiting:
-            starts = self._starts_of_earlier_boots(connection, waiting, clock.boot_id)
-            self._store(connection, device, date_waiting(waiting, clock, starts=starts, last_ts=last))
-            connection.execute(schema.WAITING_TO_PENDING, (device,))
-        self._redate_future(connection, device, clock, clock.date(now.stamp))
-        return clock
+        starts = self._starts_of_earlier_boots(connection, waiting, clock.boot_id)
+        self._store(connection, device, date_waiting(waiting, clock, starts=starts, last_ts=last))
+        connection.execute(schema.WAITING_TO_PENDING, (device,))
 
     def _redate_future(
         self, connection: sqlite3.Connection, device: int, clock: TrustedClock, now_ms: int
@@ -181,6 +221,23 @@ class Dating:
                 if anchor is not None:
                     starts[name] = anchor[0]
         return starts
+
+
+def _look(connection: sqlite3.Connection, device: int) -> _Dates:
+    return _Dates(*connection.execute(schema.DATES, (device,)).fetchone())
+
+
+def _final_date(
+    ts: int, boot: BootStamp | None, clock: TrustedClock, now: ClockReading
+) -> tuple[int, str | None]:
+    """Return date and `clock_source` of a reading that arrives while ``clock`` is trusted."""
+    stamp = boot or now.stamp
+    if stamp.boot_id != clock.boot_id:
+        return ts, None
+    dated = clock.date(stamp)
+    if clock.source is not None or (boot is not None and abs(ts - dated) > STEP_MS):
+        return dated, clock.source
+    return ts, None
 
 
 def _undated(rows: Iterable[tuple[int, int, str, int]]) -> list[Undated]:

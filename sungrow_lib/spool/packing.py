@@ -45,11 +45,15 @@ It is a part of the file's format: what was kept with it is readable with it alo
 """
 
 
+_PACKER: Final = zlib.compressobj(
+    _LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _KNOWN
+)
+"""Has read the dictionary; a copy goes on from there."""
+
+
 def pack(content: str) -> bytes:
     """Make a content small."""
-    packer = zlib.compressobj(
-        _LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zlib.Z_DEFAULT_STRATEGY, _KNOWN
-    )
+    packer = _PACKER.copy()
     return packer.compress(content.encode()) + packer.flush()
 
 

@@ -85,20 +85,21 @@ DUE: Final = (
     f"{_ENTRY} WHERE s.device = ?1 AND s.state = 2 AND (s.at <= ?2 OR s.at > ?2 + ?3) ORDER BY s.seq"
 )
 
-_NEWEST = " UNION ALL ".join(
-    f"SELECT * FROM (SELECT seq FROM standing WHERE device = ?1 AND state = {state} AND code IS NOT 'future'"
-    f" AND code IS NOT '{DOUBTFUL}' ORDER BY seq DESC LIMIT 1)"
+_NEVER: Final = -(2**62)
+_NEWEST: Final = ", ".join(
+    "coalesce((SELECT r.ts FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    f" WHERE s.device = ?1 AND s.state = {state} AND s.code IS NOT 'future' AND s.code IS NOT '{DOUBTFUL}'"
+    f" ORDER BY s.seq DESC LIMIT 1), {_NEVER})"
     for state in (0, 2, 3, 4, 5)
 )
-LAST_TS: Final = (
-    "SELECT max(ts) FROM (SELECT floor_ts AS ts FROM device WHERE id = ?1 UNION ALL"
-    f" SELECT ts FROM reading WHERE seq IN ({_NEWEST}))"
+_FLOOR: Final = f"coalesce((SELECT floor_ts FROM device WHERE id = ?1), {_NEVER})"
+LAST_TS: Final = f"SELECT nullif(max({_FLOOR}, {_NEWEST}), {_NEVER})"
+DATES: Final = (  # in one: every reading asks
+    f"SELECT ({LAST_TS}), EXISTS (SELECT 1 FROM standing WHERE device = ?1 AND state = 1),"
+    " EXISTS (SELECT 1 FROM standing WHERE device = ?1 AND state = 2),"
+    " EXISTS (SELECT 1 FROM reserved WHERE device = ?1)"
 )
 IS_RESERVED: Final = "SELECT 1 FROM reserved WHERE device = ? AND ts = ?"
-NEXT_TS: Final = (  # both in one: every reading asks
-    "SELECT t, EXISTS (SELECT 1 FROM reserved WHERE device = ?1 AND ts = t)"
-    f" FROM (SELECT max(?2, coalesce(1 + ({LAST_TS}), ?2)) AS t)"
-)
 RESERVE: Final = "INSERT OR IGNORE INTO reserved VALUES (?, ?)"
 RESERVE_SEQ: Final = "INSERT OR IGNORE INTO reserved SELECT device, ts FROM reading WHERE seq = ?"
 

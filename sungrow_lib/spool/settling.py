@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import Moment
+from sungrow_lib.spool.database import Database, Transaction
 from sungrow_lib.spool.entries import Settlement, SpoolState
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
@@ -63,6 +64,36 @@ class Later:
     def written(self, count: int) -> None:
         """Forget the first ``count``: they are in the file."""
         del self._answers[:count]
+
+
+class Change(Transaction):
+    """A transaction of the spool.
+
+    Args:
+        database: the spool's.
+        later: answers to be written with it; None to leave them waiting.
+        keys: small numbers that stand for names: to be forgotten when rows they belong to are rolled back.
+    """
+
+    __slots__ = ("_keys", "_later", "_settled")
+
+    def __init__(self, database: Database, later: Later | None, keys: dict[tuple[str, str], int]) -> None:
+        super().__init__(database)
+        self._later = later
+        self._keys = keys
+
+    def began(self, connection: sqlite3.Connection) -> None:
+        """Write the answers that waited."""
+        self._settled = self._later.write(connection) if self._later else 0
+
+    def committed(self) -> None:
+        """Forget them."""
+        if self._later:
+            self._later.written(self._settled)
+
+    def undone(self) -> None:
+        """Leave nothing that the file does not say."""
+        self._keys.clear()
 
 
 def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, moment: Moment) -> int:

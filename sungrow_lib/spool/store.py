@@ -30,7 +30,7 @@ from sungrow_lib.spool.entries import (
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
-from sungrow_lib.spool.settling import Later, settle
+from sungrow_lib.spool.settling import Change, Later, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.spool.transfer import Importer, SpoolImport
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -124,12 +124,7 @@ class SpoolStore:
         ts_is_final: bool,
     ) -> SpoolEntry:
         device = self._key(connection, "device", device_id)
-        clock = None if ts_is_final else self._dating.release(connection, device, now)
-        state, source = SpoolState.WAITING, None
-        if clock is not None:
-            ts, source = self._dating.final_date(ts, boot, clock, now)
-        if clock is not None or ts_is_final:
-            state, ts = SpoolState.PENDING, self._dating.next_ts(connection, device, ts)
+        state, ts, source = self._dating.date(connection, device, ts, boot, now, is_final=ts_is_final)
         stamp = boot or now.stamp
         row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, pack(content))
         seq = connection.execute(schema.APPEND, row).lastrowid
@@ -409,17 +404,9 @@ class SpoolStore:
 
     # --- helpers -----------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self, *, settles: bool = True) -> Iterator[sqlite3.Connection]:
-        """Start a transaction; with it, the answers that waited are written."""
-        try:
-            with self._database.write() as connection:
-                settled = self._later.write(connection) if settles else 0
-                yield connection
-            self._later.written(settled)
-        except BaseException:
-            self._keys.clear()  # some may belong to rows that were rolled back
-            raise
+    def _transaction(self, *, settles: bool = True) -> Change:
+        """Return a transaction; with it, the answers that waited are written."""
+        return Change(self._database, self._later if settles else None, self._keys)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -118,14 +118,13 @@ async def test_the_test_above_would_see_a_spool_that_does_not_commit(path: Path)
     """A spool that says "accepted" before its commit loses rows here."""
     lazy = WRITER.replace(
         "anyio.run(main)",
-        "from sungrow_lib.spool.database import Database\n"
-        "from contextlib import contextmanager\n"
-        "@contextmanager\n"
-        "def write(self):\n"
+        "from sungrow_lib.spool.database import Database, Transaction\n"
+        "def begin(self):\n"
         "    connection = self._ready()\n"
         "    if not connection.in_transaction: connection.execute('BEGIN IMMEDIATE')\n"
-        "    yield connection\n"
-        "Database.write = write\n"
+        "    return connection\n"
+        "Database.begin = begin\n"
+        "Transaction.__exit__ = lambda *_: None\n"
         "anyio.run(main)",
     )
     async with DurableSpool.open(path):
