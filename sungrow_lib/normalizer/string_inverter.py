@@ -24,6 +24,7 @@ _METER_BLOCK: Final = (
 _METER_PAIR: Final = ("export_power_meter_16", "export_power_meter_high_word")
 _CONSUMPTION: Final = "household_consumption_16"
 
+_UNKNOWN_STATE: Final = "unknown"
 _SG_FAULT_STATES: Final = {"fault": Severity.FAULT, "alarm run": Severity.ALARM}
 """Work states in which a string inverter's fault code is valid, and what an unlisted code is then."""
 
@@ -54,7 +55,7 @@ def _consumption_is_doubtful(registers: Values) -> bool:
 def fault_codes_of(registers: Values) -> dict[str, list[int] | None]:
     """The one fault code, as an alarm or a fault; it is valid only in the states that have one."""
     state, code = registers.get("work_state_1"), registers.get("fault_code")
-    if not isinstance(state, str):
+    if not isinstance(state, str) or state.startswith(_UNKNOWN_STATE):
         return {"alarm_codes": None, "fault_codes": None}
     if state not in _SG_FAULT_STATES:
         return {"alarm_codes": [], "fault_codes": []}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sungrow_lib.registers.applies import Applies
 from sungrow_lib.registers.build import choice, each, energy32, s16, sourced, text, u16
@@ -16,6 +16,11 @@ MODULES: Final = range(1, 9)
 _CELLS: Final = Applies(winet=False, certain=False)
 """Answered by SBR stacks with new enough BCU firmware, and not forwarded by the dongle."""
 
+_BELOW_ZERO: Final[dict[str, Any]] = {
+    "signed_by_firmware": True,
+    "notes": "unsigned as it was found out; no battery has what the upper half would be",
+}
+
 PACK: Final = each(
     (
         choice(
@@ -28,7 +33,7 @@ PACK: Final = each(
         choice("battery_status", 10740, {0: "unplugged", 1: "standby", 2: "run"}),
         u16("battery_unit_voltage", 10741, 0.1, "V"),
         s16("battery_unit_current", 10742, 0.1, "A", sign="no source says"),
-        u16("battery_unit_temperature", 10743, 0.1, "°C"),
+        u16("battery_unit_temperature", 10743, 0.1, "°C", **_BELOW_ZERO),
         u16("battery_unit_soc", 10744, 0.1, "%"),
         u16("battery_unit_soh", 10745, 1, "%", notes="1 %, unlike 13024"),
         energy32("battery_unit_total_charge", 10746),
@@ -43,9 +48,9 @@ CELLS: Final = each(
         u16("cell_voltage_max_position", 10758, notes="module * 256 + cell"),
         u16("cell_voltage_min", 10759, 0.0001, "V"),
         u16("cell_voltage_min_position", 10760, notes="module * 256 + cell"),
-        u16("module_temperature_max", 10761, 0.1, "°C"),
+        u16("module_temperature_max", 10761, 0.1, "°C", **_BELOW_ZERO),
         u16("module_temperature_max_position", 10762),
-        u16("module_temperature_min", 10763, 0.1, "°C"),
+        u16("module_temperature_min", 10763, 0.1, "°C", **_BELOW_ZERO),
         u16("module_temperature_min_position", 10764),
         *(u16(f"module_{n}_cell_voltage_max", 10764 + n, 0.0001, "V") for n in MODULES),
         *(u16(f"module_{n}_cell_voltage_min", 10772 + n, 0.0001, "V") for n in MODULES),

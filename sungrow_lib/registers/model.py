@@ -110,7 +110,7 @@ class Register:
         code_bases: fault code of bit 0 and of bit 16, where Sungrow numbers the bits as fault codes.
         feature: what it belongs to that a device has as a whole or not at all: where the first register of a
             feature is refused, the others are.
-        signed_by_firmware: documented as unsigned, but newer firmware fills it with signed values; no device
+        signed_by_firmware: documented as unsigned, but some firmware fills it with signed values; no device
             reaches the upper half of the unsigned range, so that half always means a negative value.
         sign: what a positive value means, where that needs saying.
         status: how well it is known.
@@ -336,6 +336,7 @@ def _value_of_raw(
     unavailable = {highest} if all_ones_is_minus_one else {highest, ones}
     two_words = bits > _WORD_BITS
     with_half_a_hole = _raw_beside_a_hole(type_, decimals, presence, valid_range)
+    idle_beside_a_hole = WORD_MAX if type_.is_signed else None
     divisor: int = 10 ** max(decimals, 0)
     factor: int = 10 ** max(-decimals, 0)
 
@@ -344,7 +345,7 @@ def _value_of_raw(
             return None
         if raw > highest:
             raw -= ones + 1
-        if two_words and raw not in with_half_a_hole and _has_half_a_hole(raw):
+        if two_words and _has_half_a_hole(raw) and (raw == idle_beside_a_hole or raw not in with_half_a_hole):
             return None
         return raw * factor if divisor == 1 else raw / divisor
 

@@ -120,9 +120,18 @@ OUTPUT: Final = (
     u16("phase_a_voltage", 5019, 0.1, "V", notes="line voltage for output type 3P3L"),
     u16("phase_b_voltage", 5020, 0.1, "V", applies=_THREE_PHASE, notes="line voltage for output type 3P3L"),
     u16("phase_c_voltage", 5021, 0.1, "V", applies=_THREE_PHASE, notes="line voltage for output type 3P3L"),
-    u16("phase_a_current", 5022, 0.1, "A"),
-    u16("phase_b_current", 5023, 0.1, "A", applies=_THREE_PHASE),
-    u16("phase_c_current", 5024, 0.1, "A", applies=_THREE_PHASE),
+    *(
+        u16(
+            f"phase_{phase}_current",
+            5022 + n,
+            0.1,
+            "A",
+            applies=_THREE_PHASE if n else Applies(),
+            signed_by_firmware=True,
+            notes="unsigned by document; negative values were seen",
+        )
+        for n, phase in enumerate("abc")
+    ),
     s32("total_active_power", 5031, 1, "W", notes="U32 in documents up to V1.1.53"),
     s32("total_reactive_power", 5033, 1, "var"),
     s16("power_factor", 5035, 0.001, sign="> 0 leading, < 0 lagging"),

@@ -75,8 +75,8 @@ class Variant:
 
 VARIANTS: Final[tuple[Variant, ...]] = (
     Variant(
-        registers=("grid_frequency",),
-        families=frozenset({Family.SH, Family.SG}),
+        registers=("grid_frequency", "channel_2_grid_frequency"),
+        families=frozenset({Family.SH, Family.SG, Family.IHM}),
         raw=range(1001, WORD_MAX),
         decimals=2,
         why="old WiNet-S firmware sends 0.01 Hz: SG20RT read 499.8 Hz, SH5.0RS 500.9 Hz",
@@ -122,7 +122,7 @@ VARIANTS: Final[tuple[Variant, ...]] = (
         type=DataType.S32,
         families=frozenset({Family.SH, Family.SG}),
         above_kw=30,
-        valid_range=(-65_535, 65_534),
+        valid_range=(-65_535, 2_000_000),
         why="a plant moves more than a house: only what an idle word and a hole make is no value",
     ),
 )
