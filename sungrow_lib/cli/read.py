@@ -67,8 +67,8 @@ exit status: 0 read (or --watch was ended by Ctrl-C), 1 no reading, 2 wrong use
 
 _RECONNECTS: Final = 12
 """How often one reading may connect again because an answer was lost."""
-_BATTERY_VISITS: Final = 3
-"""Two units a battery may answer on, and the reading."""
+_BATTERY_VISITS: Final = 4
+"""One that may come too soon after a refusal, two units a battery may answer on, and the reading."""
 
 _HEADLINES: Final = (
     "pv_power_w",
@@ -226,10 +226,12 @@ class _Battery:
     async def first(self, sample: SungrowSample) -> SungrowSample:
         """Return the first sample with what the battery says, too."""
         self._beside.is_there = sample.battery_soc_pct is not None
-        deadline = self._session.clock.boottime() + self._session.settings.poll_interval_s
+        clock, settings = self._session.clock, self._session.settings
         for _ in range(_BATTERY_VISITS):
             if self._session.is_open and not self._beside.has_words:
-                await self.visit(deadline)
+                if self._beside.is_searching:
+                    await clock.sleep(self._session.refusals.remaining_s(clock.boottime()))
+                await self.visit(clock.boottime() + settings.poll_interval_s)
         return self.add_to(sample)
 
     async def visit(self, deadline: float) -> None:

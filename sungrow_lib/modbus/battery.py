@@ -90,9 +90,7 @@ class BatteryReader:
         return await self._read(self._reader)
 
     async def _find(self, timeout_s: float) -> None:
-        unit = self._notes.battery_unit
-        if unit is None:
-            unit = next((unit for unit in self._units if not self._was_tried(unit)), None)
+        unit = self._next_unit()
         if unit is None:
             self._due_at = self._session.clock.boottime() + SLOW_INTERVAL_S
             return
@@ -108,6 +106,16 @@ class BatteryReader:
         self._notes.battery_unit = unit
         self.identity = identity
         self._reader = self._make_reader(identity, reader)
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether it is not found yet, and may be."""
+        return self._reader is None and self._next_unit() is not None
+
+    def _next_unit(self) -> int | None:
+        """Where it is, else where it may be."""
+        untried = (unit for unit in self._units if not self._was_tried(unit))
+        return next(untried, None) if self._notes.battery_unit is None else self._notes.battery_unit
 
     def _was_tried(self, unit: int) -> bool:
         tried_at = self._notes.no_battery.get(unit)
@@ -182,6 +190,11 @@ class BatteryBeside:
             )
         if self._names:
             self._words |= await self._reader.visit(deadline)
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether it is being looked for and not found yet."""
+        return self._reader is not None and self._reader.is_searching
 
     @property
     def has_words(self) -> bool:

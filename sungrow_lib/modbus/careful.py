@@ -136,13 +136,17 @@ class CarefulReader:
         try:
             words = await self._session.read(self.unit, block, timeout_s=self._timeout_s)
         except RegisterRefusedError as error:
+            self._session.after_refusal()
             if error.code in _UNIT_SILENT_CODES:
                 raise
-            self._session.refusals.spent(clock.boottime())
             if error.code in PERMANENT_CODES and block not in self.notes.answered:
                 self.notes.add(block, error.code)
             self.refusal = error
             return None
+        except DeviceError:
+            if block not in self.notes.answered:  # the answer that was lost may have been a refusal
+                self._session.after_refusal()
+            raise
         self.notes.add(block)
         self.words |= words
         return words

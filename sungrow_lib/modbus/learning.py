@@ -98,15 +98,27 @@ class RefusalBudget:
     """
 
     def __init__(self) -> None:
-        self._refused_at = -math.inf
+        self._last = self._one_before = -math.inf
 
-    def spent(self, now: float) -> None:
-        """Note a refused read at ``now`` (boot-time seconds)."""
-        self._refused_at = now
+    def spent(self, at: float) -> None:
+        """Note a refused read (boot-time seconds); one that is known already is no second one."""
+        if at > self._last + _MARGIN_S:
+            self._last, self._one_before = at, self._last
 
     def remaining_s(self, now: float) -> float:
         """Seconds until the next read that may be refused."""
-        return max(0.0, self._refused_at + REFUSED_READ_INTERVAL_S + _MARGIN_S - now)
+        return _rest_s(self._last, now)
+
+    def remaining_of_any_s(self, now: float) -> float:
+        """Seconds for which nothing is asked at all, not even what was served before.
+
+        Two in a row are no whim: something changed, and everything may be refused.
+        """
+        return _rest_s(self._one_before, now)
+
+
+def _rest_s(refused_at: float, now: float) -> float:
+    return max(0.0, refused_at + REFUSED_READ_INTERVAL_S + _MARGIN_S - now)
 
 
 @dataclass(slots=True)
@@ -161,7 +173,7 @@ class UnitMemory:
     def inherit(self, before: UnitMemory) -> None:
         """Go on with the experience of another plan for the same unit, as far as the notes still hold it."""
         for block, known in before._known.items():
-            known.proven = block in self.notes.answered
+            known.proven = self.notes.has_answered(block)
             self._known[block] = known
 
     def of(self, block: Block) -> Experience:
@@ -169,7 +181,7 @@ class UnitMemory:
         if block not in self._known:
             # A reading hangs on the block that dates it, so that one is never left alone for long.
             backoff = Backoff() if block == self.dating else Backoff(longest_s=_LONGEST_BLOCK_DELAY_S)
-            self._known[block] = Experience(proven=block in self.notes.answered, backoff=backoff)
+            self._known[block] = Experience(proven=self.notes.has_answered(block), backoff=backoff)
         return self._known[block]
 
     def must_wait(self, block: Block, now: float) -> bool:

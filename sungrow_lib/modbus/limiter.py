@@ -27,7 +27,7 @@ from sungrow_lib.modbus.settings import MIN_POLL_INTERVAL_S, MIN_REQUEST_GAP_S, 
 LOCK_DIR_VARIABLE: Final = "SUNGROW_LOCK_DIR"
 
 _SYSTEM_LOCK_DIRS: Final = (Path("/run/lock"), Path("/var/lock"), Path("/tmp"))  # noqa: S108 - sticky, see below
-_RECORD_BYTES: Final = 256
+_RECORD_BYTES: Final = 512
 """Fixed, so that one write replaces the record whole and a kill cannot leave half of two."""
 _PASS_MARGIN_S: Final = 0.01
 _GAP_MARGIN_S: Final = 0.002
@@ -97,6 +97,7 @@ class _Record:
     process: int
     started: _Moment | None = None
     ended: _Moment | None = None
+    refused: _Moment | None = None
 
     @classmethod
     def parse(cls, content: bytes, now: _Moment) -> _Record:
@@ -105,15 +106,17 @@ class _Record:
             return cls(0)
         try:
             data = json.loads(content)
-            return cls(int(data["process"]), _moment(data["started"]), _moment(data["ended"]))
-        except (ValueError, TypeError, KeyError):
-            return cls(0, started=now, ended=now)
+            moments = (_moment(data.get(name)) for name in ("started", "ended", "refused"))
+            return cls(int(data["process"]), *moments)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls(0, started=now, ended=now, refused=now)
 
     def dump(self) -> bytes:
         content = {
             "process": self.process,
             "started": None if self.started is None else self.started._asdict(),
             "ended": None if self.ended is None else self.ended._asdict(),
+            "refused": None if self.refused is None else self.refused._asdict(),
         }
         return json.dumps(content, separators=(",", ":")).encode().ljust(_RECORD_BYTES - 1) + b"\n"
 
@@ -211,6 +214,11 @@ class DeviceLimiter:
         self._first_request = False
 
     @property
+    def refused_at(self) -> float:
+        """When the device last refused a read, by whatever program, in boot-time seconds."""
+        return -math.inf if self._record.refused is None else self._record.refused.boottime
+
+    @property
     def held(self) -> bool:
         """Whether this program has the device to itself."""
         return self._file is not None
@@ -243,11 +251,12 @@ class DeviceLimiter:
         if left.started is None:
             left = self._record
         now = self._now()
-        started = None if left.started is None else now.own_view(left.started)
-        ended = None if left.ended is None else now.own_view(left.ended)
+        started, ended, refused = (
+            moment and now.own_view(moment) for moment in (left.started, left.ended, left.refused)
+        )
         if started is not None and ended is None:
             ended = now  # it died in its pass, at the latest now
-        self._save(_Record(os.getpid(), started, ended))
+        self._save(_Record(os.getpid(), started, ended, refused))
 
     def _now(self) -> _Moment:
         return _Moment(self._boot_id, self._clock.boottime(), self._clock.wall().timestamp())
@@ -303,6 +312,10 @@ class DeviceLimiter:
     def after_answer(self) -> None:
         """Note that the device answered, or that we stopped waiting for it."""
         self._last_answer = self._clock.boottime()
+
+    def after_refusal(self) -> None:
+        """Note that the device refused a read, or may have."""
+        self._save(replace(self._record, refused=self._now()))
 
     def _save(self, record: _Record) -> None:
         self._record = record

@@ -132,6 +132,10 @@ class DeviceNotes:
             self.refused[block] = code
             self.save()
 
+    def has_answered(self, block: Block) -> bool:
+        """Whether a request was served before, alone or as part of another."""
+        return block in self.answered or any(answered.covers(block) for answered in self.answered)
+
     def see_holes(self, names: Iterable[str], at: float) -> None:
         """Note registers that read as holes at a time (Unix seconds)."""
         self.holes |= dict.fromkeys(sorted(names), at)

@@ -141,6 +141,15 @@ class DeviceSession:
         self.read_s += (self._clock.boottime() - began - self.read_s) * _NEWEST_COUNTS
         return RegisterWords.from_block(block, words)
 
+    def after_refusal(self) -> None:
+        """Note that a read was refused, or lost so that it may have been; other programs will know.
+
+        Only inside :meth:`one_pass`.
+        """
+        if self._limiter is not None:
+            self._limiter.after_refusal()
+            self.refusals.spent(self._limiter.refused_at)
+
     async def has_hung_up(self) -> bool:
         """Whether the device ended the connection by the time the next request may leave.
 
@@ -183,6 +192,7 @@ class DeviceSession:
         assert self._limiter is not None
         try:
             self._limiter.acquire()
+            self.refusals.spent(self._limiter.refused_at)
         except BaseException:
             self.close()  # without the lock there must be no connection either
             raise

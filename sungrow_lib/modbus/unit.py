@@ -15,7 +15,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.modbus.backoff import Backoff
 from sungrow_lib.modbus.connection import ConnectionState
-from sungrow_lib.modbus.learning import PERMANENT_CODES, UnitMemory, UnitPlan
+from sungrow_lib.modbus.learning import UnitMemory, UnitPlan
 from sungrow_lib.modbus.results import MissingBlock, MissingReason, Outcome, UnitResult
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import require_unit
@@ -123,7 +123,10 @@ class UnitReader:
 
     async def _read(self, block: Block) -> MissingReason | None:
         """Read one block; return why it did not arrive."""
-        if wait_s := await self._wait_s(block):
+        if await self._is_sparing(block):
+            text = f"unit {self.unit} {block} was not asked: another read was refused a moment ago"
+            return self._miss(block, MissingReason.POSTPONED, DeviceTimeoutError(text))
+        if wait_s := self.memory.of(block).backoff.remaining_s(self.now()):
             text = f"unit {self.unit} {block} failed or was refused; asked again in {wait_s:.0f} s"
             return self._miss(block, MissingReason.POSTPONED, DeviceTimeoutError(text))
         if not self._session.is_open:
@@ -134,24 +137,29 @@ class UnitReader:
         except RegisterRefusedError as error:
             return self._refused(block, error)
         except DeviceError as error:
+            if not self.memory.of(block).proven:  # the answer that was lost may have been a refusal
+                self._session.after_refusal()
             if block != self.memory.dating:  # for that one the whole unit backs off
                 self.memory.of(block).backoff.failed(self.now())
             return self._miss(block, MissingReason.of(error), error)
         self._accept(block, words)
         return None
 
-    async def _wait_s(self, block: Block) -> float:
-        """Seconds for which a block is to be left alone; sleeps over a last moment itself."""
-        known = self.memory.of(block)
-        if not known.proven and (rest_s := self._session.refusals.remaining_s(self.now())):
-            if rest_s > _SHORT_WAIT_S:
-                return rest_s
+    async def _is_sparing(self, block: Block) -> bool:
+        """Whether a block is left alone because of refusals; sleeps over a last moment itself."""
+        is_proven = self.memory.of(block).proven
+        if is_proven and block == self.memory.dating:
+            return False
+        refusals = self._session.refusals
+        rest = refusals.remaining_of_any_s if is_proven else refusals.remaining_s
+        if (rest_s := rest(self.now())) > _SHORT_WAIT_S:
+            return True
+        if rest_s:
             await self._session.clock.sleep(rest_s)
-        return known.backoff.remaining_s(self.now())
+        return False
 
     def _refused(self, block: Block, error: RegisterRefusedError) -> MissingReason:
-        if error.code in PERMANENT_CODES:
-            self._session.refusals.spent(self.now())
+        self._session.after_refusal()
         self._miss(block, MissingReason.REFUSED, error)
         self.memory.refuse(block, error.code, self.now())
         return MissingReason.REFUSED

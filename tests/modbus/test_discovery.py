@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -224,6 +225,35 @@ async def test_busy_device_is_not_taken_for_one_that_lacks_registers(
         assert reading.arrived_at is None
         assert reading.plan.blocks == plan.blocks
         assert not reader.notes.refused
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.WRONG_UNIT, Fault.WRONG_TRANSACTION, Fault.SILENCE, Fault.DEVICE_BUSY, Fault.TRUNCATED]
+)
+async def test_a_refusal_that_does_not_arrive_whole_is_one_to_the_device(
+    settings_for: SettingsFactory, clock: ManualClock, fault: Fault
+) -> None:
+    device = Device(inputs(range(5000, 5003)), clock)
+    async with device.reader(settings_for) as (inverter, reader):
+        reader.reconnects = 1
+        inverter.inject(fault)
+        with contextlib.suppress(DeviceError):
+            await reader.read(Block(Space.INPUT, 13000, 1))
+        assert await reader.read(Block(Space.INPUT, 13001, 1)) is None
+    assert device.asked_at[1] - device.asked_at[0] >= 5.0
+
+
+async def test_a_unit_that_is_not_there_is_a_refusal_to_its_gateway(
+    settings_for: SettingsFactory, clock: ManualClock
+) -> None:
+    device = Device(inputs(range(5000, 5003)), clock)
+    async with device.reader(settings_for, Profile.RS485, unit=9) as (_, reader):
+        with pytest.raises(DeviceError):
+            await reader.read(Block(Space.INPUT, 5000, 1))
+        before = clock.now
+        with pytest.raises(DeviceError):
+            await reader.read(Block(Space.INPUT, 5000, 1))
+        assert clock.now - before >= 5.0
 
 
 async def test_tasks_that_share_a_session_take_turns(

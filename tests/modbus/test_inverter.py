@@ -494,6 +494,28 @@ async def test_starting_beside_a_device_that_refuses_everything_is_gentle(
             assert reading.sample is not None
 
 
+async def test_a_device_that_changes_its_mind_is_refused_twice_in_five_seconds_at_most(
+    bench: Bench, clock: ManualClock
+) -> None:
+    """A dongle's update may take away registers that it served a moment ago, many at once."""
+    device = Device(HYBRID, clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        settings = bench.settings_for(inverter.port, state_dir=bench.folder)
+        async with InverterReader(settings, [ROOF], clock=clock) as reader:
+            for _ in range(30):
+                await reader.poll()
+            device.image = {key: word for key, word in HYBRID.items() if key[1] >= 13000 or key[1] == 5000}
+            inverter.requests.clear()
+            device.asked_at.clear()
+            readings = [reading for _ in range(100) for reading in await reader.poll()]
+        assert all(reading.sample for reading in readings)
+        refused_at = [
+            at for at, request in zip(device.asked_at, inverter.requests, strict=True) if request.refused
+        ]
+        assert len(refused_at) > 5
+        assert all(third - first >= 5.0 for first, third in zip(refused_at, refused_at[2:], strict=False))
+
+
 async def test_silent_unit_costs_the_other_no_poll(bench: Bench, clock: ManualClock) -> None:
     async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
         readings = await bench.polls(inverter, 30, ROOF, UnitSettings(device_id="barn", unit=7))

@@ -96,6 +96,19 @@ async def test_a_pass_that_never_ended_counts_until_now(tmp_path: Path, clock: M
     assert await one_pass(successor, clock) - taken_at == pytest.approx(1.01)
 
 
+async def test_the_next_holder_knows_of_the_last_refusal(tmp_path: Path, clock: ManualClock) -> None:
+    first = limiter(tmp_path, clock)
+    assert first.refused_at < 0
+    first.acquire()
+    await one_pass(first, clock)
+    first.after_refusal()
+    first.release()
+    clock.now += 2.0
+    second = limiter(tmp_path, clock)
+    second.acquire()
+    assert clock.now - second.refused_at == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize(
     ("wall_step_s", "wait_s"),
     [(2.0, 3.01), (3600.0, 0.0), (-3600.0, 5.01)],

@@ -34,6 +34,15 @@ def test_what_was_refused_is_kept_at_once() -> None:
     assert again.refused == {REFUSED: 2}
 
 
+def test_a_part_of_what_was_served_was_served() -> None:
+    notes = DeviceNotes()
+    notes.add(Block(Space.INPUT, 5003, 20))
+    assert notes.has_answered(Block(Space.INPUT, 5003, 20))
+    assert notes.has_answered(Block(Space.INPUT, 5010, 2))
+    assert not notes.has_answered(Block(Space.INPUT, 5010, 20))
+    assert not notes.has_answered(Block(Space.HOLDING, 5010, 2))
+
+
 def test_holes_are_kept_for_a_day_and_until_the_firmware_changes() -> None:
     notes = load()
     notes.see_firmware({"inverter_firmware": "1"})
