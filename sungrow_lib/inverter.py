@@ -226,6 +226,9 @@ class _Unit:
 
     def _sample(self, words: RegisterWords, ts: datetime, interval_s: float | None) -> SungrowSample:
         assert self._normalizer is not None
+        if self._fields is not None and (plans := self._plans.with_neighbours(words)) is not self._plans:
+            words = self._plans.decided(words)  # unknown until the next poll has read what stands beside it
+            self._read_by(plans)
         self._normalizer = self._normalizer.learning(words)
         self._notes.signed_battery = self._normalizer.signed_battery
         sample = self._normalizer.normalize(words, ts=ts, interval_s=interval_s, firmware=True)

@@ -125,8 +125,9 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             reader.notes.save()
         printer.first(sample, _unanswered(reading, sample, args, reader.notes))
         if args.watch:
-            units = [UnitPlan(unit=args.unit, fast=reading.plan, notes=reader.notes)]
-            await _watch(ModbusPoller(settings, units, session=session), battery, printer, reading.plan)
+            watched = _Watched(args, reading.plan, reader.notes)
+            poller = ModbusPoller(settings, [watched.unit_plan], session=session)
+            await _watch(poller, battery, printer, watched)
 
 
 def _urgent(plan: ReadPlan, fields: Collection[str]) -> frozenset[str]:
@@ -250,7 +251,31 @@ class _Battery:
         self._beside.take()
 
 
-async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, plan: ReadPlan) -> None:
+class _Watched:
+    """What --watch reads: what was asked for, and in time what tells its -1 from a hole."""
+
+    def __init__(self, args: argparse.Namespace, plan: ReadPlan, notes: DeviceNotes) -> None:
+        self.plan = plan
+        self._unit = args.unit
+        self._is_part = bool(args.fields)
+        self._notes = notes
+
+    @property
+    def unit_plan(self) -> UnitPlan:
+        """The plan as the poller takes it."""
+        return UnitPlan(unit=self._unit, fast=self.plan, notes=self._notes)
+
+    def decided(self, words: RegisterWords, poller: ModbusPoller) -> RegisterWords:
+        """Leave out what may be -1 or a hole, and let the next poll read what tells."""
+        plan = replace(self.plan, refused=self.plan.refused.union(self._notes.refused))
+        if not self._is_part or (wider := plan.with_neighbours(words)) is plan:
+            return words
+        self.plan = wider
+        poller.set_plan(self.unit_plan)
+        return words.without(plan.undecided(words))
+
+
+async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, watched: _Watched) -> None:
     while True:
         poll = await poller.poll(battery.visit)
         [unit] = poll.units
@@ -258,8 +283,9 @@ async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, pla
             battery.skip()
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
-        lacking = [Unanswered(fields_in(missing.block, plan), missing) for missing in unit.missing]
-        sample = battery.add_to(printer.normalize(unit.words, unit.arrived_at))
+        lacking = [Unanswered(fields_in(missing.block, watched.plan), missing) for missing in unit.missing]
+        words = watched.decided(unit.words, poller)
+        sample = battery.add_to(printer.normalize(words, unit.arrived_at))
         printer.sample(sample, lacking)
         printer.name_breaks(sample)
         for line in _lines(lacking):

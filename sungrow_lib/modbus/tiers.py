@@ -90,6 +90,16 @@ class TierPlans:
         """Return the plans in which these registers give way to alternatives."""
         return replace(self, fast=self.fast.beyond(holes), slow=self.slow.beyond(holes))
 
+    def with_neighbours(self, words: RegisterWords) -> Self:
+        """Return the plans that can tell -1 from a hole in ``words``; these ones where they can already."""
+        fast, slow = self.fast.with_neighbours(words), self.slow.with_neighbours(words)
+        return self if fast is self.fast and slow is self.slow else replace(self, fast=fast, slow=slow)
+
+    def decided(self, words: RegisterWords) -> RegisterWords:
+        """Leave out what may be -1 or a hole, until its neighbours were read."""
+        undecided = (*self.fast.undecided(words), *self.slow.undecided(words))
+        return words.without(undecided) if undecided else words
+
     def avoiding(self, refused: Collection[Block]) -> Self:
         """Return the plans that have learnt what else was refused."""
         fast, slow, rare = (

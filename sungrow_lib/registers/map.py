@@ -28,7 +28,7 @@ _TABLES: Final = {
 _RUN_OF_HOLES: Final = 3
 """Registers in a row that read 0xFFFF throughout, from which on they are a hole."""
 
-_SURELY_THERE: Final = frozenset({"export_power"})
+SURELY_THERE: Final = frozenset({"export_power"})
 """Registers every device of the family has, on every path: believed without a neighbour, too."""
 
 
@@ -142,7 +142,7 @@ class RegisterMap:
                 run.append(name)
             elif name is not None or not begins_full:
                 is_beside_value = follows_value or bool(keys)
-                if len(run) >= _RUN_OF_HOLES or not (is_beside_value or _SURELY_THERE.issuperset(run)):
+                if len(run) >= _RUN_OF_HOLES or not (is_beside_value or SURELY_THERE.issuperset(run)):
                     found += run
                 run = []
                 follows_value = bool(keys)

@@ -23,7 +23,7 @@ from typing import Final
 
 from sungrow_lib.quantities import QUANTITIES, Family, Quantity, Tier
 from sungrow_lib.registers.applies import NOTHING_KNOWN, ConnectionPath, DeviceContext, Presence
-from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.map import SURELY_THERE, RegisterMap
 from sungrow_lib.registers.model import Register
 from sungrow_lib.registers.words import BLOCK_MAX, WORD_MAX, Block, RegisterWords, Space
 
@@ -169,17 +169,29 @@ class ReadPlan:
 
     def with_neighbours(self, words: RegisterWords) -> ReadPlan:
         """Return the plan that can tell -1 from a hole in ``words``, by what else stands beside it."""
-        table = RegisterMap.for_family(self.family)
-        beside = {
-            row.name: row
-            for register in self.registers
-            if self._is_full(register, words) and not self.is_hole(register, words)
-            for row in table.beside(register, words)
-            if row.applies.presence(self.context) is not Presence.ABSENT and not self._is_lost(row)
-        }
+        beside = {row.name: row for _, rows in self._undecided(words) for row in rows}
         known = {register.name for register in self.registers}
         wanted = tuple((row,) for name, row in beside.items() if name not in known)
         return replace(self, wanted=self.wanted + wanted) if wanted else self
+
+    def undecided(self, words: RegisterWords) -> tuple[Block, ...]:
+        """Registers that read 0xFFFF throughout, while what would tell whether that is -1 was not read."""
+        return tuple(
+            register.block for register, _ in self._undecided(words) if register.name not in SURELY_THERE
+        )
+
+    def _undecided(self, words: RegisterWords) -> Iterator[tuple[Register, list[Register]]]:
+        """Yield the registers that are either -1 or a hole, each with the neighbours that would tell."""
+        table = RegisterMap.for_family(self.family)
+        for register in self.registers:
+            if self._is_full(register, words) and not self.is_hole(register, words):
+                rows = [
+                    row
+                    for row in table.beside(register, words)
+                    if row.applies.presence(self.context) is not Presence.ABSENT and not self._is_lost(row)
+                ]
+                if rows:
+                    yield register, rows
 
     def beyond(self, holes: Collection[str]) -> ReadPlan:
         """Return the plan in which these registers give way to alternatives.

@@ -101,6 +101,11 @@ class RegisterWords(Mapping[tuple[Space, int], int]):
     def __repr__(self) -> str:
         return f"RegisterWords({len(self._words)} words)"
 
+    def without(self, blocks: Iterable[Block]) -> RegisterWords:
+        """Words that are in none of these blocks."""
+        gone = {key for block in blocks for key in _keys_of(block)}
+        return RegisterWords._holding({key: word for key, word in self._words.items() if key not in gone})
+
     @property
     def by_register(self) -> Mapping[tuple[Space, int], int]:
         """The same words as a plain dictionary, for who asks for hundreds of them; not to be changed."""

@@ -267,6 +267,26 @@ async def test_field_of_a_slower_tier_is_dated_all_the_same(
         assert any(values)
 
 
+async def test_minus_one_of_a_part_is_unknown_until_its_neighbours_were_read(
+    bench: Bench, clock: ManualClock
+) -> None:
+    cold = HYBRID | {(Space.INPUT, 13025): 0xFFFF}
+    async with InverterSimulator({1: Device(cold, clock)}) as inverter:
+        readings = await bench.polls(inverter, 3, fields=["battery_temp_c"])
+        assert [sample_of(reading).battery_temp_c for reading in readings] == [None, -0.1, -0.1]
+        polled = list(inverter.requests)[-2:]
+        assert {request.block for request in polled} == {Block(Space.INPUT, 13023, 6)}
+
+
+async def test_a_hole_of_a_part_is_unknown_whatever_is_asked_for(bench: Bench, clock: ManualClock) -> None:
+    numbers = (*range(5630, 5635), *range(13020, 13029))
+    absent = HYBRID | {(Space.INPUT, number): 0xFFFF for number in numbers}
+    async with InverterSimulator({1: Device(absent, clock)}) as inverter:
+        for fields in (["battery_temp_c"], None):
+            readings = await bench.polls(inverter, 3, fields=fields)
+            assert [sample_of(reading).battery_temp_c for reading in readings] == [None] * 3
+
+
 async def test_field_nobody_knows_is_named(settings_for: SettingsFactory) -> None:
     with pytest.raises(UsageError, match="pv_power_w"):
         InverterReader(settings_for(502), [ROOF], fields=["pv_power"])
