@@ -51,7 +51,7 @@ where a reading stands:
 examples:
   sungrow-edge spool stats                                 what is where
   sungrow-edge spool list --state quarantine               what the server refused, and why
-  sungrow-edge spool requeue --all --code unknown_device   offer those again
+  sungrow-edge spool requeue --all --code invalid          offer those again
   sungrow-edge spool export backup.ndjson                  a copy of everything
   sungrow-edge spool import backup.ndjson                  on another box, or into a new spool
   sungrow-edge spool resend --device roof                  the server lost readings: offer all that is kept

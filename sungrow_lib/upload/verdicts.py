@@ -18,7 +18,7 @@ DEFERRED_RETRY_S: Final = 300.0
 
 _DETAIL_LIMIT: Final = 300
 _OK: Final = 200
-_SERVER_ERROR: Final = 500
+_SERVER_ERRORS: Final = range(500, 600)
 _CREDENTIALS: Final = frozenset({401, 403})
 _UNFIT: Final = frozenset({400, 413, 422})
 _TOO_MANY: Final = 429
@@ -113,7 +113,7 @@ def _judge_status(status: int) -> tuple[Action, str]:
         return Action.HALVE, "The server refuses the batch as a whole ({})."
     if status == _TOO_MANY:
         return Action.KEEP, "The server asks to slow down ({})."
-    if status >= _SERVER_ERROR:
+    if status in _SERVER_ERRORS:
         return Action.TROUBLE, "The server has trouble ({})."
     if status in _REDIRECTS or status in _WRONG_ADDRESS:
         return Action.ALARM, "There is no ingest at this address ({}); check SERVER_URL."

@@ -114,6 +114,8 @@ def test_what_is_no_answer_to_this_batch_settles_nothing(body: object) -> None:
         (502, Action.TROUBLE),
         (503, Action.TROUBLE),
         (599, Action.TROUBLE),
+        (600, Action.ALARM),
+        (999, Action.ALARM),
     ],
 )
 @pytest.mark.parametrize("body", [GOOD, b"", b"<html>"], ids=["good body", "no body", "page"])
