@@ -80,16 +80,21 @@ async def revoke_token(url: str, token: int) -> None:
 
 
 async def rotate_token(url: str, token: int, overlap_s: int) -> str:
-    """Make a successor with the same rights and let the old token end after ``overlap_s`` seconds.
+    """Make a successor and let the old token end after ``overlap_s`` seconds.
+
+    The successor has the same rights and, from now on, as long as the old one was made for.
 
     Raises:
-        UsageError: there is no such token, or it was revoked.
+        UsageError: there is no such token, or it was revoked or rotated before.
     """
     new = NewToken.make()
     async with connected(url) as connection:
         created = await fetch(connection, "copy_token", token=token, prefix=new.prefix, hash=new.hash)
         if not created:
-            raise UsageError(f"there is no token {token} to rotate; see sungrow-server token list")
+            raise UsageError(
+                f"there is no token {token} to rotate, or it was revoked or rotated before; see "
+                "sungrow-server token list"
+            )
         await fetch(connection, "expire_token", token=token, seconds=overlap_s)
         await fetch(
             connection, "audit_token", token=token, action="rotated", detail=f"successor {created[0][0]}"

@@ -27,10 +27,11 @@ FROM tokens ORDER BY token DESC;
 UPDATE tokens SET revoked_at = now() WHERE token = %(token)s AND revoked_at IS NULL RETURNING token;
 
 -- name: copy_token
--- A new token with the rights of an old one.
+-- A new token with the rights of an old one, for as long as that was made for; of one that was rotated, nobody knows.
 INSERT INTO tokens (prefix, hash, label, scopes, devices, expires_at)
-SELECT %(prefix)s, %(hash)s, label, scopes, devices, expires_at FROM tokens
+SELECT %(prefix)s, %(hash)s, label, scopes, devices, now() + (expires_at - created_at) FROM tokens
 WHERE token = %(token)s AND revoked_at IS NULL
+  AND NOT EXISTS (SELECT FROM token_audit WHERE token = %(token)s AND action = 'rotated')
 RETURNING token;
 
 -- name: expire_token

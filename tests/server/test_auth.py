@@ -163,6 +163,22 @@ async def test_rotation_overlaps(api: Api) -> None:
         await rotate_token(api.dsn, 99, 1)
 
 
+async def test_a_successor_lives_as_long_as_the_old_token_was_made_for(api: Api) -> None:
+    old = await create_token(api.dsn, "box", ["ingest"], ["sh-1"], datetime.now(UTC) + timedelta(days=30))
+    a_month_later = (
+        "created_at = created_at - interval '31 days', expires_at = expires_at - interval '31 days'"
+    )
+    api.rows(f"UPDATE tokens SET {a_month_later} RETURNING 1")
+    assert (await api.send(sample(0), token=old))[0] == 401
+    [entry] = await list_tokens(api.dsn)
+    new = await rotate_token(api.dsn, entry["token"], 3600)
+    assert (await api.send(sample(0), token=new))[0] == 200
+    made = max(await list_tokens(api.dsn), key=itemgetter("token"))
+    assert made["expires_at"] - made["created_at"] == entry["expires_at"] - entry["created_at"]
+    with pytest.raises(UsageError):  # its end is that of the overlap now
+        await rotate_token(api.dsn, entry["token"], 3600)
+
+
 async def test_tokens_are_stored_as_hashes_and_never_logged(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
