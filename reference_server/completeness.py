@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.looks import first_reading
 from reference_server.storage.reports import (
     counter_breaks_by_span,
-    first_stored,
     kept_aside_by_span,
     stored_by_day,
 )
@@ -29,7 +29,7 @@ async def completeness(
     spans = {day: day_span(day, device.zone) for day in dates}
     stored = await stored_by_day(database, device.key, first, last)
     aside = await kept_aside_by_span(database, device.key, list(spans.values()))
-    since = await first_stored(database, device.key)
+    since = await first_reading(database, device.key)
     breaks = await counter_breaks_by_span(database, device.key, list(spans.values()))
     days = [
         _day(

@@ -21,11 +21,11 @@ from reference_server.storage.arrivals import (
     LateBatch,
     present,
     recent_late,
-    rows_after,
 )
 from reference_server.storage.codec import Row
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
+from reference_server.storage.looks import rows_after
 
 _LOG: Final = logging.getLogger(__name__)
 

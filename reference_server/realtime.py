@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from math import inf
 from time import monotonic
 from typing import Any, Final
@@ -14,7 +14,7 @@ from reference_server.answers import json_bytes
 from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.samples import last_firmware, newest_rows
+from reference_server.storage.looks import last_firmware, latest_rows, newest_rows, newest_stamp
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.wire import Realtime
@@ -26,7 +26,9 @@ _FORGET: Final = 2 * _LOOK_BACK
 _STALE_INTERVALS: Final = 3
 _GOOD_FOR_S: Final = 0.2
 """s without a look for what other processes stored."""
-_BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_DAY: Final = timedelta(days=1)
+_COUNTED: Final = timedelta(days=31)
+"""So long before the newest reading late ones are counted each time; older ones once they are rolled up."""
 _AGEING: Final = frozenset({"age_s", "stale"})
 _OF_ONE_READING: Final = frozenset(
     name for name, quantity in QUANTITY_BY_NAME.items() if quantity.kind is QuantityKind.META
@@ -39,8 +41,9 @@ class _LastKnown:
 
     Attributes:
         latest: the latest row.
-        since: from when on every row was looked at.
+        since: from when on rows are counted, to see whether a late one came between.
         count: how many those were.
+        older: how many came before them, as far as they are rolled up; None when those do not matter.
         values: by field, when it was read last and what it was.
         looked_at: monotonic time of the last look into the database, if nothing was stored here since.
         arrivals: how often something was stored here.
@@ -50,6 +53,7 @@ class _LastKnown:
 
     latest: Row
     since: datetime
+    older: int | None
     count: int = 0
     values: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
     looked_at: float = -inf
@@ -63,7 +67,7 @@ class _LastKnown:
 
     def learn(self, rows: Sequence[Row]) -> None:
         """Take over rows, in any order."""
-        self.count += len(rows)
+        self.count += sum(row.ts >= self.since for row in rows)
         if rows:
             self.text = None
         for row in rows:
@@ -131,26 +135,44 @@ class LatestReadings:
 
     async def _caught_up(self, device: int, known: _LastKnown) -> bool:
         """Look for newer rows; False when a late one came between those that are known."""
-        begin, arrivals = monotonic(), known.arrivals
-        known.learn(await newest_rows(self._database, device, known.latest.ts, _LOOK_BACK))
-        if known.count > _FORGET or known.count != await self._count(device, known.since):
+        begin, arrivals, latest = monotonic(), known.arrivals, known.latest.ts
+        if self._clock() - latest > _DAY:  # silent for long
+            if await newest_stamp(self._database, device) != latest:
+                return False
+        else:
+            known.learn(await newest_rows(self._database, device, latest, latest + 2 * _DAY, _LOOK_BACK))
+        if known.count > _FORGET or not await self._is_complete(device, known):
             return False
         known.looked_at = begin if known.arrivals == arrivals else -inf
         return True
 
     async def _anew(self, device: int) -> _LastKnown | None:
         """Look at the newest rows again: nothing is known yet, or a late one came between."""
-        rows = await newest_rows(self._database, device, None, _LOOK_BACK)
-        if not rows:
+        newest = await newest_stamp(self._database, device)
+        if newest is None:
             return None
-        since = rows[-1].ts if len(rows) == _LOOK_BACK else _BEGINNING
-        known = self._known[device] = _LastKnown(rows[0], since)
+        since = newest - _COUNTED
+        older: int | None = await self._older(device, since)
+        rows = await latest_rows(self._database, device, newest, _LOOK_BACK)
+        if not rows:
+            return None  # forgotten meanwhile
+        if len(rows) == _LOOK_BACK and rows[-1].ts > since:
+            since, older = rows[-1].ts, None
+        known = self._known[device] = _LastKnown(rows[0], since, older)
         await self._learn_firmware(device, known)
         known.learn(rows)
         return known
 
-    async def _count(self, device: int, since: datetime) -> int:
-        [(count,)] = await self._database.rows("count_samples_since", device=device, since=since)
+    async def _is_complete(self, device: int, known: _LastKnown) -> bool:
+        """Whether no reading came between those that are known."""
+        [(count,)] = await self._database.rows(
+            "count_samples_between", device=device, since=known.since, until=known.latest.ts
+        )
+        older = known.older is None or known.older == await self._older(device, known.since)
+        return bool(known.count == count) and older
+
+    async def _older(self, device: int, before: datetime) -> int:
+        [(count,)] = await self._database.rows("count_rolled_before", device=device, before=before)
         return int(count)
 
     async def _learn_firmware(self, device: int, known: _LastKnown) -> None:

@@ -169,6 +169,8 @@ class SeriesReader:
                 device=device.key,
                 begins=[span.begin for span in whole],
                 ends=[span.end for span in whole],
+                lowest=min((span.begin for span in whole), default=None),
+                until=max((span.end for span in whole), default=None),
             )
         )
         cut = [part for some in parts.values() for part in some if not is_whole(part)]

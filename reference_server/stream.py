@@ -12,10 +12,11 @@ from aiohttp import web
 
 from reference_server.live import Event, Listener, LiveHub
 from reference_server.problems import Problem
-from reference_server.storage.arrivals import LateBatch, first_stamp_after, newest_stamp, rows_after
+from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.looks import newest_stamp, next_stamps, rows_after
 from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.wire.live import EVENT_STREAM, REPLAY_LIMIT, StreamEventKind
 
@@ -89,11 +90,11 @@ class StreamWriter:
         rows = await rows_after(self._database, {self._device.key: last_seen}, REPLAY_LIMIT)
         parts = [_OPENING, *map(self._text, rows)]
         after = rows[-1].ts if rows else last_seen
-        missed = await first_stamp_after(self._database, self._device.key, after)
-        if len(rows) < REPLAY_LIMIT or missed is None:
+        missed = await next_stamps(self._database, {self._device.key: after})
+        if len(rows) < REPLAY_LIMIT or not missed:
             return after, b"".join(parts)
         newest = await newest_stamp(self._database, self._device.key) or newest
-        parts.append(_event(StreamEventKind.GAP, _span(missed, newest), newest))
+        parts.append(_event(StreamEventKind.GAP, _span(missed[self._device.key], newest), newest))
         return newest, b"".join(parts)
 
     def _text(self, event: Event) -> bytes:

@@ -18,7 +18,7 @@ from reference_server.storage.codec import Row, decode
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
-from reference_server.storage.reports import raw_page
+from reference_server.storage.looks import rows_between
 from sungrow_lib.quantities import QUANTITIES
 from sungrow_lib.wire import Series
 from sungrow_lib.wire.reports import PlantSeries
@@ -148,7 +148,7 @@ class RawSeries:
     async def _pages(self) -> AsyncIterator[list[Row]]:
         after = self._begin - _MICROSECOND
         while True:
-            rows = await raw_page(self._database, self._device.key, after, self._end, _ROWS_AT_ONCE)
+            rows = await rows_between(self._database, self._device.key, after, self._end, _ROWS_AT_ONCE)
             yield rows
             if len(rows) < _ROWS_AT_ONCE:
                 return

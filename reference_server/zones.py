@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfo
+
+Thing = TypeVar("Thing")
 
 QUARTER: Final = timedelta(minutes=15)
 """Length of the finest rollup; the offset of every civil zone is a multiple of it."""
@@ -79,6 +81,21 @@ def steps(begin: datetime, end: datetime, step: timedelta) -> Iterator[Span]:
     while begin < end:
         yield Span(begin, min(begin + step, end))
         begin += step
+
+
+def near_each_other(
+    things: Iterable[Thing], *, key: Callable[[Thing], date], most: timedelta
+) -> list[list[Thing]]:
+    """Sort things by their time, and part them wherever nothing lies between two for longer than ``most``."""
+    groups: list[list[Thing]] = []
+    last: date | None = None
+    for thing in sorted(things, key=key):
+        at = key(thing)
+        if last is None or at - last > most:
+            groups.append([])
+        groups[-1].append(thing)
+        last = at
+    return groups
 
 
 def quarter_of(instant: datetime) -> datetime:

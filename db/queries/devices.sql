@@ -15,8 +15,8 @@ SELECT
   d.device_id, d.name, d.plant, d.timezone,
   CASE WHEN o.timezone IS NULL THEN o.edge_timezone_refused END AS timezone_refused,
   d.poll_interval_s, d.model, d.serial, d.firmware,
-  (SELECT min(s.ts) FROM samples s WHERE s.device = d.device) AS first_ts,
-  newest_reading(d.device) AS last_ts
+  first_reading(d.device) AS first_ts,
+  last_reading(d.device) AS last_ts
 FROM device_settings d JOIN devices o USING (device)
 WHERE d.deleted_at IS NULL
   AND (%(device_ids)s::text[] IS NULL OR d.device_id = ANY(%(device_ids)s::text[]))
@@ -142,7 +142,7 @@ WHERE device = %(device)s;
 
 -- name: device_lags
 -- Devices with the time of their last reading, null while there is none; at most so many.
-SELECT d.device_id, newest_reading(d.device) AS last_ts
+SELECT d.device_id, last_reading(d.device) AS last_ts
 FROM devices d
 WHERE d.deleted_at IS NULL
 ORDER BY d.device

@@ -6,20 +6,14 @@ LISTEN sungrow_arrivals;
 -- Tell every server process which devices have new readings; an empty text means any device.
 SELECT pg_notify('sungrow_arrivals', %(keys)s);
 
--- name: newest_begin
--- A moment before the newest reading of a device, null when it has none; see the function newest_reading.
-SELECT coalesce(
-  (SELECT max(day) FROM rollup_day WHERE device = %(device)s)::timestamp AT TIME ZONE 'UTC' - INTERVAL '1 day',
-  (SELECT min(bucket) FROM rollup_marks WHERE device = %(device)s)
-);
-
 -- name: newest_stamp
 -- When the newest reading of a device was taken.
 SELECT newest_reading(%(device)s);
 
--- name: oldest_stamp_after
--- When the first reading of a device after a moment was taken.
-SELECT min(ts) FROM samples WHERE device = %(device)s AND ts > %(after)s;
+-- name: next_stamps
+-- When the first reading after a moment was taken, for each of the devices.
+SELECT k.device, next_reading(k.device, k.after)
+FROM unnest(%(devices)s::int4[], %(after)s::timestamptz[]) AS k(device, after);
 
 -- name: samples_after
 -- The next readings of each device after its moment, in order.
@@ -27,20 +21,24 @@ SELECT s.*
 FROM unnest(%(devices)s::int4[], %(after)s::timestamptz[]) AS k(key_device, key_after)
 CROSS JOIN LATERAL (
   SELECT {columns} FROM samples
-  WHERE device = k.key_device AND ts > k.key_after AND ts > %(lowest)s
+  WHERE device = k.key_device AND ts > k.key_after AND ts > %(lowest)s AND ts < %(until)s
   ORDER BY ts
   LIMIT %(limit)s
 ) AS s
 ORDER BY s.ts;
 
 -- name: note_backfills
--- Note those of the batches whose last reading is not the newest of its device.
+-- Note those of the batches whose last reading is not the newest of its device; answers which.
 INSERT INTO backfills (device, from_ts, to_ts, row_count)
 SELECT t.device, t.from_ts, t.to_ts, t.row_count
 FROM unnest(
   %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
 ) AS t(device, from_ts, to_ts, row_count)
-WHERE EXISTS (SELECT FROM samples s WHERE s.device = t.device AND s.ts > t.to_ts AND s.ts > %(lowest)s);
+JOIN (
+  SELECT device, newest_reading(device) AS ts FROM (SELECT DISTINCT unnest(%(devices)s::int4[])) AS u(device)
+) AS newest USING (device)
+WHERE newest.ts > t.to_ts
+RETURNING device, to_ts;
 
 -- name: note_partly_late
 -- Of batches whose last reading is the newest of its device, note what came after a younger one of another batch.
@@ -55,13 +53,12 @@ SELECT b.device, min(p.ts), max(p.ts), count(*)
 FROM batch b
 CROSS JOIN LATERAL (
   SELECT s.ts FROM samples s
-  WHERE s.device = b.device AND s.ts > b.first AND s.ts < b.last
+  WHERE s.device = b.device AND s.ts > b.first AND s.ts < b.last AND s.ts > %(lowest)s AND s.ts < %(until)s
     AND NOT EXISTS (SELECT FROM stamp own WHERE own.batch = b.batch AND own.ts = s.ts)
   ORDER BY s.ts DESC
   LIMIT 1
 ) AS younger
 JOIN stamp p ON p.batch = b.batch AND p.ts < younger.ts
-WHERE b.last >= (SELECT max(s.ts) FROM samples s WHERE s.device = b.device)
 GROUP BY b.batch, b.device;
 
 -- name: forget_backfills

@@ -35,11 +35,8 @@ ORDER BY ts, counter
 LIMIT %(limit)s;
 
 -- name: first_stored
--- When the first reading of a device was taken: of the raw ones, or of the rollups that outlive them.
-SELECT least(
-  (SELECT min(ts) FROM samples WHERE device = %(device)s),
-  (SELECT min(bucket) FROM rollup_15m WHERE device = %(device)s)
-);
+-- When the first reading of a device was taken.
+SELECT first_reading(%(device)s);
 
 -- name: put_edge_status
 -- Keep what an edge says of itself for a device; the latest word stands.
@@ -83,7 +80,7 @@ SELECT ts, kind, codes FROM compared WHERE before IS DISTINCT FROM codes ORDER B
 -- name: raw_page
 -- The next readings of a device in a span of time, in order.
 SELECT {columns} FROM samples
-WHERE device = %(device)s AND ts > %(after)s AND ts < %(to_ts)s
+WHERE device = %(device)s AND ts > %(after)s AND ts < %(until)s
 ORDER BY ts
 LIMIT %(limit)s;
 

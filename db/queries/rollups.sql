@@ -44,7 +44,7 @@ WITH marked AS (
   FROM marked m
   CROSS JOIN LATERAL (
     SELECT s.ts FROM samples s
-    WHERE s.device = m.device AND s.ts >= m.bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s
+    WHERE s.device = m.device AND s.ts >= m.bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s AND s.ts < %(until)s
     ORDER BY s.ts LIMIT 1
   ) n
 ), after_following AS (
@@ -52,7 +52,7 @@ WITH marked AS (
   FROM (SELECT DISTINCT device, next_bucket FROM following) f
   CROSS JOIN LATERAL (
     SELECT s.ts FROM samples s
-    WHERE s.device = f.device AND s.ts >= f.next_bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s
+    WHERE s.device = f.device AND s.ts >= f.next_bucket + INTERVAL '15 minutes' AND s.ts >= %(lowest)s AND s.ts < %(until)s
     ORDER BY s.ts LIMIT 1
   ) n
 )
@@ -73,12 +73,39 @@ WITH breaks AS (
 )
 DELETE FROM rollup_15m r
 USING unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
-WHERE r.device = t.device AND r.bucket = t.bucket;
+WHERE r.device = t.device AND r.bucket = t.bucket AND r.bucket >= %(lowest)s AND r.bucket < %(until)s;
+
+-- name: following_end
+-- A moment after the next two buckets that hold readings, for each of some buckets: they lie before the end of two local
+-- days that are rolled up and begin later, or, where there are none, of all that is rolled up or marked.
+SELECT max(coalesce(
+  (
+    SELECT d.day + 2 FROM rollup_day d
+    WHERE d.device = t.device AND d.day > t.day + 1
+    ORDER BY d.day OFFSET 1 LIMIT 1
+  )::timestamp AT TIME ZONE 'UTC',
+  greatest(
+    (SELECT max(d.day) + 2 FROM rollup_day d WHERE d.device = t.device)::timestamp AT TIME ZONE 'UTC',
+    (SELECT max(m.bucket) FROM rollup_marks m WHERE m.device = t.device) + INTERVAL '15 minutes',
+    t.bucket + INTERVAL '15 minutes'
+  )
+))
+FROM (
+  SELECT device, max(bucket) AS bucket, (max(bucket) AT TIME ZONE 'UTC')::date AS day
+  FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS u(device, bucket)
+  GROUP BY device
+) AS t;
 
 -- name: readings_begin
--- A moment before all readings that count for buckets: within a day that is rolled up and lies before the first bucket of
--- a device is a reading, or is none any more; without such a day, what is not rolled up is marked.
+-- A moment before all readings that count for buckets: within a quarter of an hour, or else a day, that is rolled up and
+-- lies before the first bucket of a device is a reading, or is none any more; without such a day, what is not rolled up is
+-- marked.
 SELECT min(coalesce(
+  (
+    SELECT max(r.bucket) FROM rollup_15m r
+    WHERE r.device = t.device AND r.bucket < t.bucket AND r.bucket >= t.bucket - INTERVAL '1 day'
+      AND r.bucket < %(highest)s AND r.bucket >= %(lowest)s::timestamptz - INTERVAL '1 day'
+  ),
   (SELECT max(d.day) FROM rollup_day d WHERE d.device = t.device AND d.day < t.day - 1)::timestamp AT TIME ZONE 'UTC',
   least(
     (SELECT min(d.day) FROM rollup_day d WHERE d.device = t.device)::timestamp AT TIME ZONE 'UTC',
@@ -1129,6 +1156,7 @@ FROM unnest(%(devices)s::int4[], %(days)s::date[], %(begins)s::timestamptz[], %(
 CROSS JOIN LATERAL (
   SELECT * FROM rollup_15m q
   WHERE q.device = t.device AND q.bucket >= t.begins AND q.bucket < t.ends
+    AND q.bucket >= %(lowest)s AND q.bucket < %(until)s
   OFFSET 0
 ) r
 GROUP BY r.device, t.day;

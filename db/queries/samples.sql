@@ -39,7 +39,7 @@ COPY (
   FROM unnest(%(devices)s::int4[], %(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS k(key_device, first_ts, last_ts)
   CROSS JOIN LATERAL (
     SELECT {present} FROM samples
-    WHERE device = k.key_device AND ts >= k.first_ts AND ts <= k.last_ts
+    WHERE device = k.key_device AND ts >= k.first_ts AND ts <= k.last_ts AND ts >= %(lowest)s AND ts <= %(highest)s
     ORDER BY ts
   ) AS s
 ) TO STDOUT (FORMAT BINARY);
@@ -59,20 +59,38 @@ JOIN unnest(%(devices)b::int4[], %(stamps)b::timestamptz[]) AS k(key_device, key
 WHERE s.ts BETWEEN %(lowest)s AND %(highest)s;
 
 -- name: newest_samples
--- The newest readings of a device after a moment, newest first.
+-- The newest readings of a device after a moment and before another, newest first.
 SELECT {columns} FROM samples
-WHERE device = %(device)s AND ts > %(after)s
+WHERE device = %(device)s AND ts > %(after)s AND ts < %(until)s
 ORDER BY ts DESC
 LIMIT %(limit)s;
 
--- name: count_samples_since
--- How many readings a device has from a moment on: shows a late one that newest_samples would not.
-SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s;
+-- name: days_of_newest
+-- The first of the local days, before another one, that hold the newest readings of a device, as many as are wanted, as
+-- far as they are rolled up; null when there are no more.
+SELECT min(day)
+FROM (
+  SELECT day, sum(sample_count) OVER (ORDER BY day DESC ROWS UNBOUNDED PRECEDING) - sample_count AS younger
+  FROM rollup_day
+  WHERE device = %(device)s AND (%(before)s::date IS NULL OR day < %(before)s::date)
+  ORDER BY day DESC
+  LIMIT %(limit)s
+) AS d
+WHERE younger < %(limit)s;
+
+-- name: count_samples_between
+-- How many readings a device has from a moment on, up to another: shows a late one that newest_samples would not.
+SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s AND ts <= %(until)s;
+
+-- name: count_rolled_before
+-- How many readings a device has on the local days before a moment, as far as they are rolled up.
+SELECT coalesce(sum(sample_count), 0)::int8 FROM rollup_day
+WHERE device = %(device)s AND day < (%(before)s AT TIME ZONE 'UTC')::date;
 
 -- name: last_firmware
--- When firmware was last read after a moment, and which.
+-- When firmware was last read from a moment on and before another, and which.
 SELECT ts, firmware FROM samples
-WHERE device = %(device)s AND firmware IS NOT NULL AND ts >= %(since)s
+WHERE device = %(device)s AND firmware IS NOT NULL AND ts >= %(since)s AND ts < %(until)s
 ORDER BY ts DESC
 LIMIT 1;
 

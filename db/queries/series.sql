@@ -218,6 +218,7 @@ FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS t(begins, end
 CROSS JOIN LATERAL (
   SELECT * FROM rollup_15m q
   WHERE q.device = %(device)s AND q.bucket >= t.begins AND q.bucket < t.ends
+    AND q.bucket >= %(lowest)s AND q.bucket < %(until)s
   OFFSET 0 -- one look into the index for each span
 ) r
 GROUP BY t.begins

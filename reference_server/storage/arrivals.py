@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from reference_server.storage.codec import Row
 from reference_server.storage.connection import Connection, address
 from reference_server.storage.database import Database, fetch
 from reference_server.storage.errors import translated
 from reference_server.storage.queries import query
+from reference_server.zones import near_each_other
 
 _LONGEST_PAYLOAD: Final = 7_900  # PostgreSQL takes less than 8000 bytes
 _CONNECT_TIMEOUT_S: Final = 5
 _PATIENCE_S: Final = 10.0
 _QUIET_S: Final = 5.0
 """When nothing was told for so long, the database is asked whether it is still there."""
+
+_NEAR: Final = timedelta(days=1)
 
 ANY_DEVICE: Final[frozenset[int] | None] = None
 """A hint that names nobody: any device may have new readings."""
@@ -106,25 +108,31 @@ class ArrivalChannel:
 
 
 async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
-    await fetch(
+    noted = await fetch(
         connection,
         "note_backfills",
         devices=[batch.device for batch in late],
         begins=[batch.first for batch in late],
         ends=[batch.last for batch in late],
         counts=[batch.count for batch in late],
-        lowest=min(batch.last for batch in late),
     )
-    mixed = [(number, batch, stamp) for number, batch in enumerate(late) for stamp in batch.stamps]
-    if mixed:
-        await fetch(
-            connection,
-            "note_partly_late",
-            batches=[number for number, _, _ in mixed],
-            devices=[batch.device for _, batch, _ in mixed],
-            stamps=[stamp for _, _, stamp in mixed],
-        )
+    newest = [batch for batch in late if batch.stamps and (batch.device, batch.last) not in noted]
+    for some in near_each_other(newest, key=lambda batch: batch.first, most=_NEAR):
+        await _note_partly_late(connection, some)
     await fetch(connection, "forget_backfills")
+
+
+async def _note_partly_late(connection: Connection, batches: Sequence[LateBatch]) -> None:
+    stamps = [(number, batch, stamp) for number, batch in enumerate(batches) for stamp in batch.stamps]
+    await fetch(
+        connection,
+        "note_partly_late",
+        batches=[number for number, _, _ in stamps],
+        devices=[batch.device for _, batch, _ in stamps],
+        stamps=[stamp for _, _, stamp in stamps],
+        lowest=min(batch.first for batch in batches),
+        until=max(batch.last for batch in batches),
+    )
 
 
 def _payload(devices: Iterable[int]) -> str:
@@ -138,29 +146,6 @@ def _keys(payload: str) -> frozenset[int] | None:
         return frozenset(map(int, payload.split(","))) if payload else ANY_DEVICE
     except ValueError:
         return ANY_DEVICE
-
-
-async def newest_stamp(database: Database, device: int) -> datetime | None:
-    """When the newest reading of a device was taken, None while there is none."""
-    [(newest,)] = await database.rows("newest_stamp", device=device)
-    return newest if isinstance(newest, datetime) else None
-
-
-async def first_stamp_after(database: Database, device: int, after: datetime) -> datetime | None:
-    """When the first reading after a moment was taken, None while there is none."""
-    [(first,)] = await database.rows("oldest_stamp_after", device=device, after=after)
-    return first if isinstance(first, datetime) else None
-
-
-async def rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:
-    """Next readings of each device after its moment, oldest first, at most ``limit`` of each device."""
-    if not after:
-        return []
-    moments = list(after.values())
-    records = await database.rows(
-        "samples_after", devices=list(after), after=moments, lowest=min(moments), limit=limit
-    )
-    return list(map(Row.from_record, records))
 
 
 async def present(database: Database, devices: Collection[int]) -> frozenset[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
-from reference_server.storage.codec import Row, from_jsonb
+from reference_server.storage.codec import from_jsonb
 from reference_server.storage.database import Database
 from reference_server.zones import Span
 from sungrow_lib.counters import CounterBreak
@@ -81,12 +81,6 @@ def _counter_event(ts: datetime, counter: str, steps: int, steps_before: int) ->
     )
 
 
-async def first_stored(database: Database, device: int) -> datetime | None:
-    """When the first reading was taken, None while there is none."""
-    [(first,)] = await database.rows("first_stored", device=device)
-    return first if isinstance(first, datetime) else None
-
-
 async def put_edge_status(database: Database, device: int, status: EdgeStatus) -> datetime:
     """Keep what an edge says of itself; return when it was taken."""
     body = status.model_dump_json(exclude={"device_id"}, exclude_none=True)
@@ -117,9 +111,3 @@ async def device_model(database: Database, device: int) -> str | None:
     """Model of a device, None while unknown."""
     [(model,)] = await database.rows("device_model", device=device)
     return model if isinstance(model, str) else None
-
-
-async def raw_page(database: Database, device: int, after: datetime, end: datetime, limit: int) -> list[Row]:
-    """Next readings of a device after a moment and before another, in order."""
-    records = await database.rows("raw_page", device=device, after=after, to_ts=end, limit=limit)
-    return list(map(Row.from_record, records))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.queries import merging
-from reference_server.zones import day_span, known_zone, local_day, quarter_of
+from reference_server.zones import day_span, known_zone, local_day, near_each_other, quarter_of
 
 LOCK_NAMESPACE: Final = 0x53470002
 """First key of the advisory locks under which rollups change; the second is the shard."""
@@ -26,10 +27,17 @@ NEWEST: Final = 2**63 - 1
 
 _UTC: Final = ZoneInfo("UTC")
 _MS: Final = timedelta(milliseconds=1)
-_DAY: Final = timedelta(days=1)
-_QUARTER: Final = timedelta(minutes=15)
 
 Bucket = tuple[int, datetime]
+
+_DAY: Final = timedelta(days=1)
+_QUARTER: Final = timedelta(minutes=15)
+_GAP: Final = timedelta(days=3)
+"""Readings farther apart are looked at on their own: a plan for all between would open each day's chunk."""
+_DAYS_APART: Final = timedelta(days=40)
+"""The same for quarters of an hour, a chunk of which holds a month."""
+_START: Final[Callable[[Bucket], datetime]] = itemgetter(1)
+_DATE: Final[Callable[[tuple[int, date]], date]] = itemgetter(1)
 
 Told = tuple[tuple[str, ...], tuple[Any, ...]]
 """What rollups tell of a span of time: names of columns, and their values."""
@@ -79,24 +87,31 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
 
     The caller holds the lock of the devices' shards.
     """
-    devices, starts = _columns(sorted(buckets))
-    affected = await fetch(
-        connection,
-        "affected_buckets",
-        devices=devices,
-        buckets=starts,
-        lowest=min(starts),
-        horizon=quarter_of(horizon),
-    )
+    affected: set[Bucket] = set()
+    for some in near_each_other(buckets, key=_START, most=_GAP):
+        affected.update(await _affected(connection, some, horizon))
     if not affected:
         return
-    devices, starts = _columns(affected)
-    zones = await _zones(connection, devices)
-    reach = await _reach(connection, devices, starts)
-    await fetch(connection, "clear_rollup_15m", devices=devices, buckets=starts)
-    offsets = [_offset_ms(start, zones[device]) for device, start in affected]
-    await fetch(connection, "fill_rollup_15m", devices=devices, buckets=starts, zone_ms=offsets, **reach)
+    zones = await _zones(connection, (device for device, _ in affected))
+    for some in near_each_other(affected, key=_START, most=_GAP):
+        devices, starts = _columns(sorted(some))
+        named = {"devices": devices, "buckets": starts}
+        reach = await _reach(connection, devices, starts)
+        span = {"lowest": min(starts), "until": max(starts) + _QUARTER}
+        await fetch(connection, "clear_rollup_15m", **named, **span)
+        offsets = [_offset_ms(start, zones[device]) for device, start in sorted(some)]
+        await fetch(connection, "fill_rollup_15m", **named, zone_ms=offsets, **reach)
     await _recompute_days(connection, _days_of(affected, zones))
+
+
+async def _affected(
+    connection: Connection, buckets: Collection[Bucket], horizon: datetime
+) -> Collection[Bucket]:
+    devices, starts = _columns(sorted(buckets))
+    named = {"devices": devices, "buckets": starts}
+    [(until,)] = await fetch(connection, "following_end", **named)
+    span = {"lowest": min(starts), "until": until}
+    return await fetch(connection, "affected_buckets", **named, **span, horizon=quarter_of(horizon))
 
 
 async def _reach(
@@ -106,8 +121,10 @@ async def _reach(
 
     With them TimescaleDB plans for some days: to plan for all of a year takes a second.
     """
-    [(lowest,)] = await fetch(connection, "readings_begin", devices=devices, buckets=buckets)
-    return {"lowest": lowest, "highest": max(buckets) + _QUARTER}
+    highest = max(buckets) + _QUARTER
+    named = {"devices": devices, "buckets": buckets}
+    [(lowest,)] = await fetch(connection, "readings_begin", **named, lowest=min(buckets), highest=highest)
+    return {"lowest": lowest, "highest": highest}
 
 
 def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
@@ -137,11 +154,13 @@ def _days_of(
 
 
 async def _recompute_days(connection: Connection, days: Mapping[tuple[int, date], ZoneInfo]) -> None:
-    spans = [day_span(day, zone) for (_, day), zone in days.items()]
-    keys = {"devices": [device for device, _ in days], "days": [day for _, day in days]}
-    await fetch(connection, "clear_rollup_day", **keys)
-    begins, ends = [span.begin for span in spans], [span.end for span in spans]
-    await fetch(connection, "fill_rollup_day", **keys, begins=begins, ends=ends)
+    for some in near_each_other(days, key=_DATE, most=_DAYS_APART):
+        spans = [day_span(key[1], days[key]) for key in some]
+        keys = {"devices": [device for device, _ in some], "days": [day for _, day in some]}
+        await fetch(connection, "clear_rollup_day", **keys)
+        begins, ends = [span.begin for span in spans], [span.end for span in spans]
+        reach = {"lowest": min(begins), "until": max(ends)}
+        await fetch(connection, "fill_rollup_day", **keys, begins=begins, ends=ends, **reach)
 
 
 async def lock_device(connection: Connection, device: int) -> None:

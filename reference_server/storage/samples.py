@@ -18,7 +18,7 @@ from reference_server.storage.blocks import Block
 from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import copied_out
-from reference_server.storage.database import Database, fetch
+from reference_server.storage.database import fetch
 from reference_server.storage.devices import storable
 from reference_server.storage.packing import SIGNATURE, pack
 from reference_server.storage.queries import query, with_columns
@@ -53,8 +53,6 @@ class Span(NamedTuple):
 _KEY: Final = itemgetter(0, 1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _QUARTER: Final = timedelta(minutes=15)
-_DAYS: Final = timedelta(days=2)
-_MONTH: Final = timedelta(days=30)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -313,33 +311,6 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
     asked = list(keys)
     numbers = await fetch(connection, "missing_keys", **listed_keys(asked))
     return {asked[number - 1] for (number,) in numbers}
-
-
-async def newest_rows(database: Database, device: int, after: datetime | None, limit: int) -> list[Row]:
-    """Newest readings of a device, newest first; only those after a moment, if one is given."""
-    if after is not None:
-        records = await database.rows("newest_samples", device=device, after=after, limit=limit)
-        return list(map(Row.from_record, records))
-    [(since,)] = await database.rows("newest_begin", device=device)
-    rows: list[Row] = []
-    # The last days hold enough unless readings are rare; to look at all days is slow where there are many.
-    for begin in () if since is None else (since, since - _MONTH, _BEGINNING):
-        rows = await newest_rows(database, device, begin, limit)
-        if len(rows) == limit:
-            break
-    return rows
-
-
-async def last_firmware(database: Database, device: int, newest: datetime) -> list[tuple[datetime, str]]:
-    """When firmware was last read, and which; nothing when it never was.
-
-    It may be long before the newest reading.
-    """
-    for since in (newest - _DAYS, _BEGINNING):
-        found = await database.rows("last_firmware", device=device, since=since)
-        if found:
-            return [(ts, firmware) for ts, firmware in found]
-    return []
 
 
 async def stream_rows(

@@ -258,8 +258,8 @@ class Device(WireModel):
         timezone: the site's zone, null while it is not set.
         timezone_refused: what its edge names as the zone and is none; null when all is well.
         poll_interval_s: seconds between polls.
-        first_ts: its first reading.
-        last_ts: its last reading.
+        first_ts: its first reading; the quarter of an hour where single readings are gone.
+        last_ts: its last reading, likewise.
         health: `ok`, `stale` (silent for more than three poll intervals) or `empty` (no reading yet).
     """
 

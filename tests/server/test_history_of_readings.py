@@ -6,9 +6,7 @@ policies; the answers must be the same on every engine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,7 @@ import pytest
 from reference_server import history
 from reference_server.history import import_csv
 from reference_server.storage import migrations
-from reference_server.storage.connection import Connection
-from reference_server.storage.database import fetch
 from reference_server.storage.migrations import migrate
-from reference_server.storage.rollups import recompute
-from reference_server.storage.samples import missing_keys, stored_rows
-from reference_server.zones import quarter_of
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample, serving
@@ -138,44 +131,6 @@ async def test_a_row_from_2099_hides_nothing_that_comes_after_it(start_server: S
         assert _agree(api, until)[0][0] == 3
         answer = await api.ingest({"device_id": "sh-1", "ts": "2099-01-01T00:00:05.000Z"})
         assert [verdict["code"] for verdict in answer["deferred"]] == ["future"]
-
-
-async def test_what_is_asked_all_day_looks_at_few_of_many_days(api: Api) -> None:
-    """TimescaleDB opens every chunk a plan may need: of a year of them, that takes a second."""
-    if not _is_timescale(api):
-        return
-    await api.ingest(*(sample(-DAY_S * day, pv_power_w=day) for day in range(40)))
-    await api.server.refresher.refresh_all()
-    [(device, newest)] = api.rows("SELECT device, max(ts) FROM samples GROUP BY 1")
-    key, late = (device, newest), newest - timedelta(seconds=1)
-
-    async def recomputed(connection: Connection) -> None:
-        await recompute(connection, {(device, quarter_of(newest))}, horizon=newest - timedelta(days=300))
-
-    async def kept(connection: Connection) -> None:
-        assert await stored_rows(connection, [key])
-        assert not await missing_keys(connection, [key])
-
-    async def shown(connection: Connection) -> None:
-        assert await fetch(connection, "newest_stamp", device=device) == [(newest,)]
-        assert await fetch(connection, "device_lags", limit=9)
-        [(since,)] = await fetch(connection, "newest_begin", device=device)
-        assert await fetch(connection, "newest_samples", device=device, after=since, limit=9)
-        assert await fetch(connection, "samples_after", devices=[device], after=[late], lowest=late, limit=9)
-
-    for job in (recomputed, kept, shown):
-        assert 0 < await api.server.database.run(partial(_opened_chunks, job=job)) < 8, job
-
-
-async def _opened_chunks(connection: Connection, job: Callable[[Connection], Awaitable[None]]) -> int:
-    """How many chunks of `samples` a transaction has opened."""
-    await job(connection)
-    cursor = await connection.execute(
-        "SELECT count(DISTINCT relation) FROM pg_locks JOIN show_chunks('samples') c ON relation = c"
-        " WHERE pid = pg_backend_pid()"
-    )
-    [(count,)] = await cursor.fetchall()
-    return int(count)
 
 
 async def test_policies_refresh_neither_behind_the_horizon_nor_without_an_end(api: Api) -> None:

@@ -1,0 +1,139 @@
+"""Looks at the readings of a device that open few days, whatever the number of days kept.
+
+To plan for all of some years takes TimescaleDB seconds. So every look has two ends; where readings are is
+told by the local days that are rolled up, and by the quarters of an hour that are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from reference_server.storage.codec import Row
+from reference_server.storage.database import Database
+from reference_server.zones import near_each_other
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_DAY: Final = timedelta(days=1)
+_FIRST_LOOK: Final = timedelta(days=2)
+_LONGEST_LOOK: Final = timedelta(days=64)
+_FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
+async def first_reading(database: Database, device: int) -> datetime | None:
+    """When the first reading was taken, None while there is none; its quarter of an hour, if it is gone."""
+    [(first,)] = await database.rows("first_stored", device=device)
+    return first if isinstance(first, datetime) else None
+
+
+async def newest_stamp(database: Database, device: int) -> datetime | None:
+    """When the newest reading of a device was taken, None while there is none."""
+    [(newest,)] = await database.rows("newest_stamp", device=device)
+    return newest if isinstance(newest, datetime) else None
+
+
+async def next_stamps(database: Database, after: Mapping[int, datetime]) -> dict[int, datetime]:
+    """When the first reading of each device after its moment was taken, for those that have one."""
+    found = await database.rows("next_stamps", devices=list(after), after=list(after.values()))
+    return {device: ts for device, ts in found if ts is not None}
+
+
+async def rows_between(
+    database: Database, device: int, after: datetime, until: datetime, limit: int
+) -> list[Row]:
+    """Next readings of a device after a moment and before another, in order."""
+    rows: list[Row] = []
+    look = _FIRST_LOOK
+    while True:
+        end = until if until - after <= look else after + look
+        records = await database.rows(
+            "raw_page", device=device, after=after, until=end, limit=limit - len(rows)
+        )
+        rows += map(Row.from_record, records)
+        if len(rows) == limit or end == until:
+            return rows
+        following = await next_stamps(database, {device: end - _MICROSECOND})
+        if device not in following or following[device] >= until:
+            return rows
+        after = following[device] - _MICROSECOND
+        look = min(2 * look, _LONGEST_LOOK)  # readings are rare
+
+
+async def rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:
+    """Next readings of each device after its moment, oldest first, at most ``limit`` of each device."""
+    rows: list[Row] = []
+    for some in near_each_other(after, key=lambda device: after[device], most=_DAY):
+        rows += await _rows_after(database, {device: after[device] for device in some}, limit)
+    return sorted(rows, key=lambda row: row.ts)
+
+
+async def _rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:
+    """The same for devices whose moments are near each other."""
+    moments = list(after.values())
+    until = max(moments) + _FIRST_LOOK
+    records = await database.rows(
+        "samples_after", devices=list(after), after=moments, lowest=min(moments), until=until, limit=limit
+    )
+    rows = list(map(Row.from_record, records))
+    if until > datetime.now(UTC) + _DAY:
+        return rows  # nothing lies beyond
+    left = {device: limit - count for device, count in _counted(after, rows) if count < limit}
+    following = await next_stamps(database, dict.fromkeys(left, until - _MICROSECOND)) if left else {}
+    for device, ts in following.items():
+        rows += await rows_between(database, device, ts - _MICROSECOND, _FOR_EVER, left[device])
+    return rows
+
+
+def _counted(devices: Iterable[int], rows: Iterable[Row]) -> Iterable[tuple[int, int]]:
+    count = dict.fromkeys(devices, 0)
+    for row in rows:
+        count[row.device] += 1
+    return count.items()
+
+
+async def newest_rows(
+    database: Database, device: int, after: datetime, until: datetime, limit: int
+) -> list[Row]:
+    """Newest readings of a device after a moment and before another, newest first."""
+    records = await database.rows("newest_samples", device=device, after=after, until=until, limit=limit)
+    return list(map(Row.from_record, records))
+
+
+async def latest_rows(database: Database, device: int, newest: datetime, limit: int) -> list[Row]:
+    """The readings of a device up to the newest one, newest first."""
+    rows: list[Row] = []
+    until, day = newest + _MICROSECOND, None
+    while len(rows) < limit:
+        [(day,)] = await database.rows("days_of_newest", device=device, before=day, limit=limit - len(rows))
+        begin = await _begin(database, device, day)
+        if begin is not None and begin < until:
+            rows += await newest_rows(database, device, begin, until, limit - len(rows))
+            until = begin + _MICROSECOND
+        if day is None:
+            break
+    return rows
+
+
+async def _begin(database: Database, device: int, day: date | None) -> datetime | None:
+    """A moment before all readings of a local day; before all there are when they are rolled up no more."""
+    if day is not None:
+        return datetime.combine(day, time.min, UTC) - _DAY
+    first = await first_reading(database, device)
+    return first and first - _MICROSECOND
+
+
+async def last_firmware(database: Database, device: int, newest: datetime) -> list[tuple[datetime, str]]:
+    """When firmware was last read, and which; nothing when it never was.
+
+    It may be long before the newest reading.
+    """
+    first = await first_reading(database, device)
+    look, until = _FIRST_LOOK, newest + _MICROSECOND
+    while first is not None and first < until:
+        begin = max(first, until - look)
+        found = await database.rows("last_firmware", device=device, since=begin, until=until)
+        if found:
+            return [(ts, firmware) for ts, firmware in found]
+        until, look = begin, min(2 * look, _LONGEST_LOOK)
+    return []
