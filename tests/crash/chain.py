@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -151,9 +151,9 @@ class Edge:
         )
         self._stack.callback(self.child.stop, 15.0)
 
-    def true_time(self, shown: float) -> float:
-        """The time it was when its clock showed this."""
-        return self._clock.true_time(shown) if self._clock else shown
+    def true_times(self, shown: Iterable[float]) -> Iterator[float]:
+        """Yield the time it was each time its clock showed this, in the order of its log."""
+        return self._clock.history.true_times(shown) if self._clock else iter(shown)
 
     def requeue(self) -> None:
         """Kill it, and offer again what it set aside for a day because the stage refused it alone."""

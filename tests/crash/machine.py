@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import struct
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import which
@@ -30,6 +32,32 @@ def compiler() -> Path | None:
     return None if found is None else Path(found)
 
 
+class ClockHistory:
+    """When a clock was how wrong: what it showed is put right again."""
+
+    def __init__(self) -> None:
+        self._stretches = [(-math.inf, 0.0)]
+
+    def note(self, now: float, offset_s: float) -> None:
+        """Note that it is so wrong from now on."""
+        self._stretches.append((now, offset_s))
+
+    def true_times(self, shown: Iterable[float]) -> Iterator[float]:
+        """Yield the time it was each time, in the order in which it was looked at.
+
+        The order is needed: a clock that was set back shows times a second time.
+        """
+        stretch, last = 0, -math.inf
+        ends = [*(since for since, _ in self._stretches[1:]), math.inf]
+        for moment in shown:
+            for index in range(stretch, len(ends)):
+                since, offset_s = self._stretches[index]
+                if max(since, last) - SLOWEST_S <= moment - offset_s <= ends[index] + SLOWEST_S:
+                    stretch, last = index, max(last, moment - offset_s)
+                    break
+            yield moment - self._stretches[stretch][1]
+
+
 class BentClock:
     """A wall clock for processes that can be set wrong while they run.
 
@@ -42,8 +70,8 @@ class BentClock:
         self._library, self._file = folder / "clock.so", folder / "bend"
         options = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
         subprocess.run([cc, *options, "-o", self._library, _CLOCK_SOURCE, "-ldl"], check=True)
-        self._past: list[tuple[float, float, float]] = []
-        self._since, self.offset_s = 0.0, 0.0
+        self.offset_s = 0.0
+        self.history = ClockHistory()
         self.set(0.0, synchronised=True)
 
     @staticmethod
@@ -58,18 +86,10 @@ class BentClock:
 
     def set(self, offset_s: float, *, synchronised: bool) -> None:
         """Let the clock be so wrong from now on, and the kernel vouch for it or not."""
-        now = time.time()
-        self._past.append((self._since, now, self.offset_s))
-        self._since, self.offset_s = now, offset_s
+        self.history.note(time.time(), offset_s)
+        self.offset_s = offset_s
         with self._file.open("r+b" if self._file.exists() else "wb") as stream:
             stream.write(_CLOCK_STATE.pack(int(offset_s * 1e9), int(synchronised)))
-
-    def true_time(self, shown: float) -> float:
-        """The time it was when the clock showed this."""
-        for since, until, offset_s in (*self._past, (self._since, time.time(), self.offset_s)):
-            if since <= shown - offset_s <= until + SLOWEST_S:
-                return shown - offset_s
-        return shown
 
 
 class SmallDisk:

@@ -86,6 +86,9 @@ def _without(answers: list[JournalEntry], missing: list[str]) -> RegisterWords:
 def judge_polled(account: Account, site: DemoSite, edge: Edge, stored: list[dict[str, Any]]) -> None:
     """Hold what `sungrow-edge` polled, accepted and delivered against journals and database."""
     events = list(read_events(site.log("edge")))
+    shown = [datetime.fromisoformat(event["time"]).timestamp() for event in events]
+    for event, moment in zip(events, edge.true_times(shown), strict=True):
+        event["true_time"] = moment
     records = spool_records(edge.spool.parent)
     rows = {(row["device_id"], row["ts"]): row for row in stored}
     account.stored += len(stored)
@@ -131,9 +134,7 @@ def _judge_record(
 def _explain(account: Account, device: _Device, taken: set[int], edge: Edge) -> None:
     """Every poll without a reading has a reason: a line of the log, or the edge was killed then."""
     account.polled += len(device.polls)
-    failures = [
-        (edge.true_time(datetime.fromisoformat(e["time"]).timestamp()), e["outcome"]) for e in device.failures
-    ]
+    failures = [(e["true_time"], e["outcome"]) for e in device.failures]
     for index, poll in enumerate(device.polls):
         if index in taken:
             continue
