@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -21,7 +21,7 @@ from sungrow_lib.errors import (
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.packing import unpack
-from sungrow_lib.spool.pages import read_log
+from sungrow_lib.spool.pages import Log, Pages, read_log
 
 _CHECKPOINT_PAGES: Final = 4000
 """The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
@@ -235,14 +235,21 @@ class Database:
         """Look at the log before SQLite does: at every opening, however short.
 
         SQLite ends reading at the first fault and says nothing; when it closes the file, it deletes the rest.
-        It also deletes a log whose file is empty.
+        It also deletes a log whose file is empty, and writes one that is older than its file over it.
         """
         for _ in range(_LOG_LOOKS):
             log = read_log(Path(self._log_name))
-            if not log.is_damaged and not (log.frames and _is_empty(self.path)):
+            if not log.is_damaged and not (log.frames and self._is_at_odds_with(log)):
                 return
             time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
         raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
+
+    def _is_at_odds_with(self, log: Log) -> bool:
+        """Whether there is a log to an empty file, or one that is older than the file."""
+        if not self.path.exists():
+            return False
+        with closing(Pages(self.path, log)) as pages:
+            return pages.is_ahead or not self.path.stat().st_size
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -309,10 +316,6 @@ class Transaction:
 _CORRUPT_ADVICE: Final = (
     "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
 )
-
-
-def _is_empty(path: Path) -> bool:
-    return path.exists() and not path.stat().st_size
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,6 +20,7 @@ from sungrow_lib.spool.schema import PAGE_BYTES
 Value = int | str | bytes | None
 
 _INTERIOR_INDEX: Final = 2
+_INTERIOR_TABLE: Final = 5
 _LEAF_INDEX: Final = 10
 _LEAF_TABLE: Final = 13
 _FILE_HEADER: Final = 100
@@ -39,6 +40,10 @@ _FRAME_HEADER: Final = 24
 _FRAME: Final = _FRAME_HEADER + PAGE_BYTES
 _LOG_MAGIC: Final = 0x377F0682
 _WORD: Final = 0xFFFFFFFF
+
+_COLUMNS: Final = 7
+"""of a reading: no other table with running numbers has so many."""
+_DEEPEST: Final = 20
 
 
 class Row(NamedTuple):
@@ -163,19 +168,23 @@ class Pages:
     Where the log's last commit may only have been cut off, the file is what it was before that commit, and
     `rows_behind` are apart: a row that moves to another page is else on none while one of the two is missing.
 
+    Where the file has readings that are newer than all SQLite would see through its log (`is_ahead`), the log
+    is one of an older copy, or was cut off while it was being folded in: then nobody knows which version of a
+    page is the newest, and all pages count as stale.
+
     Args:
         path: the file.
+        log: what its log holds, if that is known already.
 
     Raises:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, log: Log | None = None) -> None:
         self._file = path.open("rb")
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
-            log = read_log(self._log_path)
-            self._read = log
+            self._read = log = log or read_log(self._log_path)
             self._log = log.frames if log.is_torn else log.frames | log.behind
             self._behind = log.behind if log.is_torn else {}
             self._log_file = self._log_path.open("rb") if self._log or self._behind else None
@@ -183,6 +192,10 @@ class Pages:
             self.count = max([in_file, *self._log])
             if log.is_torn and log.size:
                 self.count = log.size
+            self.is_ahead = bool(log.frames) and self._is_ahead()
+            if self.is_ahead:
+                self.count, self._log, self._behind = max(in_file, *self._log), {}, {}
+                self._read = replace(log, frames={}, behind={}, broken={}, nameless=0)
         except BaseException:
             self._file.close()
             raise
@@ -195,21 +208,79 @@ class Pages:
 
     def page(self, number: int) -> bytes:
         """Return a page, filled up with zeros where the file ends early."""
-        file, place = self._file, (number - 1) * PAGE_BYTES
         if number in self._log and self._log_file is not None:
-            file, place = self._log_file, self._log[number]
-        file.seek(place)
-        return file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
+            self._log_file.seek(self._log[number])
+            return self._log_file.read(PAGE_BYTES)
+        return self._page_of_file(number)
+
+    def _page_of_file(self, number: int) -> bytes:
+        """Return a page as it is when the log is left out of account."""
+        self._file.seek((number - 1) * PAGE_BYTES)
+        return self._file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
+
+    def is_stale(self, number: int) -> bool:
+        """Whether a newer version of a page was damaged, or may be elsewhere."""
+        return self.is_ahead or self._read.is_stale(number)
+
+    def _is_ahead(self) -> bool:
+        """Whether the file has later readings than are seen through its log; the last never goes."""
+        seen = self._last_reading(self.page)
+        # Where the log was being folded in, the pointers of the file alone lead nowhere.
+        hidden = (n for n in range(1, self.count + 1) if n in self._log or n > self._read.size)
+        found = [self._last_on(number, self._page_of_file(number)) for number in hidden]
+        alone = max([self._last_reading(self._page_of_file), *found], key=lambda last: last or 0)
+        return alone is not None and seen is not None and alone > seen
+
+    def _last_on(self, number: int, page: bytes) -> int | None:
+        """Return the number of the last reading on a page of readings; every start looks, so it is quick."""
+        head = _FILE_HEADER if number == 1 else 0
+        kind, _, cells = struct.unpack_from(">BHH", page, head)
+        if kind != _LEAF_TABLE or not 0 < cells <= PAGE_BYTES // 4:
+            return None
+        (place,) = struct.unpack_from(">H", page, head + 6 + 2 * cells)
+        try:
+            row = self._row(page, place, kind)
+        except (IndexError, ValueError, struct.error):
+            return None
+        return row.rowid if len(row.values) == _COLUMNS else None
+
+    def _last_reading(self, page: Callable[[int], bytes]) -> int | None:
+        """Return the highest running number by the tables' own pointers; None when they lead nowhere."""
+        number = next(self._roots(1, page, _DEEPEST), 0)
+        for _ in range(_DEEPEST):
+            content = page(number) if 1 < number <= self.count else b"\0"
+            if content[0] == _LEAF_TABLE:
+                return self._last_on(number, content)
+            if content[0] != _INTERIOR_TABLE:
+                return None
+            (number,) = struct.unpack_from(">I", content, 8)
+        return None
+
+    def _roots(self, number: int, page: Callable[[int], bytes], depth: int) -> Iterator[int]:
+        """Yield where the table of readings begins: it is described from the first page on."""
+        content, head = page(number), _FILE_HEADER if number == 1 else 0
+        for row in self._rows_of(number, content):
+            match row.values:
+                case ("table", "reading", _, int() as root, *_):
+                    yield root
+        if content[head] == _INTERIOR_TABLE and depth:
+            (cells,) = struct.unpack_from(">H", content, head + 3)
+            places = content[head + 12 : head + 12 + 2 * cells]
+            below = [head + 8, *(place for (place,) in struct.iter_unpack(">H", places[: len(places) & ~1]))]
+            for place in below:
+                child = int.from_bytes(content[place : place + 4])
+                if 1 < child <= self.count:
+                    yield from self._roots(child, page, depth - 1)
 
     def free(self) -> set[int] | None:
         """Return numbers of pages no table uses; None when the list of them is damaged."""
         head = self.page(1)
-        if not head.startswith(MAGIC) or self._read.is_stale(1):
+        if not head.startswith(MAGIC) or self.is_stale(1):
             return None
         trunk, expected = struct.unpack_from(">2I", head, 32)
         free: set[int] = set()
         while trunk:
-            if trunk > self.count or trunk in free or self._read.is_stale(trunk):
+            if trunk > self.count or trunk in free or self.is_stale(trunk):
                 return None
             free.add(trunk)
             trunk_page = self.page(trunk)
@@ -222,7 +293,7 @@ class Pages:
     @property
     def is_doubtful(self) -> bool:
         """Whether the newest version of some page is damaged, and there may be an older one."""
-        return bool(self._behind) or any(self._read.is_stale(number) for number in range(1, self.count + 1))
+        return bool(self._behind) or any(self.is_stale(number) for number in range(1, self.count + 1))
 
     def _maps(self) -> set[int]:
         """Return numbers of the pages that only say whose the others are: in a file that can shrink."""
@@ -237,14 +308,13 @@ class Pages:
         """
         free = (self.free() or set()) | self._maps()
         for number in range(1, self.count + 1):
-            if number not in free and stale in {None, self._read.is_stale(number)}:
+            if number not in free and stale in {None, self.is_stale(number)}:
                 yield from self._rows_of(number, self.page(number))
 
     def versions(self) -> Iterator[Row]:
-        """Return rows as they are and once were: of the file's pages and of every version in the log."""
+        """Return rows as they are and once were: of the file's pages, then of each version in the log."""
         for number in range(1, self.count + 1):
-            self._file.seek((number - 1) * PAGE_BYTES)
-            yield from self._rows_of(number, self._file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0"))
+            yield from self._rows_of(number, self._page_of_file(number))
         if self._log_file is not None:
             for place in self._read.versions:
                 self._log_file.seek(place - _FRAME_HEADER)

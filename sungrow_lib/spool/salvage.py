@@ -149,10 +149,11 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     newest = connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
     for row in pages.rows_behind():  # of the others it is known where they stand
         _take(connection, row, names, after=newest)
+    was_merged = _take_superseded(connection, pages)
     _name_the_nameless(connection, names)
     for statement in schema.SALVAGE_STAND:
         connection.execute(statement)
-    _set_apart(connection, pages)
+    _set_apart(connection, pages, was_merged=was_merged)
     for statement in schema.SALVAGE_FINISH:
         connection.execute(statement)
     return [connection.execute(query).fetchone()[0] for query in schema.SALVAGE_COUNTS]
@@ -210,21 +211,40 @@ def _standing(row: Row) -> tuple[Any, ...] | None:
     return None
 
 
-def _set_apart(connection: sqlite3.Connection, pages: Pages) -> None:
-    """Find readings that newer knowledge, now lost, may have changed: they are kept, and not sent."""
+def _take_superseded(connection: sqlite3.Connection, pages: Pages) -> bool:
+    """Take readings that only an older version of some page has; return whether any was ever merged.
+
+    Rows move from page to page, and the one a reading moved to may be the damaged one. What had been deleted
+    comes back so, too: the server has it, and is asked once more. Merged readings do not, unless they are
+    known to be there.
+    """
     was_merged = False
-    is_free_known, is_doubtful = pages.free() is not None, pages.is_doubtful
-    if is_doubtful or not is_free_known:
-        for row in pages.versions():
-            was_merged |= row.values[:1] == ("merged",)
-            _note_version(connection, row)
-    if is_doubtful:
+    for row in pages.versions():
+        was_merged |= row.values[:1] == ("merged",)
+        _note_version(connection, row)
+        reading = _reading(row)
+        if reading is not None and _is_missing(connection, reading) and _is_object(reading[-1]):
+            connection.execute(schema.SALVAGE_SUPERSEDED, reading)
+    if not was_merged:  # the row that says so may be lost
+        was_merged = connection.execute(schema.SALVAGE_IS_MERGED).fetchone() is not None
+    for statement in schema.SALVAGE_SUPERSEDED_TAKE:
+        connection.execute(statement, (not was_merged,))
+    return was_merged
+
+
+def _is_missing(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> bool:
+    return connection.execute("SELECT 1 FROM reading WHERE seq = ?", reading[:1]).fetchone() is None
+
+
+def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool) -> None:
+    """Find readings that newer knowledge, now lost, may have changed: they are kept, and not sent."""
+    if pages.is_doubtful:
         for statement in schema.SALVAGE_DOUBT:
             connection.execute(statement)
     if was_merged:
         find, set_apart = schema.SALVAGE_MERGED
         connection.execute(find)
-        connection.execute(set_apart, (not is_free_known,))
+        connection.execute(set_apart, (pages.free() is None,))
 
 
 def _note_version(connection: sqlite3.Connection, row: Row) -> None:

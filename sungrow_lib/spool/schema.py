@@ -290,6 +290,7 @@ SALVAGE_TABLES: Final = (
     "CREATE TEMP TABLE once_undated (seq INTEGER PRIMARY KEY, device INTEGER)",
     "CREATE TEMP TABLE once_dated (seq INTEGER, ts INTEGER, clock TEXT, PRIMARY KEY (seq, ts, clock))",
     "CREATE TEMP TABLE floor (device INTEGER, ts INTEGER, PRIMARY KEY (device, ts))",
+    "CREATE TEMP TABLE superseded (seq INTEGER PRIMARY KEY, device, ts, boot, boot_ms, clock, content)",
 )
 SALVAGE_READING: Final = (
     "INSERT OR IGNORE INTO reading (seq, device, ts, boot, boot_ms, clock, content)"
@@ -300,10 +301,23 @@ SALVAGE_STANDING: Final = (
     " device = excluded.device, state = excluded.state, offered = excluded.offered, at = excluded.at,"
     " code = excluded.code, reason = excluded.reason, rank = excluded.rank WHERE excluded.rank < rank"
 )
+SALVAGE_SUPERSEDED: Final = "INSERT OR REPLACE INTO temp.superseded VALUES (?, ?, ?, ?, ?, ?, ?)"
+SALVAGE_IS_MERGED: Final = (
+    "SELECT 1 FROM main.reading WHERE EXISTS (SELECT 1 FROM temp.superseded)"
+    " AND json_extract(CASE WHEN json_valid(unpacked(content)) THEN unpacked(content) END,"
+    " '$.sample_count') > 1"
+)
+_MAY_RETURN: Final = "FROM temp.superseded WHERE ?1 OR seq IN (SELECT seq FROM temp.found)"
+SALVAGE_SUPERSEDED_TAKE: Final = (
+    f"INSERT INTO temp.stale_reading SELECT seq {_MAY_RETURN}",
+    f"INSERT INTO main.reading SELECT * {_MAY_RETURN}",
+)
 SALVAGE_STALE_STANDING: Final = (
     # It may have been offered since: it is not merged any more, nor is a date corrected that the server has.
-    "INSERT OR IGNORE INTO temp.found"
-    " VALUES (?1, ?2, ?3, max(?4, 1 + (?2 = 2 AND ?6 IS 'future')), ?5, ?6, ?7, ?8, 1)"
+    "INSERT INTO temp.found VALUES (?1, ?2, ?3, max(?4, 1 + (?2 = 2 AND ?6 IS 'future')), ?5, ?6, ?7, ?8, 1)"
+    " ON CONFLICT (seq) DO UPDATE SET device = excluded.device, state = excluded.state,"
+    " offered = excluded.offered, at = excluded.at, code = excluded.code, reason = excluded.reason,"
+    " rank = excluded.rank WHERE is_stale AND excluded.rank < rank"
 )
 SALVAGE_STAND: Final = (
     (
