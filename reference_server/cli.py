@@ -225,10 +225,10 @@ def _add_log(
 
 
 def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    load = commands.add_parser("import", help="add history from a CSV file, or from captures")
+    load = commands.add_parser("import", help="add history from a CSV file, an export, or captures")
     text = (
-        "CSV with the header ts,FIELD,... of a sample's fields, - for stdin; or captures (.json) that say "
-        "when they were read, several of one moment make one reading"
+        "CSV with the header ts,FIELD,... of a sample's fields, or what export wrote, - for stdin; or "
+        "captures (.json) that say when they were read, several of one moment make one reading"
     )
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
     load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
@@ -368,7 +368,9 @@ def _import(args: argparse.Namespace) -> int:
         source = args.source or "csv"
         loading = import_csv(url, args.files[0], args.device, source=source, retention=retention)
     else:
-        raise UsageError("import one CSV file at a time; only captures (.json) come several at once")
+        raise UsageError(
+            "import one CSV file or export at a time; only captures (.json) come several at once"
+        )
     result = asyncio.run(loading)
     print(f"imported {result.inserted}, known {result.duplicates}, kept aside {result.aside}")
     return EXIT_OK

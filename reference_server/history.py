@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from pydantic import ValidationError
 
-from reference_server.storage.codec import Flag, Row, decode, differing, encode
+from reference_server.storage.codec import Flag, Row, decode, differing, encode, endless_field
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import connected, fetch
 from reference_server.storage.devices import known_device
@@ -35,12 +35,15 @@ from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.decoding import decoded
 from sungrow_lib.errors import SungrowError, UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
-from sungrow_lib.sample import SungrowSample, format_ts
+from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
 
 _AHEAD: Final = timedelta(minutes=5)
 _ROWS_AT_ONCE: Final = 5_000
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
+
+_Told = tuple[SungrowSample, Mapping[str, Any]]
+"""A reading, and its fields that only a newer edge knows."""
 
 
 class DeviceDeletedError(SungrowError):
@@ -75,11 +78,12 @@ class ImportResult:
 async def import_csv(
     url: str, file: Path, device_id: str, *, source: str, retention: timedelta
 ) -> ImportResult:
-    """Store the rows of a CSV file, with their rollups. Importing it again changes nothing.
+    """Store the rows of a CSV file, or of an export, with their rollups. Importing it again changes nothing.
 
     Args:
         url: the database.
-        file: header ``ts,FIELD,...``; an empty cell is unknown; lists are JSON. ``-`` reads stdin.
+        file: header ``ts,FIELD,...``; an empty cell is unknown; lists are JSON. Or what
+            :func:`export_samples` writes. ``-`` reads stdin.
         device_id: whose readings they are; made known if need be.
         source: where they come from; written down with their span of time.
         retention: rows older than it get rollups only where there are none.
@@ -90,8 +94,11 @@ async def import_csv(
         StorageError: the database cannot be used.
     """
     with _opened(file) as stream:
-        samples = _samples(stream, file.name, device_id)
-        return await _import(url, samples, device_id, source, datetime.now(UTC) - retention)
+        lines = iter(stream)
+        begin = next(lines, "")
+        read = _from_export if begin.startswith("{") else _from_csv
+        told = read(chain([begin], lines), file.name, device_id)
+        return await _import(url, told, device_id, source, datetime.now(UTC) - retention)
 
 
 async def import_captures(
@@ -111,8 +118,8 @@ async def import_captures(
         DeviceDeletedError: the device is deleted; nothing is stored.
         StorageError: the database cannot be used.
     """
-    samples = _captured(files, device_id)
-    return await _import(url, iter(samples), device_id, source, datetime.now(UTC) - retention)
+    told: Iterator[_Told] = ((sample, {}) for sample in _captured(files, device_id))
+    return await _import(url, told, device_id, source, datetime.now(UTC) - retention)
 
 
 def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
@@ -138,7 +145,7 @@ def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
 
 
 async def _import(
-    url: str, samples: Iterator[SungrowSample], device_id: str, source: str, horizon: datetime
+    url: str, told: Iterator[_Told], device_id: str, source: str, horizon: datetime
 ) -> ImportResult:
     result = ImportResult()
     async with connected(url) as connection:
@@ -151,8 +158,8 @@ async def _import(
         await lock_device(connection, device)
         first = last = None
         made: set[datetime] = set()
-        while some := list(islice(samples, _ROWS_AT_ONCE)):
-            chunk = [encode(device, sample, {}, Flag.IMPORTED) for sample in some]
+        while some := list(islice(told, _ROWS_AT_ONCE)):
+            chunk = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
             first = min([row.ts for row in chunk] + ([first] if first else []))
             last = max([row.ts for row in chunk] + ([last] if last else []))
             await _import_rows(connection, chunk, horizon, made, result)
@@ -185,8 +192,32 @@ def _opened(file: Path) -> Iterator[TextIO]:
         raise UsageError(f"{file} is not UTF-8 text") from None
 
 
-def _samples(stream: TextIO, name: str, device_id: str) -> Iterator[SungrowSample]:
-    reader = csv.DictReader(stream)
+def _from_export(lines: Iterable[str], name: str, device_id: str) -> Iterator[_Told]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            known, unknown = split_unknown(_object(line))
+            sample = SungrowSample.model_validate(known | {"device_id": device_id})
+            _require_past(sample)
+            _require_ordinary(unknown)
+        except ValueError as error:
+            raise UsageError(f"{name}, line {number}: {_reason(error)}") from None
+        yield sample, unknown
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise ValueError("is no JSON object")  # noqa: TRY004 - a wrong line like any other
+    return fields
+
+
+def _from_csv(lines: Iterable[str], name: str, device_id: str) -> Iterator[_Told]:
+    reader = csv.DictReader(lines)
     unknown = [field for field in reader.fieldnames or () if field not in SungrowSample.model_fields]
     if unknown or "ts" not in (reader.fieldnames or ()):
         wrong = f"{unknown[0]!r} is not a field of a sample" if unknown else "there is no column ts"
@@ -197,12 +228,18 @@ def _samples(stream: TextIO, name: str, device_id: str) -> Iterator[SungrowSampl
             _require_past(sample)
         except (ValidationError, ValueError) as error:
             raise UsageError(f"{name}, line {reader.line_num}: {_reason(error)}") from None
-        yield sample
+        yield sample, {}
 
 
 def _require_past(sample: SungrowSample) -> None:
     if sample.ts > datetime.now(UTC) + _AHEAD:
         raise ValueError(f"ts: {format_ts(sample.ts)} lies in the future")
+
+
+def _require_ordinary(unknown: Mapping[str, Any]) -> None:
+    endless = endless_field(unknown)
+    if endless is not None:
+        raise ValueError(f"{endless}: must hold finite numbers of ordinary size")
 
 
 def _fields(cells: Mapping[str | Any, str | Any]) -> dict[str, Any]:

@@ -299,6 +299,10 @@ def test_a_wrong_capture_is_one_line_and_stores_nothing(
         ("ts,pv_power_w\n2026-01-01T00:00:00Z,1\nyesterday,1\n", "line 3: ts"),
         ("ts,pv_power_w\n2026-01-01T00:00:00Z\n", "line 2: has another number of cells"),
         ("ts,pv_power_w\n2026-01-01T00:00:00Z,1,2\n", "line 2: has another number of cells"),
+        ('{"ts":"2026-01-01T00:00:00Z"}\n{', "line 2: is no JSON object"),
+        ('{"ts":"2026-01-01T00:00:00Z"}\n\n[]\n', "line 3: is no JSON object"),
+        ('{"pv_power_w":1}\n', "line 1: ts: Field required"),
+        ('{"ts":"2026-01-01T00:00:00Z","newer":1e999}\n', "line 1: newer: must hold finite numbers"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_stores_nothing(

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from reference_server import history
-from reference_server.history import import_csv
+from reference_server.history import export_samples, import_csv
 from reference_server.storage import migrations
 from reference_server.storage.migrations import migrate
 from sungrow_lib.errors import UsageError
@@ -282,6 +282,25 @@ async def test_a_year_of_backlog_is_caught_up_with(api: Api) -> None:
     await api.server.refresher.refresh_all()
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_day") == [(len(rows),)]
+
+
+async def test_what_is_exported_can_be_imported(api: Api, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"mppt_voltage_v": [None, 5.5], "battery_soc_pct": 55.5, "running_state": "Run"}
+    unusual: dict[str, Any] = {"pv_power_w": 99_999_999_999, "wallbox": {"text": "a\0b\ud800"}}
+    await api.ingest(*(sample(-60 * n, pv_power_w=n, **fields) for n in range(5)), sample(5, **unusual))
+    first, second = tmp_path / "roof.ndjson", tmp_path / "again.ndjson"
+    with first.open("w") as out:
+        await export_samples(api.dsn, "sh-1", None, None, out)
+    for inserted in (6, 0):
+        result = await import_csv(api.dsn, first, "sh-2", source="test", retention=timedelta(days=36_500))
+        assert (result.inserted, result.duplicates, result.aside) == (inserted, 6 - inserted, 0)
+    with second.open("w") as out:
+        await export_samples(api.dsn, "sh-2", None, None, out)
+    assert second.read_text() == first.read_text().replace('"sh-1"', '"sh-2"')
+    assert api.rows("SELECT device, flags FROM samples WHERE extra IS NOT NULL ORDER BY 1") == [
+        (1, 1),
+        (2, 3),
+    ]
 
 
 async def test_an_import_takes_nothing_from_the_future(migrated: str, tmp_path: Path) -> None:
