@@ -63,7 +63,8 @@ class Normalizer:
         """
         values = self.values(words, firmware=firmware)
         values |= {"interval_s": interval_s, "sample_count": 1}
-        return SungrowSample(device_id=self.device_id, ts=ts, **values)
+        known = {name: value for name, value in values.items() if value is not None}
+        return SungrowSample(device_id=self.device_id, ts=ts, **known)
 
     def values(self, words: RegisterWords, *, firmware: bool = False) -> dict[str, Any]:
         """Return every quantity a device can supply, by name; None for what ``words`` do not tell.

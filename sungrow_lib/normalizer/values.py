@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +17,7 @@ Values = Mapping[str, Value | None]
 """Decoded registers by name."""
 
 Number = int | float
+_NUMBERS: Final = (int, float)
 
 HOLE_W: Final = -1
 HOLE_A: Final = -0.1
@@ -59,7 +60,51 @@ _Item: TypeAlias = tuple[_Supplier, ...]
 
 def supplied_values(family: Family, registers: Values) -> dict[str, Any]:
     """Return every quantity a register can supply, by name, from its best source that has a value."""
-    return {quantity.name: _supplied(quantity, items, registers) for quantity, items in _supplies(family)}
+    values: dict[str, Any] = dict(_nothing(family))
+    simple, others = _supplies_of(family, tuple(registers))
+    for name, register, factor, steps in simple:
+        value = registers[register]
+        if isinstance(value, _NUMBERS):
+            counted = round(value * factor * steps)
+            values[name] = counted if steps == 1 else counted / steps
+    for quantity, items in others:
+        values[quantity.name] = _supplied(quantity, items, registers)
+    return values
+
+
+@cache
+def _nothing(family: Family) -> dict[str, None]:
+    return {quantity.name: None for quantity, _ in _supplies(family)}
+
+
+_Simple: TypeAlias = tuple[str, str, int, int]
+"""Quantity, the one register it has, the factor from its unit and sign, steps per unit."""
+
+
+@lru_cache(maxsize=64)
+def _supplies_of(
+    family: Family, read: tuple[str, ...]
+) -> tuple[tuple[_Simple, ...], tuple[tuple[Quantity, tuple[_Item, ...]], ...]]:
+    """Quantities of which anything was read: the same in every poll, and most have one register."""
+    names = frozenset(read)
+    simple: list[_Simple] = []
+    others: list[tuple[Quantity, tuple[_Item, ...]]] = []
+    for quantity, items in _supplies(family):
+        narrowed = () if quantity.kind is QuantityKind.CODES else _narrowed(items, names)
+        if quantity.is_numeric and quantity.length is None and [*map(len, narrowed)] == [1]:
+            [[supplier]] = narrowed
+            simple.append((quantity.name, supplier.register, supplier.factor, quantity.factor))
+        elif narrowed:
+            others.append((quantity, narrowed))
+    return tuple(simple), tuple(others)
+
+
+def _narrowed(items: tuple[_Item, ...], names: frozenset[str]) -> tuple[_Item, ...]:
+    """The same items with only the registers that were read; without the empty ones at the end."""
+    left = [tuple(supplier for supplier in item if supplier.register in names) for item in items]
+    while left and not left[-1]:
+        left.pop()
+    return tuple(left)
 
 
 @cache
@@ -86,8 +131,6 @@ def _supplies(family: Family) -> tuple[tuple[Quantity, tuple[_Item, ...]], ...]:
 
 
 def _supplied(quantity: Quantity, items: tuple[_Item, ...], registers: Values) -> Any:
-    if not items or quantity.kind is QuantityKind.CODES:
-        return None
     if quantity.kind is QuantityKind.STATE:
         return _text(items, registers)
     if quantity.length is None:
@@ -110,8 +153,8 @@ def _number(quantity: Quantity, item: _Item, registers: Values) -> Number | None
     """The best source's value; a 0 gives way to a lesser source's value, for a path may fill gaps with 0."""
     best: Number | None = None
     for supplier in item:
-        value = registers.get(supplier.register)
-        if not isinstance(value, Number) or (best == 0 and value == supplier.hole):
+        value = registers[supplier.register]
+        if not isinstance(value, _NUMBERS) or (best == 0 and value == supplier.hole):
             continue
         best = rounded(quantity, value * supplier.factor)
         if best:

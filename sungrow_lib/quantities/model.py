@@ -129,11 +129,11 @@ class Quantity:
 
     def to_steps(self, value: float) -> int:
         """Number of resolution steps nearest to ``value`` (in the unit)."""
-        return round(value * self.factor)
+        return round(value * _FACTORS[self.decimals])
 
     def from_steps(self, steps: int) -> float:
         """Value in the unit of a number of resolution steps: an int when there are no decimals."""
-        return steps / self.factor if self.decimals else steps
+        return steps / _FACTORS[self.decimals] if self.decimals else steps
 
     def is_plausible(self, value: float) -> bool:
         """Whether ``value`` (in the unit) lies in the plausible range."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import Family
@@ -42,7 +42,7 @@ class _Reader:
     decode: Decoder
     by_raw: tuple[tuple[range, Decoder], ...]
 
-    def value(self, words: tuple[int, ...]) -> Value | None:
+    def value(self, words: Sequence[int]) -> Value | None:
         for raw, decode in self.by_raw:
             if words[0] in raw:
                 return decode(words)
@@ -114,9 +114,8 @@ class RegisterMap:
         """
         held = words.by_register
         values = {
-            reader.register.name: reader.value(tuple([held[key] for key in reader.keys]))
-            for reader in _present(self.family, context, tuple(held))
-            if absent or not reader.is_lacking
+            name: decode((held[key],)) if others is None else decode((held[key], *[held[k] for k in others]))
+            for name, key, others, decode in _present(self.family, context, tuple(held), absent)
         }
         if not absent:
             for name in _doubtful_zeros(self.family, context):
@@ -133,10 +132,13 @@ class RegisterMap:
         they hold a value. Words nobody documents neither end a run nor count.
         """
         held = words.by_register
+        starts, fields = _fields(self.family, tuple(held))
+        if WORD_MAX not in [held[key] for key in starts]:
+            return frozenset()  # as in most readings
         found: list[str] = []
         run: list[str] = []
         follows_value = False
-        for keys, name in _fields(self.family, tuple(held)):
+        for keys, name in fields:
             begins_full = bool(keys) and held[keys[0]] == WORD_MAX
             if name is not None and begins_full and all(held[key] == WORD_MAX for key in keys):
                 run.append(name)
@@ -172,16 +174,35 @@ def _by_number(family: Family) -> dict[tuple[Space, int], Register]:
     }
 
 
+_Key: TypeAlias = tuple[Space, int]
+
+
 @lru_cache(maxsize=64)
 def _present(
-    family: Family, context: DeviceContext, held: tuple[tuple[Space, int], ...]
-) -> tuple[_Reader, ...]:
-    """The registers whose words are all among ``held``; the same in every poll, so it is worked out once."""
+    family: Family,
+    context: DeviceContext,
+    held: tuple[_Key, ...],
+    absent: bool,  # noqa: FBT001 - a part of the key
+) -> tuple[tuple[str, _Key, tuple[_Key, ...] | None, Decoder], ...]:
+    """The registers whose words are all among ``held``: name, first key, further keys if any, decoder.
+
+    They are the same in every poll, so they are worked out once.
+    """
     keys = set(held)
-    return tuple(
+    readers = [
         _reader(register.name, family, context)
         for register in RegisterMap.for_family(family)
         if keys.issuperset(_keys(register))
+    ]
+    return tuple(
+        (
+            reader.register.name,
+            reader.keys[0],
+            reader.keys[1:] or None,
+            reader.value if reader.by_raw else reader.decode,
+        )
+        for reader in readers
+        if absent or not reader.is_lacking
     )
 
 
@@ -194,8 +215,8 @@ def _doubtful_zeros(family: Family, context: DeviceContext) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _fields(
     family: Family, held: tuple[tuple[Space, int], ...]
-) -> tuple[tuple[tuple[tuple[Space, int], ...], str | None], ...]:
-    """Registers by number, each with its words, and single words without a name where there is none.
+) -> tuple[tuple[_Key, ...], tuple[tuple[tuple[_Key, ...], str | None], ...]]:
+    """Where registers begin; and the registers by number, each with its words, single words without a name.
 
     An entry without words stands where the next word is further away than one request can reach, and at the
     end.
@@ -214,7 +235,7 @@ def _fields(
             fields.append(((key,), None))
         elif key == words[0]:
             fields.append((tuple([own[word] for word in words]), register.name))
-    return (*fields, ((), None))
+    return tuple(words[0] for words, name in fields if name is not None), (*fields, ((), None))
 
 
 def _keys(register: Register) -> tuple[tuple[Space, int], ...]:
