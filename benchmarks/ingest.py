@@ -8,7 +8,6 @@ server runs a worker for each core, as the peer uses all of them; the floor's wo
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -28,8 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import uvloop
 
+from benchmarks.load import request, send
 from benchmarks.measure import Figure
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.postgres import EmbeddedPostgres
@@ -38,9 +38,11 @@ from sungrow_lib.sample import format_ts
 
 _CONNECTIONS = 64
 _SLICE_S = 1.0
-_SLICES = 4  # the first of them does not count
+_SLICES = 6  # the first of them does not count
 _BATCHES = (30, 1000)
+_PREPARED = {30: 80, 1000: 4}  # batches of each device, by size: more than are sent in a slice
 _TOKEN = "benchmark-token-0123456789"
+_HEADERS = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
 _LOADS = ("a", "b", "c", "d", "e")
 _START = datetime.now(UTC) - timedelta(days=300)
 _STEP = timedelta(seconds=5)
@@ -77,34 +79,26 @@ class Load:
         self._target = target
         self._size = size
         self._name = f"{name}{size}"
-        self._next = [0] * _CONNECTIONS
+        self._sent: list[list[range]] = [[range(0)] * _CONNECTIONS]
+        self._again: Iterator[list[range]] = iter(())
 
-    async def cost_us(self) -> float:
+    def cost_us(self) -> float:
         """Send for a while; return microseconds per sample answered."""
-        begin = time.perf_counter()
-        headers = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-            sent = await asyncio.gather(
-                *(self._send(session, device, begin + _SLICE_S) for device in range(_CONNECTIONS))
-            )
-        return (time.perf_counter() - begin) / sum(sent) * 1e6
+        batches = next(self._again, None)
+        if batches is None:
+            batches = [range(sent.stop, sent.stop + _PREPARED[self._size]) for sent in self._sent[-1]]
+        requests = [[self._request(device, n) for n in numbers] for device, numbers in enumerate(batches)]
+        answered, took_s = uvloop.run(send(self._target.url, requests, self._target.answer, _SLICE_S))
+        self._sent.append([numbers[:count] for numbers, count in zip(batches, answered, strict=True)])
+        return took_s / (sum(answered) * self._size) * 1e6
 
-    async def _send(self, session: aiohttp.ClientSession, device: int, end: float) -> int:
-        sent = 0
-        while time.perf_counter() < end:
-            body = self._target.body(f"{self._name}-{device}", self._next[device], self._size)
-            self._next[device] += self._size
-            async with session.post(self._target.url, data=body) as answer:
-                answer.raise_for_status()
-                if self._target.answer not in await answer.read():
-                    raise SystemExit(f"{self._target.url} did not take the readings")
-            sent += self._size
-        return sent
+    def _request(self, device: int, number: int) -> bytes:
+        body = self._target.body(f"{self._name}-{device}", number * self._size, self._size)
+        return request(self._target.url, body, _HEADERS)
 
     def rewind(self) -> None:
-        """Send the same readings again from now on."""
-        self._next = [0] * _CONNECTIONS
+        """Send the same readings again from now on, slice by slice."""
+        self._again = iter(self._sent[1:])
 
 
 def run() -> Iterator[Figure]:
@@ -134,7 +128,7 @@ def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Ite
 
 def _compare(what: str, one: Load, other: Load, goal: str = "") -> Figure:
     """Load both in turn, so that a machine that slows down slows both."""
-    pairs = [(asyncio.run(one.cost_us()), asyncio.run(other.cost_us())) for _ in range(_SLICES)][1:]
+    pairs = [(one.cost_us(), other.cost_us()) for _ in range(_SLICES)][1:]
     ours, others = zip(*pairs, strict=True)
     ratio = statistics.median(mine / its for mine, its in pairs)
     return Figure(what, statistics.median(ours), statistics.median(others), ratio, goal=goal)
