@@ -40,6 +40,18 @@ JOIN (
 WHERE newest.ts > t.to_ts
 RETURNING device, to_ts;
 
+-- name: mixed_batches
+-- Which of the batches, by number from 1, have readings of others between their own: there are more than they brought.
+SELECT t.number::int4
+FROM unnest(
+  %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
+) WITH ORDINALITY AS t(device, from_ts, to_ts, row_count, number)
+WHERE EXISTS (
+  SELECT FROM samples s
+  WHERE s.device = t.device AND s.ts >= t.from_ts AND s.ts <= t.to_ts AND s.ts >= %(lowest)s AND s.ts <= %(until)s
+  OFFSET t.row_count
+);
+
 -- name: note_partly_late
 -- Of batches whose last reading is the newest of its device, note what came after a younger one of another batch.
 INSERT INTO backfills (device, from_ts, to_ts, row_count)
@@ -47,14 +59,14 @@ WITH stamp AS (
   SELECT p.batch, p.device, 'epoch'::timestamptz + p.us * INTERVAL '1 microsecond' AS ts
   FROM unnest(%(batches)s::int4[], %(devices)s::int4[], %(stamps)s::int8[]) AS p(batch, device, us)
 ), batch AS (
-  SELECT batch, device, min(ts) AS first, max(ts) AS last FROM stamp GROUP BY 1, 2
+  SELECT batch, device, min(ts) AS first, max(ts) AS last, array_agg(ts) AS own FROM stamp GROUP BY 1, 2
 )
 SELECT b.device, min(p.ts), max(p.ts), count(*)
 FROM batch b
 CROSS JOIN LATERAL (
   SELECT s.ts FROM samples s
   WHERE s.device = b.device AND s.ts > b.first AND s.ts < b.last AND s.ts > %(lowest)s AND s.ts < %(until)s
-    AND NOT EXISTS (SELECT FROM stamp own WHERE own.batch = b.batch AND own.ts = s.ts)
+    AND s.ts <> ALL (b.own)
   ORDER BY s.ts DESC
   LIMIT 1
 ) AS younger

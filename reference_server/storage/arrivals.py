@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from reference_server.storage.connection import Connection, address
 from reference_server.storage.database import Database, fetch
@@ -108,14 +108,7 @@ class ArrivalChannel:
 
 
 async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
-    noted = await fetch(
-        connection,
-        "note_backfills",
-        devices=[batch.device for batch in late],
-        begins=[batch.first for batch in late],
-        ends=[batch.last for batch in late],
-        counts=[batch.count for batch in late],
-    )
+    noted = await fetch(connection, "note_backfills", **_listed(late))
     newest = [batch for batch in late if batch.stamps and (batch.device, batch.last) not in noted]
     for some in near_each_other(newest, key=lambda batch: batch.first, most=_NEAR):
         await _note_partly_late(connection, some)
@@ -123,16 +116,33 @@ async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
 
 
 async def _note_partly_late(connection: Connection, batches: Sequence[LateBatch]) -> None:
-    stamps = [(number, batch, stamp) for number, batch in enumerate(batches) for stamp in batch.stamps]
-    await fetch(
-        connection,
-        "note_partly_late",
-        batches=[number for number, _, _ in stamps],
-        devices=[batch.device for _, batch, _ in stamps],
-        stamps=[stamp for _, _, stamp in stamps],
-        lowest=min(batch.first for batch in batches),
-        until=max(batch.last for batch in batches),
-    )
+    """Note the readings that came after a younger one between those of their batch; hardly any do."""
+    bounds = {
+        "lowest": min(batch.first for batch in batches),
+        "until": max(batch.last for batch in batches),
+    }
+    numbers = await fetch(connection, "mixed_batches", **_listed(batches), **bounds)
+    mixed = [batches[number - 1] for (number,) in numbers]
+    stamps = [(number, batch, stamp) for number, batch in enumerate(mixed) for stamp in batch.stamps]
+    if stamps:
+        await fetch(
+            connection,
+            "note_partly_late",
+            batches=[number for number, _, _ in stamps],
+            devices=[batch.device for _, batch, _ in stamps],
+            stamps=[stamp for _, _, stamp in stamps],
+            **bounds,
+        )
+
+
+def _listed(batches: Sequence[LateBatch]) -> dict[str, list[Any]]:
+    """Batches as parameters of a statement."""
+    return {
+        "devices": [batch.device for batch in batches],
+        "begins": [batch.first for batch in batches],
+        "ends": [batch.last for batch in batches],
+        "counts": [batch.count for batch in batches],
+    }
 
 
 def _payload(devices: Iterable[int]) -> str:

@@ -47,6 +47,19 @@ async def test_what_arrives_while_the_writers_are_busy_shares_a_commit() -> None
     assert await group.submit(50) == 100
 
 
+async def test_what_the_event_loop_is_at_shares_a_commit_though_no_writer_is_busy() -> None:
+    commits = Commits()
+    group = commits.group()
+
+    async def submit(number: int) -> int:
+        for _ in range(number):
+            await asyncio.sleep(0)
+        return await group.submit(number)
+
+    assert await asyncio.gather(*map(submit, range(12))) == [number * 2 for number in range(12)]
+    assert commits.groups == [list(range(12))]
+
+
 async def test_one_that_cannot_be_stored_fails_alone() -> None:
     commits = Commits()
     group = commits.group()
