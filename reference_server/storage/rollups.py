@@ -94,14 +94,21 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
         return
     zones = await _zones(connection, (device for device, _ in affected))
     for some in near_each_other(affected, key=_START, most=_GAP):
-        devices, starts = _columns(sorted(some))
-        named = {"devices": devices, "buckets": starts}
-        reach = await _reach(connection, devices, starts)
-        span = {"lowest": min(starts), "until": max(starts) + _QUARTER}
+        named = _named(sorted(some), zones)
+        reach = await _reach(connection, named["devices"], named["buckets"])
+        span = {"lowest": min(named["buckets"]), "until": max(named["buckets"]) + _QUARTER}
         await fetch(connection, "clear_rollup_15m", **named, **span)
-        offsets = [_offset_ms(start, zones[device]) for device, start in sorted(some)]
-        await fetch(connection, "fill_rollup_15m", **named, zone_ms=offsets, **reach)
+        broken = await fetch(connection, "fill_rollup_15m", **named, **reach)
+        if broken:
+            await fetch(connection, "flag_counter_breaks", **_named(broken, zones), **reach)
     await _recompute_days(connection, _days_of(affected, zones))
+
+
+def _named(buckets: Sequence[Bucket], zones: Mapping[int, ZoneInfo | None]) -> dict[str, Any]:
+    """Buckets as parameters of a statement, with their distance from UTC."""
+    devices, starts = _columns(buckets)
+    offsets = [_offset_ms(start, zones[device]) for device, start in buckets]
+    return {"devices": devices, "buckets": starts, "zone_ms": offsets}
 
 
 async def _affected(

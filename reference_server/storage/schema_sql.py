@@ -32,6 +32,9 @@ COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
 DAILY_COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.DAILY_COUNTER)
 """Quantities that are only watched for breaks."""
 
+_BUCKET_BEGINS: Final = 1_000_000
+"""The time of a bucket's begin as `turn` has it; see `stepped_readings`."""
+
 AROUND_MIDNIGHT_MS: Final = 10_800_000
 """So far from the site's midnight an inverter's own clock may be."""
 
@@ -125,22 +128,24 @@ def _rollup_names() -> str:
 
 
 def _stepped() -> str:
-    """Columns of the readings with what happened since the reading before."""
+    """Columns of the readings, and what the counters are compared with."""
     watched = (*COUNTERS, *DAILY_COUNTERS)
-    columns = [*(q.name for q in (*GAUGES, *watched)), *map(_step, COUNTERS), *map(_break, watched)]
+    columns = [*(q.name for q in (*GAUGES, *watched)), *(column for q in watched for column in _compared(q))]
     return _lines(columns, "    ")
 
 
-def _elapsed_ms(counter: Quantity) -> str:
-    """Time since a counter's last known value."""
-    return f"(at_ms - max(at_ms) FILTER (WHERE {counter.name} IS NOT NULL) OVER before)"
+def _compared(counter: Quantity) -> Iterator[str]:
+    """Difference of a counter to the value it is compared with, and the time since its last one in ms.
 
-
-def _rise(counter: Quantity) -> str:
-    """Difference of a counter to the value it is compared with; null when that is unknown."""
+    Both are null when there is none, as the comment of `stepped_readings` defines it.
+    """
     now = counter.name
-    last, peak = f"max(turn + {now}) OVER before & {_VALUE_BITS}", f"max({now}) OVER before"
-    return f"({now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} END)"
+    last, peak = f"max(turn + {now}) OVER before", f"max({now}) OVER before"
+    yield f"{now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} & {_VALUE_BITS} END AS {now}_rise"
+    yield (
+        f"(turn >> 32) - ({last} >> 32) "
+        f"+ CASE WHEN {last} >> 32 < {_BUCKET_BEGINS} THEN gap_ms - 1 ELSE 0 END AS {now}_ms_since"
+    )
 
 
 def _most(counter: Quantity) -> str:
@@ -148,38 +153,38 @@ def _most(counter: Quantity) -> str:
     assert counter.pace is not None
     times, least = counter.pace.times, counter.pace.at_least
     per_hour = f"greatest({times} * kw, {least})" if times else f"{least}"
-    elapsed_ms = f"({_elapsed_ms(counter)} + {1000 * STANDSTILL_S})"
-    return f"{per_hour} * {counter.factor} * {elapsed_ms} / 3600000"
+    return f"{per_hour} * {counter.factor} * ({counter.name}_ms_since + {1000 * STANDSTILL_S}) / 3600000"
 
 
 def _step(counter: Quantity) -> str:
-    """Increase of a counter since its last known value, as the comment of `stepped_readings` defines it."""
-    rise = _rise(counter)
-    counted = (
-        f"CASE WHEN {rise} BETWEEN 0 AND {_most(counter)} THEN {rise} WHEN {rise} IS NOT NULL THEN 0 END"
+    """Increase of a counter since its last known value."""
+    rise = f"{counter.name}_rise"
+    return f"CASE WHEN {rise} BETWEEN 0 AND {_most(counter)} THEN {rise} WHEN {rise} IS NOT NULL THEN 0 END"
+
+
+def _is_broken(counter: Quantity) -> str:
+    """Whether the step makes no energy; of a daily counter, whether it is no new day's begin either."""
+    name, rise, most = counter.name, f"{counter.name}_rise", _most(counter)
+    if counter.kind is not QuantityKind.DAILY_COUNTER:
+        return f"{rise} NOT BETWEEN 0 AND {most}"
+    resets = (
+        f"CASE WHEN zone_ms IS NULL THEN {name} <= {most} "
+        f"ELSE (at_ms + zone_ms + {AROUND_MIDNIGHT_MS}) / 86400000 "
+        f"> (at_ms - {name}_ms_since + zone_ms - {AROUND_MIDNIGHT_MS}) / 86400000 END"
     )
-    return f"{counted} AS {counter.name}_step"
+    return f"({rise} > {most} OR ({rise} < 0 AND NOT {resets}))"
 
 
-def _break(counter: Quantity) -> str:
-    """The same difference where it makes no energy; for daily counters, where it is no new day's begin."""
-    rise, most = _rise(counter), _most(counter)
-    broken = f"{rise} NOT BETWEEN 0 AND {most}"
-    if counter.kind is QuantityKind.DAILY_COUNTER:
-        since_ms = f"max(at_ms) FILTER (WHERE {counter.name} IS NOT NULL) OVER before"
-        resets = (
-            f"CASE WHEN zone_ms IS NULL THEN {counter.name} <= {most} "
-            f"ELSE (at_ms + zone_ms + {AROUND_MIDNIGHT_MS}) / 86400000 "
-            f"> ({since_ms} + zone_ms - {AROUND_MIDNIGHT_MS}) / 86400000 END"
-        )
-        broken += f" AND NOT ({rise} < 0 AND {resets})"
-    return f"CASE WHEN {broken} THEN {rise} END AS {counter.name}_break"
+def _any_break() -> str:
+    return "\n".join(f"    OR {_is_broken(q)}" for q in (*COUNTERS, *DAILY_COUNTERS)).replace("OR ", "   ", 1)
 
 
 def _breaks() -> str:
     """Each counter with its value and its break, null where there is none."""
     watched = (*COUNTERS, *DAILY_COUNTERS)
-    return _lines((f"('{q.name}', s.{q.name}, s.{q.name}_break)" for q in watched), "    ")
+    return _lines(
+        f"('{q.name}', {q.name}, CASE WHEN {_is_broken(q)} THEN {q.name}_rise END)" for q in watched
+    )
 
 
 def _integral(name: str, part: str) -> str:
@@ -208,10 +213,11 @@ def _aggregate_counter(counter: Quantity) -> Iterator[str]:
     yield f"max(turn + {name}) & {_VALUE_BITS}"
     yield f"min(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"max(ts) FILTER (WHERE {name} IS NOT NULL)"
-    yield f"sum({name}_step)"
+    step = _step(counter)
+    yield f"sum({step})"
     if name in POWER_OF:
         power, _, part = POWER_OF[name].rpartition("_")
-        yield f"CASE WHEN sum({name}_step) IS NULL THEN {_integral(power, part)} END"
+        yield f"CASE WHEN sum({step}) IS NULL THEN {_integral(power, part)} END"
 
 
 def _aggregate() -> str:
@@ -270,6 +276,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "rollup": _rollup,
     "rollup_names": _rollup_names,
     "stepped": _stepped,
+    "any_break": _any_break,
     "breaks": _breaks,
     "aggregate": _aggregate,
     "merge_buckets": _merge_buckets,
