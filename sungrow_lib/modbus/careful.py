@@ -15,7 +15,7 @@ from sungrow_lib.modbus.results import MissingBlock, MissingReason
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.plan import ReadPlan
-from sungrow_lib.registers.words import Block, RegisterWords
+from sungrow_lib.registers.words import Block, RegisterWords, Space
 from sungrow_lib.sample import whole_milliseconds
 
 _UNIT_SILENT_CODES: Final = frozenset({10, 11})
@@ -193,9 +193,17 @@ class CarefulReader:
                 return way.reading(error)
             if words is None:
                 way.refused(block, self.refusal, for_good=block in self.notes.refused)
+                if way.serves_no_setting:
+                    self._learn(way.settings_given_up(), self.refusal)
             else:
                 way.answered(block, words, self._now())
         return way.reading()
+
+    def _learn(self, blocks: Iterable[Block], refusal: RegisterRefusedError | None) -> None:
+        """Note that requests need not be made: others like them were refused."""
+        self._tell(f"unit {self.unit} serves no settings: the rest of them is not asked for")
+        for block in blocks:
+            self.notes.add(block, refusal.code if refusal else 0)
 
     def _may_go_on(self, in_a_row: int, error: DeviceError) -> bool:
         if not self.reconnects or in_a_row >= _IN_VAIN:
@@ -232,13 +240,35 @@ class _Way:
         self._losses: Counter[Block] = Counter()
         self._in_vain = 0
         self._splits = 0
+        self._told: set[Block] = set()
         self._arrived: tuple[datetime, float] | None = None
 
     def next(self) -> Block | None:
         """The request to make now: urgent ones first, and of equals a lost one last, the dating one first."""
         left = [block for block in self._plan.blocks if not _has(self.words, block) and self._is_due(block)]
         self.left = len(left)
-        return min(left, key=self._rank, default=None)
+        best = min(left, key=self._rank, default=None)
+        if best is not None and best.space is Space.HOLDING and self._doubts_settings:
+            return next((block for block in self._plan.telltale_settings if self._is_due(block)), best)
+        return best
+
+    @property
+    def _doubts_settings(self) -> bool:
+        """Whether settings were refused and none was served."""
+        is_refused = any(block.space is Space.HOLDING for block in self._plan.refused)
+        return self._thorough and is_refused and not any(of is Space.HOLDING for of, _ in self.words)
+
+    @property
+    def serves_no_setting(self) -> bool:
+        """Whether what any path that serves settings would serve was refused, too."""
+        asked = self._told.issuperset(self._plan.telltale_settings)
+        return self._doubts_settings and bool(self._told) and asked
+
+    def settings_given_up(self) -> frozenset[Block]:
+        """Leave out all settings; return the requests this means."""
+        before = self._plan.refused
+        self._plan = self._plan.without_settings()
+        return self._plan.refused - before
 
     def _is_due(self, block: Block) -> bool:
         return block not in self._avoided and self._losses[block] < _TRIES
@@ -268,6 +298,8 @@ class _Way:
     def refused(self, block: Block, error: RegisterRefusedError | None, *, for_good: bool) -> None:
         """Note a refusal; what is worth it is asked again in smaller pieces."""
         self._in_vain = 0
+        if for_good and block in self._plan.telltale_settings:
+            self._told.add(block)
         if for_good and (self._thorough or self._is_worth_splitting(block)):
             self._splits += 1
             self._plan = self._plan.without(block)

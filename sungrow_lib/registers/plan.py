@@ -57,6 +57,13 @@ _BESIDE: Final = {
 }
 """Registers a quantity needs besides its best source, to tell directions and cross-check."""
 
+_TELLTALE_SETTINGS: Final = {
+    Family.SH: ("ems_mode", "start_stop"),
+    Family.SG: ("start_stop", "power_limit_percent"),
+    Family.IHM: ("ems_mode", "start_stop"),
+}
+"""Settings that a device of the family serves if its path serves settings at all."""
+
 _CLOCK: Final = Block(Space.HOLDING, 5000, 6)
 """Registers of which none is worth a request without the others: half a date is none."""
 
@@ -162,6 +169,20 @@ class ReadPlan:
         single refused register gives way to its next best alternative.
         """
         return replace(self, refused=self.refused | {refused})
+
+    @property
+    def telltale_settings(self) -> tuple[Block, ...]:
+        """Requests for settings wanted of which at least one is served where any setting is."""
+        names = _TELLTALE_SETTINGS.get(self.family, ())
+        return tuple(row.block for row in self._settings if row.name in names)
+
+    def without_settings(self) -> ReadPlan:
+        """Return the plan that has learnt that no setting is served."""
+        return replace(self, refused=self.refused.union(row.block for row in self._settings))
+
+    @property
+    def _settings(self) -> tuple[Register, ...]:
+        return tuple(row for row in self.registers if row.space is Space.HOLDING)
 
     def past_holes(self, words: RegisterWords) -> ReadPlan:
         """Return the plan that has seen ``words``: registers that read as holes give way to alternatives."""

@@ -235,6 +235,44 @@ def test_probe_of_a_real_hybrid_is_refused_rarely(serve: Serve, hybrid: StaticSo
         assert sum(request.refused is not None for request in inverter.requests) <= most
 
 
+def image_of(family: Family, **words: int) -> dict[tuple[Space, int], int]:
+    """Everything a family documents, each word 1."""
+    rows = RegisterMap.for_family(family)
+    every = {(row.space, number): 1 for row in rows for number in row.block.numbers}
+    return every | {(Space.INPUT, int(name[1:])): word for name, word in words.items()}
+
+
+MANAGER = image_of(Family.IHM, r8000=0x072A)
+
+
+@pytest.mark.parametrize("device", ["hybrid", "string inverter", "iHomeManager"])
+def test_a_path_without_settings_is_not_asked_for_each(
+    serve: Serve, complete: StaticSource, string_inverter: StaticSource, capsys: Capsys, device: str
+) -> None:
+    images = {"hybrid": complete.image, "string inverter": string_inverter.image, "iHomeManager": MANAGER}
+    inputs = {key: word for key, word in images[device].items() if key[0] is Space.INPUT}
+    unit = 247 if device == "iHomeManager" else 1
+    inverter = serve({unit: StaticSource(inputs)})
+    assert run("probe", inverter, "--unit", str(unit), "--json") == 0
+    printed = capsys.readouterr()
+    assert f"unit {unit} serves no settings" in printed.err
+    assert "start_stop" in json.loads(printed.out)["refused"]
+    refused = [request.block for request in inverter.requests if request.refused is not None]
+    assert len([block for block in refused if block.space is Space.HOLDING]) <= 3
+    inverter.requests.clear()
+    assert run("probe", inverter, "--unit", str(unit)) == 0
+    assert not [request for request in inverter.requests if request.refused is not None]
+
+
+def test_settings_are_found_behind_others_that_are_not_there(serve: Serve, capsys: Capsys) -> None:
+    gone = {(Space.HOLDING, number) for number in range(8024, 8034)}
+    image = {key: word for key, word in MANAGER.items() if key not in gone}
+    assert run("probe", serve({247: StaticSource(image)}), "--unit", "247", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert "charger_mode" in answer["answered"]
+    assert {"ems_mode", "vpp_heartbeat"} <= set(answer["refused"])
+
+
 def test_probe_keeps_its_progress_and_its_distance(
     serve: Serve, complete: StaticSource, capsys: Capsys, skipping_clock: SkippingClock
 ) -> None:
