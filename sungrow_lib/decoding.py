@@ -8,7 +8,7 @@ from typing import Any, Final
 from sungrow_lib.capture import Capture
 from sungrow_lib.errors import UnknownFamilyError, UsageError
 from sungrow_lib.normalizer import Normalizer
-from sungrow_lib.quantities import QUANTITIES, Family
+from sungrow_lib.quantities import QUANTITIES, Family, QuantityKind, Tier
 from sungrow_lib.registers.identity import (
     Identity,
     device_of_another_family,
@@ -21,6 +21,16 @@ from sungrow_lib.registers.model import Value
 from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
+
+_A_BATTERY: Final = Identity(family=Family.BATTERY)
+_ITS_BATTERYS: Final = tuple(
+    quantity.name
+    for quantity in QUANTITIES
+    if Family.BATTERY in quantity.sources
+    and quantity.kind is not QuantityKind.CODES
+    and quantity.tier is not Tier.IDENTITY
+)
+"""What a battery tells of a hybrid, as it does while both are polled."""
 
 _INVERTERS: Final = frozenset({Family.SH, Family.SG})
 
@@ -99,6 +109,8 @@ def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
 def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
     signed = signs_battery(capture.firmware)
     values = Normalizer("", identity, signed).values(capture.words, firmware=True)
+    if identity.family is Family.SH:
+        values |= _of_its_battery(values, capture.words)
     known = {
         **values,
         "device_id": capture.device_id,
@@ -106,6 +118,12 @@ def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
         "sample_count": 1,
     }
     return {name: known.get(name) for name in SungrowSample.model_fields}
+
+
+def _of_its_battery(values: Mapping[str, Any], words: RegisterWords) -> dict[str, Any]:
+    """What only the battery's own registers say, where a capture of a hybrid holds them."""
+    battery = Normalizer("", _A_BATTERY).values(words)
+    return {name: battery[name] for name in _ITS_BATTERYS if values[name] is None}
 
 
 def refuse_family(who: str, family: Family, words: RegisterWords, model: str = "") -> None:

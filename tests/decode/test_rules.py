@@ -533,6 +533,25 @@ BATTERY_UNIT: Final = [
         registers={"cell_voltage_max": 0},
     ),
     Case(
+        story="a battery's capture that names its hybrid, without a type code",
+        words={10741: 2000, 10743: 215, 10744: 553, 10745: 98, 10746: [1234, 0]},
+        model="SH10RT",
+        path="internal LAN port, unit 200",
+        sample={"battery_voltage_v": 200.0, "battery_soc_pct": 55.3, "battery_charge_total_kwh": 123.4},
+        registers={"battery_unit_soc": 55.3},
+    ),
+    Case(
+        story="a hybrid and its battery: the hybrid's own word wins, the battery adds its cells",
+        words=SH_RT | PACK | {10743: 230, 10744: 560, 10745: 97, 10757: [33512] * 4},
+        sample={"battery_soc_pct": 55.3, "battery_temp_c": 21.5, "battery_cell_voltage_max_v": 3.3512},
+        registers={"battery_soc": 55.3, "battery_unit_soc": 56.0},
+    ),
+    Case(
+        story="a battery unit that nobody filled",
+        words=SH_RT | {13010: s32(500), 10741: 0, 10743: 0, 10744: 0, 10745: 0},
+        sample={"export_power_w": 500, "battery_voltage_v": None, "battery_soc_pct": None},
+    ),
+    Case(
         story="a battery nobody knows",
         words={10710: 0x20FF, 10741: 2000},
         model="SBR999",
