@@ -57,6 +57,7 @@ REALTIME: Final[dict[str, Any]] = {
     "export_power_w": 2310,
     "pv_total_kwh": 16296.4,
     "read_at": {"pv_total_kwh": "2026-06-15T09:55:00.000Z"},
+    "implausible": [],
     "age_s": 2.4,
     "stale": False,
 }

@@ -37,13 +37,15 @@ all that is still kept. Everything beside `samples` may be left out.
 """,
     "get_realtime": """\
 The sample with the newest `ts`. Fields that were not read in it show their last known value and are
-listed with their time in `read_at`. `stale` is true when it is older than three poll intervals, `age_s`
-how old. 404 until there is one.
+listed with their time in `read_at`; values that can hardly be true are shown as they were read, and named
+in `implausible`. `stale` is true when it is older than three poll intervals, `age_s` how old. 404 until
+there is one.
 """,
     "get_series": """\
 Either a `frame` around a day, in the site's time zone, or any range from `from` to `to` in steps of
 `bucket`. Every bucket up to now is there; one without readings has nulls and `coverage` 0. Averages are
-weighted by time; energies come from the inverter's counters where it has them (`energy_source`).
+weighted by time; energies come from the inverter's counters where it has them (`energy_source`). Values
+that can hardly be true count in none; a raw reading shows them, and names them in `implausible`.
 
 `Accept: text/csv` or `application/vnd.apache.parquet` gives a table. An `ETag` lets a client that asks
 again be told that nothing changed.

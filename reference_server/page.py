@@ -17,8 +17,7 @@ _INDEX: Final = "index.html"
 def add_page(app: web.Application) -> None:
     """Serve the page; a checkout in which it is not built yet serves everything else."""
     app.router.add_get("/", _index)
-    if web_folder().is_dir():
-        app.router.add_static(_STATIC, web_folder())
+    app.router.add_get(_STATIC + "/{name:.+}", _file)
     app.on_response_prepare.append(_say_how_long_to_keep)
 
 
@@ -27,6 +26,15 @@ async def _index(_request: web.Request) -> web.StreamResponse:
     if not index.is_file():
         raise Problem(404, "the web page is not built in this checkout; `make demo` or `make test` builds it")
     return web.FileResponse(index, headers={hdrs.CACHE_CONTROL: "no-cache"})
+
+
+async def _file(request: web.Request) -> web.StreamResponse:
+    """Serve a file; aiohttp's own way answers what is not there without a word."""
+    folder = web_folder().resolve()
+    file = (folder / request.match_info["name"].replace("\0", "")).resolve()
+    if not file.is_relative_to(folder) or not file.is_file():
+        raise web.HTTPNotFound
+    return web.FileResponse(file)
 
 
 async def _say_how_long_to_keep(request: web.Request, response: web.StreamResponse) -> None:

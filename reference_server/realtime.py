@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from reference_server.answers import json_bytes
-from reference_server.storage.codec import Row, decode
+from reference_server.storage.codec import Row, decode, implausible
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.looks import last_firmware, latest_rows, newest_rows, newest_stamp
@@ -196,6 +196,7 @@ def _shown(device: KnownDevice, known: _LastKnown, age_s: float, *, stale: bool)
         ts=known.latest.ts,
         **fields,
         read_at={name: ts for name, (ts, _) in older.items() if name in fields},
+        implausible=implausible(fields),
         age_s=age_s,
         stale=stale,
     )

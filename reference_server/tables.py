@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from reference_server.parquet import PARQUET, ParquetFile
-from reference_server.storage.codec import Row, decode
+from reference_server.storage.codec import Row, decode, implausible
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -187,5 +187,9 @@ class RawSeries:
         chosen = values if self._fields is None else {name: values.get(name) for name in self._fields}
         start = row.ts.astimezone(self._device.zone).isoformat(timespec="milliseconds")
         facts = {"sample_count": values.get("sample_count", 1), "coverage": 1.0, "partial": False}
-        # said twice: it comes first, and no field of a newer edge takes its place
-        return {"bucket": start} | dict(chosen) | {"bucket": start} | facts
+        # The start is said twice: it comes first, and no field of a newer edge takes its place.
+        bucket = {"bucket": start} | dict(chosen) | {"bucket": start} | facts
+        bucket.pop("implausible", None)
+        if row.extra and (doubtful := [name for name in implausible(row.extra) if name in chosen]):
+            bucket["implausible"] = doubtful
+        return bucket

@@ -103,14 +103,19 @@ class _Slot:
         columns = tuple(quantity.columns())
         return cls(columns, is_list, numeric, quantity.factor, quantity.low, quantity.high)
 
+    def fits(self, value: Any) -> bool:
+        """Whether ``value`` lies within the plausible range."""
+        items = value if self.is_list else (value,)
+        return all(item is None or self.low <= item <= self.high for item in items)
+
     def put(self, values: dict[str, Any], value: Any) -> bool:
         """Put ``value`` in its columns; False when it is implausible and has no place there."""
         if not self.numeric:
             values[self.columns[0]] = value
             return True
-        items = value if self.is_list else (value,)
-        if not all(item is None or self.low <= item <= self.high for item in items):
+        if not self.fits(value):
             return False
+        items = value if self.is_list else (value,)
         for column, item in zip(self.columns, items, strict=False):
             if item is not None:
                 values[column] = round(item * self.factor)
@@ -151,6 +156,12 @@ def decode(row: Row) -> dict[str, Any]:
     values = row.known()
     taken = ((name, slot.take(values)) for name, slot in _SLOTS.items())
     return {name: value for name, value in taken if value is not None} | row.extra
+
+
+def implausible(fields: Mapping[str, Any]) -> list[str]:
+    """Names of the fields, in the wire's units, whose value lies outside its plausible range."""
+    slots = ((name, value, _SLOTS.get(name)) for name, value in fields.items())
+    return [name for name, value, slot in slots if slot and slot.numeric and not slot.fits(value)]
 
 
 def _facts(row: Row) -> dict[str, Any]:

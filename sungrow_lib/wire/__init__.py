@@ -168,6 +168,7 @@ class Realtime(SungrowSample):
 
     Attributes:
         read_at: for each field this sample did not bring, when its value was read.
+        implausible: fields whose value can hardly be true; it is shown as it was read, and counts nowhere.
         age_s: seconds since `ts`, never below 0.
         stale: whether that is more than three poll intervals.
     """
@@ -175,6 +176,7 @@ class Realtime(SungrowSample):
     model_config = ConfigDict(extra="allow")
 
     read_at: dict[str, Timestamp] = Field(default_factory=dict)
+    implausible: list[str] = Field(default_factory=list)
     age_s: float
     stale: bool
 

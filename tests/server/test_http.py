@@ -126,6 +126,11 @@ async def test_other_media_types_and_codings_are_415(api: Api) -> None:
         ("POST", "/health", 405),
         ("GET", "/static/../../pyproject.toml", 404),
         ("GET", "/static/%2e%2e/config.py", 404),
+        ("GET", "/static/%2fetc/passwd", 404),
+        ("GET", "/static/%00", 404),
+        ("GET", "/static/not-there.js", 404),
+        ("GET", "/static/", 404),
+        ("POST", "/static/index.html", 405),
     ],
 )
 async def test_every_error_is_a_problem(api: Api, method: str, path: str, status: int) -> None:

@@ -164,6 +164,17 @@ async def test_implausible_values_are_stored_flagged_and_come_back(api: Api) -> 
     ]
     _, shown = await api.get("/v1/realtime", device_id="sh-1")
     assert {name: shown[name] for name in fields} == fields
+    assert sorted(shown["implausible"]) == sorted(fields)
+    span = {"from": sample(0)["ts"], "to": sample(3)["ts"], "bucket": "raw"}
+    await api.ingest(sample(1, pv_power_w=1), sample(2, pv_power_w=2, newer=5, mppt_voltage_v=[1, 1]))
+    first, *others = (await api.get("/v1/series", device_id="sh-1", **span))[1]["series"]
+    assert sorted(first["implausible"]) == sorted(fields)
+    assert not any("implausible" in bucket for bucket in others)
+    chosen = {"fields": "load_power_w,pv_power_w"}
+    first, *_ = (await api.get("/v1/series", device_id="sh-1", **span, **chosen))[1]["series"]
+    assert first["implausible"] == ["pv_power_w"]
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert shown["implausible"] == ["inverter_temp_c"]  # the others were read again
 
 
 async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
@@ -178,7 +189,7 @@ async def test_fields_only_a_newer_edge_knows_come_back(api: Api) -> None:
 
 
 async def test_no_field_of_a_newer_edge_takes_the_place_of_one_of_ours(api: Api) -> None:
-    ours = ("read_at", "age_s", "stale", "bucket", "coverage", "partial", "_fields_set")
+    ours = ("read_at", "age_s", "stale", "implausible", "bucket", "coverage", "partial", "_fields_set")
     await api.ingest(sample(0, pv_power_w=5, wallbox_power_w=1, **dict.fromkeys(ours, "theirs")))
     status, shown = await api.get("/v1/realtime", device_id="sh-1")
     assert (status, shown["read_at"], shown["age_s"], shown["stale"]) == (200, {}, 60, True)
@@ -186,7 +197,7 @@ async def test_no_field_of_a_newer_edge_takes_the_place_of_one_of_ours(api: Api)
     span = {"from": sample(0)["ts"], "to": sample(1)["ts"], "bucket": "raw"}
     [bucket] = (await api.get("/v1/series", device_id="sh-1", **span))[1]["series"]
     assert bucket["bucket"] == "2026-06-15T11:59:00.000+00:00"
-    assert (bucket["coverage"], bucket["partial"]) == (1, False)
+    assert (bucket["coverage"], bucket["partial"], "implausible" in bucket) == (1, False, False)
 
 
 async def test_future_is_deferred_from_five_minutes_on(api: Api) -> None:
