@@ -43,6 +43,7 @@ class Account:
         merged: accepted readings that a full disk made part of another row, with their number in it.
         kept_aside: accepted readings that another one of the same key keeps out, kept on the server.
         destroyed: accepted readings that the harness itself took away, each with how.
+        doubtful: accepted readings that a recovery keeps and does not send: of a spool the harness damaged.
         lost, doubled, altered: what must not be.
         findings: one line for each of these.
     """
@@ -54,6 +55,7 @@ class Account:
     merged: int = 0
     kept_aside: int = 0
     destroyed: dict[str, str] = field(default_factory=dict)
+    doubtful: int = 0
     lost: int = 0
     doubled: int = 0
     altered: int = 0
@@ -81,8 +83,13 @@ class Account:
 
     def report(self, faults: Counter[str]) -> str:
         """Write all of it; the last line is JSON."""
-        names = ("polled", "accepted", "stored", "merged", "kept_aside", "lost", "doubled", "altered")
+        names = (
+            *("polled", "accepted", "stored", "merged", "kept_aside", "doubtful"),
+            *("lost", "doubled", "altered"),
+        )
         lines = ["faults injected:", *(f"  {count:6} {name}" for name, count in sorted(faults.items()))]
+        if never := sorted(name for name, count in faults.items() if not count):
+            lines += ["faults that never struck: " + "; ".join(never)]
         lines += ["not accepted:", *(f"  {n:6} {why}" for why, n in sorted(self.not_accepted.items()))]
         lines += ["taken away by the harness itself:"]
         lines += [f"  {count:6} {how}" for how, count in Counter(self.destroyed.values()).items()]
@@ -113,11 +120,9 @@ def spool_records(folder: Path) -> list[SpoolRecord]:
 
 def keys_in(folder: Path) -> dict[Key, SpoolState]:
     """Return where each reading of a spool stands."""
-    found = {}
+    found: dict[Key, SpoolState] = {}
     for record in spool_records(folder):
-        key = key_of(json.loads(record.entry.content))
-        if key is not None:
-            found[key] = record.entry.state
+        found |= dict.fromkeys(keys_of(json.loads(record.entry.content)), record.entry.state)
     return found
 
 
@@ -135,12 +140,13 @@ class Fed:
     Attributes:
         tally: of all their ledgers.
         destroyed: readings taken away by the harness before the server had them for good, each with how.
+        set_apart: readings that recoveries keep and do not send.
         seed: of the readings' values.
-        unchecked_dates: edges whose clock may mislead them for good.
     """
 
     tally: Tally
     destroyed: dict[Key, str]
+    set_apart: set[Key]
     seed: int
 
 
@@ -169,6 +175,8 @@ def judge_fed(
             account.kept_aside += 1
         elif key in fed.destroyed:
             account.destroyed[str(key)] = fed.destroyed[key]
+        elif key in fed.set_apart:
+            account.doubtful += 1
         else:
             account.lose(str(key))
     _count(account, tally, set(stored) | others)

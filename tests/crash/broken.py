@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from typing import Any
 
-from sungrow_lib.spool import Lane, Settlement, SpoolEntry
+from sungrow_lib.spool import Lane, Settlement, SpoolEntry, salvage
+from sungrow_lib.spool.pages import Row
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.upload import attempts
 from sungrow_lib.upload.verdicts import Reply, Ruling, judge_reply
@@ -49,11 +51,22 @@ def offer_without_note() -> None:
     SpoolStore._offer = careless  # type: ignore[method-assign]
 
 
+def forget_in_recovery() -> None:
+    """Leave every third reading out when a damaged spool is recovered."""
+    find = salvage._reading
+
+    def forgetful(row: Row) -> tuple[Any, ...] | None:
+        return None if (row.rowid or 0) % 3 == 1 else find(row)
+
+    vars(salvage)["_reading"] = forgetful
+
+
 def apply(fault: str) -> None:
     """Break the product in this process."""
     faults = {
         "ack before answer": ack_before_answer,
         "ack of another batch": ack_other_batch,
         "offers without a note": offer_without_note,
+        "recovery that drops rows": forget_in_recovery,
     }
     faults[fault]()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,11 @@ class Files:
         found = [p.read_bytes() if p.exists() else None for p in _paths(path)]
         return cls(found[0] or b"", *found[1:])
 
+    @property
+    def frames(self) -> int:
+        """How many frames the log has."""
+        return len(frame_places(self.log or b""))
+
     def write(self, path: Path) -> None:
         """Put them in place of what is there."""
         for target, content in zip(_paths(path), (self.file, self.log, self.index), strict=True):
@@ -58,6 +64,12 @@ class Files:
         """Keys of the readings that can be read of some version of some page."""
         pages = {self.file[place : place + PAGE] for place in range(0, len(self.file), PAGE)}
         return {key for page in pages.union(sound_frames(self.log or b"")) for key in _keys_on(page)}
+
+
+def fold(path: Path) -> None:
+    """Fold a spool's log into its file, as SQLite does by itself now and then."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _paths(path: Path) -> list[Path]:
@@ -166,6 +178,25 @@ def frames_flipped(files: Files, older: Files, draw: random.Random) -> Files:
     return Files(files.file, bytes(log), files.index)
 
 
+def one_frame_flipped(files: Files, older: Files, draw: random.Random) -> Files:
+    """Flip a byte in the page of one frame of the log."""
+    del older
+    log = bytearray(files.log or b"")
+    if places := frame_places(bytes(log)):
+        log[draw.choice(places) + draw.randrange(FRAME_HEAD, FRAME)] ^= 0xFF
+    return Files(files.file, bytes(log), files.index)
+
+
+def header_overwritten(files: Files, older: Files, draw: random.Random) -> Files:
+    """Overwrite the first page, which holds no reading: in the file, and wherever the log has it."""
+    del older
+    log = bytearray(files.log or b"")
+    for place in frame_places(bytes(log)):
+        if log[place : place + 4] == (1).to_bytes(4):
+            log[place + FRAME_HEAD : place + FRAME_HEAD + 8] = draw.randbytes(8)
+    return Files(draw.randbytes(PAGE) + files.file[PAGE:], bytes(log), files.index)
+
+
 def log_cut_short(files: Files, older: Files, draw: random.Random) -> Files:
     """Cut the log off somewhere."""
     del older
@@ -217,3 +248,5 @@ DAMAGES: Final[dict[str, Damage]] = {
     "spool damaged: index of the log": index_damaged,
 }
 """Every way to damage a spool, by the name it is counted under."""
+REWINDING: Final = frozenset({log_cut_short, log_deleted, log_of_older_copy})
+"""Those nothing may tell of afterwards: the spool is then like an older copy of itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -15,18 +15,19 @@ import anyio
 from sungrow_lib.demo.processes import Child, python
 from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.spool import DurableSpool, SpoolState
-from sungrow_lib.spool.packing import unpack
-from sungrow_lib.spool.pages import Pages
-from tests.crash.account import keys_in
+from tests.crash.account import keys_in, spool_records
 from tests.crash.chain import kill
+from tests.crash.damage import REWINDING, Damage, Files, fold, pages_overwritten
 from tests.crash.edge import STATUS, EdgeOrder
 from tests.crash.machine import SmallDisk
-from tests.crash.readings import Key, Tally, key_of, read_ledger
+from tests.crash.readings import Key, Tally, keys_of, read_ledger
 
-FROM_SPOOL: Final = "taken from a spool: on pages it damaged, or newer than the copy it put back"
+NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
+DAMAGED: Final = "taken from a spool: on pages and in frames it damaged or took away, and on no other"
 FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then gone with an older backup of the server"
 """Why a reading can be nowhere although nothing of the product failed."""
-_PAGE: Final = 1024
+_FEW_FRAMES: Final = 8
+"""A log with fewer has hardly begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,10 @@ class FedEdge:
             self.disk.mkdir()
         self.taken: dict[Key, bool] = {}
         """Readings the harness took from the spool; whether the server has had them ever since."""
+        self._why: dict[Key, str] = {}
+        self._older = Files(b"")
+        self.was_damaged = set[Key]()
+        """Readings that were in the spool when it was damaged."""
         self.undone = set[Key]()
         """Readings that went from the server when an older backup came back."""
         self.copied: Path | None = None
@@ -110,7 +115,7 @@ class FedEdge:
         """Put the copy in the place of the spool, and note what that takes away."""
         assert self.copied is not None
         before, kept = keys_in(self.disk), keys_in(self.copied)
-        self._note_taken({key: state for key, state in before.items() if key not in kept})
+        self._note_taken({key: state for key, state in before.items() if key not in kept}, NEWER_THAN_COPY)
         for file in self.disk.glob("spool.sqlite*"):
             file.unlink()
         for file in self.copied.iterdir():
@@ -124,19 +129,27 @@ class FedEdge:
             for device_id in self.order.devices:
                 await spool.reoffer(device_id)
 
-    def damage_spool(self, draw: random.Random) -> None:
-        """Overwrite some pages, and note which readings stood on them."""
-        before = keys_in(self.disk)
-        file = self.disk / "spool.sqlite"
-        content = bytearray(file.read_bytes())
-        pages = len(content) // _PAGE
-        chosen = draw.sample(range(1, pages), min(3, max(0, pages - 1)))
-        readable = _readable(file)
-        for page in chosen:
-            content[page * _PAGE : (page + 1) * _PAGE] = draw.randbytes(_PAGE)
-        file.write_bytes(content)
-        hit = readable - _readable(file)
-        self._note_taken({key: state for key, state in before.items() if key in hit})
+    def damage(self, damage: Damage, draw: random.Random) -> bool:
+        """Damage the spool's files, and note which readings are on none of them any more.
+
+        Returns:
+            Whether there was anything to damage.
+        """
+        path = self.disk / "spool.sqlite"
+        if damage is pages_overwritten and draw.random() < 0.5:
+            fold(path)
+        before, files = keys_in(self.disk), Files.read(path)
+        older, self._older = self._older, files
+        after = damage(files, older, draw)
+        there, left = files.keys(), after.keys()
+        assert before.keys() <= there, "the harness does not find what the spool has"
+        after.write(path)
+        self.was_damaged |= before.keys()
+        gone = {key: state for key, state in before.items() if key in there - left}
+        self._note_taken(gone, DAMAGED)
+        if damage in REWINDING and self.undone:  # it cannot know either; the runbook says what to do
+            anyio.run(self._offer_all_again)
+        return after != files and (damage is pages_overwritten or files.frames >= _FEW_FRAMES)
 
     def note_server_restored(self, gone: set[Key]) -> None:
         """Note which readings went from the server: what was taken from the spool is nowhere now."""
@@ -154,26 +167,20 @@ class FedEdge:
         """Readings that were nowhere any more once the harness was done, and why; the process has ended."""
         lets_go = self.order.max_bytes or self.order.has_small_disk
         undone = self.undone - keys_in(self.disk).keys() if lets_go else set[Key]()
-        taken = {key for key, delivered in self.taken.items() if not delivered}
-        return dict.fromkeys(undone, FULL_AND_RESTORED) | dict.fromkeys(taken, FROM_SPOOL)
+        taken = {key: self._why[key] for key, delivered in self.taken.items() if not delivered}
+        return dict.fromkeys(undone, FULL_AND_RESTORED) | taken
 
-    def _note_taken(self, gone: dict[Key, SpoolState]) -> None:
+    def set_apart(self) -> set[Key]:
+        """Readings a recovery kept and did not send: it could not know whether they had been sent already."""
+        records = spool_records(self.disk)
+        doubtful = {
+            key for r in records if r.code == "doubtful" for key in keys_of(json.loads(r.entry.content))
+        }
+        return doubtful & self.was_damaged
+
+    def _note_taken(self, gone: dict[Key, SpoolState], why: str) -> None:
         # What is called delivered may have gone from the server, and not have been asked for again yet.
+        self._why |= dict.fromkeys(gone, why)
         self.taken |= {
             key: state is SpoolState.DELIVERED and key not in self.undone for key, state in gone.items()
         }
-
-
-def _readable(file: Path) -> set[Key]:
-    """Keys of the readings on sound pages of a spool's file; its log is left out of account."""
-    alone = file.with_name("pages")
-    shutil.copy(file, alone)
-    found: set[Key | None] = set()
-    with closing(Pages(alone)) as pages:
-        for row in pages.rows():
-            kept = row.values[-1]
-            if row.rowid is not None and isinstance(kept, bytes):
-                with suppress(ValueError):
-                    found.add(key_of(json.loads(unpack(kept))))
-    alone.unlink()
-    return {key for key in found if key is not None}

@@ -20,6 +20,8 @@ from sungrow_lib.demo.certificates import CertificateFiles
 _Result = TypeVar("_Result")
 _CHUNK: Final = 65_536
 _LARGEST: Final = 64 * 2**20
+_LATEST_S: Final = 6.0
+"""A request or an answer comes so late at most: later than an edge waits."""
 
 
 class FaultLoop:
@@ -176,6 +178,9 @@ class Stage:
         self.port = 0
         self.storm: tuple[str, ...] = ()
         """The tricks of the storm, by name; `status` needs a number behind it: `503`."""
+        self.resends = 0
+        """How often the real server has asked for everything."""
+        self._late = set[asyncio.Task[None]]()
         self.force = 0.0
         """The part of the requests it strikes."""
 
@@ -219,6 +224,7 @@ class Stage:
             content = await answer.read()
             if answer.status == 200 and request.method == "POST":
                 self._earlier = [*self._earlier[-20:], content]
+                self.resends += b'"resend":true' in content.replace(b" ", b"")
             names = ("Content-Type", "Retry-After", "Date")
             return answer.status, content, {n: answer.headers[n] for n in names if n in answer.headers}
 
@@ -228,6 +234,22 @@ class Stage:
         except (aiohttp.ClientError, TimeoutError):
             return _abort(request)
         return web.Response(status=status, body=content, headers=headers)
+
+    def forward_late(self, request: web.Request, body: bytes) -> None:
+        """Ask the real server in a while; the answer goes nowhere."""
+
+        async def forward() -> None:
+            await asyncio.sleep(self._draw.uniform(0.5, _LATEST_S))
+            with suppress(aiohttp.ClientError, TimeoutError):
+                await self.forward(request, body)
+
+        task = asyncio.get_running_loop().create_task(forward())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way any more."""
+        await asyncio.gather(*self._late)
 
     def earlier(self) -> bytes:
         """An answer to another batch."""
@@ -309,6 +331,17 @@ async def _slow(stage: Stage, request: web.Request, body: bytes) -> web.StreamRe
     return await stage._honest(request, body)
 
 
+async def _late_request(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    stage.forward_late(request, body)
+    return _abort(request)
+
+
+async def _late_answer(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
+    response = await stage._honest(request, body)
+    await asyncio.sleep(stage._draw.uniform(0.2, _LATEST_S))
+    return response
+
+
 async def _silent(stage: Stage, request: web.Request, body: bytes) -> web.StreamResponse:
     with suppress(aiohttp.ClientError, TimeoutError):
         await stage.forward(request, body)
@@ -327,6 +360,8 @@ _TRICKS: Final[dict[str, Trick]] = {
     "captive portal": _portal,
     "slow answer": _slow,
     "no answer": _silent,
+    "request late": _late_request,
+    "answer late": _late_answer,
 }
 STORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("request lost", "answer lost", "answer cut off"),
@@ -337,4 +372,5 @@ STORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("413", "400", "422"),
     ("401", "403"),
     ("404", "302", "no answer"),
+    ("request late", "answer late"),
 )

@@ -24,6 +24,8 @@ from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, judge_fed, rows_kept_aside
 from tests.crash.chain import Backend, Edge, Inverters, kill
+from tests.crash.damage import DAMAGES
+from tests.crash.deeds import COUNTED, DEEDS, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage
@@ -45,10 +47,11 @@ _MANY_REFUSED: Final = 200
 FAULTS: Final = (
     *("kill_fed",) * 5,
     *("cut", "cut", "mute", "kill_server", "kill_database", "cut_database", "replace_token", "bend_clock"),
-    *("limit_spool", "fill_disk", "damage_spool", "restore_spool", "back_up_server", "restore_server"),
+    *("limit_spool", "fill_disk", "restore_spool", "back_up_server", "restore_server"),
+    *DEEDS,
     *("cut_modbus", "kill_edge", "bend_edge_clock"),
 )
-"""Every kind of fault beside the storms, as often as it comes in a deck."""
+"""Every kind of fault beside storms and damages, as often as it comes in a deck."""
 _OF_INVERTERS: Final = frozenset({"cut_modbus", "kill_edge", "bend_edge_clock"})
 
 
@@ -63,6 +66,7 @@ class Plan:
         inverters: whether simulated inverters are polled by `sungrow-edge` too.
         edges: the fed edges.
         storms: which storms of lies there are.
+        damages: which damages of spools there are.
         only: which of `FAULTS` there are beside; none for all.
     """
 
@@ -72,6 +76,7 @@ class Plan:
     inverters: bool = True
     edges: tuple[EdgeKind, ...] = EDGES
     storms: tuple[tuple[str, ...], ...] = STORMS
+    damages: tuple[str, ...] = tuple(DAMAGES)
     only: frozenset[str] = frozenset()
 
 
@@ -88,6 +93,8 @@ class Run:
         self.plan, self._folder, self._stack = plan, folder, stack
         self.draw = random.Random(plan.seed)
         self.faults = Counter[str]()
+        counted = [f"answer: {name}" for storm in plan.storms for name in storm] + list(plan.damages)
+        self.faults.update(dict.fromkeys([*counted, *(() if plan.only else COUNTED)], 0))
         self.site = DemoSite.in_folder(folder, datetime.now(UTC))
         self._loop = stack.enter_context(FaultLoop())
         devices = tuple(dict.fromkeys(device for kind in plan.edges for device in kind.devices))
@@ -161,7 +168,8 @@ class Run:
         if self.edge and not self.clock:
             absent["bend_edge_clock"] = "it takes a C compiler, and no systemd-timesyncd that vouches for it"
         if not any(edge.order.has_small_disk for edge in self.fed):
-            absent["fill_disk"] = "no disk may be mounted here, and there is no C compiler"
+            why = "no disk may be mounted here, and there is no C compiler"
+            absent |= dict.fromkeys(("fill_disk", "fill_disk_at_recovery"), why)
         return absent
 
     # --- faults ------------------------------------------------------------------------------------------
@@ -171,7 +179,8 @@ class Run:
         chosen = [n for n in FAULTS if (not self.plan.only or n in self.plan.only) and n not in self.left_out]
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
-            *(getattr(self, n) for n in chosen),
+            *(partial(damage_spool, self, damage) for damage in self.plan.damages),
+            *(partial(DEEDS[n], self) if n in DEEDS else getattr(self, n) for n in chosen),
         ]
 
     def rain(self) -> None:
@@ -268,7 +277,7 @@ class Run:
 
     def bend_clock(self) -> None:
         """Let a clock that nobody vouches for jump, stay wrong for a while, and come right again."""
-        edge = self._named("clock")
+        edge = self.named("clock")
         offset_s = self.draw.choice((-3600, -600, 900, 7200, 86_400))
         self.faults["clock jump"] += 1
         edge.steer_clock(offset_s * 1000, synchronised=False)
@@ -294,7 +303,7 @@ class Run:
 
     def fill_disk(self) -> None:
         """Fill a disk to the last byte, keep the server away until its spool has had to make room."""
-        edge = self._named("full")
+        edge = self.named("full")
         edge.small_disk.fill()
         self._run_out_of_room("full")
         time.sleep(self.draw.uniform(0, 2))  # the server is back, the disk is still full
@@ -306,7 +315,7 @@ class Run:
         self.faults["disk full"] += 1
 
     def _run_out_of_room(self, name: str) -> None:
-        edge = self._named(name)
+        edge = self.named(name)
         log, ledger = edge.folder / "log", edge.folder / "ledger"
         self.stage.storm, self.stage.force = ("request lost",), 1.0
 
@@ -322,20 +331,13 @@ class Run:
         wait_until(f"edge {name} to run out of room", is_full, timeout_s=_SLOW_S, watched=[edge.child])
         self.stage.storm = ()
 
-    def _named(self, name: str) -> FedEdge:
+    def named(self, name: str) -> FedEdge:
+        """Return the fed edge of a name."""
         return next(edge for edge in self.fed if edge.order.name == name)
-
-    def damage_spool(self) -> None:
-        """Damage pages of a spool while its edge is down."""
-        edge = self._named("damaged")
-        kill(edge.child)
-        edge.damage_spool(self.draw)
-        self.faults["damaged file"] += 1
-        edge.start()
 
     def restore_spool(self) -> None:
         """Restore a spool from the copy made last time, and make a new copy."""
-        edge = self._named("damaged")
+        edge = self.named("damaged")
         kill(edge.child)
         if edge.copied is not None:
             self.faults["spool restored from an older copy"] += 1
@@ -395,6 +397,7 @@ class Run:
 
     def _end_faults(self) -> None:
         self.stage.storm = ()
+        self._loop.run(self.stage.settle())
         for line in self.lines:
             line.doubling = line.losing = 0.0
         self.backend.await_health()
@@ -433,16 +436,16 @@ class Run:
         """Compare what was taken and what is stored."""
         account = Account()
         rows = self._rows([device for edge in self.fed for device in edge.order.devices])
-        tally, destroyed = Tally(), dict[Key, str]()
+        tally, destroyed, set_apart = Tally(), dict[Key, str](), set[Key]()
         for edge in self.fed:
             ledger = edge.ledger()
             tally.tried |= ledger.tried
             tally.accepted |= ledger.accepted
             tally.refused |= ledger.refused
             destroyed |= edge.destroyed()
-        judge_fed(
-            account, Fed(tally, destroyed, self.plan.seed), rows, rows_kept_aside(self.backend.postgres.dsn)
-        )
+            set_apart |= edge.set_apart()
+        fed = Fed(tally, destroyed, set_apart, self.plan.seed)
+        judge_fed(account, fed, rows, rows_kept_aside(self.backend.postgres.dsn))
         if self.edge is not None:
             stored = self._rows([device.device_id for device in DEVICES])
             judge_polled(account, self.site, self.edge, stored)

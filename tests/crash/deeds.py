@@ -1,0 +1,144 @@
+"""Faults that take several steps: spools damaged, a server that goes back twice, clocks and delays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from sungrow_lib.demo.processes import ChildError, wait_until
+from tests.crash.chain import kill
+from tests.crash.damage import DAMAGES, header_overwritten, one_frame_flipped
+
+if TYPE_CHECKING:
+    from tests.crash.fed import FedEdge
+    from tests.crash.run import Run
+
+DAMAGED: Final = frozenset({"damaged", "careless"})
+"""Edges whose files are damaged in every way."""
+DELAYS: Final = ("request late", "answer late")
+_UNDELIVERED: Final = 25
+"""So many readings wait in a spool before it is damaged."""
+_SLOW_S: Final = 180.0
+_RESEND_S: Final = 20.0
+
+
+def damage_spool(run: Run, name: str) -> None:
+    """Damage a spool in one way, with readings in it that are nowhere else."""
+    for edge in run.fed:
+        if edge.order.name in DAMAGED:
+            keep_undelivered(run, edge)
+            kill(edge.child)
+            if edge.damage(DAMAGES[name], run.draw):
+                run.faults[name] += 1
+            edge.start()
+
+
+def keep_undelivered(run: Run, edge: FedEdge) -> None:
+    """Keep the server away until the edge has taken some readings more."""
+    ledger = edge.folder / "ledger"
+
+    def taken() -> int:
+        return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
+
+    enough = taken() + _UNDELIVERED
+    run.stage.storm, run.stage.force = ("request lost",), 1.0
+    what = f"edge {edge.order.name} to take some readings"
+    wait_until(what, lambda: taken() >= enough, timeout_s=_SLOW_S, watched=[edge.child])
+    run.stage.storm = ()
+
+
+def damage_waiting(run: Run) -> None:
+    """Damage one frame of a log in which readings wait for a clock, or have just been dated."""
+    edge = run.named("clock")
+    edge.steer_clock(run.draw.choice((-3600, 7200)) * 1000, synchronised=False)
+    keep_undelivered(run, edge)
+    if run.draw.random() < 0.5:
+        edge.steer_clock(0, synchronised=True)
+        keep_undelivered(run, edge)
+    kill(edge.child)
+    edge.steer_clock(0, synchronised=True)
+    if edge.damage(one_frame_flipped, run.draw):
+        run.faults["spool damaged: log with waiting readings"] += 1
+    edge.start()
+
+
+def fill_disk_at_recovery(run: Run) -> None:
+    """Let there be no room for the new file when a damaged spool is opened."""
+    edge = run.named("full")
+    kill(edge.child)
+    edge.damage(header_overwritten, run.draw)
+    edge.small_disk.fill()
+    said = edge.child.log.stat().st_size
+    edge.start()
+    with suppress(ChildError):  # it says that there is no room, and ends; a supervisor would start it again
+        wait_until("a recovery without room", lambda: edge.child.exit_status is not None, timeout_s=10)
+    if b"No room" in edge.child.log.read_bytes()[said:]:
+        run.faults["disk full during a recovery"] += 1
+    kill(edge.child)
+    edge.small_disk.free()
+    edge.start()
+
+
+def restore_server_twice(run: Run) -> None:
+    """Restore the server; revoke the token while all is being sent again; then restore it once more."""
+    asked = run.stage.resends
+    run.restore_server()
+    if not _is_resending(run, asked):
+        return
+    run.replace_token()
+    run.faults["token revoked during a resend"] += 1
+    time.sleep(run.draw.uniform(0.2, 2))
+    run.restore_server()
+    run.faults["server restored again during a resend"] += 1
+
+
+def _is_resending(run: Run, asked: int) -> bool:
+    """Wait until the server has asked an edge for everything; return whether it did."""
+    deadline = time.monotonic() + _RESEND_S
+    while run.stage.resends == asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return run.stage.resends > asked
+
+
+def delay_across_restarts(run: Run) -> None:
+    """Delay requests and answers, so that they come in another order, and kill both ends meanwhile."""
+    run.stage.storm, run.stage.force = DELAYS, 0.7
+    time.sleep(run.draw.uniform(0.5, 1.5))
+    for _ in range(2):
+        run.kill_fed()
+    run.kill_server()
+    run.backend.await_health()
+    run.faults["restart amid delayed requests and answers"] += 1
+    run.storm(DELAYS)
+
+
+def step_clock(run: Run) -> None:
+    """Let a clock that is a little wrong be put right in steps, as NTP does, while a backlog drains."""
+    edge = run.named("clock")
+    edge.steer_clock(run.draw.choice((-90, -5, 5, 90)) * 1000, synchronised=False)
+    keep_undelivered(run, edge)
+    for offset_ms in (run.draw.choice((-1500, 1500)), run.draw.choice((-40, 40)), 0):
+        edge.steer_clock(offset_ms, synchronised=True)
+        run.faults["clock stepped while a backlog drains"] += 1
+        time.sleep(run.draw.uniform(0.1, 0.5))
+
+
+DEEDS: Final[dict[str, Callable[[Run], None]]] = {
+    "damage_waiting": damage_waiting,
+    "fill_disk_at_recovery": fill_disk_at_recovery,
+    "restore_server_twice": restore_server_twice,
+    "delay_across_restarts": delay_across_restarts,
+    "step_clock": step_clock,
+}
+"""By the names a plan chooses them with."""
+COUNTED: Final = (
+    "spool damaged: log with waiting readings",
+    "disk full during a recovery",
+    "token revoked during a resend",
+    "server restored again during a resend",
+    "restart amid delayed requests and answers",
+    "clock stepped while a backlog drains",
+)
+"""What they are counted as."""
