@@ -188,8 +188,11 @@ def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int])
             connection.execute("INSERT INTO temp.stale_reading VALUES (?)", reading[:1])
     elif (standing := _standing(row)) is not None:
         if standing[1] in _RANK:
-            rank = _RANK[SpoolState(standing[1])]
-            connection.execute(schema.SALVAGE_STALE_STANDING, (*standing, rank))
+            device, state, *rest = standing
+            # Since then the server may have lost it, so that it was offered again: only asking tells.
+            state = SpoolState.PENDING if state == SpoolState.DELIVERED else SpoolState(state)
+            values = (device, state, *rest, _RANK[state])
+            connection.execute(schema.SALVAGE_STALE_STANDING, values)
     else:
         _take_small(connection, row, names)
         match row:

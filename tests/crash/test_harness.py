@@ -1,4 +1,4 @@
-"""A short run of the harness with three edges broken on purpose among sound ones; a long one: `make crash`."""
+"""A short run of the harness with three edges broken on purpose. A long one, of sound ones: `make crash`."""
 
 from __future__ import annotations
 

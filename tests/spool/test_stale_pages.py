@@ -127,3 +127,27 @@ def test_readings_merged_away_do_not_come_back_beside_the_merged_one(path: Path,
                 assert not [other for other in records if other.entry.seq in inside]
         recoveries += 1
     assert recoveries > 3
+
+
+def test_what_was_offered_again_is_not_called_delivered_because_an_older_page_says_so(
+    path: Path, tmp_path: Path
+) -> None:
+    """The server lost all, said so, and then a page was damaged that says what is offered again."""
+    clock = FakeClock()
+    with closing(SpoolStore(path, SpoolOptions(), clock)) as store:
+        contents = {append(store, clock, number) for number in range(WAITING)}
+        send(store, {})
+        after: int | None = 0
+        while after is not None:
+            after, _ = store.reoffer("roof", SpoolState.DELIVERED, after)
+        for number in range(2):  # the very last commit may as well have been cut off by the power
+            append(store, clock, WAITING + number)
+        log, file = left(path)
+    recoveries = 0
+    for recovered in damaged(tmp_path / "left.db", log, file, SpoolOptions(recover=True), clock):
+        assert recovered.recovery is not None
+        server: dict[int, str] = {}
+        send(recovered, server)
+        assert len(server) + recovered.recovery.lost >= len(contents)
+        recoveries += 1
+    assert recoveries > 3
