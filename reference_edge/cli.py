@@ -155,10 +155,11 @@ async def _run_to_the_end(settings: EdgeSettings) -> None:
 def _stay_small() -> None:
     """Let go of what starting took, let threads share one heap, and give back what a batch took."""
     gc.collect()
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # GNU's library alone knows it
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # GNU's alone
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.malloc_trim(0)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -1,42 +1,28 @@
-"""`sungrow-edge spool`: look into the spool, carry it elsewhere, and put right what was set apart."""
+"""The command line of `sungrow-edge spool`; what its commands do is in `spool_jobs`."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import Final
 
 import anyio
-import anyio.to_thread
 
-from reference_edge.status import shown_size
-from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
-from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError, UsageError
-from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolRecord, SpoolState
-from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
+from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.spool import SpoolState
 
 SpoolPath = Callable[[argparse.Namespace], Path]
 """Finds the spool's file when `--spool` does not name it: in the settings."""
-_Job = Callable[[argparse.Namespace, Path], Awaitable[int]]
 
-_CHUNK: Final = 1_000
 _MOST: Final = 2**63 - 1
 """The most an SQLite file can number."""
 _MOST_DIGITS: Final = 19
-_SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERRED)
-_STATES: Final = {state.name.lower(): (state,) for state in SpoolState} | {
+STATES: Final = {state.name.lower(): (state,) for state in SpoolState} | {
     "quarantine": (SpoolState.REJECTED, SpoolState.CONFLICT)
 }
+"""What `--state` may name."""
 _EPILOG: Final = """\
 All of them work beside a running daemon, and none deletes a reading.
 
@@ -75,51 +61,49 @@ def add_parser(
     parts = spool.add_subparsers(dest="spool_command", metavar="COMMAND", required=True)
     made: list[argparse.ArgumentParser] = []
 
-    def add(name: str, job: _Job, summary: str, *, reports: bool = True) -> argparse.ArgumentParser:
+    def add(name: str, summary: str, *, reports: bool = True) -> argparse.ArgumentParser:
         parser = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         parser.add_argument("--spool", type=Path, metavar="FILE", help="the spool (default: SPOOL_PATH)")
         if reports:
             parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-        parser.set_defaults(job=partial(_run, job, spool_path))
+        parser.set_defaults(job=partial(_run, name, spool_path))
         made.append(parser)
         return parser
 
-    add("stats", _stats, "count readings by device and by where they stand, with the reasons")
+    add("stats", "count readings by device and by where they stand, with the reasons")
 
-    listing = add("list", _list, "list readings in the order they were accepted, one per line")
+    listing = add("list", "list readings in the order they were accepted, one per line")
     _add_filters(listing)
     listing.add_argument("--after", type=_number, default=0, metavar="SEQ", help="begin after this number")
     listing.add_argument(
         "--limit", type=_natural, default=50, metavar="N", help="at most so many (default 50)"
     )
 
-    export = add(
-        "export", _export, "write readings, exactly as accepted, one JSON object per line", reports=False
-    )
+    export = add("export", "write readings, exactly as accepted, one JSON object per line", reports=False)
     export.add_argument("file", nargs="?", default="-", help="a new file, or - for standard output (default)")
     _add_filters(export)
 
-    taking = add("import", _import, "take in an export; what is here already is left alone")
+    taking = add("import", "take in an export; what is here already is left alone")
     taking.add_argument("file", help="what `export` wrote, or - for standard input")
     taking.add_argument("--partial", action="store_true", help="lines were left out of the export on purpose")
 
-    requeue = add("requeue", _requeue, "offer quarantined and deferred readings again")
+    requeue = add("requeue", "offer quarantined and deferred readings again")
     requeue.add_argument("seq", nargs="*", type=_natural, help="their numbers, as `list` shows them")
     requeue.add_argument("--all", action="store_true", help="all of them, or all that the options below name")
     requeue.add_argument("--device", metavar="ID", help="only this device's")
     requeue.add_argument("--code", metavar="CODE", help="only those with this code, as `stats` shows it")
 
-    resend = add("resend", _resend, "offer everything kept once more, for a server that lost readings")
+    resend = add("resend", "offer everything kept once more, for a server that lost readings")
     resend.add_argument("--device", metavar="ID", help="only this device's")
 
-    add("verify", _verify, "check every page of the file and every rule of the spool")
+    add("verify", "check every page of the file and every rule of the spool")
     return made
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="ID", help="only this device's")
     parser.add_argument(
-        "--state", choices=list(_STATES), metavar="STATE", help=f"only these: {', '.join(_STATES)}"
+        "--state", choices=list(STATES), metavar="STATE", help=f"only these: {', '.join(STATES)}"
     )
 
 
@@ -135,229 +119,10 @@ def _natural(text: str) -> int:
     return _number(text, least=1)
 
 
-def _run(job: _Job, spool_path: SpoolPath, args: argparse.Namespace) -> int:
+def _run(name: str, spool_path: SpoolPath, args: argparse.Namespace) -> int:
+    from reference_edge.spool_jobs import JOBS  # noqa: PLC0415 - the daemon needs no memory for it
+
     path = args.spool or spool_path(args)
-    if not path.exists() and args.spool_command != "import":
+    if not path.exists() and name != "import":
         raise SpoolUnavailableError(f"there is no spool at {path}; name it with --spool, or in SPOOL_PATH")
-    return anyio.run(job, args, path)
-
-
-@asynccontextmanager
-async def _opened(path: Path) -> AsyncIterator[DurableSpool]:
-    # The daemon checks the file when it starts; here it would only take time.
-    async with DurableSpool.open(path, options=SpoolOptions(check=False)) as spool:
-        yield spool
-
-
-async def _stats(args: argparse.Namespace, path: Path) -> int:
-    async with _opened(path) as spool:
-        counts = await spool.counts()
-        devices = {name: await spool.counts(name) for name in await spool.devices()}
-        apart = await spool.set_apart()
-        identity = spool.identity
-    names = [state.name.lower() for state in SpoolState if state is not SpoolState.CONFLICT] + ["conflicts"]
-    stats = {
-        "spool": str(path),
-        "edge_id": identity.edge_id,
-        "generation": identity.generation,
-        "bytes": counts.bytes,
-        "last_seq": counts.accepted,
-        "oldest_pending": _when(counts.oldest_pending),
-        "devices": {
-            device_id: {name: getattr(counted, name) for name in names}
-            for device_id, counted in devices.items()
-        },
-        "set_apart": [
-            {"device_id": device_id, "state": state.name.lower(), "code": code, "readings": number}
-            for device_id, state, code, number in apart
-        ],
-    }
-    _say(stats, args, _stats_lines)
-    return EXIT_OK
-
-
-def _stats_lines(stats: dict[str, Any]) -> Iterator[str]:
-    yield f"{stats['spool']}: {shown_size(stats['bytes'])}, last number {stats['last_seq']}"
-    yield f"edge {stats['edge_id']}, generation {stats['generation']}"
-    for device_id, counted in stats["devices"].items():
-        yield f"{device_id}: " + ", ".join(f"{number} {name}" for name, number in counted.items() if number)
-    for apart in stats["set_apart"]:
-        yield f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {apart['code']}"
-    if stats["oldest_pending"]:
-        yield f"oldest to deliver: {stats['oldest_pending']}"
-
-
-async def _list(args: argparse.Namespace, path: Path) -> int:
-    left = args.limit
-    async with _opened(path) as spool:
-        async for record in _chosen(spool, args, args.after):
-            _write(record_line(record) if args.json else _summary(record))
-            left -= 1
-            if not left:
-                break
-    return EXIT_OK
-
-
-def _summary(record: SpoolRecord) -> str:
-    entry = record.entry
-    words = [str(entry.seq), entry.device_id, format_ts(entry.ts), entry.state.name.lower()]
-    if record.at is not None and entry.state is not SpoolState.PENDING:  # else it was delivered then, once
-        until = "until" if entry.state is SpoolState.DEFERRED else "since"
-        words.append(f"{until} {format_ts(record.at)}")
-    if record.code:
-        words.append(f"{record.code}: {record.reason}" if record.reason else record.code)
-    return "  ".join(words)
-
-
-async def _known(spool: DurableSpool, device_id: str | None) -> list[str]:
-    """Return the devices of the spool; refuse one that is not among them."""
-    known = await spool.devices()
-    if device_id is not None and device_id not in known:
-        raise UsageError(f"no reading of {device_id} is here; known: {', '.join(known) or 'none'}")
-    return known
-
-
-async def _chosen(
-    spool: DurableSpool, args: argparse.Namespace, after: int = 0
-) -> AsyncIterator[SpoolRecord]:
-    await _known(spool, args.device)
-    async for record in spool.records(*_STATES.get(args.state, ()), after=after):
-        if args.device in (None, record.entry.device_id):
-            yield record
-
-
-async def _export(args: argparse.Namespace, path: Path) -> int:
-    count = 0
-    async with _opened(path) as spool:
-        await _known(spool, args.device)  # before a file is made
-        with _output(args.file) as output:
-            output.write(f"{head_line(spool.identity)}\n")
-            async for record in _chosen(spool, args):
-                output.write(f"{record_line(record)}\n")
-                count += 1
-            output.write(f"{tail_line(count)}\n")
-    return EXIT_OK
-
-
-@contextmanager
-def _output(name: str) -> Iterator[TextIO]:
-    if name == "-":
-        yield sys.stdout
-        return
-    try:
-        with Path(name).open("x", encoding="utf-8") as file:
-            yield file
-    except FileExistsError:
-        raise UsageError(f"{name} is there already; name a new file") from None
-    except OSError as error:
-        raise UsageError(f"cannot write {name}: {error.strerror}") from None
-
-
-async def _import(args: argparse.Namespace, path: Path) -> int:
-    with _input(args.file) as lines:
-        # Read twice: nothing is taken from a file that is damaged further on.
-        await anyio.to_thread.run_sync(_read_through, lines, args.partial)
-        lines.seek(0)
-        async with _opened(path) as spool:
-            done = await spool.import_records(read_lines(lines, partial=args.partial))
-            generation = spool.identity.generation
-    result = {
-        "imported": done.imported,
-        "known": done.known,
-        "different": list(done.different),
-        "generation": generation,
-    }
-    _say(result, args, _import_lines)
-    return EXIT_FAILED if done.different else EXIT_OK
-
-
-def _read_through(lines: Iterable[str], partial: bool) -> None:  # noqa: FBT001 - anyio passes by position
-    for _ in read_lines(lines, partial=partial):
-        pass
-
-
-def _import_lines(result: dict[str, Any]) -> Iterator[str]:
-    yield f"{result['imported']} readings imported, {result['known']} were here already"
-    if result["different"]:
-        numbers = ", ".join(map(str, result["different"][:10]))
-        yield (
-            f"{len(result['different'])} left out, because another reading of the same device and time is "
-            f"here; their numbers in the export: {numbers}{' ...' if len(result['different']) > 10 else ''}"  # noqa: PLR2004
-        )
-
-
-@contextmanager
-def _input(name: str) -> Iterator[TextIO]:
-    try:
-        if name == "-":
-            with tempfile.TemporaryFile("w+", encoding="utf-8") as copy:
-                shutil.copyfileobj(sys.stdin, copy)
-                copy.seek(0)
-                yield cast("TextIO", copy)
-        else:
-            with Path(name).open(encoding="utf-8") as file:
-                yield file
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{name} is not a spool export: it is not UTF-8 text") from None
-
-
-async def _requeue(args: argparse.Namespace, path: Path) -> int:
-    if bool(args.seq) == args.all:
-        raise UsageError("name the readings by their numbers, or say --all (with --device or --code)")
-    if args.seq and (args.device or args.code):
-        raise UsageError("--device and --code go with --all, not with numbers")
-    async with _opened(path) as spool:
-        await _known(spool, args.device)
-        seqs = args.seq or [
-            record.entry.seq
-            async for record in spool.records(*_SET_APART)
-            if args.device in (None, record.entry.device_id) and args.code in (None, record.code)
-        ]
-        left, moved = iter(seqs), 0
-        while chunk := list(islice(left, _CHUNK)):
-            moved += await spool.requeue(chunk)
-    _say({"requeued": moved}, args, lambda done: [f"{done['requeued']} readings are offered again"])
-    if moved < len(args.seq):
-        sys.stderr.write(f"sungrow-edge: {len(args.seq) - moved} of the numbers are not set apart\n")
-        return EXIT_FAILED
-    return EXIT_OK
-
-
-async def _resend(args: argparse.Namespace, path: Path) -> int:
-    async with _opened(path) as spool:
-        known = await _known(spool, args.device)
-        chosen = [args.device] if args.device else known
-        done = {device_id: await spool.reoffer(device_id) for device_id in chosen}
-    _say(done, args, lambda done: (f"{name}: {number} offered again" for name, number in done.items()))
-    return EXIT_OK
-
-
-async def _verify(args: argparse.Namespace, path: Path) -> int:
-    try:
-        async with _opened(path) as spool:
-            faults = await spool.faults()
-    except SpoolCorruptError as error:
-        faults = [str(error)]
-    result = {"spool": str(path), "ok": not faults, "faults": faults}
-    _say(result, args, lambda _: faults or [f"{path} is sound"])
-    return EXIT_FAILED if faults else EXIT_OK
-
-
-def _when(moment: datetime | None) -> str | None:
-    return None if moment is None else format_ts(moment)
-
-
-def _say(
-    result: dict[str, Any], args: argparse.Namespace, lines: Callable[[dict[str, Any]], Iterable[str]]
-) -> None:
-    if args.json:
-        _write(json.dumps(result))
-    else:
-        for line in lines(result):
-            _write(line)
-
-
-def _write(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    return anyio.run(JOBS[name], args, path)

@@ -161,6 +161,14 @@ def test_importing_the_library_loads_nothing_heavy() -> None:
     assert not HEAVY & set(loaded.stdout.split())
 
 
+def test_the_daemon_does_not_load_what_only_other_commands_need() -> None:
+    show = "import sys, reference_edge.cli; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(run.stdout.split())
+    assert not {f"reference_edge.{name}" for name in ("check", "metrics", "spool_jobs", "status")} & loaded
+    assert not {"sungrow_lib.spool.salvage", "sungrow_lib.spool.transfer"} & loaded
+
+
 def test_the_import_reader_sees_every_form() -> None:
     source = "import a.b\nfrom sungrow_lib import wire\nfrom c.d import e\ndef f():\n    import g as h\n"
     assert [found.module for found in imports_of("x.py", source)] == ["a.b", "sungrow_lib.wire", "c.d", "g"]

@@ -9,13 +9,13 @@ from sungrow_lib.spool.entries import (
     SpoolCounts,
     SpoolEntry,
     SpoolIdentity,
+    SpoolImport,
     SpoolOptions,
     SpoolRecord,
+    SpoolRecovery,
     SpoolState,
 )
-from sungrow_lib.spool.salvage import SpoolRecovery
 from sungrow_lib.spool.system_clock import SystemClock
-from sungrow_lib.spool.transfer import SpoolImport
 
 __all__ = [
     "BootStamp",

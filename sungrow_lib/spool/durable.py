@@ -21,17 +21,17 @@ from sungrow_lib.spool.entries import (
     SpoolCounts,
     SpoolEntry,
     SpoolIdentity,
+    SpoolImport,
     SpoolOptions,
     SpoolRecord,
+    SpoolRecovery,
     SpoolState,
     from_ms,
     to_ms,
 )
 from sungrow_lib.spool.relief import CHUNK
-from sungrow_lib.spool.salvage import SpoolRecovery
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import Clock, SystemClock
-from sungrow_lib.spool.transfer import SpoolImport
 
 _Result = TypeVar("_Result")
 _EXPORT_ROWS = 500

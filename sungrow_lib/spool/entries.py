@@ -224,3 +224,46 @@ class SpoolIdentity:
 
     edge_id: str
     generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolImport:
+    """What became of readings handed to a spool.
+
+    Attributes:
+        imported: readings that are new here.
+        known: readings that were here already.
+        different: numbers (in the export) of readings left out, because another one of the same device and
+            time is here.
+    """
+
+    imported: int = 0
+    known: int = 0
+    different: tuple[int, ...] = ()
+
+    def __add__(self, other: SpoolImport) -> SpoolImport:
+        return SpoolImport(
+            self.imported + other.imported, self.known + other.known, self.different + other.different
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolRecovery:
+    """What became of a damaged spool.
+
+    Attributes:
+        at: when, RFC 3339 in UTC.
+        reason: what was found.
+        set_aside: the damaged file, under its new name.
+        saved: readings taken over.
+        lost: readings known to have been there and not readable; there may be others nothing tells of.
+        doubtful: of the saved ones those that are set apart (code `doubtful`) and not sent: newer knowledge
+            of them was lost, so that their date may be wrong or another row may contain them.
+    """
+
+    at: str
+    reason: str
+    set_aside: str
+    saved: int
+    lost: int
+    doubtful: int = 0

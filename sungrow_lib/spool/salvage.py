@@ -9,7 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,8 @@ from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
-from sungrow_lib.spool.entries import SpoolState
+from sungrow_lib.spool.entries import SpoolRecovery, SpoolState
+from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
 
@@ -29,44 +30,11 @@ _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 """Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolRecovery:
-    """What became of a damaged spool.
-
-    Attributes:
-        at: when, RFC 3339 in UTC.
-        reason: what was found.
-        set_aside: the damaged file, under its new name.
-        saved: readings taken over.
-        lost: readings known to have been there and not readable; there may be others nothing tells of.
-        doubtful: of the saved ones those that are set apart (code `doubtful`) and not sent: newer knowledge
-            of them was lost, so that their date may be wrong or another row may contain them.
-    """
-
-    at: str
-    reason: str
-    set_aside: str
-    saved: int
-    lost: int
-    doubtful: int = 0
-
-    def note(self, connection: sqlite3.Connection) -> None:
-        """Keep it in the new spool, for `status`."""
-        value = json.dumps(asdict(self))
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('recovery', ?)", (value,))
-
-
-def load_recovery(connection: sqlite3.Connection) -> SpoolRecovery | None:
-    """Return what a spool says of its origin."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'recovery'").fetchone()
-    return None if row is None else SpoolRecovery(**json.loads(row[0]))
-
-
 def finish_interrupted(path: Path) -> None:
-    """Complete a recovery that was cut off after the damaged file had been renamed."""
-    if not path.exists() and _new(path).exists():
+    """Complete a recovery that was cut off after the damaged file had been renamed: it is missing."""
+    if _new(path).exists():
         with closing(_open(_new(path))) as database, database.read() as connection:
-            recovery = load_recovery(connection)
+            recovery = read_recovery(connection)
         if recovery is not None:
             _exchange(path, Path(recovery.set_aside))
 
@@ -91,7 +59,7 @@ def recover(path: Path, reason: str) -> None:
         ):
             counts = _fill(connection, pages)
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
-            recovery.note(connection)
+            note_recovery(connection, recovery)
         _exchange(path, aside)
     except OSError as error:
         raise SpoolUnavailableError(

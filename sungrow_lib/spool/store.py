@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from sungrow_lib.spool import schema
@@ -22,18 +21,21 @@ from sungrow_lib.spool.entries import (
     SpoolCounts,
     SpoolEntry,
     SpoolIdentity,
+    SpoolImport,
     SpoolOptions,
     SpoolRecord,
     SpoolState,
     from_ms,
 )
+from sungrow_lib.spool.meta import identify, read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
-from sungrow_lib.spool.salvage import finish_interrupted, load_recovery, recover
 from sungrow_lib.spool.settling import Change, Later, settle
 from sungrow_lib.spool.system_clock import Clock
-from sungrow_lib.spool.transfer import Importer, SpoolImport
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
+
+if TYPE_CHECKING:  # a daemon needs no memory for it
+    from sungrow_lib.spool.transfer import Importer
 
 SHRINK_PAGES: Final = 500
 """Most pages one transaction gives back."""
@@ -63,9 +65,9 @@ class SpoolStore:
         self._later = Later(self._key)
         self._expected: set[str] = set()
         with self._database.write() as connection:
-            self.identity = _identify(connection)
+            self.identity = identify(connection)
             self._dating.load(connection)
-            self.recovery = load_recovery(connection)
+            self.recovery = read_recovery(connection)
         self._relief = Relief(self._database, self._transaction, options)
         self._relief.keep_reserve()
 
@@ -186,7 +188,7 @@ class SpoolStore:
     ) -> list[SpoolEntry]:
         skip, settled = self._later.seqs(device_id).union(skip), 0
         with self._transaction(settles=False) as connection:
-            self.identity = _identity(connection)  # another program may have imported or restored
+            self.identity = read_identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
             # Deferred ones anew each time: what the server said of the last offer no longer holds.
             if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
@@ -331,12 +333,13 @@ class SpoolStore:
     def renew_generation(self) -> SpoolIdentity:
         """Give the spool a new generation: after a restore its numbers may have been used differently."""
         with self._transaction() as connection:
-            _renew(connection)
-            self.identity = _identity(connection)
+            self.identity = renew_generation(connection)
         return self.identity
 
     def importer(self) -> Importer:
         """Return what puts readings of another spool into this one, chunk by chunk with `import_chunk`."""
+        from sungrow_lib.spool.transfer import Importer  # noqa: PLC0415 - as above
+
         with self._transaction() as connection:
             return Importer(connection, self._key)
 
@@ -345,8 +348,7 @@ class SpoolStore:
         with self._transaction() as connection:
             done = importer.take(records)
             if done.imported and not importer.has_imported:
-                _renew(connection)
-                self.identity = _identity(connection)
+                self.identity = renew_generation(connection)
         importer.has_imported |= bool(done.imported)
         return done
 
@@ -442,27 +444,17 @@ def _open(path: Path, options: SpoolOptions) -> Database:
 
     if not options.recover:
         return attempt()
-    finish_interrupted(path)
+    if not path.exists():
+        from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
+
+        finish_interrupted(path)
     try:
         return attempt()
     except SpoolCorruptError as error:
+        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
+
         recover(path, str(error))
         return attempt()
-
-
-def _identify(connection: sqlite3.Connection) -> SpoolIdentity:
-    for key in ("edge_id", "generation"):
-        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, str(uuid.uuid4())))
-    return _identity(connection)
-
-
-def _renew(connection: sqlite3.Connection) -> None:
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'generation'", (str(uuid.uuid4()),))
-
-
-def _identity(connection: sqlite3.Connection) -> SpoolIdentity:
-    meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
-    return SpoolIdentity(edge_id=meta["edge_id"], generation=meta["generation"])
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:

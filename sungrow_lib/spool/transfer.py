@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -14,7 +13,7 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, format_ts
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp
-from sungrow_lib.spool.entries import SpoolEntry, SpoolIdentity, SpoolRecord, SpoolState, to_ms
+from sungrow_lib.spool.entries import SpoolEntry, SpoolIdentity, SpoolImport, SpoolRecord, SpoolState, to_ms
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
 
@@ -68,27 +67,6 @@ class _Reading(BaseModel):
         if name not in _STATE_NAMES:
             raise ValueError(f"must be one of {', '.join(_STATE_NAMES)}")
         return name
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolImport:
-    """What became of readings handed to a spool.
-
-    Attributes:
-        imported: readings that are new here.
-        known: readings that were here already.
-        different: numbers (in the export) of readings left out, because another one of the same device and
-            time is here.
-    """
-
-    imported: int = 0
-    known: int = 0
-    different: tuple[int, ...] = ()
-
-    def __add__(self, other: SpoolImport) -> SpoolImport:
-        return SpoolImport(
-            self.imported + other.imported, self.known + other.known, self.different + other.different
-        )
 
 
 # --- lines ------------------------------------------------------------------------------------------------
