@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from reference_server import examples, handlers, report_handlers
+from reference_server import examples, handlers, queries, report_handlers
 from reference_server.auth import Principal, Scope
 from reference_server.handlers import Call
 from reference_server.limits import Visitor
@@ -17,32 +17,13 @@ from reference_server.openapi import document
 from reference_server.operation import Op
 from reference_server.parquet import PARQUET
 from reference_server.problems import Problem
-from reference_server.queries import (
-    ConflictsQuery,
-    DeviceQuery,
-    EventsQuery,
-    NoQuery,
-    PlantSeriesQuery,
-    RangeQuery,
-    SeriesQuery,
-)
 from reference_server.server import NOBODY, SERVER, Server
 from reference_server.tables import CSV
-from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series
+from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series, reports
 from sungrow_lib.wire.live import EVENT_STREAM
-from sungrow_lib.wire.reports import (
-    Completeness,
-    Conflicts,
-    EdgeStatus,
-    EdgeStatusList,
-    EdgeStatusTaken,
-    EventList,
-    PlantList,
-    PlantSeries,
-)
 
 
-async def _openapi(server: Server, call: Call[NoQuery]) -> dict[str, Any]:
+async def _openapi(server: Server, call: Call[queries.NoQuery]) -> dict[str, Any]:
     """Show the OpenAPI document, which lists this handler's operation, too."""
     del server, call
     return document(OPERATIONS)
@@ -72,7 +53,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="The latest reading of a device, completed with last known values",
         handler=handlers.realtime,
         scope=Scope.READ,
-        query=DeviceQuery,
+        query=queries.DeviceQuery,
         query_example=examples.DEVICE_QUERY,
         answer=Realtime,
         example=examples.REALTIME,
@@ -86,7 +67,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Power and energy over a local day, month or year, all time, or any range",
         handler=handlers.series,
         scope=Scope.READ,
-        query=SeriesQuery,
+        query=queries.SeriesQuery,
         query_example=examples.SERIES_QUERY,
         answer=Series,
         also=(CSV, PARQUET),
@@ -102,7 +83,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="New readings of a device within a second of being stored, as server-sent events",
         handler=handlers.stream,
         scope=Scope.READ,
-        query=DeviceQuery,
+        query=queries.DeviceQuery,
         query_example=examples.DEVICE_QUERY,
         answer=None,
         media=EVENT_STREAM,
@@ -128,7 +109,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="The plants of this token's devices, with what they do together now",
         handler=report_handlers.plants,
         scope=Scope.READ,
-        answer=PlantList,
+        answer=reports.PlantList,
         example=examples.PLANTS,
     ),
     Op(
@@ -139,9 +120,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Power and energy of a plant: its devices together, their shared meter once",
         handler=report_handlers.plant_series,
         scope=Scope.READ,
-        query=PlantSeriesQuery,
+        query=queries.PlantSeriesQuery,
         query_example=examples.PLANT_SERIES_QUERY,
-        answer=PlantSeries,
+        answer=reports.PlantSeries,
         also=(CSV, PARQUET),
         has_etag=True,
         example=examples.PLANT_SERIES,
@@ -155,9 +136,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Alarms and faults of a device in words, with begin and end",
         handler=report_handlers.events,
         scope=Scope.READ,
-        query=EventsQuery,
+        query=queries.EventsQuery,
         query_example=examples.RANGE_QUERY,
-        answer=EventList,
+        answer=reports.EventList,
         example=examples.EVENTS,
         problems=(404, 422),
     ),
@@ -169,9 +150,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="How many readings of each local day were expected and stored, and why the others lack",
         handler=report_handlers.completeness,
         scope=Scope.READ,
-        query=RangeQuery,
+        query=queries.RangeQuery,
         query_example=examples.RANGE_QUERY,
-        answer=Completeness,
+        answer=reports.Completeness,
         example=examples.COMPLETENESS,
         problems=(404, 422),
     ),
@@ -183,9 +164,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Readings kept aside: other values for a stored one, invalid ones, late ones",
         handler=report_handlers.conflicts,
         scope=Scope.READ,
-        query=ConflictsQuery,
+        query=queries.ConflictsQuery,
         query_example=examples.DEVICE_QUERY,
-        answer=Conflicts,
+        answer=reports.Conflicts,
         example=examples.CONFLICTS,
         problems=(404, 422),
     ),
@@ -197,9 +178,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Keep what an edge says of itself for a device",
         handler=report_handlers.put_edge_status,
         scope=Scope.INGEST,
-        body=EdgeStatus,
+        body=reports.EdgeStatus,
         body_example=examples.EDGE_STATUS,
-        answer=EdgeStatusTaken,
+        answer=reports.EdgeStatusTaken,
         example=examples.EDGE_STATUS_TAKEN,
         problems=(400, 404, 413, 415, 422),
     ),
@@ -211,9 +192,9 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="What the edges of a device said last of themselves",
         handler=report_handlers.edge_status,
         scope=Scope.READ,
-        query=DeviceQuery,
+        query=queries.DeviceQuery,
         query_example=examples.DEVICE_QUERY,
-        answer=EdgeStatusList,
+        answer=reports.EdgeStatusList,
         example=examples.EDGE_STATUS_LIST,
         problems=(404, 422),
     ),

@@ -183,7 +183,7 @@ class SungrowClient:
         self,
         device_id: str | None = None,
         *,
-        frame: Frame = Frame.DAY,
+        frame: Frame | str = Frame.DAY,
         at: date | None = None,
         fields: Sequence[str] | None = None,
     ) -> Buckets[SeriesBucket]:
@@ -198,7 +198,7 @@ class SungrowClient:
         Raises:
             ServerError: no answer, or a refusal.
         """
-        query = {"device_id": device_id, "frame": frame.value, "at": at.isoformat() if at else None}
+        query = {"device_id": device_id, "frame": str(frame), "at": at.isoformat() if at else None}
         return await self._series(query | _fields(fields))
 
     async def range(
@@ -265,7 +265,7 @@ class SungrowClient:
         return tuple((await self._get("/v1/plants", {}, PlantList)).plants)
 
     async def plant_series(
-        self, plant: str, *, frame: Frame = Frame.DAY, at: date | None = None
+        self, plant: str, *, frame: Frame | str = Frame.DAY, at: date | None = None
     ) -> Buckets[PlantBucket]:
         """Return the buckets of a plant's local day, month or year, or of all time: its devices together.
 
@@ -278,7 +278,7 @@ class SungrowClient:
             RequestRefusedError: status 404, this token sees no device of such a plant.
             ServerError: no answer, or another refusal.
         """
-        query = {"plant": plant, "frame": frame.value, "at": at.isoformat() if at else None}
+        query = {"plant": plant, "frame": str(frame), "at": at.isoformat() if at else None}
         return await self._plant_series(query)
 
     async def plant_range(

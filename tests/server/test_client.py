@@ -35,6 +35,9 @@ async def test_it_reads_what_was_sent(api: Api) -> None:
         assert hours[-2].max_pv_power_w == 7
         months = await client.series("sh-1", frame=Frame.YEAR, at=NOW.date(), fields=["max_pv_power_w"])
         assert (len(months), months[-1].max_pv_power_w, months[-1].pv_kwh) == (6, 7, None)
+        assert len(await client.series("sh-1", frame="month", at=NOW.date())) == NOW.day
+        with pytest.raises(RequestRefusedError, match="frame: Input should be 'day'"):
+            await client.series("sh-1", frame="week")
         [quarter] = await client.range("sh-1", begin=NOW - timedelta(minutes=15), end=NOW, bucket="15m")
         assert quarter.sample_count == 1
 
