@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import msgspec
@@ -60,7 +60,8 @@ class Readings:
 
     def of_device(self, key: int) -> Block:
         """Return what they say, for the device with this key."""
-        return replace(self.block, device=key)
+        block = self.block
+        return Block(key, block.stamps, block.cells, block.flags)
 
 
 def read_body(body: bytes) -> tuple[dict[str, Any], Readings] | None:

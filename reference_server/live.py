@@ -32,6 +32,9 @@ _LOG: Final = logging.getLogger(__name__)
 HINT_PAUSE_S: Final = 0.1
 """s between two notifications of one process."""
 
+_NOTE_PAUSE_S: Final = 1.0
+"""s between two notes of what came late: of a draining backlog, streams are told once a second."""
+
 _LOOK_S: Final = 0.8
 """s between two looks while nobody can be heard; the tenth part of it is the time a look takes."""
 _LOOK_WHILE_HEARING_S: Final = 5.0
@@ -125,6 +128,7 @@ class LiveHub:
         self._touched: set[int] = set()
         self._told: set[int] = set()
         self._late: list[LateBatch] = []
+        self._note_at = 0.0
         self._lateness = Lateness(clock)
         self._late_seen: dict[int, float] = {}
         self._wake = asyncio.Event()
@@ -188,13 +192,24 @@ class LiveHub:
             await asyncio.sleep(HINT_PAUSE_S)
             self._to_tell.clear()
             devices, self._told = self._told, set()
-            late, self._late = self._late, []
+            late = self._late_due()
             try:
                 await self._channel.tell(devices, late)
             except StorageError as error:
                 _LOG.info("other processes cannot be told now", extra={"error": str(error)})
                 self._told |= devices  # told with the next readings; until then others look by themselves
                 await asyncio.sleep(_LISTEN_AGAIN_S)
+
+    def _late_due(self) -> list[LateBatch]:
+        """Take what came late, if it is time to note it; else see to it that it will be."""
+        pause_s = self._note_at - monotonic()
+        if self._late and pause_s > 0:
+            asyncio.get_running_loop().call_later(pause_s, self._to_tell.set)
+            return []
+        late, self._late = self._late, []
+        if late:
+            self._note_at = monotonic() + _NOTE_PAUSE_S
+        return late
 
     async def _hear(self) -> None:
         while True:

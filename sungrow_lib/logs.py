@@ -25,6 +25,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 CONTEXT: Final[ContextVar[Mapping[str, object]]] = ContextVar("log context", default=MappingProxyType({}))
 """What every record of the present task says beside its own: the id of the request being answered, say."""
 
+_AS_JSON: Final = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _NOISY: Final = ("httpx", "httpcore", "pymodbus", "aiohttp.access", "psycopg", "asyncio")
 
 
@@ -43,7 +44,8 @@ class JsonFormatter(logging.Formatter):
         entry.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return _SECRET.sub(r"\1***", json.dumps(entry, default=str, ensure_ascii=False))
+        line = _AS_JSON(entry)
+        return _SECRET.sub(r"\1***", line) if "bearer" in line.lower() else line
 
 
 class Repeated:
@@ -79,8 +81,11 @@ class Repeated:
 def configure_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:
     """Send the program's logs to ``stream`` (stderr by default) as JSON lines from ``level`` up.
 
-    Third-party loggers speak from WARNING up only: their debug output may hold headers.
+    Third-party loggers speak from WARNING up only: their debug output may hold headers. What no line says
+    (the place in the code, the thread) is not looked for any more: it takes longer than the rest.
     """
+    logging._srcfile = None  # noqa: SLF001 - so the documentation of logging has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()

@@ -66,8 +66,7 @@ def whole_milliseconds(moment: datetime) -> datetime:
 
 def format_ts(ts: datetime) -> str:
     """Write a time stamp the one way it is spelled in JSON: ``2026-01-31T10:00:00.000Z``."""
-    ts = ts.astimezone(UTC)
-    return f"{ts:%Y-%m-%dT%H:%M:%S}.{ts.microsecond // 1000:03d}Z".rjust(24, "0")
+    return ts.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"  # in place of +00:00
 
 
 def _rounded_to(decimals: int) -> Callable[[object], float]:

@@ -69,7 +69,8 @@ class ArrivalChannel:
                 connection = self._telling = self._telling or await self._connected()
                 if late:
                     await _note(connection, late)
-                await fetch(connection, "tell_arrivals", keys=_payload(devices))
+                if devices:  # to tell of none is to tell of any
+                    await fetch(connection, "tell_arrivals", keys=_payload(devices))
         except BaseException:
             await self.close()
             raise

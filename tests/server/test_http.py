@@ -242,6 +242,12 @@ def test_what_is_logged_while_answering_has_the_request_s_id() -> None:
     assert "request_id" not in json.loads(JsonFormatter().format(record))
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_no_log_line_shows_a_token(scheme: str) -> None:
+    record = logging.makeLogRecord({"msg": "odd header", "header": f"Authorization: {scheme} sgw_secret"})
+    assert json.loads(JsonFormatter().format(record))["header"] == f"Authorization: {scheme} ***"
+
+
 async def test_a_database_without_schema_is_503_until_it_is_migrated(
     api: Api,
 ) -> None:
