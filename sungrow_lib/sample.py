@@ -179,6 +179,7 @@ class SungrowSample(BaseModel):
     power_factor: Thousandth | None = None
     grid_frequency_hz: Hundredth | None = None
     phase_voltage_v: Phases[Tenth] = None
+    line_voltage_v: Phases[Tenth] = None
     phase_current_a: Phases[Tenth] = None
     output_daily_kwh: Tenth | None = None
     output_total_kwh: Tenth | None = None

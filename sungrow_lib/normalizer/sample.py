@@ -20,6 +20,10 @@ from sungrow_lib.sample import SungrowSample
 
 _CODES: Final = ("alarm_codes", "fault_codes")
 _CLOCK: Final = ("year", "month", "day", "hour", "minute", "second")
+_PHASES: Final = "phase_voltage_v"
+_LINES: Final = "line_voltage_v"
+_LEAST_LINE_V: Final = 600
+"""V that no inverter has between a phase and the neutral: those for 800 V have 462."""
 _CENTURY: Final = range(2000, 2100)
 
 
@@ -91,6 +95,7 @@ class Normalizer:
             values |= fault_codes_of(registers)
         else:
             values |= {name: codes_of_bits(name, identity.family, words) for name in _CODES}
+        values[_not_measured(identity, values[_LINES])] = None
         values["inverter_clock"] = _clock(registers)
         if not firmware:
             values["firmware"] = None
@@ -101,6 +106,14 @@ class Normalizer:
         if self.signed_battery or not shows_signed_battery(words):
             return self
         return replace(self, signed_battery=True)
+
+
+def _not_measured(identity: Identity, volts: list[float | None] | None) -> str:
+    """Which of the two meanings the same three registers do not have on this device."""
+    has_neutral = identity.has_neutral
+    if has_neutral is None:
+        has_neutral = max((volt or 0 for volt in volts or ()), default=0) < _LEAST_LINE_V
+    return _LINES if has_neutral else _PHASES
 
 
 def _clock(registers: Values) -> str | None:

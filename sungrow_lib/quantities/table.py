@@ -50,6 +50,9 @@ def _phases(pattern: str) -> str:
     return "|".join(pattern.format(phase) for phase in "abc")
 
 
+_GRID_VOLTAGES = _from(
+    sh=_phases("phase_{}_voltage"), sg=_phases("phase_{}_voltage"), ihm=_phases("phase_{}_voltage")
+)
 _SH_ALARMS = "inverter_alarm|battery_alarm|bms_alarm|bms_alarm_2"
 _SH_FAULTS = (
     "grid_side_fault|system_fault_1|system_fault_2|dc_side_fault|permanent_fault|bdc_side_fault|"
@@ -485,10 +488,18 @@ QUANTITIES: Final[tuple[Quantity, ...]] = (
         decimals=1,
         high=2000,
         length=3,
-        sign="between two phases (AB, BC, CA) where the inverter is wired without a neutral (3P3L)",
-        sources=_from(
-            sh=_phases("phase_{}_voltage"), sg=_phases("phase_{}_voltage"), ihm=_phases("phase_{}_voltage")
-        ),
+        sign="against the neutral",
+        sources=_GRID_VOLTAGES,
+    ),
+    Quantity(
+        name="line_voltage_v",
+        title="Grid voltage between phases",
+        unit="V",
+        decimals=1,
+        high=2000,
+        length=3,
+        sign="AB, BC, CA of an inverter that is wired without a neutral (3P3L), which tells no others",
+        sources=_GRID_VOLTAGES,
     ),
     Quantity(
         name="phase_current_a",

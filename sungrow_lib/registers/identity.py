@@ -103,6 +103,7 @@ class Identity:
         protocol: version of the register map it follows, such as ``V1.0.11``.
         nominal_kw: nominal AC power it states, in kW.
         phases: 1 or 3, as wired where it says so, else by model.
+        has_neutral: whether it is wired with a neutral; voltages are those between phases if not.
     """
 
     family: Family
@@ -114,6 +115,7 @@ class Identity:
     protocol: str | None = None
     nominal_kw: float | None = None
     phases: int | None = None
+    has_neutral: bool | None = None
 
     @property
     def model(self) -> str | None:
@@ -162,6 +164,7 @@ def identify(
         protocol=_protocol(numbers.get("protocol_version")),
         nominal_kw=_first(numbers, _NOMINAL_KW) or (device.power_kw if device else None),
         phases=_phases(texts.get("output_type")) or (device.phases if device else None),
+        has_neutral=_has_neutral(texts.get("output_type")),
     )
 
 
@@ -256,6 +259,11 @@ def _protocol(number: float | None) -> str | None:
         return None
     major, minor, patch, _ = int(number).to_bytes(4, "big")
     return f"V{major:x}.{minor:x}.{patch:x}"
+
+
+def _has_neutral(output_type: str | None) -> bool | None:
+    is_known = any((output_type or "").startswith(start) for start in _PHASES_OF_OUTPUT)
+    return not output_type.startswith("3P3L") if output_type is not None and is_known else None
 
 
 def _phases(output_type: str | None) -> int | None:

@@ -408,6 +408,32 @@ PHASES: Final = [
         registers={"phase_a_current": -1.0},
     ),
     Case(
+        story="wired without a neutral: voltages are those between phases",
+        words=SG_RT | {5002: 2, 5019: [3981, 3985, 3990]},
+        sample={"phase_voltage_v": None, "line_voltage_v": [398.1, 398.5, 399.0]},
+        registers={"output_type": "3P3L", "phase_a_voltage": 398.1},
+    ),
+    Case(
+        story="wired with a neutral",
+        words=SG_RT | {5002: 1, 5019: [2301, 2302, 2303]},
+        sample={"phase_voltage_v": [230.1, 230.2, 230.3], "line_voltage_v": None},
+        registers={"output_type": "3P4L"},
+    ),
+    Case(
+        story="a plant that does not say how it is wired: no phase has 757 V",
+        words={5019: [7576, 7784, 7672]},
+        model="SG250HX",
+        path=RS485,
+        sample={"phase_voltage_v": None, "line_voltage_v": [757.6, 778.4, 767.2]},
+        registers={"phase_a_voltage": 757.6},
+    ),
+    Case(
+        story="a hybrid wired without a neutral",
+        words=SH_T | {5002: 2, 5019: [4001, 4002, 4003]},
+        sample={"phase_voltage_v": None, "line_voltage_v": [400.1, 400.2, 400.3]},
+        registers={"output_type": "3P3L (three phase three wire)"},
+    ),
+    Case(
         story="string currents, one of them not available",
         words={7013: [512, 0, HOLE, 498]},
         model="SG110CX",

@@ -58,7 +58,7 @@ def test_that_plan_brings_the_whole_fast_sample() -> None:
         if quantity.tier is Tier.FAST
         and any(source.register in names for item in quantity.sources.get(Family.SH, ()) for source in item)
     ]
-    assert len(fields) == 40
+    assert len(fields) == 41
     assert len(names) == 52
 
 
