@@ -59,11 +59,17 @@ def translated() -> Iterator[None]:
     except _UNDEFINED as error:
         raise SchemaMissingError from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise StorageUnavailableError(f"the database cannot be used now: {_first_line(error)}") from error
+        raise StorageUnavailableError(_unusable(error)) from error
     except psycopg.Error as error:
         if is_outdated(error):
-            raise StorageUnavailableError(f"the database cannot be used now: {_first_line(error)}") from error
+            raise StorageUnavailableError(_unusable(error)) from error
         raise StorageError(f"the database refused: {_first_line(error)}") from error
+
+
+def _unusable(error: BaseException) -> str:
+    return (
+        f"the database cannot be used now ({_first_line(error)}); check DATABASE_URL and that PostgreSQL runs"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -167,6 +167,7 @@ def test_no_database_is_one_line_and_exit_1(
         assert main(command) == 1
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("sungrow-server: the database cannot be used now")
+        assert error.endswith("check DATABASE_URL and that PostgreSQL runs")
         assert "secret" not in error
 
 
