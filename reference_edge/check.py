@@ -15,7 +15,7 @@ from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
-from sungrow_lib.spool import DurableSpool, SpoolOptions
+from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
@@ -67,7 +67,7 @@ async def _check_authority(settings: EdgeSettings) -> str:
 async def _check_spool(path: Path) -> str:
     if await anyio.Path(path).exists():
         # The daemon checks every page when it starts; here it would only take time.
-        async with DurableSpool.open(path, options=SpoolOptions(check=False)):
+        async with DurableSpool.open(path):
             return str(path)
     await anyio.to_thread.run_sync(_require_room, path)
     return f"{path} (the daemon will make it)"

@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,8 @@ examples:
   sungrow-edge status --json | jq '.daemon.alarms'
   sungrow-edge status --alive       for a container's health check: exit status 1 unless the daemon runs
 
-exit status: 0 the status was read, whatever it says; 1 the spool cannot be read, 2 wrong settings
+exit status: 0 the status was read, whatever it says; 1 the spool cannot be read (what the daemon
+says of itself is shown then, too), 2 wrong settings
 """
 
 
@@ -181,6 +183,9 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(status))
     else:
         print("\n".join(status_lines(status)))
+    if status["spool_error"]:
+        sys.stderr.write(f"sungrow-edge: {status['spool_error']}\n")
+        return EXIT_FAILED
     return EXIT_OK
 
 

@@ -21,7 +21,7 @@ from reference_edge.status import shown_size
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, UsageError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolRecord, SpoolState
+from sungrow_lib.spool import DurableSpool, SpoolRecord, SpoolState
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 
 _CHUNK: Final = 1_000
@@ -30,8 +30,7 @@ _SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERR
 
 @asynccontextmanager
 async def _opened(path: Path) -> AsyncIterator[DurableSpool]:
-    # The daemon checks the file when it starts; here it would only take time.
-    async with DurableSpool.open(path, options=SpoolOptions(check=False)) as spool:
+    async with DurableSpool.open(path) as spool:  # which looks at every page first
         yield spool
 
 

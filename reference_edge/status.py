@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
-from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
+from sungrow_lib.spool import DurableSpool, SpoolCounts
 
 _MANY_BYTES: Final = 10_000_000
 _SHARED: Final = frozenset({"accepted", "bytes", "merged"})
@@ -22,19 +22,28 @@ _SHARED: Final = frozenset({"accepted", "bytes", "merged"})
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
     """Return the daemon's health and the spool's counts, of all devices and of each.
 
+    Where the spool cannot be read, `spool_error` says why, and what is in it is not there.
+
     Raises:
-        SpoolError: there is no spool yet, or it cannot be read.
+        NotASpoolError: it is some other file: the settings are wrong.
     """
+    known = {"daemon": read_health(settings.health_path), "spool_error": None}
     if not settings.spool_path.exists():
-        raise SpoolUnavailableError(
-            f"there is no spool at {settings.spool_path} yet; `sungrow-edge run` makes it (SPOOL_PATH)"
-        )
-    options = SpoolOptions(check=False)  # the daemon checks the file; here it would only take time
-    async with DurableSpool.open(settings.spool_path, options=options) as spool:
+        advice = "`sungrow-edge run` makes it (SPOOL_PATH)"
+        return known | {"spool_error": f"there is no spool at {settings.spool_path} yet; {advice}"}
+    try:
+        return known | await _read_spool(settings)
+    except NotASpoolError:
+        raise
+    except SpoolError as error:
+        return known | {"spool_error": str(error)}
+
+
+async def _read_spool(settings: EdgeSettings) -> dict[str, Any]:
+    async with DurableSpool.open(settings.spool_path) as spool:
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,
-            "daemon": read_health(settings.health_path),
             "recovery": asdict(spool.recovery) if spool.recovery else None,
             "disk": _disk(settings.spool_path),
             "spool": _counted(await spool.counts()),
@@ -65,7 +74,10 @@ def _own(counts: SpoolCounts) -> dict[str, Any]:
 
 
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
-    """Write a status for people."""
+    """Write a status for people; not what is wrong with the spool."""
+    if status["spool_error"]:
+        yield from health_lines(status["daemon"])
+        return
     yield f"edge {status['edge_id']}, spool generation {status['generation']}"
     yield from health_lines(status["daemon"])
     if (recovery := status["recovery"]) is not None:

@@ -57,8 +57,10 @@ class Database:
         try:
             require_spool(path)
             with self._translated():
+                if check:
+                    self._check()
                 self._connect()
-                self._prepare(check=check)
+                self._prepare()
                 self._file, self._log = _inode(self._name), self._find_log()
         except BaseException:
             self._abandon()
@@ -180,7 +182,7 @@ class Database:
         if self._max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count = {max(self._max_bytes // schema.PAGE_BYTES, 1)}")
 
-    def _prepare(self, *, check: bool) -> None:
+    def _prepare(self) -> None:
         connection = self._connection
         assert connection is not None
         connection.execute("BEGIN IMMEDIATE")
@@ -194,8 +196,6 @@ class Database:
         except BaseException:
             self._roll_back()
             raise
-        if check:
-            self._check(connection)
 
     def _create(self, connection: sqlite3.Connection) -> None:
         for statement in _statements(schema.CREATE):
@@ -226,8 +226,15 @@ class Database:
                 f"{schema.SCHEMA_VERSION}); upgrade this program. Nothing was changed."
             )
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        faults = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+    def _check(self) -> None:
+        """Look at every page before anything is written: also closing the file folds the log into it."""
+        if not self.path.exists():
+            return
+        self._check_log()
+        address = f"{self.path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection:
+            self._recognise(connection)
+            faults = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
         if faults != ["ok"]:
             raise SpoolCorruptError(f"The spool {self.path} is damaged ({faults[0]}). {_CORRUPT_ADVICE}")
 

@@ -100,6 +100,17 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
         done = edge(variables, "status", "--json")
         lines = edge(variables, "status").stdout
         alive = edge(variables, "status", "--alive")
+        spool = Path(variables["SPOOL_PATH"])
+        content = spool.read_bytes()
+        spool.write_bytes(content[:1024] + b"rubbish!" * (len(content) // 8))
+        damaged = edge(variables, "status")
+        as_json = edge(variables, "status", "--json")
+        spool.write_bytes(content)
+    assert damaged.returncode == as_json.returncode == 1
+    assert damaged.stdout.startswith("the daemon runs")
+    assert "is damaged" in damaged.stderr
+    assert json.loads(as_json.stdout)["daemon"]["running"]
+    assert "is damaged" in json.loads(as_json.stdout)["spool_error"]
     assert alive.returncode == 0
     assert alive.stdout.startswith("the daemon runs")
     assert done.returncode == 0

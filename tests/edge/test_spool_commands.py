@@ -293,15 +293,36 @@ def test_a_number_too_large_for_any_reading_is_wrong_use(spool: Path, words: lis
     assert spool_command("list", "--after", str(2**63 - 1), "--spool", str(spool)).returncode == 0
 
 
-async def make_killed(path: Path, readings: int) -> None:
-    """Leave a file and its log as a kill does, with a fault in the middle of the log."""
+def set_up(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Set what an edge needs to know."""
+    settings = {"SPOOL_PATH": str(path), "SUNGROW_HOST": "192.0.2.1", "DEVICE_ID": "roof"}
+    server = {"SERVER_URL": "https://server.example", "DEVICE_TOKEN": "secret-token-0123456789"}
+    for name, value in {**settings, **server}.items():
+        monkeypatch.setenv(name, value)
+
+
+async def append_and_kill(path: Path, first: int, readings: int) -> dict[str, bytes]:
+    """Return the file and its log as a kill leaves them."""
     async with DurableSpool.open(path) as spool:
-        for number in range(readings):
+        for number in range(first, first + readings):
             sample = SungrowSample(
                 device_id="roof", ts=START + timedelta(seconds=5 * number), pv_power_w=number
             )
             await spool.append(sample, ts_is_final=True)
-        left = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+        return {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+
+
+async def make_damaged(path: Path, readings: int) -> None:
+    """Leave a damaged file and a sound log."""
+    await append_and_kill(path, 0, readings)
+    left = await append_and_kill(path, readings, 20)
+    path.write_bytes(left[""][: 20 * 1024] + b"\xa5" * 4096 + left[""][24 * 1024 :])
+    Path(f"{path}-wal").write_bytes(left["-wal"])
+
+
+async def make_killed(path: Path, readings: int) -> None:
+    """Leave a file and its log as a kill does, with a fault in the middle of the log."""
+    left = await append_and_kill(path, 0, readings)
     log = bytearray(left["-wal"])
     middle = len(log) // 2
     log[middle : middle + 8] = bytes(byte ^ 0xFF for byte in log[middle : middle + 8])
@@ -338,16 +359,35 @@ def test_looking_at_a_spool_with_a_damaged_log_changes_nothing(
     path = tmp_path / "spool.sqlite"
     anyio.run(make_killed, path, 300)
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    settings = {"SPOOL_PATH": str(path), "SUNGROW_HOST": "192.0.2.1", "DEVICE_ID": "roof"}
-    server = {"SERVER_URL": "https://server.example", "DEVICE_TOKEN": "secret-token-0123456789"}
-    for name, value in {**settings, **server}.items():
-        monkeypatch.setenv(name, value)
+    set_up(monkeypatch, path)
     assert main([*words]) != 0
     said = "".join(capsys.readouterr())
     assert "damaged (in its log)" in said
     assert "`sungrow-edge run` sets it aside and takes over what is readable" in said
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
     assert anyio.run(recovered, path) == list(range(1, 301))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("spool", "stats"), ("spool", "verify"), ("spool", "list"), ("spool", "export"), ("status",)],
+    ids=" ".join,
+)
+def test_looking_at_a_damaged_spool_with_a_sound_log_says_so_and_changes_nothing(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SQLite would fold the log into the damaged file as soon as it closes it."""
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make_damaged, path, 300)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    set_up(monkeypatch, path)
+    assert main([*words]) == 1
+    assert "damaged" in "".join(capsys.readouterr())
+    now = {file.name: file.read_bytes() for file in tmp_path.iterdir() if not file.name.endswith("-shm")}
+    assert now == files
 
 
 @pytest.mark.parametrize("options", [SpoolOptions(), SpoolOptions(check=False)])
