@@ -141,11 +141,12 @@ class FedEdge:
         before, files = keys_in(self.disk), Files.read(path)
         older, self._older = self._older, files
         after = damage(files, older, draw)
-        there, left = files.keys(), after.keys()
+        there = files.keys()
+        hit = there - after.keys()
         assert before.keys() <= there, "the harness does not find what the spool has"
         after.write(path)
         self.was_damaged |= before.keys()
-        gone = {key: state for key, state in before.items() if key in there - left}
+        gone = {key: state for key, state in before.items() if key in hit}
         self._note_taken(gone, DAMAGED)
         if damage in REWINDING and self.undone:  # it cannot know either; the runbook says what to do
             anyio.run(self._offer_all_again)
