@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from tests.crash.fed import FedEdge
     from tests.crash.run import Run
 
-DAMAGED: Final = frozenset({"damaged", "careless"})
-"""Edges whose files are damaged in every way."""
 DELAYS: Final = ("request late", "answer late")
 _UNDELIVERED: Final = 25
 """So many readings wait in a spool before it is damaged."""
@@ -26,13 +24,12 @@ _RESEND_S: Final = 20.0
 
 def damage_spool(run: Run, name: str) -> None:
     """Damage a spool in one way, with readings in it that are nowhere else."""
-    for edge in run.fed:
-        if edge.order.name in DAMAGED:
-            keep_undelivered(run, edge)
-            kill(edge.child)
-            if edge.damage(DAMAGES[name], run.draw):
-                run.faults[name] += 1
-            edge.start()
+    edge = run.named("damaged")
+    keep_undelivered(run, edge)
+    kill(edge.child)
+    if edge.damage(DAMAGES[name], run.draw):
+        run.faults[name] += 1
+    edge.start()
 
 
 def keep_undelivered(run: Run, edge: FedEdge) -> None:
