@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.crash.run import Run
 
 DELAYS: Final = ("request late", "answer late")
-_UNDELIVERED: Final = 25
+_UNDELIVERED: Final = 10
 """So many readings wait in a spool before it is damaged."""
 _SLOW_S: Final = 180.0
 _RESEND_S: Final = 20.0

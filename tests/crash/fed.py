@@ -14,7 +14,7 @@ import anyio
 
 from sungrow_lib.demo.processes import Child, python
 from sungrow_lib.demo.setup import clean_environment
-from sungrow_lib.spool import DurableSpool, SpoolState
+from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolState
 from tests.crash.account import keys_in, spool_records
 from tests.crash.chain import kill
 from tests.crash.damage import REWINDING, Damage, Files, fold, pages_overwritten
@@ -125,7 +125,8 @@ class FedEdge:
 
     async def _offer_all_again(self) -> None:
         """Do what `sungrow-edge spool resend` does."""
-        async with DurableSpool.open(self.disk / "spool.sqlite") as spool:
+        options = SpoolOptions(recover=True)
+        async with DurableSpool.open(self.disk / "spool.sqlite", options=options) as spool:
             for device_id in self.order.devices:
                 await spool.reoffer(device_id)
 
