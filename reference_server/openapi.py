@@ -20,6 +20,12 @@ from sungrow_lib._version import __version__
 from sungrow_lib.wire import PROBLEM_JSON, Problem
 
 _REF: Final = "#/components/schemas/{model}"
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "Seconds after which to come back.", "schema": {"type": "integer"}}
+}
+_SENT_WITH: Final[dict[int, dict[str, Any]]] = {429: _RETRY_AFTER, 503: _RETRY_AFTER}
+"""Headers of an error, by its status."""
+
 Operations = tuple[Op, ...]
 
 
@@ -106,7 +112,7 @@ def _operation(op: Op) -> dict[str, Any]:
     }
     needs = f"Needs a token with the scope `{op.scope.value}`." if op.scope else "Needs no token."
     operation["description"] = f"{explanations.OPERATIONS[op.name]}\n{needs}"
-    parameters = _parameters(op)
+    parameters = _parameters(op) + _headers(op)
     if parameters:
         operation["parameters"] = parameters
     if op.body is not None:
@@ -136,7 +142,7 @@ def _problem(status: int) -> dict[str, Any]:
     return {
         "description": TITLES.get(status) or HTTPStatus(status).phrase,
         "content": {PROBLEM_JSON: _content({"$ref": _REF.format(model=Problem.__name__)}, problem(status))},
-    }
+    } | ({"headers": _SENT_WITH[status]} if status in _SENT_WITH else {})
 
 
 def _body(model: type[BaseModel], example: Any) -> dict[str, Any]:
@@ -163,6 +169,13 @@ def _parameters(op: Op) -> list[dict[str, Any]]:
         # One request in all, and no value for each parameter: some exclude one another.
         | ({"example": op.query_example[name]} if name in op.query_example else {})
         for name, definition in schema.get("properties", {}).items()
+    ]
+
+
+def _headers(op: Op) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in op.headers.items()
     ]
 
 

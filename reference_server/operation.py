@@ -41,6 +41,7 @@ class Op:
         scope: what the token must allow, None when no token is needed.
         is_counted_by_body: whether its handler counts it against a limit once the body is read.
         query: model of the query parameters.
+        headers: what may be sent in which header, beside those every operation takes.
         body: model of the JSON body, None when there is none.
         media: media type of the answer.
         also: other media types of the answer, by the client's choice.
@@ -61,6 +62,7 @@ class Op:
     scope: Scope | None = None
     is_counted_by_body: bool = False
     query: type[BaseModel] = NoQuery
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     body: type[BaseModel] | None = None
     media: str = "application/json"
     also: tuple[str, ...] = ()

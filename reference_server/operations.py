@@ -84,6 +84,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         handler=handlers.stream,
         scope=Scope.READ,
         query=queries.DeviceQuery,
+        headers={"Last-Event-ID": "Id of the last event that was seen: what was missed since comes first."},
         query_example=examples.DEVICE_QUERY,
         answer=None,
         media=EVENT_STREAM,

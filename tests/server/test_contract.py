@@ -61,6 +61,12 @@ def test_every_operation_is_told_in_full(op: Op) -> None:
         assert {"401", "403", "429", "503"} <= answers.keys()
     assert list(answers["200"]["content"]) == [op.media, *op.also]
     assert ("304" in answers) == op.has_etag
+    assert all("Retry-After" in answers[status]["headers"] for status in {"429", "503"} & answers.keys())
+
+
+def test_the_stream_is_told_with_how_to_go_on() -> None:
+    told = document(OPERATIONS)["paths"][ENDLESS]["get"]["parameters"]
+    assert [parameter["name"] for parameter in told if parameter["in"] == "header"] == ["Last-Event-ID"]
 
 
 async def test_every_request_that_is_shown_is_answered(start_server: StartServer) -> None:
