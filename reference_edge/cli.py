@@ -95,7 +95,6 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
         prog="sungrow-edge",
         description="Poll Sungrow inverters, keep every reading, upload it exactly once.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sungrow-edge {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -106,7 +105,6 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
             help=summary,
             description=description,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
     run = add("run", "run the daemon until SIGTERM or SIGINT", _RUN, _RUN_EPILOG)

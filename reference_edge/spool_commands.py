@@ -56,7 +56,6 @@ def add_parser(
         help="look into the spool; export, import, requeue, resend, verify",
         description="Look into the spool, carry it elsewhere, put right what was set apart.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = spool.add_subparsers(dest="spool_command", metavar="COMMAND", required=True)
     made: list[argparse.ArgumentParser] = []

@@ -114,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="sungrow-server",
         description="Take readings from edges, keep them in PostgreSQL, and answer dashboards.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sungrow-server {__version__}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
@@ -148,7 +147,6 @@ def _command(
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import sys
@@ -47,7 +46,6 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
         prog="sungrow",
         description="Talk to Sungrow inverters: politely, correctly, without losing a reading.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sungrow_lib {__version__}")
     parser.set_defaults(until_stopped=lambda _: False)

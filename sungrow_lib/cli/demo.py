@@ -45,7 +45,6 @@ def add_parser(subparsers: Any, summary: str) -> None:
         help=summary,
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="end by itself: 60s, 5m, 1h"

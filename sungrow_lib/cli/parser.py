@@ -6,11 +6,16 @@ import argparse
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+from sungrow_lib.cli.help import HelpFormatter
+
 EXIT_USAGE: Final = 2
 
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line that ends with where help is."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"formatter_class": HelpFormatter, **more})
 
     def error(self, message: str) -> NoReturn:
         """Complain about the command line and end the program with exit status 2."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Final, Self
 
@@ -212,19 +213,24 @@ class DeviceSession:
         )
 
     async def _resolve(self) -> Endpoint:
-        host, port = self.settings.host, self.settings.port
+        host, port = self.settings.host.strip("[]"), self.settings.port
+        with suppress(ValueError):  # an address needs no name server, and no thread that asks it
+            return Endpoint(str(ip_address(host)), port)
         try:
             with anyio.fail_after(self.settings.timeout_s):
                 found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):  # also TimeoutError
-            self._backoff.failed(self._clock.boottime())
-            raise DeviceUnreachableError(
-                f"the name {host!r} means no address; check it, or give the inverter's IP address"
-            ) from None
+        except TimeoutError:
+            raise self._no_address(f"no name server said in time where {host!r} is") from None
+        except (OSError, UnicodeError):
+            raise self._no_address(f"the name {host!r} means no address") from None
         # Dongles speak IPv4; and one address must be chosen, because the lock belongs to it.
         family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         del family
         return Endpoint(str(address[0]), port)
+
+    def _no_address(self, why: str) -> DeviceUnreachableError:
+        self._backoff.failed(self._clock.boottime())
+        return DeviceUnreachableError(f"{why}; check it, or give the inverter's IP address")
 
     async def _connect(self, limiter: DeviceLimiter) -> None:
         assert self._connection is not None

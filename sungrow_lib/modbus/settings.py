@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,9 @@ MIN_REQUEST_GAP_S: Final = 0.02
 
 REFUSED_READ_INTERVAL_S: Final = 5.0
 """Least time between two reads that the device may refuse."""
+
+_MORE_THAN_A_HOST: Final = re.compile(r"/|@|^[^:]+:\d+$|\]:\d+$")
+"""An address of the web, or a port behind the host; an IPv6 address has more colons than one."""
 
 _UNIT_MAX: Final = 255
 _PORT_MAX: Final = 65_535
@@ -57,6 +61,10 @@ class ConnectionSettings:
         """Refuse what would hurt the device."""
         if not self.host:
             raise ConfigurationError("the host is empty; give the inverter's name or address")
+        if _MORE_THAN_A_HOST.search(self.host):
+            raise ConfigurationError(
+                f"{self.host!r} is more than a host; give the name or address alone, and the port apart"
+            )
         if not 0 < self.port <= _PORT_MAX:
             raise ConfigurationError(f"port {self.port} does not exist; use 1 to {_PORT_MAX}, usually 502")
         _require_at_least("the poll interval", self.poll_interval_s, MIN_POLL_INTERVAL_S)

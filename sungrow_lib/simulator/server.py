@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import socket
 import struct
 import time
@@ -257,7 +259,11 @@ def require_free(host: str, port: int) -> None:
 
 
 def _occupied(host: str, port: int, error: OSError) -> ConfigurationError:
-    return ConfigurationError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port")
+    option = (
+        "--host" if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror) else "--port"
+    )
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    return ConfigurationError(f"cannot listen on {host}:{port} ({reason}); choose another {option}")
 
 
 class _Connection:

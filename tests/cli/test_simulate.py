@@ -123,6 +123,11 @@ def test_model_is_alive(model: str) -> None:
         (["--model", MODELS[0], "--timezone", "Mars/Base"], "Mars/Base"),
         (["--model", MODELS[0], "--unit", "999"], "999"),
         (["--model", MODELS[0], "absent.json"], "not both"),
+        (
+            ["--model", MODELS[0], "--host", "192.0.2.1"],
+            "(Cannot assign requested address); choose another --host",
+        ),
+        (["--model", MODELS[0], "--host", "no-such-host.invalid"], "choose another --host"),
     ],
 )
 def test_mistakes_get_one_clear_line(capsys: Capsys, arguments: list[str], text: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -292,6 +293,23 @@ async def test_name_that_does_not_resolve_is_a_result(tmp_path: Path, clock: Man
         [unit] = (await poller.poll()).units
         assert unit.outcome is Outcome.SILENT
         assert "no-such-host.invalid" in str(unit.error)
+
+
+async def test_an_address_needs_no_name_server(
+    image: RegisterWords, settings_for: SettingsFactory, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object, **_more: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr("anyio.getaddrinfo", silent)
+    async with InverterSimulator({1: StaticSource(image)}) as inverter:
+        settings = settings_for(inverter.port, timeout_s=0.1)
+        async with ModbusPoller(settings, [PLAN], clock=clock) as poller:
+            assert (await poller.poll()).units[0].outcome is Outcome.READ
+        named = replace(settings, host="inverter.example")
+        async with ModbusPoller(named, [PLAN], clock=clock) as poller:
+            [unit] = (await poller.poll()).units
+            assert "no name server said in time where 'inverter.example' is" in str(unit.error)
 
 
 async def test_slow_blocks_come_once_a_minute(
