@@ -30,6 +30,8 @@ _SYSTEM_LOCK_DIRS: Final = (Path("/run/lock"), Path("/var/lock"), Path("/tmp")) 
 _RECORD_BYTES: Final = 512
 """Fixed, so that one write replaces the record whole and a kill cannot leave half of two."""
 _PASS_MARGIN_S: Final = 0.01
+_LONGEST_WAY_S: Final = 0.03
+"""So late a device may see a request that does not answer sooner."""
 _GAP_MARGIN_S: Final = 0.002
 """The device sees requests with the jitter of two network stacks; it must still see the full distance."""
 
@@ -84,6 +86,10 @@ class _Moment(NamedTuple):
         if self.boot_id and self.boot_id == earlier.boot_id:
             return max(0.0, self.boottime - earlier.boottime)
         return max(0.0, self.wall - earlier.wall)
+
+    def later(self, seconds: float) -> _Moment:
+        """Return the moment so many seconds later."""
+        return self._replace(boottime=self.boottime + seconds, wall=self.wall + seconds)
 
     def own_view(self, earlier: _Moment) -> _Moment:
         """``earlier`` on this boot's clock, so that no later jump of the wall clock can prolong a wait."""
@@ -211,7 +217,7 @@ class DeviceLimiter:
         self._file: _LockFile | None = None
         self._record = _Record(os.getpid())
         self._last_answer = -math.inf
-        self._first_request = False
+        self._first_request = self._awaits_first = False
 
     @property
     def refused_at(self) -> float:
@@ -307,11 +313,16 @@ class DeviceLimiter:
         if self._first_request:
             # The device counts from the first request it sees, not from our decision to connect.
             self._save(replace(self._record, started=self._now()))
-            self._first_request = False
+            self._first_request, self._awaits_first = False, True
 
     def after_answer(self) -> None:
         """Note that the device answered, or that we stopped waiting for it."""
         self._last_answer = self._clock.boottime()
+        if self._awaits_first and self._record.started is not None:
+            # It has seen the first request by now, perhaps just so: a busy machine sends late.
+            on_the_way_s = min(self._last_answer - self._record.started.boottime, _LONGEST_WAY_S)
+            self._save(replace(self._record, started=self._record.started.later(on_the_way_s)))
+        self._awaits_first = False
 
     def after_refusal(self) -> None:
         """Note that the device refused a read, or may have."""

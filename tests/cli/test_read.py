@@ -456,6 +456,7 @@ def test_wrong_host_and_closed_port(capsys: Capsys) -> None:
     assert read(1) == 1
     assert "nothing listens on 127.0.0.1:1;" in one_line(capsys.readouterr().err)
     assert main(["read", "127.0.0.1", "--port", "0"]) == 2
+    assert "port 0" in one_line(capsys.readouterr().err)
     for host in ("192.168.1.20:502", "http://192.168.1.20", "[::1]:502"):
         assert main(["read", host]) == 2
         assert f"{host!r} is more than a host" in one_line(capsys.readouterr().err)

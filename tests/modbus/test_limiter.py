@@ -42,7 +42,31 @@ async def test_passes_start_five_seconds_apart(tmp_path: Path, clock: ManualCloc
     device = limiter(tmp_path, clock)
     device.acquire()
     starts = [await one_pass(device, clock, lasts_s=0.5) for _ in range(4)]
-    assert [round(later - sooner, 2) for sooner, later in pairwise(starts)] == [5.01] * 3
+    assert [round(later - sooner, 2) for sooner, later in pairwise(starts)] == [5.04] * 3
+
+
+@pytest.mark.parametrize(("answer_s", "interval_s"), [(0.002, 5.012), (0.02, 5.03), (0.5, 5.04)])
+async def test_a_request_may_have_left_as_late_as_its_answer_allows(
+    tmp_path: Path, clock: ManualClock, answer_s: float, interval_s: float
+) -> None:
+    device = limiter(tmp_path, clock)
+    device.acquire()
+    sooner, later = [await one_pass(device, clock, lasts_s=answer_s) for _ in range(2)]
+    assert later - sooner == pytest.approx(interval_s, abs=0.0001)
+
+
+async def test_connecting_is_no_first_request(tmp_path: Path, clock: ManualClock) -> None:
+    device = limiter(tmp_path, clock)
+    device.acquire()
+    async with device.one_pass():
+        await clock.sleep(0.02)
+        device.after_answer()  # it let us in
+        await clock.sleep(2.0)
+        await device.before_request()
+        asked_at = clock.now
+        await clock.sleep(0.02)
+        device.after_answer()
+    assert await one_pass(device, clock) - asked_at == pytest.approx(5.03, abs=0.001)
 
 
 async def test_long_pass_is_followed_by_a_second_of_rest(tmp_path: Path, clock: ManualClock) -> None:
