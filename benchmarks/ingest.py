@@ -94,7 +94,7 @@ class Load:
 
     def _request(self, device: int, number: int) -> bytes:
         body = self._target.body(f"{self._name}-{device}", number * self._size, self._size)
-        return request(self._target.url, body, _HEADERS)
+        return request(self._target.url, _HEADERS, body)
 
     def rewind(self) -> None:
         """Send the same readings again from now on, slice by slice."""

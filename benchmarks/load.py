@@ -20,16 +20,18 @@ _LENGTH: Final = b"\r\ncontent-length:"
 _NO_CONTENT: Final = b"204"
 
 
-def request(url: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """Make the bytes of a POST."""
+def request(url: str, headers: dict[str, str], body: bytes | None = None) -> bytes:
+    """Make the bytes of a request: a POST, or a GET without a body."""
     parts = urlsplit(url)
-    lines = [f"POST {parts.path} HTTP/1.1", f"Host: {parts.netloc}", f"Content-Length: {len(body)}"]
+    lines = [f"{'GET' if body is None else 'POST'} {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join((*lines, "", "")).encode() + body
+    return "\r\n".join((*lines, "", "")).encode() + (body or b"")
 
 
 async def send(
-    url: str, requests: Sequence[Sequence[bytes]], answer: bytes, limit_s: float
+    url: str, requests: Sequence[Iterable[bytes]], answer: bytes, limit_s: float
 ) -> tuple[list[int], float]:
     """Send, one request at a time on each connection, until the time is over or one connection has sent all.
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 
 import aiohttp
@@ -25,6 +26,7 @@ import uvloop
 from aiohttp import web
 
 from benchmarks.ingest import _CONTENTS, _free_port, _running
+from benchmarks.load import request, send
 from benchmarks.measure import Figure
 from reference_server.app import make_runner
 from reference_server.config import ServerSettings
@@ -81,22 +83,11 @@ async def _serving(dsn: str) -> AsyncIterator[str]:
         await other.cleanup()
 
 
-async def _cost_us(session: aiohttp.ClientSession, url: str) -> float:
-    """Ask for a while; microseconds per request."""
-    end = time.perf_counter() + _SLICE_S
-
-    async def ask() -> int:
-        count = 0
-        while time.perf_counter() < end:
-            async with session.get(url) as answer:
-                await answer.read()
-                answer.raise_for_status()
-            count += 1
-        return count
-
-    begin = time.perf_counter()
-    counts = await asyncio.gather(*(ask() for _ in range(_CLIENTS)))
-    return (time.perf_counter() - begin) / sum(counts) * 1e6
+async def _cost_us(url: str, answer: bytes) -> float:
+    """Ask for a while; microseconds per request, client included."""
+    asked = repeat(request(url, _HEADERS))
+    answered, took_s = await send(url, [asked] * _CLIENTS, answer, _SLICE_S)
+    return took_s / sum(answered) * 1e6
 
 
 async def _realtime(dsn: str) -> Figure:
@@ -104,7 +95,7 @@ async def _realtime(dsn: str) -> Figure:
         ours, empty = urls.split()
         await _send(session, ours, datetime.now(UTC))
         pairs = [
-            (await _cost_us(session, f"{ours}/v1/realtime"), await _cost_us(session, empty))
+            (await _cost_us(f"{ours}/v1/realtime", b'"age_s"'), await _cost_us(f"{empty}/", b""))
             for _ in range(_ROUNDS)
         ][1:]
     mine, others = zip(*pairs, strict=True)
