@@ -66,8 +66,7 @@ async def _check_authority(settings: EdgeSettings) -> str:
 
 async def _check_spool(path: Path) -> str:
     if await anyio.Path(path).exists():
-        # The daemon checks every page when it starts; here it would only take time.
-        async with DurableSpool.open(path):
+        async with DurableSpool.open(path):  # which looks at every page first
             return str(path)
     await anyio.to_thread.run_sync(_require_room, path)
     return f"{path} (the daemon will make it)"

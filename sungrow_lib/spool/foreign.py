@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sungrow_lib.errors import NotASpoolError
 from sungrow_lib.spool.packing import unpack
@@ -50,9 +50,17 @@ def _is_blank(path: Path) -> bool:
 
 
 def _is_ours(row: Row) -> bool:
+    if (reading := as_reading(row)) is not None:
+        return unpack(reading[-1]).startswith("{")
     match row:
-        case Row(int(), (None, int(), int(), int(), int(), str() | None, str() | bytes() as content)):
-            return unpack(content).startswith("{")
         case Row(None, ("edge_id", str())):
             return True
     return False
+
+
+def as_reading(row: Row) -> tuple[Any, ...] | None:
+    """Return the columns of a row of `reading`, its number first; None for a row of another shape."""
+    match row:
+        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes())):
+            return (seq, *row.values[1:])
+    return None

@@ -19,6 +19,7 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.entries import SpoolRecovery, SpoolState
+from sungrow_lib.spool.foreign import as_reading
 from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
@@ -129,7 +130,7 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
 
 def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
     """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
-    if (reading := _reading(row)) is not None:
+    if (reading := as_reading(row)) is not None:
         is_later = reading[0] > after and _is_object(reading[-1])
         if is_later and not connection.execute(schema.SALVAGE_READING, reading).rowcount:
             _keep_merged(connection, reading)
@@ -151,7 +152,7 @@ def _keep_merged(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> No
 
 def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
     """Take a row of a page whose newest version is damaged, and remember that it may have changed since."""
-    if (reading := _reading(row)) is not None:
+    if (reading := as_reading(row)) is not None:
         if _is_object(reading[-1]) and connection.execute(schema.SALVAGE_READING, reading).rowcount:
             connection.execute("INSERT INTO temp.stale_reading VALUES (?)", reading[:1])
     elif (standing := _standing(row)) is not None:
@@ -166,13 +167,6 @@ def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int])
         match row:
             case Row(int() as key, (None, str(), int() | None)):  # its floor is not known any more
                 connection.execute("INSERT OR IGNORE INTO temp.floor VALUES (?, -2)", (key,))
-
-
-def _reading(row: Row) -> tuple[Any, ...] | None:
-    match row:
-        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes())):
-            return (seq, *row.values[1:])
-    return None
 
 
 def _standing(row: Row) -> tuple[Any, ...] | None:
@@ -193,7 +187,7 @@ def _take_superseded(connection: sqlite3.Connection, pages: Pages) -> bool:
     for row in pages.versions():
         was_merged |= row.values[:1] == ("merged",)
         _note_version(connection, row)
-        reading = _reading(row)
+        reading = as_reading(row)
         if reading is not None and _is_missing(connection, reading) and _is_object(reading[-1]):
             connection.execute(schema.SALVAGE_SUPERSEDED, reading)
     if not was_merged:  # the row that says so may be lost
@@ -220,7 +214,7 @@ def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool
 
 def _note_version(connection: sqlite3.Connection, row: Row) -> None:
     """Note how a row once was, as far as its date is concerned."""
-    if (reading := _reading(row)) is not None:
+    if (reading := as_reading(row)) is not None:
         seq, _, ts, _, _, clock, _ = reading
         connection.execute("INSERT OR IGNORE INTO temp.once_dated VALUES (?, ?, ?)", (seq, ts, clock or ""))
     elif (standing := _standing(row)) is not None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sungrow_lib.spool import Lane, Settlement, SpoolEntry, salvage
+from sungrow_lib.spool import Lane, Settlement, SpoolEntry, foreign, salvage
 from sungrow_lib.spool.pages import Row
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.upload import attempts
@@ -53,12 +53,12 @@ def offer_without_note() -> None:
 
 def forget_in_recovery() -> None:
     """Leave every third reading out when a damaged spool is recovered."""
-    find = salvage._reading
+    find = foreign.as_reading
 
     def forgetful(row: Row) -> tuple[Any, ...] | None:
         return None if (row.rowid or 0) % 3 == 1 else find(row)
 
-    vars(salvage)["_reading"] = forgetful
+    vars(salvage)["as_reading"] = forgetful
 
 
 def apply(fault: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sungrow_lib.spool import SpoolOptions, salvage
+from sungrow_lib.spool import SpoolOptions, foreign, salvage
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash import broken
@@ -68,6 +68,6 @@ def test_every_damage_costs_what_the_record_says_and_nothing_else(tmp_path: Path
 def test_a_recovery_that_drops_rows_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(salvage, "_reading", salvage._reading)  # put back in the end
+    monkeypatch.setattr(salvage, "as_reading", foreign.as_reading)  # put back in the end
     broken.apply("recovery that drops rows")
     assert account_of(tmp_path, damage).lost
