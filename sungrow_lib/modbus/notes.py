@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -166,13 +167,15 @@ class DeviceNotes:
         if self.path is None or document == self._saved:
             return
         self._saved = document
+        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.path.with_suffix(f".{os.getpid()}.tmp")
             draft.write_text(document, encoding="utf-8")
             draft.replace(self.path)
         except OSError:
             self.path = None
+            with suppress(OSError):
+                draft.unlink()
 
     def _document(self) -> dict[str, Any]:
         return {

@@ -85,3 +85,11 @@ def test_folder_that_cannot_be_written_is_no_failure(folder: Path) -> None:
     notes = load()
     notes.add(REFUSED, 2)
     assert notes.refused == {REFUSED: 2}
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
+    notes = load()
+    assert notes.path is not None
+    notes.path.mkdir(parents=True)
+    notes.add(REFUSED, 2)
+    assert list(folder.iterdir()) == [folder / "device-inverter-502-1.json"]
