@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
+from sungrow_lib.normalizer.meter import live_phases, total_of_phases
 from sungrow_lib.normalizer.values import HOLE_A, HOLE_W, Number, Values, rounded
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.identity import Identity
@@ -80,7 +81,7 @@ def hybrid_values(
     changed: dict[str, Any] = {
         "battery_power_w": power,
         "battery_current_a": _battery_current(number, power, flow),
-        "export_power_w": _export_power(number),
+        "export_power_w": _export_power(number, registers, identity.context.phases),
     }
     if _has_no_battery(number):
         changed |= dict.fromkeys(_BATTERY_GAUGES)
@@ -204,16 +205,19 @@ def _battery_current(number: _Numbers, power: Number | None, flow: _Flow) -> Num
     return current if power > 0 else -current
 
 
-def _export_power(number: _Numbers) -> Number | None:
+def _export_power(number: _Numbers, registers: Values, phases: int | None) -> Number | None:
     """W, + exporting. Some firmware leaves 13010 at 0 while the meter's own registers live."""
     export, meter = number("export_power"), number("meter_active_power")
-    phases = [number(f"meter_phase_{phase}_active_power") for phase in "abc"]
     if meter is None:
-        known = [phase for phase in phases if phase is not None]
-        meter = sum(known) if known else None
-    if export is None or (export == 0 and meter is not None and abs(meter) > _DEAD_POWER_W):
-        export = -meter if meter is not None else number("grid_export_power_alt")
-    return export
+        meter = total_of_phases(registers, phases)
+    live = live_phases(registers) if meter is None else [meter]
+    lives = any(abs(power) > _DEAD_POWER_W for power in live)
+    if export is not None and (export or not lives):
+        return export
+    if meter is not None:
+        return -meter
+    other = number("grid_export_power_alt")
+    return (other or None) if lives else other  # a 0 that is doubtful is no surer for being there twice
 
 
 def _has_no_battery(number: _Numbers) -> bool:

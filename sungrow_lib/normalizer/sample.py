@@ -9,6 +9,7 @@ from typing import Any, Final
 from sungrow_lib.normalizer.battery import battery_values
 from sungrow_lib.normalizer.blank import filled
 from sungrow_lib.normalizer.hybrid import hybrid_values, shows_signed_battery
+from sungrow_lib.normalizer.meter import without_idle_phases
 from sungrow_lib.normalizer.string_inverter import fault_codes_of, metered
 from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
 from sungrow_lib.quantities import Family
@@ -85,6 +86,8 @@ class Normalizer:
             registers = {**registers, **dict.fromkeys(holes & registers.keys())}
         if identity.family is Family.SG:
             registers = metered(registers)
+        if identity.context.phases == 1:
+            registers = without_idle_phases(registers)
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
             signed = self.signed_battery or signs_battery(identity.firmware)

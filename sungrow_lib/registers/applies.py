@@ -69,6 +69,7 @@ class Applies:
         trackers: least number of trackers.
         strings: least number of strings, counted only where a tracker has more than one.
         three_phase: only three-phase devices have it.
+        three_phase_meter: filled by a meter of three phases, which a single-phase device may have, too.
         winet: whether the WiNet-S dongle forwards it.
         winet_zero_models: models whose dongle may answer 0 in its place, as shell patterns.
         certain: False where even a device that fits may lack it.
@@ -81,6 +82,7 @@ class Applies:
     trackers: int = 0
     strings: int = 0
     three_phase: bool = False
+    three_phase_meter: bool = False
     winet: bool = True
     winet_zero_models: tuple[str, ...] = ()
     certain: bool = True
@@ -127,8 +129,12 @@ class Applies:
             (self.trackers and device.trackers is None)
             or (self.strings and not device.strings)
             or (self.three_phase and phases is None)
+            or (self.three_phase_meter and phases != _THREE)
         )
         return None if unknown else True
+
+
+_THREE: Final = 3
 
 
 def _matches(model: str, patterns: tuple[str, ...]) -> bool:

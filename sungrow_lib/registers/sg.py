@@ -39,7 +39,7 @@ _THREE_PHASE: Final = Applies(three_phase=True)
 _ON_HX: Final = Applies(lines=_HX)
 _WITH_METER: Final = Applies(lines=_RS | _RT, models=_KTL_M)
 """SG-RS and SG-RT with a feed-in meter; the old documents also name KTL-M and KTL-MT set to Europe."""
-_WITH_THREE_PHASE_METER: Final = replace(_WITH_METER, three_phase=True)
+_WITH_THREE_PHASE_METER: Final = replace(_WITH_METER, three_phase_meter=True)
 
 WORK_STATES: Final = {
     0x0000: "run",
@@ -230,7 +230,7 @@ METER: Final = (
         (s32("meter_phase_b_power", 5087, 1, "W"), s32("meter_phase_c_power", 5089, 1, "W")),
         applies=_WITH_THREE_PHASE_METER,
         feature="feed-in meter",
-        notes="needs a feed-in meter",
+        notes="needs a feed-in meter of three phases, whatever the phases of the inverter",
     ),
     *each(
         (energy32("daily_direct_consumption", 5101), energy32("total_direct_consumption", 5103)),

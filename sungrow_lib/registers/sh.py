@@ -38,6 +38,7 @@ _RL: Final = frozenset({"SH-RL"})
 _CX: Final = frozenset({"SH-CX"})
 
 _THREE_PHASE: Final = Applies(three_phase=True)
+_THREE_PHASE_METER: Final = Applies(three_phase_meter=True)
 _ON_K: Final = Applies(lines=_K)
 _ON_RT_T: Final = Applies(lines=_RT | _T)
 _ON_T: Final = Applies(lines=_T)
@@ -231,8 +232,8 @@ METER: Final = (
             1,
             "W",
             sign="> 0 buying, < 0 selling",
-            applies=_THREE_PHASE if n else Applies(),
-            notes="needs a three-phase smart meter",
+            applies=_THREE_PHASE_METER if n else Applies(),
+            notes="needs a three-phase smart meter, whatever the phases of the inverter",
         )
         for n, phase in enumerate("abc")
     ),

@@ -142,6 +142,7 @@ def _devices(applies: Applies) -> str:
         f"from {applies.trackers} trackers" if applies.trackers else "",
         f"from {applies.strings} strings" if applies.strings else "",
         "three-phase only" if applies.three_phase else "",
+        "with a three-phase meter" if applies.three_phase_meter else "",
         "" if applies.winet else "not through WiNet-S",
         applies.winet_zero_models
         and f"0 may mean unknown through WiNet-S on {', '.join(applies.winet_zero_models)}",
