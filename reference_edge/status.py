@@ -13,7 +13,7 @@ from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolCounts
+from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
 
 _MANY_BYTES: Final = 10_000_000
 _SHARED: Final = frozenset({"accepted", "bytes", "merged"})
@@ -27,20 +27,23 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
     Raises:
         NotASpoolError: it is some other file: the settings are wrong.
     """
-    known = {"daemon": read_health(settings.health_path), "spool_error": None}
+    known: dict[str, Any] = {"daemon": read_health(settings.health_path), "spool_error": None}
     if not settings.spool_path.exists():
         advice = "`sungrow-edge run` makes it (SPOOL_PATH)"
         return known | {"spool_error": f"there is no spool at {settings.spool_path} yet; {advice}"}
     try:
-        return known | await _read_spool(settings)
+        return known | await _read_spool(settings, is_running=known["daemon"]["running"])
     except NotASpoolError:
         raise
     except SpoolError as error:
         return known | {"spool_error": str(error)}
 
 
-async def _read_spool(settings: EdgeSettings) -> dict[str, Any]:
-    async with DurableSpool.open(settings.spool_path) as spool:
+async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, Any]:
+    # A running daemon looked at every page when it opened the file, and keeps it open, so that closing it
+    # here writes nothing; to look again would read two weeks of readings from an SD card.
+    options = SpoolOptions(check=not is_running)
+    async with DurableSpool.open(settings.spool_path, options=options) as spool:
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,

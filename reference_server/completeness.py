@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
@@ -35,8 +36,11 @@ async def completeness(
         _day(
             day,
             span,
-            _expected(span, since, now, device.poll_interval_s),
-            stored.get(day, 0),
+            _Polls.of(
+                _expected(span, since, now, device.poll_interval_s),
+                *stored.get(day, (0, timedelta())),
+                device.poll_interval_s,
+            ),
             aside,
             breaks.get(span.begin, 0),
             now,
@@ -53,24 +57,39 @@ def _expected(span: Span, since: datetime | None, now: datetime, interval_s: flo
     return max(0, int(covered.total_seconds() / interval_s))
 
 
+class _Polls(NamedTuple):
+    """Readings of a day: expected, stored, and as many as the poll interval brings in the time covered."""
+
+    expected: int
+    stored: int
+    covered: int
+
+    @classmethod
+    def of(cls, expected: int, stored: int, covered: timedelta, interval_s: float) -> _Polls:
+        return cls(expected, stored, int(covered.total_seconds() / interval_s))
+
+
 def _day(
     day: date,
     span: Span,
-    expected: int,
-    stored: int,
+    polls: _Polls,
     aside: Mapping[tuple[datetime, str], int],
     breaks: int,
     now: datetime,
 ) -> DayCompleteness:
     counts = {reason: aside.get((span.begin, reason.value), 0) for reason in AsideReason}
-    lacking = max(0, expected - stored)
+    lacking = max(0, polls.expected - polls.stored)
     rejected = min(lacking, counts[AsideReason.REJECTED])
     behind = min(lacking - rejected, counts[AsideReason.BEHIND_HORIZON])
+    lacking -= rejected + behind
+    slower = min(lacking, max(0, polls.covered - polls.stored))
     return DayCompleteness(
         day=day,
-        expected=expected,
-        stored=stored,
-        missing=MissingByCause(rejected=rejected, behind_horizon=behind, unknown=lacking - rejected - behind),
+        expected=polls.expected,
+        stored=polls.stored,
+        missing=MissingByCause(
+            rejected=rejected, behind_horizon=behind, slower=slower, unknown=lacking - slower
+        ),
         conflicts=counts[AsideReason.CONFLICT],
         rejected=counts[AsideReason.REJECTED],
         counter_breaks=breaks,

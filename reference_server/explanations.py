@@ -75,7 +75,8 @@ that ran back or jumped: the readings stand as they are, no energy is made of th
     "get_completeness": """\
 Per local day: how many readings the poll interval makes expected, how many are stored, and why the
 others are not, where that is known. An inverter that sleeps at night lacks them for a reason nobody
-told: `unknown`. `counter_breaks` counts the counters that ran back or jumped; the events name them.
+told: `unknown`; one that answers slowly has all of its time covered, by fewer: `slower`. `counter_breaks`
+counts the counters that ran back or jumped; the events name them.
 """,
     "list_conflicts": """\
 Nothing that was sent is thrown away: a second value for a stored time, an invalid sample, one from

@@ -1,5 +1,7 @@
 // Every text of the page, in one place. A translation is another object of this shape, with its own `locale`.
 
+import type { DayCompleteness } from "./api/types";
+
 const many = (count: number, one: string, other: string) => `${count.toLocaleString("en-GB")} ${count === 1 ? one : other}`;
 
 export const texts = {
@@ -203,11 +205,12 @@ export const texts = {
     stored: "Stored",
     missing: "Missing",
     share: "Share",
-    missingCauses: (rejected: number, late: number, other: number) =>
+    missingCauses: (missing: DayCompleteness["missing"]) =>
       [
-        rejected ? `${rejected} rejected` : "",
-        late ? `${late} came too late` : "",
-        other ? `${other} never came` : "",
+        missing.rejected ? `${missing.rejected} rejected` : "",
+        missing.behind_horizon ? `${missing.behind_horizon} came too late` : "",
+        missing.slower ? `${missing.slower} by slower polls` : "",
+        missing.unknown ? `${missing.unknown} never came` : "",
       ]
         .filter(Boolean)
         .join(", "),

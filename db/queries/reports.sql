@@ -8,8 +8,8 @@ ORDER BY entry DESC
 LIMIT %(limit)s;
 
 -- name: stored_by_day
--- How many readings each local day of a device holds.
-SELECT day, sample_count FROM rollup_day
+-- How many readings each local day of a device holds, and the time they stand for, in ms.
+SELECT day, sample_count, covered_ms FROM rollup_day
 WHERE device = %(device)s AND day >= %(first)s AND day <= %(last)s;
 
 -- name: kept_aside_by_span

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from reference_server.storage.codec import from_jsonb
@@ -37,9 +37,12 @@ async def kept_aside(
     ]
 
 
-async def stored_by_day(database: Database, device: int, first: date, last: date) -> dict[date, int]:
-    """How many readings each local day holds, days without any left out."""
-    return dict(await database.rows("stored_by_day", device=device, first=first, last=last))
+async def stored_by_day(
+    database: Database, device: int, first: date, last: date
+) -> dict[date, tuple[int, timedelta]]:
+    """How many readings each local day holds and the time they stand for, days without any left out."""
+    rows = await database.rows("stored_by_day", device=device, first=first, last=last)
+    return {day: (count, timedelta(milliseconds=covered_ms)) for day, count, covered_ms in rows}
 
 
 async def kept_aside_by_span(

@@ -57,11 +57,13 @@ class MissingByCause(WireModel):
     Attributes:
         rejected: they came and could never be valid.
         behind_horizon: they came later than the retention horizon and stand aside.
+        slower: others stand for their time: the device answers too slowly for its poll interval.
         unknown: nothing came: the inverter was silent or off, or the edge still holds them.
     """
 
     rejected: Count
     behind_horizon: Count
+    slower: Count = 0
     unknown: Count
 
 

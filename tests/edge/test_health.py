@@ -100,12 +100,12 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
         done = edge(variables, "status", "--json")
         lines = edge(variables, "status").stdout
         alive = edge(variables, "status", "--alive")
-        spool = Path(variables["SPOOL_PATH"])
-        content = spool.read_bytes()
-        spool.write_bytes(content[:1024] + b"rubbish!" * (len(content) // 8))
+        log = Path(f"{variables['SPOOL_PATH']}-wal")
+        content = log.read_bytes()
+        log.write_bytes(content[:1024] + b"rubbish!" * 64 + content[1024 + 8 * 64 :])
         damaged = edge(variables, "status")
         as_json = edge(variables, "status", "--json")
-        spool.write_bytes(content)
+        log.write_bytes(content)
     assert damaged.returncode == as_json.returncode == 1
     assert damaged.stdout.startswith("the daemon runs")
     assert "is damaged" in damaged.stderr

@@ -57,6 +57,26 @@ async def test_what_was_kept_aside_can_be_looked_at_page_by_page(api: Api) -> No
         assert [entry.reason async for entry in client.conflicts("sh-1")].count("additional") == 1
 
 
+async def test_a_device_that_is_polled_more_slowly_lacks_nothing(api: Api) -> None:
+    begin = datetime(2026, 6, 14, tzinfo=UTC)
+    rows = [
+        {
+            "device_id": "sh-1",
+            "ts": format_ts(begin + timedelta(seconds=6 * i)),
+            "interval_s": 6,
+            "pv_power_w": i,
+        }
+        for i in range(-1, 10 * 60)
+        if not 100 <= i < 110  # a minute of silence
+    ]
+    await api.ingest(*rows, device={"poll_interval_s": 5})
+    query = {"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T00:00:00Z"}
+    [day] = (await ok(api, "/v1/completeness", **query))["days"]
+    assert day["stored"] == 590
+    assert day["missing"]["slower"] == 708 - 590  # 59 minutes hold 708 polls of 5 s
+    assert day["missing"]["slower"] + day["missing"]["unknown"] == day["expected"] - day["stored"]
+
+
 async def test_completeness_counts_by_local_day(api: Api) -> None:
     begin = datetime(2026, 6, 14, 22, tzinfo=UTC)  # midnight in Amsterdam
     rows = [
@@ -79,9 +99,9 @@ async def test_completeness_counts_by_local_day(api: Api) -> None:
         "Europe/Amsterdam", "2026-06-14", "2026-06-15",
     )  # fmt: skip
     assert (yesterday["expected"], yesterday["stored"], yesterday["partial"]) == (60, 60, False)
-    assert yesterday["missing"] == {"rejected": 0, "behind_horizon": 0, "unknown": 0}
+    assert yesterday["missing"] == {"rejected": 0, "behind_horizon": 0, "slower": 0, "unknown": 0}
     assert (today["expected"], today["stored"], today["partial"]) == (14 * 60, 60, True)
-    assert today["missing"] == {"rejected": 1, "behind_horizon": 0, "unknown": 14 * 60 - 61}
+    assert today["missing"] == {"rejected": 1, "behind_horizon": 0, "slower": 0, "unknown": 14 * 60 - 61}
     assert (today["conflicts"], today["rejected"]) == (1, 1)
     only = {"from": "2026-06-13T22:00:00Z", "to": "2026-06-14T22:00:00Z"}
     assert len((await ok(api, "/v1/completeness", **only))["days"]) == 1

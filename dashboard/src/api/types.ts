@@ -98,7 +98,7 @@ export interface DayCompleteness {
   day: string;
   expected: number;
   stored: number;
-  missing: { rejected: number; behind_horizon: number; unknown: number };
+  missing: { rejected: number; behind_horizon: number; slower: number; unknown: number };
   conflicts: number;
   rejected: number;
   partial: boolean;

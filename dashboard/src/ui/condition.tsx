@@ -213,7 +213,7 @@ function Days({ days }: { days: readonly DayCompleteness[] }) {
               shareText(day),
               number(day.stored),
               number(day.expected),
-              t.missingCauses(day.missing.rejected, day.missing.behind_horizon, day.missing.unknown) || t.complete,
+              t.missingCauses(day.missing) || t.complete,
             ],
           }))}
         />
@@ -222,7 +222,7 @@ function Days({ days }: { days: readonly DayCompleteness[] }) {
   );
 }
 
-const shareOf = (day: DayCompleteness): number | null => (day.expected > 0 ? Math.min(1, day.stored / day.expected) : null);
+const shareOf = (day: DayCompleteness): number | null => (day.expected > 0 ? Math.min(1, (day.stored + day.missing.slower) / day.expected) : null);
 
 function shareText(day: DayCompleteness): string {
   const share = shareOf(day);
