@@ -2,7 +2,8 @@
 
 Tools that the tests use but cannot bring (a browser, a web server, another PostgreSQL) are asked for with the
 fixture `need`. Where one is missing its tests are skipped and the last lines of the run say so; with
-SUNGROW_REQUIRE_ALL=1 they fail.
+SUNGROW_REQUIRE_ALL=1 they fail. The collected facts and captures, which nothing can install, are asked for
+with `beside`: where they are not at hand, their tests are skipped and named in any case.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import psycopg
 import pytest
@@ -29,6 +30,12 @@ TIMESCALEDB_DSN = os.environ.get("SUNGROW_TEST_TIMESCALEDB_DSN", "")
 OLDEST_POSTGRESQL = Path("/usr/lib/postgresql/15/bin")  # where Debian puts it
 
 EMBEDDED, OLDEST, TIMESCALEDB = "embedded", "postgresql15", "timescaledb"
+
+_BESIDE: Final = {
+    "facts": "the register tables against those collected from documents and projects",
+    "captures": "whole captures of devices against the figures of their source",
+}
+"""What the folders are for that may lie in ``shared``, beside the repository or the folder that holds it."""
 
 _left_out: dict[str, str] = {}
 
@@ -71,6 +78,24 @@ def need() -> Need:
 def leave_out() -> Callable[[str, str], NoReturn]:
     """Skips the test because of what is not there, given with its purpose."""
     return _leave_out
+
+
+class Beside(Protocol):
+    """Gives the path of a folder beside the repository; skips the test where it is not at hand."""
+
+    def __call__(self, folder: str) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def beside() -> Beside:
+    def find(folder: str) -> Path:
+        for around in Path(__file__).resolve().parents[2:4]:
+            if (path := around / "shared" / folder).is_dir():
+                return path
+        _left_out[f"../shared/{folder}"] = _BESIDE[folder]
+        pytest.skip(f"../shared/{folder} is not at hand: {_BESIDE[folder]}")
+
+    return find
 
 
 def pytest_configure() -> None:

@@ -13,10 +13,12 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
-from sungrow_lib.capture import Capture
+from sungrow_lib.capture import Capture, load_capture
 from sungrow_lib.decoding import decoded
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.simulator.images import IMAGES
+from tests.conftest import Beside
+from tests.decode.captures import FILES
 from tests.decode.readings import READINGS
 
 CAPTURES = {reading.name: reading.capture for reading in READINGS} | {
@@ -40,4 +42,11 @@ def by_file_name() -> list[object]:
 def test_device_registers_and_sample_are_what_they_were(
     capture: Capture, snapshot: SnapshotAssertion
 ) -> None:
+    assert decoded(capture) == snapshot(extension_class=JSONSnapshotExtension)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_whole_capture_means_what_it_meant(file: str, beside: Beside, snapshot: SnapshotAssertion) -> None:
+    """The captures themselves stay beside the repository; serial numbers do not come in."""
+    capture = load_capture(beside("captures") / file).masked()
     assert decoded(capture) == snapshot(extension_class=JSONSnapshotExtension)

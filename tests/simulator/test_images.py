@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,10 +17,10 @@ from sungrow_lib.simulator import MODELS, living_inverter
 from sungrow_lib.simulator.equipment import HouseKind
 from sungrow_lib.simulator.house import HISTORY_STEP, House, HouseState
 from sungrow_lib.simulator.images import IMAGES, SG20RT, SH80RT20, LivingInverter, RegisterImage, kwh
+from tests.conftest import Beside
 
 ZONE = ZoneInfo("Etc/GMT-2")
 MIDNIGHT = datetime(2026, 6, 9, 22, 0, tzinfo=UTC)  # in the zone
-CAPTURES = Path(__file__).parents[2].parent / "shared" / "captures"
 
 
 def living(image: RegisterImage, *, clock: datetime = MIDNIGHT) -> tuple[House, LivingInverter]:
@@ -131,10 +130,8 @@ def test_the_string_image_says_what_its_source_says() -> None:
         (SG20RT, "sg20rt_solariot70_rebuilt_input.json"),
     ],
 )
-def test_an_image_is_its_capture_word_for_word(image: RegisterImage, file: str) -> None:
-    if not (CAPTURES / file).is_file():
-        return  # the captures are no part of the project; what they say is checked above
-    capture = json.loads((CAPTURES / file).read_text(encoding="utf-8"))
+def test_an_image_is_its_capture_word_for_word(image: RegisterImage, file: str, beside: Beside) -> None:
+    capture = json.loads((beside("captures") / file).read_text(encoding="utf-8"))
     space = Space(capture["function"])
     history = range(6100, 6900)  # the image starts with an empty history
     for number, word in capture["registers"].items():
