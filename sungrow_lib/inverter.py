@@ -268,22 +268,26 @@ class _Unit:
         return identity.firmware != before
 
     async def errand(self, deadline: float) -> None:
-        """Use what is left of a pass to find out how the unit is reached, or to ask its battery."""
+        """Use what is left of a pass to find out more of the unit, or to ask its battery."""
         identity = self.identity
-        if self.plan is None or identity is None or identity.family is not Family.SH:
+        if self.plan is None or identity is None:
+            return
+        reader = CarefulReader(self._session, self.settings.unit, timeout_s=_SHORT_TIMEOUT_S)
+        reader.notes = self._notes
+        if await reader.ask_again(self._plans.wants, deadline):
+            self._know(identity)
+        if identity.family is not Family.SH or not self._session.is_open:
             return
         if identity.path is ConnectionPath.UNKNOWN and self._fields is None:
-            await self._guess_path(identity, deadline)
+            await self._guess_path(reader, identity, deadline)
         else:
             await self._battery.visit(deadline, self._notes, identity, self._plans)
 
-    async def _guess_path(self, identity: Identity, deadline: float) -> None:
+    async def _guess_path(self, reader: CarefulReader, identity: Identity, deadline: float) -> None:
         now = self._session.clock.boottime()
         wait_s = self._guesses.remaining_s(now) or self._session.refusals.remaining_s(now)
         if wait_s or deadline - now < _SHORT_TIMEOUT_S:
             return
-        reader = CarefulReader(self._session, self.settings.unit, timeout_s=_SHORT_TIMEOUT_S)
-        reader.notes = self._notes
         self._guesses.failed(now)  # unless it succeeds, it is tried again after a rest
         try:
             path = await guess_path(reader, identity.family)

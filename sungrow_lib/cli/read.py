@@ -117,6 +117,7 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             reader.see_holes(plan.holes(reading.words))
             _check_answers(args, reading)
             identity = await _with_firmware(reader, identity, reading)
+            reading = await _with_refused_before(reader, reading)
             printer = _Printer(args, identity, reader.notes)
             sample = printer.sample_of(reading)
             battery = _Battery(session, reader.notes, identity, args.fields or None)
@@ -177,6 +178,14 @@ async def _with_firmware(reader: CarefulReader, identity: Identity, reading: Pla
     more = await reader.read_plan(plans.identity, known=reading.words)
     reader.notes.see_firmware(plans.firmware_texts(more.words))
     return remembered(identity, reader.notes)
+
+
+async def _with_refused_before(reader: CarefulReader, reading: PlanReading) -> PlanReading:
+    """Ask once more for what was refused long ago: it may have been for a moment only."""
+    if reading.error is not None or not (served := await reader.ask_again(reading.plan.wants)):
+        return reading
+    plan = replace(reading.plan, refused=reading.plan.refused - served)
+    return replace(reading, words=reading.words | reader.words, plan=plan)
 
 
 def _unanswered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -140,7 +141,7 @@ class CarefulReader:
             if error.code in _UNIT_SILENT_CODES:
                 raise
             if error.code in PERMANENT_CODES and block not in self.notes.answered:
-                self.notes.add(block, error.code)
+                self.notes.add(block, error.code, clock.wall().timestamp())
             self.refusal = error
             return None
         except DeviceError:
@@ -150,6 +151,37 @@ class CarefulReader:
         self.notes.add(block)
         self.words |= words
         return words
+
+    async def ask_again(
+        self, is_wanted: Callable[[Block], bool], deadline: float = math.inf
+    ) -> frozenset[Block]:
+        """Make requests that were refused before once more, as far as the notes say that it is time.
+
+        The first that is refused again ends it. A request that may last beyond ``deadline`` is not made.
+
+        Args:
+            is_wanted: tells whether a request would bring something.
+            deadline: boot-time seconds.
+
+        Returns:
+            What is served now.
+        """
+        clock = self._session.clock
+        served: set[Block] = set()
+        while (block := self.notes.to_ask_again(clock.wall().timestamp(), is_wanted)) is not None:
+            now = clock.boottime()
+            if self._session.refusals.remaining_s(now) or now + (self._timeout_s or 0.0) > deadline:
+                break
+            try:
+                words = await self.read(block)
+            except DeviceError:
+                words = None
+            if words is None:
+                self.notes.put_off(block, clock.wall().timestamp())
+                break
+            served.add(block)
+        self.notes.save()
+        return frozenset(served)
 
     async def _reconnect(self) -> None:
         if self.reconnects and await self._session.has_hung_up():
@@ -203,7 +235,7 @@ class CarefulReader:
         """Note that requests need not be made: others like them were refused."""
         self._tell(f"unit {self.unit} serves no settings: the rest of them is not asked for")
         for block in blocks:
-            self.notes.add(block, refusal.code if refusal else 0)
+            self.notes.infer(block, refusal.code if refusal else 0)
 
     def _may_go_on(self, in_a_row: int, error: DeviceError) -> bool:
         if not self.reconnects or in_a_row >= _IN_VAIN:

@@ -13,7 +13,7 @@ from sungrow_lib.modbus.settings import REFUSED_READ_INTERVAL_S
 from sungrow_lib.registers.words import Block
 
 PERMANENT_CODES: Final = frozenset({0, 1, 2, 3})
-"""Exception codes that mean "not here"; every other one means "not now"."""
+"""Exception codes that mean "not here", as far as one can know; every other one means "not now"."""
 
 SLOW_INTERVAL_S: Final = 60.0
 """Seconds between two reads of a slow block, unless said otherwise."""
@@ -204,13 +204,13 @@ class UnitMemory:
         """Seconds between two reads of a block; only asked about for the slower tiers."""
         return self._slow_interval_s if block in self._slow.blocks else self._identity_interval_s
 
-    def refuse(self, block: Block, code: int, now: float) -> None:
-        """Learn from a refused read at ``now``."""
+    def refuse(self, block: Block, code: int, now: float, at: float) -> None:
+        """Learn from a refused read at ``now`` (boot-time seconds), which is ``at`` in Unix seconds."""
         known = self.of(block)
         if known.proven or code not in PERMANENT_CODES:
             known.backoff.failed(now)  # it may well be served again
             return
-        self.notes.add(block, code)
+        self.notes.add(block, code, at)
         self._fast = _learnt(self._fast, block)
         self._slow = _learnt(self._slow, block)
         self._identity = _learnt(self._identity, block)

@@ -1,12 +1,13 @@
-"""What a device was found to serve and to refuse, kept between runs so that nothing is refused twice."""
+"""What a device was found to serve and to refuse, kept between runs so that little is refused again."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +19,20 @@ STATE_DIR_VARIABLE: Final = "SUNGROW_STATE_DIR"
 
 _HOLES_LAST_S: Final = 86_400.0
 """Seconds after which a hole is looked at again under the same firmware, too."""
+
+_FIRST_REST_S: Final = 600.0
+"""Seconds after which a refused request is made once more: a starting inverter refuses what it has."""
+
+_DAY_S: Final = 86_400.0
+_LONGEST_REST_S: Final = 32 * _DAY_S
+"""A refusal that was confirmed is asked about after a day, then after two, four, ... up to this."""
+
+_LONGEST_CODELESS_REST_S: Final = 4 * 3600.0
+"""The same without an exception code that Modbus knows: it says nothing of the registers, and never lasts."""
+
+_APART_S: Final = 60.0
+_APART_CONFIRMED_S: Final = 600.0
+"""Seconds between any refusal and the next request that was refused before: repeated ones crash dongles."""
 
 _LONGEST_FILE: Final = 1_000_000
 """Bytes; hundreds of times what a device with every refusal there could be would fill."""
@@ -33,6 +48,40 @@ _UNUSABLE: Final = (
     RecursionError,
 )
 """What reading notes may raise where there are none, or none that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a refusal came about.
+
+    Attributes:
+        at: when the request was last made (Unix seconds).
+        times: how often it was refused, the times well apart; 0 when it was only inferred from others.
+    """
+
+    at: float
+    times: int
+
+    def again(self, at: float) -> _Asked:
+        """Return the same after one more refusal; one soon after another confirms nothing."""
+        is_apart = self.times == 0 or abs(at - self.at) >= _FIRST_REST_S
+        return _Asked(at, self.times + is_apart)
+
+    def rest_s(self, code: int) -> float:
+        """Seconds until the request is made again."""
+        if code == 0:
+            return min(_FIRST_REST_S * 2.0 ** min(self.times - 1, 9), _LONGEST_CODELESS_REST_S)
+        if self.times <= 1:
+            return _FIRST_REST_S
+        return min(_DAY_S * 2.0 ** min(self.times - 2, 9), _LONGEST_REST_S)
+
+    @property
+    def apart_s(self) -> float:
+        """Seconds that must have passed since any refusal when the request is made again."""
+        return _APART_S if self.times <= 1 else _APART_CONFIRMED_S
+
+
+_NEVER: Final = _Asked(0.0, 0)
 
 
 def state_dir(chosen: Path | None = None) -> Path:
@@ -67,7 +116,8 @@ class DeviceNotes:
         """Start afresh."""
         self.answered: set[Block] = set()
         self.refused: dict[Block, int] = {}
-        """Refused requests with their exception codes."""
+        """Refused requests with their exception codes; they are not made until `to_ask_again` names them."""
+        self._asked: dict[Block, _Asked] = {}
         self.holes: dict[str, float] = {}
         """Registers that read as holes, with the time (Unix seconds) at which they did."""
         self.connection = ConnectionPath.UNKNOWN
@@ -117,6 +167,10 @@ class DeviceNotes:
             return
         self.answered = {_block(entry) for entry in data["answered"]}
         self.refused = {_block(entry): int(entry["code"]) for entry in data["refused"]}
+        self._asked = {
+            _block(entry): _Asked(float(entry.get("at", 0.0)), int(entry.get("times", 1)))
+            for entry in data["refused"]
+        }
         self.holes = {str(name): float(at) for name, at in data["holes"].items()}
         self.connection = ConnectionPath(data["path"])
         self.firmware = {str(name): str(text) for name, text in data["firmware"].items()}
@@ -125,13 +179,68 @@ class DeviceNotes:
         self.no_battery = {int(unit): float(at) for unit, at in data["no_battery"].items()}
         self.dark_since = None if data["dark_since"] is None else float(data["dark_since"])
 
-    def add(self, block: Block, code: int | None = None) -> None:
-        """Note that a request was served, or refused with ``code``; a refusal is written at once."""
+    def add(self, block: Block, code: int | None = None, at: float = 0.0) -> None:
+        """Note that a request was served, or refused with ``code``; a refusal is written at once.
+
+        Args:
+            block: the request.
+            code: exception code of a refusal.
+            at: when it was refused (Unix seconds).
+        """
         if code is None:
             self.answered.add(block)
-        else:
-            self.refused[block] = code
-            self.save()
+            if block in self.refused:
+                self._take_back(block)
+            return
+        self.refused[block] = code
+        self._asked[block] = self._asked.get(block, _NEVER).again(at)
+        self.save()
+
+    def infer(self, block: Block, code: int) -> None:
+        """Note that a request need not be made because others like it, of the same space, were refused."""
+        self.refused[block] = code
+        self.save()
+
+    def _take_back(self, served: Block) -> None:
+        """A request is served after all; what was inferred from such refusals counts no longer."""
+        inferred = [
+            block
+            for block in self.refused
+            if block.space is served.space and self._asked.get(block, _NEVER).times == 0
+        ]
+        for block in {served, *inferred}:
+            del self.refused[block]
+            self._asked.pop(block, None)
+
+    def to_ask_again(self, now: float, is_wanted: Callable[[Block], bool]) -> Block | None:
+        """Name the refused request that it is time to make once more; None most of the time.
+
+        A first refusal may have been a whim, or a device that was still starting: it is asked about after
+        ten minutes. Each that is confirmed is asked about more rarely. There is a distance to every other
+        refusal, so that what was refused all at once is asked about one by one.
+
+        Args:
+            now: Unix seconds.
+            is_wanted: tells whether a request would bring something.
+        """
+        asked = self._asked
+        since_any = min((abs(now - one.at) for one in asked.values()), default=0.0)
+        due = [
+            block
+            for block, one in asked.items()
+            if one.times and since_any >= one.apart_s and abs(now - one.at) >= one.rest_s(self.refused[block])
+        ]
+        # What contains another refused one would be refused with it.
+        due = [block for block in due if is_wanted(block) and not self._contains_refused(block)]
+        return min(due, key=lambda block: (asked[block].times, asked[block].at, block), default=None)
+
+    def _contains_refused(self, block: Block) -> bool:
+        return any(other != block and block.covers(other) for other in self.refused)
+
+    def put_off(self, block: Block, at: float) -> None:
+        """Note that a refused request was made again and told nothing: no answer, or "not now"."""
+        self._asked[block] = _Asked(at, self._asked.get(block, _NEVER).times)
+        self.save()
 
     def has_answered(self, block: Block) -> bool:
         """Whether a request was served before, alone or as part of another."""
@@ -188,8 +297,12 @@ class DeviceNotes:
             "no_battery": self.no_battery,
             "dark_since": self.dark_since,
             "answered": [_entry(block) for block in sorted(self.answered)],
-            "refused": [{**_entry(block), "code": code} for block, code in sorted(self.refused.items())],
+            "refused": [self._refusal(block) for block in sorted(self.refused)],
         }
+
+    def _refusal(self, block: Block) -> dict[str, Any]:
+        asked = self._asked.get(block, _NEVER)
+        return {**_entry(block), "code": self.refused[block], "at": asked.at, "times": asked.times}
 
 
 def _file(host: str, port: int, unit: int, folder: Path | None) -> Path:

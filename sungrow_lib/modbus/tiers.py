@@ -108,6 +108,10 @@ class TierPlans:
         )
         return replace(self, fast=fast, slow=slow, identity=rare)
 
+    def wants(self, block: Block) -> bool:
+        """Whether a request would bring something that is wanted, in whichever tier."""
+        return any(plan.wants(block) for plan in (self.fast, self.slow, self.identity))
+
     def firmware_texts(self, words: RegisterWords) -> dict[str, str]:
         """Return the firmware texts in what was read, by register."""
         texts = {}

@@ -161,7 +161,7 @@ class UnitReader:
     def _refused(self, block: Block, error: RegisterRefusedError) -> MissingReason:
         self._session.after_refusal()
         self._miss(block, MissingReason.REFUSED, error)
-        self.memory.refuse(block, error.code, self.now())
+        self.memory.refuse(block, error.code, self.now(), self._session.clock.wall().timestamp())
         return MissingReason.REFUSED
 
     def _accept(self, block: Block, words: RegisterWords) -> None:

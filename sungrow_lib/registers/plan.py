@@ -228,8 +228,8 @@ class ReadPlan:
     def _beyond(self, alternatives: Alternatives, holes: Collection[str]) -> Alternatives:
         if any(register.name == _FAST_REGISTER[self.family] for register in alternatives):
             return alternatives
-        left = (row for row in alternatives if row.name not in holes and not self._is_lost(row))
-        return tuple(left) or alternatives
+        left = tuple(row for row in alternatives if row.name not in holes)
+        return alternatives if all(self._is_lost(row) for row in left) else left
 
     def holes(self, words: RegisterWords) -> frozenset[str]:
         """Name the registers wanted that read as holes."""
@@ -239,6 +239,10 @@ class ReadPlan:
     def _candidates(self) -> tuple[Register, ...]:
         """Every register that may supply something wanted."""
         return tuple({row.name: row for row in chain.from_iterable(self.wanted)}.values())
+
+    def wants(self, block: Block) -> bool:
+        """Whether a request would bring a register that may supply something wanted."""
+        return any(block.covers(register.block) for register in self._candidates)
 
     def is_hole(self, register: Register, words: RegisterWords) -> bool:
         """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""

@@ -122,6 +122,12 @@ def refused(inverter: InverterSimulator) -> list[Block]:
     return [request.block for request in inverter.requests if request.refused is not None]
 
 
+def known(readings: Collection[Reading]) -> set[str]:
+    """Names of what any of these readings knew."""
+    samples = [sample_of(reading).model_dump() for reading in readings]
+    return {name for sample in samples for name, value in sample.items() if value is not None}
+
+
 def without(image: Image, *numbers: int) -> RegisterWords:
     return RegisterWords({key: word for key, word in image.items() if key[1] not in numbers})
 
@@ -148,6 +154,55 @@ async def test_what_is_refused_is_refused_once_and_never_again_after_a_restart(
         assert refused(inverter) == []
         assert {reading.outcome for reading in again} == {Outcome.READ}
         assert sample_of(again[0]).firmware is None
+
+
+async def test_what_a_starting_inverter_refused_is_read_when_it_serves_it(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device(without(HYBRID, *range(5003, 5201)), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        await bench.polls(inverter, 22)
+        assert refused(inverter)
+        device.image = HYBRID
+        inverter.requests.clear()
+        readings = await bench.polls(inverter, 150)
+    assert all(reading.sample for reading in readings)
+    starting, started = known(readings[:15]), known(readings[-15:])
+    lost = {"mppt_voltage_v", "output_daily_kwh", "output_total_kwh"}
+    assert not lost & starting
+    assert lost <= started
+    left = {entry["first"] for entry in json.loads(bench.notes().read_text())["refused"]}
+    assert left == {HISTORY.first}  # the dongle never forwards it
+
+
+async def test_one_spurious_refusal_costs_a_value_for_minutes_only(bench: Bench, clock: ManualClock) -> None:
+    costs = set()
+    for position in range(1, 5):
+        clock.now += 3600.0
+        async with InverterSimulator({1: Device(HYBRID, clock)}) as inverter:
+            inverter.inject(*[None] * position, Fault.SHORT_EXCEPTION)
+            readings = await bench.polls(inverter, 150, fields=["pv_power_w"])
+        bench.notes().unlink()
+        costs.add(sample_of(readings[10]).pv_power_w is None)
+        assert sample_of(readings[-1]).pv_power_w == 3000
+    assert True in costs
+
+
+async def test_what_is_never_served_is_asked_rarely_and_one_at_a_time(
+    bench: Bench, clock: ManualClock
+) -> None:
+    device = Device(without(HYBRID, 5242, 5631, 5639, *range(13250, 13265)), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        await bench.polls(inverter, 60)
+        learnt = len(refused(inverter))
+        inverter.requests.clear()
+        device.asked_at.clear()
+        readings = await bench.polls(inverter, 300, poll_interval_s=60.0)
+        asked = [request for request in inverter.requests if request.unit == 1]
+        again_at = [at for at, request in zip(device.asked_at, asked, strict=True) if request.refused]
+    assert all(reading.sample for reading in readings)
+    assert 0 < len(again_at) <= learnt
+    assert min(later - sooner for sooner, later in itertools.pairwise(again_at)) >= 60.0
 
 
 async def test_other_firmware_is_reported_once_and_asked_anew(bench: Bench, clock: ManualClock) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,84 @@ def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
     notes.path.mkdir(parents=True)
     notes.add(REFUSED, 2)
     assert list(folder.iterdir()) == [folder / "device-inverter-502-1.json"]
+
+
+DAY = 86_400.0
+
+
+def everything(_: Block) -> bool:
+    return True
+
+
+def test_a_refusal_is_asked_about_more_rarely_the_more_often_it_was_confirmed() -> None:
+    notes = load()
+    rests = []
+    now = 0.0
+    for _ in range(9):
+        notes.add(REFUSED, 2, at=now)
+        notes = load()  # a restart changes nothing
+        rest_s = next(s for s in itertools.count(60.0, 60.0) if notes.to_ask_again(now + s, everything))
+        rests.append(rest_s)
+        now += rest_s
+    assert rests == [600.0, DAY, 2 * DAY, 4 * DAY, 8 * DAY, 16 * DAY, 32 * DAY, 32 * DAY, 32 * DAY]
+
+
+def test_a_refusal_without_a_code_never_lasts() -> None:
+    notes = load()
+    now = 0.0
+    for _ in range(20):
+        notes.add(REFUSED, 0, at=now)
+        now += 4 * 3600.0
+        assert notes.to_ask_again(now, everything) == REFUSED
+
+
+def test_a_second_refusal_at_once_confirms_nothing() -> None:
+    notes = load()
+    notes.add(REFUSED, 2, at=0.0)
+    notes.add(REFUSED, 2, at=30.0)
+    assert notes.to_ask_again(631.0, everything) == REFUSED
+
+
+def test_refusals_are_asked_about_one_by_one_the_innermost_first() -> None:
+    notes = load()
+    outer, inner, other = (Block(Space.INPUT, *at) for at in ((5000, 10), (5002, 2), (5100, 1)))
+    for block in (outer, inner, other):
+        notes.add(block, 2, at=0.0)
+    assert notes.to_ask_again(599.0, everything) is None
+    assert notes.to_ask_again(600.0, lambda block: block == other) == other
+    assert notes.to_ask_again(600.0, everything) == inner
+    notes.add(inner, 2, at=600.0)
+    assert notes.to_ask_again(630.0, everything) is None
+    assert notes.to_ask_again(660.0, everything) == other
+    notes.put_off(other, at=660.0)
+    assert notes.to_ask_again(1200.0, everything) is None
+    notes.add(inner)
+    notes.add(other)
+    assert notes.refused == {outer: 2}
+    assert notes.to_ask_again(1200.0, everything) == outer
+
+
+def test_what_was_inferred_from_refusals_is_not_asked_and_goes_with_them() -> None:
+    notes = load()
+    inferred = Block(Space.HOLDING, 13050, 1)
+    notes.add(REFUSED, 2, at=0.0)
+    notes.infer(inferred, 2)
+    notes = load()
+    assert notes.refused == {REFUSED: 2, inferred: 2}
+    assert notes.to_ask_again(DAY, lambda block: block == inferred) is None
+    notes.add(Block(Space.INPUT, 5000, 1))
+    assert inferred in notes.refused
+    notes.add(REFUSED)
+    assert notes.refused == {}
+
+
+def test_notes_of_an_older_version_are_asked_about_soon(folder: Path) -> None:
+    notes = load()
+    notes.add(REFUSED, 2, at=1e9)
+    [path] = folder.iterdir()
+    data = json.loads(path.read_text())
+    for entry in data["refused"]:
+        del entry["at"], entry["times"]
+    path.write_text(json.dumps(data))
+    assert load().refused == {REFUSED: 2}
+    assert load().to_ask_again(1e9, everything) == REFUSED
