@@ -8,8 +8,12 @@ from sungrow_lib.normalizer.values import Number, Values
 
 _PHASES: Final = tuple(f"meter_phase_{phase}_active_power" for phase in "abc")
 """Of a hybrid."""
-_OTHERS: Final = (_PHASES[1:], ("meter_phase_b_power", "meter_phase_c_power"))
-"""What a meter of one phase leaves empty, of a hybrid and of a string inverter."""
+_OTHERS: Final = (
+    _PHASES[1:],
+    ("meter_phase_b_power", "meter_phase_c_power"),
+    ("phase_b_active_power", "phase_c_active_power"),
+)
+"""What a meter of one phase leaves empty: of a hybrid, of a string inverter, of an iHomeManager."""
 _THREE: Final = 3
 
 

@@ -57,7 +57,7 @@ METER: Final = (
     ),
     u16("grid_frequency", 8558, 0.1, "Hz"),
     *(
-        s32(f"phase_{phase}_active_power", 8559 + 2 * n, 1, "W", applies=Applies(three_phase=n > 0))
+        s32(f"phase_{phase}_active_power", 8559 + 2 * n, 1, "W", applies=Applies(three_phase_meter=n > 0))
         for n, phase in enumerate("abc")
     ),
     *each(
@@ -69,7 +69,7 @@ METER: Final = (
                     8569 + 2 * n,
                     1,
                     "W",
-                    applies=Applies(three_phase=n > 0),
+                    applies=Applies(three_phase_meter=n > 0),
                 )
                 for n, phase in enumerate("abc")
             ),

@@ -34,6 +34,9 @@ _HX: Final = frozenset({"SG-HX"})
 _KTL_M: Final = ("SG*KTL-M*",)
 _JP: Final = ("SG5.5RS-JP",)
 
+_V1_1_53: Final = "string protocol V1.1.53"
+"""The last document that has some registers."""
+
 _NOT_JP: Final = Applies(not_models=_JP)
 _THREE_PHASE: Final = Applies(three_phase=True)
 _ON_HX: Final = Applies(lines=_HX)
@@ -94,7 +97,7 @@ TRACKERS: Final = (
         ),
         applies=_ON_HX,
         notes="only in V1.1.53",
-        source="string protocol V1.1.53",
+        source=_V1_1_53,
     ),
     *(
         u16(
@@ -105,6 +108,7 @@ TRACKERS: Final = (
             feature="currents of the strings",
             applies=Applies(strings=n, lines=_HX if n > 24 else frozenset()),  # noqa: PLR2004 - by document
             notes="0.01 A, unlike the trackers' 0.1 A",
+            source=_V1_1_53 if n > 24 else "",  # noqa: PLR2004 - by document
         )
         for n in range(1, 33)
     ),
@@ -144,7 +148,7 @@ OUTPUT: Final = (
     choice("present_country", 5114, COUNTRIES),
     s16("power_factor_setpoint", 5125, 0.001, applies=_NOT_JP),
     energy32("monthly_power_yields", 5128, applies=_NOT_JP),
-    u16("heart_beat", 5143, notes="from V1.1.50"),
+    u16("heart_beat", 5143, notes="from V1.1.50", source=_V1_1_53),
     energy32("total_power_yields_high_resolution", 5144, applies=_NOT_JP),
     s16("negative_voltage_to_ground", 5146, 0.1, "V", valid_range=(-1500, 1500)),
     u16("bus_voltage", 5147, 0.1, "V", valid_range=(0, 1500)),
@@ -206,6 +210,7 @@ CONDITION: Final = (
         ),
         applies=Applies(lines=frozenset({"SG-CX", "SG-HX", "SG-KTL", "SG-RT"}), certain=False),
         feature="work status Xinjiang",
+        source=_V1_1_53,
     ),
     choice("pid_work_state", 5150, {2: "recovery", 4: "anti-PID", 8: "abnormal"}),
     choice("pid_alarm_code", 5151, {432: "impedance", 433: "function", 434: "overvoltage/overcurrent"}),
@@ -237,6 +242,7 @@ METER: Final = (
         applies=Applies(models=_KTL_M),
         feature="direct consumption",
         notes="reserved in V1.1.80",
+        source=_V1_1_53,
     ),
     *each(
         (
@@ -271,8 +277,9 @@ OPERATION: Final = settings(
             choice("ct_type", 5014, {0: "internal", 1: "external"}),
         ),
         applies=Applies(models=_KTL_M),
+        source=_V1_1_53,
     ),
-    u16("installed_pv_power", 5016, 0.01, "kW", valid_range=(0, 300)),
+    u16("installed_pv_power", 5016, 0.01, "kW", valid_range=(0, 300), source=_V1_1_53),
     s16(
         "power_factor_setting",
         5019,
@@ -314,7 +321,7 @@ OPERATION: Final = settings(
         applies=_NOT_JP,
     ),
     choice("anti_pid", 5042, ENABLE, applies=Applies(lines=_HX, models=("SG136TX", "SG*HV*"))),
-    choice("full_day_pid_suppression", 5043, ENABLE, applies=_ON_HX),
+    choice("full_day_pid_suppression", 5043, ENABLE, applies=_ON_HX, source=_V1_1_53),
     *each(
         (
             u16("qp_curve_1", 5048, items=30, feature="old curves", notes="phased-out models"),
@@ -330,6 +337,7 @@ OPERATION: Final = settings(
             choice("swift_grid_dispatch", 32570, ENABLE),
         ),
         applies=Applies(models=("SG285HX*", "SG320HX*", "SG333HX*", "SG350HX*")),
+        source=_V1_1_53,
     ),
 )
 

@@ -124,3 +124,14 @@ def test_the_phases_of_the_meter_are_asked(model: str) -> None:
     asked = {row.number for row in ReadPlan.for_quantities(family, context).registers}
     assert asked >= phases(model, 0, 0, 0).keys()
     assert not asked & {5020, 5021}
+
+
+def test_an_ihomemanager_that_calls_itself_single_phase_tells_what_its_meter_tells() -> None:
+    def told(b: Any, c: Any) -> Any:
+        single = {8554: (0, 2301)}  # and the first phase's voltage
+        return answer("iHomeManager", {**single, 8559: 300, 8561: b, 8563: c})["sample"][
+            "export_phase_power_w"
+        ]
+
+    assert told(-500, 900) == [-300, 500, -900]
+    assert told(0, 0) == told(HOLE, HOLE) == told(NOT_AVAILABLE, 0) == [-300]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Callable
 from itertools import combinations
-from typing import Final, TypeAlias
 
 import pytest
 
@@ -17,27 +14,7 @@ from sungrow_lib.registers.faults import SG_FAULT_BY_CODE, SG_FAULT_CODES, SH_FA
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Access, DataType, Kind, Register
 from sungrow_lib.registers.words import BLOCK_MAX, Space
-from tests.conftest import Beside
-
-TABLES: Final = (
-    ("sh_registers.csv", (Family.SH, Family.BATTERY)),
-    ("sg_registers.csv", (Family.SG,)),
-    ("ihm_registers.csv", (Family.IHM,)),
-)
-
-
-Rows: TypeAlias = Callable[[str], list[dict[str, str]]]
-
-
-@pytest.fixture
-def rows(beside: Beside) -> Rows:
-    """Reads a list collected from documents and projects; skips the test where they are not at hand."""
-
-    def read(name: str) -> list[dict[str, str]]:
-        with (beside("facts") / name).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-
-    return read
+from tests.registers.facts import TABLES, Rows
 
 
 @pytest.mark.parametrize(("family", "count"), [("sh", 297), ("sg", 162), ("battery", 57), ("ihm", 50)])
