@@ -28,6 +28,7 @@ from sungrow_lib.modbus.discovery import recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
+from sungrow_lib.modbus.results import MissingBlock
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.modbus.shortfall import Unanswered, fields_in, refusal_text, unanswered
@@ -51,7 +52,11 @@ reading goes on over a new connection.
 The battery is looked for on a Modbus unit of its own, too (200 on the LAN port, 2 behind a WiNet-S); where it
 answers, its cell voltages and module temperatures are added (with --watch once a minute).
 
-With FIELDs only those are read and printed, with fewer requests.
+With --watch power values come every 5 s and slow ones (backup output, bus voltage, insulation, alarms and
+faults) once a minute; in the lines between these are null.
+
+With FIELDs only those are read and printed, with fewer requests; --watch reads all of them every 5 s, but
+once a minute what only the battery's own unit tells.
 """
 
 _EPILOG = f"""\
@@ -125,7 +130,7 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             reader.notes.save()
         printer.first(sample, _unanswered(reading, sample, args, reader.notes))
         if args.watch:
-            watched = _Watched(args, reading.plan, reader.notes)
+            watched = _Watched(args, identity, reading.plan, reader.notes)
             poller = ModbusPoller(settings, [watched.unit_plan], session=session)
             await _watch(poller, battery, printer, watched)
 
@@ -262,8 +267,17 @@ class _Battery:
 class _Watched:
     """What --watch reads: what was asked for, and in time what tells its -1 from a hole."""
 
-    def __init__(self, args: argparse.Namespace, plan: ReadPlan, notes: DeviceNotes) -> None:
+    def __init__(
+        self, args: argparse.Namespace, identity: Identity, plan: ReadPlan, notes: DeviceNotes
+    ) -> None:
         self.plan = plan
+        self._slow = ReadPlan.for_quantities(
+            identity.family,
+            identity.context,
+            tiers=(Tier.SLOW,),
+            names=() if args.fields else None,
+            refused=notes.refused,
+        ).beyond(notes.holes)
         self._unit = args.unit
         self._is_part = bool(args.fields)
         self._notes = notes
@@ -271,7 +285,12 @@ class _Watched:
     @property
     def unit_plan(self) -> UnitPlan:
         """The plan as the poller takes it."""
-        return UnitPlan(unit=self._unit, fast=self.plan, notes=self._notes)
+        return UnitPlan(unit=self._unit, fast=self.plan, slow=self._slow, notes=self._notes)
+
+    def lacking(self, missing: MissingBlock) -> Unanswered:
+        """Tell which values a request that failed would have brought."""
+        fields = dict.fromkeys(fields_in(missing.block, self.plan) + fields_in(missing.block, self._slow))
+        return Unanswered(tuple(fields), missing)
 
     def decided(self, words: RegisterWords, poller: ModbusPoller) -> RegisterWords:
         """Leave out what may be -1 or a hole, and let the next poll read what tells."""
@@ -291,7 +310,7 @@ async def _watch(poller: ModbusPoller, battery: _Battery, printer: _Printer, wat
             battery.skip()
             tell(f"{format_ts(poll.started_at)}  no reading: {unit.error}")
             continue
-        lacking = [Unanswered(fields_in(missing.block, watched.plan), missing) for missing in unit.missing]
+        lacking = [watched.lacking(missing) for missing in unit.missing]
         words = watched.decided(unit.words, poller)
         sample = battery.add_to(printer.normalize(words, unit.arrived_at))
         printer.sample(sample, lacking)

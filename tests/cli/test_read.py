@@ -130,6 +130,27 @@ def test_watch_reads_the_battery_on_its_own_unit_once_a_minute(
     assert [value for value in seen if value is not None] == [3.3456, 3.3456]
 
 
+@pytest.mark.usefixtures("skipping_clock")
+def test_watch_reads_slow_values_once_a_minute(
+    serve: Serve, hybrid: StaticSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inverter = serve({1: hybrid})
+    seen: list[SungrowSample] = []
+
+    def note(_: object, sample: SungrowSample, *_lacking: object) -> None:
+        seen.append(sample)
+        if len(seen) == 28:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sungrow_lib.cli.read._Printer.sample", note)
+    assert read(inverter.port, "--watch", "--json") == 0
+    assert all(sample.pv_power_w is not None for sample in seen)
+    read_at = [number for number, sample in enumerate(seen) if sample.backup_power_w is not None]
+    assert len(read_at) == 3
+    assert read_at[0] == 1
+    assert [number for number, sample in enumerate(seen) if sample.alarm_codes is not None] == read_at
+
+
 def test_no_battery_is_looked_for_that_nobody_wants(serve: Serve, hybrid: StaticSource) -> None:
     inverter = serve({1: hybrid, 200: BATTERY})
     assert read(inverter.port, "pv_power_w") == 0
