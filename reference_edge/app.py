@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -77,6 +77,7 @@ class _Edge:
     accounts: dict[str, DeviceAccount]
     intake: Intake
     survey: Survey
+    damage: str | None = None
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
@@ -85,13 +86,14 @@ class _Edge:
         """Work until ``stopping`` is set or the spool is found damaged."""
         settings = self.settings
         async with (
-            DurableSpool.open(settings.spool_path, options=_SPOOL) as spool,
+            DurableSpool.open(settings.spool_path, options=_SPOOL, damage=self.damage) as spool,
             BatchUploader(spool, upload_settings(settings)) as uploader,
         ):
             intervals = {device.device_id: device.poll_interval_s for device in settings.inverters}
             with self._metrics(intervals, uploader):
                 await self._work(stopping, spool, uploader)
             is_done = await uploader.flush(_FLUSH_S)
+            self.damage = spool.damage
             _LOG.info("stopped", extra={"everything_delivered": is_done})
 
     def _metrics(
@@ -121,18 +123,18 @@ class _Edge:
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             _LOG.info("started", extra={"devices": list(self.accounts)})
             self.service.say(READY="1", STATUS="started")
-            await self._poll(stations, stopping)
+            await self._poll(stations, stopping, spool)
             beside.cancel_scope.cancel()
         if stopping.is_set():
             await self.intake.close()
 
-    async def _poll(self, stations: list[Station], stopping: anyio.Event) -> None:
+    async def _poll(self, stations: list[Station], stopping: anyio.Event, spool: DurableSpool) -> None:
         ending = anyio.Event()
         async with anyio.create_task_group() as polling, anyio.create_task_group() as watching:
             for station in stations:
                 polling.start_soon(station.run, ending)
-            watching.start_soon(_set_after, ending, stopping)
-            watching.start_soon(_set_after, ending, self.intake.damaged)
+            watching.start_soon(_set_after, ending, stopping.wait)
+            watching.start_soon(_set_after, ending, spool.wait_damaged)
             await ending.wait()
             watching.cancel_scope.cancel()
             polling.cancel_scope.deadline = anyio.current_time() + _LAST_PASS_S
@@ -148,8 +150,8 @@ class _Edge:
         )
 
 
-async def _set_after(event: anyio.Event, other: anyio.Event) -> None:
-    await other.wait()
+async def _set_after(event: anyio.Event, wait: Callable[[], Awaitable[None]]) -> None:
+    await wait()
     event.set()
 
 

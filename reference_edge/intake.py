@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from reference_edge.account import SPOOL_REFUSED, STOPPED, DeviceAccount
-from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.errors import SpoolError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import BootStamp, DurableSpool
 
@@ -44,14 +44,12 @@ class Intake:
             commit each at once.
         spool: the spool; None while it is opened anew.
         refusal: why the spool takes nothing; None while it does.
-        damaged: set when the spool was found damaged: it must be opened anew.
     """
 
     accounts: Mapping[str, DeviceAccount]
     commit_interval_s: float = 0.0
     spool: DurableSpool | None = None
     refusal: str | None = None
-    damaged: anyio.Event = field(default_factory=anyio.Event)
     _not_before: float = 0.0
     _waiting: deque[Taken] = field(default_factory=deque)
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
@@ -62,7 +60,6 @@ class Intake:
     def use(self, spool: DurableSpool) -> None:
         """Go on with this spool."""
         self.spool = spool
-        self.damaged = anyio.Event()
 
     async def put(self, reading: Taken) -> None:
         """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
@@ -111,8 +108,6 @@ class Intake:
                 extra={"reason": str(error), "at_most": MEMORY_READINGS},
             )
         self.refusal = str(error)
-        if isinstance(error, SpoolCorruptError):
-            self.damaged.set()
 
     def _give_up(self, outcome: str, reason: str) -> None:
         self.accounts[self._waiting.popleft().device_id].lost(outcome, reason)

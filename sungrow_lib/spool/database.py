@@ -29,7 +29,16 @@ _CACHE_KB: Final = 512
 """Of SQLite's 2 MB: batches are read once, and a commit touches a few pages."""
 _LOG_LOOKS: Final = 3
 _LOG_LOOK_S: Final = 0.05
+_UNREADABLE: Final = "btreeInitPage"
+"""What `integrity_check` says of a page that is none."""
 _PRIMARY_CODE: Final = 0xFF
+_DAMAGE: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
+)
+
+
+class MixedPagesError(SpoolCorruptError):
+    """Pages are sound, each by itself, and do not go together: they are of different times."""
 
 
 class Database:
@@ -234,9 +243,10 @@ class Database:
         address = f"{self.path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection:
             self._recognise(connection)
-            faults = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-        if faults != ["ok"]:
-            raise SpoolCorruptError(f"The spool {self.path} is damaged ({faults[0]}). {_CORRUPT_ADVICE}")
+            fault, is_mixed = _fault(connection)
+        if fault is not None:
+            kind = MixedPagesError if is_mixed else SpoolCorruptError
+            raise kind(f"The spool {self.path} is damaged ({fault}). {_CORRUPT_ADVICE}")
 
     def _check_log(self) -> None:
         """Look at the log before SQLite does: at every opening, however short.
@@ -329,6 +339,20 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
+def _fault(connection: sqlite3.Connection) -> tuple[str | None, bool]:
+    """Say what is wrong with the whole file, None if nothing is; and whether each page seems sound by itself.
+
+    Where pages are of different times each may be sound by itself. `quick_check` would not see that rows are
+    out of order or an index is at odds with its table; that two tables are at odds, only we can know.
+    """
+    said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+    if said != ["ok"]:
+        return said[0], not any(_UNREADABLE in line for line in said)
+    if _has_tables(connection) and not connection.execute(schema.AGREE).fetchone()[0]:
+        return "readings and where they stand are of different times", True
+    return None, False
+
+
 def _looks_like_ours(connection: sqlite3.Connection) -> bool:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return {"reading", "standing", "answered"} <= names
@@ -355,8 +379,9 @@ def _translate(error: sqlite3.Error, path: Path) -> SpoolError:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code == sqlite3.SQLITE_FULL:
         return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
-    # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested.
-    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}:
+    # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested. The same with
+    # SQLITE_CONSTRAINT: a row is where none can be.
+    if code in _DAMAGE:
         return SpoolCorruptError(f"The spool {path} is damaged ({error}). {_CORRUPT_ADVICE}")
     if code == sqlite3.SQLITE_BUSY:
         return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
+from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
@@ -55,11 +56,18 @@ class DurableSpool:
     def __init__(self, store: SpoolStore, limiter: anyio.CapacityLimiter) -> None:
         self._store = store
         self._limiter = limiter
+        self._damage: str | None = None
+        self._was_damaged = anyio.Event()
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, path: str | Path, *, options: SpoolOptions | None = None, clock: Clock | None = None
+        cls,
+        path: str | Path,
+        *,
+        options: SpoolOptions | None = None,
+        clock: Clock | None = None,
+        damage: str | None = None,
     ) -> AsyncIterator[DurableSpool]:
         """Open a spool, creating the file when missing (its folder must exist).
 
@@ -67,6 +75,8 @@ class DurableSpool:
             path: the file; SQLite keeps two more beside it, with `-wal` and `-shm` appended.
             options: how it keeps readings.
             clock: where the time comes from; the machine's clocks unless a test says otherwise.
+            damage: what `damage` said when the spool was last open: with `SpoolOptions.recover` it is
+                recovered then, whatever looking at the file finds.
 
         Raises:
             NotASpoolError: some other file, which is left as it is.
@@ -77,7 +87,7 @@ class DurableSpool:
         limiter = anyio.CapacityLimiter(1)
 
         def build() -> SpoolStore:
-            return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock())
+            return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock(), damage)
 
         store = await anyio.to_thread.run_sync(build, limiter=limiter)
         try:
@@ -95,6 +105,15 @@ class DurableSpool:
     def recovery(self) -> SpoolRecovery | None:
         """What became of a damaged file this spool was made from; None for most."""
         return self._store.recovery
+
+    @property
+    def damage(self) -> str | None:
+        """What the first call that met damage said of it; None while none did. Open the spool anew then."""
+        return self._damage
+
+    async def wait_damaged(self) -> None:
+        """Return when a call met damage, whichever it was."""
+        await self._was_damaged.wait()
 
     async def append(
         self, sample: SungrowSample, *, boot: BootStamp | None = None, ts_is_final: bool = False
@@ -295,7 +314,12 @@ class DurableSpool:
 
     async def _run(self, job: Callable[[], _Result]) -> _Result:
         # Not abandoned on cancellation: what was begun is finished, so that nobody is left guessing.
-        return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+        try:
+            return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+        except SpoolCorruptError as error:
+            self._damage = self._damage or str(error)
+            self._was_damaged.set()
+            raise
 
     async def _repeat(self, job: Callable[[], int]) -> int:
         """Run a bulk job chunk by chunk; others get their turn in between."""

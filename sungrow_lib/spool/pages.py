@@ -175,12 +175,13 @@ class Pages:
     Args:
         path: the file.
         log: what its log holds, if that is known already.
+        is_mixed: the file and its log are at odds, as something else has shown: also as above.
 
     Raises:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path, log: Log | None = None) -> None:
+    def __init__(self, path: Path, log: Log | None = None, *, is_mixed: bool = False) -> None:
         self._file = path.open("rb")
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
@@ -192,7 +193,7 @@ class Pages:
             self.count = max([in_file, *self._log])
             if log.is_torn and log.size:
                 self.count = log.size
-            self.is_ahead = bool(log.frames) and self._is_ahead()
+            self.is_ahead = bool(log.frames) and (is_mixed or self._is_ahead())
             if self.is_ahead:
                 self.count, self._log, self._behind = max(in_file, *self._log), {}, {}
                 self._read = replace(log, frames={}, behind={}, broken={}, nameless=0)

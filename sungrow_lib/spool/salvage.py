@@ -40,7 +40,7 @@ def finish_interrupted(path: Path) -> None:
             _exchange(path, Path(recovery.set_aside))
 
 
-def recover(path: Path, reason: str) -> None:
+def recover(path: Path, reason: str, *, is_mixed: bool = False) -> None:
     """Replace a damaged spool by a new one with all that is readable; the damaged one is renamed.
 
     Safe against a crash at any moment: until the new file is complete and synced the old one stays where
@@ -54,7 +54,7 @@ def recover(path: Path, reason: str) -> None:
     _remove_new(path)
     try:
         with (
-            closing(Pages(path)) as pages,
+            closing(Pages(path, is_mixed=is_mixed)) as pages,
             closing(_open(_new(path))) as database,
             database.write() as connection,
         ):
@@ -260,10 +260,18 @@ def _name_the_nameless(connection: sqlite3.Connection, names: dict[str, int]) ->
         if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
     }
     for key in _missing(connection, "device"):
-        name = devices.get(key, f"lost-device-{key}")
-        connection.execute("INSERT OR IGNORE INTO device (id, name) VALUES (?, ?)", (key, name))
+        _name(connection, "device", key, devices.get(key, f"lost-device-{key}"))
     for key in _missing(connection, "boot"):
-        connection.execute("INSERT INTO boot VALUES (?, ?)", (key, f"lost-boot-{key}"))
+        _name(connection, "boot", key, f"lost-boot-{key}")
+
+
+def _name(connection: sqlite3.Connection, table: str, key: int, name: str) -> None:
+    """Name a device or boot; the name may be taken, by an earlier recovery or in pages of another time."""
+    statement = f"INSERT OR IGNORE INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608 - ours
+    if not connection.execute(statement, (key, name)).rowcount:
+        name = f"lost-{table}-{key}"
+        while not connection.execute(statement, (key, name)).rowcount:
+            name += "-again"
 
 
 def _missing(connection: sqlite3.Connection, table: str) -> Iterator[Any]:

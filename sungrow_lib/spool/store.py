@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
-from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import (
     Lane,
@@ -27,6 +27,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
+from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.meta import identify, read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
@@ -54,12 +55,13 @@ class SpoolStore:
         path: the file.
         options: how it keeps readings.
         clock: where the time comes from.
+        damage: what was found wrong with the file while it was in use.
     """
 
-    def __init__(self, path: Path, options: SpoolOptions, clock: Clock) -> None:
+    def __init__(self, path: Path, options: SpoolOptions, clock: Clock, damage: str | None = None) -> None:
         self._options = options
         self._clock = clock
-        self._database = _open(path, options)
+        self._database = _open(path, options, damage)
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
         self._later = Later(self._key)
@@ -436,7 +438,7 @@ class SpoolStore:
         return None if row is None else int(row[0])
 
 
-def _open(path: Path, options: SpoolOptions) -> Database:
+def _open(path: Path, options: SpoolOptions, damage: str | None) -> Database:
     def attempt() -> Database:
         return Database(
             path, busy_timeout_s=options.busy_timeout_s, max_bytes=options.max_bytes, check=options.check
@@ -448,12 +450,17 @@ def _open(path: Path, options: SpoolOptions) -> Database:
         from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
 
         finish_interrupted(path)
+    elif damage is not None:
+        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
+
+        require_spool(path)
+        recover(path, damage)
     try:
         return attempt()
     except SpoolCorruptError as error:
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
 
-        recover(path, str(error))
+        recover(path, str(error), is_mixed=isinstance(error, MixedPagesError))
         return attempt()
 
 

@@ -28,7 +28,7 @@ from sungrow_lib import (
     SpoolFullError,
     SungrowSample,
 )
-from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.errors import SpoolError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import BootStamp, SpoolEntry, SystemClock
 from sungrow_lib.upload.status import StatusBoard
@@ -152,19 +152,6 @@ async def test_readings_can_share_a_commit_and_count_after_it(
     assert (account.accepted, len(intake)) == (4, 1)
     await intake.close()
     assert account.accepted == 5
-
-
-async def test_a_damaged_spool_is_to_be_opened_anew(spool: DurableSpool, account: DeviceAccount) -> None:
-    balky = Balky(spool)
-    intake = Intake({"roof": account})
-    intake.use(balky)  # type: ignore[arg-type]  # see above
-    balky.refusal = SpoolCorruptError()
-    await intake.put(taken(1))
-    assert intake.damaged.is_set()
-    intake.use(spool)
-    assert not intake.damaged.is_set()
-    await intake.put(taken(2))
-    assert account.accepted == 2
 
 
 # --- the log's account -----------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -226,20 +227,44 @@ async def test_all_of_it_beside_a_running_writer(spool: Path, tmp_path: Path) ->
     assert "0 readings imported" in done[1]
 
 
-def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: Path) -> None:
-    content = bytearray(spool.read_bytes())
-    content[:1024] = bytes(1024)
-    spool.write_bytes(bytes(content))
+def edge_environment(spool: Path) -> dict[str, str]:
+    """Settings of an edge that reaches neither an inverter nor a server."""
     [nobody, nowhere] = free_ports(2)
-    environment = clean_environment() | {
+    return clean_environment() | {
         "SERVER_URL": f"https://localhost:{nowhere}",
         "DEVICE_TOKEN": "edge-token-0123456789",
         "SUNGROW_HOST": "127.0.0.1",
         "SUNGROW_PORT": str(nobody),
         "DEVICE_ID": "roof",
         "SPOOL_PATH": str(spool),
-        "SUNGROW_LOCK_DIR": str(tmp_path),
+        "SUNGROW_LOCK_DIR": str(spool.parent),
     }
+
+
+def test_a_running_daemon_recovers_whatever_met_the_damage(spool: Path, tmp_path: Path) -> None:
+    """Here the uploader, and the check of the file, then as before, does not find it."""
+    with closing(sqlite3.connect(spool)) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER other BEFORE UPDATE ON standing BEGIN SELECT RAISE(ABORT, 'no row here'); END"
+        )
+    assert spool_command("verify", "--spool", str(spool)).returncode == 0
+    log = tmp_path / "log"
+    child = Child("the edge", python("reference_edge", "run"), log, environment=edge_environment(spool))
+    try:
+        wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=60)
+    finally:
+        child.stop(15.0)
+    assert log.read_text().count("damaged spool set aside") == 1
+    assert spool_command("verify", "--spool", str(spool)).returncode == 0
+    with closing(sqlite3.connect(spool)) as connection:
+        assert connection.execute("SELECT count(*) FROM reading").fetchone() == (30,)
+
+
+def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: Path) -> None:
+    content = bytearray(spool.read_bytes())
+    content[:1024] = bytes(1024)
+    spool.write_bytes(bytes(content))
+    environment = edge_environment(spool)
     child = Child("the edge", python("reference_edge", "run"), tmp_path / "log", environment=environment)
     try:
         wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=30)
