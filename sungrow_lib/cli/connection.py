@@ -17,6 +17,7 @@ from sungrow_lib.errors import (
     DeviceBusyError,
     DeviceError,
     DeviceUnreachableError,
+    UnknownFamilyError,
     UsageError,
 )
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
@@ -108,6 +109,12 @@ def run_on_device(args: argparse.Namespace, job: Callable[[], Coroutine[Any, Any
         return anyio.run(job)
     except (DeviceUnreachableError, DeviceBusyError, ConfigurationError):
         raise  # these say which device
+    except UnknownFamilyError as error:
+        families = "|".join(FAMILIES_TO_NAME)
+        raise UnknownFamilyError(
+            f"nothing that {args.host}:{args.port} answers tells its register family; name it with "
+            f"--family {families}, or check --unit"
+        ) from error
     except DamagedReplyError as error:
         hint = "try again, with no other program reading the device"
         raise DamagedReplyError(f"{args.host}:{args.port}: {error}; {hint}") from error

@@ -52,3 +52,6 @@ def whole_number(what: str, least: int, most: int) -> Callable[[str], int]:
 PORT_MAX: Final = 65_535
 PORT: Final = whole_number("a port", 1, PORT_MAX)
 """Argument type of a TCP port."""
+
+UNIT: Final = whole_number("a Modbus unit id", 1, 247)
+"""Argument type of a unit that can be asked: 0 means all, and what is above 247 is reserved."""

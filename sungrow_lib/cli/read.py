@@ -22,7 +22,7 @@ from sungrow_lib.cli.connection import (
 )
 from sungrow_lib.counters import CounterWatch
 from sungrow_lib.errors import RegisterRefusedError, UsageError
-from sungrow_lib.modbus.battery import BatteryBeside
+from sungrow_lib.modbus.battery import BatteryBeside, usual_units
 from sungrow_lib.modbus.careful import NOT_ASKED, CarefulReader, PlanReading
 from sungrow_lib.modbus.discovery import recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
@@ -129,6 +129,8 @@ async def _read(args: argparse.Namespace, settings: ConnectionSettings) -> None:
             sample = await battery.first(sample)
             reader.notes.save()
         printer.first(sample, _unanswered(reading, sample, args, reader.notes))
+        if absent := battery.absent(sample, args.fields):
+            tell(absent)
         if args.watch:
             watched = _Watched(args, identity, reading.plan, reader.notes)
             poller = ModbusPoller(settings, [watched.unit_plan], session=session)
@@ -247,6 +249,15 @@ class _Battery:
                     await clock.sleep(self._session.refusals.remaining_s(clock.boottime()))
                 await self.visit(clock.boottime() + settings.poll_interval_s)
         return self.add_to(sample)
+
+    def absent(self, sample: SungrowSample, fields: Collection[str]) -> str:
+        """Say which fields only a battery's own unit would tell, when none answered; else nothing."""
+        asked = self._plans.beside(fields) if self._identity.family is Family.SH and fields else ()
+        names = [name for name in asked if getattr(sample, name) is None]
+        if not names or self._notes.battery_unit is not None:
+            return ""
+        units = ", ".join(map(str, usual_units(self._identity.path)))
+        return f"not answered: {', '.join(sorted(names))} (no battery answers on a unit of its own: {units})"
 
     async def visit(self, deadline: float) -> None:
         """Read the battery if that is due, or look for it, by ``deadline`` (boot-time seconds)."""

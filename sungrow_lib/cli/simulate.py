@@ -16,9 +16,8 @@ import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C wou
 
 from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.cli.connection import FAMILIES_TO_NAME
-from sungrow_lib.cli.parser import PORT_MAX, whole_number
+from sungrow_lib.cli.parser import PORT_MAX, UNIT, whole_number
 from sungrow_lib.errors import CaptureError, UsageError
-from sungrow_lib.modbus.settings import require_unit
 from sungrow_lib.registers.identity import device_by_code
 from sungrow_lib.simulator import MODELS, living_inverter
 from sungrow_lib.simulator.captured import family_of_capture
@@ -87,7 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         default=5020,
         help="TCP port, 0 for any (default: %(default)s)",
     )
-    parser.add_argument("--unit", type=int, help="Modbus unit id (default: the capture's, else 1)")
+    parser.add_argument("--unit", type=UNIT, help="Modbus unit id (default: the capture's, else 1)")
     parser.add_argument(
         "--profile",
         choices=[profile.value for profile in Profile],
@@ -111,8 +110,6 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if bool(args.files) == (args.model is not None):
         raise UsageError("name capture files, or a model with --model, but not both (--help shows examples)")
-    if args.unit is not None:
-        require_unit(args.unit)
     faults = [RecurringFault.parse(text) for text in args.fault]
     captures = _captures_by_unit(args.files, args.unit) if args.files else {}
     require_free(args.host, args.port)  # a model takes seconds to make

@@ -220,7 +220,7 @@ class ModbusConnection:
             if (words := request.find_reply(received)) is not None:
                 return words
             if len(received) >= _INBOX_LIMIT:
-                raise DamagedReplyError(f"{self.endpoint} sends noise instead of a reply")
+                raise DamagedReplyError("what answered is noise instead of a reply")
             if self._inbox.closed:
                 self._ended(request, received)
             if not in_time:

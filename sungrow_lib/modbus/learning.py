@@ -167,7 +167,8 @@ class UnitMemory:
 
     def due(self, now: float) -> Sequence[Block]:
         """The requests of the slower tiers that are due at ``now`` (boot-time seconds)."""
-        slower = dict.fromkeys((*self._slow.blocks, *self._identity.blocks))
+        # The firmware first: whatever is learnt of the rest counts for this firmware only.
+        slower = dict.fromkeys((*self._identity.blocks, *self._slow.blocks))
         return [block for block in slower if block not in self._fast.blocks and now >= self.of(block).due_at]
 
     def inherit(self, before: UnitMemory) -> None:

@@ -254,11 +254,11 @@ def _device_of_code(code: int | None, family: Family) -> DeviceType | None:
 
 
 def _protocol(number: float | None) -> str | None:
-    """A byte per field, in BCD as other readers take it: 0x01001100 is V1.0.11."""
+    """A byte per field, in BCD as other readers take it: 0x01001100 is V1.0.11; else it is a number."""
     if not number:
         return None
-    major, minor, patch, _ = int(number).to_bytes(4, "big")
-    return f"V{major:x}.{minor:x}.{patch:x}"
+    fields = int(number).to_bytes(4, "big")[:3]
+    return "V" + ".".join(f"{byte:x}" if f"{byte:x}".isdecimal() else str(byte) for byte in fields)
 
 
 def _has_neutral(output_type: str | None) -> bool | None:

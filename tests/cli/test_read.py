@@ -471,6 +471,26 @@ def test_mistakes_get_one_clear_line(
     assert not captured.out
 
 
+def test_a_device_of_holes_only_is_told_which_families_can_be_named(serve: Serve, capsys: Capsys) -> None:
+    holes = RegisterWords({(Space.INPUT, number): 0xFFFF for number in range(4000, 14_000)})
+    assert read(serve({1: StaticSource(holes)}).port) == 2
+    assert "--family sh|sg|ihm" in one_line(capsys.readouterr().err)
+
+
+def test_a_battery_that_does_not_answer_is_the_reason(
+    serve: Serve, hybrid: StaticSource, capsys: Capsys
+) -> None:
+    assert read(serve({1: hybrid}).port, "battery_cell_voltage_max_v") == 0
+    error = one_line(capsys.readouterr().err)
+    assert "not answered: battery_cell_voltage_max_v (no battery answers on a unit of its own: 200" in error
+
+
+def test_noise_is_told_with_the_address_once(capsys: Capsys) -> None:
+    with answering(b"\x00\x07\x00\x00\x00\x09" * 1_000) as port:
+        assert read(port) == 1
+    assert one_line(capsys.readouterr().err).count(f"127.0.0.1:{port}") == 1
+
+
 def test_wrong_host_and_closed_port(capsys: Capsys) -> None:
     assert main(["read", "no-such-host.invalid"]) == 1
     assert "no-such-host.invalid" in one_line(capsys.readouterr().err)

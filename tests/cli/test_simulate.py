@@ -121,7 +121,6 @@ def test_model_is_alive(model: str) -> None:
         (["absent.json"], "absent.json"),
         (["--model", MODELS[0], "--fault", "fire"], "short-exception"),
         (["--model", MODELS[0], "--timezone", "Mars/Base"], "Mars/Base"),
-        (["--model", MODELS[0], "--unit", "999"], "999"),
         (["--model", MODELS[0], "absent.json"], "not both"),
         (
             ["--model", MODELS[0], "--host", "192.0.2.1"],

@@ -26,6 +26,8 @@ MAINS = {
         ("sungrow dump roof -o x --device-id my/roof", "'my/roof' is no device id"),
         ("sungrow decode", "FILE"),
         ("sungrow simulate --port 70000", "'70000' is not a port, 0 to 65535"),
+        ("sungrow simulate --unit 0", "'0' is not a Modbus unit id, 1 to 247"),
+        ("sungrow simulate --unit 999", "'999' is not a Modbus unit id"),
         ("sungrow simulate --profile cable", "'lan', 'winet-s', 'rs485'"),
         ("sungrow demo --history 0", "'0' is not a number of days, 1 to 365"),
         ("sungrow demo --port 0", "'0' is not a port, 1 to 65535"),

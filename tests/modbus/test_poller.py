@@ -11,7 +11,7 @@ import pytest
 from sungrow_lib.errors import ConfigurationError, DeviceBusyError, DeviceUnreachableError
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.modbus.frames import ReadRequest
-from sungrow_lib.modbus.learning import FixedBlocks, UnitPlan
+from sungrow_lib.modbus.learning import FixedBlocks, UnitMemory, UnitPlan
 from sungrow_lib.modbus.poller import ModbusPoller
 from sungrow_lib.modbus.results import MissingReason, Outcome
 from sungrow_lib.modbus.settings import ConnectionSettings
@@ -434,3 +434,11 @@ async def test_polls_goes_on(image: RegisterWords, settings_for: SettingsFactory
                 break
     assert numbers == [1, 2, 3]
     assert clock.now - began >= 10.0  # of this clock: no real time passed
+
+
+def test_the_firmware_is_read_before_what_is_slow() -> None:
+    fast, slow, identity = (Block(Space.INPUT, number, 1) for number in (5000, 5001, 13_250))
+    plan = UnitPlan(
+        unit=1, fast=FixedBlocks((fast,)), slow=FixedBlocks((slow,)), identity=FixedBlocks((identity,))
+    )
+    assert UnitMemory(plan).due(0.0) == [identity, slow]

@@ -172,3 +172,8 @@ def test_paths_in_free_text(text: str, path: ConnectionPath) -> None:
 @pytest.mark.parametrize("family", Family)
 def test_identity_registers_exist(family: Family) -> None:
     assert all(name in RegisterMap.for_family(family) for name in IDENTITY_REGISTERS[family])
+
+
+def test_a_protocol_version_has_no_hex_digits() -> None:
+    words = RegisterWords({(Space.INPUT, 4952): 0x0B00, (Space.INPUT, 4953): 0x0003})
+    assert identify(words, family=Family.SH).protocol == "V0.3.11"
