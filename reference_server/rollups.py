@@ -19,6 +19,13 @@ _PAUSES: Final = 3
 """While readings come, the refresher pauses so many times longer than it works: who needs a device fresh does
 not wait for it, and marks that wait longer are merged further."""
 
+_READER_WAITS_S: Final = 2.0
+"""So long a reader waits while another process is at its device's shard: longer than most refreshes take, but
+not as long as an import."""
+
+_READER_ASKS_S: Final = 0.05
+"""And so long from one look to the next, with no connection in hand."""
+
 _PATIENCE_S: Final = 60.0
 """The longer the oldest mark waits, the shorter are the pauses; there are none when it waits so long."""
 
@@ -46,6 +53,7 @@ class RollupRefresher:
         self._interval_s = interval_s
         self._clock = clock
         self._newest = 0
+        self._busy_since: dict[int, float] = {}
         self._fresh_until = monotonic()
         self.refreshed_at: datetime | None = None
         """Up to when this process has worked off every mark it could."""
@@ -87,9 +95,18 @@ class RollupRefresher:
             await asyncio.sleep(_PAUSES * patience * worked_s)
 
     async def refresh_device(self, device: int) -> None:
-        """Make a device's rollups tell what is stored, so that a reader sees what was just written."""
+        """Make a device's rollups tell what is stored, so that a reader sees what was just written.
+
+        While an import, say, holds the device's shard for long, they stay as they are.
+        """
+        shard = device % SHARDS
         while (await self._database.rows("device_is_marked", device=device)) == [(True,)]:
-            await refresh_shard(self._database, device % SHARDS, horizon=self._horizon(), wait=True)
+            if not await refresh_shard(self._database, shard, horizon=self._horizon()):
+                since = self._busy_since.setdefault(shard, monotonic())  # one waits for all that come later
+                if monotonic() - since >= _READER_WAITS_S:
+                    return
+                await asyncio.sleep(_READER_ASKS_S)
+        self._busy_since.pop(shard, None)
 
     def _horizon(self) -> datetime:
         return self._clock() - self._retention

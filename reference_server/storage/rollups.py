@@ -43,9 +43,7 @@ Told = tuple[tuple[str, ...], tuple[Any, ...]]
 """What rollups tell of a span of time: names of columns, and their values."""
 
 
-async def refresh_shard(
-    database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST, wait: bool = False
-) -> int:
+async def refresh_shard(database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST) -> int:
     """Recompute the marked buckets of a shard of devices.
 
     Args:
@@ -53,14 +51,15 @@ async def refresh_shard(
         shard: which devices, by their key modulo :data:`SHARDS`.
         horizon: buckets that begin before it are frozen.
         newest: marks after this one are left for later.
-        wait: whether to wait while another process is at this shard.
 
     Returns:
-        How many marks were worked off; as many as are taken at once means that there may be more.
+        How many marks were worked off: none while another process is at this shard; as many as are taken
+        at once means that there may be more.
     """
 
     async def job(connection: Connection) -> int:
-        if not await _lock(connection, shard, wait=wait):
+        locked = await fetch(connection, "try_lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
+        if locked != [(True,)]:
             return 0
         marks = await fetch(
             connection, "see_marks", shard=shard, shards=SHARDS, newest=newest, limit=MARKS_AT_ONCE
@@ -73,13 +72,6 @@ async def refresh_shard(
         return len(marks)
 
     return await database.run(job)
-
-
-async def _lock(connection: Connection, shard: int, *, wait: bool) -> bool:
-    if wait:
-        await fetch(connection, "lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
-        return True
-    return await fetch(connection, "try_lock_shard", namespace=LOCK_NAMESPACE, shard=shard) == [(True,)]
 
 
 async def recompute(connection: Connection, buckets: Collection[Bucket], *, horizon: datetime) -> None:

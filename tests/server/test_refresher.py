@@ -9,10 +9,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 
 from reference_server import rollups
 from reference_server.rollups import RollupRefresher
+from reference_server.storage.rollups import lock_device
 from tests.server.conftest import NOW, Api, sample
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +141,54 @@ async def test_all_that_waits_is_worked_off_however_much_it_is(
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     assert api.rows("SELECT sum(sample_count) FROM rollup_15m") == [(40,)]
     assert api.server.refresher.refreshed_at == NOW
+
+
+async def test_readers_do_not_wait_for_an_import(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They get what the rollups know, and what is missing as soon as the import has ended."""
+    monkeypatch.setattr(rollups, "_READER_WAITS_S", 0.0)
+    await api.ingest(sample(pv_power_w=100))
+
+    async def counted() -> list[int]:
+        status, answer = await api.get("/v1/series", device_id="sh-1", frame="day")
+        assert status == 200, answer
+        return [bucket["sample_count"] for bucket in answer["series"] if bucket["sample_count"]]
+
+    assert await counted() == [1]
+    [(device,)] = api.rows("SELECT device FROM devices WHERE device_id = 'sh-1'")
+    async with await psycopg.AsyncConnection.connect(api.dsn) as importing:
+        await importing.execute("SET statement_timeout = 0")
+        await lock_device(importing, device)  # type: ignore[arg-type]  # any connection will do
+        await api.ingest(sample(10, pv_power_w=100))
+        assert await counted() == [1]
+        for path in ("completeness", "events"):
+            status, answer = await api.get(
+                f"/v1/{path}",
+                device_id="sh-1",
+                **{"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T12:00:00Z"},
+            )
+            assert status == 200, answer
+    assert await counted() == [2]
+
+
+async def test_a_reader_waits_for_a_short_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy(World):
+        tries = 0
+
+        async def rows(self, name: str, **_: Any) -> list[tuple[Any, ...]]:
+            assert name == "device_is_marked"
+            return [(bool(self.marks[0]),)]
+
+        async def refresh_shard(self, _: object, shard: int, *, newest: int = 99, **__: Any) -> int:
+            self.tries += 1
+            return await super().refresh_shard(self, shard, newest=newest) if self.now > 1 else 0
+
+    world = Busy(end=1e9, every_s=1, until=2, cost_s=0)
+    world.go_on(0.9)
+    world.marks = [deque([(1, 0.0)]), deque()]
+    for name, value in (("monotonic", world.clock), ("refresh_shard", world.refresh_shard)):
+        monkeypatch.setattr(rollups, name, value)
+    monkeypatch.setattr(rollups, "asyncio", SimpleNamespace(sleep=world.sleep))
+    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    await refresher.refresh_device(16)
+    assert not world.marks[0]
+    assert world.tries > 1
