@@ -16,6 +16,7 @@ from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
 from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
@@ -65,7 +66,7 @@ async def _check_authority(settings: EdgeSettings) -> str:
 
 
 async def _check_spool(path: Path) -> str:
-    if await anyio.Path(path).exists():
+    if not await anyio.to_thread.run_sync(is_missing, path):
         async with DurableSpool.open(path):  # which looks at every page first
             return str(path)
     await anyio.to_thread.run_sync(_require_room, path)

@@ -12,6 +12,7 @@ import anyio
 
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolState
+from sungrow_lib.spool.foreign import is_missing
 
 SpoolPath = Callable[[argparse.Namespace], Path]
 """Finds the spool's file when `--spool` does not name it: in the settings."""
@@ -122,6 +123,6 @@ def _run(name: str, spool_path: SpoolPath, args: argparse.Namespace) -> int:
     from reference_edge.spool_jobs import JOBS  # noqa: PLC0415 - the daemon needs no memory for it
 
     path = args.spool or spool_path(args)
-    if not path.exists() and name != "import":
+    if name != "import" and is_missing(path):
         raise SpoolUnavailableError(f"there is no spool at {path}; name it with --spool, or in SPOOL_PATH")
     return anyio.run(JOBS[name], args, path)

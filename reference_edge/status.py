@@ -14,6 +14,7 @@ from reference_edge.health import health_lines, read_health
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
+from sungrow_lib.spool.foreign import is_missing
 
 _MANY_BYTES: Final = 10_000_000
 _SHARED: Final = frozenset({"accepted", "bytes", "merged"})
@@ -28,7 +29,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         NotASpoolError: it is some other file: the settings are wrong.
     """
     known: dict[str, Any] = {"daemon": read_health(settings.health_path), "spool_error": None}
-    if not settings.spool_path.exists():
+    if is_missing(settings.spool_path):
         advice = "`sungrow-edge run` makes it (SPOOL_PATH)"
         return known | {"spool_error": f"there is no spool at {settings.spool_path} yet; {advice}"}
     try:

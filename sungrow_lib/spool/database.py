@@ -252,19 +252,23 @@ class Database:
         """Look at the log before SQLite does: at every opening, however short.
 
         SQLite ends reading at the first fault and says nothing; when it closes the file, it deletes the rest.
-        It also deletes a log whose file is empty, and writes one that is older than its file over it.
+        It also deletes a log whose file is empty or missing, and writes one older than its file over it.
         """
         for _ in range(_LOG_LOOKS):
             log = read_log(Path(self._log_name))
             if not log.is_damaged and not (log.frames and self._is_at_odds_with(log)):
                 return
             time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
+        if not self.path.exists():
+            raise SpoolCorruptError(
+                f"The spool {self.path} is missing, though its log is there. {_CORRUPT_ADVICE}"
+            )
         raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
 
     def _is_at_odds_with(self, log: Log) -> bool:
-        """Whether there is a log to an empty file, or one that is older than the file."""
+        """Whether there is a log to an empty or a missing file, or one that is older than the file."""
         if not self.path.exists():
-            return False
+            return True
         with closing(Pages(self.path, log)) as pages:
             return pages.is_ahead or not self.path.stat().st_size
 

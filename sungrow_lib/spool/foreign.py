@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sungrow_lib.errors import NotASpoolError
 from sungrow_lib.spool.packing import unpack
-from sungrow_lib.spool.pages import MAGIC, Pages, Row
+from sungrow_lib.spool.pages import MAGIC, Pages, Row, read_log
 
 _COMPANIONS: Final = ("-wal", "-shm", "-reserve")
 _CHUNK: Final = 2**20
@@ -35,6 +35,17 @@ def require_spool(path: Path) -> None:
         f"{path} is no spool but some other file, which was left as it is; name another file (SPOOL_PATH).",
         variable="SPOOL_PATH",
     )
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no spool: neither its file nor a log that holds anything of one."""
+    if path.exists():
+        return False
+    try:
+        log = read_log(Path(f"{path}-wal"))
+    except OSError:
+        return False  # opening it says how
+    return not (log.frames or log.behind)
 
 
 def _was_ours(path: Path) -> bool:

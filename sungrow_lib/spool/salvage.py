@@ -53,6 +53,8 @@ def recover(path: Path, reason: str, *, is_mixed: bool = False) -> None:
     aside = _unused(path, f"{now:%Y%m%dT%H%M%SZ}")
     _remove_new(path)
     try:
+        if not path.exists():  # only its log is there: that is as good as an empty file
+            path.touch()
         with (
             closing(Pages(path, is_mixed=is_mixed)) as pages,
             closing(_open(_new(path))) as database,

@@ -434,3 +434,41 @@ def test_an_empty_file_beside_its_log_is_damaged(options: SpoolOptions, tmp_path
     log = anyio.run(try_it)
     assert Path(f"{path}-wal").read_bytes() == log
     assert anyio.run(recovered, path) == [1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("spool", "stats"),
+        ("spool", "export"),
+        ("spool", "verify"),
+        ("status",),
+        ("check",),
+    ],
+)
+def test_a_log_without_its_file_is_said_and_left_alone(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """SQLite would delete it, with the readings in it."""
+    path = tmp_path / "spool.sqlite"
+
+    async def lose_the_file() -> None:
+        async with DurableSpool.open(path) as spool:
+            await spool.append(SungrowSample(device_id="roof", ts=START, pv_power_w=1), ts_is_final=True)
+            log = Path(f"{path}-wal").read_bytes()
+        path.unlink()
+        Path(f"{path}-wal").write_bytes(log)
+
+    anyio.run(lose_the_file)
+    Path(f"{path}-reserve").unlink(missing_ok=True)
+    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    set_up(monkeypatch, path)
+    assert main([*words]) == 1
+    said = "".join(capsys.readouterr())
+    assert "is missing, though its log is there" in said
+    assert "`sungrow-edge run`" in said
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+    assert anyio.run(recovered, path) == [1]

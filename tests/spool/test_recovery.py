@@ -219,6 +219,60 @@ async def test_a_damaged_log(path: Path, part: str) -> None:
     assert aside.with_name(f"{aside.name}-wal").read_bytes() == content
 
 
+@pytest.mark.parametrize("check", [True, False])
+async def test_a_log_without_its_file(path: Path, caplog: pytest.LogCaptureFixture, *, check: bool) -> None:
+    """SQLite would make the file anew and delete the log, with accepted readings in it."""
+    clock, log, memory = FakeClock(), Path(f"{path}-wal"), Path(f"{path}-shm")
+    async with DurableSpool.open(path, clock=clock) as spool:
+        for number in range(50):
+            clock.pass_s(5)
+            await spool.append(reading("roof", clock.now(), pv_power_w=number))
+        left = {file: file.read_bytes() for file in (log, memory)}
+    path.unlink()
+    for file, content in left.items():
+        file.write_bytes(content)
+    with pytest.raises(SpoolCorruptError, match="is missing, though its log is there"):
+        async with DurableSpool.open(path, clock=clock, options=SpoolOptions(check=check)):
+            pass
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == left
+
+    options = SpoolOptions(recover=True, check=check)
+    async with DurableSpool.open(path, clock=clock, options=options) as spool:
+        assert spool.recovery is not None
+        assert (spool.recovery.saved, spool.recovery.lost) == (50, 0)
+        assert "is missing" in spool.recovery.reason
+        assert (await spool.counts()).pending == 50
+        assert await spool.faults() == []
+        aside = spool.recovery.set_aside
+    assert [Path(f"{aside}{suffix}").read_bytes() for suffix in ("", "-wal", "-shm")] == [b"", *left.values()]
+    assert "damaged spool set aside" in caplog.text
+
+
+async def test_a_damaged_log_without_its_file(path: Path) -> None:
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        for number in range(50):
+            clock.pass_s(5)
+            await spool.append(reading("roof", clock.now(), pv_power_w=number))
+        content = bytearray(Path(f"{path}-wal").read_bytes())
+    path.unlink()
+    content[len(content) // 2] ^= 0xFF
+    Path(f"{path}-wal").write_bytes(content)
+    async with DurableSpool.open(path, clock=clock, options=RECOVERING) as spool:
+        assert spool.recovery is not None
+        assert spool.recovery.saved >= 50 - MOST_PER_PAGE
+
+
+@pytest.mark.parametrize("log", [None, b"", b"cut off"])
+async def test_nothing_in_a_log_without_its_file(path: Path, log: bytes | None) -> None:
+    """As a crash leaves it that came before the spool was made."""
+    if log is not None:
+        Path(f"{path}-wal").write_bytes(log)
+    async with DurableSpool.open(path, options=RECOVERING) as spool:
+        assert spool.recovery is None
+        assert (await spool.append(reading())).seq == 1
+
+
 async def test_a_log_torn_at_its_end_is_no_damage(path: Path) -> None:
     """So it looks after a power cut in the middle of a commit: nobody was told that it was accepted."""
     clock = FakeClock()
