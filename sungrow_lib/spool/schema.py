@@ -40,7 +40,8 @@ CREATE TABLE reading (
 CREATE TRIGGER keep_last BEFORE DELETE ON reading WHEN old.seq = (SELECT max(seq) FROM reading)
 BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used again'); END;
 
--- One row per reading, at all times. at: delivered when (null: nobody knew the time), or deferred until.
+-- One row per reading, at all times. at: delivered when (null: nobody knew the time), or deferred until
+-- (see `Deferrals`).
 -- offered: 0 never, 1 yes; 2 for a row called future that is on its way again: whether the server took it is
 -- unknown, so its date must stand.
 CREATE TABLE standing (
@@ -81,8 +82,8 @@ BACKLOG_END: Final = (
     "SELECT seq FROM standing WHERE device = ? AND state = 0 ORDER BY seq DESC LIMIT 1 OFFSET ?"
 )
 DUE: Final = (
-    # A date further off than any deferral is the mark of a clock that jumped: due as well.
-    f"{_ENTRY} WHERE s.device = ?1 AND s.state = 2 AND (s.at <= ?2 OR s.at > ?2 + ?3) ORDER BY s.seq"
+    f"{_ENTRY} WHERE s.device = ? AND s.state = 2"
+    " AND coalesce(s.at, 0) NOT IN (SELECT value FROM json_each(?)) ORDER BY s.seq"
 )
 
 _NEVER: Final = -(2**62)

@@ -25,15 +25,42 @@ class _Answer(NamedTuple):
     moment: Moment
 
 
+class Deferrals:
+    """How long the server puts readings off, by the time since the machine started: a clock may be set.
+
+    The date in the file tells people, and which answer it was; it need not be right. Readings that an earlier
+    process deferred are due: asking once too early is safe, and asking days too late is not.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[int, int] = {}
+
+    def start(self, moment: Moment, lasts_s: float) -> int:
+        """Return the date in ms to write beside readings of one answer."""
+        lasts_ms = int(lasts_s * 1000)
+        at, running = moment.wall_ms + lasts_ms, self.running(moment.boot_ms)
+        while at in running:
+            at += 1
+        self._ends[at] = moment.boot_ms + lasts_ms
+        return at
+
+    def running(self, boot_ms: int) -> list[int]:
+        """Return the dates beside readings that are not due yet."""
+        self._ends = {at: end for at, end in self._ends.items() if end > boot_ms}
+        return list(self._ends)
+
+
 class Later:
     """Answers that are not in the file yet. Losing them costs sending their batches once more.
 
     Args:
         key: gives the small number of a device.
+        deferrals: the spool's.
     """
 
-    def __init__(self, key: Callable[[sqlite3.Connection, str, str], int]) -> None:
+    def __init__(self, key: Callable[[sqlite3.Connection, str, str], int], deferrals: Deferrals) -> None:
         self._key = key
+        self._deferrals = deferrals
         self._answers: list[_Answer] = []
 
     def __len__(self) -> int:
@@ -58,7 +85,8 @@ class Later:
     def write(self, connection: sqlite3.Connection) -> int:
         """Write all of them; return how many, for `written` once they are committed."""
         for device_id, outcome, moment in self._answers:
-            settle(connection, self._key(connection, "device", device_id), outcome, moment)
+            device = self._key(connection, "device", device_id)
+            settle(connection, device, outcome, moment, self._deferrals)
         return len(self._answers)
 
     def written(self, count: int) -> None:
@@ -96,7 +124,9 @@ class Change(Transaction):
         self._keys.clear()
 
 
-def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, moment: Moment) -> int:
+def settle(
+    connection: sqlite3.Connection, device: int, outcome: Settlement, moment: Moment, deferrals: Deferrals
+) -> int:
     """Move a batch's readings where the answer says; return how many moved."""
     if outcome.server_version is not None:
         _welcome(connection, outcome.server_version)
@@ -104,7 +134,9 @@ def settle(connection: sqlite3.Connection, device: int, outcome: Settlement, mom
     connection.executemany(schema.RESERVE_SEQ, future)
     delivered = (moment.date_ms, outcome.were_known, device, json.dumps(list(outcome.delivered)))
     moved = connection.execute(schema.DELIVER, delivered).rowcount
-    moved += max(connection.executemany(schema.MOVE, _moves(outcome, device, moment.wall_ms)).rowcount, 0)
+    until_ms = deferrals.start(moment, outcome.retry_in_s) if outcome.deferred else 0
+    moves = _moves(outcome, device, moment.wall_ms, until_ms)
+    moved += max(connection.executemany(schema.MOVE, moves).rowcount, 0)
     if future:
         connection.execute(schema.LOWER_FLOOR, (device, json.dumps([seq for (seq,) in future])))
     if kept := (*outcome.delivered, *(seq for seq, *_ in outcome.conflicts)):
@@ -121,13 +153,12 @@ def _welcome(connection: sqlite3.Connection, version: str) -> None:
         connection.execute(schema.REQUEUE_REJECTS)
 
 
-def _moves(outcome: Settlement, device: int, now_ms: int) -> list[tuple[object, ...]]:
+def _moves(outcome: Settlement, device: int, now_ms: int, until_ms: int) -> list[tuple[object, ...]]:
     """Parameters of MOVE, one row per reading that was not delivered."""
-    later_ms = now_ms + int(outcome.retry_in_s * 1000)
     judged = (
         (SpoolState.CONFLICT, now_ms, outcome.conflicts),
         (SpoolState.REJECTED, now_ms, outcome.rejected),
-        (SpoolState.DEFERRED, later_ms, outcome.deferred),
+        (SpoolState.DEFERRED, until_ms, outcome.deferred),
     )
     return [
         (state, at, code, reason, device, seq)

@@ -31,7 +31,7 @@ from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.meta import identify, read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
-from sungrow_lib.spool.settling import Change, Later, settle
+from sungrow_lib.spool.settling import Change, Deferrals, Later, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
 
@@ -45,7 +45,6 @@ SLACK_PAGES: Final = 1_000
 SLACK_PART: Final = 4
 """... and this part of it: a day's coming and going stays within."""
 _INCREMENTAL: Final = 2
-LONGEST_DEFERRAL_MS: Final = 2 * 86_400_000
 
 
 class SpoolStore:
@@ -64,7 +63,8 @@ class SpoolStore:
         self._database = _open(path, options, damage)
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
-        self._later = Later(self._key)
+        self._deferrals = Deferrals()
+        self._later = Later(self._key, self._deferrals)
         self._expected: set[str] = set()
         with self._database.write() as connection:
             self.identity = identify(connection)
@@ -215,8 +215,8 @@ class SpoolStore:
             return []
         state = SpoolState.PENDING
         if lane is Lane.DUE:
-            state, now_ms = SpoolState.DEFERRED, self._clock.read().wall_ms
-            rows = connection.execute(schema.DUE, (device, now_ms, LONGEST_DEFERRAL_MS))
+            state, running = SpoolState.DEFERRED, self._deferrals.running(self._clock.read().stamp.boot_ms)
+            rows = connection.execute(schema.DUE, (device, json.dumps(running)))
         elif lane is Lane.FRESH:
             rows = connection.execute(schema.FRESH, (device, bound))
         else:
@@ -241,7 +241,8 @@ class SpoolStore:
     def _settle(self, device_id: str, outcome: Settlement) -> int:
         moment = self._dating.moment(self._clock.read())
         with self._transaction() as connection:
-            return settle(connection, self._key(connection, "device", device_id), outcome, moment)
+            device = self._key(connection, "device", device_id)
+            return settle(connection, device, outcome, moment, self._deferrals)
 
     def settle_later(self, device_id: str, outcome: Settlement) -> None:
         """Settle with the next change of the file; see `DurableSpool.settle_later`."""

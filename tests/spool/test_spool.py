@@ -208,6 +208,53 @@ async def test_deferred_readings_are_due_after_their_time(spool: DurableSpool, c
     assert await offered(spool, 10, Lane.DUE) == [1]
 
 
+@pytest.mark.parametrize("step_s", [-86_400, -250, -100, 100, 250, 86_400])
+@pytest.mark.parametrize("before_s", [0, 200])
+async def test_a_deferral_lasts_as_long_however_the_clock_is_set(
+    spool: DurableSpool, clock: FakeClock, step_s: int, before_s: int
+) -> None:
+    await fill(spool, clock, 6)
+    for seq in (1, 2):
+        await spool.settle("inv", Settlement(deferred=[Judged(seq, "future", "")], retry_in_s=300))
+        clock.step_s(-1)  # two of one date
+        clock.pass_s(1)
+    clock.pass_s(before_s)
+    clock.step_s(step_s)
+    await spool.release_waiting()
+    clock.pass_s(297 - before_s)
+    assert await spool.peek("inv", 10, Lane.DUE) == []
+    clock.pass_s(1)
+    assert [entry.seq for entry in await spool.peek("inv", 10, Lane.DUE)] == [1]
+    clock.pass_s(1)
+    assert [entry.seq for entry in await spool.peek("inv", 10, Lane.DUE)] == [1, 2]
+    await spool.settle("inv", Settlement(deferred=[Judged(2, "future", "")], retry_in_s=300))
+    assert await offered(spool, 10, Lane.DUE) == [1]
+
+
+@pytest.mark.parametrize("step_s", [-86_400, -100, 0, 86_400])
+async def test_a_deferral_ends_with_a_restart_at_the_latest(
+    path: Path, clock: FakeClock, step_s: int
+) -> None:
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await fill(spool, clock, 2)
+        await spool.settle("inv", Settlement(deferred=[Judged(1, "future", "")], retry_in_s=300))
+    clock.step_s(step_s)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        assert await offered(spool, 10, Lane.DUE) == [1]
+
+
+async def test_a_deferral_written_later_counts_from_its_answer(spool: DurableSpool, clock: FakeClock) -> None:
+    await fill(spool, clock, 2)
+    await spool.settle_later("inv", Settlement(deferred=[Judged(1, "future", "")], retry_in_s=300))
+    clock.pass_s(100)
+    clock.step_s(-86_400)
+    assert (await spool.counts()).deferred == 1  # which writes it
+    clock.pass_s(199)
+    assert await spool.peek("inv", 10, Lane.DUE) == []
+    clock.pass_s(1)
+    assert await offered(spool, 10, Lane.DUE) == [1]
+
+
 async def test_last_delivered_names_the_last_row_of_the_latest_batches(
     spool: DurableSpool, clock: FakeClock
 ) -> None:
