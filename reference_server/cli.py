@@ -19,7 +19,7 @@ from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.storage import dumps
 from reference_server.storage.address import require_address
-from reference_server.storage.migrations import migrate
+from reference_server.storage.migrations import is_timescaledb_unused, migrate
 from reference_server.workers import serve
 from sungrow_lib._version import __version__
 from sungrow_lib.cli.guard import EXIT_OK, guarded
@@ -63,6 +63,10 @@ example:
 
 exit status: 0 up to date, 1 it failed, 2 wrong settings
 """
+_UNUSED: Final = (
+    "TimescaleDB is installed, but not used: CREATE EXTENSION timescaledb in this database, as a "
+    "superuser, and migrate again converts it"
+)
 _BACKUP: Final = """\
 Writes FILE, an archive of pg_dump, and FILE.json, which says what restoring it takes. The server may run on;
 what edges send while it works is not in it, and comes again by itself after a restore.
@@ -277,6 +281,8 @@ def _migrate(args: argparse.Namespace) -> int:
     url = settings.database_url.get_secret_value()
     applied = migrate(url, retention_days=settings.raw_retention_days)
     print("applied: " + ", ".join(applied) if applied else "the schema is up to date")
+    if is_timescaledb_unused(url):
+        print(_UNUSED, file=sys.stderr)
     return EXIT_OK
 
 

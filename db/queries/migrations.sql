@@ -30,6 +30,12 @@ SELECT
   (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
   current_setting('timescaledb.license', true);
 
+-- name: timescaledb_unused
+-- Whether TimescaleDB is installed beside PostgreSQL, but not made part of this database.
+SELECT EXISTS (
+  SELECT FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL
+);
+
 -- name: tell_retention
 -- Let the engine's SQL know the retention horizon.
 SELECT set_config('sungrow.retention_days', %(days)s, false);

@@ -114,6 +114,17 @@ def migrate(
         return applied
 
 
+def is_timescaledb_unused(url: str) -> bool:
+    """Whether TimescaleDB is installed, but the database does not use it.
+
+    Raises:
+        StorageUnavailableError: there is no connection.
+        StorageError: SQL was refused.
+    """
+    with translated(), psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+        return connection.execute(query("timescaledb_unused")).fetchone() == (True,)
+
+
 def refresh_aggregates(url: str) -> None:
     """Bring the continuous aggregates in step with the rollups, also where their policies no longer look.
 

@@ -356,3 +356,23 @@ def test_an_unknown_log_level_is_named(
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     assert main(["migrate"]) == 2
     assert capsys.readouterr().err.startswith("sungrow-server: LOG_LEVEL: ")
+
+
+def test_migrate_says_that_timescaledb_is_there_and_not_used(
+    any_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", any_database)
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    with psycopg.connect(any_database, autocommit=True) as connection:
+        connection.execute("DROP EXTENSION IF EXISTS timescaledb")
+        found = connection.execute("SELECT FROM pg_available_extensions WHERE name = 'timescaledb'")
+        is_there = bool(found.fetchall())
+    assert main(["migrate"]) == 0
+    assert ("CREATE EXTENSION timescaledb" in capsys.readouterr().err) == is_there
+    if is_there:
+        with psycopg.connect(any_database, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION timescaledb")
+        assert main(["migrate"]) == 0
+        said = capsys.readouterr()
+        assert "timescale/" in said.out
+        assert "CREATE EXTENSION" not in said.err
