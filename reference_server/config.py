@@ -37,7 +37,8 @@ class ServerSettings(AppSettings):
         max_decompressed_bytes: most bytes of a body once decompressed.
         raw_retention_days: days raw readings are kept, rollups stay for ever; older ones are kept aside on
             arrival.
-        database_pool_size: most connections of each worker to the database, beside two for live streams.
+        database_pool_size: most connections of each worker to the database, beside two for live streams;
+            series and reports take half of them at most.
         refresh_interval_s: pause between two looks for rollups to refresh, in seconds.
         requests_per_minute: most requests of one token, and of one address, to all processes together, and
             as many batches of a backlog beside them; 0 for any number.

@@ -87,7 +87,7 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
     if query.bucket == "raw":
         assert query.from_ is not None
         assert query.to is not None
-        raw = RawSeries(server.database, device, query.from_, query.to, query.chosen_fields)
+        raw = RawSeries(server.readers, device, query.from_, query.to, query.chosen_fields)
         return await raw.answer(call.request)
     found = await _buckets(server, device, query)
     return series_response(call.request, found, json_bytes(found))

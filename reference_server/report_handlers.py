@@ -49,7 +49,7 @@ async def conflicts(server: Server, call: Call[ConflictsQuery]) -> Conflicts:
     query = call.query
     device = await requested_device(server, call)
     found = await reports.kept_aside(
-        server.database, device.key, before=query.before, reason=query.reason, limit=query.limit + 1
+        server.readers, device.key, before=query.before, reason=query.reason, limit=query.limit + 1
     )
     page = found[: query.limit]
     next_before = page[-1].entry if len(found) > query.limit else None
@@ -63,7 +63,7 @@ async def completeness(server: Server, call: Call[RangeQuery]) -> Completeness:
     if query.to - query.from_ > timedelta(days=_MOST_DAYS):
         raise _too_long("from", _MOST_DAYS)
     await server.refresher.refresh_device(device.key)
-    return await complete_days(server.database, device, query.from_, query.to, server.clock())
+    return await complete_days(server.readers, device, query.from_, query.to, server.clock())
 
 
 async def events(server: Server, call: Call[EventsQuery]) -> EventList:
@@ -75,12 +75,12 @@ async def events(server: Server, call: Call[EventsQuery]) -> EventList:
     if end - begin > timedelta(days=_MOST_EVENT_DAYS):
         raise _too_long("from", _MOST_EVENT_DAYS)
     await server.refresher.refresh_device(device.key)
-    changes = await reports.code_changes(server.database, device.key, begin, end)
-    model = await reports.device_model(server.database, device.key)
+    changes = await reports.code_changes(server.readers, device.key, begin, end)
+    model = await reports.device_model(server.readers, device.key)
     return EventList(
         device_id=device.device_id,
         events=events_of(changes, begin, model),
-        counter_breaks=await reports.counter_breaks(server.database, device.key, begin, end),
+        counter_breaks=await reports.counter_breaks(server.readers, device.key, begin, end),
     )
 
 

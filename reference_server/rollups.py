@@ -35,6 +35,7 @@ class RollupRefresher:
 
     Args:
         database: where they are.
+        readers: the same, for what is refreshed because somebody reads it; None for ``database``.
         retention: rollups of days before it are frozen.
         interval_s: pause between two looks.
         clock: tells the time, UTC.
@@ -44,11 +45,13 @@ class RollupRefresher:
         self,
         database: Database,
         *,
+        readers: Database | None = None,
         retention: timedelta,
         interval_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
+        self._readers = readers or database
         self._retention = retention
         self._interval_s = interval_s
         self._clock = clock
@@ -100,8 +103,8 @@ class RollupRefresher:
         While an import, say, holds the device's shard for long, they stay as they are.
         """
         shard = device % SHARDS
-        while (await self._database.rows("device_is_marked", device=device)) == [(True,)]:
-            if not await refresh_shard(self._database, shard, horizon=self._horizon()):
+        while (await self._readers.rows("device_is_marked", device=device)) == [(True,)]:
+            if not await refresh_shard(self._readers, shard, horizon=self._horizon()):
                 since = self._busy_since.setdefault(shard, monotonic())  # one waits for all that come later
                 if monotonic() - since >= _READER_WAITS_S:
                     return

@@ -59,6 +59,7 @@ class Server:
     settings: ServerSettings
     clock: Clock
     database: Database
+    readers: Database
     devices: Devices
     authenticator: Authenticator
     ingest: Ingest
@@ -76,12 +77,17 @@ class Server:
         """Put the parts together; nothing is opened yet."""
         url = settings.database_url.get_secret_value()
         database = Database(url, size=settings.database_pool_size)
+        readers = database.for_readers()
         devices = Devices(database)
         retention = timedelta(days=settings.raw_retention_days)
         refresher = RollupRefresher(
-            database, retention=retention, interval_s=settings.refresh_interval_s, clock=clock
+            database,
+            readers=readers,
+            retention=retention,
+            interval_s=settings.refresh_interval_s,
+            clock=clock,
         )
-        series = SeriesReader(database, refresher, retention=retention, clock=clock)
+        series = SeriesReader(readers, refresher, retention=retention, clock=clock)
         tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
         authenticator = Authenticator(database, tokens)
         metrics = Metrics(database)
@@ -89,6 +95,7 @@ class Server:
             settings=settings,
             clock=clock,
             database=database,
+            readers=readers,
             devices=devices,
             authenticator=authenticator,
             ingest=Ingest(database, devices, retention=retention, clock=clock),

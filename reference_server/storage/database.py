@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -15,7 +16,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from reference_server.ending import end
 from reference_server.storage.connection import Connection, SilenceError, address
-from reference_server.storage.errors import RETRYABLE, SchemaMissingError, is_outdated, translated
+from reference_server.storage.errors import (
+    RETRYABLE,
+    SchemaMissingError,
+    StorageUnavailableError,
+    is_outdated,
+    translated,
+)
 from reference_server.storage.migrations import SCHEMA_VERSION, Engine
 from reference_server.storage.queries import query
 
@@ -59,7 +66,9 @@ class Database:
 
     def __init__(self, url: str, *, size: int = 8, patience_s: float = 2.5) -> None:
         self._connections: WeakSet[Connection] = WeakSet()
-        self._checking: asyncio.Task[None] | None = None
+        self._checking: set[asyncio.Task[None]] = set()
+        self._size = size
+        self._turns: asyncio.Semaphore | None = None
         self._pool = AsyncConnectionPool(
             address(url),
             connection_class=Connection,
@@ -76,9 +85,31 @@ class Database:
         """Start connecting, without waiting: a server may start before its database."""
         await self._pool.open(wait=False)
 
+    def for_readers(self) -> Database:
+        """Make a way over the same connections that never takes more than half of them.
+
+        The others are left to readings that arrive, logins and the service's health, however many people
+        look at long spans of time.
+        """
+        readers = copy(self)
+        readers._turns = asyncio.Semaphore(max(1, self._size // 2))  # noqa: SLF001 - of our own class
+        return readers
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait as long as for a connection until there are few enough readers; who is none need not wait."""
+        async with AsyncExitStack() as stack:
+            if self._turns is not None:
+                try:
+                    async with asyncio.timeout(self._pool.timeout):
+                        await stack.enter_async_context(self._turns)
+                except TimeoutError:
+                    raise StorageUnavailableError("too many readers at once") from None
+            yield
+
     async def close(self) -> None:
         """Close all connections."""
-        await end([self._checking] if self._checking else [])
+        await end(self._checking)
         await self._pool.close()
 
     async def _configure(self, connection: Connection) -> None:
@@ -94,8 +125,10 @@ class Database:
         for connection in self._connections:
             if connection.is_idle:
                 connection.hang_up()
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._pool.check())
+        if not self._checking:
+            task = asyncio.create_task(self._pool.check())
+            self._checking.add(task)
+            task.add_done_callback(self._checking.discard)
 
     async def run(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool = False
@@ -112,7 +145,8 @@ class Database:
         with translated():
             for attempt in range(_ATTEMPTS):
                 try:
-                    return await self._once(job, is_one_statement=is_one_statement)
+                    async with self._turn():
+                        return await self._once(job, is_one_statement=is_one_statement)
                 except RETRYABLE:
                     if attempt == _ATTEMPTS - 1:
                         raise

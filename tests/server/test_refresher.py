@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from reference_server import rollups
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.rollups import lock_device
-from tests.server.conftest import NOW, Api, sample
+from tests.server.conftest import NOW, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -192,3 +193,21 @@ async def test_a_reader_waits_for_a_short_refresh(monkeypatch: pytest.MonkeyPatc
     await refresher.refresh_device(16)
     assert not world.marks[0]
     assert world.tries > 1
+
+
+async def test_readers_leave_connections_to_readings_that_arrive(start_server: StartServer) -> None:
+    async with start_server(database_pool_size=2) as api:
+        await api.ingest(sample(pv_power_w=100))
+        with psycopg.connect(api.dsn) as other:
+            other.execute("LOCK TABLE rollup_15m IN ACCESS EXCLUSIVE MODE")
+            readers = {
+                asyncio.create_task(api.get("/v1/series", device_id="sh-1", frame="day")) for _ in range(6)
+            }
+            waiting = readers
+            while len(waiting) > 1:  # the others are told to come again
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                assert [reader.result()[0] for reader in done] == [503] * len(done)
+                await api.ingest(sample(len(waiting), device_id="sh-2"))
+                assert (await api.get("/health"))[0] == 200
+        await asyncio.wait(readers)
+        assert {reader.result()[0] for reader in readers} <= {200, 503}
