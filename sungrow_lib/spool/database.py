@@ -28,6 +28,7 @@ _CHECKPOINT_PAGES: Final = 4000
 _CACHE_KB: Final = 512
 """Of SQLite's 2 MB: batches are read once, and a commit touches a few pages."""
 _LOG_LOOKS: Final = 3
+_MOST_LOG_LOOKS: Final = 60
 _LOG_LOOK_S: Final = 0.05
 _UNREADABLE: Final = "btreeInitPage"
 """What `integrity_check` says of a page that is none."""
@@ -240,30 +241,56 @@ class Database:
         if not self.path.exists():
             return
         self._check_log()
-        address = f"{self.path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection:
-            self._recognise(connection)
-            fault, is_mixed = _fault(connection)
+        try:
+            fault, is_mixed = self._look("ro")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_READONLY:
+                raise
+            # The power went while the spool was made, before it had a log: what is unfinished is taken back.
+            fault, is_mixed = self._look("rw")
         if fault is not None:
             kind = MixedPagesError if is_mixed else SpoolCorruptError
             raise kind(f"The spool {self.path} is damaged ({fault}). {_CORRUPT_ADVICE}")
+
+    def _look(self, mode: str) -> tuple[str | None, bool]:
+        address = f"{self.path.absolute().as_uri()}?mode={mode}"
+        with closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection:
+            self._recognise(connection)
+            return _fault(connection)
 
     def _check_log(self) -> None:
         """Look at the log before SQLite does: at every opening, however short.
 
         SQLite ends reading at the first fault and says nothing; when it closes the file, it deletes the rest.
         It also deletes a log whose file is empty or missing, and writes one older than its file over it.
+        While another program writes, nothing can be said, and it would meet the damage itself.
         """
-        for _ in range(_LOG_LOOKS):
+        left = _LOG_LOOKS
+        for _ in range(_MOST_LOG_LOOKS):
+            before = self._stamps()
             log = read_log(Path(self._log_name))
             if not log.is_damaged and not (log.frames and self._is_at_odds_with(log)):
                 return
-            time.sleep(_LOG_LOOK_S)  # another program may have been writing while we read
+            left -= self._stamps() == before
+            if not left:
+                break
+            time.sleep(_LOG_LOOK_S)
+        else:
+            return
         if not self.path.exists():
             raise SpoolCorruptError(
                 f"The spool {self.path} is missing, though its log is there. {_CORRUPT_ADVICE}"
             )
         raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        """Sizes of the file and its log, and when they were last written."""
+        found = []
+        for name in (self._name, self._log_name):
+            with suppress(FileNotFoundError):
+                stat = os.stat(name)  # noqa: PTH116 - as the names are at hand
+                found.append((stat.st_size, stat.st_mtime_ns))
+        return found
 
     def _is_at_odds_with(self, log: Log) -> bool:
         """Whether there is a log to an empty or a missing file, or one that is older than the file."""
