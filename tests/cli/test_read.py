@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sungrow_lib.cli.command import main
+from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.limiter import DeviceLimiter, Endpoint
 from sungrow_lib.quantities import QUANTITIES, Family, Tier
@@ -70,6 +71,8 @@ def test_fields_limit_what_is_read_and_may_stand_behind_options(
     inverter = serve({1: hybrid})
     assert read(inverter.port, "--json", "battery_soc_pct", "load_power_w") == 0
     assert set(json.loads(capsys.readouterr().out)) == {"device_id", "ts", "battery_soc_pct", "load_power_w"}
+    # The simulator, a thread of its own, notes a request once its answer is on the way.
+    wait_until("the note", lambda: len(inverter.requests) >= 2, timeout_s=20)
     assert len(inverter.requests) == 2  # what it is, and the values
 
 
