@@ -316,8 +316,7 @@ class SungrowClient:
         Raises:
             ServerError: no answer, or a refusal.
         """
-        query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
-        return (await self._get("/v1/events", query, EventList)).events
+        return (await self._event_list(device_id, begin, end)).events
 
     async def counter_breaks(
         self, device_id: str | None = None, *, begin: datetime | None = None, end: datetime | None = None
@@ -332,8 +331,13 @@ class SungrowClient:
         Raises:
             ServerError: no answer, or a refusal.
         """
+        return (await self._event_list(device_id, begin, end)).counter_breaks or []
+
+    async def _event_list(
+        self, device_id: str | None, begin: datetime | None, end: datetime | None
+    ) -> EventList:
         query = {"device_id": device_id, "from": _time(begin), "to": _time(end)}
-        return (await self._get("/v1/events", query, EventList)).counter_breaks or []
+        return await self._get("/v1/events", query, EventList)
 
     async def completeness(
         self, device_id: str | None = None, *, begin: datetime, end: datetime
