@@ -16,8 +16,8 @@ from typing import Any, Final, TextIO, cast
 
 import anyio.to_thread
 
+from reference_edge.advice import shown_size
 from reference_edge.spool_commands import STATES
-from reference_edge.status import shown_size
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, UsageError
 from sungrow_lib.sample import format_ts

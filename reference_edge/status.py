@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from reference_edge.advice import shown_size
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
 from sungrow_lib.spool.foreign import is_missing
+from sungrow_lib.spool.reserve import reserve_bytes
 
-_MANY_BYTES: Final = 10_000_000
-_SHARED: Final = frozenset({"accepted", "bytes", "merged"})
+_SHARED: Final = frozenset({"accepted", "bytes", "merged", "merging"})
 
 
 async def read_status(settings: EdgeSettings) -> dict[str, Any]:
@@ -28,7 +29,11 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
     Raises:
         NotASpoolError: it is some other file: the settings are wrong.
     """
-    known: dict[str, Any] = {"daemon": read_health(settings.health_path), "spool_error": None}
+    known: dict[str, Any] = {
+        "daemon": read_health(settings.health_path),
+        "disk": _disk(settings.spool_path),
+        "spool_error": None,
+    }
     if is_missing(settings.spool_path):
         advice = "`sungrow-edge run` makes it (SPOOL_PATH)"
         return known | {"spool_error": f"there is no spool at {settings.spool_path} yet; {advice}"}
@@ -49,7 +54,6 @@ async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, 
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,
             "recovery": asdict(spool.recovery) if spool.recovery else None,
-            "disk": _disk(settings.spool_path),
             "spool": _counted(await spool.counts()),
             "devices": {
                 device_id: _own(await spool.counts(device_id)) for device_id in await spool.devices()
@@ -57,15 +61,21 @@ async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, 
         }
 
 
-def _disk(path: Path) -> dict[str, int]:
-    """Room on the spool's disk, for this user."""
-    usage = shutil.disk_usage(path.absolute().parent)
-    return {"free_bytes": usage.free, "total_bytes": usage.total}
+def _disk(path: Path) -> dict[str, int] | None:
+    """Room on the spool's disk, for this user; None where there is no such folder."""
+    try:
+        usage = shutil.disk_usage(path.absolute().parent)
+    except OSError:
+        return None
+    return {"free_bytes": usage.free, "total_bytes": usage.total, "reserve_bytes": reserve_bytes(path)}
 
 
 def _counted(counts: SpoolCounts) -> dict[str, Any]:
     oldest = counts.oldest_pending
+    merging = counts.merging
     return asdict(counts) | {
+        "merging": merging
+        and {"begin": format_ts(merging.begin), "end": format_ts(merging.end), "readings": merging.readings},
         "quarantined": counts.quarantined,
         "oldest_pending": format_ts(oldest) if oldest else None,
         "backlog_age_s": max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else None,
@@ -81,6 +91,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """Write a status for people; not what is wrong with the spool."""
     if status["spool_error"]:
         yield from health_lines(status["daemon"])
+        yield from _disk_lines(status)
         return
     yield f"edge {status['edge_id']}, spool generation {status['generation']}"
     yield from health_lines(status["daemon"])
@@ -101,14 +112,20 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
     if merged := status["spool"]["merged"]:
-        yield f"{merged} readings became part of others while the disk was full"
-    disk = status["disk"]
-    yield (
-        f"size on disk: {shown_size(status['spool']['bytes'])}; {disk['free_bytes'] / 1e9:.1f} of "
-        f"{disk['total_bytes'] / 1e9:.1f} GB are free"
-    )
+        merging = status["spool"]["merging"]
+        last = (
+            f", {merging['readings']} of them from {merging['begin']} to {merging['end']}" if merging else ""
+        )
+        yield f"{merged} readings became part of others while the disk was full{last}"
+    yield f"the spool takes {shown_size(status['spool']['bytes'])}"
+    yield from _disk_lines(status)
 
 
-def shown_size(size: int) -> str:
-    """Write a number of bytes for people."""
-    return f"{size / 1e3:.0f} kB" if size < _MANY_BYTES else f"{size / 1e6:.1f} MB"
+def _disk_lines(status: dict[str, Any]) -> Iterator[str]:
+    if (disk := status["disk"]) is not None:
+        kept = disk["reserve_bytes"]
+        reserve = (
+            f"{shown_size(kept)} are kept for a full disk" if kept else "no reserve is kept for a full disk"
+        )
+        free, total = shown_size(disk["free_bytes"]), shown_size(disk["total_bytes"])
+        yield f"disk: {free} of {total} are free; {reserve}"

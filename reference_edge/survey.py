@@ -7,18 +7,19 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import anyio
 
 from reference_edge.account import DeviceAccount
+from reference_edge.advice import shown_size
 from reference_edge.intake import MEMORY_READINGS, Intake
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerError, SpoolError, SungrowError
-from sungrow_lib.sample import whole_milliseconds
-from sungrow_lib.spool import DurableSpool
+from sungrow_lib.sample import format_ts, whole_milliseconds
+from sungrow_lib.spool import DurableSpool, SpoolMerging
 from sungrow_lib.upload import Alarm, BatchUploader
 from sungrow_lib.wire.reports import EdgeStatus
 
@@ -30,6 +31,8 @@ _REPORT_EVERY: Final = 2
 """Looks between two reports to the server."""
 DISK_LOW_BYTES: Final = 200_000_000
 """Free room below which the disk is an alarm: some months of readings, if nothing else writes."""
+MERGED_TOLD: Final = timedelta(days=1)
+"""So long after the last merging the alarm goes on: it is seen by whoever looks once a day."""
 _LONGEST_WORD: Final = 128
 _SPOOL: Final = "spool"
 _DISK: Final = "disk"
@@ -44,7 +47,8 @@ class Survey:
         folder: where the spool is.
         started_at: when the daemon started, aware UTC.
         spool_bytes: size of the spool on disk.
-        merged: readings that became part of another one on a full disk.
+        merged: readings that ever became part of another one on a full disk.
+        merging: when that was last.
         disk_free_bytes: room left on the spool's disk for this user.
         clock_is_trusted: whether the clock may date readings.
         clock_offset_s: this clock minus the server's.
@@ -55,6 +59,7 @@ class Survey:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     spool_bytes: int | None = None
     merged: int | None = None
+    merging: SpoolMerging | None = None
     disk_free_bytes: int | None = None
     clock_is_trusted: bool | None = None
     clock_offset_s: float | None = None
@@ -84,6 +89,7 @@ class Survey:
             for device_id, account in accounts.items():
                 account.counts = await spool.counts(device_id)
                 self.spool_bytes, self.merged = account.counts.bytes, account.counts.merged
+                self.merging = account.counts.merging
         except (OSError, SpoolError) as error:
             _LOG.debug("no look at the spool", extra={"reason": str(error)})
         self._judge(intake)
@@ -92,7 +98,7 @@ class Survey:
         free = self.disk_free_bytes
         self._set(
             _DISK,
-            f"Only {(free or 0) / 1e6:.0f} MB are free on the spool's disk; free some."
+            f"Only {shown_size(free)} are free on the spool's disk; free some."
             if free is not None and free < DISK_LOW_BYTES
             else None,
         )
@@ -105,8 +111,8 @@ class Survey:
         )
         self._set(
             _MERGED,
-            f"The disk was full: {self.merged} readings became part of others, fewer per minute."
-            if self.merged
+            f"{merged_words(self.merging)}; this ends a day after the last of them."
+            if self.merging is not None and abs(datetime.now(UTC) - self.merging.end) < MERGED_TOLD
             else None,
         )
 
@@ -151,6 +157,13 @@ class Survey:
             not_accepted=dict(account.not_accepted),
             started_at=whole_milliseconds(self.started_at),
         )
+
+
+def merged_words(merging: SpoolMerging) -> str:
+    """Say when the disk was full, and what that cost."""
+    begin, end = format_ts(merging.begin), format_ts(merging.end)
+    when = f"at {begin}" if begin == end else f"from {begin} to {end}"
+    return f"The disk was full {when}: {merging.readings} readings became part of others, fewer per minute"
 
 
 def _word(text: str | None) -> str | None:

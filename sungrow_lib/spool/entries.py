@@ -143,6 +143,21 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
+class SpoolMerging:
+    """A time in which a full disk made the spool merge readings, the latest one.
+
+    Attributes:
+        begin: its first merging, UTC.
+        end: its last one so far, UTC.
+        readings: so many became part of another one then, of all devices.
+    """
+
+    begin: datetime
+    end: datetime
+    readings: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpoolCounts:
     """How many readings stand where.
 
@@ -158,6 +173,8 @@ class SpoolCounts:
             `SpoolOptions.merge_when_full`).
         bytes: size of the file and its log.
         oldest_pending: date of the oldest reading to be delivered, UTC.
+        merging: when readings were merged last, and how many; None if never, or if an earlier version did not
+            note it.
     """
 
     accepted: int
@@ -170,6 +187,7 @@ class SpoolCounts:
     merged: int
     bytes: int
     oldest_pending: datetime | None
+    merging: SpoolMerging | None = None
 
     @property
     def quarantined(self) -> int:

@@ -6,8 +6,13 @@ import json
 import sqlite3
 import uuid
 from dataclasses import asdict
+from typing import Final
 
-from sungrow_lib.spool.entries import SpoolIdentity, SpoolRecovery
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.entries import SpoolIdentity, SpoolMerging, SpoolRecovery, from_ms
+
+_ONE_TIME_MS: Final = 86_400_000
+"""Mergings no more than this apart are told of as one."""
 
 
 def identify(connection: sqlite3.Connection) -> SpoolIdentity:
@@ -39,3 +44,24 @@ def read_recovery(connection: sqlite3.Connection) -> SpoolRecovery | None:
     """Return what a spool says of its origin."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'recovery'").fetchone()
     return None if row is None else SpoolRecovery(**json.loads(row[0]))
+
+
+def note_merged(connection: sqlite3.Connection, readings: int, now_ms: int) -> None:
+    """Count readings that became part of others, and when."""
+    connection.execute(schema.COUNT_MERGED, (readings,))
+    begin_ms, count = now_ms, 0
+    if (earlier := _read_merging(connection)) is not None and abs(now_ms - earlier[1]) < _ONE_TIME_MS:
+        begin_ms, _, count = earlier
+    value = json.dumps([begin_ms, now_ms, count + readings])
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('merging', ?)", (value,))
+
+
+def read_merging(connection: sqlite3.Connection) -> SpoolMerging | None:
+    """Return when readings were merged last."""
+    noted = _read_merging(connection)
+    return None if noted is None else SpoolMerging(from_ms(noted[0]), from_ms(noted[1]), noted[2])
+
+
+def _read_merging(connection: sqlite3.Connection) -> list[int] | None:
+    row = connection.execute("SELECT value FROM meta WHERE key = 'merging'").fetchone()
+    return None if row is None else list(json.loads(row[0]))

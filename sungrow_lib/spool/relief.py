@@ -21,6 +21,7 @@ from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.entries import SpoolOptions, SpoolState, from_ms
 from sungrow_lib.spool.merging import merge_contents
+from sungrow_lib.spool.meta import note_merged
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.reserve import Reserve
 
@@ -64,11 +65,15 @@ class Relief:
         database: the spool's file.
         transaction: starts one of the spool's transactions.
         options: the spool's.
+        now_ms: tells the time, in ms since 1970.
     """
 
-    def __init__(self, database: Database, transaction: Transaction, options: SpoolOptions) -> None:
+    def __init__(
+        self, database: Database, transaction: Transaction, options: SpoolOptions, now_ms: Callable[[], int]
+    ) -> None:
         self._database = database
         self._transaction = transaction
+        self._now_ms = now_ms
         self._may_merge = options.merge_when_full
         self._reserve = Reserve(database.path, options.reserve_bytes)
 
@@ -143,8 +148,10 @@ class Relief:
                     while after is not None:
                         with self._transaction() as connection:
                             after, groups = _merge_chunk(connection, device, state, after, width_ms)
+                            if freed := sum(len(group) - 1 for group in groups):
+                                note_merged(connection, freed, self._now_ms())
                         _say(name, groups)
-                        yield sum(len(group) - 1 for group in groups)
+                        yield freed
 
 
 def _merge_chunk(
@@ -163,8 +170,6 @@ def _merge_chunk(
         connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (pack(text), last.seq))
         connection.executemany(schema.DROP, [(device, state, row.seq) for row in others])
         connection.executemany("DELETE FROM reading WHERE seq = ?", [(row.seq,) for row in others])
-    if groups:
-        connection.execute(schema.COUNT_MERGED, (sum(len(group) - 1 for group in groups),))
     return (rows[-1].seq if len(rows) == _MERGE_CHUNK else None), groups
 
 

@@ -15,6 +15,18 @@ _FACTOR: Final = 4
 """The reserve is made only where so many times its size is free."""
 
 
+def reserve_bytes(path: Path) -> int:
+    """Size of the reserve beside a spool; 0 where there is none."""
+    try:
+        return _beside(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}-reserve")
+
+
 class Reserve:
     """A file beside the spool that is given up when the disk is full, so that delivered readings can go.
 
@@ -26,7 +38,7 @@ class Reserve:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._file = path.with_name(f"{path.name}-reserve")
+        self._file = _beside(path)
         self._size = size
         self._has_warned = False
         self._is_spent = False
@@ -91,9 +103,12 @@ class Reserve:
         return True
 
     def _warn(self, free: int) -> None:
-        is_low = free <= _FACTOR * self._size
-        if is_low and not self._has_warned:
+        needed = _FACTOR * self._size
+        if free <= needed and not self._has_warned:
+            what = "disk nearly full" if self._is_whole() else "disk too full for the spool's reserve"
             _LOG.warning(
-                "disk nearly full; readings go on being kept until it is", extra={"free_bytes": free}
+                "%s; readings go on being kept until there is no room for them",
+                what,
+                extra={"free_bytes": free, "reserve_bytes": self._size, "needed_bytes": needed},
             )
-        self._has_warned = is_low
+        self._has_warned = free <= needed

@@ -28,7 +28,13 @@ from sungrow_lib.spool.entries import (
     from_ms,
 )
 from sungrow_lib.spool.foreign import require_spool
-from sungrow_lib.spool.meta import identify, read_identity, read_recovery, renew_generation
+from sungrow_lib.spool.meta import (
+    identify,
+    read_identity,
+    read_merging,
+    read_recovery,
+    renew_generation,
+)
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.settling import Change, Deferrals, Later, settle
@@ -70,7 +76,7 @@ class SpoolStore:
             self.identity = identify(connection)
             self._dating.load(connection)
             self.recovery = read_recovery(connection)
-        self._relief = Relief(self._database, self._transaction, options)
+        self._relief = Relief(self._database, self._transaction, options, self._now_ms)
         self._relief.keep_reserve()
 
     def close(self) -> None:
@@ -369,6 +375,7 @@ class SpoolStore:
             oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
             accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
             merged = connection.execute(schema.MERGED).fetchone()
+            merging = read_merging(connection)
         return SpoolCounts(
             accepted=accepted or 0,
             pending=by_state.get(SpoolState.PENDING, 0),
@@ -380,6 +387,7 @@ class SpoolStore:
             merged=merged[0] if merged else 0,
             bytes=self._database.size(),
             oldest_pending=None if oldest is None else from_ms(oldest),
+            merging=merging,
         )
 
     def devices(self) -> list[str]:
@@ -408,6 +416,10 @@ class SpoolStore:
         return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
 
     # --- helpers -----------------------------------------------------------------------------------------
+
+    def _now_ms(self) -> int:
+        moment = self._dating.moment(self._clock.read())
+        return moment.wall_ms if moment.date_ms is None else moment.date_ms
 
     def _transaction(self, *, settles: bool = True) -> Change:
         """Return a transaction; with it, the answers that waited are written."""

@@ -16,6 +16,7 @@ import pytest
 
 from reference_edge import intake as module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
+from reference_edge.advice import shown_size
 from reference_edge.intake import Intake, Taken
 from reference_edge.metrics import EdgeCollector, serving
 from reference_edge.survey import Survey
@@ -29,8 +30,9 @@ from sungrow_lib import (
     SungrowSample,
 )
 from sungrow_lib.errors import SpoolError
+from sungrow_lib.sample import format_ts
 from sungrow_lib.service_manager import ServiceManager
-from sungrow_lib.spool import BootStamp, SpoolEntry, SystemClock
+from sungrow_lib.spool import BootStamp, SpoolEntry, SpoolMerging, SystemClock
 from sungrow_lib.upload.status import StatusBoard
 
 pytestmark = pytest.mark.anyio
@@ -364,3 +366,33 @@ def test_the_survey_raises_alarms_and_ends_them(
     survey.disk_free_bytes, intake.refusal = 10_000_000_000, None
     survey._judge(intake)
     assert not survey.alarms
+
+
+def test_the_alarm_of_merged_readings_says_when_and_how_many_and_ends_after_a_day(
+    account: DeviceAccount, tmp_path: Path
+) -> None:
+    survey, intake = Survey(tmp_path), Intake({"roof": account})
+    now = datetime.now(UTC)
+    begin, end = (now - timedelta(hours=hours) for hours in (30, 23))
+    survey.merged, survey.merging = 5_000, SpoolMerging(begin, end, 1_234)
+    survey._judge(intake)
+    detail = survey.alarms["merged"].detail
+    assert f"from {format_ts(begin)} to {format_ts(end)}: 1234 readings became part of others" in detail
+    survey.merging = SpoolMerging(begin, now - timedelta(hours=25), 1_234)
+    survey._judge(intake)
+    assert not survey.alarms
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (9_999, "9999 bytes"),
+        (40_000, "40 kB"),
+        (8_000_000, "8000 kB"),
+        (48_200_000, "48.2 MB"),
+        (252_000_000_000, "252.0 GB"),
+    ],
+)
+def test_sizes_are_shown_in_a_unit_that_fits(size: int, shown: str) -> None:
+    assert shown_size(size) == shown

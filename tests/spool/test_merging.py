@@ -90,7 +90,7 @@ class Filler:
 
     def __init__(self, path: Path, *, merge: bool, synchronised: bool = True) -> None:
         self.clock = FakeClock(synchronised=synchronised)
-        options = SpoolOptions(max_bytes=400_000, merge_when_full=merge)
+        options = SpoolOptions(max_bytes=150_000, merge_when_full=merge)
         self.store = SpoolStore(path, options, self.clock)
         self.power: dict[int, int] = {}
 
@@ -135,7 +135,7 @@ def test_a_full_spool_merges_its_oldest_readings_and_goes_on(
         assert content["interval_s"] == 5.0 * count
         before = seq
     assert before == 4_001
-    assert filler.store.counts().merged == 4_001 - len(records)
+    assert filler.store.counts().merged == 4_001 - len(records) > 0
     assert not any("sample_count" in contents[seq] for seq in offered)
     assert not any("sample_count" in contents[record.entry.seq] for record in records[-LEFT_ALONE:])
     assert all(record.entry.ts_ms == NOON_MS + 5_000 * record.entry.seq for record in records)
@@ -145,13 +145,34 @@ def test_a_full_spool_merges_its_oldest_readings_and_goes_on(
     assert sum(entry["readings"] - entry["into"] for entry in said) == filler.store.counts().merged
 
 
+def test_when_readings_were_merged_is_kept_and_times_far_apart_are_told_apart(path: Path) -> None:
+    filler = Filler(path, merge=True)
+    for _ in range(2_500):
+        filler.append()
+    first = filler.store.counts()
+    assert first.merging is not None
+    assert first.merging.readings == first.merged > 0
+    assert NOON < first.merging.begin < first.merging.end <= filler.clock.now()
+    filler.store.close()
+    filler.store = SpoolStore(path, SpoolOptions(max_bytes=150_000, merge_when_full=True), filler.clock)
+    assert filler.store.counts().merging == first.merging
+    filler.clock.pass_s(3 * 86_400)
+    later = filler.clock.now()
+    for _ in range(1_500):
+        filler.append()
+    second = filler.store.counts()
+    assert second.merging is not None
+    assert second.merging.begin > later
+    assert second.merging.readings == second.merged - first.merged > 0
+
+
 def test_undated_readings_are_merged_too(path: Path) -> None:
     filler = Filler(path, merge=True, synchronised=False)
     for _ in range(2_000):
         filler.append()
     counts = filler.store.counts()
     assert counts.pending == 0
-    assert 0 < counts.waiting == 2_000 - counts.merged
+    assert 0 < counts.waiting == 2_000 - counts.merged < 2_000
     filler.clock.synchronised = True
     assert filler.store.release()
     last = [r.entry.ts_ms for r in filler.store.records(0, 10_000)]

@@ -186,7 +186,7 @@ def edge_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
     """Return the same of each metric the edge shows of itself."""
     now = datetime.now(UTC)
     account = DeviceAccount("roof", "", at=now, counts=SpoolCounts(0, 0, 0, 0, 0, 0, 0, 0, 0, now))
-    survey = Survey(Path(), now, 0, 0, 0, clock_is_trusted=True, clock_offset_s=0)
+    survey = Survey(Path(), now, 0, 0, None, 0, clock_is_trusted=True, clock_offset_s=0)
     status = UploadStatus(ConnectionState.CONNECTED, now, None, 0, 0, (), (), None)
     collector = EdgeCollector({"roof": account}, {"roof": 5.0}, survey, lambda: status, lambda: 0)
     return [_described(family) for family in collector.collect()]

@@ -1,0 +1,44 @@
+"""What is kept for a full disk, and what is said where there is no room for it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sungrow_lib.spool.reserve import Reserve, reserve_bytes
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("free", "then", "said"),
+    [
+        (10_000_000, 10_000_000, []),
+        (300_000, 300_000, ["disk too full for the spool's reserve"]),
+        (10_000_000, 300_000, ["disk nearly full"]),
+    ],
+    ids=["room", "a tiny disk", "less and less room"],
+)
+def test_the_log_says_once_what_the_disk_has_no_room_for(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    free: int,
+    then: int,
+    said: list[str],
+) -> None:
+    caplog.set_level(logging.WARNING)
+    reserve = Reserve(path, 100_000)
+    for left in (free, then, then):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, left=left: Usage(20_000_000, 0, left))
+        reserve.keep()
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == said
+    assert reserve_bytes(path) == (100_000 if free > 400_000 else 0)
