@@ -23,7 +23,7 @@ STEP_MS: Final = 1_000
 FROM_SERVER: Final = "server"
 """`clock_source` of a reading dated by the server's `Date`, because this clock never earned trust."""
 ESTIMATED: Final = "estimated"
-"""`clock_source` of a reading of an earlier boot whose clock was never trusted: its own, in its place."""
+"""`clock_source` of a reading of an earlier boot that nothing relates to real time: see `boots`."""
 
 
 class BootStamp(NamedTuple):
@@ -145,34 +145,64 @@ class Dated(NamedTuple):
     source: str | None
 
 
+class Line(NamedTuple):
+    """The dates of one earlier boot: a line over its boot-time clock.
+
+    Attributes:
+        first_ms: boot-time stamp of the boot's first waiting reading.
+        first_ts: its date.
+        length_ms: from the first to the last of them by the boot-time clock ...
+        room_ms: ... and by date: less only where there is no room for all of it.
+        source: `clock_source` of its readings.
+    """
+
+    first_ms: int
+    first_ts: int
+    length_ms: int
+    room_ms: int
+    source: str | None
+
+    def date(self, boot_ms: int) -> int:
+        """Return the date of a stamp of this boot."""
+        since_ms = boot_ms - self.first_ms
+        if self.room_ms != self.length_ms:
+            since_ms = since_ms * self.room_ms // self.length_ms
+        return self.first_ts + since_ms
+
+
 def date_waiting(
-    rows: Iterable[Undated], clock: TrustedClock, *, starts: Mapping[str, int], last_ts: int | None
+    rows: Iterable[Undated],
+    clock: TrustedClock,
+    now_ms: int,
+    *,
+    lines: Mapping[str, Line],
+    last_ts: int | None,
 ) -> list[Dated]:
     """Date readings that waited, in their order, strictly increasing after ``last_ts``.
 
     Args:
         rows: waiting readings of one device in order of `seq`.
         clock: the clock trusted now.
-        starts: wall time of earlier boots' starts, where a trusted reading of that boot tells it.
+        now_ms: what it says.
+        lines: the dates of the earlier boots.
         last_ts: the device's last final time stamp.
     """
     dated = []
     for row in rows:
-        ts, source = _best_date(row, clock, starts)
+        line = lines.get(row.stamp.boot_id)
+        if line is None:
+            ts, source = _date_of_this_boot(row, clock, now_ms), clock.source
+        else:
+            ts, source = line.date(row.stamp.boot_ms), line.source
         last_ts = ts if last_ts is None else max(ts, last_ts + 1)
         dated.append(Dated(row.seq, last_ts, source))
     return dated
 
 
-def _best_date(row: Undated, clock: TrustedClock, starts: Mapping[str, int]) -> tuple[int, str | None]:
-    if row.stamp.boot_id == clock.boot_id:
-        dated = clock.date(row.stamp)
-        is_right = clock.source is None and abs(row.ts - dated) <= STEP_MS
-        return (row.ts if is_right else dated), clock.source
-    if row.stamp.boot_id in starts:
-        return starts[row.stamp.boot_id] + row.stamp.boot_ms, None
-    # Nothing relates that boot to real time; it certainly ended before this one began.
-    return min(row.ts, clock.started_ms), ESTIMATED
+def _date_of_this_boot(row: Undated, clock: TrustedClock, now_ms: int) -> int:
+    dated = clock.date(row.stamp)
+    is_right = clock.source is None and abs(row.ts - dated) <= STEP_MS and row.ts <= now_ms
+    return row.ts if is_right else dated
 
 
 def is_far_ahead(ts: int, now_ms: int) -> bool:

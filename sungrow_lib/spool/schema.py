@@ -114,6 +114,11 @@ WAITING_SINCE: Final = (
     "SELECT min(r.boot_ms) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
     " JOIN boot b ON b.id = r.boot WHERE s.device = ? AND s.state = 1 AND b.name = ?"
 )
+WAITING_BOOTS: Final = (
+    "SELECT b.name, min(r.seq), max(r.seq), min(r.boot_ms), max(r.boot_ms) FROM standing s"
+    " CROSS JOIN reading r ON r.seq = s.seq JOIN boot b ON b.id = r.boot"
+    " WHERE s.device = ? AND s.state = 1 GROUP BY r.boot"
+)
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1"
 # A row the server calls future must not hold up those after it: then the floor is what the others say.
 LOWER_FLOOR: Final = (
@@ -127,7 +132,7 @@ DATES_BETWEEN: Final = "SELECT ts FROM reading WHERE device = ? AND ts BETWEEN ?
 START_OF_BOOT: Final = (
     "SELECT r.ts - r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
-    " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS NULL AND s.code IS NOT 'future'"
+    " WHERE b.name = ? AND r.seq BETWEEN ? AND ? AND r.clock IS ? AND s.code IS NOT 'future'"
     f" AND s.code IS NOT '{DOUBTFUL}' LIMIT 1"
 )
 

@@ -10,6 +10,7 @@ from sungrow_lib.spool.clock import (
     BootStamp,
     ClockReading,
     Dated,
+    Line,
     ServerDate,
     TrustedClock,
     Undated,
@@ -85,32 +86,30 @@ def undated(seq: int, ts: int, boot_ms: int, boot_id: str = BOOT) -> Undated:
 
 def test_readings_of_this_boot_are_dated_by_the_boot_clock() -> None:
     rows = [undated(4, 0, 90_000), undated(5, 5_000, 95_000)]
-    dated = date_waiting(rows, OWN_CLOCK, starts={}, last_ts=None)
+    dated = date_waiting(rows, OWN_CLOCK, WALL, lines={}, last_ts=None)
     assert dated == [Dated(4, WALL - 10_000, None), Dated(5, WALL - 5_000, None)]
 
 
 def test_a_server_dated_reading_says_so() -> None:
     clock = TrustedClock(BOOT, WALL - 100_000, FROM_SERVER)
-    assert date_waiting([undated(4, 0, 90_000)], clock, starts={}, last_ts=None) == [
+    assert date_waiting([undated(4, 0, 90_000)], clock, WALL, lines={}, last_ts=None) == [
         Dated(4, WALL - 10_000, FROM_SERVER)
     ]
 
 
-def test_an_earlier_boot_is_dated_by_a_trusted_reading_of_it() -> None:
-    rows = [undated(4, 0, 7_000, "boot-0")]
-    dated = date_waiting(rows, OWN_CLOCK, starts={"boot-0": WALL - DAY_MS}, last_ts=None)
-    assert dated == [Dated(4, WALL - DAY_MS + 7_000, None)]
-
-
-def test_an_earlier_boot_without_any_keeps_its_own_dates_before_this_boot() -> None:
-    rows = [undated(4, WALL - DAY_MS, 1, "boot-0"), undated(5, WALL + DAY_MS, 2, "boot-0")]
-    dated = date_waiting(rows, OWN_CLOCK, starts={}, last_ts=None)
-    assert dated == [Dated(4, WALL - DAY_MS, ESTIMATED), Dated(5, WALL - 100_000, ESTIMATED)]
+def test_an_earlier_boot_is_dated_along_its_line() -> None:
+    rows = [undated(4, 0, 7_000, "boot-0"), undated(5, 0, 107_000, "boot-0")]
+    line = Line(first_ms=7_000, first_ts=WALL - DAY_MS, length_ms=100_000, room_ms=100_000, source=ESTIMATED)
+    dated = date_waiting(rows, OWN_CLOCK, WALL, lines={"boot-0": line}, last_ts=None)
+    assert dated == [Dated(4, WALL - DAY_MS, ESTIMATED), Dated(5, WALL - DAY_MS + 100_000, ESTIMATED)]
+    squeezed = line._replace(room_ms=50_000)
+    dated = date_waiting(rows, OWN_CLOCK, WALL, lines={"boot-0": squeezed}, last_ts=None)
+    assert [row.ts for row in dated] == [WALL - DAY_MS, WALL - DAY_MS + 50_000]
 
 
 def test_dates_increase_strictly_after_the_last_one() -> None:
     rows = [undated(4, 0, 90_000), undated(5, 0, 90_000), undated(6, 0, 99_000)]
-    dated = date_waiting(rows, OWN_CLOCK, starts={}, last_ts=WALL - 10_000)
+    dated = date_waiting(rows, OWN_CLOCK, WALL, lines={}, last_ts=WALL - 10_000)
     assert [row.ts for row in dated] == [WALL - 9_999, WALL - 9_998, WALL - 1_000]
 
 
@@ -132,5 +131,12 @@ def test_a_waiting_reading_whose_own_date_was_right_keeps_it() -> None:
     clock = TrustedClock("boot", started_ms=1_000_000)
     right = Undated(1, ts=1_050_002, stamp=BootStamp("boot", 50_000))
     wrong = Undated(2, ts=9_000_000, stamp=BootStamp("boot", 55_000))
-    dated = date_waiting([right, wrong], clock, starts={}, last_ts=None)
+    dated = date_waiting([right, wrong], clock, 1_060_000, lines={}, last_ts=None)
     assert [row.ts for row in dated] == [1_050_002, 1_055_000]
+
+
+def test_a_waiting_reading_a_little_ahead_is_not_left_in_the_future() -> None:
+    clock = TrustedClock("boot", started_ms=1_000_000)
+    ahead = Undated(1, ts=1_050_900, stamp=BootStamp("boot", 50_000))
+    [row] = date_waiting([ahead], clock, 1_050_100, lines={}, last_ts=None)
+    assert row.ts == 1_050_000
