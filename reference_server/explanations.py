@@ -48,7 +48,8 @@ weighted by time; energies come from the inverter's counters where it has them (
 that can hardly be true count in none; a raw reading shows them, and names them in `implausible`.
 
 `Accept: text/csv` or `application/vnd.apache.parquet` gives a table. An `ETag` lets a client that asks
-again be told that nothing changed.
+again be told that nothing changed; raw readings, and more than 2,000 buckets, are sent as they are read,
+without one.
 """,
     "stream_readings": """\
 Server-sent events, for one device: `sample` within a second of its commit, `gap` `{from, to}` where

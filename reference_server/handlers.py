@@ -27,7 +27,7 @@ from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import whole_milliseconds
-from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer, Series
+from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer
 
 _MOST_BUCKETS: Final = 40_000
 _STEP: Final = {
@@ -89,15 +89,11 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
         assert query.to is not None
         raw = RawSeries(server.readers, device, query.from_, query.to, query.chosen_fields)
         return await raw.answer(call.request)
-    found = await _buckets(server, device, query)
-    return series_response(call.request, found, json_bytes(found))
-
-
-async def _buckets(server: Server, device: KnownDevice, query: SeriesQuery) -> Series:
     if query.frame is not None:
-        return await server.series.frame(device, query.frame, query.at, query.chosen_fields)
-    begin, end, bucket = range_of(server, query)
-    return await server.series.range(device, begin, end, bucket, query.chosen_fields)
+        found = await server.series.frame(device, query.frame, query.at, query.chosen_fields)
+    else:
+        found = server.series.range(device, *range_of(server, query), query.chosen_fields)
+    return await series_response(call.request, found)
 
 
 def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]:

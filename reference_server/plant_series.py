@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from reference_server.buckets import COUNTER_OF, Facts, balance_of, energy_of, kwh_of, needed_columns
+from reference_server.buckets import (
+    COUNTER_OF,
+    ENERGIES,
+    Energy,
+    Facts,
+    average,
+    balance_of,
+    coverage,
+    energy_of,
+    label,
+    needed_columns,
+    wh_of,
+)
 from reference_server.series import Cut, SeriesReader
+from reference_server.sheets import Sheet
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
 from reference_server.zones import Span, known_zone
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
-from sungrow_lib.wire.reports import PlantBucket, PlantSeries
 
 _MS: Final = timedelta(milliseconds=1)
 _ADDED: Final = ("pv", "charge", "discharge")
@@ -34,32 +46,40 @@ class PlantSeriesReader:
         self._series = series
         self._clock = clock
 
-    async def frame(
-        self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None
-    ) -> PlantSeries:
+    async def frame(self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None) -> Sheet:
         """Return the buckets of a local day, month or year, or of all time."""
         cut = await self._series.frame_cut(devices, zone_of(devices), frame, at)
-        return await self._answer(plant, devices, frame, cut)
+        return self._sheet(plant, devices, frame, [cut])
 
-    async def range(
+    def range(
         self, plant: str, devices: Sequence[KnownDevice], begin: datetime, end: datetime, bucket: str
-    ) -> PlantSeries:
+    ) -> Sheet:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        cut = self._series.range_cut(zone_of(devices), begin, end, bucket)
-        return await self._answer(plant, devices, None, cut)
-
-    async def _answer(
-        self, plant: str, devices: Sequence[KnownDevice], frame: Frame | None, cut: Cut
-    ) -> PlantSeries:
-        found = {d.device_id: await self._series.facts(d, cut, _COLUMNS) for d in devices}
-        now = self._clock()
-        buckets = []
-        for span in cut.spans:
-            here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
-            buckets.append(plant_bucket(span, here, cut.zone, now))
-        return PlantSeries(
-            plant=plant, devices=list(found), frame=frame, timezone=cut.zone.key, series=buckets
+        return self._sheet(
+            plant, devices, None, self._series.range_cuts(zone_of(devices), begin, end, bucket)
         )
+
+    def _sheet(
+        self, plant: str, devices: Sequence[KnownDevice], frame: Frame | None, cuts: Iterable[Cut]
+    ) -> Sheet:
+        zone = zone_of(devices).key
+        names = [device.device_id for device in devices]
+        head = {"plant": plant, "devices": names, "frame": frame, "timezone": zone}
+        return Sheet(head, zone, self._pages(devices, cuts))
+
+    async def _pages(
+        self, devices: Sequence[KnownDevice], cuts: Iterable[Cut]
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        for cut in cuts:
+            if not cut.spans:
+                continue
+            found = {d.device_id: await self._series.facts(d, cut, _COLUMNS) for d in devices}
+            now = self._clock()
+            buckets = []
+            for span in cut.spans:
+                here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
+                buckets.append(plant_bucket(span, here, cut.zone, now))
+            yield buckets
 
 
 def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
@@ -68,23 +88,21 @@ def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
     return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
 
 
-def plant_bucket(span: Span, devices: Mapping[str, Facts], zone: ZoneInfo, now: datetime) -> PlantBucket:
+def plant_bucket(span: Span, devices: Mapping[str, Facts], zone: ZoneInfo, now: datetime) -> dict[str, Any]:
     """One bucket of a plant from what its devices know of it."""
     known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
     heard = list(known.values())
     meter = _meter(heard)
-    elapsed = max(min(span.end, now) - span.begin, _MS) * len(devices)
-    covered = sum(facts.get("covered_ms", 0) for facts in heard) * _MS
-    values = _powers(heard, meter) | _energies(heard, meter)
-    return PlantBucket.model_construct(
-        _fields_set={"bucket", *values, "sample_count", "coverage", "partial", "left_out"},
-        bucket=span.begin.astimezone(zone).isoformat(),
-        **values,
-        sample_count=sum(facts["sample_count"] for facts in heard),
-        coverage=round(min(1.0, covered / elapsed), 4),
-        partial=span.end > now,
-        left_out=[name for name in devices if name not in known],
-    )
+    elapsed_ms = (min(span.end, now) - span.begin) // _MS * len(devices)
+    return {
+        "bucket": label(span.begin, zone),
+        **_powers(heard, meter),
+        **_energies(heard, meter),
+        "sample_count": sum(facts["sample_count"] for facts in heard),
+        "coverage": coverage(sum(facts.get("covered_ms", 0) for facts in heard), elapsed_ms),
+        "partial": span.end > now,
+        "left_out": [name for name in devices if name not in known],
+    }
 
 
 def _meter(heard: Sequence[Facts]) -> Facts:
@@ -113,7 +131,7 @@ def _average(heard: Sequence[Facts], name: str) -> float | None:
         return None
     total: int = sum(facts[f"{name}_sum"] for facts in known)
     time_ms: int = max(facts[f"{name}_ms"] for facts in known)
-    return round(total / time_ms / QUANTITY_BY_NAME[name].factor, 3)
+    return average(total, time_ms, QUANTITY_BY_NAME[name].factor)
 
 
 def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
@@ -128,25 +146,35 @@ def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
 
 
 def _energies(heard: Sequence[Facts], meter: Facts) -> dict[str, Any]:
-    found = {name: _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED}
-    found |= {name: energy_of(meter, COUNTER_OF[name]) for name in _METERED}
-    found["load"] = _load_energy(heard, meter)
-    integrals = [kwh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
+    pv, charged, discharged = (
+        _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED
+    )
+    imported, exported = (energy_of(meter, COUNTER_OF[name]) for name in _METERED)
+    integrals = [wh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
     known = [integral for integral in integrals if integral is not None]
-    return balance_of(found, sum(known) if known else None)
+    balance = balance_of(
+        pv,
+        _load_energy(heard, meter),
+        imported,
+        exported,
+        charged,
+        discharged,
+        sum(known) if known else None,
+    )
+    return dict(zip(ENERGIES, balance, strict=True))
 
 
-def _added(energies: Iterable[tuple[float | None, str | None]]) -> tuple[float | None, str | None]:
+def _added(energies: Iterable[Energy]) -> Energy:
     known = [(value, source) for value, source in energies if value is not None]
     sources = {source for _, source in known}
     if not known:
         return None, None
-    return round(sum(value for value, _ in known), 3), sources.pop() if len(sources) == 1 else "mixed"
+    return sum(value for value, _ in known), sources.pop() if len(sources) == 1 else "mixed"
 
 
-def _load_energy(heard: Sequence[Facts], meter: Facts) -> tuple[float | None, str | None]:
+def _load_energy(heard: Sequence[Facts], meter: Facts) -> Energy:
     power = _load(heard, meter)
     name = "load_power_w_ms" if len(heard) == 1 else "active_power_w_ms"
     if power is None:
         return None, None
-    return kwh_of(round(power * max(facts[name] for facts in heard))), "integral"
+    return wh_of(round(power * max(facts[name] for facts in heard))), "integral"

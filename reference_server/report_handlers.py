@@ -9,7 +9,6 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from reference_server.answers import json_bytes
 from reference_server.bodies import read_json
 from reference_server.completeness import completeness as complete_days
 from reference_server.events import events_of
@@ -123,8 +122,8 @@ async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.Stre
     if query.frame is not None:
         found = await server.plant_series.frame(query.plant, devices, query.frame, query.at)
     else:
-        found = await server.plant_series.range(query.plant, devices, *range_of(server, query))
-    return series_response(call.request, found, json_bytes(found))
+        found = server.plant_series.range(query.plant, devices, *range_of(server, query))
+    return await series_response(call.request, found)
 
 
 async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from reference_server.buckets import Buckets, Facts, needed_columns
+from reference_server.buckets import Facts, Maker, needed_columns
 from reference_server.rollups import RollupRefresher
+from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.rollups import Told, merged_rollups
@@ -29,19 +31,22 @@ from reference_server.zones import (
     start_of_step,
     steps,
 )
-from sungrow_lib.wire import Frame, Series
+from sungrow_lib.wire import Frame
 
 _DAY: Final = timedelta(days=1)
 _STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
 """Buckets that are the same in every zone."""
 _PARTS_AT_ONCE: Final = 288
+_USUAL: Final = needed_columns(None)
+_BUCKETS_AT_ONCE: Final = 2_000
+"""So many buckets of a range are read, made and sent before the next ones are."""
 _MERGED_BY: Final[Mapping[str, Callable[[list[Any]], Any]]] = {"_min": min, "_max": max}
 """By the end of a column's name; all others add."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Time in pieces: the buckets of an answer.
+    """Time in pieces: the buckets of an answer, or the next ones of a long one.
 
     Attributes:
         zone: whose days and hours.
@@ -76,33 +81,47 @@ class SeriesReader:
         self._refresher = refresher
         self._retention = retention
         self._clock = clock
-        self._buckets = Buckets()
-
-    def forget(self) -> None:
-        """Remember no bucket any more."""
-        self._buckets = Buckets()
 
     async def frame(
         self, device: KnownDevice, frame: Frame, at: date | None, fields: Sequence[str] | None
-    ) -> Series:
+    ) -> Sheet:
         """Return the buckets of a local day, month or year, or of all time."""
+        if frame is Frame.ALL:
+            return self._sheet_of(device, frame, self._all_of(device, fields))
         cut = await self.frame_cut([device], device.zone, frame, at)
-        return await self._series(device, frame, cut, fields)
+        return self._sheet_of(device, frame, self._pages(device, [cut], fields))
 
-    async def range(
+    def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
-    ) -> Series:
+    ) -> Sheet:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        return await self._series(device, None, self.range_cut(device.zone, begin, end, bucket), fields)
+        cuts = self.range_cuts(device.zone, begin, end, bucket)
+        return self._sheet_of(device, None, self._pages(device, cuts, fields))
 
-    async def _series(
-        self, device: KnownDevice, frame: Frame | None, cut: Cut, fields: Sequence[str] | None
-    ) -> Series:
-        found = await self._told(device, cut, needed_columns(fields))
-        now = self._clock()
-        make = self._buckets.bucket
-        buckets = [make(span, found.get(span.begin), cut.zone, now, fields) for span in cut.spans]
-        return Series(device_id=device.device_id, frame=frame, timezone=cut.zone.key, series=buckets)
+    def _sheet_of(self, device: KnownDevice, frame: Frame | None, pages: AsyncIterator[Page]) -> Sheet:
+        zone = device.zone.key
+        return Sheet({"device_id": device.device_id, "frame": frame, "timezone": zone}, zone, pages)
+
+    async def _pages(
+        self, device: KnownDevice, cuts: Iterable[Cut], fields: Sequence[str] | None
+    ) -> AsyncIterator[Page]:
+        for cut in cuts:
+            if cut.spans:
+                yield self._page(cut, await self._told(device, cut, needed_columns(fields)), fields)
+
+    def _page(self, cut: Cut, told: Told, fields: Sequence[str] | None) -> Page:
+        names, found = told
+        bucket = Maker(fields, names, cut.zone, self._clock()).bucket
+        return [bucket(span, found.get(span.begin)) for span in cut.spans]
+
+    async def _all_of(self, device: KnownDevice, fields: Sequence[str] | None) -> AsyncIterator[Page]:
+        """Every local month from the first that has readings: they are read in one go."""
+        today = local_day(self._clock(), device.zone)
+        columns, end = needed_columns(fields), next_month(today)
+        names, found = await self._from_days(device, date.min, end, columns, is_months=True)
+        if found:
+            first = month_of(local_day(min(found), device.zone))
+            yield self._page(_cut_into(device.zone, _months(first, today)), (names, found), fields)
 
     async def frame_cut(
         self, devices: Sequence[KnownDevice], zone: ZoneInfo, frame: Frame, at: date | None
@@ -116,23 +135,26 @@ class SeriesReader:
             return _cut_into(zone, await self._all_months(devices, local_day(now, zone)))
         return _calendar_cut(zone, frame, day, local_day(now, zone))
 
-    def range_cut(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Cut:
-        """Cut any span of time, up to now, into buckets.
+    def range_cuts(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Iterator[Cut]:
+        """Cut any span of time, up to now, into buckets, so many at once.
 
         What is cut from a quarter of an hour comes from raw readings, and so do buckets of five minutes.
         Behind the retention horizon, where there are none any more, the span is widened to whole quarters.
         """
         now = self._clock()
         begin, end = self._widened(begin, end_of_quarter(now) + QUARTER if end > now + QUARTER else end)
-        return Cut(zone, [span for span in spans_of(bucket, begin, end, zone) if span.begin <= now])
+        spans = (span for span in spans_of(bucket, begin, end, zone) if span.begin <= now)
+        while some := list(islice(spans, _BUCKETS_AT_ONCE)):
+            yield Cut(zone, some)
 
     async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
         """What a device's rollups, brought up to date, know of the spans of a cut, by their begin."""
         return _named(await self._told(device, cut, columns))
 
-    async def _told(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Told]:
+    async def _told(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Told:
         if cut.days is not None and cut.zone == device.zone:
-            return await self._from_days(device, cut.days, columns)
+            (first, after), (_, end) = cut.days[0], cut.days[-1]
+            return await self._from_days(device, first, end, columns, is_months=after - first > _DAY)
         return await self._from_quarters(device, cut.spans, columns)
 
     async def _all_months(self, devices: Sequence[KnownDevice], today: date) -> list[tuple[date, date]]:
@@ -153,10 +175,12 @@ class SeriesReader:
 
     async def _from_quarters(
         self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]
-    ) -> Mapping[datetime, Told]:
+    ) -> Told:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
         if step := step_of(spans):
             begin, end = spans[0].begin, spans[-1].end
+            if step == QUARTER:
+                return await self._merged("series_of_15m", columns, device=device.key, first=begin, end=end)
             return await self._merged(
                 "series_from_steps", columns, device=device.key, first=begin, end=end, step=step
             )
@@ -175,10 +199,11 @@ class SeriesReader:
         )
         cut = [part for some in parts.values() for part in some if not is_whole(part)]
         found |= await self._from_samples(device, cut, columns)
+        names = tuple(columns)
         merged = {
             begin: merged_facts(found.get(part.begin) for part in some) for begin, some in parts.items()
         }
-        return {begin: (tuple(facts), tuple(facts.values())) for begin, facts in merged.items()}
+        return names, {begin: tuple(map(facts.get, names)) for begin, facts in merged.items() if facts}
 
     async def _from_samples(
         self, device: KnownDevice, parts: Sequence[Span], columns: frozenset[str]
@@ -203,30 +228,20 @@ class SeriesReader:
         return found
 
     async def _from_days(
-        self, device: KnownDevice, days: Sequence[tuple[date, date]], columns: frozenset[str]
-    ) -> dict[datetime, Told]:
-        """Read local days, or whole months, that follow each other."""
-        if not days:
-            return {}
-        found = await self._merged(
-            "series_from_days",
-            columns,
-            device=device.key,
-            first=days[0][0],
-            end=days[-1][1],
-            unit="month" if days[0][1] - days[0][0] > _DAY else "day",
-        )
-        zone = device.zone
-        return {start_of_day(begin, zone): told for begin, told in found.items()}
+        self, device: KnownDevice, first: date, end: date, columns: frozenset[str], *, is_months: bool
+    ) -> Told:
+        """Read the local days, or whole months, from one on up to another."""
+        statement = "series_from_months" if is_months else "series_of_days"
+        names, found = await self._merged(statement, columns, device=device.key, first=first, end=end)
+        return names, {start_of_day(begin, device.zone): values for begin, values in found.items()}
 
-    async def _merged(
-        self, name: str, columns: frozenset[str], *, device: int, **parameters: Any
-    ) -> dict[Any, Told]:
+    async def _merged(self, name: str, columns: frozenset[str], *, device: int, **parameters: Any) -> Told:
         """Read rollups; when marks wait, bring them up to date and read again."""
-        is_marked, found = await merged_rollups(self._database, name, columns, device=device, **parameters)
+        parameters |= {"is_usual": columns == _USUAL, "device": device}
+        is_marked, found = await merged_rollups(self._database, name, columns, **parameters)
         if is_marked:
             await self._refresher.refresh_device(device)
-            _, found = await merged_rollups(self._database, name, columns, device=device, **parameters)
+            _, found = await merged_rollups(self._database, name, columns, **parameters)
         return found
 
 
@@ -278,8 +293,9 @@ def is_whole(part: Span) -> bool:
     return is_quarter(part.begin) and is_quarter(part.end)
 
 
-def _named(found: Mapping[Any, Told]) -> dict[Any, Facts]:
-    return {begin: dict(zip(names, values, strict=True)) for begin, (names, values) in found.items()}
+def _named(told: Told) -> dict[Any, Facts]:
+    names, found = told
+    return {begin: dict(zip(names, values, strict=True)) for begin, values in found.items()}
 
 
 def merged_facts(parts: Iterable[Facts | None]) -> Facts:

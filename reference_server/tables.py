@@ -7,21 +7,22 @@ import hashlib
 import io
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from reference_server.buckets import record_dict
 from reference_server.parquet import PARQUET, ParquetFile
+from reference_server.sheets import Page, Sheet
 from reference_server.storage.codec import Row, decode, implausible
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.storage.looks import rows_between
 from sungrow_lib.quantities import QUANTITIES
-from sungrow_lib.wire import Series
-from sungrow_lib.wire.reports import PlantSeries
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -57,17 +58,22 @@ def _liking(media: str, accepted: str) -> float:
     return exact.get(name, 0.0) * quality
 
 
-def series_response(request: web.Request, series: Series | PlantSeries, body: bytes) -> web.Response:
-    """Answer a series, or that the client has it already.
+async def series_response(request: web.Request, sheet: Sheet) -> web.StreamResponse:
+    """Answer a series, or that the client has it already. One of several pages is sent as it is made.
 
     Args:
         request: may ask for another media type than JSON, and name what it has.
-        series: what to send.
-        body: the same as JSON.
+        sheet: what to send.
+
+    Raises:
+        StorageError: before the first byte only.
     """
     media = media_of(request)
-    if media != JSON:
-        body = _table(series, media)
+    ahead = [page async for page in _next(sheet.pages, 2)]
+    chunks = _chunks(replace(sheet, pages=_chained(ahead, sheet.pages)), media)
+    if len(ahead) > 1:
+        return await _streamed(request, media, chunks)
+    body = b"".join([chunk async for chunk in chunks])
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if etag in known:
@@ -75,20 +81,68 @@ def series_response(request: web.Request, series: Series | PlantSeries, body: by
     return web.Response(body=body, headers=_CACHING | {"ETag": etag, "Content-Type": _content_type(media)})
 
 
-def _table(series: Series | PlantSeries, media: str) -> bytes:
-    rows = [bucket.model_dump(exclude_unset=True) for bucket in series.series]
-    names = list(rows[0]) if rows else ["bucket"]
-    if media == CSV:
-        return csv_lines([names, *([row[name] for name in names] for row in rows)])
-    file = ParquetFile(names, series.timezone)
-    return file.add(rows) + file.end()
+async def _next(pages: AsyncIterator[Page], count: int) -> AsyncIterator[Page]:
+    while count and (page := await anext(pages, None)) is not None:
+        yield page
+        count -= 1
+
+
+async def _chained(ahead: Iterable[Page], rest: AsyncIterator[Page]) -> AsyncIterator[Page]:
+    for page in ahead:
+        yield page
+    async for page in rest:
+        yield page
+
+
+def _chunks(sheet: Sheet, media: str) -> AsyncIterator[bytes]:
+    return {JSON: Sheet.json, CSV: _csv, PARQUET: _parquet}[media](sheet)
+
+
+async def _csv(sheet: Sheet) -> AsyncIterator[bytes]:
+    lead: list[Sequence[Any]] = []
+    async for page in sheet.pages:
+        rows = list(map(record_dict, page))
+        if not lead:
+            lead = [list(rows[0])]
+            yield csv_lines(lead)
+        yield csv_lines([row.values() for row in rows])
+    if not lead:
+        yield csv_lines([["bucket"]])
+
+
+async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
+    file: ParquetFile | None = None
+    async for page in sheet.pages:
+        rows = list(map(record_dict, page))
+        file = file or ParquetFile(rows[0], sheet.timezone)
+        yield file.add(rows)
+    yield (file or ParquetFile(["bucket"], sheet.timezone)).end()
+
+
+async def _streamed(request: web.Request, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send what is made while it is sent. A database lost midway cuts the connection.
+
+    Raises:
+        StorageError: before the first byte only.
+    """
+    first = await anext(chunks)
+    response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
+    await response.prepare(request)
+    try:
+        await response.write(first)
+        async for chunk in chunks:
+            await response.write(chunk)
+    except StorageError:
+        if request.transport is not None:
+            request.transport.abort()  # an answer that ends properly would pass for a whole one
+    return response
 
 
 def _content_type(media: str) -> str:
     return media if media == PARQUET else f"{media}; charset={_BYTE_ORDER}"
 
 
-def csv_lines(rows: Iterable[Sequence[Any]]) -> bytes:
+def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
     """Lines of CSV; unknown is empty; lists, objects, true and false are JSON."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
@@ -126,24 +180,14 @@ class RawSeries:
         self._names = ["bucket", *(RAW_FIELDS if fields is None else fields)]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Send them; a year never sits in memory. A database lost midway cuts the connection.
+        """Send them; a year never sits in memory.
 
         Raises:
             StorageError: before the first byte only.
         """
         media = media_of(request)
         chunks = {JSON: self._json, CSV: self._csv, PARQUET: self._parquet}[media]()
-        first = await anext(chunks)
-        response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
-        await response.prepare(request)
-        try:
-            await response.write(first)
-            async for chunk in chunks:
-                await response.write(chunk)
-        except StorageError:
-            if request.transport is not None:
-                request.transport.abort()  # an answer that ends properly would pass for a whole one
-        return response
+        return await _streamed(request, media, chunks)
 
     async def _pages(self) -> AsyncIterator[list[Row]]:
         after = self._begin - _MICROSECOND

@@ -37,7 +37,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("reference_server/",),
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
     "numpy": ("reference_server/columns.py", "reference_server/storage/"),
-    "msgspec": ("reference_server/decoder.py",),
+    "msgspec": tuple(f"reference_server/{name}.py" for name in ("decoder", "buckets", "sheets")),
     "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/client.py", "reference_server/parquet.py"),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),

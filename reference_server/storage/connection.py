@@ -44,13 +44,19 @@ class Connection(AsyncConnection[Any]):
     Attributes:
         has_incoming: whether a committed transaction of this connection made the table.
         patience_s: how long the database may say nothing while it is waited for; None for ever.
+        prepared: names of the statements that stay prepared, by their text and the types of their parameters.
     """
 
     has_incoming: bool = False
     patience_s: float | None = None
+    prepared: dict[tuple[bytes, tuple[int, ...]], bytes]
     _made_incoming: bool = False
     _gave_up: bool = False
     _waits: bool = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.prepared = {}
 
     async def require_incoming(self) -> None:
         """Make this connection's `incoming` table if it has none."""

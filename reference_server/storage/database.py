@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from copy import copy
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -95,17 +95,16 @@ class Database:
         readers._turns = asyncio.Semaphore(max(1, self._size // 2))  # noqa: SLF001 - of our own class
         return readers
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait as long as for a connection until there are few enough readers; who is none need not wait."""
-        async with AsyncExitStack() as stack:
-            if self._turns is not None:
-                try:
-                    async with asyncio.timeout(self._pool.timeout):
-                        await stack.enter_async_context(self._turns)
-                except TimeoutError:
-                    raise StorageUnavailableError("too many readers at once") from None
-            yield
+    async def _wait_for_turn(self, turns: asyncio.Semaphore) -> None:
+        """Wait as long as for a connection until there are few enough readers."""
+        if not turns.locked():
+            await turns.acquire()  # returns at once
+            return
+        try:
+            async with asyncio.timeout(self._pool.timeout):
+                await turns.acquire()
+        except TimeoutError:
+            raise StorageUnavailableError("too many readers at once") from None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -145,8 +144,7 @@ class Database:
         with translated():
             for attempt in range(_ATTEMPTS):
                 try:
-                    async with self._turn():
-                        return await self._once(job, is_one_statement=is_one_statement)
+                    return await self._in_turn(job, is_one_statement=is_one_statement)
                 except RETRYABLE:
                     if attempt == _ATTEMPTS - 1:
                         raise
@@ -161,6 +159,17 @@ class Database:
                     if attempt == _ATTEMPTS - 1 or not is_outdated(error):
                         raise
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    async def _in_turn(
+        self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
+    ) -> Result:
+        if self._turns is None:
+            return await self._once(job, is_one_statement=is_one_statement)
+        await self._wait_for_turn(self._turns)
+        try:
+            return await self._once(job, is_one_statement=is_one_statement)
+        finally:
+            self._turns.release()
 
     async def _once(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool

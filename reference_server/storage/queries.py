@@ -67,4 +67,4 @@ def merging(name: str, columns: frozenset[str]) -> tuple[bytes, tuple[str, ...]]
 
 
 def _alias(line: str) -> str:
-    return line.rpartition(" AS ")[2].rstrip(",")
+    return line.rpartition(" AS ")[2].strip(" ,")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from reference_server.storage.connection import Connection
+from reference_server.storage.conversation import prepared_rows
 from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.queries import merging
 from reference_server.zones import day_span, known_zone, local_day, near_each_other, quarter_of
@@ -39,8 +40,8 @@ _DAYS_APART: Final = timedelta(days=40)
 _START: Final[Callable[[Bucket], datetime]] = itemgetter(1)
 _DATE: Final[Callable[[tuple[int, date]], date]] = itemgetter(1)
 
-Told = tuple[tuple[str, ...], tuple[Any, ...]]
-"""What rollups tell of a span of time: names of columns, and their values."""
+Told = tuple[tuple[str, ...], Mapping[Any, tuple[Any, ...]]]
+"""What rollups tell of spans of time: names of columns, and for the begin of each span its values."""
 
 
 async def refresh_shard(database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST) -> int:
@@ -181,29 +182,32 @@ async def rebuild_days(connection: Connection, device: int) -> None:
 
 
 async def merged_rollups(
-    database: Database, name: str, columns: frozenset[str], **parameters: Any
-) -> tuple[bool, dict[Any, Told]]:
+    database: Database, name: str, columns: frozenset[str], *, is_usual: bool = False, **parameters: Any
+) -> tuple[bool, Told]:
     """What the rollups of spans of time say together.
 
     Args:
         database: where they are.
         name: the statement.
         columns: those wanted.
+        is_usual: whether they are those that are asked for all day.
         parameters: of the statement.
 
     Returns:
-        Whether marks wait, so that it is not all there is; and what they say, by the begin of each span that
-        has any.
+        Whether marks wait, so that it is not all there is; and what they say of each span that has any.
     """
     statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
 
-    async def job(connection: Connection) -> tuple[bool, dict[Any, Told]]:
+    async def job(connection: Connection) -> tuple[bool, Told]:
         reach: dict[str, Any] = {}
         if "buckets" in parameters:  # made of readings
             reach |= await _reach(connection, parameters["devices"], parameters["buckets"])
             reach["zone_ms"] = [None] * len(parameters["buckets"])  # matters only to what is flagged
-        rows = await (await connection.execute(statement, parameters | reach)).fetchall()
-        found = {row[1]: (names, row[2:]) for row in rows if row[1] is not None}
-        return any(row[0] for row in rows), found
+        if is_usual:
+            rows = await prepared_rows(connection, statement, parameters | reach)
+        else:
+            rows = await (await connection.execute(statement, parameters | reach)).fetchall()
+        found = {row[1]: row[2:] for row in rows if row[1] is not None}
+        return any(row[0] for row in rows), (names, found)
 
     return await database.run(job, is_one_statement=True)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings, strategies as st
+from pyarrow import parquet
 
-from reference_server import buckets
-from reference_server.buckets import Buckets, make_bucket
+from reference_server import series as series_module
+from reference_server.buckets import (
+    GAUGE_FIELDS,
+    SERIES_FIELDS,
+    Bucket,
+    Maker,
+    needed_columns,
+    record_dict,
+)
+from reference_server.parquet import PARQUET
 from reference_server.series import step_of
-from reference_server.storage.rollups import Told
 from reference_server.zones import QUARTER, Span, day_span, hours_of, known_zone, quarter_of
 from sungrow_lib.sample import format_ts
+from sungrow_lib.wire import SeriesBucket
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -262,20 +274,106 @@ async def test_a_series_asked_for_again_shows_what_came_late(api: Api) -> None:
     assert (late[9]["avg_pv_power_w"], late[9]["sample_count"]) == (200, 2)
 
 
-def test_what_is_remembered_of_a_bucket_goes_by_all_it_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "_REMEMBERED", 3)
-    remembered = Buckets()
+def test_the_quick_bucket_has_the_fields_of_the_model() -> None:
+    assert Bucket.__struct_fields__ == tuple(SeriesBucket.model_fields)
+
+
+COLUMNS = tuple(sorted(needed_columns(None) | needed_columns(sorted(GAUGE_FIELDS))))
+NUMBERS = st.one_of(st.none(), st.integers(-(2**40), 2**40))
+ROWS = st.fixed_dictionaries(
+    dict.fromkeys(COLUMNS, NUMBERS)
+    | {name: st.one_of(st.none(), st.integers(0, 3_600_000)) for name in COLUMNS if name.endswith("_ms")}
+    | {"sample_count": st.integers(0, 720), "covered_ms": st.integers(0, 3_700_000)}
+)
+
+
+def plainly(facts: dict[str, Any]) -> dict[str, float | None]:
+    """Say what a closed hour of a row holds, by the words of the contract."""
+
+    def average(name: str, factor: int) -> float | None:
+        time_ms = facts[f"{name}_ms"]
+        return (
+            facts[f"{name}_sum"] / time_ms / factor if time_ms and facts[f"{name}_sum"] is not None else None
+        )
+
+    def energy(counter: str, factor: int) -> float | None:
+        known = [
+            part
+            for part in (
+                None if facts[f"{counter}_increase"] is None else facts[f"{counter}_increase"] / factor,
+                None if facts[f"{counter}_uncounted"] is None else abs(facts[f"{counter}_uncounted"]) / 3.6e9,
+            )
+            if part is not None
+        ]
+        return sum(known) if known else None
+
+    load = facts["load_power_w_sum"]
+    return {
+        "avg_pv_power_w": average("pv_power_w", 1),
+        "max_pv_power_w": facts["pv_power_w_max"],
+        "avg_battery_power_w": average("battery_power_w", 1),
+        "avg_battery_soc_pct": average("battery_soc_pct", 10),
+        "avg_load_power_w": average("load_power_w", 1),
+        "avg_export_power_w": average("export_power_w", 1),
+        "pv_kwh": energy("pv_total_kwh", 10),
+        "import_kwh": energy("import_total_kwh", 10),
+        "export_kwh": energy("export_total_kwh", 10),
+        "charge_kwh": energy("battery_charge_total_kwh", 10),
+        "discharge_kwh": energy("battery_discharge_total_kwh", 10),
+        "load_kwh": None if load is None else abs(load) / 3.6e9,
+        "coverage": min(1.0, facts["covered_ms"] / 3_600_000),
+        "sample_count": facts["sample_count"],
+    }
+
+
+@given(
+    ROWS, st.permutations(COLUMNS), st.lists(st.sampled_from(sorted(SERIES_FIELDS)), unique=True, max_size=9)
+)
+@settings(max_examples=200, deadline=None)
+def test_a_bucket_says_what_its_row_says(row: dict[str, Any], names: list[str], fields: list[str]) -> None:
     span = Span(NOW - timedelta(hours=2), NOW - timedelta(hours=1))
-    names = ("sample_count", "pv_power_w_min", "pv_power_w_max")
-    tolds: list[Told | None] = [(names, (1, 2, 3)), (names, (1, 3, 2)), (names[::-1], (1, 2, 3)), None]
-    for zone in (AMSTERDAM, ZoneInfo("UTC")):
-        for fields in (["min_pv_power_w"], ["max_pv_power_w"], None):
-            for now in (NOW, span.end - timedelta(minutes=5)):
-                for told in tolds * 2:
-                    facts = dict(zip(*told, strict=True)) if told else {}
-                    bucket = remembered.bucket(span, told, zone, now, fields)
-                    assert bucket == make_bucket(span, facts, zone, now, fields)
-                    assert len(remembered._made) <= 3
+    values = tuple(row[name] for name in names)
+    whole = record_dict(Maker(None, names, AMSTERDAM, NOW).bucket(span, values))
+    for name, number in plainly(row).items():
+        digits = 1e-4 if name == "coverage" else 1e-3
+        assert whole[name] == (
+            None if number is None else pytest.approx(number, rel=1e-12, abs=0.51 * digits)
+        )
+    chosen = record_dict(Maker(fields, names, AMSTERDAM, NOW).bucket(span, values))
+    assert chosen.keys() == {*fields, "bucket", "sample_count", "coverage", "partial"}
+    assert chosen.items() >= {name: whole[name] for name in chosen.keys() & whole.keys()}.items()
+    SeriesBucket.model_validate(whole | chosen)
+
+
+async def test_a_long_range_is_sent_as_it_is_made(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = NOW - timedelta(hours=9)
+    await api.ingest(*(reading(start + timedelta(minutes=i), pv_power_w=i) for i in range(500)))
+    query = {"device_id": "sh-1", "from": format_ts(start), "to": format_ts(NOW - timedelta(minutes=7))}
+    headers = api.headers()
+
+    async def ask(bucket: str, accept: str) -> tuple[bytes, bool]:
+        given = headers | {"Accept": accept}
+        async with api.session.get(
+            api.url + "/v1/series", params=query | {"bucket": bucket}, headers=given
+        ) as answer:
+            assert answer.status == 200
+            return await answer.read(), "ETag" in answer.headers
+
+    for bucket in ("5m", "15m", "1h"):
+        for accept in ("application/json", "text/csv", PARQUET):
+            monkeypatch.setattr(series_module, "_BUCKETS_AT_ONCE", 2_000)
+            whole, has_etag = await ask(bucket, accept)
+            assert has_etag
+            monkeypatch.setattr(series_module, "_BUCKETS_AT_ONCE", 4)
+            parts, has_etag = await ask(bucket, accept)
+            assert not has_etag
+            assert rows_of(parts, accept) == rows_of(whole, accept)
+
+
+def rows_of(body: bytes, media: str) -> Any:
+    if media == PARQUET:
+        return parquet.read_table(io.BytesIO(body)).to_pylist()
+    return json.loads(body) if media == "application/json" else body
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Amsterdam", "Asia/Kathmandu", "Australia/Lord_Howe"])
