@@ -17,7 +17,7 @@ from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.modbus.settings import ConnectionSettings
 from sungrow_lib.registers.identity import Identity
-from sungrow_lib.spool import BootStamp
+from sungrow_lib.spool import BootStamp, SystemClock as SpoolClock
 from sungrow_lib.upload import BatchUploader
 from sungrow_lib.wire import DeviceInfo
 
@@ -93,6 +93,7 @@ class Station:
         self._intake = intake
         self._uploader = uploader
         self._clock = SystemClock()
+        self._boot_id = self._clock.boot_id or SpoolClock().stamp().boot_id
         self._identified: dict[str, Identity] = {}
         self._asleep: set[str] = set()
         self._busy_since: float | None = None
@@ -136,7 +137,7 @@ class Station:
         if reading.sample is None or reading.boottime is None:
             account.lost(str(reading.outcome), account.reason or str(DeviceError()))
             return
-        stamp = BootStamp(self._clock.boot_id, int(reading.boottime * 1000))
+        stamp = BootStamp(self._boot_id, int(reading.boottime * 1000))
         missing = tuple(missing.block for missing in reading.missing)
         await self._intake.put(Taken(reading.device_id, reading.sample, stamp, missing))
 

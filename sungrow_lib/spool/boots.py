@@ -10,12 +10,9 @@ there is room, for the time between two readings is what their energy is reckone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from sungrow_lib.spool.clock import ESTIMATED, Line
-
-EARLIEST_MS: Final = 1_704_067_200_000
-"""2024: before there was this program. A boot that calls itself earlier says nothing of when it was."""
+from sungrow_lib.spool.clock import ESTIMATED, Line, is_plausible
 
 
 class Span(NamedTuple):
@@ -109,7 +106,7 @@ def _place_free(spans: Sequence[Span], after: int | None, before: Limit) -> tupl
     gaps, lengths, end = _fit(spans, after, before)
     firsts: list[int] = []
     for span, gap, length in zip(spans, gaps, lengths, strict=True):
-        first = span.first_ts if span.start_ms >= EARLIEST_MS or after is not None else end
+        first = span.first_ts if is_plausible(span.first_ts) or after is not None else end
         firsts.append(first if after is None else max(first, after + gap))
         after = firsts[-1] + length
     for place in reversed(range(len(spans))):

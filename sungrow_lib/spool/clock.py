@@ -16,6 +16,10 @@ SERVER_SERVES_AFTER_MS: Final = 86_400_000
 """Readings wait this long for a trusted clock; then the server's date is taken instead."""
 FUTURE_MARGIN_MS: Final = 600_000
 """A row the server called future is re-dated only while it is further ahead than this."""
+EARLIEST_MS: Final = 1_704_067_200_000
+"""2024: before there was this program ..."""
+LATEST_MS: Final = 4_102_444_800_000
+"""... and 2100: whoever names a time outside does not know it."""
 
 STEP_MS: Final = 1_000
 """A reading's date further than this from its own boot-time stamp was taken before the clock was set."""
@@ -203,6 +207,11 @@ def _date_of_this_boot(row: Undated, clock: TrustedClock, now_ms: int) -> int:
     dated = clock.date(row.stamp)
     is_right = clock.source is None and abs(row.ts - dated) <= STEP_MS and row.ts <= now_ms
     return row.ts if is_right else dated
+
+
+def is_plausible(wall_ms: int) -> bool:
+    """Whether it can be that time: a server that has lost its own clock may say anything."""
+    return EARLIEST_MS <= wall_ms < LATEST_MS
 
 
 def is_far_ahead(ts: int, now_ms: int) -> bool:

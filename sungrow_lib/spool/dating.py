@@ -27,6 +27,7 @@ from sungrow_lib.spool.clock import (
     Undated,
     date_waiting,
     is_far_ahead,
+    is_plausible,
     judge_clock,
 )
 from sungrow_lib.spool.entries import SpoolState
@@ -104,6 +105,8 @@ class Dating:
 
     def observe(self, seen: ServerDate) -> bool:
         """Take note of the server's date; return whether it says something new that is worth saving."""
+        if not is_plausible(seen.wall_ms):
+            return False
         self._server = seen
         boot_id, boot_ms = seen.stamp
         start, known = seen.wall_ms - boot_ms, self._starts.pop(boot_id, None)

@@ -20,8 +20,6 @@ SLOWEST_S: Final = 2.0
 """s between a change of the clock and the last line of a log that was dated before it."""
 _CLOCK_SOURCE: Final = Path(__file__).with_name("clock.c")
 _CLOCK_STATE: Final = struct.Struct("=qq")
-_TRUSTED_ANYWAY: Final = Path("/run/systemd/timesync/synchronized")
-"""Where this file is, the product takes its clock for synchronised, whatever the preloaded library says."""
 _DISK_BYTES: Final = 32 * 2**20
 _BALLAST: Final = "ballast"
 
@@ -73,11 +71,6 @@ class BentClock:
         self.offset_s = 0.0
         self.history = ClockHistory()
         self.set(0.0, synchronised=True)
-
-    @staticmethod
-    def can_mislead() -> bool:
-        """Whether the product believes what it is shown on this machine."""
-        return not _TRUSTED_ANYWAY.exists()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -264,3 +264,212 @@ async def test_a_clock_corrected_between_the_read_and_the_commit(path: Path) -> 
         assert entry.ts_ms == NOON_MS
 
     await story(path, tell)
+
+
+# --- who tells the time, and lies -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        pytest.param(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="the end of the calendar"),
+        pytest.param(datetime(1970, 1, 1, tzinfo=UTC), id="1970"),
+        pytest.param(datetime(2100, 1, 1, tzinfo=UTC), id="2100"),
+    ],
+)
+async def test_a_server_that_has_lost_its_own_clock_dates_nothing(path: Path, says: datetime) -> None:
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        await edge.run(2)
+        await edge.spool.observe_server_date(says, edge.clock.stamp())
+        edge.passes(DAY_S)
+        assert not await edge.spool.release_waiting()
+        await edge.server_says()
+        assert await edge.spool.release_waiting()
+        await edge.check(within_ms=1_000)
+
+    await story(path, tell)
+
+
+async def test_two_clocks_that_both_began_in_1970_do_not_vouch_for_each_other(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        await edge.run(1)
+        await edge.spool.observe_server_date(datetime(1970, 1, 1, 0, 1, tzinfo=UTC), edge.clock.stamp())
+        assert not await edge.spool.release_waiting()
+        edge.ntp()
+        assert await edge.spool.release_waiting()
+        await edge.check()
+
+    await story(path, tell)
+
+
+@pytest.mark.parametrize("off_by_s", [-HOUR_S, HOUR_S, -DAY_S, 40 * DAY_S])
+async def test_a_wrong_server_does_not_outweigh_a_synchronised_clock(path: Path, off_by_s: int) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.server_says(off_by_ms=off_by_s * 1000)
+        await edge.run(3)
+        edge.passes(2 * DAY_S)
+        await edge.server_says(off_by_ms=off_by_s * 1000)
+        await edge.run(3)
+        await edge.check()
+        assert {r.entry.clock_source async for r in edge.spool.records()} == {None}
+
+    await story(path, tell)
+
+
+@pytest.mark.parametrize("off_by_s", [-HOUR_S, HOUR_S])
+async def test_a_wrong_server_alone_is_believed_after_a_day_only(path: Path, off_by_s: int) -> None:
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=2 * DAY_S, wakes_ms=edge.true_ms)
+        await edge.run(2)
+        await edge.server_says(off_by_ms=off_by_s * 1000)
+        edge.passes(DAY_S - 60)
+        assert not await edge.spool.release_waiting()
+        edge.ntp()  # just in time
+        assert await edge.spool.release_waiting()
+        await edge.check()
+
+    await story(path, tell)
+
+
+async def test_the_latest_word_of_the_server_counts_also_for_later_boots(path: Path) -> None:
+    """The first answer was of a server whose clock was not set yet."""
+
+    async def tell(edge: Edge) -> None:
+        await edge.run(1)
+        edge.power_cut("boot-2", off_s=5 * HOUR_S, wakes_ms=edge.true_ms - HOUR_S * 1000)
+        await edge.server_says(off_by_ms=-3 * DAY_S * 1000)
+        await edge.run(2)
+        await edge.server_says()
+        await edge.run(2)
+        async with DurableSpool.open(path, clock=edge.clock) as restarted:
+            edge.spool = restarted
+            edge.power_cut("boot-3", off_s=HOUR_S, wakes_ms=0)
+            edge.ntp()
+            assert await restarted.release_waiting()
+            await edge.check(within_ms=1_000)
+            sources = [r.entry.clock_source async for r in restarted.records()]
+            assert sources == [None, *["server"] * 4]
+
+    await story(path, tell)
+
+
+async def test_the_server_dates_each_of_many_boots_it_saw(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(1)
+        for boot in range(2, 8):
+            edge.power_cut(f"boot-{boot}", off_s=5 * HOUR_S, wakes_ms=edge.true_ms - HOUR_S * 1000)
+            await edge.run(2)
+            if boot != 5:
+                await edge.server_says()
+            async with DurableSpool.open(path, clock=edge.clock) as restarted:
+                edge.spool = restarted
+                await edge.run(1)
+        async with DurableSpool.open(path, clock=edge.clock) as restarted:
+            edge.spool = restarted
+            edge.power_cut("boot-8", off_s=HOUR_S, wakes_ms=0)
+            edge.ntp()
+            assert await restarted.release_waiting()
+            rows = {r.entry.seq: r async for r in restarted.records()}
+            dated = {seq: r.entry.clock_source for seq, r in rows.items()}
+            assert {dated[seq] for seq in rows if rows[seq].stamp.boot_id == "boot-5"} == {"estimated"}
+            wrong = [seq for seq in rows if abs(rows[seq].entry.ts_ms - edge.truly[seq]) > 1_000]
+            assert {rows[seq].stamp.boot_id for seq in wrong} == {"boot-5"}
+            assert [r.entry.ts_ms for r in rows.values()] == sorted({r.entry.ts_ms for r in rows.values()})
+
+    await story(path, tell)
+
+
+async def test_sleep_of_the_machine_is_time_as_any_other(path: Path) -> None:
+    """The boot-time clock goes on; the wall clock comes back from an RTC that is off, unsynchronised."""
+
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        await edge.run(2)
+        edge.passes(3 * HOUR_S)  # asleep
+        edge.clock.step_s(-20 * 60)
+        await edge.run(2)
+        edge.ntp()
+        await edge.run(1)
+        await edge.check()
+
+    await story(path, tell)
+
+
+# --- rows the server called future ------------------------------------------------------------------------
+
+
+async def sent_too_early(edge: Edge, ahead_s: float, readings: int) -> list[int]:
+    """Readings dated by a clock that is ahead, and called future by a server whose clock is right."""
+    edge.clock.step_s(ahead_s)
+    await edge.run(readings)
+    offered = await edge.spool.offer("inv", 100)
+    early = [entry.seq for entry in offered if entry.ts_ms > edge.true_ms + 300_000]
+    deferred = [Judged(seq, "future", "") for seq in early]
+    delivered = [entry.seq for entry in offered if entry.seq not in early]
+    await edge.spool.settle("inv", Settlement(delivered=delivered, deferred=deferred, retry_in_s=0))
+    return early
+
+
+@pytest.mark.parametrize("ahead_s", [550, HOUR_S])
+async def test_only_rows_more_than_ten_minutes_ahead_get_another_date(path: Path, ahead_s: int) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(1)
+        early = await sent_too_early(edge, ahead_s, 3)
+        before = await edge.dates()
+        edge.ntp()
+        await edge.run(2)
+        after = await edge.dates()
+        assert len(early) == 3
+        is_corrected = ahead_s > 600
+        assert [after[seq][0] != before[seq][0] for seq in early] == [is_corrected] * 3
+        assert [after[seq][0] == edge.truly[seq] for seq in early] == [is_corrected] * 3
+        # Nobody waited for them, and they are no last date.
+        newest = max(after)
+        assert after[newest] == (edge.truly[newest], SpoolState.PENDING)
+        assert len({ts for ts, _ in after.values()}) == len(after)
+
+    await story(path, tell)
+
+
+async def test_a_date_given_to_a_row_called_future_is_never_given_again(path: Path) -> None:
+    async def tell(edge: Edge) -> None:
+        await edge.run(1)
+        early = await sent_too_early(edge, 550, 1)
+        taken = (await edge.dates())[early[0]][0]
+        edge.ntp()
+        edge.passes((taken - edge.true_ms) / 1000)
+        assert edge.clock.wall_ms == taken
+        entry = await edge.spool.append(reading(ts=edge.clock.now()), boot=edge.clock.stamp())
+        assert entry.ts_ms == taken + 1
+
+    await story(path, tell)
+
+
+@pytest.mark.parametrize("server_was_seen", [False, True])
+async def test_a_boot_that_was_ahead_and_ended_is_corrected_if_it_is_known_how(
+    path: Path, *, server_was_seen: bool
+) -> None:
+    """The clock was a year ahead, called synchronised; then came a power cut, and the right time."""
+
+    async def tell(edge: Edge) -> None:
+        edge.power_cut("boot-2", off_s=60, wakes_ms=edge.true_ms)
+        edge.ntp()
+        early = await sent_too_early(edge, 365 * DAY_S, 3)
+        assert len(early) == 3
+        if server_was_seen:
+            await edge.server_says()
+        async with DurableSpool.open(path, clock=edge.clock) as restarted:
+            edge.spool = restarted
+            edge.power_cut("boot-3", off_s=60, wakes_ms=0)
+            edge.ntp()
+            await edge.run(2)
+            rows = await edge.dates()
+            assert all(ts == edge.truly[seq] for seq, (ts, _) in rows.items() if seq not in early)
+            wrong = [seq for seq in early if abs(rows[seq][0] - edge.truly[seq]) > 1_000]
+            assert wrong == ([] if server_was_seen else early)
+            sources = {r.entry.clock_source async for r in restarted.records() if r.entry.seq in early}
+            assert sources == {"server" if server_was_seen else None}
+
+    await story(path, tell)

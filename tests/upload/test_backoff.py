@@ -58,3 +58,10 @@ def test_an_http_date_is_utc() -> None:
     assert parse_date("Mon, 01 Jun 2026 12:00:00 GMT") == NOW
     assert parse_date("Mon, 01 Jun 2026 12:00:00 -0000") == NOW
     assert parse_date("yesterday") is None
+
+
+@pytest.mark.parametrize(
+    "year_and_zone", ["9999 23:59:59 -1200", "99999999999999999999 10:00:00 GMT", "2026 10:00:00 +999999"]
+)
+def test_a_date_of_no_calendar_is_none(year_and_zone: str) -> None:
+    assert parse_date(f"Fri, 31 Dec {year_and_zone}") is None
