@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,11 +15,13 @@ from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
+from reference_edge.opening import tell_of_opening
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.service_manager import ServiceManager
-from sungrow_lib.spool import DurableSpool, SpoolOptions
+from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
 from sungrow_lib.upload import BatchUploader, UploadSettings
+from sungrow_lib.upload.status import StatusBoard
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _LAST_PASS_S: Final = 5.5
@@ -85,16 +87,36 @@ class _Edge:
     async def run(self, stopping: anyio.Event) -> None:
         """Work until ``stopping`` is set or the spool is found damaged."""
         settings = self.settings
-        async with (
-            DurableSpool.open(settings.spool_path, options=_SPOOL, damage=self.damage) as spool,
-            BatchUploader(spool, upload_settings(settings)) as uploader,
-        ):
+        async with AsyncExitStack() as stack:
+            spool = await self._open(stack, stopping)
+            if spool is None:
+                return
+            uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(settings)))
             intervals = {device.device_id: device.poll_interval_s for device in settings.inverters}
             with self._metrics(intervals, uploader):
                 await self._work(stopping, spool, uploader)
             is_done = await uploader.flush(_FLUSH_S)
             self.damage = spool.damage
             _LOG.info("stopped", extra={"everything_delivered": is_done})
+
+    async def _open(self, stack: AsyncExitStack, stopping: anyio.Event) -> DurableSpool | None:
+        """Open the spool, for the stack to close; None if the daemon was told to stop before it was open."""
+        self.intake.spool = None
+        spool, opening = None, SpoolOpening()
+        health = HealthReport(self.settings.health_path, self.accounts, self.survey, StatusBoard().snapshot)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)
+            beside.start_soon(_cancel_after, beside.cancel_scope, stopping.wait)
+            spool = await stack.enter_async_context(
+                DurableSpool.open(
+                    self.settings.spool_path, options=_SPOOL, damage=self.damage, opening=opening
+                )
+            )
+            beside.cancel_scope.cancel()
+        if spool is None:
+            await self.intake.close()
+            _LOG.info("stopped before the spool was open; what was begun on it begins anew at the next start")
+        return spool
 
     def _metrics(
         self, intervals: Mapping[str, float], uploader: BatchUploader
@@ -153,6 +175,11 @@ class _Edge:
 async def _set_after(event: anyio.Event, wait: Callable[[], Awaitable[None]]) -> None:
     await wait()
     event.set()
+
+
+async def _cancel_after(scope: anyio.CancelScope, wait: Callable[[], Awaitable[None]]) -> None:
+    await wait()
+    scope.cancel()
 
 
 def _stuck(stations: list[Station]) -> str | None:

@@ -83,7 +83,8 @@ class Intake:
         async with self._lock:
             await self._empty()
             while self._waiting:
-                self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {self.refusal}")
+                why = self.refusal or "it was not open"
+                self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
 
     async def _empty(self) -> None:
         while self._waiting and self.spool is not None:

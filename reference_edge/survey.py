@@ -81,6 +81,10 @@ class Survey:
             look += 1
             await anyio.sleep(_LOOK_S if look > 1 else _SECOND_LOOK_S)
 
+    def note_recovery(self) -> None:
+        """Raise an alarm while a damaged spool is recovered; the first look afterwards ends it."""
+        self._set(_SPOOL, "A damaged spool is being recovered; no inverter is polled until that is done.")
+
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
         try:
             self.disk_free_bytes = shutil.disk_usage(self.folder).free

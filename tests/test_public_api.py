@@ -74,6 +74,7 @@ PUBLIC: Final = [
     "SpoolEntry",
     "SpoolError",
     "SpoolFullError",
+    "SpoolOpening",
     "SpoolOptions",
     "SpoolRecord",
     "SpoolState",

@@ -16,6 +16,7 @@ from sungrow_lib.spool.entries import (
     SpoolRecovery,
     SpoolState,
 )
+from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.system_clock import SystemClock
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "SpoolIdentity",
     "SpoolImport",
     "SpoolMerging",
+    "SpoolOpening",
     "SpoolOptions",
     "SpoolRecord",
     "SpoolRecovery",

@@ -20,6 +20,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Log, Pages, read_log
 
@@ -50,6 +51,7 @@ class Database:
         busy_timeout_s: seconds to wait for another program's write.
         max_bytes: upper limit of the file's size.
         check: whether to check the whole file first; its log is looked at in any case.
+        opening: told how that gets on, and may end it.
 
     Raises:
         NotASpoolError: some other file.
@@ -58,7 +60,15 @@ class Database:
         SpoolFullError: no room to create it.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float, max_bytes: int | None, check: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_s: float,
+        max_bytes: int | None,
+        check: bool,
+        opening: SpoolOpening | None = None,
+    ) -> None:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self._max_bytes = max_bytes
@@ -66,9 +76,8 @@ class Database:
         self._name, self._log_name = str(path), f"{path}-wal"
         try:
             require_spool(path)
-            with self._translated():
-                if check:
-                    self._check()
+            with translated(self.path):
+                self._look_first(opening or SpoolOpening(), is_whole=check)
                 self._connect()
                 self._prepare()
                 self._file, self._log = _inode(self._name), self._find_log()
@@ -79,7 +88,7 @@ class Database:
     def close(self) -> None:
         """Fold the log into the file and close it."""
         if self._connection is not None:
-            with self._translated():
+            with translated(self.path):
                 self._connection.close()
             self._connection = None
 
@@ -99,12 +108,12 @@ class Database:
         if isinstance(error, sqlite3.ProgrammingError):  # our mistake, not the file's
             return
         if isinstance(error, sqlite3.Error | OSError):
-            raise self._translate(error) from error
+            raise _translate(error, self.path) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Run statements on one consistent state of the file."""
-        with self._translated():
+        with translated(self.path):
             connection = self._ready()
             connection.execute("BEGIN")
             try:
@@ -119,7 +128,7 @@ class Database:
 
     def fold_log(self) -> None:
         """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
-        with self._translated():
+        with translated(self.path):
             self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def size(self) -> int:
@@ -135,6 +144,7 @@ class Database:
         if _inode(self._name) != self._file:
             raise self._replaced()
         if self._connection is None:
+            self._check_log(SpoolOpening())
             self._connect()
             self._log = self._find_log()
         elif _inode(self._log_name) != self._log:
@@ -168,7 +178,6 @@ class Database:
             self._connection = None
 
     def _connect(self) -> None:
-        self._check_log()
         connection = sqlite3.connect(
             self.path,
             timeout=self._busy_timeout_s,
@@ -236,29 +245,37 @@ class Database:
                 f"{schema.SCHEMA_VERSION}); upgrade this program. Nothing was changed."
             )
 
-    def _check(self) -> None:
-        """Look at every page before anything is written: also closing the file folds the log into it."""
-        if not self.path.exists():
-            return
-        self._check_log()
+    def _look_first(self, opening: SpoolOpening, *, is_whole: bool) -> None:
+        """Look at the log and, if wanted, at every page before anything is written: closing the file does."""
+        before = self._stamps()
+        self._check_log(opening)
+        if is_whole and self.path.exists():
+            self._check(opening)
+            if self._stamps() != before:  # another program, or what a power cut had left unfinished
+                self._check_log(opening)
+
+    def _check(self, opening: SpoolOpening) -> None:
         try:
-            fault, is_mixed = self._look("ro")
+            fault, is_mixed = self._look("ro", opening)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_READONLY:
                 raise
             # The power went while the spool was made, before it had a log: what is unfinished is taken back.
-            fault, is_mixed = self._look("rw")
+            fault, is_mixed = self._look("rw", opening)
         if fault is not None:
             kind = MixedPagesError if is_mixed else SpoolCorruptError
             raise kind(f"The spool {self.path} is damaged ({fault}). {_CORRUPT_ADVICE}")
 
-    def _look(self, mode: str) -> tuple[str | None, bool]:
+    def _look(self, mode: str, opening: SpoolOpening) -> tuple[str | None, bool]:
         address = f"{self.path.absolute().as_uri()}?mode={mode}"
-        with closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection:
+        with (
+            closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection,
+            opening.over(connection),
+        ):
             self._recognise(connection)
             return _fault(connection)
 
-    def _check_log(self) -> None:
+    def _check_log(self, opening: SpoolOpening) -> None:
         """Look at the log before SQLite does: at every opening, however short.
 
         SQLite ends reading at the first fault and says nothing; when it closes the file, it deletes the rest.
@@ -268,8 +285,8 @@ class Database:
         left = _LOG_LOOKS
         for _ in range(_MOST_LOG_LOOKS):
             before = self._stamps()
-            log = read_log(Path(self._log_name))
-            if not log.is_damaged and not (log.frames and self._is_at_odds_with(log)):
+            log = read_log(Path(self._log_name), opening.step)
+            if not log.is_damaged and not (log.frames and self._is_at_odds_with(log, opening)):
                 return
             left -= self._stamps() == before
             if not left:
@@ -292,26 +309,12 @@ class Database:
                 found.append((stat.st_size, stat.st_mtime_ns))
         return found
 
-    def _is_at_odds_with(self, log: Log) -> bool:
+    def _is_at_odds_with(self, log: Log, opening: SpoolOpening) -> bool:
         """Whether there is a log to an empty or a missing file, or one that is older than the file."""
         if not self.path.exists():
             return True
-        with closing(Pages(self.path, log)) as pages:
+        with closing(Pages(self.path, log, step=opening.step)) as pages:
             return pages.is_ahead or not self.path.stat().st_size
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.ProgrammingError:  # our mistake, not the file's
-            raise
-        except (sqlite3.Error, OSError) as error:
-            raise self._translate(error) from error
-
-    def _translate(self, error: sqlite3.Error | OSError) -> SpoolError:
-        if isinstance(error, sqlite3.Error):
-            return _translate(error, self.path)
-        return SpoolUnavailableError(f"The spool {self.path} cannot be used: {error.strerror}.")
 
 
 class Transaction:
@@ -406,7 +409,20 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _translate(error: sqlite3.Error, path: Path) -> SpoolError:
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what errors of SQLite and of the disk mean for a spool."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # our mistake, not the file's
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: sqlite3.Error | OSError, path: Path) -> SpoolError:
+    if isinstance(error, OSError):
+        return SpoolUnavailableError(f"The spool {path} cannot be used: {error.strerror}.")
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code == sqlite3.SQLITE_FULL:
         return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")

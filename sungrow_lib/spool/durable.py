@@ -30,12 +30,15 @@ from sungrow_lib.spool.entries import (
     from_ms,
     to_ms,
 )
+from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.relief import CHUNK
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import Clock, SystemClock
 
 _Result = TypeVar("_Result")
 _EXPORT_ROWS = 500
+_END_S = 0.05
+"""Seconds between two requests to end."""
 
 
 def _content(sample: SungrowSample) -> str:
@@ -68,8 +71,12 @@ class DurableSpool:
         options: SpoolOptions | None = None,
         clock: Clock | None = None,
         damage: str | None = None,
+        opening: SpoolOpening | None = None,
     ) -> AsyncIterator[DurableSpool]:
         """Open a spool, creating the file when missing (its folder must exist).
+
+        A large file takes seconds to check, a large damaged one minutes to recover. Cancelled, either ends
+        within moments and leaves the file as it was.
 
         Args:
             path: the file; SQLite keeps two more beside it, with `-wal` and `-shm` appended.
@@ -77,6 +84,7 @@ class DurableSpool:
             clock: where the time comes from; the machine's clocks unless a test says otherwise.
             damage: what `damage` said when the spool was last open: with `SpoolOptions.recover` it is
                 recovered then, whatever looking at the file finds.
+            opening: tells meanwhile how that gets on.
 
         Raises:
             NotASpoolError: some other file, which is left as it is.
@@ -86,10 +94,12 @@ class DurableSpool:
         """
         limiter = anyio.CapacityLimiter(1)
 
-        def build() -> SpoolStore:
-            return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock(), damage)
+        work = opening or SpoolOpening()
 
-        store = await anyio.to_thread.run_sync(build, limiter=limiter)
+        def build() -> SpoolStore:
+            return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock(), damage, work)
+
+        store = await _build(build, work, limiter)
         try:
             yield cls(store, limiter)
         finally:
@@ -327,3 +337,44 @@ class DurableSpool:
         while done := await self._run(job):
             total += done
         return total
+
+
+async def _build(
+    build: Callable[[], SpoolStore], opening: SpoolOpening, limiter: anyio.CapacityLimiter
+) -> SpoolStore:
+    """Build a store in a thread; cancelled, end that soon, and leave no store behind."""
+    outcome: list[SpoolStore | BaseException] = []
+    is_over = anyio.Event()
+
+    def job() -> SpoolStore | BaseException:
+        try:
+            return build()
+        except BaseException as error:  # noqa: BLE001 - raised below, as it is: a task group would wrap it
+            return error
+
+    async def work() -> None:
+        try:
+            outcome.append(await anyio.to_thread.run_sync(job, limiter=limiter))
+        finally:
+            is_over.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            try:
+                await is_over.wait()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    while not is_over.is_set():
+                        opening.end()
+                        await anyio.sleep(_END_S)
+    except anyio.get_cancelled_exc_class():
+        with anyio.CancelScope(shield=True):
+            for made in outcome:
+                if isinstance(made, SpoolStore):
+                    await anyio.to_thread.run_sync(made.close, limiter=limiter)
+        raise
+    (made,) = outcome
+    if isinstance(made, BaseException):
+        raise made
+    return made

@@ -99,8 +99,17 @@ class Log:
         return not self.is_torn and max(self.broken.get(page, 0), self.nameless) > newest
 
 
-def read_log(path: Path) -> Log:
-    """Find the sound committed pages of a log; one that is not there is empty."""
+def _no_step() -> None:
+    pass
+
+
+def read_log(path: Path, step: Callable[[], None] = _no_step) -> Log:
+    """Find the sound committed pages of a log; one that is not there is empty.
+
+    Args:
+        path: the log.
+        step: called for each page; what it raises ends the reading.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -121,6 +130,7 @@ def read_log(path: Path) -> Log:
     versions: list[int] = []
     commits = size_seen = nameless = last = 0
     for start in range(_LOG_HEADER, len(content) - _FRAME + 1, _FRAME):
+        step()
         page, size, *found, sum_1, sum_2 = struct.unpack_from(">6I", content, start)
         # The sum before comes from the frame before, sound or not: so one damaged page voids one frame only.
         data = content[start : start + 8] + content[start + _FRAME_HEADER : start + _FRAME]
@@ -176,16 +186,25 @@ class Pages:
         path: the file.
         log: what its log holds, if that is known already.
         is_mixed: the file and its log are at odds, as something else has shown: also as above.
+        step: called for each page; what it raises ends the reading.
 
     Raises:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path, log: Log | None = None, *, is_mixed: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        log: Log | None = None,
+        *,
+        is_mixed: bool = False,
+        step: Callable[[], None] = _no_step,
+    ) -> None:
+        self._step = step
         self._file = path.open("rb")
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
-            self._read = log = log or read_log(self._log_path)
+            self._read = log = log or read_log(self._log_path, step)
             self._log = log.frames if log.is_torn else log.frames | log.behind
             self._behind = log.behind if log.is_torn else {}
             self._log_file = self._log_path.open("rb") if self._log or self._behind else None
@@ -197,6 +216,7 @@ class Pages:
             if self.is_ahead:
                 self.count, self._log, self._behind = max(in_file, *self._log), {}, {}
                 self._read = replace(log, frames={}, behind={}, broken={}, nameless=0)
+            self._told = bytearray(max([self.count, *self._behind]) + 1)
         except BaseException:
             self._file.close()
             raise
@@ -209,6 +229,7 @@ class Pages:
 
     def page(self, number: int) -> bytes:
         """Return a page, filled up with zeros where the file ends early."""
+        self._step()
         if number in self._log and self._log_file is not None:
             self._log_file.seek(self._log[number])
             return self._log_file.read(PAGE_BYTES)
@@ -216,6 +237,7 @@ class Pages:
 
     def _page_of_file(self, number: int) -> bytes:
         """Return a page as it is when the log is left out of account."""
+        self._step()
         self._file.seek((number - 1) * PAGE_BYTES)
         return self._file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
 
@@ -310,14 +332,21 @@ class Pages:
         free = (self.free() or set()) | self._maps()
         for number in range(1, self.count + 1):
             if number not in free and stale in {None, self.is_stale(number)}:
+                self._told[number] = number not in self._log
                 yield from self._rows_of(number, self.page(number))
 
-    def versions(self) -> Iterator[Row]:
-        """Return rows as they are and once were: of the file's pages, then of each version in the log."""
+    def versions(self, *, again: bool = True) -> Iterator[Row]:
+        """Return rows as they are and once were: of the file's pages, then of each version in the log.
+
+        Args:
+            again: also of those pages of the file whose rows `rows` has returned.
+        """
         for number in range(1, self.count + 1):
-            yield from self._rows_of(number, self._page_of_file(number))
+            if again or not self._told[number]:
+                yield from self._rows_of(number, self._page_of_file(number))
         if self._log_file is not None:
             for place in self._read.versions:
+                self._step()
                 self._log_file.seek(place - _FRAME_HEADER)
                 frame = self._log_file.read(_FRAME)
                 yield from self._rows_of(int.from_bytes(frame[:4]), frame[_FRAME_HEADER:])
@@ -378,6 +407,9 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value = data[place]
+    if value < _MORE:
+        return value, place + 1
     value = 0
     for index in range(_VARINT_BYTES):
         byte = data[place + index]
@@ -394,10 +426,16 @@ def _values(payload: bytes) -> tuple[Value, ...]:
     body = head
     values: list[Value] = []
     while place < head:
-        kind, place = _varint(payload, place)
-        size = _size(kind)
-        values.append(_value(kind, _exactly(payload[body : body + size], size)))
-        body += size
+        kind = payload[place]  # nearly all are one byte, and there are millions
+        if kind < _MORE:
+            place += 1
+        else:
+            kind, place = _varint(payload, place)
+        end = body + (_INTEGER_BYTES[kind] if kind < len(_INTEGER_BYTES) else _size(kind))
+        if end > len(payload):
+            raise ValueError("runs over the end of its row")
+        values.append(_value(kind, payload[body:end]))
+        body = end
     if body != len(payload):
         raise ValueError("the lengths do not add up")
     return tuple(values)
@@ -412,6 +450,8 @@ def _size(kind: int) -> int:
 
 
 def _value(kind: int, data: bytes) -> Value:
+    if kind == 0:
+        return None
     if kind in {_ZERO, _ONE}:
         return kind - _ZERO
     if 0 < kind < len(_INTEGER_BYTES):

@@ -18,9 +18,11 @@ from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import SpoolRecovery, SpoolState
 from sungrow_lib.spool.foreign import as_reading
 from sungrow_lib.spool.meta import note_recovery, read_recovery
+from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
 
@@ -33,37 +35,44 @@ _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 
 def finish_interrupted(path: Path) -> None:
     """Complete a recovery that was cut off after the damaged file had been renamed: it is missing."""
-    if _new(path).exists():
-        with closing(_open(_new(path))) as database, database.read() as connection:
+    new = _new(path)
+    if new.exists():
+        with (
+            closing(Database(new, busy_timeout_s=10.0, max_bytes=None, check=False)) as database,
+            database.read() as connection,
+        ):
             recovery = read_recovery(connection)
         if recovery is not None:
             _exchange(path, Path(recovery.set_aside))
 
 
-def recover(path: Path, reason: str, *, is_mixed: bool = False) -> None:
+def recover(path: Path, reason: str, opening: SpoolOpening, *, is_mixed: bool = False) -> None:
     """Replace a damaged spool by a new one with all that is readable; the damaged one is renamed.
 
     Safe against a crash at any moment: until the new file is complete and synced the old one stays where
     it is, and `finish_interrupted` does the rest.
 
     Raises:
-        SpoolError: no room, or the folder cannot be written; everything is as before.
+        SpoolError: no room, the folder cannot be written, or asked to end; everything is as before.
     """
+    opening.is_recovering = True
     now = datetime.now(UTC)
     aside = _unused(path, f"{now:%Y%m%dT%H%M%SZ}")
-    _remove_new(path)
+    draft_path = path.with_name(f"{path.name}.draft")
     try:
+        remove(_new(path))
         if not path.exists():  # only its log is there: that is as good as an empty file
             path.touch()
         with (
-            closing(Pages(path, is_mixed=is_mixed)) as pages,
-            closing(_open(_new(path))) as database,
-            database.write() as connection,
+            drafting(draft_path, opening) as draft,
+            closing(Pages(path, is_mixed=is_mixed, step=draft.step)) as pages,
         ):
-            counts = _fill(connection, pages)
+            counts = _fill(draft.connection, pages)
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
-            note_recovery(connection, recovery)
+            note_recovery(draft.connection, recovery)
+        draft_path.rename(_new(path))
         _exchange(path, aside)
+        opening.is_recovering = False
     except OSError as error:
         raise SpoolUnavailableError(
             f"The damaged spool {path} cannot be set aside: {error.strerror}."
@@ -75,22 +84,12 @@ def _new(path: Path) -> Path:
     return path.with_name(f"{path.name}.recovering")
 
 
-def _open(path: Path) -> Database:
-    return Database(path, busy_timeout_s=10.0, max_bytes=None, check=False)
-
-
 def _unused(path: Path, stamp: str) -> Path:
     name, count = f"{path.name}.damaged-{stamp}", 1
     while path.with_name(name).exists():
         count += 1
         name = f"{path.name}.damaged-{stamp}-{count}"
     return path.with_name(name)
-
-
-def _remove_new(path: Path) -> None:
-    """Remove what an earlier attempt that never got to its end has left: a part of a copy."""
-    for suffix in _COMPANIONS:
-        Path(f"{_new(path)}{suffix}").unlink(missing_ok=True)
 
 
 def _exchange(path: Path, aside: Path) -> None:
@@ -113,14 +112,16 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     for statement in schema.SALVAGE_TABLES:
         connection.execute(statement)
     names: dict[str, int] = {}
+    was_merged = False
     for row in pages.rows(stale=False):
+        was_merged |= _tells_of_merging(row)
         _take(connection, row, names)
     for row in pages.rows(stale=True):  # what a sound page says of the same reading is newer
         _take_stale(connection, row, names)
     newest = connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
     for row in pages.rows_behind():  # of the others it is known where they stand
         _take(connection, row, names, after=newest)
-    was_merged = _take_superseded(connection, pages)
+    was_merged = _take_superseded(connection, pages, was_merged=was_merged)
     _name_the_nameless(connection, names)
     for statement in schema.SALVAGE_STAND:
         connection.execute(statement)
@@ -178,17 +179,22 @@ def _standing(row: Row) -> tuple[Any, ...] | None:
     return None
 
 
-def _take_superseded(connection: sqlite3.Connection, pages: Pages) -> bool:
+def _tells_of_merging(row: Row) -> bool:
+    return row.values[:1] == ("merged",)
+
+
+def _take_superseded(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool) -> bool:
     """Take readings that only an older version of some page has; return whether any was ever merged.
 
     Rows move from page to page, and the one a reading moved to may be the damaged one. What had been deleted
     comes back so, too: the server has it, and is asked once more. Merged readings do not, unless they are
     known to be there.
     """
-    was_merged = False
-    for row in pages.versions():
-        was_merged |= row.values[:1] == ("merged",)
-        _note_version(connection, row)
+    is_doubtful = pages.is_doubtful
+    for row in pages.versions(again=is_doubtful):
+        was_merged |= _tells_of_merging(row)
+        if is_doubtful:
+            _note_version(connection, row)
         reading = as_reading(row)
         if reading is not None and _is_missing(connection, reading) and _is_object(reading[-1]):
             connection.execute(schema.SALVAGE_SUPERSEDED, reading)

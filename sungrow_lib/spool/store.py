@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError
+from sungrow_lib.errors import SpoolError, SpoolFullError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
-from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import (
     Lane,
@@ -27,7 +26,6 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     from_ms,
 )
-from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.meta import (
     identify,
     read_identity,
@@ -35,7 +33,9 @@ from sungrow_lib.spool.meta import (
     read_recovery,
     renew_generation,
 )
+from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack, unpack
+from sungrow_lib.spool.recovering import open_database
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
 from sungrow_lib.spool.settling import Change, Deferrals, Later, settle
 from sungrow_lib.spool.system_clock import Clock
@@ -61,12 +61,20 @@ class SpoolStore:
         options: how it keeps readings.
         clock: where the time comes from.
         damage: what was found wrong with the file while it was in use.
+        opening: told how that gets on, and may end it.
     """
 
-    def __init__(self, path: Path, options: SpoolOptions, clock: Clock, damage: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: SpoolOptions,
+        clock: Clock,
+        damage: str | None = None,
+        opening: SpoolOpening | None = None,
+    ) -> None:
         self._options = options
         self._clock = clock
-        self._database = _open(path, options, damage)
+        self._database = open_database(path, options, damage, opening or SpoolOpening())
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
         self._deferrals = Deferrals()
@@ -449,32 +457,6 @@ class SpoolStore:
     def _known(self, connection: sqlite3.Connection, device_id: str) -> int | None:
         row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
         return None if row is None else int(row[0])
-
-
-def _open(path: Path, options: SpoolOptions, damage: str | None) -> Database:
-    def attempt() -> Database:
-        return Database(
-            path, busy_timeout_s=options.busy_timeout_s, max_bytes=options.max_bytes, check=options.check
-        )
-
-    if not options.recover:
-        return attempt()
-    if not path.exists():
-        from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
-
-        finish_interrupted(path)
-    elif damage is not None:
-        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
-
-        require_spool(path)
-        recover(path, damage)
-    try:
-        return attempt()
-    except SpoolCorruptError as error:
-        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
-
-        recover(path, str(error), is_mixed=isinstance(error, MixedPagesError))
-        return attempt()
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:

@@ -13,9 +13,11 @@ from typing import Final
 import anyio
 import pytest
 
+from reference_edge.health import read_health
 from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool.schema import PAGE_BYTES
 
 LONGEST_S: Final = 10
 """What the daemon promises."""
@@ -31,6 +33,76 @@ socket.getaddrinfo = find_slowly
 from reference_edge.cli import main
 sys.exit(main(["run"]))
 """
+
+ENDLESS: Final = {
+    "checking the spool": """
+import sys
+from sungrow_lib.spool import database
+def check_without_end(connection):
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1e12) SELECT i FROM n"
+    return connection.execute(f"SELECT count(*) FROM ({numbers})").fetchone()
+database._fault = check_without_end
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+""",
+    "recovering a damaged spool": """
+import sys
+from sungrow_lib.spool.pages import Pages
+rows = Pages.rows
+def rows_without_end(pages, **which):
+    while True:
+        yield from rows(pages, **which)
+Pages.rows = rows_without_end
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+""",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_an_opening_that_takes_long_says_that_it_goes_on_and_ends_when_told_to(
+    tmp_path: Path, what: str
+) -> None:
+    path, health = tmp_path / "spool.sqlite", tmp_path / "health.json"
+    anyio.run(leave_something_to_deliver, path)
+    is_damaged = what.startswith("recovering")
+    if is_damaged:
+        path.write_bytes(path.read_bytes()[:PAGE_BYTES].ljust(path.stat().st_size, b"\xaa"))
+    before = path.read_bytes()
+    environment = clean_environment() | {
+        "SERVER_URL": "https://127.0.0.1:1",
+        "DEVICE_TOKEN": "edge-token-0123456789",
+        "SUNGROW_HOST": "127.0.0.1",
+        "SUNGROW_PORT": "1",
+        "DEVICE_ID": "roof",
+        "SPOOL_PATH": str(path),
+        "HEALTH_FILE": str(health),
+        "SUNGROW_LOCK_DIR": str(tmp_path),
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        command = [sys.executable, "-c", ENDLESS[what]]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                report, words = read_health(health), 0
+                while words < 2 or not report["running"]:
+                    said = dict(line.split("=", 1) for line in manager.recv(4096).decode().splitlines())
+                    assert said == {"EXTEND_TIMEOUT_USEC": "120000000", "WATCHDOG": "1", "STATUS": what}
+                    report, words = read_health(health), words + 1
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(2 * LONGEST_S) == 0  # the machine may be busy with other tests
+            finally:
+                process.kill()
+            assert process.stderr is not None
+            assert "begins anew at the next start" in process.stderr.read()
+    alarms = [(alarm["code"], "recovered" in alarm["detail"]) for alarm in report["alarms"]]
+    assert alarms == ([("spool", True)] if is_damaged else [])
+    assert path.read_bytes() == before
+    assert not [
+        *tmp_path.glob("spool.sqlite.*[!k]")
+    ]  # nothing set aside, nothing half made; there is a .lock
 
 
 @pytest.mark.parametrize("slow", ["server", "inverter"])

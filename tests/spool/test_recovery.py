@@ -316,7 +316,7 @@ async def test_the_server_is_still_told_what_should_be_there(path: Path) -> None
     assert named == delivered[::-BATCH][:16]  # the last one of each batch
 
 
-@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("step", range(5))
 async def test_cut_off_in_the_middle(path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
     original = await build(path, clock, leave_log=True)

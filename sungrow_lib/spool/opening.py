@@ -1,0 +1,84 @@
+"""Opening a large or damaged spool takes its time: whether it gets on, and a way to end it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from sungrow_lib.errors import SpoolError, SpoolUnavailableError
+
+_STEPS: Final = 20_000
+"""Steps of a statement between two looks: some milliseconds."""
+
+
+class SpoolOpening:
+    """Tells how the opening of a spool gets on, and ends it; from any thread.
+
+    Attributes:
+        is_recovering: whether it was found damaged, and a new one is being made.
+        moved_at: when it last got on, as `time.monotonic` says. A sync of the disk is one step; with SQLite
+            before 3.41 so is the larger part of the check.
+    """
+
+    def __init__(self) -> None:
+        self.is_recovering = False
+        self.moved_at = time.monotonic()
+        self._is_ended = False
+        self._connection: sqlite3.Connection | None = None
+
+    def end(self) -> None:
+        """Ask it to end: it raises `SpoolUnavailableError` then, and no file has changed.
+
+        SQLite may not hear of it between two statements, so ask again until it has ended.
+        """
+        self._is_ended = True
+        if (connection := self._connection) is not None:
+            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+                connection.interrupt()
+
+    def step(self) -> None:
+        """Note that it gets on.
+
+        Raises:
+            SpoolUnavailableError: it was asked to end.
+        """
+        self.moved_at = time.monotonic()
+        if self._is_ended:
+            raise SpoolUnavailableError("The spool was not opened: that was ended before it was done.")
+
+    @contextmanager
+    def over(self, connection: sqlite3.Connection, step: Callable[[], None] | None = None) -> Iterator[None]:
+        """Let long statements step, and end.
+
+        Args:
+            connection: runs them.
+            step: what they call now and then, in place of `step`.
+        """
+        failures: list[Exception] = []
+
+        def look() -> bool:
+            try:
+                (step or self.step)()
+            except (SpoolError, OSError) as error:  # SQLite would pass on only that there was one
+                failures.append(error)
+            return bool(failures)
+
+        self._connection = connection
+        connection.set_progress_handler(look, _STEPS)
+        try:
+            yield
+        except sqlite3.OperationalError:
+            self._go_on(failures)
+            raise
+        finally:
+            self._connection = None
+            connection.set_progress_handler(None, 0)
+        self._go_on(failures)  # a check that was interrupted says that pages are missing
+
+    def _go_on(self, failures: list[Exception]) -> None:
+        self.step()
+        if failures:
+            raise failures[0] from None

@@ -1,0 +1,43 @@
+"""Opens the spool's file, and replaces a damaged one first where that is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sungrow_lib.errors import SpoolCorruptError
+from sungrow_lib.spool.database import Database, MixedPagesError
+from sungrow_lib.spool.entries import SpoolOptions
+from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.opening import SpoolOpening
+
+
+def open_database(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
+    """Open the file; with `SpoolOptions.recover` a damaged one is recovered first, or one called damaged."""
+
+    def attempt() -> Database:
+        return Database(
+            path,
+            busy_timeout_s=options.busy_timeout_s,
+            max_bytes=options.max_bytes,
+            check=options.check,
+            opening=opening,
+        )
+
+    if not options.recover:
+        return attempt()
+    if not path.exists():
+        from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
+
+        finish_interrupted(path)
+    elif damage is not None:
+        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
+
+        require_spool(path)
+        recover(path, damage, opening)
+    try:
+        return attempt()
+    except SpoolCorruptError as error:
+        from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
+
+        recover(path, str(error), opening, is_mixed=isinstance(error, MixedPagesError))
+        return attempt()
