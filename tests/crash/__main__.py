@@ -13,6 +13,7 @@ from sungrow_lib.demo.processes import ending_on_signals
 from sungrow_lib.errors import SungrowError
 from tests.crash.run import Plan, run
 
+_LISTS = Path("build/crash")
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,7 +49,10 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(account.report(faults))
+    listing = (args.keep or _LISTS) / f"seed-{seed}.keys"
+    account.write_list(listing)
+    print(f"every reading counted apart, and every finding: {listing}")
+    print(account.report(faults, seed=seed, seconds=args.span))
     return 0 if account.holds else 1
 
 

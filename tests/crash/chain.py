@@ -28,8 +28,10 @@ from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.machine import BentClock
 
 
-def kill(child: Child) -> None:
-    """Kill a process without warning, and wait for its end."""
+def kill(child: Child, ended: list[str] | None = None) -> None:
+    """Kill a process without warning, and wait for its end; note if it had ended by itself."""
+    if ended is not None and child.exit_status not in {None, -signal.SIGKILL}:
+        ended.append(f"{child.name}: exit status {child.exit_status}; the end of its log:\n{child.tail()}")
     if child.exit_status is None:
         os.kill(child.pid, signal.SIGKILL)
         wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=60)
@@ -54,6 +56,7 @@ class Backend:
         through: Callable[[Path], Path] | None = None,
     ) -> None:
         self._stack = stack
+        self.ended = list[str]()
         self.devices = (*(device.device_id for device in DEVICES), *extra_devices)
         self.certificates = make_certificates(site.folder / "tls")
         self.postgres = EmbeddedPostgres(site.database)
@@ -84,9 +87,13 @@ class Backend:
 
     def kill_server(self, away_s: float) -> None:
         """Kill the server, and start it again after so many seconds."""
-        kill(self.server)
+        self.end_server()
         time.sleep(away_s)
         self.start_server()
+
+    def end_server(self) -> None:
+        """Kill the server."""
+        kill(self.server, self.ended)
 
     def kill_database(self, away_s: float) -> None:
         """Kill PostgreSQL, and start it again after so many seconds."""
@@ -135,11 +142,12 @@ class Edge:
         self.child = start_edge(site, address, token, ports)
         stack.callback(self.child.stop, 15.0)
         self.killed_at: list[float] = []
+        self.ended = list[str]()
         self.restart()  # at once: before, in or after the first poll; and it now says what it accepts
 
     def restart(self) -> None:
         """Kill it and start it again."""
-        kill(self.child)
+        kill(self.child, self.ended)
         self.killed_at.append(time.time())
         self.child = Child(
             "the edge",
@@ -157,7 +165,7 @@ class Edge:
 
     def requeue(self) -> None:
         """Kill it, and offer again what it set aside for a day because the stage refused it alone."""
-        kill(self.child)
+        kill(self.child, self.ended)
         self.killed_at.append(time.time())
         command = python(EDGE, "spool", "requeue", "--all", "--config", str(self._site.edge_config))
         subprocess.run(command, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)

@@ -11,7 +11,7 @@ import json
 import random
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,10 @@ LOG_HEAD: Final = 32
 FRAME_HEAD: Final = 24
 FRAME: Final = FRAME_HEAD + PAGE
 _LEAF: Final = 13
+_INDEX_LEAF: Final = 10
+_INDEX_INTERIOR: Final = 2
+_ONE: Final = 9
+"""Kind of a column that holds the number 1."""
 _COLUMNS: Final = 7
 _WHOLE: Final = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 _MASK: Final = 0xFFFFFFFF
@@ -60,10 +64,25 @@ class Files:
             else:
                 target.write_bytes(content)
 
+    def pages(self) -> set[bytes]:
+        """Every version of every page that can be read."""
+        pages = {self.file[place : place + PAGE] for place in range(0, len(self.file), PAGE)}
+        return pages.union(sound_frames(self.log or b""))
+
     def keys(self) -> set[Key]:
         """Keys of the readings that can be read of some version of some page."""
-        pages = {self.file[place : place + PAGE] for place in range(0, len(self.file), PAGE)}
-        return {key for page in pages.union(sound_frames(self.log or b"")) for key in _keys_on(page)}
+        return {key for page in self.pages() for _, key in _readings_on(page)}
+
+
+def touched(before: Files, after: Files) -> set[Key]:
+    """Keys of readings of which a version was on a page that is gone: the reading itself, or where it stands.
+
+    Nothing but that may make a recovery doubt a reading.
+    """
+    pages = before.pages()
+    gone = pages - after.pages()
+    seqs = {seq for page in gone for seq in _standings_on(page)}
+    return {key for page in pages for seq, key in _readings_on(page) if page in gone or seq in seqs}
 
 
 def fold(path: Path) -> None:
@@ -121,29 +140,51 @@ def _sum(data: bytes, one: int, two: int, order: str) -> tuple[int, int]:
 # --- the readings on a page ------------------------------------------------------------------------------
 
 
-def _keys_on(page: bytes) -> Iterator[Key]:
-    if len(page) < PAGE or page[0] != _LEAF:
+def _readings_on(page: bytes) -> Iterator[tuple[int, Key]]:
+    """Yield running number and key of each reading on a page."""
+    for place in _cells(page, (_LEAF,)):
+        with suppress(IndexError, ValueError, KeyError, TypeError):
+            _, begin = _number(page, place)
+            seq, begin = _number(page, begin)
+            content = _columns(page, begin)[-1]
+            if len(content) > max(_WHOLE):  # a number is none
+                for key in keys_of(json.loads(unpack(content))):
+                    yield seq, key
+
+
+def _standings_on(page: bytes) -> Iterator[int]:
+    """Yield the running number of each reading of which a page says where it stands."""
+    for place in _cells(page, (_INDEX_LEAF, _INDEX_INTERIOR)):
+        with suppress(IndexError, ValueError):
+            child = 4 if page[0] == _INDEX_INTERIOR else 0
+            _, begin = _number(page, place + child)
+            yield int.from_bytes(_columns(page, begin)[2])
+
+
+def _cells(page: bytes, kinds: Sequence[int]) -> Iterator[int]:
+    if len(page) < PAGE or page[0] not in kinds:
         return
     (cells,) = struct.unpack_from(">H", page, 3)
-    for place in range(8, min(8 + 2 * cells, PAGE - 1), 2):
-        with suppress(IndexError, ValueError, KeyError, TypeError):
-            yield from keys_of(json.loads(unpack(_content(page, struct.unpack_from(">H", page, place)[0]))))
+    head = 12 if page[0] == _INDEX_INTERIOR else 8
+    for place in range(head, min(head + 2 * cells, PAGE - 1), 2):
+        yield struct.unpack_from(">H", page, place)[0]
 
 
-def _content(page: bytes, place: int) -> bytes:
-    """Return the last of the seven columns of a reading."""
-    _, place = _number(page, place)
-    _, place = _number(page, place)  # its running number
+def _columns(page: bytes, place: int) -> list[bytes]:
+    """Return the seven columns of a row as they are on the page; numbers 0 and 1 take no room at all."""
     head, kinds_at = _number(page, place)
-    body, kinds = place + head, []
+    begin, kinds = place + head, []
     while kinds_at < place + head:
         kind, kinds_at = _number(page, kinds_at)
         kinds.append(kind)
-    if len(kinds) != _COLUMNS or kinds[-1] < len(_WHOLE):
-        raise ValueError("not a reading")
-    sizes = [_WHOLE[kind] if kind < len(_WHOLE) else (kind - 12) // 2 for kind in kinds]
-    begin = body + sum(sizes[:-1])
-    return page[begin : begin + sizes[-1]]
+    if len(kinds) != _COLUMNS:
+        raise ValueError("neither a reading nor where one stands")
+    found = []
+    for kind in kinds:
+        size = _WHOLE[kind] if kind < len(_WHOLE) else (kind - 12) // 2
+        found.append(b"\x01" if kind == _ONE else page[begin : begin + size])
+        begin += size
+    return found
 
 
 def _number(page: bytes, place: int) -> tuple[int, int]:

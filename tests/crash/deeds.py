@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sungrow_lib.demo.processes import ChildError, wait_until
-from tests.crash.chain import kill
 from tests.crash.damage import DAMAGES, header_overwritten, one_frame_flipped
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 DELAYS: Final = ("request late", "answer late")
 _UNDELIVERED: Final = 10
 """So many readings wait in a spool before it is damaged."""
+_MANY_REFUSED: Final = 200
+"""A spool that refuses so many readings is full, and has nothing to merge."""
 _SLOW_S: Final = 180.0
 _RESEND_S: Final = 20.0
 
@@ -26,7 +29,7 @@ def damage_spool(run: Run, name: str) -> None:
     """Damage a spool in one way, with readings in it that are nowhere else."""
     edge = run.named("damaged")
     keep_undelivered(run, edge)
-    kill(edge.child)
+    edge.kill()
     if edge.damage(DAMAGES[name], run.draw):
         run.faults[name] += 1
     edge.start()
@@ -54,18 +57,66 @@ def damage_waiting(run: Run) -> None:
     if run.draw.random() < 0.5:
         edge.steer_clock(0, synchronised=True)
         keep_undelivered(run, edge)
-    kill(edge.child)
+    edge.kill()
     edge.steer_clock(0, synchronised=True)
     if edge.damage(one_frame_flipped, run.draw):
         run.faults["spool damaged: log with waiting readings"] += 1
     edge.start()
 
 
+def limit_spool(run: Run) -> None:
+    """Keep the server away until the spools that may not grow have had to make room."""
+    run_out_of_room(run, [edge for edge in run.fed if edge.order.max_bytes])
+    run.faults["spool at its limit"] += 1
+
+
+def fill_disk(run: Run) -> None:
+    """Fill a disk to the last byte, keep the server away until its spool has had to make room."""
+    edge = run.named("full")
+    edge.no_room_until = math.inf
+    edge.small_disk.fill()
+    run_out_of_room(run, [edge])
+    time.sleep(run.draw.uniform(0, 2))  # the server is back, the disk is still full
+    if run.draw.random() < 0.5:
+        run.kill(edge)
+        time.sleep(0.5)
+    edge.small_disk.free()
+    run.kill(edge)  # it makes its reserve anew when it starts; else it would in an hour
+    edge.no_room_until = time.time()
+    run.faults["disk full"] += 1
+
+
+def run_out_of_room(run: Run, edges: list[FedEdge]) -> None:
+    """Keep the server away until these edges have had to make room, or to refuse readings."""
+    run.stage.storm, run.stage.force = ("request lost",), 1.0
+    for edge in edges:
+        with edge.hurrying():
+            wait_until(
+                f"{edge.child.name} to run out of room",
+                partial(_has_no_room, edge, _room_wanted(edge)),
+                timeout_s=_SLOW_S,
+                watched=[edge.child],
+            )
+    run.stage.storm = ()
+
+
+def _room_wanted(edge: FedEdge) -> tuple[int, int]:
+    """How often a spool made room, and how many readings it refused."""
+    log, ledger = edge.folder / "log", edge.folder / "ledger"
+    return log.read_bytes().count(b"disk full: "), ledger.read_bytes().count(b"\nno ")
+
+
+def _has_no_room(edge: FedEdge, before: tuple[int, int]) -> bool:
+    relieved, refused = _room_wanted(edge)
+    return relieved > before[0] or refused > before[1] + _MANY_REFUSED
+
+
 def fill_disk_at_recovery(run: Run) -> None:
     """Let there be no room for the new file when a damaged spool is opened."""
     edge = run.named("full")
-    kill(edge.child)
+    edge.kill()
     edge.damage(header_overwritten, run.draw)
+    edge.no_room_until = math.inf
     edge.small_disk.fill()
     said = edge.child.log.stat().st_size
     edge.start()
@@ -73,9 +124,10 @@ def fill_disk_at_recovery(run: Run) -> None:
         wait_until("a recovery without room", lambda: edge.child.exit_status is not None, timeout_s=10)
     if b"No room" in edge.child.log.read_bytes()[said:]:
         run.faults["disk full during a recovery"] += 1
-    kill(edge.child)
+    edge.kill(may_have_ended=True)
     edge.small_disk.free()
     edge.start()
+    edge.no_room_until = time.time()
 
 
 def restore_server_twice(run: Run) -> None:
@@ -123,6 +175,8 @@ def step_clock(run: Run) -> None:
 
 
 DEEDS: Final[dict[str, Callable[[Run], None]]] = {
+    "limit_spool": limit_spool,
+    "fill_disk": fill_disk,
     "damage_waiting": damage_waiting,
     "fill_disk_at_recovery": fill_disk_at_recovery,
     "restore_server_twice": restore_server_twice,
@@ -130,12 +184,3 @@ DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "step_clock": step_clock,
 }
 """By the names a plan chooses them with."""
-COUNTED: Final = (
-    "spool damaged: log with waiting readings",
-    "disk full during a recovery",
-    "token revoked during a resend",
-    "server restored again during a resend",
-    "restart amid delayed requests and answers",
-    "clock stepped while a backlog drains",
-)
-"""What they are counted as."""

@@ -20,14 +20,18 @@ from sungrow_lib.errors import SpoolError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
 from sungrow_lib.spool.clock import ClockReading
-from sungrow_lib.upload import BatchUploader, UploadSettings
+from sungrow_lib.upload import BatchUploader, UploadSettings, backoff
 from tests.crash.readings import Key, Ledger, read_ledger, reading
 
 FINISH: Final = "finish"
 """Name of the file that ends it."""
+HURRY: Final = "hurry"
+"""Name of the file while which is there it takes readings faster."""
 STATUS: Final = "status.json"
 """Name of the file in which it says, while it ends, what is left and how the uploader fares."""
 _LOOK_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 5.0
+"""Instead of minutes: it is to come back into the faults, not to wait until they are over."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,6 +47,7 @@ class EdgeOrder:
         devices: whose readings it takes.
         seed: of the readings' values.
         pause_s: between two readings.
+        hurry_s: the same while the file `hurry` is in its folder; 0 for no other pace.
         grid_ms: in every fourth second dates are multiples of this, so that two edges of one device meet;
             not always, for a server restored from a backup knows edges by their dates.
         max_bytes: limit of its spool's file.
@@ -60,6 +65,7 @@ class EdgeOrder:
     devices: tuple[str, ...]
     seed: int
     pause_s: float = 0.01
+    hurry_s: float = 0.0
     grid_ms: int = 1
     max_bytes: int | None = None
     has_small_disk: bool = False
@@ -92,7 +98,7 @@ class SteeredClock:
 class _Feeder:
     def __init__(self, order: EdgeOrder, spool: DurableSpool, clock: SteeredClock) -> None:
         self._order, self._spool, self._clock = order, spool, clock
-        file = Path(order.folder, "ledger")
+        file, self._hurry = Path(order.folder, "ledger"), Path(order.folder, HURRY)
         tried = read_ledger(file).tried
         self._next = {
             device: 1 + max((key.number for key in tried if key.device_id == device), default=0)
@@ -105,7 +111,10 @@ class _Feeder:
         while not stopping.is_set():
             for device in self._order.devices:
                 await self.take(device)
-                await anyio.sleep(self._order.pause_s)
+                await anyio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        return self._order.hurry_s if self._order.hurry_s and self._hurry.exists() else self._order.pause_s
 
     async def take(self, device_id: str) -> None:
         """Take one reading, and write down what became of it."""
@@ -118,14 +127,16 @@ class _Feeder:
         if wall_ms // 1000 % 4 == 0:
             wall_ms -= wall_ms % order.grid_ms
         date = _EPOCH + timedelta(milliseconds=wall_ms)
-        self._ledger.note("try", key, true_ms)
+        self._ledger.note("try", key, f"{true_ms} {time.time():.3f}")
         is_final = bool(order.step_ms)
         try:
-            await self._spool.append(reading(order.seed, key, date), boot=now.stamp, ts_is_final=is_final)
+            entry = await self._spool.append(
+                reading(order.seed, key, date), boot=now.stamp, ts_is_final=is_final
+            )
         except SpoolError as error:
             self._ledger.note("no", key, error)
             return
-        self._ledger.note("has", key)
+        self._ledger.note("has", key, entry.ts_ms if entry.state is SpoolState.PENDING else "")
 
 
 async def _upload(spool: DurableSpool, settings: UploadSettings, until: anyio.Event) -> None:
@@ -184,6 +195,7 @@ async def run(order: EdgeOrder) -> None:
 
 if __name__ == "__main__":
     configure_logging("WARNING")
+    vars(backoff)["LIMIT_S"] = _LONGEST_PAUSE_S
     told = EdgeOrder(**json.loads(sys.argv[1]))
     if told.fault:
         from tests.crash import broken

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -17,14 +19,17 @@ from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolState
 from tests.crash.account import keys_in, spool_records
 from tests.crash.chain import kill
-from tests.crash.damage import REWINDING, Damage, Files, fold, pages_overwritten
-from tests.crash.edge import STATUS, EdgeOrder
+from tests.crash.damage import REWINDING, Damage, Files, fold, pages_overwritten, touched
+from tests.crash.edge import HURRY, STATUS, EdgeOrder
 from tests.crash.machine import SmallDisk
 from tests.crash.readings import Key, Tally, keys_of, read_ledger
 
 NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
 DAMAGED: Final = "taken from a spool: on pages and in frames it damaged or took away, and on no other"
-FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then gone with an older backup of the server"
+FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then taken from the server by an older backup"
+LET_GO_UNASKED: Final = (
+    "delivered, taken from the server by an older backup, let go by a full spool before it asked"
+)
 """Why a reading can be nowhere although nothing of the product failed."""
 _FEW_FRAMES: Final = 8
 """A log with fewer has hardly begun."""
@@ -37,6 +42,7 @@ class EdgeKind:
     name: str
     devices: tuple[str, ...]
     pause_s: float
+    hurry_s: float = 0.0
     grid_ms: int = 1
     fault: str = ""
     max_bytes: int | None = None
@@ -47,14 +53,14 @@ class EdgeKind:
 EDGES: Final = (
     EdgeKind("plain", ("crash-a", "crash-b"), 0.02),
     EdgeKind("damaged", ("crash-c",), 0.04),
-    EdgeKind("twin-1", ("crash-d",), 0.2, 100),
-    EdgeKind("twin-2", ("crash-d",), 0.2, 100),
+    EdgeKind("twin-1", ("crash-d",), 0.2, grid_ms=100),
+    EdgeKind("twin-2", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("clock", ("crash-e",), 0.05),
-    EdgeKind("small", ("crash-f",), 0.01, max_bytes=180_000, step_ms=5000),
-    EdgeKind("full", ("crash-g",), 0.02, has_small_disk=True, step_ms=5000),
+    EdgeKind("small", ("crash-f",), 0.2, 0.01, max_bytes=180_000, step_ms=5000),
+    EdgeKind("full", ("crash-g",), 0.2, 0.02, has_small_disk=True, step_ms=5000),
 )
 """One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one whose
-spool may not grow, one whose disk gets full."""
+spool may not grow, one whose disk gets full. The last two hurry only while they are to run out of room."""
 
 
 class FedEdge:
@@ -74,16 +80,24 @@ class FedEdge:
         """Readings the harness took from the spool; whether the server has had them ever since."""
         self._why: dict[Key, str] = {}
         self._older = Files(b"")
-        self.was_damaged = set[Key]()
-        """Readings that were in the spool when it was damaged."""
+        self.touched = set[Key]()
+        """Readings of which it damaged a page, of whatever version."""
         self.undone = set[Key]()
         """Readings that went from the server when an older backup came back."""
+        self._nowhere = set[Key]()
+        """Those of them that the spool, for want of room, had not kept."""
+        self.no_room_until = math.inf if order.max_bytes else 0.0
+        """s since 1970 until which it had to do without room."""
+        self.is_misled = False
+        """Whether its clock was ever set wrong."""
         self.copied: Path | None = None
         self._server_went_back = False
+        self.starts, self.ended = 0, list[str]()
         self.start()
 
     def start(self) -> None:
         """Start the process."""
+        self.starts += 1
         self.child = Child(
             f"edge {self.order.name}",
             python("tests.crash.edge", json.dumps(asdict(self.order))),
@@ -92,12 +106,32 @@ class FedEdge:
         )
         self._stack.callback(kill, self.child)
 
+    @property
+    def lets_go(self) -> bool:
+        """Whether its spool cannot keep what is delivered."""
+        return bool(self.order.max_bytes or self.order.has_small_disk)
+
+    def kill(self, *, may_have_ended: bool = False) -> None:
+        """Kill the process, and look what it leaves: what waits in the spool is not taken away any more."""
+        kill(self.child, None if may_have_ended else self.ended)
+        if self.lets_go and self.undone:
+            states = keys_in(self.disk)
+            self.undone -= {key for key, state in states.items() if state is not SpoolState.DELIVERED}
+
+    @contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Let it take readings faster."""
+        (self.folder / HURRY).touch()
+        yield
+        (self.folder / HURRY).unlink()
+
     def ledger(self) -> Tally:
         """What became of its readings."""
         return read_ledger(self.folder / "ledger")
 
     def steer_clock(self, offset_ms: int, *, synchronised: bool) -> None:
         """Set its clock wrong, or right again."""
+        self.is_misled = True
         draft = self.folder / "clock.new"
         draft.write_text(json.dumps({"offset_ms": offset_ms, "synchronised": synchronised}))
         draft.replace(self.folder / "clock.json")
@@ -146,7 +180,7 @@ class FedEdge:
         hit = there - after.keys()
         assert before.keys() <= there, "the harness does not find what the spool has"
         after.write(path)
-        self.was_damaged |= before.keys()
+        self.touched |= touched(files, after)
         gone = {key: state for key, state in before.items() if key in hit}
         self._note_taken(gone, DAMAGED)
         if damage in REWINDING and self.undone:  # it cannot know either; the runbook says what to do
@@ -156,7 +190,9 @@ class FedEdge:
     def note_server_restored(self, gone: set[Key]) -> None:
         """Note which readings went from the server: what was taken from the spool is nowhere now."""
         self._server_went_back = True
-        self.undone |= gone
+        if self.lets_go:  # it does not run
+            self._nowhere |= gone - keys_in(self.disk).keys()
+        self.undone |= gone - self._nowhere
         self.taken |= dict.fromkeys(gone & self.taken.keys(), False)
 
     def stuck(self) -> str:
@@ -167,18 +203,15 @@ class FedEdge:
 
     def destroyed(self) -> dict[Key, str]:
         """Readings that were nowhere any more once the harness was done, and why; the process has ended."""
-        lets_go = self.order.max_bytes or self.order.has_small_disk
-        undone = self.undone - keys_in(self.disk).keys() if lets_go else set[Key]()
+        let_go = self.undone - keys_in(self.disk).keys() if self.lets_go else set[Key]()
         taken = {key: self._why[key] for key, delivered in self.taken.items() if not delivered}
-        return dict.fromkeys(undone, FULL_AND_RESTORED) | taken
+        restored = dict.fromkeys(self._nowhere, FULL_AND_RESTORED)
+        return dict.fromkeys(let_go, LET_GO_UNASKED) | restored | taken
 
     def set_apart(self) -> set[Key]:
         """Readings a recovery kept and did not send: it could not know whether they had been sent already."""
         records = spool_records(self.disk)
-        doubtful = {
-            key for r in records if r.code == "doubtful" for key in keys_of(json.loads(r.entry.content))
-        }
-        return doubtful & self.was_damaged
+        return {key for r in records if r.code == "doubtful" for key in keys_of(json.loads(r.entry.content))}
 
     def _note_taken(self, gone: dict[Key, SpoolState], why: str) -> None:
         # What is called delivered may have gone from the server, and not have been asked for again yet.

@@ -81,6 +81,11 @@ class Line:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there is a connection to spoil."""
+        return bool(self._pairs)
+
     async def stop(self) -> None:
         """Close everything."""
         self._server.close()
@@ -104,7 +109,7 @@ class Line:
 
     def fall_silent(self) -> None:
         """Pass nothing on any more, and tell no end of it."""
-        self._faults[f"{self._name}: half-open"] += max(1, len(self._pairs))
+        self._faults[f"{self._name}: connection half-open"] += len(self._pairs)
         self._open.clear()
 
     def come_back(self) -> None:
@@ -371,6 +376,6 @@ STORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("429",),
     ("413", "400", "422"),
     ("401", "403"),
-    ("404", "302", "no answer"),
+    ("404", "405", "415", "302", "no answer"),
     ("request late", "answer late"),
 )

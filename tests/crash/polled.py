@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tests.crash.chain import Edge
 
 _LONGEST_S: Final = 60.0
 """Longest time from the read that dates a poll to the line in the edge's log that says it failed."""
+_SKEW_S: Final = 0.1
 _NOT_FROM_WORDS: Final = frozenset({"interval_s", "clock_source", "device_id", "ts", "firmware"})
 
 
@@ -94,21 +96,23 @@ def judge_polled(account: Account, site: DemoSite, edge: Edge, stored: list[dict
     account.stored += len(stored)
     account.accepted += len(records)
     if len(rows) < len(stored):
-        account.double(f"{len(stored) - len(rows)} rows of sungrow-edge")
+        account.doubled.append(f"{len(stored) - len(rows)} rows of sungrow-edge")
     for device in DEVICES:
         mine = _Device(device, site, events)
         for seq in mine.missing.keys() - {record.entry.seq for record in records}:
-            account.lose(f"{device.device_id}: reading {seq}, accepted by the log, is not in the spool")
+            account.lost.append(
+                f"{device.device_id}: reading {seq}, accepted by the log, is not in the spool"
+            )
         taken = Counter[int]()
         for record in records:
             if record.entry.device_id == device.device_id:
                 taken.update(_judge_record(account, mine, record.entry, rows))
         for index, count in taken.items():
             if count > 1:
-                account.double(f"the poll of {device.device_id} at {mine.polls[index].answered_at}")
+                account.doubled.append(f"the poll of {device.device_id} at {mine.polls[index].answered_at}")
         _explain(account, mine, set(taken), edge)
     for device_id, ts in rows:
-        account.alter(f"{device_id} {ts}: stored, but never accepted")
+        account.altered.append(f"{device_id} {ts}: stored, but never accepted")
 
 
 def _judge_record(
@@ -120,33 +124,35 @@ def _judge_record(
     row = rows.pop((sample["device_id"], sample["ts"]), None)
     index = device.poll_of(entry.ts)
     if row is None:
-        account.lose(name)
+        account.lost.append(name)
     elif row != sample:
-        account.alter(f"{name}: accepted as {sample}, stored as {row}")
+        account.altered.append(f"{name}: accepted as {sample}, stored as {row}")
     elif index is None:
-        account.alter(f"{name}: no poll was answered then")
+        account.altered.append(f"{name}: no poll was answered then")
     else:
         for difference in device.differences(index, entry.seq, row):
-            account.alter(f"{name}: {difference}")
+            account.altered.append(f"{name}: {difference}")
     return [] if index is None else [index]
 
 
 def _explain(account: Account, device: _Device, taken: set[int], edge: Edge) -> None:
-    """Every poll without a reading has a reason: a line of the log, or the edge was killed then."""
+    """Every poll without a reading has a reason: a line of the log, or a kill before the next one."""
     account.polled += len(device.polls)
     failures = [(e["true_time"], e["outcome"]) for e in device.failures]
-    for index, poll in enumerate(device.polls):
+    begins = [poll.answered_at.timestamp() - _SKEW_S for poll in device.polls]
+    for index, (poll, begin, next_one) in enumerate(
+        zip(device.polls, begins, [*begins[1:], math.inf], strict=True)
+    ):
         if index in taken:
             continue
-        begin = poll.answered_at.timestamp() - 0.1
         failure = next((f for f in failures if begin <= f[0] <= begin + _LONGEST_S), None)
         if failure is not None:
             failures.remove(failure)
             account.not_accepted[failure[1]] += 1
-        elif any(begin <= moment <= begin + _LONGEST_S for moment in edge.killed_at):
+        elif any(begin <= moment <= min(next_one + _SKEW_S, begin + _LONGEST_S) for moment in edge.killed_at):
             account.not_accepted["killed in between"] += 1
         else:
-            account.lose(f"a poll answered at {poll.answered_at} has neither reading nor reason")
+            account.lost.append(f"a poll answered at {poll.answered_at} has neither reading nor reason")
     for _, outcome in failures:  # silent polls: no read that would date them was answered
         account.polled += 1
         account.not_accepted[outcome] += 1

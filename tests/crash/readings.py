@@ -47,6 +47,21 @@ def values(seed: int, key: Key, ts: datetime) -> dict[str, Any]:
     return {name: value for name, value in dumped.items() if name not in {"device_id", "ts"}}
 
 
+def merged_values(seed: int, keys: list[Key], ts: datetime) -> dict[str, Any]:
+    """Return what a store holds of readings that became one: worked out without the product."""
+    each = [values(seed, key, ts) for key in keys]
+    merged: dict[str, Any] = {name: _mean([content[name] for content in each]) for name in each[0]}
+    codes = [code for content in each for code in content["alarm_codes"]]
+    return merged | {"alarm_codes": codes, "sample_count": len(keys)}
+
+
+def _mean(items: list[Any]) -> Any:
+    """Return the average of numbers, or of the numbers at each place of lists; of words the last."""
+    if isinstance(items[0], list):
+        return [_mean(list(column)) for column in zip(*items, strict=True)]
+    return sum(items) / len(items) if isinstance(items[0], int | float) else items[-1]
+
+
 def keys_of(row: dict[str, Any]) -> list[Key]:
     """Return the keys of all readings in a row: one, or many when a full disk made them one."""
     last = key_of(row)
@@ -67,14 +82,26 @@ class Tally:
     """What a ledger tells.
 
     Attributes:
-        tried: numbers of the readings taken, by device, with the true time in ms of each.
+        tried: the readings taken, each with the date in ms it should have.
+        taken_at: s since 1970 at which each was really taken.
         accepted: those the spool accepted.
-        refused: those it did not, with the reason.
+        dated: the final date in ms the spool said it gave them; none for those that wait for a clock.
+        refused: those it did not accept, with the reason.
     """
 
     tried: dict[Key, int] = field(default_factory=dict)
+    taken_at: dict[Key, float] = field(default_factory=dict)
     accepted: set[Key] = field(default_factory=set)
+    dated: dict[Key, int] = field(default_factory=dict)
     refused: dict[Key, str] = field(default_factory=dict)
+
+    def add(self, other: Tally) -> None:
+        """Add what another ledger tells."""
+        self.tried |= other.tried
+        self.taken_at |= other.taken_at
+        self.accepted |= other.accepted
+        self.dated |= other.dated
+        self.refused |= other.refused
 
 
 class Ledger:
@@ -98,9 +125,12 @@ def read_ledger(path: Path) -> Tally:
         key = Key(edge, device_id, int(number))
         match word:
             case "try":
-                tally.tried[key] = int(rest)
+                date, _, moment = rest.partition(" ")
+                tally.tried[key], tally.taken_at[key] = int(date), float(moment)
             case "has":
                 tally.accepted.add(key)
+                if rest:
+                    tally.dated[key] = int(rest)
             case _:
                 tally.refused[key] = rest
     return tally

@@ -22,11 +22,12 @@ from sungrow_lib.demo.live import EdgeStatus
 from sungrow_lib.demo.processes import ChildError, wait_until
 from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
-from tests.crash.account import Account, Fed, judge_fed, rows_kept_aside
-from tests.crash.chain import Backend, Edge, Inverters, kill
+from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
+from tests.crash.chain import Backend, Edge, Inverters
 from tests.crash.damage import DAMAGES
-from tests.crash.deeds import COUNTED, DEEDS, damage_spool
+from tests.crash.deeds import DEEDS, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
+from tests.crash.faults import COUNTED, OF_INVERTERS, OF_SMALL_DISK, TWINS_MET, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage
 from tests.crash.machine import BentClock, SmallDisk, compiler
@@ -41,18 +42,8 @@ _STRIKES: Final = 15
 _LONGEST_STORM_S: Final = 10.0
 """A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
 _CORES: Final = 2
-_MANY_REFUSED: Final = 200
-"""A spool that refuses so many readings is full, and has nothing to merge."""
-
-FAULTS: Final = (
-    *("kill_fed",) * 5,
-    *("cut", "cut", "mute", "kill_server", "kill_database", "cut_database", "replace_token", "bend_clock"),
-    *("limit_spool", "fill_disk", "restore_spool", "back_up_server", "restore_server"),
-    *DEEDS,
-    *("cut_modbus", "kill_edge", "bend_edge_clock"),
-)
-"""Every kind of fault beside storms and damages, as often as it comes in a deck."""
-_OF_INVERTERS: Final = frozenset({"cut_modbus", "kill_edge", "bend_edge_clock"})
+_CONNECTED_S: Final = 10.0
+"""A line that nobody uses is spoiled once somebody does, but not waited for longer than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +58,8 @@ class Plan:
         edges: the fed edges.
         storms: which storms of lies there are.
         damages: which damages of spools there are.
-        only: which of `FAULTS` there are beside; none for all.
+        server_fault: a deliberate fault of the server, as SQL for its database.
+        only: which of `faults.COUNTED` there are beside; none for all.
     """
 
     seed: int
@@ -77,6 +69,7 @@ class Plan:
     edges: tuple[EdgeKind, ...] = EDGES
     storms: tuple[tuple[str, ...], ...] = STORMS
     damages: tuple[str, ...] = tuple(DAMAGES)
+    server_fault: str = ""
     only: frozenset[str] = frozenset()
 
 
@@ -93,17 +86,18 @@ class Run:
         self.plan, self._folder, self._stack = plan, folder, stack
         self.draw = random.Random(plan.seed)
         self.faults = Counter[str]()
-        counted = [f"answer: {name}" for storm in plan.storms for name in storm] + list(plan.damages)
-        self.faults.update(dict.fromkeys([*counted, *(() if plan.only else COUNTED)], 0))
         self.site = DemoSite.in_folder(folder, datetime.now(UTC))
         self._loop = stack.enter_context(FaultLoop())
         devices = tuple(dict.fromkeys(device for kind in plan.edges for device in kind.devices))
         self.backend = Backend(self.site, stack, devices, through=self._database_line)
+        if plan.server_fault:
+            with psycopg.connect(self.backend.postgres.dsn) as connection:
+                connection.execute(plan.server_fault.encode())
         stage_draw = random.Random(f"{plan.seed}/stage")
         self.stage = Stage(self.backend.address.url, self.backend.certificates, self.faults, stage_draw)
         self._loop.run(self.stage.start())
         stack.callback(lambda: self._loop.run(self.stage.stop()))
-        self.uplink = self._line(self.stage.port, "HTTPS")
+        self.uplink = self._line(self.stage.port, "edge-server")
         self.token_file = folder / "fed.token"
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
@@ -114,12 +108,13 @@ class Run:
         self.clock: BentClock | None = None
         if plan.inverters:
             self._start_inverters(stack)
+        self.faults.update(dict.fromkeys(self._fault_names(), 0))
 
     def _database_line(self, socket: Path) -> Path:
         """Put an unreliable line before the database's socket; return the folder of its own."""
         folder = self._folder / "line"
         folder.mkdir()
-        line = Line(str(socket), self.faults, "PostgreSQL", random.Random(f"{self.plan.seed}/database"))
+        line = Line(str(socket), self.faults, "server-database", random.Random(f"{self.plan.seed}/database"))
         self._loop.run(line.start(str(folder / socket.name)))
         self._stack.callback(lambda: self._loop.run(line.stop()))
         self.backend_line = line
@@ -149,7 +144,7 @@ class Run:
 
     def _start_inverters(self, stack: ExitStack) -> None:
         inverters = Inverters(self.site, stack)
-        self.lines = [self._line(port, "Modbus TCP") for port in inverters.ports]
+        self.lines = [self._line(port, "dongle-edge") for port in inverters.ports]
         for line in self.lines:
             line.doubling, line.losing = 0.02, 0.02
         address = ServerAddress(self.uplink.port, self.backend.address.ca, self.backend.address.token)
@@ -164,19 +159,35 @@ class Run:
     @property
     def left_out(self) -> dict[str, str]:
         """Faults that cannot be made in this run, and why."""
-        absent = {} if self.edge else dict.fromkeys(_OF_INVERTERS, "there are no inverters")
+        absent = {} if self.edge else dict.fromkeys(OF_INVERTERS, "there are no inverters")
         if self.edge and not self.clock:
             absent["bend_edge_clock"] = "it takes a C compiler"
         if not any(edge.order.has_small_disk for edge in self.fed):
             why = "no disk may be mounted here, and there is no C compiler"
-            absent |= dict.fromkeys(("fill_disk", "fill_disk_at_recovery"), why)
+            absent |= dict.fromkeys(OF_SMALL_DISK, why)
         return absent
+
+    def _fault_names(self) -> Iterator[str]:
+        """What this run is to do, by the names it is counted under."""
+        yield from (f"answer: {name}" for storm in self.plan.storms for name in storm)
+        yield from self.plan.damages
+        for kind, names in COUNTED.items():
+            if not self.plan.only or kind in self.plan.only:
+                yield from names
+        if self._shared:
+            yield TWINS_MET
+
+    @property
+    def _shared(self) -> set[str]:
+        """Devices that two edges have."""
+        counts = Counter(device for edge in self.fed for device in edge.order.devices)
+        return {device for device, count in counts.items() if count > 1}
 
     # --- faults ------------------------------------------------------------------------------------------
 
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
-        chosen = [n for n in FAULTS if (not self.plan.only or n in self.plan.only) and n not in self.left_out]
+        chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
             *(partial(damage_spool, self, damage) for damage in self.plan.damages),
@@ -185,8 +196,10 @@ class Run:
 
     def rain(self) -> None:
         """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
-        self.restore_spool()  # nothing to restore yet: it makes the first copy
-        if self.restore_server in self.deck():
+        kinds = kinds_in_deck(self.plan.only)
+        if "restore_spool" in kinds:  # nothing to restore yet: it makes the first copy
+            self.restore_spool()
+        if "restore_server" in kinds:
             self.back_up_server()
         began, decks = time.monotonic(), 0
         while decks < self.plan.decks or time.monotonic() - began < self.plan.for_s:
@@ -212,11 +225,12 @@ class Run:
 
     def kill_fed(self) -> None:
         """Kill an edge, and start it again."""
-        self._kill(self.draw.choice(self.fed))
+        self.kill(self.draw.choice(self.fed))
 
-    def _kill(self, edge: FedEdge) -> None:
+    def kill(self, edge: FedEdge) -> None:
+        """Kill a certain edge, and start it again."""
         self.faults["SIGKILL: fed edge"] += 1
-        kill(edge.child)
+        edge.kill()
         edge.start()
 
     def kill_edge(self) -> None:
@@ -236,22 +250,38 @@ class Run:
         self.backend.kill_database(self.draw.uniform(0, 1))
 
     def cut_database(self) -> None:
-        """Cut the server's connections to the database, or leave them half open."""
-        wire = self.backend_line
-        self._loop.run(wire.cut() if self.draw.random() < 0.5 else wire.mute(1.0))
+        """Cut the server's connections to the database."""
+        self._cut(self.backend_line)
+
+    def mute_database(self) -> None:
+        """Leave the server's connections to the database half open."""
+        self._mute(self.backend_line, 1.0)
 
     def cut(self) -> None:
         """Cut the edges' connections to the server."""
-        self._loop.run(self.uplink.cut())
+        self._cut(self.uplink)
 
     def mute(self) -> None:
-        """Leave the edges' connections half open."""
-        self._loop.run(self.uplink.mute(self.draw.uniform(0.5, 2.0)))
+        """Leave the edges' connections half open, now and then for longer than an edge waits."""
+        self._mute(self.uplink, self.draw.choice((0.5, 2.0, 6.0)))
 
     def cut_modbus(self) -> None:
-        """Cut, or leave half open, the connections to the inverters."""
+        """Cut the connections to the inverters."""
         for line in self.lines:
-            self._loop.run(line.cut() if self.draw.random() < 0.5 else line.mute(1.0))
+            self._cut(line)
+
+    def mute_modbus(self) -> None:
+        """Leave the connections to the inverters half open."""
+        for line in self.lines:
+            self._mute(line, 1.0)
+
+    def _cut(self, line: Line) -> None:
+        _await_use(line)
+        self._loop.run(line.cut())
+
+    def _mute(self, line: Line, seconds: float) -> None:
+        _await_use(line)
+        self._loop.run(line.mute(seconds))
 
     def replace_token(self) -> None:
         """Revoke the edges' token; then a new one is put in place, half of it first."""
@@ -279,11 +309,11 @@ class Run:
         """Let a clock that nobody vouches for jump, stay wrong for a while, and come right again."""
         edge = self.named("clock")
         offset_s = self.draw.choice((-3600, -600, 900, 7200, 86_400))
-        self.faults["clock jump"] += 1
+        self.faults["clock jump: fed edge"] += 1
         edge.steer_clock(offset_s * 1000, synchronised=False)
         time.sleep(self.draw.uniform(0.5, 1.5))
         if self.draw.random() < 0.5:
-            self._kill(edge)
+            self.kill(edge)
             time.sleep(0.5)
         edge.steer_clock(0, synchronised=self.draw.random() < 0.5)
 
@@ -296,41 +326,6 @@ class Run:
         self.faults["clock jump: sungrow-edge"] += 1
         self.clock.set(self.draw.choice((-3600, -600, 900, 7200, 86_400)), synchronised=False)
 
-    def limit_spool(self) -> None:
-        """Keep the server away until the spool that may not grow has had to make room."""
-        self._run_out_of_room("small")
-        self.faults["spool at its limit"] += 1
-
-    def fill_disk(self) -> None:
-        """Fill a disk to the last byte, keep the server away until its spool has had to make room."""
-        edge = self.named("full")
-        edge.small_disk.fill()
-        self._run_out_of_room("full")
-        time.sleep(self.draw.uniform(0, 2))  # the server is back, the disk is still full
-        if self.draw.random() < 0.5:
-            self._kill(edge)
-            time.sleep(0.5)
-        edge.small_disk.free()
-        self._kill(edge)  # it makes its reserve anew when it starts; else it would in an hour
-        self.faults["disk full"] += 1
-
-    def _run_out_of_room(self, name: str) -> None:
-        edge = self.named(name)
-        log, ledger = edge.folder / "log", edge.folder / "ledger"
-        self.stage.storm, self.stage.force = ("request lost",), 1.0
-
-        def count() -> tuple[int, int]:
-            return log.read_bytes().count(b"disk full: "), ledger.read_bytes().count(b"\nno ")
-
-        relieved, refused = count()
-
-        def is_full() -> bool:
-            now = count()
-            return now[0] > relieved or now[1] > refused + _MANY_REFUSED
-
-        wait_until(f"edge {name} to run out of room", is_full, timeout_s=_SLOW_S, watched=[edge.child])
-        self.stage.storm = ()
-
     def named(self, name: str) -> FedEdge:
         """Return the fed edge of a name."""
         return next(edge for edge in self.fed if edge.order.name == name)
@@ -338,7 +333,7 @@ class Run:
     def restore_spool(self) -> None:
         """Restore a spool from the copy made last time, and make a new copy."""
         edge = self.named("damaged")
-        kill(edge.child)
+        edge.kill()
         if edge.copied is not None:
             self.faults["spool restored from an older copy"] += 1
             edge.restore_spool()
@@ -350,12 +345,16 @@ class Run:
         with self._database_stopped() as data:
             shutil.rmtree(self._backup, ignore_errors=True)
             shutil.copytree(data, self._backup)
+        self.faults["server backed up"] += 1
 
     def restore_server(self) -> None:
         """Restore the database from the backup: many times from the same one."""
-        kill(self.backend.server)  # what is delivered from now on is sent again
+        self.backend.end_server()  # what is delivered from now on is sent again
         self.faults["server restored from an older backup"] += 1
         devices = [device for edge in self.fed for device in edge.order.devices]
+        letting_go = [edge for edge in self.fed if edge.lets_go]
+        for edge in letting_go:  # what they have not kept is to be known
+            edge.kill()
         before = self._stored_keys(devices)
         with self._database_stopped() as data:
             shutil.rmtree(data)
@@ -363,12 +362,14 @@ class Run:
         gone = before - self._stored_keys(devices)
         for edge in self.fed:
             edge.note_server_restored({key for key in gone if key.edge == edge.order.name})
+        for edge in letting_go:
+            edge.start()
         self._hand_out(self._new_token())  # the backup may know earlier ones only
 
     @contextmanager
     def _database_stopped(self) -> Iterator[Path]:
         postgres = self.backend.postgres
-        kill(self.backend.server)
+        self.backend.end_server()
         postgres.stop()
         yield postgres.data_dir
         postgres.start()
@@ -381,7 +382,7 @@ class Run:
         """End all faults and wait until everything is delivered."""
         self._end_faults()
         for edge in self.fed:
-            kill(edge.child)  # what it still waits for after all those faults takes minutes
+            edge.kill()  # what it still waits for after all those faults takes minutes
             edge.start()
         if self.edge is not None:
             self.edge.requeue()
@@ -436,16 +437,24 @@ class Run:
         """Compare what was taken and what is stored."""
         account = Account()
         rows = self._rows([device for edge in self.fed for device in edge.order.devices])
-        tally, destroyed, set_apart = Tally(), dict[Key, str](), set[Key]()
+        fed = Fed(Tally(), shared=self._shared, seed=self.plan.seed)
         for edge in self.fed:
-            ledger = edge.ledger()
-            tally.tried |= ledger.tried
-            tally.accepted |= ledger.accepted
-            tally.refused |= ledger.refused
-            destroyed |= edge.destroyed()
-            set_apart |= edge.set_apart()
-        fed = Fed(tally, destroyed, set_apart, self.plan.seed)
+            fed.tally.add(edge.ledger())
+            fed.destroyed.update(edge.destroyed())
+            fed.set_apart.update(edge.set_apart())
+            fed.touched.update(edge.touched)
+            fed.no_room_until[edge.order.name] = edge.no_room_until
+            fed.misled.update({edge.order.name} if edge.is_misled else ())
+            fed.starts[edge.order.name] = edge.starts
+            account.ended += edge.ended
+        account.ended += [*self.backend.ended, *(self.edge.ended if self.edge else ())]
         judge_fed(account, fed, rows, rows_kept_aside(self.backend.postgres.dsn))
+        if self._shared:
+            self.faults[TWINS_MET] += count_meetings(fed)
+        planned = self.plan.only or COUNTED.keys()
+        account.left_out = {
+            name: why for kind, why in self.left_out.items() if kind in planned for name in COUNTED[kind]
+        }
         if self.edge is not None:
             stored = self._rows([device.device_id for device in DEVICES])
             judge_polled(account, self.site, self.edge, stored)
@@ -460,6 +469,13 @@ class Run:
         with ThreadPoolExecutor(_CORES) as pool:
             outputs = pool.map(partial(self.backend.commands.run, "export", "--device"), known & set(devices))
             return [json.loads(line) for output in outputs for line in output.splitlines()]
+
+
+def _await_use(line: Line) -> None:
+    """Wait until a line carries something, for a while."""
+    deadline = time.monotonic() + _CONNECTED_S
+    while not line.is_in_use and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:

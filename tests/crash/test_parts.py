@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sungrow_lib.spool import SpoolOptions, foreign, salvage
+from sungrow_lib.sample import format_ts
+from sungrow_lib.spool import SpoolOptions, foreign, salvage, schema
 from sungrow_lib.spool.entries import from_ms
+from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash import broken
 from tests.crash.account import Account, Fed, judge_fed, keys_in
-from tests.crash.damage import DAMAGES, Files
+from tests.crash.damage import DAMAGES, Files, touched
 from tests.crash.machine import ClockHistory
-from tests.crash.readings import Key, Tally, values
-from tests.spool.helpers import FakeClock
+from tests.crash.readings import Key, Tally, keys_of, values
+from tests.spool.helpers import NOON_MS, FakeClock
 
 
 def test_what_a_clock_showed_is_put_right_also_where_it_was_set_back() -> None:
@@ -51,9 +55,11 @@ def account_of(folder: Path, damage: str) -> Account:
     after.write(path)
     gone = before.keys() & (files.keys() - after.keys())
     with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
-        rows = [json.loads(record.entry.to_json()) for record in store.records(0, 1000)]
+        records = store.records(0, 1000)
+    rows = [json.loads(record.entry.to_json()) for record in records if record.code != "doubtful"]
+    apart = {key for r in records if r.code == "doubtful" for key in keys_of(json.loads(r.entry.content))}
     account = Account()
-    judge_fed(account, Fed(tally, dict.fromkeys(gone, damage), set(), 1), rows, [])
+    judge_fed(account, Fed(tally, dict.fromkeys(gone, damage), apart, touched(files, after)), rows, [])
     return account
 
 
@@ -61,7 +67,7 @@ def account_of(folder: Path, damage: str) -> Account:
 def test_every_damage_costs_what_the_record_says_and_nothing_else(tmp_path: Path, damage: str) -> None:
     account = account_of(tmp_path, damage)
     assert account.holds, account.findings
-    assert len(account.destroyed) + account.stored == account.accepted
+    assert len(account.destroyed) + len(account.doubtful) + account.stored == account.accepted
 
 
 @pytest.mark.parametrize("damage", ["spool damaged: header of the log zeroed", "spool damaged: file and log"])
@@ -71,3 +77,62 @@ def test_a_recovery_that_drops_rows_is_caught(
     monkeypatch.setattr(salvage, "as_reading", foreign.as_reading)  # put back in the end
     broken.apply("recovery that drops rows")
     assert account_of(tmp_path, damage).lost
+
+
+def test_a_recovery_that_sets_readings_apart_without_need_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "SALVAGE_FINISH", schema.SALVAGE_FINISH)  # put back in the end
+    broken.apply("recovery that doubts everything")
+    account = account_of(tmp_path, "spool damaged: pages of the file")
+    assert account.doubtful, "no page of a reading was damaged"
+    assert any("set apart by a recovery" in line for line in account.lost)
+
+
+THREE = [Key("small", "inv", number) for number in (1, 2, 3)]
+
+
+def judged(
+    taken: Sequence[Key], rows: list[dict[str, Any]], aside: Sequence[dict[str, Any]] = (), **more: Any
+) -> Account:
+    """Judge what edges took, a reading every five seconds from noon on."""
+    tally, account = Tally(), Account()
+    for key in taken:
+        tally.tried[key], tally.taken_at[key] = NOON_MS + key.number * 5000, 100.0
+        tally.accepted.add(key)
+    judge_fed(account, Fed(tally, **more), rows, list(aside))
+    return account
+
+
+def row_of(content: dict[str, Any], number: int) -> dict[str, Any]:
+    date = format_ts(from_ms(NOON_MS + number * 5000))
+    return {"device_id": "inv", "ts": date, **content}
+
+
+def merged_row(**wrong: Any) -> dict[str, Any]:
+    content = merge_contents([values(1, key, from_ms(NOON_MS)) for key in THREE]) | wrong
+    return row_of({name: value for name, value in content.items() if value is not None}, 3)
+
+
+def test_readings_may_be_merged_only_where_the_harness_took_the_room() -> None:
+    account = judged(THREE, [merged_row()], no_room_until={"small": 101.0})
+    assert account.holds, account.findings
+    assert list(account.merged) == ["small/inv/1", "small/inv/2"]
+    assert judged(THREE, [merged_row()]).altered
+    assert judged(THREE, [merged_row()], no_room_until={"small": 99.0}).altered
+
+
+@pytest.mark.parametrize("wrong", [{"sample_count": 2}, {"sample_count": None}, {"pv_power_w": 1}])
+def test_a_merged_row_that_is_not_the_average_of_its_readings_is_caught(wrong: dict[str, Any]) -> None:
+    assert judged(THREE, [merged_row(**wrong)], no_room_until={"small": 101.0}).altered
+
+
+def test_a_reading_may_be_kept_aside_only_for_one_of_another_edge() -> None:
+    mine, next_one, twin = THREE[0], THREE[1], Key("twin", "inv", 1)
+    rows = {key: row_of(values(1, key, from_ms(NOON_MS)), 1) for key in (mine, next_one, twin)}
+    account = judged([mine, twin], [rows[mine]], [rows[twin]], shared={"inv"})
+    assert account.holds, account.findings
+    assert account.kept_aside == {"twin/inv/1": "for small/inv/1"}
+    assert judged([mine, twin], [rows[mine]], [rows[twin]]).lost
+    assert judged([mine, next_one], [rows[mine]], [rows[next_one]], shared={"inv"}).lost
+    assert judged([mine, twin], [], [rows[twin]], shared={"inv"}).lost

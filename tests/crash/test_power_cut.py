@@ -130,6 +130,43 @@ async def main():
         tasks.start_soon(uploader.run)
 anyio.run(main)
 """
+RECOVERING: Final = """
+import os, pathlib, sys, anyio
+from datetime import UTC, datetime, timedelta
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import DurableSpool, SpoolOptions
+
+folder = pathlib.Path(sys.argv[1])
+said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+async def main():
+    async with DurableSpool.open(folder / "spool.sqlite", options=SpoolOptions(recover=True)) as spool:
+        for turn in range(10**6):
+            ts = datetime(2026, 7, 1, tzinfo=UTC) + timedelta(seconds=turn)
+            sample = SungrowSample(device_id="inv", ts=ts, pv_power_w=turn)
+            entry = await spool.append(sample, ts_is_final=True)
+            os.write(said, f"accepted {entry.seq} {entry.ts_ms} {entry.content}\\n".encode())
+anyio.run(main)
+"""
+RENAMING: Final = """
+import os, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def sync(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+(folder / "file").write_text("0" * 3000)
+sync(folder / "file")
+sync(folder)
+for turn in range(1, 10**6):
+    draft = folder / "draft"
+    with draft.open("w") as stream:
+        stream.write(f"{turn % 10}" * 3000)
+    #FILE# sync(draft)
+    draft.rename(folder / "file")
+    #FOLDER# sync(folder)
+    os.write(said, f"renamed {turn % 10}\\n".encode())
+"""
 NO_SYNC: Final = """
 from sungrow_lib.spool.database import Database
 connect = Database._connect
@@ -154,6 +191,7 @@ class Said:
     delivered: set[int] = field(default_factory=set)
     sent: dict[int, str] = field(default_factory=dict)
     stored: set[int] = field(default_factory=set)
+    renamed: str = "0"
 
     def hear(self, line: str) -> None:
         word, *rest = line.split(" ", 3)
@@ -163,6 +201,8 @@ class Said:
             self.delivered |= {int(number) for number in line.split()[1:]}
         elif word == "sent":
             self.sent[int(rest[0])] = rest[1]
+        elif word == "renamed":
+            self.renamed = rest[0]
         elif word == "stored":
             self.stored |= {int(number) for number in line.split()[1:]}
 
@@ -190,10 +230,10 @@ def moments(changes: list[Change], draw: random.Random) -> list[int]:
 
 
 def cuts(
-    folder: Path, changes: list[Change], start: Disk, draw: random.Random
+    folder: Path, changes: list[Change], start: Disk, draw: random.Random, said: Said | None = None
 ) -> Iterator[tuple[Said, Path]]:
     """Yield, for many moments, what was said until then and the folder a power cut then left."""
-    said, names, done = Said(), dict[int, str](), 0
+    said, names, done = said or Said(), dict[int, str](), 0
     for index in moments(changes, draw):
         for change in changes[done:index]:
             start.apply(change)
@@ -210,8 +250,8 @@ def cuts(
 
 def losses(said: Said, folder: Path) -> list[str]:
     """What the spool in a folder lacks of what was said, or has otherwise."""
-    if not (folder / SPOOL).exists():
-        return [f"the spool is gone with {len(said.accepted)} readings"] if said.accepted else []
+    if not (any(folder.glob(f"{SPOOL}*")) or said.accepted):
+        return []
     with closing(SpoolStore(folder / SPOOL, SpoolOptions(recover=True), SystemClock())) as store:
         found = {r.entry.seq: r for r in store.records(0, 1_000_000)}
         # A torn write and a damaged one look alike in the log: the spool then saves all it can.
@@ -322,6 +362,62 @@ def test_a_spool_that_does_not_sync_is_caught(recorder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("kind", [Kind.SYNC, Kind.SYNC_FOLDER])
 def test_every_kind_of_sync_is_needed(recorder: Path, tmp_path: Path, kind: Kind) -> None:
     assert all_losses(PROGRAM, recorder, tmp_path, without=kind)
+
+
+def without_sync_of(changes: list[Change], name: str) -> Iterator[Change]:
+    """Leave out what made files durable that were created under a name, up to their renaming."""
+    unsynced = set[int]()
+    for change in changes:
+        if change.kind is Kind.CREATE:
+            (unsynced.add if Path(change.name).name == name else unsynced.discard)(change.inode)
+        if change.kind is Kind.SYNC and change.inode in unsynced:
+            continue
+        yield change
+
+
+@pytest.mark.parametrize("missing", ["", "the new file", "folders"])
+def test_a_recovery_survives_a_power_cut_at_any_moment(recorder: Path, tmp_path: Path, missing: str) -> None:
+    folder, draw, known = tmp_path / "disk", random.Random(SEED), dict[int, tuple[int, str]]()
+    folder.mkdir()
+    with closing(SpoolStore(folder / SPOOL, SpoolOptions(), SystemClock())) as store:
+        for number in range(60):
+            content = json.dumps({"pv_power_w": number, "running_state": "x" * 200}, separators=(",", ":"))
+            entry = store.append("inv", 1_780_000_000_000 + number, content, boot=None, ts_is_final=True)
+            known[entry.seq] = (entry.ts_ms, entry.content)
+    spool = folder / SPOOL
+    spool.write_bytes(draw.randbytes(1024) + spool.read_bytes()[1024:])  # no reading is on the first page
+    start = Disk(folder)
+    changes = record(RECOVERING, recorder, folder, tmp_path / "listing", lines=30)
+    if missing == "folders":
+        changes = [change for change in changes if change.kind is not Kind.SYNC_FOLDER]
+    elif missing:
+        changes = list(without_sync_of(changes, f"{SPOOL}.recovering"))
+    found = []
+    for said, target in cuts(folder, changes, start, draw, Said(dict(known))):
+        found += losses(said, target)
+    assert bool(found) == bool(missing), found
+    assert len(said.accepted) > len(known), "the cuts came too early"
+
+
+@pytest.mark.parametrize("missing", ["", "FILE", "FOLDER"])
+def test_the_model_notices_a_renamed_file_that_was_not_synced(
+    recorder: Path, tmp_path: Path, missing: str
+) -> None:
+    program = RENAMING
+    for what in {"FILE", "FOLDER"} - {missing}:
+        program = program.replace(f"#{what}# ", "")
+    folder, draw = tmp_path / "disk", random.Random(SEED)
+    folder.mkdir()
+    start = Disk(folder)
+    changes = record(program, recorder, folder, tmp_path / "listing", lines=40)
+    moved = 0
+    for said, target in cuts(folder, changes, start, draw):
+        if said.renamed == "0":
+            continue
+        left = (target / "file").read_text()
+        following = f"{(int(said.renamed) + 1) % 10}"
+        moved += left not in {said.renamed * 3000, following * 3000}
+    assert bool(moved) == bool(missing), moved
 
 
 def test_a_health_file_cut_off_is_no_health_and_no_error(recorder: Path, tmp_path: Path) -> None:

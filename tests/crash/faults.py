@@ -1,0 +1,47 @@
+"""Every kind of fault beside storms and damages, and what it is counted as."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TWINS_MET: Final = "two edges with one device id: readings of one time"
+"""Not a fault that is done at some moment: two edges have it all the time."""
+
+COUNTED: Final[dict[str, tuple[str, ...]]] = {
+    "kill_fed": ("SIGKILL: fed edge",),
+    "kill_edge": ("SIGKILL: sungrow-edge",),
+    "kill_server": ("SIGKILL: sungrow-server",),
+    "kill_database": ("SIGKILL: PostgreSQL",),
+    "cut": ("edge-server: connection cut",),
+    "mute": ("edge-server: connection half-open",),
+    "cut_database": ("server-database: connection cut",),
+    "mute_database": ("server-database: connection half-open",),
+    "cut_modbus": ("dongle-edge: connection cut",),
+    "mute_modbus": ("dongle-edge: connection half-open",),
+    "spoil_modbus": ("dongle-edge: answer lost", "dongle-edge: answer doubled"),
+    "replace_token": ("token revoked and replaced",),
+    "bend_clock": ("clock jump: fed edge",),
+    "bend_edge_clock": ("clock jump: sungrow-edge",),
+    "step_clock": ("clock stepped while a backlog drains",),
+    "limit_spool": ("spool at its limit",),
+    "fill_disk": ("disk full",),
+    "fill_disk_at_recovery": ("disk full during a recovery",),
+    "damage_waiting": ("spool damaged: log with waiting readings",),
+    "restore_spool": ("spool restored from an older copy",),
+    "back_up_server": ("server backed up",),
+    "restore_server": ("server restored from an older backup",),
+    "restore_server_twice": ("token revoked during a resend", "server restored again during a resend"),
+    "delay_across_restarts": ("restart amid delayed requests and answers",),
+}
+"""The names under which each kind is counted: all are printed, with 0 when it never struck."""
+ALL_THE_TIME: Final = frozenset({"spoil_modbus"})
+"""What goes on by itself."""
+OF_INVERTERS: Final = frozenset({"cut_modbus", "mute_modbus", "spoil_modbus", "kill_edge", "bend_edge_clock"})
+OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery"})
+_OFTEN: Final = {"kill_fed": 5, "cut": 2}
+
+
+def kinds_in_deck(chosen: frozenset[str]) -> list[str]:
+    """Return the chosen kinds, or all for none chosen, each as often as it comes in a deck."""
+    kinds = [kind for kind in COUNTED if kind not in ALL_THE_TIME and (not chosen or kind in chosen)]
+    return [kind for kind in kinds for _ in range(_OFTEN.get(kind, 1))]
