@@ -263,7 +263,8 @@ CREATE TABLE IF NOT EXISTS kept_aside (
   CONSTRAINT kept_aside_once UNIQUE NULLS NOT DISTINCT (device, ts, reason, digest)
 );
 
--- Which spans of `samples` came from `sungrow-server import`, and from where.
+-- Which spans of `samples` came from `sungrow-server import`, and from where. One that broke off is not finished: who
+-- imports the same again goes on with it.
 CREATE TABLE IF NOT EXISTS import_ranges (
   entry int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   device int4 NOT NULL REFERENCES devices,
@@ -271,7 +272,8 @@ CREATE TABLE IF NOT EXISTS import_ranges (
   to_ts timestamptz NOT NULL,
   source text NOT NULL,
   row_count int8 NOT NULL,
-  imported_at timestamptz NOT NULL DEFAULT now()
+  imported_at timestamptz NOT NULL DEFAULT now(),
+  finished bool NOT NULL DEFAULT true
 );
 
 -- Rollups: what can be merged again, per quarter of an hour (UTC) and per local day of the site.

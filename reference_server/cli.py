@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from reference_server import administration as admin
 from reference_server.auth import Scope
 from reference_server.config import ServerSettings
-from reference_server.history import export_samples, import_captures, import_csv
+from reference_server.history import ImportResult, export_samples, import_captures, import_csv
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.storage import dumps
@@ -30,6 +31,7 @@ from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.settings import load_settings
 
 _LONGEST_OVERLAP_S: Final = 366 * 86_400
+_PROGRESS_S: Final = 5.0
 _EPILOG: Final = """\
 examples:
   export DATABASE_URL=postgresql://sungrow@localhost/sungrow
@@ -367,17 +369,33 @@ def _import(args: argparse.Namespace) -> int:
     retention = timedelta(days=settings.raw_retention_days)
     if all(file.suffix == ".json" for file in args.files):
         source = args.source or "capture"
-        loading = import_captures(url, args.files, args.device, source=source, retention=retention)
+        loading = import_captures(
+            url, args.files, args.device, source=source, retention=retention, report=_Progress()
+        )
     elif len(args.files) == 1:
         source = args.source or "csv"
-        loading = import_csv(url, args.files[0], args.device, source=source, retention=retention)
+        loading = import_csv(
+            url, args.files[0], args.device, source=source, retention=retention, report=_Progress()
+        )
     else:
         raise UsageError(
             "import one CSV file or export at a time; only captures (.json) come several at once"
         )
-    result = asyncio.run(loading)
-    print(f"imported {result.inserted}, known {result.duplicates}, kept aside {result.aside}")
+    print(asyncio.run(loading))
     return EXIT_OK
+
+
+class _Progress:
+    """Says on stderr what a long import has stored, every few seconds."""
+
+    def __init__(self) -> None:
+        self._next = monotonic() + _PROGRESS_S
+
+    def __call__(self, result: ImportResult) -> None:
+        """Say it if it is time."""
+        if monotonic() >= self._next:
+            self._next = monotonic() + _PROGRESS_S
+            print(f"{result.rows} rows so far: {result}", file=sys.stderr, flush=True)
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,11 @@ from pydantic import ValidationError
 
 from reference_server.storage.codec import Flag, Row, decode, differing, encode, endless_field
 from reference_server.storage.connection import Connection
-from reference_server.storage.database import connected, fetch
+from reference_server.storage.database import connected, fetch, session
 from reference_server.storage.devices import known_device
+from reference_server.storage.errors import RETRYABLE
 from reference_server.storage.migrations import refresh_aggregates
+from reference_server.storage.retention import IMPORTS
 from reference_server.storage.rollups import lock_device, recompute
 from reference_server.storage.samples import (
     Aside,
@@ -30,7 +32,7 @@ from reference_server.storage.samples import (
     stored_rows,
     stream_rows,
 )
-from reference_server.zones import quarter_of
+from reference_server.zones import QUARTER, quarter_of
 from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.decoding import decoded
 from sungrow_lib.errors import SungrowError, UsageError
@@ -39,6 +41,8 @@ from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
 
 _AHEAD: Final = timedelta(minutes=5)
 _ROWS_AT_ONCE: Final = 5_000
+"""Rows of one transaction: seconds."""
+_ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -61,7 +65,7 @@ class DeviceDeletedError(SungrowError):
 
 @dataclass(slots=True)
 class ImportResult:
-    """What became of a file's rows.
+    """What became of a file's rows, so far.
 
     Attributes:
         inserted: stored now.
@@ -74,11 +78,63 @@ class ImportResult:
     duplicates: int = 0
     aside: int = 0
 
+    @property
+    def rows(self) -> int:
+        """How many rows these are together."""
+        return self.inserted + self.duplicates + self.aside
+
+    def add(self, other: ImportResult) -> None:
+        """Count those of another part, too."""
+        self.inserted += other.inserted
+        self.duplicates += other.duplicates
+        self.aside += other.aside
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
+
+
+class ImportBrokenOffError(SungrowError):
+    """An import ended before its end: what came before is stored.
+
+    Args:
+        reason: why.
+        result: what is stored.
+    """
+
+    def __init__(self, reason: str, result: ImportResult) -> None:
+        super().__init__(reason + _kept(result))
+        self.result = result
+
+
+def _kept(result: ImportResult) -> str:
+    return (
+        f"; the first {result.rows} rows are stored ({result}), the others are not: import the same again, "
+        "and what is stored is known"
+    )
+
+
+Report = Callable[[ImportResult], None]
+"""Is told what is stored after each part of an import."""
+
+
+def _nobody(_result: ImportResult) -> None:
+    """Tell nobody."""
+
 
 async def import_csv(
-    url: str, file: Path, device_id: str, *, source: str, retention: timedelta
+    url: str,
+    file: Path,
+    device_id: str,
+    *,
+    source: str,
+    retention: timedelta,
+    report: Report = _nobody,
 ) -> ImportResult:
     """Store the rows of a CSV file, or of an export, with their rollups. Importing it again changes nothing.
+
+    It is stored in parts, each in a transaction of its own: the server goes on meanwhile, and what an import
+    that breaks off has stored stays stored.
 
     Args:
         url: the database.
@@ -87,22 +143,30 @@ async def import_csv(
         device_id: whose readings they are; made known if need be.
         source: where they come from; written down with their span of time.
         retention: rows older than it get rollups only where there are none.
+        report: is told what is stored after each part.
 
     Raises:
-        UsageError: the file cannot be read, or a row is not a reading; nothing is stored.
+        UsageError: the file cannot be read, or a row is not a reading; says what is stored.
         DeviceDeletedError: the device is deleted; nothing is stored.
-        StorageError: the database cannot be used.
+        ImportBrokenOffError: a part is stored.
+        StorageError: the database cannot be used; nothing is stored.
     """
     with _opened(file) as stream:
         lines = iter(stream)
         begin = next(lines, "")
         read = _from_export if begin.startswith("{") else _from_csv
         told = read(chain([begin], lines), file.name, device_id)
-        return await _import(url, told, device_id, source, datetime.now(UTC) - retention)
+        return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
 
 
 async def import_captures(
-    url: str, files: Sequence[Path], device_id: str, *, source: str, retention: timedelta
+    url: str,
+    files: Sequence[Path],
+    device_id: str,
+    *,
+    source: str,
+    retention: timedelta,
+    report: Report = _nobody,
 ) -> ImportResult:
     """Store what captures of one device say, with its rollups. Importing them again changes nothing.
 
@@ -112,14 +176,16 @@ async def import_captures(
         device_id: whose readings they are, whatever the captures say; made known if need be.
         source: where they come from; written down with their span of time.
         retention: readings older than it get rollups only where there are none.
+        report: is told what is stored after each part.
 
     Raises:
         UsageError: a file is no capture, or does not say when or of what family; nothing is stored.
         DeviceDeletedError: the device is deleted; nothing is stored.
-        StorageError: the database cannot be used.
+        ImportBrokenOffError: a part is stored.
+        StorageError: the database cannot be used; nothing is stored.
     """
     told: Iterator[_Told] = ((sample, {}) for sample in _captured(files, device_id))
-    return await _import(url, told, device_id, source, datetime.now(UTC) - retention)
+    return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
 
 
 def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
@@ -144,38 +210,85 @@ def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
     return sample
 
 
-async def _import(
-    url: str, told: Iterator[_Told], device_id: str, source: str, horizon: datetime
-) -> ImportResult:
-    result = ImportResult()
-    async with connected(url) as connection:
-        await fetch(connection, "add_devices", device_ids=[device_id])
-        known = await known_device(connection, device_id)
-        assert known is not None
-        if known.deleted:
-            raise DeviceDeletedError(device_id)
-        device = known.key
-        await lock_device(connection, device)
-        first = last = None
-        made: set[datetime] = set()
-        while some := list(islice(told, _ROWS_AT_ONCE)):
-            chunk = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
-            first = min([row.ts for row in chunk] + ([first] if first else []))
-            last = max([row.ts for row in chunk] + ([last] if last else []))
-            await _import_rows(connection, chunk, horizon, made, result)
-        if first is not None:
-            await fetch(
-                connection,
-                "add_import_range",
-                device=device,
-                from_ts=first,
-                to_ts=last,
-                source=source,
-                row_count=result.inserted,
+class _Import:
+    """Stores what is told part by part.
+
+    Rollups change under the lock of the device's shard, which is held for one part at a time: between two the
+    refresher finds its turn. Retention leaves raw readings alone meanwhile, so that the next part finds the
+    last reading of this one.
+    """
+
+    def __init__(self, url: str, device_id: str, source: str, horizon: datetime, report: Report) -> None:
+        self._url = url
+        self._device_id = device_id
+        self._source = source
+        self._horizon = horizon
+        self._report = report
+        self._entry: int | None = None
+        self._made: frozenset[datetime] = frozenset()
+        self.result = ImportResult()
+
+    async def run(self, told: Iterator[_Told]) -> ImportResult:
+        try:
+            async with session(self._url) as connection:
+                await fetch(connection, "announce_import", namespace=IMPORTS)
+                await fetch(connection, "add_devices", device_ids=[self._device_id])
+                while some := list(islice(told, _ROWS_AT_ONCE)):
+                    await self._store(connection, some)
+                    self._report(self.result)
+                if self._entry is not None:
+                    await fetch(connection, "finish_import_range", entry=self._entry)
+        except SungrowError as error:
+            if not self.result.rows:
+                raise
+            self._refresh_aggregates()
+            if isinstance(error, UsageError):
+                raise UsageError(str(error) + _kept(self.result)) from error
+            raise ImportBrokenOffError(str(error), self.result) from error
+        self._refresh_aggregates()
+        return self.result
+
+    def _refresh_aggregates(self) -> None:
+        if self.result.inserted:
+            refresh_aggregates(self._url)  # behind the horizon nothing else will
+
+    async def _store(self, connection: Connection, some: Sequence[_Told]) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                await self._store_once(connection, some)
+            except RETRYABLE:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    async def _store_once(self, connection: Connection, some: Sequence[_Told]) -> None:
+        result = ImportResult()
+        async with connection.transaction():
+            known = await known_device(connection, self._device_id)
+            assert known is not None
+            if known.deleted:
+                raise DeviceDeletedError(self._device_id)
+            await lock_device(connection, known.key)
+            rows = [encode(known.key, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
+            made = self._made | await _free_buckets(connection, rows, self._horizon)
+            await _import_rows(connection, rows, self._horizon, made, result)
+            entry = await self._note(connection, known.key, rows, result.inserted)
+        connection.settled()
+        self._entry, self._made = entry, made
+        self.result.add(result)
+
+    async def _note(self, connection: Connection, device: int, rows: Sequence[Row], inserted: int) -> int:
+        """Write down that a span was imported: one entry for all parts."""
+        stamps = [row.ts for row in rows]
+        span = {"from_ts": min(stamps), "to_ts": max(stamps), "row_count": inserted}
+        if self._entry is None:
+            [(entry,)] = await fetch(
+                connection, "add_import_range", device=device, source=self._source, **span
             )
-    if result.inserted:
-        refresh_aggregates(url)  # behind the horizon nothing else will
-    return result
+            return int(entry)
+        await fetch(connection, "extend_import_range", entry=self._entry, **span)
+        return self._entry
 
 
 @contextmanager
@@ -266,12 +379,15 @@ def _reason(error: ValueError) -> str:
 
 
 async def _import_rows(
-    connection: Connection, rows: list[Row], horizon: datetime, made: set[datetime], result: ImportResult
+    connection: Connection,
+    rows: Sequence[Row],
+    horizon: datetime,
+    made: Collection[datetime],
+    result: ImportResult,
 ) -> None:
     """Store a part of an import; ``made`` are the quarters behind the horizon that the import fills."""
     asides: list[Aside] = []
     wanted: dict[Key, Row] = {}
-    made |= await _free_buckets(connection, rows, horizon)
     frozen = [row for row in rows if row.ts < horizon and quarter_of(row.ts) not in made]
     known = await stored_rows(connection, {row.key for row in frozen})
     for row in frozen:
@@ -306,12 +422,18 @@ def _compare(standing: Row, other: Row, asides: list[Aside], result: ImportResul
         result.duplicates += 1
 
 
-async def _free_buckets(connection: Connection, rows: list[Row], horizon: datetime) -> set[datetime]:
-    """Quarters of an hour behind the horizon that have no rollup yet, and so may get one."""
+async def _free_buckets(connection: Connection, rows: Sequence[Row], horizon: datetime) -> set[datetime]:
+    """Quarters of an hour behind the horizon that may get a rollup, or another one.
+
+    They have none yet, or one that an import made that broke off, and whose readings are all still there.
+    """
     old = sorted({quarter_of(row.ts) for row in rows if row.ts < horizon})
     if not old:
         return set()
-    found = await fetch(connection, "missing_buckets", device=rows[0].device, buckets=old)
+    span = {"lowest": old[0], "until": old[-1] + QUARTER}
+    found = await fetch(
+        connection, "free_buckets", device=rows[0].device, buckets=old, imported=int(Flag.IMPORTED), **span
+    )
     return {bucket for (bucket,) in found}
 
 
@@ -343,4 +465,4 @@ def _line(device_id: str, row: Row) -> str:
     return json.dumps({"device_id": device_id, "ts": format_ts(row.ts)} | decode(row), separators=(",", ":"))
 
 
-__all__ = ["ImportResult", "export_samples", "import_captures", "import_csv"]
+__all__ = ["ImportBrokenOffError", "ImportResult", "export_samples", "import_captures", "import_csv"]

@@ -3,11 +3,24 @@
 SELECT d.device FROM devices d
 WHERE EXISTS (SELECT FROM samples s WHERE s.device = d.device AND s.ts < %(before)s);
 
+-- name: announce_import
+-- Say that an import goes on, until the session ends.
+SELECT pg_advisory_lock_shared(%(namespace)s, 0);
+
+-- name: no_import_goes_on
+-- Part of others: whether nobody imports.
+NOT EXISTS (
+  SELECT FROM pg_locks l
+  WHERE l.locktype = 'advisory' AND l.classid = %(imports)s AND l.objsubid = 2
+    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+)
+
 -- name: delete_old_samples
 -- Forget a device's raw readings from before a moment, a batch at a time; rollups stay.
 WITH old AS (
   SELECT ts FROM samples
-  WHERE device = %(device)s AND ts < %(before)s
+  WHERE device = %(device)s AND ts < %(before)s AND
+{no_import_goes_on}
   ORDER BY ts
   LIMIT %(limit)s
 ), gone AS (
@@ -17,4 +30,6 @@ SELECT count(*) FROM gone;
 
 -- name: drop_old_chunks
 -- The same on a hypertable: whole chunks at once.
-SELECT drop_chunks('samples', older_than => %(before)s::timestamptz);
+SELECT drop_chunks('samples', older_than => %(before)s::timestamptz)
+WHERE
+{no_import_goes_on};

@@ -1435,8 +1435,20 @@ DELETE FROM rollup_day WHERE device = %(device)s;
 -- The first and the last quarter of an hour of a device.
 SELECT min(bucket), max(bucket) FROM rollup_15m WHERE device = %(device)s;
 
--- name: missing_buckets
--- Those of the given buckets that have no rollup yet.
+-- name: free_buckets
+-- Those of the given buckets that have no rollup yet, or one from an import that broke off and whose readings are all
+-- still stored: to make it anew loses nothing.
 SELECT t.bucket
 FROM unnest(%(buckets)s::timestamptz[]) AS t(bucket)
-WHERE NOT EXISTS (SELECT FROM rollup_15m r WHERE r.device = %(device)s AND r.bucket = t.bucket);
+LEFT JOIN rollup_15m r ON r.device = %(device)s AND r.bucket = t.bucket
+WHERE r.bucket IS NULL OR (
+  EXISTS (
+    SELECT FROM import_ranges i
+    WHERE i.device = %(device)s AND NOT i.finished AND i.from_ts < t.bucket + INTERVAL '15 minutes' AND i.to_ts >= t.bucket
+  )
+  AND r.sample_count = (
+    SELECT sum(coalesce(s.sample_count, 1)) FROM samples s
+    WHERE s.device = %(device)s AND s.ts >= t.bucket AND s.ts < t.bucket + INTERVAL '15 minutes'
+      AND s.ts >= %(lowest)s AND s.ts < %(until)s AND s.flags & %(imported)s <> 0
+  )
+);

@@ -121,6 +121,19 @@ WHERE NOT EXISTS (
   AND NOT EXISTS (SELECT FROM kept_aside a WHERE a.device = t.device AND a.ts = t.ts);
 
 -- name: add_import_range
--- Write down that a span was imported.
-INSERT INTO import_ranges (device, from_ts, to_ts, source, row_count)
-VALUES (%(device)s, %(from_ts)s, %(to_ts)s, %(source)s, %(row_count)s);
+-- Write down that the first part of a span was imported.
+INSERT INTO import_ranges (device, from_ts, to_ts, source, row_count, finished)
+VALUES (%(device)s, %(from_ts)s, %(to_ts)s, %(source)s, %(row_count)s, false)
+RETURNING entry;
+
+-- name: extend_import_range
+-- Write down that the import goes on.
+UPDATE import_ranges SET
+  from_ts = least(from_ts, %(from_ts)s), to_ts = greatest(to_ts, %(to_ts)s), row_count = row_count + %(row_count)s
+WHERE entry = %(entry)s;
+
+-- name: finish_import_range
+-- Write down that an import came to its end, and with it those that broke off within its span.
+UPDATE import_ranges b SET finished = true
+FROM import_ranges a
+WHERE a.entry = %(entry)s AND b.device = a.device AND b.from_ts >= a.from_ts AND b.to_ts <= a.to_ts AND NOT b.finished;

@@ -271,8 +271,8 @@ async def all_the_time(connection: Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    """One connection for a command, in one transaction that is committed at the end.
+async def session(url: str) -> AsyncIterator[Connection]:
+    """One connection for a command, of which each statement is committed by itself.
 
     Raises:
         StorageUnavailableError: there is no connection.
@@ -281,5 +281,11 @@ async def connected(url: str) -> AsyncIterator[Connection]:
     with translated():
         async with await Connection.connect(address(url), connect_timeout=10) as connection:
             await _configure(connection)
-            async with connection.transaction():
-                yield connection
+            yield connection
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """The same in one transaction that is committed at the end."""
+    async with session(url) as connection, connection.transaction():
+        yield connection

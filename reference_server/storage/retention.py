@@ -7,23 +7,28 @@ from typing import Final
 
 from reference_server.storage.database import Database
 
+IMPORTS: Final = 0x53470003
+"""First key of the advisory locks that imports hold, so that no raw reading is dropped meanwhile."""
+
 _ROWS_AT_ONCE: Final = 10_000
 
 
 async def drop_raw(database: Database, before: datetime) -> None:
     """Delete raw readings from before a moment, in transactions too short to hold up ingest.
 
+    While an import goes on they stay: its next part builds on them.
+
     Raises:
         StorageError: the database cannot be used.
     """
     if (await database.engine()).community:
-        await database.rows("drop_old_chunks", before=before)
+        await database.rows("drop_old_chunks", before=before, imports=IMPORTS)
         return
     for (device,) in await database.rows("devices_with_old_samples", before=before):
         deleted = _ROWS_AT_ONCE
         while deleted == _ROWS_AT_ONCE:
             [(deleted,)] = await database.rows(
-                "delete_old_samples", device=device, before=before, limit=_ROWS_AT_ONCE
+                "delete_old_samples", device=device, before=before, limit=_ROWS_AT_ONCE, imports=IMPORTS
             )
 
 

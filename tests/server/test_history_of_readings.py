@@ -7,6 +7,7 @@ policies; the answers must be the same on every engine.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ import psycopg
 import pytest
 
 from reference_server import history
-from reference_server.history import export_samples, import_csv
+from reference_server.history import ImportBrokenOffError, ImportResult, export_samples, import_csv
 from reference_server.storage import migrations
+from reference_server.storage.database import fetch, session
 from reference_server.storage.migrations import migrate
+from reference_server.storage.retention import IMPORTS
+from reference_server.storage.rollups import LOCK_NAMESPACE
+from reference_server.storage.schema_sql import rollup_columns
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample, serving
@@ -274,6 +279,94 @@ async def test_history_behind_the_horizon_is_stored_whole(
     assert api.rows("SELECT sum(sample_count)::int8, sum(covered_ms)::int8 FROM rollup_15m") == [
         (40, 40 * 60_000)
     ]
+
+
+def _minutes(count: int, first: datetime, *, wrong: int | None = None) -> str:
+    """A file of a reading a minute, in one line of which there may be no number."""
+    lines = [f"{format_ts(first + timedelta(minutes=n))},{n},60,{100 + n / 10}" for n in range(count)]
+    if wrong is not None:
+        lines[wrong] = lines[wrong].replace(",60,", ",x,")
+    return "ts,pv_power_w,interval_s,pv_total_kwh\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("first", [datetime(2020, 6, 1, tzinfo=UTC), NOW - timedelta(days=2)])
+async def test_an_import_that_broke_off_goes_on_where_it_ended(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: datetime
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    whole, broken = tmp_path / "whole.csv", tmp_path / "broken.csv"
+    whole.write_text(_minutes(40, first))
+    broken.write_text(_minutes(40, first, wrong=25))
+    load = partial(import_csv, api.dsn, source="test", retention=timedelta(days=4000))
+    if first.year == 2020:  # behind the horizon
+        load = partial(load, retention=timedelta(days=400))
+    told: list[str] = []
+    with pytest.raises(UsageError, match=r"line 27: .*; the first 21 rows are stored \(imported 21, known 0"):
+        await load(broken, "sh-1", report=lambda result: told.append(str(result)))
+    assert told == [f"imported {n}, known 0, kept aside 0" for n in (7, 14, 21)]
+    assert api.rows("SELECT count(*) FROM samples") == [(21,)]
+    assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_15m") == [(21,)]
+    assert api.rows("SELECT finished FROM import_ranges") == [(False,)]
+    assert str(await load(whole, "sh-1")) == "imported 19, known 21, kept aside 0"
+    assert str(await load(whole, "sh-2")) == "imported 40, known 0, kept aside 0"
+    rollups = (
+        "SELECT {} FROM rollup_15m r JOIN devices d USING (device) WHERE device_id = '{}' ORDER BY bucket"
+    )
+    columns = ", ".join(["bucket", *(name for name, _ in rollup_columns())])
+    one, other = (api.rows(rollups.format(columns, name)) for name in ("sh-1", "sh-2"))
+    assert one == other
+    assert len(one) == 3
+    assert api.rows("SELECT row_count, finished FROM import_ranges ORDER BY entry") == [
+        (21, True), (19, True), (40, True),
+    ]  # fmt: skip
+
+
+async def test_rollups_go_on_between_the_parts_of_an_import(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    file = tmp_path / "days.csv"
+    file.write_text(_minutes(40, NOW - timedelta(days=2)))
+    free: list[tuple[Any, ...]] = []
+
+    def look(_result: ImportResult) -> None:
+        free.extend(api.rows(f"SELECT pg_try_advisory_xact_lock({LOCK_NAMESPACE}, device % 16) FROM devices"))
+
+    await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400), report=look)
+    assert free == [(True,)] * 6
+
+
+async def test_nothing_is_dropped_while_an_import_goes_on(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    file = tmp_path / "old.csv"
+    file.write_text(_minutes(40, datetime(2020, 6, 1, tzinfo=UTC)))
+    async with start_server(raw_retention_days=400) as api:
+        async with session(api.dsn) as connection:
+            await fetch(connection, "announce_import", namespace=IMPORTS)
+            await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+            await api.server.retention.drop()
+            assert api.rows("SELECT count(*) FROM samples") == [(40,)]
+        await api.server.retention.drop()
+        assert api.rows("SELECT count(*) FROM samples") == [(0,)]
+        assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_15m") == [(40,)]
+
+
+async def test_a_device_that_is_deleted_meanwhile_gets_no_more(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    file = tmp_path / "days.csv"
+    file.write_text(_minutes(40, NOW - timedelta(days=2)))
+
+    def delete(result: ImportResult) -> None:
+        if result.rows == 14:
+            api.rows("UPDATE devices SET deleted_at = now() RETURNING 1")
+
+    with pytest.raises(ImportBrokenOffError, match=r"sh-1 is deleted: .*; the first 14 rows are stored"):
+        await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400), report=delete)
+    assert api.rows("SELECT count(*) FROM samples") == [(14,)]
 
 
 async def test_a_year_of_backlog_is_caught_up_with(api: Api) -> None:
