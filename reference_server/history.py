@@ -40,8 +40,8 @@ from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
 
 _AHEAD: Final = timedelta(minutes=5)
-_ROWS_AT_ONCE: Final = 5_000
-"""Rows of one transaction: seconds."""
+_ROWS_AT_ONCE: Final = 2_000
+"""Rows of one transaction: under a second, for which readers of devices of the same shard wait."""
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)

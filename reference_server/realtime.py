@@ -27,8 +27,12 @@ _STALE_INTERVALS: Final = 3
 _GOOD_FOR_S: Final = 0.2
 """s without a look for what other processes stored."""
 _DAY: Final = timedelta(days=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _COUNTED: Final = timedelta(days=31)
 """So long before the newest reading late ones are counted each time; older ones once they are rolled up."""
+_FIRMWARE_AT_ONCE: Final = timedelta(days=128)
+"""So long before the newest reading firmware is looked for at first, at each later look as long before that.
+To look through all raw readings of a device at once may take many seconds."""
 _AGEING: Final = frozenset({"age_s", "stale"})
 _OF_ONE_READING: Final = frozenset(
     name for name, quantity in QUANTITY_BY_NAME.items() if quantity.kind is QuantityKind.META
@@ -48,6 +52,7 @@ class _LastKnown:
         looked_at: monotonic time of the last look into the database, if nothing was stored here since.
         arrivals: how often something was stored here.
         looking: held by who looks into the database.
+        unread: readings before it were not looked through for firmware yet; None when there is no need to.
         text: JSON of all this, without what depends on the time; None when it has to be made.
     """
 
@@ -59,6 +64,7 @@ class _LastKnown:
     looked_at: float = -inf
     arrivals: int = 0
     text: bytes | None = None
+    unread: datetime | None = None
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_fresh(self) -> bool:
@@ -143,6 +149,7 @@ class LatestReadings:
             known.learn(await newest_rows(self._database, device, latest, latest + 2 * _DAY, _LOOK_BACK))
         if known.count > _FORGET or not await self._is_complete(device, known):
             return False
+        await self._learn_firmware(device, known)
         known.looked_at = begin if known.arrivals == arrivals else -inf
         return True
 
@@ -158,9 +165,15 @@ class LatestReadings:
             return None  # forgotten meanwhile
         if len(rows) == _LOOK_BACK and rows[-1].ts > since:
             since, older = rows[-1].ts, None
-        known = self._known[device] = _LastKnown(rows[0], since, older)
-        await self._learn_firmware(device, known)
+        before = self._known.get(device)
+        known = _LastKnown(rows[0], since, older, unread=newest + _MICROSECOND)
         known.learn(rows)
+        await self._learn_firmware(device, known)
+        if known.unread is not None and before is not None:  # what was looked through once is not again
+            known.unread = before.unread and min(before.unread, known.unread)
+            if "firmware" in before.values:
+                known.values["firmware"] = before.values["firmware"]
+        self._known[device] = known
         return known
 
     async def _is_complete(self, device: int, known: _LastKnown) -> bool:
@@ -177,8 +190,14 @@ class LatestReadings:
 
     async def _learn_firmware(self, device: int, known: _LastKnown) -> None:
         """Firmware is sent when it changed only: perhaps long before the rows looked through."""
-        for ts, firmware in await last_firmware(self._database, device, known.latest.ts):
-            known.values["firmware"] = (ts, firmware)
+        if "firmware" in known.values:
+            known.unread = None
+        if known.unread is None:
+            return
+        found, known.unread = await last_firmware(self._database, device, known.unread, _FIRMWARE_AT_ONCE)
+        if found is not None:
+            known.values["firmware"] = found
+            known.text = None
 
 
 _OURS: Final = Realtime.model_fields.keys() - SungrowSample.model_fields.keys() | {"_fields_set"}

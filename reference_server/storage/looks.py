@@ -123,17 +123,26 @@ async def _begin(database: Database, device: int, day: date | None) -> datetime 
     return first and first - _MICROSECOND
 
 
-async def last_firmware(database: Database, device: int, newest: datetime) -> list[tuple[datetime, str]]:
-    """When firmware was last read, and which; nothing when it never was.
+async def last_firmware(
+    database: Database, device: int, until: datetime, reach: timedelta
+) -> tuple[tuple[datetime, str] | None, datetime | None]:
+    """Look for when firmware was last read, and which; it may be long before the newest reading.
 
-    It may be long before the newest reading.
+    Args:
+        database: where readings are.
+        device: whose.
+        until: readings before this moment are looked at.
+        reach: so far back, and no farther now.
+
+    Returns:
+        What was found, and before which moment it can be looked for next; None when there is no need to.
     """
     first = await first_reading(database, device)
-    look, until = _FIRST_LOOK, newest + _MICROSECOND
-    while first is not None and first < until:
-        begin = max(first, until - look)
+    look, end = _FIRST_LOOK, until - reach
+    while first is not None and until > max(first, end):
+        begin = max(first, end, until - look)
         found = await database.rows("last_firmware", device=device, since=begin, until=until)
         if found:
-            return [(ts, firmware) for ts, firmware in found]
+            return found[0], None
         until, look = begin, min(2 * look, _LONGEST_LOOK)
-    return []
+    return None, None if first is None or until <= first else until

@@ -89,7 +89,7 @@ async def test_a_device_without_readings_has_none(api: Api) -> None:
         assert await rows_after(database, {device: BEGINNING}, 9) == []
         assert await rows_between(database, device, BEGINNING, NOW, 9) == []
         assert await latest_rows(database, device, NOW, 9) == []
-        assert await last_firmware(database, device, NOW) == []
+        assert await last_firmware(database, device, NOW, timedelta(days=400)) == (None, None)
 
 
 async def test_the_first_reading_is_told_when_single_readings_are_gone(start_server: StartServer) -> None:
@@ -151,7 +151,7 @@ async def test_looks_open_few_of_many_days(api: Api) -> None:
     async def of_rare_readings(database: OneTransaction) -> None:
         assert len(await latest_rows(database, busy, NOW, 2)) == 2
         assert len(await rows_between(database, busy, BEGINNING, NOW, 2)) == 2
-        assert await last_firmware(database, busy, NOW)
+        assert (await last_firmware(database, busy, NOW, timedelta(days=4000)))[0]
 
     async def asked_all_day(database: OneTransaction) -> None:
         [(seen,)] = await fetch(database.connection, "newest_stamp", device=busy)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from reference_server import realtime
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, sample
 
@@ -49,6 +50,25 @@ async def test_what_was_last_known_long_ago_is_known(api: Api, *, rolled_up: boo
     assert (shown["pv_power_w"], shown["battery_soh_pct"], shown["firmware"]) == (7, 99, "A1")
     await api.ingest(sample(-86_400 * 5, pv_power_w=5))  # late, and not rolled up when it is asked for
     assert (await api.get("/v1/devices"))[1]["devices"][0]["last_ts"] == sample(0)["ts"]
+
+
+async def test_firmware_read_long_ago_is_found_a_part_at_each_look(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(realtime, "_LOOK_BACK", 1)
+    for day, fields in ((390, {"firmware": "A1"}), (200, {"pv_power_w": 1}), (0, {"pv_power_w": 7})):
+        await api.ingest(sample(-86_400 * day, **fields))
+    await api.server.refresher.refresh_all()
+    seen = []
+    for _ in range(5):
+        _, shown = await api.get("/v1/realtime", device_id="sh-1")
+        seen.append(shown["firmware"])
+        api.server.latest._known[1].looked_at = 0
+    assert seen == [None, None, None, "A1", "A1"]
+    await api.ingest(sample(-86_400 * 3, pv_power_w=3))  # late: it looks anew, but not through a year
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (shown["firmware"], shown["read_at"]["firmware"]) == ("A1", sample(-86_400 * 390)["ts"])
+    assert api.server.latest._known[1].unread is None
 
 
 async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
