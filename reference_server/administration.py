@@ -1,4 +1,4 @@
-"""What the owner does with tokens and devices; one transaction for each command."""
+"""What the owner does with tokens and devices; one transaction for each command but to erase."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from reference_server.auth import NewToken
-from reference_server.storage.database import connected, fetch, fetch_records
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import connected, fetch, fetch_records, session
 from reference_server.storage.devices import KnownDevice, known_device
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, rebuild_days
+from reference_server.storage.samples import reading_spans
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
@@ -170,24 +172,40 @@ async def erase_device(url: str, device_id: str) -> int:
     """Delete a device and forget its readings, rollups and description; return how many readings went.
 
     Its name stays, deleted, so that what an edge still holds is not taken; `device restore` clears that.
+    If it breaks off, the device is deleted already, and erasing it again does the rest.
 
     Raises:
         UsageError: there is no such device.
     """
-    async with connected(url) as connection:
+    async with session(url) as connection:
         found = await fetch(connection, "find_devices", device_ids=[device_id])
         if not found:
             raise _no_device(device_id)
         device = found[0][0]
         await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=True)
-        await lock_device(connection, device)
-        [(count,)] = await fetch(connection, "erase_samples", device=device)
-        for statement in _THE_REST:
-            await fetch(connection, statement, device=device)
-        detail = f"{count} readings"
-        await fetch(connection, "audit_device", device_id=device_id, action="erased", detail=detail)
+        count = await _erase_readings(connection, device)
+        async with connection.transaction():
+            await lock_device(connection, device)
+            for statement in _THE_REST:
+                await fetch(connection, statement, device=device)
+            detail = f"{count} readings"
+            await fetch(connection, "audit_device", device_id=device_id, action="erased", detail=detail)
     refresh_aggregates(url)
-    return int(count)
+    return count
+
+
+async def _erase_readings(connection: Connection, device: int) -> int:
+    """Forget a device's raw readings, a month at a time; return how many there were.
+
+    What breaks off is done again: rollups, which tell where readings are, are forgotten last.
+    """
+    count = 0
+    async for begin, end in reading_spans(connection, device):
+        async with connection.transaction():
+            await lock_device(connection, device)
+            [(gone,)] = await fetch(connection, "erase_samples", device=device, from_ts=begin, to_ts=end)
+        count += gone
+    return count
 
 
 async def token_log(url: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from reference_server.storage.codec import Flag, Row, decode, differing, encode, endless_field
 from reference_server.storage.connection import Connection
-from reference_server.storage.database import connected, fetch, session
+from reference_server.storage.database import fetch, session
 from reference_server.storage.devices import known_device
 from reference_server.storage.errors import RETRYABLE
 from reference_server.storage.migrations import refresh_aggregates
@@ -44,7 +44,6 @@ _ROWS_AT_ONCE: Final = 2_000
 """Rows of one transaction: under a second, for which readers of devices of the same shard wait."""
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
-_END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 _Told = tuple[SungrowSample, Mapping[str, Any]]
 """A reading, and its fields that only a newer edge knows."""
@@ -453,11 +452,11 @@ async def export_samples(
         UsageError: there is no such device.
         StorageError: the database cannot be used.
     """
-    async with connected(url) as connection:
+    async with session(url) as connection:
         found = await fetch(connection, "find_devices", device_ids=[device_id])
         if not found:
             raise UsageError(f"there is no device {device_id}; see sungrow-server device list")
-        async for row in stream_rows(connection, found[0][0], begin or _BEGINNING, end or _END):
+        async for row in stream_rows(connection, found[0][0], begin, end):
             out.write(_line(device_id, row) + "\n")
 
 

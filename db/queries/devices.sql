@@ -93,8 +93,11 @@ SELECT entry, device_id, at, action, detail FROM device_audit
 ORDER BY entry DESC;
 
 -- name: erase_samples
--- Forget a device's raw readings; how many there were.
-WITH gone AS (DELETE FROM samples WHERE device = %(device)s RETURNING 1) SELECT count(*) FROM gone;
+-- Forget a device's raw readings of a span of time; how many there were.
+WITH gone AS (
+  DELETE FROM samples WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s RETURNING 1
+)
+SELECT count(*) FROM gone;
 
 -- name: erase_rollup_15m
 -- Forget a device's quarters of an hour.

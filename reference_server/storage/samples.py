@@ -53,6 +53,7 @@ class Span(NamedTuple):
 _KEY: Final = itemgetter(0, 1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _QUARTER: Final = timedelta(minutes=15)
+_MONTH: Final = timedelta(days=31)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -313,12 +314,33 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
     return {asked[number - 1] for (number,) in numbers}
 
 
+async def reading_spans(
+    connection: Connection, device: int, begin: datetime | None = None, end: datetime | None = None
+) -> AsyncIterator[tuple[datetime, datetime]]:
+    """Spans of a month at most that hold all readings of a device, in order, within the bounds if any.
+
+    TimescaleDB plans for each day of a span, and locks it: for those of ten years there is no room.
+    """
+    [(first,)] = await fetch(connection, "first_stored", device=device)
+    start = first if begin is None or first is None else max(first, begin)
+    while start is not None and (end is None or start < end):
+        stop = start + _MONTH if end is None else min(start + _MONTH, end)
+        yield start, stop
+        [(_, start)] = await fetch(
+            connection, "next_stamps", devices=[device], after=[stop - timedelta(microseconds=1)]
+        )
+
+
 async def stream_rows(
-    connection: Connection, device: int, begin: datetime, end: datetime
+    connection: Connection, device: int, begin: datetime | None, end: datetime | None
 ) -> AsyncIterator[Row]:
-    """Rows of a device in a span of time, in order, without holding them all in memory."""
-    parameters = {"device": device, "from_ts": begin, "to_ts": end}
-    async with connection.cursor(name="stream_rows") as cursor:
-        await cursor.execute(query("export_samples"), parameters)
-        async for record in cursor:
-            yield Row.from_record(record)
+    """Rows of a device in a span of time, in order, without holding them all in memory.
+
+    Each month is a transaction of its own.
+    """
+    async for start, stop in reading_spans(connection, device, begin, end):
+        parameters = {"device": device, "from_ts": start, "to_ts": stop}
+        async with connection.transaction(), connection.cursor(name="stream_rows") as cursor:
+            await cursor.execute(query("export_samples"), parameters)
+            async for record in cursor:
+                yield Row.from_record(record)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from reference_server.administration import erase_device
+from reference_server.history import export_samples
 from reference_server.storage.arrivals import LateBatch, _note
 from reference_server.storage.connection import Connection
-from reference_server.storage.database import Database, fetch
+from reference_server.storage.database import Database, fetch, session
 from reference_server.storage.looks import (
     first_reading,
     last_firmware,
@@ -23,7 +27,7 @@ from reference_server.storage.looks import (
     rows_between,
 )
 from reference_server.storage.rollups import recompute
-from reference_server.storage.samples import missing_keys, stored_rows
+from reference_server.storage.samples import missing_keys, reading_spans, stored_rows
 from reference_server.zones import near_each_other, quarter_of
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample
@@ -90,6 +94,30 @@ async def test_a_device_without_readings_has_none(api: Api) -> None:
         assert await rows_between(database, device, BEGINNING, NOW, 9) == []
         assert await latest_rows(database, device, NOW, 9) == []
         assert await last_firmware(database, device, NOW, timedelta(days=400)) == (None, None)
+
+
+async def test_all_readings_are_exported_and_erased_a_month_at_a_time(api: Api) -> None:
+    days = (398, 397, 369, 366, 200, 31, 0)
+    await api.ingest(*(sample(-DAY_S * day, pv_power_w=day) for day in days[2:]))
+    await api.server.refresher.refresh_all()
+    await api.ingest(*(sample(-DAY_S * day, pv_power_w=day) for day in days[:2]))  # known by its marks alone
+    await api.ingest(sample(-DAY_S * 368, device_id="sh-2"))
+    stamps = [NOW - timedelta(days=day, minutes=1) for day in days]
+    begin, end = stamps[1], stamps[4] + timedelta(milliseconds=1)
+    async with session(api.dsn) as connection:
+        spans = [span async for span in reading_spans(connection, 1)]
+        bounded = [span async for span in reading_spans(connection, 1, begin, end)]
+    assert [[ts for ts in stamps if start <= ts < stop] for start, stop in spans] == [
+        stamps[:3], stamps[3:4], stamps[4:5], stamps[5:6], stamps[6:],
+    ]  # fmt: skip
+    assert {stop - start for start, stop in spans} == {timedelta(days=31)}
+    assert [ts for ts in stamps if any(start <= ts < stop for start, stop in bounded)] == stamps[1:5]
+    out = io.StringIO()
+    await export_samples(api.dsn, "sh-1", begin, end, out)
+    assert [json.loads(line)["pv_power_w"] for line in out.getvalue().splitlines()] == [397, 369, 366, 200]
+    assert await erase_device(api.dsn, "sh-1") == len(days)
+    assert api.rows("SELECT device, count(*) FROM samples GROUP BY 1") == [(2, 1)]
+    assert await erase_device(api.dsn, "sh-1") == 0
 
 
 async def test_the_first_reading_is_told_when_single_readings_are_gone(start_server: StartServer) -> None:
