@@ -364,13 +364,18 @@ def test_every_kind_of_sync_is_needed(recorder: Path, tmp_path: Path, kind: Kind
     assert all_losses(PROGRAM, recorder, tmp_path, without=kind)
 
 
-def without_sync_of(changes: list[Change], name: str) -> Iterator[Change]:
-    """Leave out what made files durable that were created under a name, up to their renaming."""
-    unsynced = set[int]()
+def without_sync_of_the_new(changes: list[Change]) -> Iterator[Change]:
+    """Leave out what made the file durable that a recovery makes, until it has its final name."""
+    drafts = {change.name for change in changes if change.kind is Kind.RENAME}
+    unsynced = dict[str, int]()
     for change in changes:
-        if change.kind is Kind.CREATE:
-            (unsynced.add if Path(change.name).name == name else unsynced.discard)(change.inode)
-        if change.kind is Kind.SYNC and change.inode in unsynced:
+        if change.kind is Kind.CREATE and change.name in drafts:
+            unsynced[change.name] = change.inode
+        if change.kind is Kind.RENAME and change.name in unsynced:
+            inode, name = unsynced.pop(change.name), change.data.decode()
+            if Path(name).name != SPOOL:
+                unsynced[name] = inode
+        if change.kind is Kind.SYNC and change.inode in unsynced.values():
             continue
         yield change
 
@@ -391,7 +396,7 @@ def test_a_recovery_survives_a_power_cut_at_any_moment(recorder: Path, tmp_path:
     if missing == "folders":
         changes = [change for change in changes if change.kind is not Kind.SYNC_FOLDER]
     elif missing:
-        changes = list(without_sync_of(changes, f"{SPOOL}.recovering"))
+        changes = list(without_sync_of_the_new(changes))
     found = []
     for said, target in cuts(folder, changes, start, draw, Said(dict(known))):
         found += losses(said, target)
