@@ -34,6 +34,7 @@ _LOG_LOOK_S: Final = 0.05
 _UNREADABLE: Final = "btreeInitPage"
 """What `integrity_check` says of a page that is none."""
 _PRIMARY_CODE: Final = 0xFF
+_stat: Final = os.stat  # of names at hand: two for every reading
 _DAMAGE: Final = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
 )
@@ -80,7 +81,7 @@ class Database:
                 self._look_first(opening or SpoolOpening(), is_whole=check)
                 self._connect()
                 self._prepare()
-                self._file, self._log = _inode(self._name), self._find_log()
+                self._files = _inode(self._name), self._find_log()
         except BaseException:
             self._abandon()
             raise
@@ -141,16 +142,22 @@ class Database:
 
     def _ready(self) -> sqlite3.Connection:
         # A deleted file can be written to without an error, and is gone at the next start.
-        if _inode(self._name) != self._file:
+        try:
+            are_same = (_stat(self._name).st_ino, _stat(self._log_name).st_ino) == self._files
+        except FileNotFoundError:
+            are_same = False
+        if are_same and self._connection is not None:
+            return self._connection
+        return self._reopened()
+
+    def _reopened(self) -> sqlite3.Connection:
+        """Open a file anew that was given up; one that is not the same any more is not touched."""
+        if self._connection is not None or _inode(self._name) != self._files[0]:
             raise self._replaced()
-        if self._connection is None:
-            self._check_log(SpoolOpening())
-            self._connect()
-            self._log = self._find_log()
-        elif _inode(self._log_name) != self._log:
-            raise self._replaced()
-        assert self._connection is not None
-        return self._connection
+        self._check_log(SpoolOpening())
+        connection = self._connect()
+        self._files = self._files[0], self._find_log()
+        return connection
 
     def _find_log(self) -> int:
         assert self._connection is not None
@@ -177,7 +184,7 @@ class Database:
                 self._connection.close()
             self._connection = None
 
-    def _connect(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
             timeout=self._busy_timeout_s,
@@ -200,6 +207,7 @@ class Database:
         connection.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * schema.PAGE_BYTES}")
         if self._max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count = {max(self._max_bytes // schema.PAGE_BYTES, 1)}")
+        return connection
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -394,7 +402,7 @@ def _looks_like_ours(connection: sqlite3.Connection) -> bool:
 
 def _inode(file: str) -> int:
     try:
-        return os.stat(file).st_ino  # noqa: PTH116 - looked at for every reading
+        return _stat(file).st_ino
     except FileNotFoundError:
         return -1
 

@@ -91,6 +91,14 @@ class Dating:
         self._moment_ms = 0
         self._starts: dict[str, int] = {}
         """When this and earlier boots began by the server's date, the latest last."""
+        self._known: dict[int, _Dates] = {}
+        """What the file would say of devices, after readings that changed nothing but the last date."""
+        self._as_of: tuple[sqlite3.Connection | None, int] = None, 0
+        """... and of which file: the number is another one when another program has changed it."""
+
+    def forget(self) -> None:
+        """Ask the file of all dates anew: it was, or is going to be, changed otherwise than by appending."""
+        self._known.clear()
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
@@ -168,12 +176,17 @@ class Dating:
     ) -> tuple[SpoolState, int, str | None]:
         """Return where a reading that arrives now stands, its date and `clock_source`.
 
-        The device's dates stay in increasing order: it may be a later millisecond than ``ts``.
+        The device's dates stay in increasing order: it may be a later millisecond than ``ts``. It counts as
+        stored; if it is not, `forget`.
         """
-        if is_final:
-            dates, source = _look(connection, device), None
-        else:
-            clock, dates = self._release(connection, device, now)
+        as_of = connection, connection.execute("PRAGMA data_version").fetchone()[0]
+        if as_of != self._as_of:
+            self._as_of = as_of
+            self._known.clear()
+        dates = self._known.pop(device, None) or _look(connection, device)
+        source = None
+        if not is_final:
+            clock, dates = self._release(connection, device, now, dates)
             if clock is None:
                 return SpoolState.WAITING, ts, None
             ts, source = _final_date(ts, boot, clock, now)
@@ -181,16 +194,17 @@ class Dating:
             ts = max(ts, dates.last + 1)
         while dates.are_reserved and connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
             ts += 1
+        if not (dates.are_waiting or dates.are_deferred):
+            self._known[device] = _Dates(ts, 0, 0, dates.are_reserved)
         return SpoolState.PENDING, ts, source
 
     def release(self, connection: sqlite3.Connection, device: int, now: ClockReading) -> TrustedClock | None:
         """Date the device's waiting rows if a clock may do that now; return that clock."""
-        return self._release(connection, device, now)[0]
+        return self._release(connection, device, now, _look(connection, device))[0]
 
     def _release(
-        self, connection: sqlite3.Connection, device: int, now: ClockReading
+        self, connection: sqlite3.Connection, device: int, now: ClockReading, dates: _Dates
     ) -> tuple[TrustedClock | None, _Dates]:
-        dates = _look(connection, device)
         clock = self._judge(connection, device, now, dates)
         if clock is None:
             return None, dates

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import Moment
 from sungrow_lib.spool.database import Database, Transaction
+from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import Settlement, SpoolState
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
@@ -95,33 +96,43 @@ class Later:
 
 
 class Change(Transaction):
-    """A transaction of the spool.
+    """A transaction of the spool; it may be used again once it is left.
 
     Args:
         database: the spool's.
         later: answers to be written with it; None to leave them waiting.
         keys: small numbers that stand for names: to be forgotten when rows they belong to are rolled back.
+        dating: the spool's; what it remembers is to be forgotten then, and when rows are settled.
     """
 
-    __slots__ = ("_keys", "_later", "_settled")
+    __slots__ = ("_dating", "_keys", "_later", "_settled")
 
-    def __init__(self, database: Database, later: Later | None, keys: dict[tuple[str, str], int]) -> None:
+    def __init__(
+        self, database: Database, later: Later | None, keys: dict[tuple[str, str], int], dating: Dating
+    ) -> None:
         super().__init__(database)
         self._later = later
         self._keys = keys
+        self._dating = dating
+        self._settled = 0
 
     def began(self, connection: sqlite3.Connection) -> None:
         """Write the answers that waited."""
-        self._settled = self._later.write(connection) if self._later else 0
+        if self._later:
+            self._dating.forget()
+            self._settled = self._later.write(connection)
 
     def committed(self) -> None:
         """Forget them."""
-        if self._later:
+        if self._later and self._settled:
             self._later.written(self._settled)
+            self._settled = 0
 
     def undone(self) -> None:
         """Leave nothing that the file does not say."""
+        self._settled = 0
         self._keys.clear()
+        self._dating.forget()
 
 
 def settle(

@@ -79,6 +79,8 @@ class SpoolStore:
         self._dating = Dating()
         self._deferrals = Deferrals()
         self._later = Later(self._key, self._deferrals)
+        self._change = Change(self._database, self._later, self._keys, self._dating)
+        self._lone_change = Change(self._database, None, self._keys, self._dating)
         self._expected: set[str] = set()
         with self._database.write() as connection:
             self.identity = identify(connection)
@@ -115,7 +117,7 @@ class SpoolStore:
 
     def _append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
         now = self._clock.read()
-        with self._transaction() as connection:
+        with self._change as connection:
             self._keep_headroom(connection)
             return [
                 self._add(connection, now, device_id, ts, content, boot, ts_is_final=False)
@@ -126,7 +128,7 @@ class SpoolStore:
         self, device_id: str, ts: int, content: str, boot: BootStamp | None, *, ts_is_final: bool
     ) -> SpoolEntry:
         now = self._clock.read()
-        with self._transaction() as connection:
+        with self._change as connection:
             self._keep_headroom(connection)
             return self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
 
@@ -141,14 +143,16 @@ class SpoolStore:
         *,
         ts_is_final: bool,
     ) -> SpoolEntry:
-        device = self._key(connection, "device", device_id)
+        keys, stamp = self._keys, boot or now.stamp
+        device = keys.get(("device", device_id)) or self._key(connection, "device", device_id)
+        boot_key = keys.get(("boot", stamp.boot_id)) or self._key(connection, "boot", stamp.boot_id)
         state, ts, source = self._dating.date(connection, device, ts, boot, now, is_final=ts_is_final)
-        stamp = boot or now.stamp
-        row = (device, ts, self._key(connection, "boot", stamp.boot_id), stamp.boot_ms, source, pack(content))
+        row = (device, ts, boot_key, stamp.boot_ms, source, pack(content))
         seq = connection.execute(schema.APPEND, row).lastrowid
         assert seq is not None
         is_offered = state is SpoolState.PENDING and device_id in self._expected
-        connection.execute(schema.STAND, (device, state, seq, is_offered))
+        # Plain integers: for an enumeration or a truth value sqlite3 looks for an adapter, every time.
+        connection.execute(schema.STAND, (device, int(state), seq, int(is_offered)))
         return SpoolEntry(seq, device_id, ts, content, source, state)
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
@@ -431,7 +435,8 @@ class SpoolStore:
 
     def _transaction(self, *, settles: bool = True) -> Change:
         """Return a transaction; with it, the answers that waited are written."""
-        return Change(self._database, self._later if settles else None, self._keys)
+        self._dating.forget()  # it may change any row; appending does not come this way
+        return self._change if settles else self._lone_change
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -54,8 +54,9 @@ class SystemClock:
 
     def read(self) -> ClockReading:
         """Read both clocks now."""
-        stamp = self.stamp()
-        return ClockReading(time.time_ns() // 1_000_000, stamp, self._is_synchronised(stamp.boot_ms))
+        boot_ms = time.clock_gettime_ns(self._boot_clock) // 1_000_000
+        is_synchronised = self._is_synchronised(boot_ms)
+        return ClockReading(time.time_ns() // 1_000_000, BootStamp(self._boot_id, boot_ms), is_synchronised)
 
     def stamp(self) -> BootStamp:
         """Read the boot-time clock now: what a poller notes beside the wall time of a reading."""
