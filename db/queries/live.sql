@@ -28,15 +28,17 @@ CROSS JOIN LATERAL (
 ORDER BY s.ts;
 
 -- name: note_backfills
--- Note those of the batches whose last reading is not the newest of its device; answers which.
+-- Note those of the batches whose last reading is not the newest of its device; answers which. Each device is looked at
+-- once, however many of the batches are its own.
+WITH newest AS MATERIALIZED (
+  SELECT device, newest_reading(device) AS ts FROM (SELECT DISTINCT unnest(%(devices)s::int4[])) AS u(device)
+)
 INSERT INTO backfills (device, from_ts, to_ts, row_count)
 SELECT t.device, t.from_ts, t.to_ts, t.row_count
 FROM unnest(
   %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
 ) AS t(device, from_ts, to_ts, row_count)
-JOIN (
-  SELECT device, newest_reading(device) AS ts FROM (SELECT DISTINCT unnest(%(devices)s::int4[])) AS u(device)
-) AS newest USING (device)
+JOIN newest USING (device)
 WHERE newest.ts > t.to_ts
 RETURNING device, to_ts;
 

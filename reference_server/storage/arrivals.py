@@ -109,7 +109,7 @@ class ArrivalChannel:
 
 
 async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
-    noted = await fetch(connection, "note_backfills", **_listed(late))
+    noted = set(await fetch(connection, "note_backfills", **_listed(late)))
     newest = [batch for batch in late if batch.stamps and (batch.device, batch.last) not in noted]
     for some in near_each_other(newest, key=lambda batch: batch.first, most=_NEAR):
         await _note_partly_late(connection, some)
