@@ -10,11 +10,11 @@ What comes out is what :func:`~reference_server.storage.codec.encode` makes of t
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, zip_longest
+from itertools import chain, compress, zip_longest
 from struct import error as StructError, pack  # noqa: N812 - a class, whatever it is called
 from typing import Final, NamedTuple
 
@@ -25,52 +25,46 @@ from reference_server.storage.blocks import Block, Cells, Column
 from reference_server.storage.codec import Flag
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
 
+UNKNOWN: Final = math.nan
+"""What stands for a single number that a reading does not hold; JSON has no such number."""
+
+TEXTS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.STATE)
+CODES: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.CODES)
+LISTS: Final = tuple(q for q in QUANTITIES if q.length is not None and q.kind is not QuantityKind.CODES)
+NUMBERS: Final = tuple(q for q in QUANTITIES if q not in (*TEXTS, *CODES, *LISTS))
+
+FIELDS: Final = (*TEXTS, *CODES, *LISTS, *NUMBERS)
+"""All quantities in the order in which :func:`to_block` takes their values."""
+
 _TEXT_LIMIT: Final = 128
-_CODES_LIMIT: Final = 64
-_CODE_LIMIT: Final = 65_535
 _TS: Final = re.compile(r"(?:(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)*", re.ASCII)
 _TS_LENGTH: Final = len("2026-01-31T10:00:00.000Z")
+_AFTER_TEXTS: Final = len(TEXTS)
+_AFTER_CODES: Final = _AFTER_TEXTS + len(CODES)
+_AFTER_LISTS: Final = _AFTER_CODES + len(LISTS)
 
 
 class UnusualError(ValueError):
     """A value has to be judged by the model."""
 
 
-class _Steps(NamedTuple):
-    """How the number of a column is counted, and which are plausible."""
-
-    factor: int
-    low: int
-    high: int
-
-    @classmethod
-    def of(cls, quantity: Quantity) -> _Steps:
-        low = 1 if quantity.kind is QuantityKind.META else round(quantity.low * quantity.factor)
-        return cls(quantity.factor, low, round(quantity.high * quantity.factor))  # META: the model knows of 0
-
-
-def to_block(stamps: Column, given: Iterable[tuple[str, Column]]) -> Block:
+def to_block(stamps: Column, given: Sequence[Column]) -> Block:
     """Readings of a device whose key is still to be found out.
 
     Args:
         stamps: their `ts`.
-        given: the other fields, each with a value for each reading, of the type its quantity has in JSON.
+        given: for each of :data:`FIELDS` the values, one for each reading, of the type its quantity has in
+            JSON; None or, for a single number, :data:`UNKNOWN` where it is not there.
 
     Raises:
         UnusualError: the model has to judge one of the readings.
-        OverflowError: the same, because of a number no float can hold.
     """
-    found = _Found(len(stamps))
-    for name, column in given:
-        if column[0] is not None or column.count(None) < len(column):
-            _TAKERS[name](found, column)
-    flags = [0 if source is None else Flag.CLOCK for source in found.rest.get("clock_source", ())]
-    return Block(
-        device=0,
-        stamps=_moments(stamps),
-        cells=Cells(tuple(found.names), found.steps(), found.rest),
-        flags=np.array(flags or [0] * len(stamps), np.int16),
-    )
+    count = len(stamps)
+    names, steps = _steps(given[_AFTER_CODES:_AFTER_LISTS], given[_AFTER_LISTS:], count)
+    rest = dict(_rest(given, count))
+    clocks = rest.get("clock_source")
+    flags = [0 if source is None else Flag.CLOCK for source in clocks] if clocks else [0] * count
+    return Block(0, _moments(stamps), Cells(names, steps, rest), np.array(flags, np.int16))
 
 
 def _moments(stamps: Column) -> NDArray[np.int64]:
@@ -80,108 +74,94 @@ def _moments(stamps: Column) -> NDArray[np.int64]:
     return np.array([ts[:-1] for ts in stamps], "datetime64[us]").astype(np.int64)
 
 
-@dataclass(slots=True)
-class _Found:
-    """Columns of a batch so far: those of numbers, and the others as they stand.
+def _rest(given: Sequence[Column], count: int) -> Iterator[tuple[str, Column]]:
+    """Columns of texts and codes that hold anything."""
+    for quantity, column in zip((*TEXTS, *CODES), given, strict=False):
+        if column.count(None) == count:
+            continue
+        if quantity.kind is QuantityKind.STATE:
+            for text in set(column) - {None}:
+                if not (text.isascii() and text.isprintable() and 0 < len(text) <= _TEXT_LIMIT):
+                    raise UnusualError
+        yield quantity.name, column
 
-    Attributes:
-        count: how many readings there are.
-        names: names of the columns of numbers.
-        numbers: their numbers.
-        rest: the other columns.
-    """
 
-    count: int
-    names: list[str] = field(default_factory=list)
-    numbers: list[Column] = field(default_factory=list)
-    rest: dict[str, Column] = field(default_factory=dict)
+def _steps(
+    lists: Sequence[Column], numbers: Sequence[Column], count: int
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Names of the columns that hold a number, and all numbers in resolution steps, NaN where unknown."""
+    flat: list[Column] = []
+    lengths = [_flatten(column, count, flat) for column in lists]
+    values = _as_floats((*numbers, *flat), count * (len(numbers) + sum(lengths)))
+    end = count * len(numbers)
+    parts = [values[:end].reshape(-1, count)]
+    for length in filter(None, lengths):
+        begin, end = end, end + count * length
+        parts.append(values[begin:end].reshape(count, length).T)  # reading by reading, not column by column
+    given = np.concatenate(parts)
+    unknown = np.isnan(given)
+    filled = ~unknown.all(axis=1)
+    names, factors, lows, highs = _columns(tuple(lengths), filled.tobytes())
+    with np.errstate(over="ignore"):
+        steps = np.rint(given[filled] * factors)
+    plausible = (steps >= lows) & (steps <= highs)  # what is unknown is not
+    if np.count_nonzero(plausible) + np.count_nonzero(unknown) != given.size:
+        raise UnusualError
+    return names, steps
 
-    def add(self, name: str, column: Column) -> None:
-        """Add a column of numbers; it holds one at least."""
-        self.names.append(name)
-        self.numbers.append(column)
 
-    def steps(self) -> NDArray[np.float64]:
-        """All numbers in resolution steps, NaN where unknown."""
-        given, unknown = self._given()
-        factors, lows, highs = _limits(tuple(self.names))
-        with np.errstate(over="ignore", invalid="ignore"):
-            steps = np.rint(given * factors)
-        plausible = (steps >= lows) & (steps <= highs)  # what is unknown is not
-        if np.count_nonzero(plausible) + unknown != steps.size:
-            raise UnusualError
-        return steps
+def _flatten(column: Column, count: int, flat: list[Column]) -> int:
+    """Add the items of lists, each filled up to the longest, to ``flat``; return how long that is."""
+    missing = column.count(None)
+    if missing == count:
+        return 0
+    if missing:
+        column = [items or () for items in column]
+    lengths = set(map(len, column))
+    if len(lengths) > 1:
+        column = list(zip(*zip_longest(*column), strict=True))
+    flat += column
+    return max(lengths)
 
-    def _given(self) -> tuple[NDArray[np.float64], int]:
-        """All numbers as the machine holds them, NaN where unknown, and how many are."""
-        shape = len(self.names), self.count
-        try:
-            # Several times as quick as numpy, which looks at each number twice; it does not take None.
-            data = pack(f"{len(self.names) * self.count}d", *chain.from_iterable(self.numbers))
-        except StructError:
-            unknown = sum(column.count(None) for column in self.numbers)
-            return np.array(self.numbers, np.float64).reshape(shape), unknown
-        return np.frombuffer(data).reshape(shape), 0
+
+def _as_floats(columns: Sequence[Column], size: int) -> NDArray[np.float64]:
+    """All values as the machine holds them, NaN for None."""
+    try:
+        # Several times as quick as numpy, which looks at each number twice; it does not take None.
+        return np.frombuffer(pack(f"{size}d", *chain.from_iterable(columns)))
+    except StructError:
+        return np.array(list(chain.from_iterable(columns)), np.float64)
+
+
+class _Columns(NamedTuple):
+    """Columns of numbers: what they are called, and for each how it is counted and which are plausible."""
+
+    names: tuple[str, ...]
+    factors: NDArray[np.float64]
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
 
 
 @lru_cache(maxsize=1024)
-def _limits(names: tuple[str, ...]) -> tuple[NDArray[np.float64], ...]:
-    """Factors and plausible ranges of columns, each one column of a matrix."""
-    by_row = np.array([_STEPS[name] for name in names], dtype=np.float64).reshape(len(names), 3)
-    return tuple(by_row[:, [number]] for number in range(3))
+def _columns(lengths: tuple[int, ...], filled: bytes) -> _Columns:
+    """Columns that hold a number.
+
+    Args:
+        lengths: how many columns each of :data:`LISTS` has.
+        filled: which of them all do, a byte for each.
+    """
+    names = [quantity.name for quantity in NUMBERS]
+    for quantity, length in zip(LISTS, lengths, strict=True):
+        names += list(quantity.columns())[:length]
+    chosen = tuple(compress(names, filled))
+    by_row = np.array([_LIMITS[name] for name in chosen], np.float64).reshape(len(chosen), 3)
+    return _Columns(chosen, *(by_row[:, [number]] for number in range(3)))
 
 
-def _number(quantity: Quantity) -> Callable[[_Found, Column], None]:
-    def take(found: _Found, column: Column) -> None:
-        found.add(quantity.name, column)
-
-    return take
-
-
-def _list(quantity: Quantity) -> Callable[[_Found, Column], None]:
-    """Make what spreads lists over their columns."""
-    names = tuple(quantity.columns())
-
-    def take(found: _Found, column: Column) -> None:
-        lists = [items or () for items in column]
-        if max(map(len, lists)) > len(names):
-            raise UnusualError
-        for name, items in zip(names, zip_longest(*lists), strict=False):
-            if items[0] is not None or items.count(None) < len(items):
-                found.add(name, items)
-
-    return take
+def _limits(quantity: Quantity) -> tuple[int, int, int]:
+    """Factor of a quantity, and its plausible range in steps; META: the model knows of 0."""
+    low = 1 if quantity.kind is QuantityKind.META else round(quantity.low * quantity.factor)
+    return quantity.factor, low, round(quantity.high * quantity.factor)
 
 
-def _texts(quantity: Quantity) -> Callable[[_Found, Column], None]:
-    def take(found: _Found, column: Column) -> None:
-        for text in set(column) - {None}:
-            if not (text.isascii() and text.isprintable() and 0 < len(text) <= _TEXT_LIMIT):
-                raise UnusualError
-        found.rest[quantity.name] = column
-
-    return take
-
-
-def _codes(quantity: Quantity) -> Callable[[_Found, Column], None]:
-    def take(found: _Found, column: Column) -> None:
-        for codes in filter(None, column):
-            if len(codes) > _CODES_LIMIT or min(codes) < 0 or max(codes) > _CODE_LIMIT:
-                raise UnusualError
-        found.rest[quantity.name] = column
-
-    return take
-
-
-def _taker(quantity: Quantity) -> Callable[[_Found, Column], None]:
-    if quantity.kind is QuantityKind.STATE:
-        return _texts(quantity)
-    if quantity.kind is QuantityKind.CODES:
-        return _codes(quantity)
-    return _number(quantity) if quantity.length is None else _list(quantity)
-
-
-_TAKERS: Final[Mapping[str, Callable[[_Found, Column], None]]] = {
-    quantity.name: _taker(quantity) for quantity in QUANTITIES
-}
-_STEPS: Final = {column: _Steps.of(quantity) for quantity in QUANTITIES for column in quantity.columns()}
+_LIMITS: Final = {name: _limits(quantity) for quantity in QUANTITIES for name in quantity.columns()}

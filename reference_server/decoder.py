@@ -16,15 +16,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from operator import ne
+from typing import Annotated, Any, Final, Self
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import astuple
 
-from reference_server.columns import UnusualError, to_block
+from reference_server.columns import FIELDS, UNKNOWN, UnusualError, to_block
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row, endless_field
-from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
+from sungrow_lib.quantities import QUANTITY_BY_NAME, Quantity, QuantityKind
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.wire import Envelope
 
@@ -56,7 +58,7 @@ class Readings:
         device_id = devices[0]
         if devices.count(device_id) != len(items) or _DEVICE_ID.fullmatch(device_id) is None:
             raise UnusualError
-        return cls(device_id, to_block(stamps, zip(_NAMES, given, strict=True)))
+        return cls(device_id, to_block(stamps, given))
 
     def of_device(self, key: int) -> Block:
         """Return what they say, for the device with this key."""
@@ -98,6 +100,8 @@ def decode_batch(items: Sequence[dict[str, Any]], keys: Mapping[str, int]) -> li
 
 def _reading(item: dict[str, Any]) -> msgspec.Struct | None:
     known = item if item.keys() <= _FIELDS else {name: item[name] for name in item.keys() & _FIELDS}
+    if any(map(ne, known.values(), known.values())):
+        return None  # no JSON has it, but NaN stands for unknown here
     try:
         return msgspec.convert(known, _Reading)
     except (msgspec.ValidationError, UnicodeError, OverflowError):
@@ -119,20 +123,25 @@ def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row |
     return row._replace(extra=extra) if endless_field(extra) is None else None
 
 
-_NAMES: Final = tuple(quantity.name for quantity in QUANTITIES)
+_CODES_LIMIT: Final = 64
+_CODE_LIMIT: Final = 65_535
 
 
-def _json_type(quantity: Quantity) -> Any:
+def _json_type(quantity: Quantity) -> tuple[Any, Any]:
+    """Type of a quantity's values in JSON, and what stands for none. An integer is a number, too."""
     if quantity.kind is QuantityKind.STATE:
-        return str | None
+        return str | None, None
     if quantity.kind is QuantityKind.CODES:
-        return list[int] | None
-    return int | float | None if quantity.length is None else list[int | float | None] | None
+        code = Annotated[int, Meta(ge=0, le=_CODE_LIMIT)]
+        return Annotated[list[code], Meta(max_length=_CODES_LIMIT)] | None, None
+    if quantity.length is None:
+        return float | None, UNKNOWN
+    return Annotated[list[float | None], Meta(max_length=quantity.length)] | None, None
 
 
 _Reading: Final = msgspec.defstruct(
     "_Reading",
-    [("device_id", str), ("ts", str), *((q.name, _json_type(q), None) for q in QUANTITIES)],
+    [("device_id", str), ("ts", str), *((quantity.name, *_json_type(quantity)) for quantity in FIELDS)],
     forbid_unknown_fields=True,
     gc=False,
 )
