@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
+from operator import lt
 from typing import Any, Final
 
 import numpy as np
@@ -73,26 +74,27 @@ class Block:
     @property
     def first(self) -> datetime:
         """Time stamp of the first."""
-        return _moment(self.stamps[0])
+        return moment(self.stamps[0])
 
     @property
     def last(self) -> datetime:
         """Time stamp of the last."""
-        return _moment(self.stamps[-1])
+        return moment(self.stamps[-1])
 
     @property
     def newest(self) -> datetime:
         """The youngest time stamp, in whatever order they are."""
-        return _moment(self.stamps.max())
+        return moment(self.stamps.max())
 
     @property
     def is_in_order(self) -> bool:
         """Whether each reading is younger than the one before."""
-        return bool((self.stamps[1:] > self.stamps[:-1]).all())
+        stamps = self.stamps.tolist()
+        return all(map(lt, stamps, stamps[1:]))
 
-    def quarters(self) -> list[datetime]:
-        """The quarters of an hour they lie in, each once."""
-        return [_moment(start) for start in np.unique(self.stamps // _QUARTER_US * _QUARTER_US)]
+    def quarters(self) -> list[int]:
+        """The quarters of an hour they lie in, each once, in microseconds since 1970."""
+        return sorted({stamp // _QUARTER_US * _QUARTER_US for stamp in self.stamps.tolist()})
 
     def rows(self) -> list[Row]:
         """The same, row by row."""
@@ -104,5 +106,6 @@ class Block:
         ]
 
 
-def _moment(microseconds: np.int64) -> datetime:
+def moment(microseconds: int | np.int64) -> datetime:
+    """Return the moment so many microseconds after 1970 began."""
     return _EPOCH + int(microseconds) * _MICROSECOND

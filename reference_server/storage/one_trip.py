@@ -7,9 +7,10 @@ transaction, and its data. Each message wakes a process on either side: that cos
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
+import numpy as np
 from psycopg import AsyncClientCursor, generators
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn, PGresult
@@ -19,7 +20,7 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import checked
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
 from reference_server.storage.queries import query, with_columns
-from reference_server.storage.samples import Key, Span, listed, listed_keys, marks_of
+from reference_server.storage.samples import Key, listed_keys
 
 _NOTHING: Final = SIGNATURE + TRAILER
 
@@ -42,11 +43,9 @@ async def store_new(
         psycopg.errors.UniqueViolation: one of the keys was taken meanwhile; nothing is stored.
     """
     packed = pack(blocks)
-    devices, buckets = zip(*marks_of(blocks), strict=True)
-    spans = listed([Span.of_block(block) for block in blocks])
     cursor = AsyncClientCursor(connection)
     words = [
-        cursor.mogrify(query("mark_if_free"), spans | {"marked": list(devices), "buckets": list(buckets)}),
+        cursor.mogrify(query("mark_if_free"), _spans_and_marks(blocks)),
         with_columns("copy_samples", packed.columns).decode(),
     ]
     keys = list(believed)
@@ -59,6 +58,33 @@ async def store_new(
     if results is None:
         return None
     return {keys[number - 1] for result in results[1:] for number in _numbers(result)}
+
+
+def _spans_and_marks(blocks: Sequence[Block]) -> dict[str, str]:
+    """Parameters of `mark_if_free`, as text: the driver would look at each item of its lists."""
+    firsts = [int(block.stamps[0]) for block in blocks]
+    lasts = [int(block.stamps[-1]) for block in blocks]
+    marks = [(block.device, start) for block in blocks for start in block.quarters()]
+    [lowest, highest] = _times([min(firsts), max(lasts)])
+    return {
+        "devices": _array([str(block.device) for block in blocks]),
+        "firsts": _array(_times(firsts)),
+        "lasts": _array(_times(lasts)),
+        "lowest": lowest,
+        "highest": highest,
+        "marked": _array([str(device) for device, _ in marks]),
+        "buckets": _array(_times([start for _, start in marks])),
+    }
+
+
+def _times(stamps: list[int]) -> list[str]:
+    """Microseconds since 1970 as PostgreSQL reads them."""
+    times: list[str] = np.datetime_as_string(np.array(stamps, "datetime64[us]"), timezone="UTC").tolist()
+    return times
+
+
+def _array(items: Iterable[str]) -> str:
+    return f"{{{','.join(items)}}}"
 
 
 def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:

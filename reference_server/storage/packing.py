@@ -6,7 +6,7 @@ Each part of a row takes the same space in a matrix of bytes, whatever it holds;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, repeat
@@ -79,8 +79,8 @@ class _Part:
 
 def pack(blocks: Sequence[Block]) -> Packed:
     """Pack blocks, with the columns of them all."""
-    names = tuple(dict.fromkeys(chain.from_iterable(block.cells.names for block in blocks)))
-    rest = tuple(dict.fromkeys(chain.from_iterable(block.cells.rest for block in blocks)))
+    names = _union(block.cells.names for block in blocks)
+    rest = _union(tuple(block.cells.rest) for block in blocks)
     steps = _together(blocks, names)
     kinds = _by_type(names)
     parts = [_heads(blocks, len(_HEAD_COLUMNS) + len(names) + len(rest))]
@@ -90,6 +90,11 @@ def pack(blocks: Sequence[Block]) -> Packed:
     numbers = (names[place] for _, chosen in kinds for place in chosen)
     columns = (*_HEAD_COLUMNS, *numbers, *rest)
     return Packed(columns, body, [ends[rows] for rows in accumulate(map(len, blocks))])
+
+
+def _union(shapes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All names, each once; blocks mostly share one shape."""
+    return tuple(dict.fromkeys(chain.from_iterable(dict.fromkeys(shapes))))
 
 
 def _together(blocks: Sequence[Block], names: tuple[str, ...]) -> NDArray[np.float64]:
@@ -146,8 +151,15 @@ def _others(blocks: Sequence[Block], name: str) -> _Part:
         block.cells.rest[name] if name in block.cells.rest else list(repeat(None, len(block)))
         for block in blocks
     ]
-    encode = _text if COLUMN_TYPES[name] == "text" else _codes
-    values = list(map(encode, chain.from_iterable(columns)))
+    given = list(chain.from_iterable(columns))
+    if COLUMN_TYPES[name] != "text":
+        values = list(map(_codes, given))
+    else:  # few words, each said often
+        texts = {text: _text(text) for text in set(given)}
+        if len(texts) == 1:
+            [value] = texts.values()
+            return _Part(np.broadcast_to(np.frombuffer(value, np.uint8), (len(given), len(value))))
+        values = [texts[text] for text in given]
     lengths = np.array(list(map(len, values)))
     data = np.array(values, "S").view(np.uint8).reshape(len(values), -1)
     if (lengths == data.shape[1]).all():

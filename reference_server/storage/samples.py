@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from psycopg import AsyncClientCursor
 
-from reference_server.storage.blocks import Block
+from reference_server.storage.blocks import Block, moment
 from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import copied_out
@@ -256,7 +256,7 @@ def _picker(
 
 async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[Block] = ()) -> None:
     """Ask for the rollups of these readings' buckets to be recomputed."""
-    buckets = marks_of(blocks)
+    buckets = [(block.device, moment(start)) for block in blocks for start in block.quarters()]
     end = _BEGINNING
     for device, ts in sorted(keys):
         if ts >= end or device != buckets[-1][0]:
@@ -266,11 +266,6 @@ async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[B
     if buckets:
         devices, starts = zip(*buckets, strict=True)
         await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(starts))
-
-
-def marks_of(blocks: Iterable[Block]) -> list[Key]:
-    """Buckets of blocks."""
-    return [(block.device, quarter) for block in blocks for quarter in block.quarters()]
 
 
 async def stored_rows(
