@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -30,6 +31,13 @@ _BACKLOG: Final = 1024
 _GARBAGE_AFTER: Final = 50_000
 """So many more objects made than freed, and garbage is looked for. Python's 700 are less than a batch holds:
 it would look through everything several times for each, a quarter of all the work, and find nothing."""
+_KEPT_BYTES: Final = 32 * 2**20
+_KEPT_BLOCK_BYTES: Final = 4 * 2**20
+"""Free memory that is not given back to the system, and the largest block of it. Readings that are stored
+together pass through blocks of hundreds of kilobytes; each anew from the system, page by page, would take
+longer than what is done with it."""
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ async def _serve(settings: ServerSettings, post: Post, parent: int | None) -> No
         told = {"address": addresses, "tls": context is not None, "worker": post.number, "pid": os.getpid()}
         _LOG.info("listening", extra=told)
         _collect_seldom()
+        _keep_memory()
         if post.is_keeper:
             await _watched(stop, _manager(parent))
         await stop.wait()
@@ -99,6 +108,14 @@ def _collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_AFTER)
+
+
+def _keep_memory() -> None:
+    """Keep memory that will be needed again; an allocator other than glibc's does as it likes."""
+    with suppress(OSError, AttributeError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(_TRIM_THRESHOLD, _KEPT_BYTES)
+        set_option(_MMAP_THRESHOLD, _KEPT_BLOCK_BYTES)
 
 
 def _manager(parent: int | None) -> ServiceManager:
