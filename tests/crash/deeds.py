@@ -64,6 +64,17 @@ def damage_waiting(run: Run) -> None:
     edge.start()
 
 
+def copy_card(run: Run) -> None:
+    """Let one of two edges of a device go on with a copy of the other's spool: they have one edge id then."""
+    one, other = run.draw.sample([run.named("twin-1"), run.named("twin-2")], 2)
+    one.kill()
+    other.kill()
+    one.take_over(other)
+    run.faults["spool copied to another edge of the same device"] += 1
+    one.start()
+    other.start()
+
+
 def limit_spool(run: Run) -> None:
     """Keep the server away until the spools that may not grow have had to make room."""
     run_out_of_room(run, [edge for edge in run.fed if edge.order.max_bytes])
@@ -175,6 +186,7 @@ def step_clock(run: Run) -> None:
 
 
 DEEDS: Final[dict[str, Callable[[Run], None]]] = {
+    "copy_card": copy_card,
     "limit_spool": limit_spool,
     "fill_disk": fill_disk,
     "damage_waiting": damage_waiting,

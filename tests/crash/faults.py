@@ -28,6 +28,7 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "fill_disk_at_recovery": ("disk full during a recovery",),
     "damage_waiting": ("spool damaged: log with waiting readings",),
     "restore_spool": ("spool restored from an older copy",),
+    "copy_card": ("spool copied to another edge of the same device",),
     "back_up_server": ("server backed up",),
     "restore_server": ("server restored from an older backup",),
     "restore_server_twice": ("token revoked during a resend", "server restored again during a resend"),

@@ -25,6 +25,7 @@ from tests.crash.machine import SmallDisk
 from tests.crash.readings import Key, Tally, keys_of, read_ledger
 
 NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
+COPIED_OVER: Final = "taken from a spool: replaced by a copy of another edge's"
 DAMAGED: Final = "taken from a spool: on pages and in frames it damaged or took away, and on no other"
 FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then taken from the server by an older backup"
 LET_GO_UNASKED: Final = (
@@ -156,6 +157,15 @@ class FedEdge:
             shutil.copy(file, self.disk)
         if self._server_went_back:  # the copy cannot know; the runbook says what to do
             anyio.run(self._offer_all_again)
+
+    def take_over(self, other: FedEdge) -> None:
+        """Replace the spool by a copy of another edge's, as a copied card does; neither process may run."""
+        before, copied = keys_in(self.disk), keys_in(other.disk)
+        self._note_taken({key: state for key, state in before.items() if key not in copied}, COPIED_OVER)
+        for file in self.disk.glob("spool.sqlite*"):
+            file.unlink()
+        for file in other.disk.glob("spool.sqlite*"):
+            shutil.copy(file, self.disk)
 
     async def _offer_all_again(self) -> None:
         """Do what `sungrow-edge spool resend` does."""
