@@ -74,14 +74,18 @@ class Account:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was lost, doubled or altered, and no process ended by itself."""
-        return not (self.lost or self.doubled or self.altered or self.ended)
+        """Whether nothing was lost, doubled or altered, no process ended, and the sums are right."""
+        return not self.findings
 
     @property
     def findings(self) -> list[str]:
         """All that must not be."""
         kinds = ("lost", "doubled", "altered", "ended")
-        return [f"{kind}: {what}" for kind in kinds for what in getattr(self, kind)]
+        found = [f"{kind}: {what}" for kind in kinds for what in getattr(self, kind)]
+        reasons = sum(self.not_accepted.values())
+        if self.polled != self.accepted + reasons:
+            found.append(f"sums: polled {self.polled}, accepted {self.accepted}, not accepted {reasons}")
+        return found
 
     @property
     def apart(self) -> dict[str, dict[str, str]]:
