@@ -15,7 +15,7 @@ from reference_server.rollups import RollupRefresher
 from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.rollups import Told, merged_rollups
+from reference_server.storage.rollups import ROW_KEYS, Told, merged_rollups
 from reference_server.zones import (
     FIVE_MINUTES,
     QUARTER,
@@ -33,6 +33,7 @@ from reference_server.zones import (
 )
 from sungrow_lib.wire import Frame
 
+_HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 _STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
 """Buckets that are the same in every zone."""
@@ -52,11 +53,13 @@ class Cut:
         zone: whose days and hours.
         spans: the pieces, in order.
         days: when they are whole local days or months, for each its first day and the day after its last.
+        step: their length, when they are known to be such as :func:`step_of` looks for.
     """
 
     zone: ZoneInfo
     spans: list[Span]
     days: list[tuple[date, date]] | None = None
+    step: timedelta | None = None
 
 
 class SeriesReader:
@@ -130,7 +133,8 @@ class SeriesReader:
         now = self._clock()
         day = at or local_day(now, zone)
         if frame is Frame.DAY:
-            return Cut(zone, [span for span in hours_of(day, zone) if span.begin <= now])
+            spans = [span for span in hours_of(day, zone) if span.begin <= now]
+            return Cut(zone, spans, step=_HOUR if spans and is_whole(spans[0]) else None)
         if frame is Frame.ALL:
             return _cut_into(zone, await self._all_months(devices, local_day(now, zone)))
         return _calendar_cut(zone, frame, day, local_day(now, zone))
@@ -155,7 +159,15 @@ class SeriesReader:
         if cut.days is not None and cut.zone == device.zone:
             (first, after), (_, end) = cut.days[0], cut.days[-1]
             return await self._from_days(device, first, end, columns, is_months=after - first > _DAY)
-        return await self._from_quarters(device, cut.spans, columns)
+        step = cut.step or step_of(cut.spans)
+        if step is None:
+            return await self._from_parts(device, cut.spans, columns)
+        device_key, first, end = device.key, cut.spans[0].begin, cut.spans[-1].end
+        if step == QUARTER:
+            return await self._merged("series_of_15m", columns, device=device_key, first=first, end=end)
+        return await self._merged(
+            "series_from_steps", columns, device=device_key, first=first, end=end, step=step
+        )
 
     async def _all_months(self, devices: Sequence[KnownDevice], today: date) -> list[tuple[date, date]]:
         """Local months from the first reading of some devices to today, each with the next one's begin."""
@@ -173,17 +185,8 @@ class SeriesReader:
             end_of_quarter(end) if quarter_of(end) < horizon else end,
         )
 
-    async def _from_quarters(
-        self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]
-    ) -> Told:
+    async def _from_parts(self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]) -> Told:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
-        if step := step_of(spans):
-            begin, end = spans[0].begin, spans[-1].end
-            if step == QUARTER:
-                return await self._merged("series_of_15m", columns, device=device.key, first=begin, end=end)
-            return await self._merged(
-                "series_from_steps", columns, device=device.key, first=begin, end=end, step=step
-            )
         parts = {span.begin: parts_of(span) for span in spans}
         whole = [part for some in parts.values() for part in some if is_whole(part)]
         found = _named(
@@ -237,7 +240,7 @@ class SeriesReader:
 
     async def _merged(self, name: str, columns: frozenset[str], *, device: int, **parameters: Any) -> Told:
         """Read rollups; when marks wait, bring them up to date and read again."""
-        parameters |= {"is_usual": columns == _USUAL, "device": device}
+        parameters |= {"is_usual": columns is _USUAL, "device": device}
         is_marked, found = await merged_rollups(self._database, name, columns, **parameters)
         if is_marked:
             await self._refresher.refresh_device(device)
@@ -295,7 +298,7 @@ def is_whole(part: Span) -> bool:
 
 def _named(told: Told) -> dict[Any, Facts]:
     names, found = told
-    return {begin: dict(zip(names, values, strict=True)) for begin, values in found.items()}
+    return {begin: dict(zip(names, row, strict=True)) for begin, row in found.items()}
 
 
 def merged_facts(parts: Iterable[Facts | None]) -> Facts:
@@ -303,7 +306,8 @@ def merged_facts(parts: Iterable[Facts | None]) -> Facts:
     known = [part for part in parts if part]
     if len(known) <= 1:
         return known[0] if known else {}
-    values = {name: [part[name] for part in known if part[name] is not None] for name in known[0]}
+    names = known[0].keys() - ROW_KEYS
+    values = {name: [part[name] for part in known if part[name] is not None] for name in names}
     return {name: _MERGED_BY.get(name[-4:], sum)(some) for name, some in values.items() if some}
 
 

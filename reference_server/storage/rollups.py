@@ -40,8 +40,11 @@ _DAYS_APART: Final = timedelta(days=40)
 _START: Final[Callable[[Bucket], datetime]] = itemgetter(1)
 _DATE: Final[Callable[[tuple[int, date]], date]] = itemgetter(1)
 
+ROW_KEYS: Final = ("is_marked", "begins")
+"""What stands in a row before what rollups tell."""
+
 Told = tuple[tuple[str, ...], Mapping[Any, tuple[Any, ...]]]
-"""What rollups tell of spans of time: names of columns, and for the begin of each span its values."""
+"""What rollups tell of spans of time: names of columns, and for the begin of each span a row of values."""
 
 
 async def refresh_shard(database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST) -> int:
@@ -197,6 +200,7 @@ async def merged_rollups(
         Whether marks wait, so that it is not all there is; and what they say of each span that has any.
     """
     statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
+    names = (*ROW_KEYS, *names)
 
     async def job(connection: Connection) -> tuple[bool, Told]:
         reach: dict[str, Any] = {}
@@ -207,7 +211,7 @@ async def merged_rollups(
             rows = await prepared_rows(connection, statement, parameters | reach)
         else:
             rows = await (await connection.execute(statement, parameters | reach)).fetchall()
-        found = {row[1]: row[2:] for row in rows if row[1] is not None}
-        return any(row[0] for row in rows), (names, found)
+        found = {row[1]: row for row in rows if row[1] is not None}
+        return bool(rows and rows[0][0]), (names, found)
 
     return await database.run(job, is_one_statement=True)

@@ -330,6 +330,18 @@ def test_condition_tells_alarms_edge_and_what_is_kept_aside(
     expect(page.locator(".days li")).not_to_have_count(0)
 
 
+def test_condition_tells_counters_that_ran_back(server: DashboardServer, open_page: OpenPage) -> None:
+    now = datetime.now(UTC)
+    for ago_s, counted in ((600, 5000.0), (300, 12.0)):
+        stamp = now - timedelta(seconds=ago_s)
+        reading = {"device_id": "lively", "ts": format_ts(stamp), "import_total_kwh": counted}
+        server.ask("POST", "/v1/ingest", {"samples": [reading]})
+    page = open_page("#/condition?of=device%3Alively")
+    breaks = page.get_by_role("region", name="Counters that ran back or jumped")
+    expect(breaks).to_contain_text("import_total_kwh")
+    expect(breaks).to_contain_text("5000")
+
+
 def test_of_a_device_that_never_told_anything_nobody_claims_that_all_is_well(
     server: DashboardServer, open_page: OpenPage
 ) -> None:

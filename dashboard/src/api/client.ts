@@ -1,9 +1,10 @@
 // Asks the server's documented API with the token of this browser.
 
 import type {
-  DeviceList,
+  CounterBreak,
   DayCompleteness,
   DeviceEvent,
+  DeviceList,
   EdgeStatus,
   Frame,
   KeptAside,
@@ -65,8 +66,8 @@ export class Client {
     return parseCsv(await (await this.ask("/v1/series", query, { Accept: "text/csv" }, 60_000)).text());
   }
 
-  events = async (device: string, from: Date, to: Date): Promise<DeviceEvent[]> =>
-    (await this.json<{ events: DeviceEvent[] }>("/v1/events", { device_id: device, ...span(from, to) })).events;
+  events = (device: string, from: Date, to: Date): Promise<{ events: DeviceEvent[]; counter_breaks: CounterBreak[] | null }> =>
+    this.json("/v1/events", { device_id: device, ...span(from, to) });
 
   completeness = async (device: string, from: Date, to: Date): Promise<DayCompleteness[]> =>
     (await this.json<{ days: DayCompleteness[] }>("/v1/completeness", { device_id: device, ...span(from, to) })).days;

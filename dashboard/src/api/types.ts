@@ -94,6 +94,13 @@ export interface DeviceEvent {
   end: string | null;
 }
 
+/** A counter that ran back or jumped; no energy is made of the step. */
+export interface CounterBreak {
+  counter: string;
+  text: string;
+  ts: string;
+}
+
 export interface DayCompleteness {
   day: string;
   expected: number;

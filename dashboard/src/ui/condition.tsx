@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import type { Client } from "../api/client.ts";
-import type { DayCompleteness, Device, DeviceEvent, EdgeStatus, KeptAside } from "../api/types.ts";
+import type { CounterBreak, DayCompleteness, Device, DeviceEvent, EdgeStatus, KeptAside } from "../api/types.ts";
 import { ago, dayName, energy, frameName, moment, number, percent, quantity } from "../format.ts";
 import type { Live } from "../live.ts";
 import { contactOf } from "../model/edge.ts";
@@ -92,7 +92,18 @@ function Events({ live, device, zone }: PartProps) {
         <h2>{t.events}</h2>
         <Choice label={t.eventsSpan} names={t.eventsSpans} chosen={days} choose={setDays} />
       </header>
-      <Answer of={answer}>{(events) => (events.length === 0 ? <NoEvents device={device} /> : <EventTable events={events} zone={zone} />)}</Answer>
+      <Answer of={answer}>
+        {({ events, counter_breaks }) => {
+          const breaks = counter_breaks ?? [];
+          const none = breaks.length === 0 ? <NoEvents device={device} /> : <p>{t.eventsNoneBut}</p>;
+          return (
+            <>
+              {events.length === 0 ? none : <EventTable events={events} zone={zone} />}
+              {breaks.length === 0 ? null : <Breaks breaks={breaks} zone={zone} />}
+            </>
+          );
+        }}
+      </Answer>
     </section>
   );
 }
@@ -123,6 +134,21 @@ function EventTable({ events, zone }: { events: readonly DeviceEvent[]; zone: st
         ],
       }))}
     />
+  );
+}
+
+function Breaks({ breaks, zone }: { breaks: readonly CounterBreak[]; zone: string }) {
+  const newest = [...breaks].reverse();
+  return (
+    <>
+      <h3>{t.breaks}</h3>
+      <p class="hint">{t.breaksLead}</p>
+      <Rows
+        title={t.breaks}
+        head={[t.what, t.seen]}
+        rows={newest.map((found) => ({ key: `${found.counter} ${found.ts}`, cells: [found.text, moment(found.ts, zone)] }))}
+      />
+    </>
   );
 }
 
