@@ -197,7 +197,7 @@ async def merged_rollups(
         parameters: of the statement.
 
     Returns:
-        Whether marks wait, so that it is not all there is; and what they say of each span that has any.
+        Whether marks wait, or may, so that it is not all there is; and what they say of spans that have any.
     """
     statement, names = merging(name, columns)  # to ask the driver for the names takes as long as the rows
     names = (*ROW_KEYS, *names)
@@ -211,7 +211,6 @@ async def merged_rollups(
             rows = await prepared_rows(connection, statement, parameters | reach)
         else:
             rows = await (await connection.execute(statement, parameters | reach)).fetchall()
-        found = {row[1]: row for row in rows if row[1] is not None}
-        return bool(rows and rows[0][0]), (names, found)
+        return not rows or rows[0][0], (names, {row[1]: row for row in rows})
 
     return await database.run(job, is_one_statement=True)

@@ -232,10 +232,17 @@ def _aggregate() -> str:
     )
 
 
-def _merge(first: Callable[[str], str], last: Callable[[str], str]) -> str:
-    """One bucket from smaller ones; ``first`` and ``last`` write how a counter's ends are picked."""
+def _merge(
+    first: Callable[[str], str],
+    last: Callable[[str], str],
+    add: Callable[[str], str] = lambda name: f"add_up({name})",
+) -> str:
+    """One bucket from smaller ones.
+
+    ``first`` and ``last`` write how a counter's ends are picked, ``add`` how numbers of type int8 are added.
+    """
     items = []
-    for name, type_ in rollup_columns():
+    for name, _ in rollup_columns():
         if name.endswith(("_min", "_first_ts")):
             expression = f"min({name})"
         elif name.endswith(("_max", "_last_ts")):
@@ -245,7 +252,7 @@ def _merge(first: Callable[[str], str], last: Callable[[str], str]) -> str:
         elif name.endswith("_last"):
             expression = last(name)
         else:
-            expression = f"sum({name})::{type_}"
+            expression = add(name)
         items.append(f"{expression} AS {name}")
     return _lines(items)
 
@@ -268,6 +275,7 @@ def _merge_timescale() -> str:
     return _merge(
         lambda name: f"first({name}, bucket) FILTER (WHERE {name} IS NOT NULL)",
         lambda name: f"last({name}, bucket) FILTER (WHERE {name} IS NOT NULL)",
+        lambda name: f"sum({name})::int8",
     )
 
 
