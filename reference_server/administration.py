@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from reference_server.storage.rollups import lock_device, rebuild_days
 from reference_server.storage.samples import reading_spans
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
-from sungrow_lib.sample import DEVICE_ID_PATTERN
+from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 
 _LONGEST_INTERVAL_S: Final = 86_400
 _THE_REST: Final = (
@@ -57,7 +57,8 @@ async def create_token(
             devices=sorted(set(devices)) if devices else None,
             expires_at=expires_at,
         )
-        await fetch(connection, "audit_token", token=token, action="created", detail=label)
+        detail = " ".join(_rights(label, scopes, devices, expires_at))
+        await fetch(connection, "audit_token", token=token, action="created", detail=detail)
     return new.secret
 
 
@@ -81,10 +82,13 @@ async def revoke_token(url: str, token: int) -> None:
         await fetch(connection, "audit_token", token=token, action="revoked", detail=None)
 
 
-async def rotate_token(url: str, token: int, overlap_s: int) -> str:
+async def rotate_token(url: str, token: int, overlap_s: int) -> tuple[str, datetime]:
     """Make a successor and let the old token end after ``overlap_s`` seconds.
 
     The successor has the same rights and, from now on, as long as the old one was made for.
+
+    Returns:
+        The successor, the only time it can be seen, and when the old token ends or has ended.
 
     Raises:
         UsageError: there is no such token, or it was revoked or rotated before.
@@ -97,14 +101,13 @@ async def rotate_token(url: str, token: int, overlap_s: int) -> str:
                 f"there is no token {token} to rotate, or it was revoked or rotated before; see "
                 "sungrow-server token list"
             )
-        await fetch(connection, "expire_token", token=token, seconds=overlap_s)
-        await fetch(
-            connection, "audit_token", token=token, action="rotated", detail=f"successor {created[0][0]}"
-        )
+        [(end,)] = await fetch(connection, "expire_token", token=token, seconds=overlap_s)
+        detail = f"successor {created[0][0]}, ends {format_ts(end)}"
+        await fetch(connection, "audit_token", token=token, action="rotated", detail=detail)
         await fetch(
             connection, "audit_token", token=created[0][0], action="created", detail=f"successor of {token}"
         )
-    return new.secret
+    return new.secret, end
 
 
 async def list_devices(url: str) -> list[dict[str, Any]]:
@@ -218,6 +221,17 @@ async def device_log(url: str) -> list[dict[str, Any]]:
     """What was done with devices, newest first."""
     async with connected(url) as connection:
         return await fetch_records(connection, "device_audit")
+
+
+def _rights(
+    label: str, scopes: Sequence[str], devices: Sequence[str] | None, expires_at: datetime | None
+) -> Iterator[str]:
+    if label:
+        yield label
+    yield "scopes=" + ",".join(sorted(set(scopes)))
+    yield "devices=" + (",".join(sorted(set(devices))) if devices else "all")
+    if expires_at is not None:
+        yield f"expires={format_ts(expires_at)}"
 
 
 def _no_device(device_id: str) -> UsageError:

@@ -51,7 +51,8 @@ clients are told to try again. SIGTERM finishes what was taken and ends. WORKERS
 the address; one that dies is replaced.
 
 examples:
-  TLS_CERT_FILE=cert.pem TLS_KEY_FILE=key.pem LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443 sungrow-server run
+  TLS_CERT_FILE=cert.pem TLS_KEY_FILE=key.pem LISTEN_HOST=0.0.0.0 \\
+    LISTEN_PORT=8443 sungrow-server run
   WORKERS=4 sungrow-server run
 
 exit status: 0 stopped, 1 it failed, 2 wrong settings
@@ -82,11 +83,13 @@ exit status: 0 done, 1 it failed, 2 wrong use
 _RESTORE: Final = """\
 Puts a backup into the database of DATABASE_URL, which has to exist and be empty, and brings it to the present
 schema. A damaged file is refused before anything is written. Edges then offer again, by themselves, what the
-restored database lacks.
+restored database lacks. Until all of it is in, no server works with the database; drop one in which a restore
+broke off, and make it anew.
 
 example:
   createdb sungrow_new
-  DATABASE_URL=postgresql://sungrow@localhost/sungrow_new sungrow-server restore sungrow-2026-01-31
+  export DATABASE_URL=postgresql://sungrow@localhost/sungrow_new
+  sungrow-server restore sungrow-2026-01-31
 
 exit status: 0 done, 1 it failed, 2 wrong use
 """
@@ -100,6 +103,46 @@ examples:
   sungrow-server token revoke 3                                refused within a second
 
 exit status: 0 done, 1 it failed, 2 wrong use
+"""
+_DEVICES: Final = """\
+A device makes itself known with its first reading. What is set here wins over what its edge says.
+
+examples:
+  sungrow-server device list
+  sungrow-server device set roof --timezone Europe/Amsterdam --plant home
+  sungrow-server device delete roof                            its readings stay, new ones are not taken
+  sungrow-server device restore roof                           they are taken again
+  sungrow-server device erase roof --yes                       nothing of it is left
+
+exit status: 0 done, 1 the job failed, 2 wrong use
+"""
+_IMPORT: Final = """\
+What is known already is left alone, so a file may be imported again. Rollups are made of it, also of what is
+older than raw readings are kept.
+
+examples:
+  sungrow-server import history.csv --device roof
+  sungrow-server import input.json holding.json --device roof
+  sungrow-server export --device roof | sungrow-server import - --device attic
+
+exit status: 0 done, 1 the job failed, 2 wrong use
+"""
+_EXPORT: Final = """\
+The oldest comes first; import takes what it writes.
+
+examples:
+  sungrow-server export --device roof > roof.jsonl
+  sungrow-server export --device roof --from 2026-01-01T00:00:00Z > roof-2026.jsonl
+
+exit status: 0 done, 1 the job failed, 2 wrong use
+"""
+_OPENAPI: Final = """\
+It needs no database, and is what a running server answers at /openapi.json.
+
+example:
+  sungrow-server openapi > openapi.json
+
+exit status: 0 done, 2 wrong use
 """
 
 
@@ -131,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     for parser_of_command in (run, migration):  # where people write it, too
         parser_of_command.add_argument("--config", type=Path, metavar="FILE", default=argparse.SUPPRESS)
     _add_token(_command(commands, "token", "make, list and end tokens", _TOKENS))
-    _add_device(commands.add_parser("device", help="a device's name, plant, time zone and end"))
+    _add_device(_command(commands, "device", "a device's name, plant, time zone and end", _DEVICES))
     _add_history(commands)
     for name, summary, epilog, job in (
         ("backup", "write everything the database holds to a file", _BACKUP, _backup),
@@ -140,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         safety = _command(commands, name, summary, epilog)
         safety.add_argument("file", type=Path, metavar="FILE")
         safety.set_defaults(run=job)
-    openapi = commands.add_parser("openapi", help="print the OpenAPI document")
+    openapi = _command(commands, "openapi", "print the OpenAPI document", _OPENAPI)
     openapi.set_defaults(run=_openapi)
     return parser
 
@@ -229,7 +272,7 @@ def _add_log(
 
 
 def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    load = commands.add_parser("import", help="add history from a CSV file, an export, or captures")
+    load = _command(commands, "import", "add history from a CSV file, an export, or captures", _IMPORT)
     text = (
         "CSV with the header ts,FIELD,... of a sample's fields, or what export wrote, - for stdin; or "
         "captures (.json) that say when they were read, several of one moment make one reading"
@@ -238,7 +281,7 @@ def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
     load.add_argument("--source", help="where it comes from, such as simulated")
     load.set_defaults(run=_import)
-    dump = commands.add_parser("export", help="write stored samples, one JSON object a line")
+    dump = _command(commands, "export", "write stored samples, one JSON object a line", _EXPORT)
     dump.add_argument("--device", required=True, metavar="ID", help="whose readings")
     dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
     dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
@@ -313,8 +356,10 @@ def _token_revoke(args: argparse.Namespace) -> int:
 
 
 def _token_rotate(args: argparse.Namespace) -> int:
-    print(asyncio.run(admin.rotate_token(_url(args), args.token, args.overlap)))
-    print(f"token {args.token} ends in {args.overlap} s; the new one is not shown again", file=sys.stderr)
+    secret, end = asyncio.run(admin.rotate_token(_url(args), args.token, args.overlap))
+    print(secret)
+    ends = "ends" if end > datetime.now(UTC) else "has ended"
+    print(f"token {args.token} {ends} at {format_ts(end)}; the new one is not shown again", file=sys.stderr)
     return EXIT_OK
 
 

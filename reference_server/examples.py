@@ -40,7 +40,13 @@ INGEST_ANSWER: Final[dict[str, Any]] = {
     "received": 2,
     "inserted": 1,
     "duplicates": 0,
-    "conflicts": [{"index": 1, "code": "conflict", "reason": "pv_power_w is stored as 3220"}],
+    "conflicts": [
+        {
+            "index": 1,
+            "code": "different_value",
+            "reason": "stored before with other values of pv_power_w",
+        }
+    ],
     "rejected": [],
     "deferred": [],
     "resend": False,

@@ -6,6 +6,7 @@ import ipaddress
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 from time import monotonic
 from typing import Final
@@ -19,7 +20,9 @@ from reference_server.shared_table import OwnTable, Table
 _MINUTE_S: Final = 60.0
 _MOST_KEYS: Final = 50_000
 _GOOD_FOR_S: Final = 600.0
+_GOOD: Final = b"good "
 _JITTER: Final = 0.5
+_HOST_BITS: Final = 64
 _BODIES: Final = 3
 """How many times more bodies are read than fresh batches, or batches of a backlog, are granted: both, and as
 many again that turn out to be rubbish, or more than was granted."""
@@ -30,7 +33,7 @@ class Visitor:
     """Where a request comes from.
 
     Attributes:
-        address: of the client.
+        address: of the client; of IPv6 the first half, as one household has all of the other.
         token: hash of the token it was sent with; empty without one.
     """
 
@@ -87,6 +90,7 @@ class Guard:
         self._bodies = Allowance(_BODIES * requests_per_minute, table, b"body ")
         self._failures = Allowance(failed_logins_per_minute, table, b"failure ")
         self._good: dict[bytes, float] = {}
+        self._good_anywhere = table
 
     def before_login(self, visitor: Visitor) -> None:
         """Let a token be tried; one that was good a while ago always is, whoever guesses beside it.
@@ -97,7 +101,7 @@ class Guard:
         if self._good.get(visitor.token, 0.0) >= monotonic():
             return
         wait_s = self._failures.wait_s(visitor.address.encode())
-        if wait_s:
+        if wait_s and not self._was_good_elsewhere(visitor.token):
             raise _too_many("too many wrong tokens from this address", wait_s)
 
     def failed(self, visitor: Visitor) -> None:
@@ -105,10 +109,18 @@ class Guard:
         self._failures.take(visitor.address.encode())
 
     def logged_in(self, visitor: Visitor) -> None:
-        """Remember a token that is good."""
+        """Remember a token that is good, for all processes."""
+        now = monotonic()
+        if self._good.get(visitor.token, 0.0) > now + _GOOD_FOR_S / 2:
+            return
         if len(self._good) >= _MOST_KEYS:
             self._good.clear()
-        self._good[visitor.token] = monotonic() + _GOOD_FOR_S
+        self._good[visitor.token] = now + _GOOD_FOR_S
+        if self._good_anywhere is not None and self._good_anywhere.get(_GOOD + visitor.token) <= now:
+            self._good_anywhere.push(_GOOD + visitor.token, now, 2 * _GOOD_FOR_S)
+
+    def _was_good_elsewhere(self, token: bytes) -> bool:
+        return self._good_anywhere is not None and self._good_anywhere.get(_GOOD + token) > monotonic()
 
     def request(self, visitor: Visitor) -> None:
         """Count a request.
@@ -157,17 +169,30 @@ def _too_many(detail: str, wait_s: float) -> Problem:
 
 
 def client_address(request: web.Request, trusted: Sequence[TrustedNetwork]) -> str:
-    """Return who asks: the last address that no trusted proxy has, going back the way the request came."""
+    """Return who asks: the last address that no trusted proxy has, going back the way the request came.
+
+    Of IPv6 it is the network of 64 bits: whoever has one of its addresses has all of them.
+    """
     address = request.remote or ""
     if not trusted:
-        return address
+        return _household(address)
     hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
     while hops and _is_trusted(address, trusted):
         hop = hops.pop().strip()
         if not _is_address(hop):
             break
         address = hop
-    return address
+    return _household(address)
+
+
+@lru_cache(4096)
+def _household(address: str) -> str:
+    if ":" not in address:
+        return address
+    number = ipaddress.IPv6Address(address)
+    if number.ipv4_mapped:
+        return str(number.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(number) >> _HOST_BITS << _HOST_BITS, _HOST_BITS)))
 
 
 def _is_address(text: str) -> bool:

@@ -220,9 +220,10 @@ class SungrowClient:
             fields: which fields to answer; None for the usual ones.
 
         Raises:
+            UsageError: a time has no zone.
             ServerError: no answer, or a refusal.
         """
-        query = {"device_id": device_id, "from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
+        query = {"device_id": device_id, "from": _moment(begin), "to": _moment(end), "bucket": bucket}
         return await self._series(query | _fields(fields))
 
     async def pages(
@@ -296,7 +297,7 @@ class SungrowClient:
             RequestRefusedError: status 404, this token sees no device of such a plant.
             ServerError: no answer, or another refusal.
         """
-        span = {"from": format_ts(begin), "to": format_ts(end), "bucket": bucket}
+        span = {"from": _moment(begin), "to": _moment(end), "bucket": bucket}
         return await self._plant_series({"plant": plant} | span)
 
     async def _plant_series(self, query: Mapping[str, str | None]) -> Buckets[PlantBucket]:
@@ -414,7 +415,7 @@ class SungrowClient:
 
     async def _events(self, device_id: str | None, after: datetime | None) -> AsyncIterator[TextEvent]:
         query = {} if device_id is None else {"device_id": device_id}
-        headers = {} if after is None else {"Last-Event-ID": format_ts(after)}
+        headers = {} if after is None else {"Last-Event-ID": _moment(after)}
         timeout = httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S)
         try:
             async with self._http.stream(
@@ -462,7 +463,13 @@ def _parsed(content: bytes, path: str, kind: type[Answer]) -> Answer:
 
 
 def _time(instant: datetime | None) -> str | None:
-    return None if instant is None else format_ts(instant)
+    return None if instant is None else _moment(instant)
+
+
+def _moment(instant: datetime) -> str:
+    if instant.tzinfo is None:
+        raise UsageError(f"{instant} has no time zone; make it with one, such as datetime(..., tzinfo=UTC)")
+    return format_ts(instant)
 
 
 def _fields(fields: Sequence[str] | None) -> dict[str, str | None]:

@@ -16,6 +16,19 @@ SELECT version FROM pg_available_extension_versions WHERE name = 'timescaledb' O
 -- The version the backup was made with: its tables describe what only that version understands.
 CREATE EXTENSION IF NOT EXISTS timescaledb VERSION %(version)s;
 
+-- name: mark_unfinished
+-- There until all of a backup is in; whoever finds it must not work with what is there.
+CREATE TABLE restore_unfinished ();
+
+-- name: unmark_unfinished
+-- All of it is in.
+DROP TABLE restore_unfinished;
+
+-- name: end_servers
+-- End the connections of servers that wait for their tables.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'sungrow-server' AND pid <> pg_backend_pid();
+
 -- name: begin_restore
 -- Let catalogue rows of TimescaleDB be written as they were.
 SELECT timescaledb_pre_restore();

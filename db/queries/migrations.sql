@@ -24,11 +24,14 @@ INSERT INTO schema_history (name, checksum) VALUES (%(name)s, %(checksum)s)
 ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = now();
 
 -- name: engine
--- Version and licence of TimescaleDB when this database has it, and PostgreSQL's version.
+-- Version and licence of TimescaleDB when this database has it, PostgreSQL's version, and whether a backup is being
+-- restored or was until that broke off. TimescaleDB's own sign of it counts, too: rows then go where nobody finds them.
 SELECT
   current_setting('server_version_num')::int,
   (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
-  current_setting('timescaledb.license', true);
+  current_setting('timescaledb.license', true),
+  to_regclass('restore_unfinished') IS NOT NULL
+    OR coalesce(current_setting('timescaledb.restoring', true) = 'on', false);
 
 -- name: timescaledb_unused
 -- Whether TimescaleDB is installed beside PostgreSQL, but not made part of this database.

@@ -37,7 +37,8 @@ RETURNING token;
 -- name: expire_token
 -- Let a token end after a while, unless it ends sooner.
 UPDATE tokens SET expires_at = least(expires_at, now() + %(seconds)s * INTERVAL '1 second')
-WHERE token = %(token)s;
+WHERE token = %(token)s
+RETURNING expires_at;
 
 -- name: token_audit
 -- What was done with tokens, newest first.

@@ -116,7 +116,7 @@ class Database:
         self._connections.add(connection)
         await _configure(connection)
         [engine] = await fetch(connection, "engine")
-        Engine.from_row(*engine).require_supported()  # else there is no connection, and nothing is stored
+        Engine.from_row(engine).require_supported()  # else there is no connection, and nothing is stored
         await fetch(connection, "limit_statements", ms=STATEMENT_MS)
 
     def _suspect(self) -> None:
@@ -225,7 +225,7 @@ class Database:
             StorageUnavailableError: there is no connection.
         """
         [row] = await self.rows("engine")
-        return Engine.from_row(*row)
+        return Engine.from_row(row)
 
     def pool(self) -> dict[str, int]:
         """How the connections are used: `size`, `idle`, and how many requests are `waiting` for one."""

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +28,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import TypeAdapter, ValidationError
 
 from reference_server.storage.errors import StorageError, translated
-from reference_server.storage.migrations import Engine, detect_engine
+from reference_server.storage.migrations import DROP_UNFINISHED, Engine, detect_engine
 from reference_server.storage.queries import query
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import format_ts
+
+if sys.platform != "win32":
+    import fcntl
 
 _CHUNK: Final = 2**20
 _DEBIAN: Final = Path("/usr/lib/postgresql")
@@ -77,6 +81,7 @@ def back_up(url: str, file: Path, *, bin_dir: Path | None = None) -> BackupNote:
         raise UsageError(f"{file} exists and is left alone; name another file")
     with translated(), _connected(url) as connection:
         engine = detect_engine(connection)
+        engine.require_supported()  # or a part of a backup would be backed up as if it were all
     program, version = _program("pg_dump", engine.postgresql // 10_000, bin_dir)
     with _draft(file) as draft:
         digest = hashlib.sha256()
@@ -109,18 +114,25 @@ def restore(url: str, file: Path, *, bin_dir: Path | None = None) -> BackupNote:
     Raises:
         UsageError: the file is missing or damaged, the database is not empty or does not fit the backup, or
             there is no `pg_restore` that fits.
-        StorageError: the database cannot be used, or `pg_restore` failed; drop the database and try again.
+        StorageError: the database cannot be used, or `pg_restore` failed or was interrupted. The database
+            is then marked as unfinished, which the server and `migrate` refuse; drop it and try again.
     """
     note = _checked_note(file)
     with translated(), _connected(url) as connection:
         engine = detect_engine(connection)
         _require_fitting(connection, engine, note)
         program, _ = _program("pg_restore", max(note.pg_dump, engine.postgresql // 10_000), bin_dir)
-        with _timescaledb(connection, url, note.timescaledb):
-            plain = ("--no-owner", "--no-privileges", "--no-comments", "--exit-on-error")
-            with _running(program, url, *plain, str(file)) as stream:
-                stream.read()
+        connection.execute(query("mark_unfinished"))
+        connection.execute(query("end_servers"))  # their new connections see the mark
+        try:
+            with _timescaledb(connection, url, note.timescaledb):
+                plain = ("--no-owner", "--no-privileges", "--no-comments", "--exit-on-error")
+                with _running(program, url, *plain, str(file)) as stream:
+                    stream.read()
+        except KeyboardInterrupt:
+            raise StorageError(f"interrupted; {DROP_UNFINISHED}") from None
         connection.execute(query("analyze"))
+        connection.execute(query("unmark_unfinished"))
     return note
 
 
@@ -241,7 +253,11 @@ def _running(program: str, url: str, *options: str) -> Iterator[IO[bytes]]:
             env=os.environ | secret,
         ) as process:
             assert process.stdout is not None
-            yield process.stdout
+            try:
+                yield process.stdout
+            except BaseException:
+                process.terminate()  # or it would be waited for
+                raise
         if process.returncode != 0:
             complaints.seek(0)
             raise StorageError(f"{Path(program).name} failed: {_last_error(complaints.read())}")
@@ -258,17 +274,37 @@ def _draft(file: Path) -> Iterator[IO[bytes]]:
     """Write a file that has its name only once it is whole and on the disk."""
     draft = file.with_name(file.name + ".part")
     try:
-        with draft.open("xb") as stream:
-            os.chmod(draft, 0o600)  # noqa: PTH101 - it holds hashes of tokens and everything else
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        _sync(file.parent)
+        with draft.open("ab") as stream:
+            _claim(stream, file)
+            try:
+                stream.truncate(0)  # what one that was killed has left
+                os.chmod(draft, 0o600)  # noqa: PTH101 - it holds hashes of tokens and everything else
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                draft.replace(file)
+                _sync(file.parent)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+def _claim(draft: IO[bytes], file: Path) -> None:
+    """Keep a draft from others; that ends with the process, however it ends.
+
+    Raises:
+        UsageError: another process is writing it, or has just given it its name.
+    """
+    if sys.platform == "win32":
+        return
+    try:
+        fcntl.flock(draft.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another backup to {file} is running; name another file") from None
+    if file.exists():
+        raise UsageError(f"{file} exists and is left alone; name another file")
 
 
 def _sync(folder: Path) -> None:

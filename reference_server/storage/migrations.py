@@ -31,6 +31,11 @@ OLDEST_POSTGRESQL: Final = 150_000
 OLDEST_TIMESCALEDB: Final = (2, 18, 1)
 """Before it, ON CONFLICT DO NOTHING on a compressed chunk skipped rows that were new."""
 
+DROP_UNFINISHED: Final = (
+    "if none is running, drop the database (DROP DATABASE ... WITH (FORCE)), make a new one and restore again"
+)
+"""What becomes of a database that holds a part of a backup."""
+
 _AGGREGATES: Final = ("samples_hourly", "samples_daily", "samples_monthly")
 _PATIENCE_S: Final = 600.0
 _AGAIN_S: Final = 0.5
@@ -47,16 +52,19 @@ class Engine:
         postgresql: such as 150020.
         timescaledb: its version, None without it.
         community: whether hypertable compression and continuous aggregates may be used.
+        is_unfinished: whether a backup is being restored, or was until that broke off.
     """
 
     postgresql: int
     timescaledb: str | None
     community: bool
+    is_unfinished: bool = False
 
     @classmethod
-    def from_row(cls, postgresql: int, timescaledb: str | None, licence: str | None) -> Engine:
+    def from_row(cls, row: tuple[Any, ...]) -> Engine:
         """Engine from what the statement `engine` answers."""
-        return cls(postgresql, timescaledb, timescaledb is not None and licence == "timescale")
+        postgresql, timescaledb, licence, is_unfinished = row
+        return cls(postgresql, timescaledb, timescaledb is not None and licence == "timescale", is_unfinished)
 
     @property
     def folder(self) -> str:
@@ -67,8 +75,10 @@ class Engine:
         """Refuse an engine that would lose data.
 
         Raises:
-            StorageError: it is too old.
+            StorageError: it is too old, or a restore has not finished.
         """
+        if self.is_unfinished:
+            raise StorageError(f"a restore into this database goes on or broke off; {DROP_UNFINISHED}")
         if self.postgresql < OLDEST_POSTGRESQL:
             raise StorageError(f"PostgreSQL {self.postgresql // 10_000} is too old; 15 or later is needed")
         if self.timescaledb is not None and _version(self.timescaledb) < OLDEST_TIMESCALEDB:
@@ -160,7 +170,7 @@ def detect_engine(connection: psycopg.Connection[Any]) -> Engine:
     """Find out what stores the data."""
     row = connection.execute(query("engine")).fetchone()
     assert row is not None
-    return Engine.from_row(*row)
+    return Engine.from_row(row)
 
 
 def _apply_numbered(connection: psycopg.Connection[Any], folder: Path, *, from_schema: bool) -> list[str]:

@@ -48,6 +48,8 @@ def _goes_on(first: str, line: str) -> bool:
     if not line.strip() or not first.strip() or _COLUMNS.fullmatch(line):
         return False
     parts = _COLUMNS.fullmatch(first)
+    if parts is None and _indent(line):
+        return False  # an example: a line of its own, so that it can be copied
     return _indent(line) == (parts.start("right") if parts else _indent(first))
 
 

@@ -1,4 +1,4 @@
-"""Starts the product's commands so that Ctrl-C and SIGTERM end them in one line, from their first moment on.
+"""Starts the product's commands so that Ctrl-C, SIGTERM and SIGHUP end them in one line, from the beginning.
 
 A command spends most of its first second on imports, so this module imports next to nothing, and what starts
 a command imports this module before all else.
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 
 EXIT_FAILED = 1
+
+_HANGUP = [signal.SIGHUP] if sys.platform != "win32" else []
 
 
 def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
@@ -31,7 +33,8 @@ def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
         _handle(signal.default_int_handler, _as_interrupt)
         return job()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # the answer is given; the interpreter is packing up
+        # The answer is given; the interpreter is packing up.
+        for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -39,6 +42,14 @@ def _handle(sigint: Callable[..., object], sigterm: Callable[..., object] | None
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell starts jobs in the background
         signal.signal(signal.SIGINT, sigint)
     signal.signal(signal.SIGTERM, sigterm or sigint)
+    for number in _HANGUP:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts jobs
+            signal.signal(number, _as_termination)
+
+
+def _as_termination(_number: int, _frame: object) -> None:
+    """Do for a terminal that went away what is done for SIGTERM, whoever handles that by now."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _as_interrupt(number: int, frame: object) -> None:

@@ -18,6 +18,7 @@ LINES = [
     *(f"sungrow-edge {command}" for command in ("run", "check", "status", "spool", "spool list")),
     "sungrow-server",
     *(f"sungrow-server {command}" for command in ("run", "migrate", "token", "token create", "import")),
+    *(f"sungrow-server {command}" for command in ("device", "export", "backup", "restore", "openapi")),
 ]
 
 
@@ -49,3 +50,6 @@ def test_columns_stay_columns_and_examples_stay_whole(
     assert lines[at + 1] == "            0xFFFF"
     at = lines.index("  sungrow simulate input.json holding.json --unit 3")
     assert lines[at + 1] == "      a capture, under another unit id"
+    lines = help_of("sungrow-server restore", 80, monkeypatch, capsys).splitlines()
+    at = lines.index("  createdb sungrow_new")
+    assert lines[at + 1] == "  export DATABASE_URL=postgresql://sungrow@localhost/sungrow_new"

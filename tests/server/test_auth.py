@@ -151,11 +151,11 @@ async def test_an_expired_token_is_refused(api: Api) -> None:
 async def test_rotation_overlaps(api: Api) -> None:
     old = await create_token(api.dsn, "box", ["ingest"], ["sh-1"], None)
     [entry] = await list_tokens(api.dsn)
-    new = await rotate_token(api.dsn, entry["token"], 3600)
+    new, _ = await rotate_token(api.dsn, entry["token"], 3600)
     assert (await api.send(sample(0), token=old))[0] == 200
     assert (await api.send(sample(0), token=new))[0] == 200
     entry = max(await list_tokens(api.dsn), key=itemgetter("token"))
-    newest = await rotate_token(api.dsn, entry["token"], 0)
+    newest, _ = await rotate_token(api.dsn, entry["token"], 0)
     await _until_refused(api, new)
     assert (await api.send(sample(0), token=newest))[0] == 200
     assert (await api.send(sample(0), token=old))[0] == 200
@@ -171,7 +171,7 @@ async def test_a_successor_lives_as_long_as_the_old_token_was_made_for(api: Api)
     api.rows(f"UPDATE tokens SET {a_month_later} RETURNING 1")
     assert (await api.send(sample(0), token=old))[0] == 401
     [entry] = await list_tokens(api.dsn)
-    new = await rotate_token(api.dsn, entry["token"], 3600)
+    new, _ = await rotate_token(api.dsn, entry["token"], 3600)
     assert (await api.send(sample(0), token=new))[0] == 200
     made = max(await list_tokens(api.dsn), key=itemgetter("token"))
     assert made["expires_at"] - made["created_at"] == entry["expires_at"] - entry["created_at"]

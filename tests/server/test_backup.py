@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from reference_server.cli import main
+from reference_server.storage import dumps
 from tests.server.conftest import NOW, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -149,3 +155,74 @@ def test_a_password_is_not_in_the_list_of_processes(
     options, password = seen.read_text().splitlines()
     assert "geheim" not in options
     assert password == "geheim"
+
+
+def test_a_backup_that_was_killed_is_in_nobodys_way_and_a_running_one_is_left_alone(
+    migrated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, draft = tmp_path / "backup", tmp_path / "backup.part"
+    draft.write_bytes(b"what another was writing" * 10_000)
+    with draft.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert _run(monkeypatch, migrated, "backup", str(file)) == 2
+        assert "another backup" in capsys.readouterr().err
+        assert draft.stat().st_size == 240_000
+    assert _run(monkeypatch, migrated, "backup", str(file)) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"backup", "backup.json"}
+    assert json.loads((tmp_path / "backup.json").read_text())["size"] == file.stat().st_size
+
+
+@pytest.fixture
+def breaking_off(migrated: str, tmp_path: Path) -> Path:
+    """A folder with a `pg_restore` that brings all in, says so in a file and then never ends."""
+    with psycopg.connect(migrated) as connection:
+        real, _ = dumps._program("pg_restore", connection.info.server_version // 10_000, None)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "pg_restore"
+    program.write_text(
+        f'#!/bin/sh\n[ $1 = --version ] && exec {real} --version\n{real} "$@"\necho >{tmp_path}/done\n'
+        "exec sleep 600\n"
+    )
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+async def test_nothing_works_with_what_a_broken_off_restore_left(
+    api: Api,
+    start_server: StartServer,
+    empty: str,
+    breaking_off: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    """Everything seems to be there; but TimescaleDB would put what comes now where nobody finds it."""
+    await api.ingest(sample(pv_power_w=1))
+    file = breaking_off.parent / "backup"
+    assert _run(monkeypatch, api.dsn, "backup", str(file)) == 0
+    environment = os.environ | {"DATABASE_URL": empty, "PG_BIN_DIR": str(breaking_off)}
+    command = [sys.executable, "-m", "reference_server", "restore", str(file)]
+    async with start_server(dsn=empty) as waiting:  # it has connections from before the restore
+        assert (await waiting.send(sample()))[0] == 503
+        async with await anyio.open_process(command, env=environment, start_new_session=True) as restoring:
+            with anyio.fail_after(60):
+                while not (breaking_off.parent / "done").exists():
+                    assert restoring.returncode is None
+                    await anyio.sleep(0.05)
+            restoring.send_signal(number)
+            status = await restoring.wait()
+            if number is signal.SIGKILL:
+                os.killpg(restoring.pid, signal.SIGKILL)  # what it has started goes on
+            assert restoring.stderr is not None
+            said = b"".join([part async for part in restoring.stderr]).decode()
+        if number is not signal.SIGKILL:
+            assert status == 1
+            assert said.startswith("sungrow-server: interrupted; ")
+            assert "drop the database" in said
+        assert (await waiting.send(sample()))[0] == 503
+    capsys.readouterr()
+    for words in (["migrate"], ["backup", str(file) + "2"]):
+        assert _run(monkeypatch, empty, *words) == 1
+        assert "a restore into this database goes on or broke off" in capsys.readouterr().err

@@ -39,6 +39,10 @@ def test_the_life_of_a_token(configured: str, capsys: pytest.CaptureFixture[str]
     assert secret not in listed
     assert main(["token", "rotate", "1", "--overlap", "60"]) == 0
     assert _output(capsys) != secret
+    assert main(["token", "log"]) == 0
+    log = _output(capsys)
+    assert "roof scopes=ingest devices=roof-1 expires=2099-01-01T00:00:00.000Z" in log
+    assert "successor 2, ends 20" in log
     assert main(["token", "revoke", "1"]) == 0
     _output(capsys)
     assert main(["token", "list", "--json"]) == 0

@@ -40,6 +40,8 @@ async def test_it_reads_what_was_sent(api: Api) -> None:
             await client.series("sh-1", frame="week")
         [quarter] = await client.range("sh-1", begin=NOW - timedelta(minutes=15), end=NOW, bucket="15m")
         assert quarter.sample_count == 1
+        with pytest.raises(UsageError, match="no time zone"):
+            await client.range("sh-1", begin=NOW.replace(tzinfo=None), end=NOW, bucket="15m")
 
 
 async def test_refusals_become_the_products_errors(api: Api, start_server: StartServer) -> None:

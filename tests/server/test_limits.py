@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from reference_server.administration import create_token
 from reference_server.config import ServerSettings, TrustedNetwork
-from reference_server.limits import Allowance, Visitor, client_address
+from reference_server.limits import Allowance, Guard, Visitor, client_address
 from reference_server.problems import Problem
 from reference_server.server import Server
 from reference_server.shared_table import OwnTable, SharedTable
@@ -118,6 +118,17 @@ async def test_guessing_is_ended_and_good_tokens_go_on(start_server: StartServer
         assert (await _status(api, new))[0] == 429
 
 
+def test_a_token_that_was_good_for_one_process_is_for_all(tmp_path: Path) -> None:
+    one, other = (Guard(0, 2, SharedTable(tmp_path / "table")) for _ in range(2))
+    good, guess = Visitor("203.0.113.1", b"good token"), Visitor("203.0.113.1", b"a guess")
+    one.logged_in(good)
+    for _ in range(2):
+        one.failed(guess)
+    other.before_login(good)
+    with pytest.raises(Problem, match="wrong tokens"):
+        other.before_login(guess)
+
+
 @pytest.mark.parametrize(
     ("remote", "forwarded", "expected"),
     [
@@ -127,6 +138,9 @@ async def test_guessing_is_ended_and_good_tokens_go_on(start_server: StartServer
         ("10.0.0.1", "203.0.113.9, 10.0.0.2", "203.0.113.9"),
         ("10.0.0.1", "rubbish", "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::/64"),
+        ("10.0.0.1", "2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "", "203.0.113.9"),
     ],
 )
 def test_only_trusted_forwarders_are_believed(remote: str, forwarded: str, expected: str) -> None:
