@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -275,13 +276,35 @@ class Database:
             raise kind(f"The spool {self.path} is damaged ({fault}). {_CORRUPT_ADVICE}")
 
     def _look(self, mode: str, opening: SpoolOpening) -> tuple[str | None, bool]:
+        """Say what is wrong with the whole file, None if nothing is; and whether each page seems sound.
+
+        Where pages are of different times each may be sound by itself. `quick_check` would not see that rows
+        are out of order or an index is at odds with its table; that two tables are at odds, only we can know.
+        The two checks do not need each other, and most machines have more than one core.
+        """
+        with ThreadPoolExecutor(1) as beside, self._looking(mode, opening) as connection:
+            self._recognise(connection)
+            agreement = beside.submit(self._agrees, mode, opening)
+            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
+        opening.step()  # a check that was interrupted says that pages are missing
+        if said != ["ok"]:
+            return said[0], not any(_UNREADABLE in line for line in said)
+        if not agreement.result():
+            return "readings and where they stand are of different times", True
+        return None, False
+
+    def _agrees(self, mode: str, opening: SpoolOpening) -> bool:
+        with self._looking(mode, opening) as connection:
+            return not _has_tables(connection) or bool(connection.execute(schema.AGREE).fetchone()[0])
+
+    @contextmanager
+    def _looking(self, mode: str, opening: SpoolOpening) -> Iterator[sqlite3.Connection]:
         address = f"{self.path.absolute().as_uri()}?mode={mode}"
         with (
             closing(sqlite3.connect(address, uri=True, timeout=self._busy_timeout_s)) as connection,
             opening.over(connection),
         ):
-            self._recognise(connection)
-            return _fault(connection)
+            yield connection
 
     def _check_log(self, opening: SpoolOpening) -> None:
         """Look at the log before SQLite does: at every opening, however short.
@@ -379,20 +402,6 @@ _CORRUPT_ADVICE: Final = (
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
-
-
-def _fault(connection: sqlite3.Connection) -> tuple[str | None, bool]:
-    """Say what is wrong with the whole file, None if nothing is; and whether each page seems sound by itself.
-
-    Where pages are of different times each may be sound by itself. `quick_check` would not see that rows are
-    out of order or an index is at odds with its table; that two tables are at odds, only we can know.
-    """
-    said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-    if said != ["ok"]:
-        return said[0], not any(_UNREADABLE in line for line in said)
-    if _has_tables(connection) and not connection.execute(schema.AGREE).fetchone()[0]:
-        return "readings and where they stand are of different times", True
-    return None, False
 
 
 def _looks_like_ours(connection: sqlite3.Connection) -> bool:

@@ -27,7 +27,7 @@ class SpoolOpening:
         self.is_recovering = False
         self.moved_at = time.monotonic()
         self._is_ended = False
-        self._connection: sqlite3.Connection | None = None
+        self._connections: set[sqlite3.Connection] = set()
 
     def end(self) -> None:
         """Ask it to end: it raises `SpoolUnavailableError` then, and no file has changed.
@@ -35,7 +35,7 @@ class SpoolOpening:
         SQLite may not hear of it between two statements, so ask again until it has ended.
         """
         self._is_ended = True
-        if (connection := self._connection) is not None:
+        for connection in tuple(self._connections):
             with suppress(sqlite3.ProgrammingError):  # closed meanwhile
                 connection.interrupt()
 
@@ -66,7 +66,7 @@ class SpoolOpening:
                 failures.append(error)
             return bool(failures)
 
-        self._connection = connection
+        self._connections.add(connection)
         connection.set_progress_handler(look, _STEPS)
         try:
             yield
@@ -74,9 +74,9 @@ class SpoolOpening:
             self._go_on(failures)
             raise
         finally:
-            self._connection = None
+            self._connections.discard(connection)
             connection.set_progress_handler(None, 0)
-        self._go_on(failures)  # a check that was interrupted says that pages are missing
+        self._go_on(failures)
 
     def _go_on(self, failures: list[Exception]) -> None:
         self.step()

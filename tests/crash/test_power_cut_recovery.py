@@ -45,13 +45,13 @@ def damaged_spool(folder: Path) -> set[tuple[int, int, str]]:
         for number in range(READINGS):
             content = f'{{"pv_power_w":{number},"running_state":"{number * 7919:040x}"}}'
             store.append("inv", 1_780_000_000_000 + number, content, boot=None, ts_is_final=True)
-    content = bytearray((folder / SPOOL).read_bytes())
-    for page in (0, len(content) // PAGE_BYTES // 2):
-        content[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
-    (folder / SPOOL).write_bytes(content)
+    damaged = bytearray((folder / SPOOL).read_bytes())
+    for page in (0, len(damaged) // PAGE_BYTES // 2):
+        damaged[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+    (folder / SPOOL).write_bytes(damaged)
     trial = folder.with_name("trial")
     trial.mkdir()
-    (trial / SPOOL).write_bytes(content)
+    (trial / SPOOL).write_bytes(damaged)
     return readings(trial)
 
 

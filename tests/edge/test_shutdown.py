@@ -37,11 +37,10 @@ sys.exit(main(["run"]))
 ENDLESS: Final = {
     "checking the spool": """
 import sys
-from sungrow_lib.spool import database
-def check_without_end(connection):
-    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1e12) SELECT i FROM n"
-    return connection.execute(f"SELECT count(*) FROM ({numbers})").fetchone()
-database._fault = check_without_end
+from sungrow_lib.spool import schema
+schema.AGREE = (
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1e12) SELECT count(*) FROM n"
+)
 from reference_edge.cli import main
 sys.exit(main(["run"]))
 """,
