@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.boots import Limit, Span, place_boots
+from sungrow_lib.spool.backdating import FEW_ROWS, BootStarts, date_part, give_dates
 from sungrow_lib.spool.clock import (
-    ESTIMATED,
     FROM_SERVER,
     SERVER_SERVES_AFTER_MS,
-    SERVER_TOLERANCE_MS,
     STEP_MS,
     BootStamp,
     ClockReading,
@@ -25,7 +23,6 @@ from sungrow_lib.spool.clock import (
     ServerDate,
     TrustedClock,
     Undated,
-    date_waiting,
     is_far_ahead,
     is_plausible,
     judge_clock,
@@ -33,10 +30,6 @@ from sungrow_lib.spool.clock import (
 from sungrow_lib.spool.entries import SpoolState
 from sungrow_lib.spool.relief import CHUNK
 
-_ANCHOR_ROWS: Final = 2_000
-"""How far around waiting rows of an earlier boot a dated row of that boot is looked for."""
-_BOOTS: Final = 64
-"""Of so many boots it is kept when the server saw them: readings of them may still have to be dated."""
 _WITHIN_MS: Final = 2_000
 """The server's `Date` has seconds only: moments that follow each other may seem to be one, or swapped."""
 
@@ -57,30 +50,6 @@ class _Dates(NamedTuple):
     are_reserved: int
 
 
-class _Boot(NamedTuple):
-    """Waiting readings of one boot: numbers and boot-time stamps of the first and the last.
-
-    Attributes:
-        after: the last final date of their devices.
-    """
-
-    first_seq: int
-    last_seq: int
-    first_ms: int
-    last_ms: int
-    after: int | None
-
-    def joined(self, other: _Boot) -> _Boot:
-        """Return what both span."""
-        return _Boot(
-            min(self.first_seq, other.first_seq),
-            max(self.last_seq, other.last_seq),
-            min(self.first_ms, other.first_ms),
-            max(self.last_ms, other.last_ms),
-            max((date for date in (self.after, other.after) if date is not None), default=None),
-        )
-
-
 class Dating:
     """Decides dates inside the caller's transaction; remembers what the server said the time is."""
 
@@ -89,8 +58,9 @@ class Dating:
         self._server_serves: str | None = None
         """Boot in which a day went by without any trusted clock: its later readings need not wait again."""
         self._moment_ms = 0
-        self._starts: dict[str, int] = {}
-        """When this and earlier boots began by the server's date, the latest last."""
+        self._starts = BootStarts()
+        self._waits: dict[tuple[int, str], int] = {}
+        """Since when a device's readings wait in a boot."""
         self._known: dict[int, _Dates] = {}
         """What the file would say of devices, after readings that changed nothing but the last date."""
         self._as_of: tuple[sqlite3.Connection | None, int] = None, 0
@@ -102,13 +72,12 @@ class Dating:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
-        row = connection.execute("SELECT value FROM meta WHERE key = 'server_date'").fetchone()
+        self._starts.load(connection)
+        row = connection.execute(schema.META, ("server_date",)).fetchone()
         if row is not None:
             wall_ms, boot_id, boot_ms = json.loads(row[0])
             self._server = ServerDate(wall_ms, BootStamp(boot_id, boot_ms))
-        row = connection.execute("SELECT value FROM meta WHERE key = 'server_starts'").fetchone()
-        self._starts = {} if row is None else json.loads(row[0])
-        row = connection.execute("SELECT value FROM meta WHERE key = 'server_serves'").fetchone()
+        row = connection.execute(schema.META, ("server_serves",)).fetchone()
         self._server_serves = None if row is None else row[0]
 
     def observe(self, seen: ServerDate) -> bool:
@@ -116,21 +85,14 @@ class Dating:
         if not is_plausible(seen.wall_ms):
             return False
         self._server = seen
-        boot_id, boot_ms = seen.stamp
-        start, known = seen.wall_ms - boot_ms, self._starts.pop(boot_id, None)
-        is_new = known is None or abs(start - known) > SERVER_TOLERANCE_MS
-        self._starts[boot_id] = start if known is None or is_new else known
-        while len(self._starts) > _BOOTS:
-            del self._starts[next(iter(self._starts))]
-        return is_new
+        return self._starts.observe(seen)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Keep the server's date for the next process of this boot, and for those of later ones."""
         if self._server is not None:
             value = json.dumps([self._server.wall_ms, *self._server.stamp])
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_date', ?)", (value,))
-            value = json.dumps(self._starts)
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_starts', ?)", (value,))
+            connection.execute(schema.SET_META, ("server_date", value))
+            self._starts.save(connection)
 
     def state(self, now: ClockReading) -> ClockState:
         """Return what is known of the machine's clock."""
@@ -186,8 +148,8 @@ class Dating:
         dates = self._known.pop(device, None) or _look(connection, device)
         source = None
         if not is_final:
-            clock, dates = self._release(connection, device, now, dates)
-            if clock is None:
+            clock, dates = self._release(connection, device, now, dates, FEW_ROWS)
+            if clock is None or dates.are_waiting:  # some of those before it have no date yet
                 return SpoolState.WAITING, ts, None
             ts, source = _final_date(ts, boot, clock, now)
         if dates.last is not None:
@@ -198,21 +160,28 @@ class Dating:
             self._known[device] = _Dates(ts, 0, 0, dates.are_reserved)
         return SpoolState.PENDING, ts, source
 
-    def release(self, connection: sqlite3.Connection, device: int, now: ClockReading) -> TrustedClock | None:
-        """Date the device's waiting rows if a clock may do that now; return that clock."""
-        return self._release(connection, device, now, _look(connection, device))[0]
+    def release(
+        self, connection: sqlite3.Connection, device: int, now: ClockReading, most: int
+    ) -> tuple[TrustedClock | None, bool]:
+        """Date some of the device's waiting rows, ``most`` at most, if a clock may do that now.
+
+        Returns:
+            That clock, and whether more rows wait for it.
+        """
+        clock, dates = self._release(connection, device, now, _look(connection, device), most)
+        return clock, clock is not None and bool(dates.are_waiting)
 
     def _release(
-        self, connection: sqlite3.Connection, device: int, now: ClockReading, dates: _Dates
+        self, connection: sqlite3.Connection, device: int, now: ClockReading, dates: _Dates, most: int
     ) -> tuple[TrustedClock | None, _Dates]:
         clock = self._judge(connection, device, now, dates)
         if clock is None:
             return None, dates
         if clock.source == FROM_SERVER and self._server_serves != clock.boot_id:
             self._server_serves = clock.boot_id
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('server_serves', ?)", (clock.boot_id,))
+            connection.execute(schema.SET_META, ("server_serves", clock.boot_id))
         if dates.are_waiting:
-            self._date_waiting(connection, clock, now)
+            self._date_waiting(connection, clock, now, most)
         if dates.are_deferred:
             self._redate_future(connection, device, clock, clock.date(now.stamp))
         return clock, _look(connection, device) if dates.are_waiting or dates.are_deferred else dates
@@ -227,77 +196,27 @@ class Dating:
         """Return how long the device's oldest waiting row has waited in this boot."""
         if self._server_serves == now.boot_id:
             return SERVER_SERVES_AFTER_MS
+        key = (device, now.boot_id)
         if not dates.are_waiting:
+            self._waits.pop(key, None)
             return 0
-        since = connection.execute(schema.WAITING_SINCE, (device, now.boot_id)).fetchone()[0]
-        return 0 if since is None else now.boot_ms - since
+        if key not in self._waits:  # later ones are looked for no more: they may be many
+            since = connection.execute(schema.WAITING_SINCE, key).fetchone()[0]
+            if since is None:
+                return 0
+            self._waits[key] = since
+        return now.boot_ms - self._waits[key]
 
-    def _date_waiting(self, connection: sqlite3.Connection, clock: TrustedClock, now: ClockReading) -> None:
-        """Date all that waits for this clock, of all devices at once: a boot was when it was for each."""
+    def _date_waiting(
+        self, connection: sqlite3.Connection, clock: TrustedClock, now: ClockReading, most: int
+    ) -> None:
+        """Date what waits for this clock, of all devices at once: a boot was when it was for each."""
         lasts: dict[int, int | None] = {}
         for (device,) in connection.execute("SELECT id FROM device").fetchall():
             dates = _look(connection, device)
             if dates.are_waiting and self._judge(connection, device, now, dates) == clock:
                 lasts[device] = dates.last
-        spans, before = self._waiting_boots(connection, lasts, clock, now)
-        common, is_squeezed = place_boots(spans, before)
-        for device, last in lasts.items():
-            lines = common
-            if is_squeezed:  # where one device's last date leaves too little room, others need not suffer
-                lines, _ = place_boots([span._replace(after=last) for span in spans], before)
-            waiting = _undated(connection.execute(schema.WAITING, (device,)))
-            now_ms = clock.date(now.stamp)
-            self._store(connection, device, date_waiting(waiting, clock, now_ms, lines=lines, last_ts=last))
-            connection.execute(schema.WAITING_TO_PENDING, (device,))
-
-    def _waiting_boots(
-        self,
-        connection: sqlite3.Connection,
-        lasts: Mapping[int, int | None],
-        clock: TrustedClock,
-        now: ClockReading,
-    ) -> tuple[list[Span], Limit]:
-        """Return the earlier boots that have waiting readings, in their order, and what comes after them."""
-        boots: dict[str, _Boot] = {}
-        for device, last in lasts.items():
-            for name, *row in connection.execute(schema.WAITING_BOOTS, (device,)):
-                first_seq, last_seq, first_ms, last_ms = row
-                boot = _Boot(first_seq, last_seq, first_ms, last_ms, last)
-                boots[name] = boots.get(name, boot).joined(boot)
-        first_ts = clock.date(now.stamp)
-        if (this := boots.pop(clock.boot_id, None)) is not None:
-            first_ts = min(first_ts, clock.started_ms + this.first_ms)
-        spans = [
-            Span(name, boot.first_ms, boot.last_ms, *self._start(connection, name, boot), boot.after)
-            for name, boot in sorted(boots.items(), key=lambda item: item[1].first_seq)
-        ]
-        return spans, Limit(clock.started_ms, first_ts)
-
-    def _start(self, connection: sqlite3.Connection, name: str, boot: _Boot) -> tuple[int, str | None]:
-        """Return when an earlier boot began as far as can be known, and who says so."""
-        for start in self._vouched_starts(connection, name, boot.first_seq):
-            return start
-        around = (name, boot.first_seq - _ANCHOR_ROWS, boot.first_seq + _ANCHOR_ROWS, ESTIMATED)
-        row = connection.execute(
-            schema.START_OF_BOOT, around
-        ).fetchone()  # its place of before, if it has one
-        if row is None:  # what its clock said last
-            row = connection.execute(
-                "SELECT ts - boot_ms FROM reading WHERE seq = ?", (boot.last_seq,)
-            ).fetchone()
-        return row[0], ESTIMATED
-
-    def _vouched_starts(
-        self, connection: sqlite3.Connection, name: str, seq: int
-    ) -> Iterator[tuple[int, str | None]]:
-        """Yield when a boot began by a reading of it dated by a trusted clock, then by the server's date."""
-        around = (name, seq - _ANCHOR_ROWS, seq + _ANCHOR_ROWS)
-        if (row := connection.execute(schema.START_OF_BOOT, (*around, None)).fetchone()) is not None:
-            yield row[0], None
-        if (start := self._starts.get(name)) is not None:
-            yield start, FROM_SERVER
-        if (row := connection.execute(schema.START_OF_BOOT, (*around, FROM_SERVER)).fetchone()) is not None:
-            yield row[0], FROM_SERVER
+        date_part(connection, lasts, clock, now.stamp, self._starts, most)
 
     def _redate_future(
         self, connection: sqlite3.Connection, device: int, clock: TrustedClock, now_ms: int
@@ -322,7 +241,7 @@ class Dating:
             free = next(candidate for candidate in count(ts) if candidate not in taken)
             taken.add(free)
             dated.append(Dated(row.seq, free, source))
-        self._store(connection, device, dated)
+        give_dates(connection, device, dated)
         connection.executemany(schema.RESERVE, [(device, d.ts) for d in dated])
 
     def _right_dates(
@@ -333,15 +252,9 @@ class Dating:
         if name == clock.boot_id:
             yield clock.date(row.stamp), clock.source
             return
-        for start, source in self._vouched_starts(connection, name, row.seq):
+        for start, source in self._starts.vouched(connection, name, row.seq):
             if start + boot_ms <= now_ms:
                 yield start + boot_ms, source
-
-    def _store(self, connection: sqlite3.Connection, device: int, dated: Sequence[Dated]) -> None:
-        connection.executemany(
-            "UPDATE reading SET ts = ?, clock = ? WHERE seq = ?", [(d.ts, d.source, d.seq) for d in dated]
-        )
-        connection.execute(schema.RAISE_FLOOR, (max(d.ts for d in dated), device))
 
 
 def _look(connection: sqlite3.Connection, device: int) -> _Dates:

@@ -275,7 +275,9 @@ class DurableSpool:
 
     async def release_waiting(self) -> bool:
         """Date the waiting readings if the clock is trusted now; return whether it is, for every device."""
-        return await self._run(self._store.release)
+        while (is_trusted := await self._run(self._store.release)) is None:
+            pass
+        return is_trusted
 
     async def prune(self) -> int:
         """Delete delivered readings past their time or the byte budget; return how many.

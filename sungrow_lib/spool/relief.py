@@ -199,3 +199,11 @@ def delete_delivered(connection: sqlite3.Connection, *, before_ms: int | None) -
         connection.executemany("DELETE FROM reading WHERE seq = ?", rows)
         deleted += len(rows)
     return deleted
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return how much of the file is in use."""
+    pages, free = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
+    )
+    return int(pages - free) * schema.PAGE_BYTES

@@ -66,6 +66,10 @@ CREATE TABLE reserved (device INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY
 DOUBTFUL: Final = "doubtful"
 """Code of a reading a recovery set apart: its date is not known to be right, and counts for no other."""
 
+META: Final = "SELECT value FROM meta WHERE key = ?"
+SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+DROP_META: Final = "DELETE FROM meta WHERE key = ?"
+
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
     " b.name, r.boot_ms FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
@@ -108,8 +112,10 @@ _UNDATED: Final = (
     "SELECT r.seq, r.ts, b.name, r.boot_ms FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
     " JOIN boot b ON b.id = r.boot WHERE s.device = ?"
 )
-WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq"
+WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq LIMIT ?"
 FUTURE: Final = f"{_UNDATED} AND s.state = 2 AND s.code = 'future' AND s.offered = 1 ORDER BY s.seq"
+IS_WAITING: Final = "SELECT 1 FROM standing WHERE device = ? AND state = 1 LIMIT 1"
+IS_ANY: Final = "SELECT 1 FROM device d JOIN standing s ON s.device = d.id AND s.state = ? LIMIT 1"
 WAITING_SINCE: Final = (
     "SELECT min(r.boot_ms) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
     " JOIN boot b ON b.id = r.boot WHERE s.device = ? AND s.state = 1 AND b.name = ?"
@@ -119,7 +125,8 @@ WAITING_BOOTS: Final = (
     " CROSS JOIN reading r ON r.seq = s.seq JOIN boot b ON b.id = r.boot"
     " WHERE s.device = ? AND s.state = 1 GROUP BY r.boot"
 )
-WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1"
+START_SAID: Final = "SELECT ts - boot_ms FROM reading WHERE seq = ?"
+WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1 AND seq <= ?"
 # A row the server calls future must not hold up those after it: then the floor is what the others say.
 LOWER_FLOOR: Final = (
     "UPDATE device SET floor_ts = (SELECT max(r.ts) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.errors import SpoolError, SpoolFullError
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.backdating import FEW_ROWS, PART_ROWS
 from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import (
@@ -36,7 +37,7 @@ from sungrow_lib.spool.meta import (
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.recovering import open_database
-from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered
+from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, used_bytes
 from sungrow_lib.spool.settling import Change, Deferrals, Later, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -158,7 +159,7 @@ class SpoolStore:
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
         """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
         most = self._options.max_bytes
-        if most is not None and _used_bytes(connection) > most - max(most // 16, 16 * schema.PAGE_BYTES):
+        if most is not None and used_bytes(connection) > most - max(most // 16, 16 * schema.PAGE_BYTES):
             raise SpoolFullError(
                 f"No room left for the spool {self._database.path} within its limit; raise it."
             )
@@ -175,13 +176,32 @@ class SpoolStore:
         """Return what is known of the machine's clock."""
         return self._dating.state(self._clock.read())
 
-    def release(self) -> bool:
-        """Date waiting rows if a clock may do that now; return whether every device's clock is trusted."""
+    def release(self) -> bool | None:
+        """Date some waiting rows if a clock may do that now.
+
+        Returns:
+            Whether every device's clock is trusted; None while there are more rows to be dated.
+        """
+        try:
+            return self._release(PART_ROWS)
+        except SpoolFullError:
+            self._relief.make_room(settling=True)
+        try:
+            return self._release(PART_ROWS)
+        except SpoolFullError:
+            return self._release(FEW_ROWS)
+
+    def _release(self, most: int) -> bool | None:
         now = self._clock.read()
         with self._transaction(settles=self._later.is_due(now.stamp.boot_ms)) as connection:
-            devices = [key for (key,) in connection.execute("SELECT id FROM device").fetchall()]
-            clocks = [self._dating.release(connection, device, now) for device in devices]
-        return None not in clocks
+            if most > FEW_ROWS and connection.execute(schema.IS_ANY, (SpoolState.WAITING,)).fetchone():
+                self._keep_headroom(connection)
+            elif most == FEW_ROWS and connection.execute(schema.IS_ANY, (SpoolState.PENDING,)).fetchone():
+                return self._dating.is_trusted(now)  # once those are delivered there is room
+            devices = connection.execute("SELECT id FROM device").fetchall()
+            released = [self._dating.release(connection, key, now, most) for (key,) in devices]
+        is_more = any(more for _, more in released)
+        return None if is_more else all(clock is not None for clock, _ in released)
 
     # --- offering and settling ---------------------------------------------------------------------------
 
@@ -328,7 +348,7 @@ class SpoolStore:
         now = self._clock.read()
         with self._transaction() as connection:
             budget = self._options.keep_bytes
-            if budget is not None and _used_bytes(connection) > budget:
+            if budget is not None and used_bytes(connection) > budget:
                 return delete_delivered(connection, before_ms=None)
             before_ms = self._dating.expire(connection, now, self._options.keep_delivered_s)
             return 0 if before_ms is None else delete_delivered(connection, before_ms=before_ms)
@@ -462,13 +482,6 @@ class SpoolStore:
     def _known(self, connection: sqlite3.Connection, device_id: str) -> int | None:
         row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
         return None if row is None else int(row[0])
-
-
-def _used_bytes(connection: sqlite3.Connection) -> int:
-    pages, free = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
-    )
-    return int(pages - free) * schema.PAGE_BYTES
 
 
 def _record(row: tuple[Any, ...]) -> SpoolRecord:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from sungrow_lib.spool import BootStamp, DurableSpool, Judged, Settlement, SpoolState
+from sungrow_lib.errors import SpoolFullError
+from sungrow_lib.spool import (
+    BootStamp,
+    DurableSpool,
+    Judged,
+    Lane,
+    Settlement,
+    SpoolEntry,
+    SpoolOptions,
+    SpoolState,
+)
 from tests.spool.helpers import NOON, NOON_MS, FakeClock, reading
 
 pytestmark = pytest.mark.anyio
@@ -473,3 +485,62 @@ async def test_a_boot_that_was_ahead_and_ended_is_corrected_if_it_is_known_how(
             assert sources == {"server" if server_was_seen else None}
 
     await story(path, tell)
+
+
+# --- merged rows ------------------------------------------------------------------------------------------
+
+
+async def test_rows_merged_while_they_waited_keep_their_pace_and_their_time(path: Path) -> None:
+    """On a full disk the oldest waiting readings become one a minute; then they are dated as any others."""
+    clock = FakeClock(boot_ms=0)
+    options = SpoolOptions(max_bytes=130_000, merge_when_full=True)
+    async with DurableSpool.open(path, options=options, clock=clock) as spool:
+        edge = Edge(spool, clock)
+        await edge.run(1)
+        edge.power_cut("boot-2", off_s=60, wakes_ms=edge.true_ms - HOUR_S * 1000)
+        while not (counts := await spool.counts()).merged:
+            for _ in range(50):
+                edge.passes(5)
+                sample = reading(ts=edge.clock.now(), interval_s=5.0, pv_power_w=len(edge.truly))
+                entry = await spool.append(sample, boot=edge.clock.stamp())
+                edge.truly[entry.seq] = edge.true_ms
+        assert counts.waiting == len(edge.truly) - 1 - counts.merged
+        sent = await deliver_all(edge)
+        stamps = {r.entry.seq: r.stamp.boot_ms async for r in spool.records()}
+        kept = [entry for entry in sent if entry.seq in stamps and entry.seq > 1]
+        assert len({entry.ts_ms - stamps[entry.seq] for entry in kept}) == 1
+        contents = [json.loads(entry.content) for entry in sent]
+        assert sum(content.get("sample_count", 1) for content in contents) == len(edge.truly)
+        for (before, _), (entry, content) in pairwise(zip(sent[1:], contents[1:], strict=True)):
+            assert entry.ts_ms - before.ts_ms == 1000 * content["interval_s"]
+
+
+async def deliver_all(edge: Edge) -> list[SpoolEntry]:
+    """Start anew with the right time, and deliver until nothing is left; return what was sent."""
+    edge.power_cut("boot-3", off_s=60, wakes_ms=0)
+    edge.ntp()
+    sent: list[SpoolEntry] = []
+    while (await edge.spool.counts()).undelivered:
+        await edge.spool.release_waiting()
+        batch = await edge.spool.offer("inv", 500, Lane.BACKLOG, bound=10**9)
+        assert batch
+        await edge.spool.ack("inv", [entry.seq for entry in batch])
+        sent += batch
+    return sent
+
+
+async def test_readings_on_a_full_disk_get_their_dates(path: Path) -> None:
+    """Nothing may be merged, and each of many rows takes more room once dated: some are, and make room."""
+    clock = FakeClock(boot_ms=0)
+    async with DurableSpool.open(path, options=SpoolOptions(max_bytes=130_000), clock=clock) as spool:
+        edge = Edge(spool, clock)
+        edge.power_cut("boot-2", off_s=60, wakes_ms=0)
+        with pytest.raises(SpoolFullError):
+            await edge.run(100_000)
+        accepted = (await spool.counts()).waiting
+        assert accepted == len(edge.truly) > 500
+        sent = await deliver_all(edge)
+        assert len(sent) == accepted
+        assert {entry.clock_source for entry in sent} == {"estimated"}
+        dates = [entry.ts_ms for entry in sent]
+        assert {later - earlier for earlier, later in pairwise(dates)} == {5_000}
