@@ -27,6 +27,7 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "fill_disk": ("disk full",),
     "fill_disk_at_recovery": ("disk full during a recovery",),
     "damage_waiting": ("spool damaged: log with waiting readings",),
+    "copy_spool": ("spool copied to be restored",),
     "restore_spool": ("spool restored from an older copy",),
     "copy_card": ("spool copied to another edge of the same device",),
     "back_up_server": ("server backed up",),

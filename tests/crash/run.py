@@ -197,8 +197,8 @@ class Run:
     def rain(self) -> None:
         """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
         kinds = kinds_in_deck(self.plan.only)
-        if "restore_spool" in kinds:  # nothing to restore yet: it makes the first copy
-            self.restore_spool()
+        if "restore_spool" in kinds:
+            self.copy_spool()
         if "restore_server" in kinds:
             self.back_up_server()
         began, decks = time.monotonic(), 0
@@ -331,13 +331,20 @@ class Run:
         return next(edge for edge in self.fed if edge.order.name == name)
 
     def restore_spool(self) -> None:
-        """Restore a spool from the copy made last time, and make a new copy."""
+        """Restore a spool from the copy made last, maybe long ago, and make a new copy."""
         edge = self.named("damaged")
         edge.kill()
-        if edge.copied is not None:
-            self.faults["spool restored from an older copy"] += 1
-            edge.restore_spool()
+        edge.restore_spool()
+        self.faults["spool restored from an older copy"] += 1
         edge.copy_spool()
+        edge.start()
+
+    def copy_spool(self) -> None:
+        """Make a copy of the spool that is restored: the one that comes back next."""
+        edge = self.named("damaged")
+        edge.kill()
+        edge.copy_spool()
+        self.faults["spool copied to be restored"] += 1
         edge.start()
 
     def back_up_server(self) -> None:
