@@ -214,13 +214,18 @@ async def device_named(server: Server, principal: Principal, device_id: str | No
     Raises:
         Problem: 403 another's device, 404 an unknown one, 422 none named and several to choose from.
     """
-    name = device_id or await _only_device(server, principal)
+    name = device_id or _own_device(principal) or await _only_device(server, principal)
     if not principal.may_touch(name):
         raise Problem(403, f"this token may not touch {name}")
-    device = (await server.devices.find([name])).get(name)
+    device = server.devices.remembered(name) or (await server.devices.find([name])).get(name)
     if device is None or device.deleted:
         raise Problem(404, f"there is no device {name}")
     return device
+
+
+def _own_device(principal: Principal) -> str | None:
+    """Return the only device that somebody may see, when the token says so."""
+    return next(iter(principal.devices)) if principal.devices and len(principal.devices) == 1 else None
 
 
 async def _only_device(server: Server, principal: Principal) -> str:

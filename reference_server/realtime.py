@@ -14,7 +14,7 @@ from reference_server.answers import json_bytes
 from reference_server.storage.codec import Row, decode, implausible
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.looks import last_firmware, latest_rows, newest_rows, newest_stamp
+from reference_server.storage.looks import last_firmware, latest_rows, look_again, newest_stamp
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.wire import Realtime
@@ -108,7 +108,9 @@ class LatestReadings:
 
     async def json_of(self, device: KnownDevice) -> bytes | None:
         """Return the same as JSON; asked for often, it is made once for each reading."""
-        known = await self._up_to_date(device.key)
+        known = self._known.get(device.key)
+        if known is None or not known.is_fresh():
+            known = await self._up_to_date(device.key)
         if known is None:
             return None
         if known.text is None:
@@ -142,12 +144,14 @@ class LatestReadings:
     async def _caught_up(self, device: int, known: _LastKnown) -> bool:
         """Look for newer rows; False when a late one came between those that are known."""
         begin, arrivals, latest = monotonic(), known.arrivals, known.latest.ts
-        if self._clock() - latest > _DAY:  # silent for long
-            if await newest_stamp(self._database, device) != latest:
-                return False
-        else:
-            known.learn(await newest_rows(self._database, device, latest, latest + 2 * _DAY, _LOOK_BACK))
-        if known.count > _FORGET or not await self._is_complete(device, known):
+        is_silent = self._clock() - latest > _DAY
+        if is_silent and await newest_stamp(self._database, device) != latest:
+            return False
+        count, older, rows = await look_again(
+            self._database, device, known.since, latest, latest + 2 * _DAY, _LOOK_BACK
+        )
+        known.learn(rows)
+        if known.count > _FORGET or known.count != count or known.older not in {None, older}:
             return False
         await self._learn_firmware(device, known)
         known.looked_at = begin if known.arrivals == arrivals else -inf
@@ -175,14 +179,6 @@ class LatestReadings:
                 known.values["firmware"] = before.values["firmware"]
         self._known[device] = known
         return known
-
-    async def _is_complete(self, device: int, known: _LastKnown) -> bool:
-        """Whether no reading came between those that are known."""
-        [(count,)] = await self._database.rows(
-            "count_samples_between", device=device, since=known.since, until=known.latest.ts
-        )
-        older = known.older is None or known.older == await self._older(device, known.since)
-        return bool(known.count == count) and older
 
     async def _older(self, device: int, before: datetime) -> int:
         [(count,)] = await self._database.rows("count_rolled_before", device=device, before=before)

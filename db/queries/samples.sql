@@ -65,6 +65,22 @@ WHERE device = %(device)s AND ts > %(after)s AND ts < %(until)s
 ORDER BY ts DESC
 LIMIT %(limit)s;
 
+-- name: look_again
+-- The same with how many readings there are from another moment on, which shows late ones, and of those before it how
+-- many as far as they are rolled up. One row at least.
+SELECT counted.*, fresh.*
+FROM (
+  SELECT
+    (SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s AND ts < %(until)s),
+    (
+      SELECT coalesce(sum(sample_count), 0)::int8 FROM rollup_day
+      WHERE device = %(device)s AND day < (%(since)s AT TIME ZONE 'UTC')::date
+    )
+) AS counted
+LEFT JOIN (
+{newest_samples}
+) AS fresh ON true;
+
 -- name: days_of_newest
 -- The first of the local days, before another one, that hold the newest readings of a device, as many as are wanted, as
 -- far as they are rolled up; null when there are no more.
@@ -77,10 +93,6 @@ FROM (
   LIMIT %(limit)s
 ) AS d
 WHERE younger < %(limit)s;
-
--- name: count_samples_between
--- How many readings a device has from a moment on, up to another: shows a late one that newest_samples would not.
-SELECT count(*) FROM samples WHERE device = %(device)s AND ts >= %(since)s AND ts <= %(until)s;
 
 -- name: count_rolled_before
 -- How many readings a device has on the local days before a moment, as far as they are rolled up.

@@ -93,6 +93,12 @@ class Devices:
             found |= {name: seen[name] for name in missing if name in seen}
         return found
 
+    def remembered(self, device_id: str) -> KnownDevice | None:
+        """Return a device that was looked up a moment ago, else None."""
+        self._asked.add(device_id)
+        until, device = self._cache.get(device_id, (0.0, None))
+        return device if monotonic() < until else None
+
     async def _seek(self, names: Collection[str]) -> dict[str, KnownDevice]:
         """Look devices up, for all who ask for them meanwhile."""
         begin = monotonic()

@@ -100,6 +100,20 @@ async def newest_rows(
     return list(map(Row.from_record, records))
 
 
+async def look_again(
+    database: Database, device: int, since: datetime, after: datetime, until: datetime, limit: int
+) -> tuple[int, int, list[Row]]:
+    """How many readings there are from ``since`` on, how many before, and the newest ones after ``after``.
+
+    Those before are counted as far as they are rolled up, those from then on before ``until``.
+    """
+    records = await database.rows(
+        "look_again", device=device, since=since, after=after, until=until, limit=limit
+    )
+    rows = [Row.from_record(record[2:]) for record in records if record[2] is not None]
+    return records[0][0], records[0][1], rows
+
+
 async def latest_rows(database: Database, device: int, newest: datetime, limit: int) -> list[Row]:
     """The readings of a device up to the newest one, newest first."""
     rows: list[Row] = []
