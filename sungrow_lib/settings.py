@@ -29,6 +29,7 @@ _PLAIN: Final[Mapping[str, str]] = {
     "float_type": "must be a number",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
+    "finite_number": "must be a number that has an end, not nan or inf",
     "string_type": "must be text, in quotation marks",
     "string_too_short": "must not be empty",
 }
@@ -58,7 +59,7 @@ class AppSettings(BaseModel):
     is a list says itself how its text is to be read.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -102,7 +103,9 @@ def _environment(kind: type[AppSettings]) -> dict[str, str]:
 
 
 def _explained(errors: Sequence[ErrorDetails], file: Path | None) -> ConfigurationError:
-    variable = _variable(errors[0])
+    # A name that is misspelt goes first: what is missing then is most likely what was meant.
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    variable = _variable(first)
     # A setting of several kinds, such as a number or "auto", has one error for each of them.
     advice = " or ".join(_advice(error) for error in errors if _variable(error) == variable)
     prefix = f"{variable}: " if variable else ""  # what concerns several settings names them itself

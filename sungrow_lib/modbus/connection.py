@@ -30,6 +30,10 @@ _INBOX_LIMIT: Final = 4096
 """Bytes; many times the longest reply. More than that for one request is noise without end."""
 
 
+_STRANGE: Final = 3
+"""So many connections in a row on which nothing was answered say that somebody else may be served."""
+
+
 class ConnectionState(StrEnum):
     """What a connection to a device is doing."""
 
@@ -122,6 +126,7 @@ class ModbusConnection:
         self._state = ConnectionState.DISCONNECTED
         self._inbox = _Inbox()
         self._transport: asyncio.Transport | None = None
+        self._mute = _STRANGE - 1  # one that never answered is strange at once
         # A random start: dongles have been seen to deliver replies of an earlier connection.
         self._transaction = random.randrange(0x10000)  # noqa: S311 - no secret
 
@@ -143,6 +148,7 @@ class ModbusConnection:
         """
         self.close()
         self._state = ConnectionState.CONNECTING
+        self._mute += 1
         try:
             with anyio.fail_after(self._timeout_s):
                 self._transport, self._inbox = await asyncio.get_running_loop().create_connection(
@@ -191,14 +197,14 @@ class ModbusConnection:
             patience_s = min(self._timeout_s, timeout_s or self._timeout_s)
             words = await self._ask(ReadRequest(unit, block, self._next_transaction()), patience_s)
         except RegisterRefusedError:
-            self._state = ConnectionState.IDLE
+            self._state, self._mute = ConnectionState.IDLE, 0
             raise
         except BaseException:
             self.close()
             raise
         finally:
             pace.after_answer()
-        self._state = ConnectionState.IDLE
+        self._state, self._mute = ConnectionState.IDLE, 0
         return words
 
     def _next_transaction(self) -> int:
@@ -224,7 +230,16 @@ class ModbusConnection:
             if self._inbox.closed:
                 self._ended(request, received)
             if not in_time:
-                request.give_up(received, f"no answer in {timeout_s:g} s")
+                request.give_up(received, f"no answer in {timeout_s:g} s{self._hint()}")
+
+    def _hint(self) -> str:
+        """Say what it may be that a device takes a connection and then answers nothing on it."""
+        if self._mute < _STRANGE:
+            return ""
+        return (
+            ", though it took the connection; does another program (an app, a second reader) hold its only "
+            "one, or is the unit another one?"
+        )
 
     def _ended(self, request: ReadRequest, received: bytes) -> None:
         try:

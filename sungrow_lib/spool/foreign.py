@@ -29,6 +29,10 @@ def require_spool(path: Path) -> None:
             head = file.read(len(MAGIC))
         if not head or head == MAGIC or _was_ours(path):
             return
+    except IsADirectoryError:
+        raise NotASpoolError(
+            f"{path} is a folder; name a file in it (SPOOL_PATH).", variable="SPOOL_PATH"
+        ) from None
     except OSError:
         return  # missing, or out of reach: SQLite says how
     raise NotASpoolError(

@@ -116,6 +116,8 @@ def test_the_environment_may_hold_the_tables_too(monkeypatch: pytest.MonkeyPatch
         ({"UPLOAD_INTERVAL_S": "0"}, "UPLOAD_INTERVAL_S: must be more than 0"),
         ({"DEVICE_ID": "my roof"}, "DEVICE_ID: must be 1 to 64 letters, digits,"),
         ({"SUNGROW_BATTERY_UNIT": "no"}, "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),
+        ({"POLL_INTERVAL_S": "nan"}, "POLL_INTERVAL_S: must be a number that has an end, not nan or inf"),
+        ({"POLL_INTERVAL_S": "-5"}, "POLL_INTERVAL_S: must be at least 5"),
         ({"DEVICES": "[bad"}, "DEVICES: is not valid JSON"),
         ({"DEVICE_TOKEN": "two words"}, "DEVICE_TOKEN: The token is empty or holds characters"),
         ({"DEVICE_TOKEN": " "}, "DEVICE_TOKEN: The token is empty or holds characters"),
@@ -147,6 +149,18 @@ def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.Monkey
         ("device_token = ''", "DEVICE_TOKEN: The token is empty"),
         ("metrics_port = true", "METRICS_PORT: must be a whole number"),
         ("poll_interval_s = true", "POLL_INTERVAL_S: must be a number"),
+        ("poll_interval_s = nan", "POLL_INTERVAL_S: must be a number that has an end, not nan or inf"),
+        ("poll_interval_s = inf", "POLL_INTERVAL_S: must be a number that has an end, not nan or inf"),
+        ("poll_interval_s = -inf", "POLL_INTERVAL_S: must be a number that has an end, not nan or inf"),
+        ("poll_interval_s = -5", "POLL_INTERVAL_S: must be at least 5"),
+        ("poll_interval_s = 'often'", "POLL_INTERVAL_S: must be a number"),
+        ("batch_size = nan", "BATCH_SIZE: must be a number that has an end"),
+        ("sungrow_timeout_s = nan", "SUNGROW_TIMEOUT_S: must be a number that has an end"),
+        (
+            "[[devices]]\ndevice_id = 'a'\nhost = 'h'\npoll_interval_s = nan",
+            "devices[1].poll_interval_s: must be a number that has an end",
+        ),
+        ("[[devices]]\ndevice_id = 'a'\nhots = 'h'", "devices[1].hots: is not a setting"),
         ("sungrow_battery_unit = true", "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),
         ("log_level = true", "LOG_LEVEL: must be 'DEBUG',"),
         ("edge_id = true", "EDGE_ID: must be text, in quotation marks"),
@@ -171,6 +185,27 @@ def test_a_wrong_file_is_explained(
     with pytest.raises(ConfigurationError) as caught:
         load(monkeypatch, {name: SINGLE[name] for name in needed}, file)
     assert said in str(caught.value)
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_was_meant_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text("sever_url = 'https://x.example'\n[[devices]]\ndevice_id = 'a'\nhost = 'h'")
+    with pytest.raises(ConfigurationError, match=r"^SEVER_URL: is not a setting"):
+        load(monkeypatch, {}, file)
+
+
+@pytest.mark.parametrize("command", [["run"], ["check", "--offline"], ["status"], ["spool", "stats"]])
+def test_a_folder_as_the_spool_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    for name, value in (SINGLE | {"SPOOL_PATH": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    assert main(command) in {1, 2}
+    said = "".join(capsys.readouterr())
+    assert f"{tmp_path} is a folder; name a file in it (SPOOL_PATH)" in said
+    assert "Traceback" not in said
 
 
 def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:

@@ -140,8 +140,43 @@ async def test_host_that_swallows_connections_times_out() -> None:
         port = int(listener.extra(anyio.abc.SocketAttribute.local_port))
         connection = connection_to(port)
         await connection.open()
-        with pytest.raises(DeviceTimeoutError):
+        with pytest.raises(DeviceTimeoutError, match=r"does another program .* hold its only one"):
             await read(connection, 5000)
+
+
+async def test_a_device_that_falls_silent_is_suspected_after_some_connections(
+    inverter: InverterSimulator,
+) -> None:
+    """One lost answer is nothing; several connections without any may be somebody else's doing."""
+    connection = connection_to(inverter.port)
+    await connection.open()
+    await read(connection, 5000)
+    inverter.inject(*[Fault.SILENCE] * 4)
+    said = []
+    for _ in range(4):
+        with pytest.raises(DeviceTimeoutError) as caught:
+            await read(connection, 5000)
+        said.append("another program" in str(caught.value))
+        await connection.open()
+    assert said == [False, False, False, True]
+    await read(connection, 5000)
+    connection.close()
+
+
+async def test_a_device_that_hangs_up_at_once_may_be_taken() -> None:
+    async def handler(stream: SocketStream) -> None:
+        await stream.aclose()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(listener.serve, handler)
+        connection = connection_to(int(listener.extra(anyio.abc.SocketAttribute.local_port)))
+        await connection.open()
+        with pytest.raises(DeviceUnreachableError, match="is another program reading it"):
+            await read(connection, 5000)
+        group.cancel_scope.cancel()
 
 
 async def serve_bytes(answer: bytes, stream: SocketStream) -> None:
