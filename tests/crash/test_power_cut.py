@@ -364,24 +364,10 @@ def test_every_kind_of_sync_is_needed(recorder: Path, tmp_path: Path, kind: Kind
     assert all_losses(PROGRAM, recorder, tmp_path, without=kind)
 
 
-def without_sync_of_the_new(changes: list[Change]) -> Iterator[Change]:
-    """Leave out what made the file durable that a recovery makes, until it has its final name."""
-    drafts = {change.name for change in changes if change.kind is Kind.RENAME}
-    unsynced = dict[str, int]()
-    for change in changes:
-        if change.kind is Kind.CREATE and change.name in drafts:
-            unsynced[change.name] = change.inode
-        if change.kind is Kind.RENAME and change.name in unsynced:
-            inode, name = unsynced.pop(change.name), change.data.decode()
-            if Path(name).name != SPOOL:
-                unsynced[name] = inode
-        if change.kind is Kind.SYNC and change.inode in unsynced.values():
-            continue
-        yield change
-
-
-@pytest.mark.parametrize("missing", ["", "the new file", "folders"])
-def test_a_recovery_survives_a_power_cut_at_any_moment(recorder: Path, tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize("is_folder_synced", [True, False])
+def test_a_recovered_spool_and_what_it_then_accepts_survive_a_power_cut(
+    recorder: Path, tmp_path: Path, *, is_folder_synced: bool
+) -> None:
     folder, draw, known = tmp_path / "disk", random.Random(SEED), dict[int, tuple[int, str]]()
     folder.mkdir()
     with closing(SpoolStore(folder / SPOOL, SpoolOptions(), SystemClock())) as store:
@@ -393,14 +379,12 @@ def test_a_recovery_survives_a_power_cut_at_any_moment(recorder: Path, tmp_path:
     spool.write_bytes(draw.randbytes(1024) + spool.read_bytes()[1024:])  # no reading is on the first page
     start = Disk(folder)
     changes = record(RECOVERING, recorder, folder, tmp_path / "listing", lines=30)
-    if missing == "folders":
+    if not is_folder_synced:
         changes = [change for change in changes if change.kind is not Kind.SYNC_FOLDER]
-    elif missing:
-        changes = list(without_sync_of_the_new(changes))
     found = []
     for said, target in cuts(folder, changes, start, draw, Said(dict(known))):
         found += losses(said, target)
-    assert bool(found) == bool(missing), found
+    assert bool(found) != is_folder_synced, found
     assert len(said.accepted) > len(known), "the cuts came too early"
 
 
