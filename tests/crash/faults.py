@@ -40,7 +40,7 @@ ALL_THE_TIME: Final = frozenset({"spoil_modbus"})
 """What goes on by itself."""
 OF_INVERTERS: Final = frozenset({"cut_modbus", "mute_modbus", "spoil_modbus", "kill_edge", "bend_edge_clock"})
 OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery"})
-_OFTEN: Final = {"kill_fed": 5, "cut": 2}
+_OFTEN: Final = {"kill_fed": 5, "cut": 2, "back_up_server": 3, "copy_spool": 2}
 
 
 def kinds_in_deck(chosen: frozenset[str]) -> list[str]:
