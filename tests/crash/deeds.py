@@ -21,6 +21,9 @@ _UNDELIVERED: Final = 10
 """So many readings wait in a spool before it is damaged."""
 _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
+MERGED: Final = b"not yet offered were merged"
+"""What a spool's log says then."""
+_MERGING_S: Final = 60.0
 _SLOW_S: Final = 180.0
 _RESEND_S: Final = 20.0
 
@@ -87,6 +90,8 @@ def fill_disk(run: Run) -> None:
     edge.no_room_until = math.inf
     edge.small_disk.fill()
     run_out_of_room(run, [edge])
+    if _is_merging(run, edge):
+        run.faults["disk full until readings are merged"] += 1
     time.sleep(run.draw.uniform(0, 2))  # the server is back, the disk is still full
     if run.draw.random() < 0.5:
         run.kill(edge)
@@ -109,6 +114,20 @@ def run_out_of_room(run: Run, edges: list[FedEdge]) -> None:
                 watched=[edge.child],
             )
     run.stage.storm = ()
+
+
+def _is_merging(run: Run, edge: FedEdge) -> bool:
+    """Keep the server away until what was delivered is gone, and readings are merged; not for ever."""
+    merged = edge.child.log.read_bytes().count(MERGED)
+    run.stage.storm, run.stage.force = ("request lost",), 1.0
+    with suppress(ChildError), edge.hurrying():
+        wait_until(
+            "readings to be merged",
+            lambda: edge.child.log.read_bytes().count(MERGED) > merged,
+            timeout_s=_MERGING_S,
+        )
+    run.stage.storm = ()
+    return edge.child.log.read_bytes().count(MERGED) > merged
 
 
 def _room_wanted(edge: FedEdge) -> tuple[int, int]:

@@ -24,7 +24,7 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "bend_edge_clock": ("clock jump: sungrow-edge",),
     "step_clock": ("clock stepped while a backlog drains",),
     "limit_spool": ("spool at its limit",),
-    "fill_disk": ("disk full",),
+    "fill_disk": ("disk full", "disk full until readings are merged"),
     "fill_disk_at_recovery": ("disk full during a recovery",),
     "damage_waiting": ("spool damaged: log with waiting readings",),
     "copy_spool": ("spool copied to be restored",),

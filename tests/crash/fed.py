@@ -58,7 +58,7 @@ EDGES: Final = (
     EdgeKind("twin-2", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("clock", ("crash-e",), 0.05),
     EdgeKind("small", ("crash-f",), 0.2, 0.01, max_bytes=180_000, step_ms=5000),
-    EdgeKind("full", ("crash-g",), 0.2, 0.02, has_small_disk=True, step_ms=5000),
+    EdgeKind("full", ("crash-g",), 0.2, 0.005, has_small_disk=True, step_ms=5000),
 )
 """One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one whose
 spool may not grow, one whose disk gets full. The last two hurry only while they are to run out of room."""
@@ -123,8 +123,10 @@ class FedEdge:
     def hurrying(self) -> Iterator[None]:
         """Let it take readings faster."""
         (self.folder / HURRY).touch()
-        yield
-        (self.folder / HURRY).unlink()
+        try:
+            yield
+        finally:
+            (self.folder / HURRY).unlink()
 
     def ledger(self) -> Tally:
         """What became of its readings."""
