@@ -16,6 +16,7 @@ import pytest
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolFullError, SpoolUnavailableError
 from sungrow_lib.spool import DurableSpool, Judged, Settlement, SpoolOptions, SpoolRecord, SpoolState
+from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.schema import PAGE_BYTES
 from tests.spool.helpers import FakeClock, reading
 
@@ -145,6 +146,22 @@ async def test_random_pages(path: Path, seed: int) -> None:
             found = [record async for record in spool.records()]
         assert len(found) == len(original)
     assert_unaltered(found, original)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+async def test_a_damaged_content_on_a_sound_page_is_not_taken_for_a_reading(
+    path: Path, *, is_packed: bool
+) -> None:
+    """Its checksum says so; earlier versions kept it as plain text, which has to be whole."""
+    clock = FakeClock()
+    original = await build(path, clock)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        content = pack('{"pv_power_w":17,"running_state":"running"}') if is_packed else '{"pv_power_w":17}'
+        connection.execute("UPDATE reading SET content = ? WHERE seq = 300", (content[:-1],))
+    overwrite(path, [0], lambda: bytes(PAGE_BYTES))
+    found, _ = await recovered(path, clock)
+    assert_unaltered(found, original)
+    assert {record.entry.seq for record in original} - {record.entry.seq for record in found} == {300}
 
 
 @pytest.mark.parametrize("page", range(12))
