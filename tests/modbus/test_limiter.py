@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -169,6 +170,24 @@ async def test_unreadable_record_costs_five_seconds_not_more(
     device.acquire()
     began = clock.now
     assert await one_pass(device, clock) - began == pytest.approx(5.01)
+
+
+async def test_a_record_is_json_of_one_length_whatever_the_boot_is_called(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    clock.boot_id = 'a "boot" \\ ü'
+    device = limiter(tmp_path, clock)
+    device.acquire()
+    lock = tmp_path / ENDPOINT.lock_name
+    assert set(json.loads(lock.read_bytes()).values()) == {os.getpid(), None}
+    async with device.one_pass():
+        assert json.loads(lock.read_bytes())["ended"] is None
+        device.after_refusal()
+    content = lock.read_bytes()
+    record = json.loads(content)
+    now = {"boot_id": clock.boot_id, "boottime": clock.boottime(), "wall": clock.wall().timestamp()}
+    assert record == {"process": os.getpid(), "started": now, "ended": now, "refused": now}
+    assert len(content) == 512
 
 
 def test_two_pollers_of_one_process_exclude_each_other(tmp_path: Path, clock: ManualClock) -> None:
