@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from sungrow_lib.cli.start import start
 
+_PLUGINS: Final = "pydantic.plugin._loader"
 _ZONES: Final = Path("/usr/share/zoneinfo")
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
     # Else pydantic looks through all installed packages for plugins: time and memory for nothing here.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__") == "__all__":
+        sys.modules.setdefault(_PLUGINS, _NoPlugins(_PLUGINS))
     # Else Python loads all it knows of how it was built, to find what is here on nearly every system.
     if _ZONES.is_dir():
         os.environ.setdefault(
             "PYTHONTZPATH", f"{_ZONES}:/usr/lib/zoneinfo:/usr/share/lib/zoneinfo:/etc/zoneinfo"
         )
     return start("sungrow-edge", _prepare)
+
+
+class _NoPlugins(ModuleType):
+    """Says that there are no plugins, in place of a module that loads a megabyte first to say the same."""
+
+    @staticmethod
+    def get_plugins() -> tuple[()]:
+        """Return no plugins."""
+        return ()
+
+    def __getattr__(self, name: str) -> object:
+        """Be the module itself for whoever wants anything else of it."""
+        if name.startswith("__"):  # what the import system asks
+            raise AttributeError(name)
+        del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _prepare() -> Callable[[], int]:

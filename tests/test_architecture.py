@@ -169,6 +169,22 @@ def test_the_daemon_does_not_load_what_only_other_commands_need() -> None:
     assert not {"sungrow_lib.spool.salvage", "sungrow_lib.spool.transfer"} & loaded
 
 
+def test_the_daemon_does_not_load_what_reads_the_metadata_of_packages_or_mail() -> None:
+    show = (
+        "import sys; sys.argv[1:] = ['run', '--config', '/no']; from reference_edge.__main__ import main;"
+        " print(main()); import reference_edge.app; print(*sys.modules);"
+        " from pydantic.plugin._loader import _plugins, get_plugins;"
+        " print(_plugins, list(get_plugins()), sys.modules['pydantic.plugin._loader'].__file__)"
+    )
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    status, loaded, asked = run.stdout.splitlines()
+    assert status == "2"
+    assert {"pydantic.main", "reference_edge.app"} <= set(loaded.split())
+    assert not {"importlib.metadata", "email.utils", "zipfile"} & set(loaded.split())
+    assert asked.startswith("None [] ")  # whoever wants more of that module gets the module itself
+    assert asked.endswith("_loader.py")
+
+
 def test_the_import_reader_sees_every_form() -> None:
     source = "import a.b\nfrom sungrow_lib import wire\nfrom c.d import e\ndef f():\n    import g as h\n"
     assert [found.module for found in imports_of("x.py", source)] == ["a.b", "sungrow_lib.wire", "c.d", "g"]

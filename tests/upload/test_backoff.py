@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import pytest
 
@@ -57,7 +58,17 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 def test_an_http_date_is_utc() -> None:
     assert parse_date("Mon, 01 Jun 2026 12:00:00 GMT") == NOW
     assert parse_date("Mon, 01 Jun 2026 12:00:00 -0000") == NOW
+    assert parse_date("Monday, 01-Jun-26 12:00:00 GMT") == NOW  # two older forms
+    assert parse_date("Mon Jun  1 12:00:00 2026") == NOW
+    assert parse_date("Mon, 29 Feb 2027 12:00:00 GMT") is None
+    assert parse_date("Mon, 01 Juk 2026 12:00:00 GMT") is None
     assert parse_date("yesterday") is None
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+def test_the_usual_form_is_read_as_any_other(month: int) -> None:
+    date = datetime(2026, month, 28, 23, 59, 58, tzinfo=UTC)
+    assert parse_date(format_datetime(date, usegmt=True)) == date == parse_date(format_datetime(date))
 
 
 @pytest.mark.parametrize(
