@@ -141,6 +141,7 @@ class _Edge:
             beside.start_soon(uploader.run)
             beside.start_soon(health.run)
             beside.start_soon(self.intake.run)
+            beside.start_soon(self.intake.watch)
             beside.start_soon(self.survey.run, spool, uploader, self.accounts, self.intake)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             _LOG.info("started", extra={"devices": list(self.accounts)})

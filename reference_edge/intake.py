@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -20,6 +21,9 @@ _LOG: Final = logging.getLogger("sungrow_edge")
 MEMORY_READINGS: Final = 720
 """So many readings wait in memory at most, of all inverters: an hour of one. Then the oldest is given up."""
 _RETRY_S: Final = 5.0
+_LOOK_S: Final = 1.0
+"""A file that was removed is gone for good when the process is killed, so it is looked at this often."""
+_TAKE_IN_EVERY: Final = 10
 _MOST_AT_ONCE: Final = 50
 """So many readings share a commit at most."""
 
@@ -77,6 +81,18 @@ class Intake:
             if self._waiting and anyio.current_time() >= self._not_before:
                 async with self._lock:
                     await self._empty()
+
+    async def watch(self) -> None:
+        """See to it that the spool's file stays where it belongs, also while nothing happens."""
+        look = 0
+        while True:
+            await anyio.sleep(_LOOK_S)
+            look += 1
+            if self.spool is not None:
+                with suppress(SpoolError):  # whoever needs the spool says so
+                    await self.spool.keep_place()
+                    if look % _TAKE_IN_EVERY == 0:
+                        await self.spool.take_in_replaced()
 
     async def close(self) -> None:
         """Try a last time; what the spool does not take now is lost, and said so."""

@@ -24,6 +24,7 @@ from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Log, Pages, read_log
+from sungrow_lib.spool.place import Astray, Home, Place
 
 _CHECKPOINT_PAGES: Final = 4000
 """The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
@@ -35,7 +36,6 @@ _LOG_LOOK_S: Final = 0.05
 _UNREADABLE: Final = "btreeInitPage"
 """What `integrity_check` says of a page that is none."""
 _PRIMARY_CODE: Final = 0xFF
-_stat: Final = os.stat  # of names at hand: two for every reading
 _DAMAGE: Final = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
 )
@@ -54,6 +54,7 @@ class Database:
         max_bytes: upper limit of the file's size.
         check: whether to check the whole file first; its log is looked at in any case.
         opening: told how that gets on, and may end it.
+        stays: whether it goes back to its place when it is removed, replaced or overwritten there (`home`).
 
     Raises:
         NotASpoolError: some other file.
@@ -70,25 +71,33 @@ class Database:
         max_bytes: int | None,
         check: bool,
         opening: SpoolOpening | None = None,
+        stays: bool = False,
     ) -> None:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = None
-        self._name, self._log_name = str(path), f"{path}-wal"
+        self._damage: SpoolCorruptError | None = None
+        self._place = Place(path)
+        self._name, self._log_name = self._place.file, self._place.log
+        self.home = Home(self._place) if stays else None
+        self._is_kept = self.home.is_kept if self.home else self._place.is_kept
         try:
             require_spool(path)
             with translated(self.path):
                 self._look_first(opening or SpoolOpening(), is_whole=check)
                 self._connect()
                 self._prepare()
-                self._files = _inode(self._name), self._find_log()
+                self._note_files()
         except BaseException:
             self._abandon()
             raise
 
     def close(self) -> None:
         """Fold the log into the file and close it."""
+        if self._connection is not None and self.home is not None:
+            with suppress(SpoolError):  # it said so
+                self.keep_place(at_once=True)
         if self._connection is not None:
             with translated(self.path):
                 self._connection.close()
@@ -132,6 +141,7 @@ class Database:
         """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
         with translated(self.path):
             self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._place.find(is_own_doing=True)
 
     def size(self) -> int:
         """Bytes of the file and its log on disk."""
@@ -141,29 +151,69 @@ class Database:
                 total += file.stat().st_size
         return total
 
-    def _ready(self) -> sqlite3.Connection:
+    def keep_place(self, *, at_once: bool = False) -> None:
+        """Look whether the file and its log are where they belong, and put that right where they are not.
+
+        Raises:
+            SpoolError: they are not, and that cannot be put right (yet).
+        """
+        with translated(self.path):
+            self._ready(at_once=at_once)
+
+    def _ready(self, *, at_once: bool = False) -> sqlite3.Connection:
         # A deleted file can be written to without an error, and is gone at the next start.
-        try:
-            are_same = (_stat(self._name).st_ino, _stat(self._log_name).st_ino) == self._files
-        except FileNotFoundError:
-            are_same = False
-        if are_same and self._connection is not None:
+        if self._connection is not None and self._is_kept():
             return self._connection
-        return self._reopened()
+        return self._reopened(at_once=at_once)
 
-    def _reopened(self) -> sqlite3.Connection:
-        """Open a file anew that was given up; one that is not the same any more is not touched."""
-        if self._connection is not None or _inode(self._name) != self._files[0]:
-            raise self._replaced()
-        self._check_log(SpoolOpening())
-        connection = self._connect()
-        self._files = self._files[0], self._find_log()
-        return connection
+    def _reopened(self, *, at_once: bool) -> sqlite3.Connection:
+        """Open a file anew that was given up, and put right what is not where it belongs."""
+        if self._damage is not None:
+            raise self._damage
+        if self._connection is None:
+            if not self._place.is_file_ours():
+                raise self._replaced()
+            self._check_log(SpoolOpening())
+            self._connect()
+            self._note_files()
+        else:
+            astray = self._place.find()
+            if astray is None and self.home is not None:
+                astray = self.home.doubt()
+            if astray is not None:
+                self._put_right(astray, at_once=at_once)
+        assert self._connection is not None
+        return self._connection
 
-    def _find_log(self) -> int:
+    def committed(self) -> None:
+        """Note what a commit wrote; what went astray while it did is put right as far as that can be done."""
+        if self.home is not None:
+            with suppress(SpoolError), translated(self.path):  # it is committed; the next call says so
+                astray = self._place.find(is_own_doing=True)
+                if astray is not None:
+                    self._put_right(astray, at_once=False)
+
+    def _put_right(self, astray: Astray, *, at_once: bool) -> None:
+        assert self._connection is not None
+        if self.home is None:
+            if astray is not Astray.CHANGED:
+                raise self._replaced()
+            return
+        try:
+            must_open = self.home.put_right(astray, self._connection, at_once=at_once)
+        except SpoolCorruptError as error:
+            self._connection, self._damage = None, error
+            raise
+        if must_open:
+            self._abandon()
+            self._place.note()  # should it not open now, the next call tries it with this file
+            self._connect()
+            self._note_files()
+
+    def _note_files(self) -> None:
         assert self._connection is not None
         self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log
-        return _inode(self._log_name)
+        self._place.note()
 
     def _replaced(self) -> SpoolUnavailableError:
         return SpoolUnavailableError(
@@ -378,6 +428,7 @@ class Transaction:
                 self._undo(failure)
                 raise
             self.committed()
+            self._database.committed()
         else:
             self._undo(error)
 
@@ -407,13 +458,6 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 def _looks_like_ours(connection: sqlite3.Connection) -> bool:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return {"reading", "standing", "answered"} <= names
-
-
-def _inode(file: str) -> int:
-    try:
-        return _stat(file).st_ino
-    except FileNotFoundError:
-        return -1
 
 
 def _statements(script: str) -> Iterator[str]:

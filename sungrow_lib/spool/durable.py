@@ -121,6 +121,23 @@ class DurableSpool:
         """What the first call that met damage said of it; None while none did. Open the spool anew then."""
         return self._damage
 
+    async def keep_place(self) -> None:
+        """Look whether the file is where it belongs; with `SpoolOptions.recover` put it back if it is not.
+
+        Each call does so first. Call this now and then when there are none: what is in a file without a name
+        is gone when the process ends.
+        """
+        await self._run(self._store.keep_place)
+
+    async def take_in_replaced(self) -> None:
+        """Import the readings of files that were found in this one's place, and set aside.
+
+        One that is still being written, and one that cannot be read, are left for later, and for you.
+        """
+        from sungrow_lib.spool.taking_in import take_in  # noqa: PLC0415 - memory, hardly ever needed
+
+        await take_in(self, self._store.path)
+
     async def wait_damaged(self) -> None:
         """Return when a call met damage, whichever it was."""
         await self._was_damaged.wait()

@@ -218,7 +218,8 @@ class SpoolOptions:
         busy_timeout_s: seconds to wait for another program that is writing.
         check: whether to check the whole file when it is opened; the log beside it is looked at in any case.
         recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
-            all that is readable of it.
+            all that is readable of it; and whether a spool whose file is removed, replaced or overwritten
+            while it is open goes back to its place.
     """
 
     keep_delivered_s: float = 14 * _DAY_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError
@@ -12,7 +13,10 @@ from sungrow_lib.spool.opening import SpoolOpening
 
 
 def open_database(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
-    """Open the file; with `SpoolOptions.recover` a damaged one is recovered first, or one called damaged."""
+    """Open the file; with `SpoolOptions.recover` a damaged one is recovered first, or one called damaged.
+
+    What an earlier process was about to do when it ended is finished then, too.
+    """
 
     def attempt() -> Database:
         return Database(
@@ -21,12 +25,18 @@ def open_database(path: Path, options: SpoolOptions, damage: str | None, opening
             max_bytes=options.max_bytes,
             check=options.check,
             opening=opening,
+            stays=options.recover,
         )
 
+    if path.is_symlink():  # what belongs to the file is beside it, not beside its other name
+        path = Path(os.path.realpath(path))
     if not options.recover:
         return attempt()
+    from sungrow_lib.spool.returning import finish  # noqa: PLC0415 - memory, hardly ever needed
+
+    finish(path, opening)
     if not path.exists():
-        from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
+        from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - as above
 
         finish_interrupted(path)
     elif damage is not None:

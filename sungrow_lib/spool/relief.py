@@ -101,6 +101,22 @@ class Relief:
             if not self.delete_delivered() and not settling:
                 self._merge()
 
+    def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
+        """Make room for a second spool as large as this one: delivered readings go, all but the newest."""
+        self._reserve.give_up()
+        try:
+            deleted = -1
+            while deleted:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                connection.execute("BEGIN IMMEDIATE")
+                deleted = delete_delivered(connection, before_ms=None)
+                connection.execute("COMMIT")
+            connection.execute("PRAGMA incremental_vacuum").fetchall()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error:  # there is as much room as there is
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
     def _fold_log(self) -> bool:
         try:
             self._database.fold_log()

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sungrow_lib.errors import SpoolError, SpoolFullError
+from sungrow_lib.errors import SpoolError, SpoolFullError, SpoolUnavailableError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.backdating import FEW_ROWS, PART_ROWS
 from sungrow_lib.spool.clock import BootStamp, ClockReading, ClockState, ServerDate
@@ -89,12 +89,23 @@ class SpoolStore:
             self.recovery = read_recovery(connection)
         self._relief = Relief(self._database, self._transaction, options, self._now_ms)
         self._relief.keep_reserve()
+        if (home := self._database.home) is not None:
+            home.make_room = self._relief.make_room_for_copy
+
+    def keep_place(self) -> None:
+        """See to it that the file is where it belongs; see `DurableSpool.keep_place`."""
+        self._database.keep_place()
 
     def close(self) -> None:
         """Close the file."""
         with suppress(SpoolError):  # what is not written is asked of the server once more
             self._write_later()
         self._database.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
 
     # --- accepting ---------------------------------------------------------------------------------------
 
@@ -387,6 +398,8 @@ class SpoolStore:
     def import_chunk(self, importer: Importer, records: Iterable[SpoolRecord]) -> SpoolImport:
         """Import readings; with the first new one the spool gets a new generation."""
         with self._transaction() as connection:
+            if importer.connection is not connection:
+                raise SpoolUnavailableError(f"The spool {self.path} was opened anew meanwhile; import again.")
             done = importer.take(records)
             if done.imported and not importer.has_imported:
                 self.identity = renew_generation(connection)

@@ -185,13 +185,14 @@ class Importer:
 
     Attributes:
         has_imported: whether a reading was imported, and the generation is a new one.
+        connection: the spool's; what is known of its readings is gone with it.
         has_delivered: whether one of the readings handed over is called delivered.
     """
 
     def __init__(self, connection: sqlite3.Connection, key: Key) -> None:
         self.has_imported = False
         self.has_delivered = False
-        self._connection = connection
+        self.connection = connection
         self._key = key
         self._seen = 0
         for statement in schema.IMPORT_TABLES:
@@ -210,18 +211,18 @@ class Importer:
         """Name what is delivered to the server, which may have been restored since; in a transaction."""
         if self.has_delivered:
             for statement in schema.NAME_DELIVERED:
-                self._connection.execute(statement)
+                self.connection.execute(statement)
 
     def _look_around(self) -> None:
         """Take note of what came, or got its date, since the last transaction."""
-        self._connection.execute(schema.IMPORT_NOTE, (self._seen,))
-        self._connection.execute(schema.IMPORT_UNDATED)
-        self._seen = self._connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
+        self.connection.execute(schema.IMPORT_NOTE, (self._seen,))
+        self.connection.execute(schema.IMPORT_UNDATED)
+        self._seen = self.connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
 
     def _take(self, record: SpoolRecord) -> SpoolImport:
         entry = record.entry
-        device = self._key(self._connection, "device", entry.device_id)
-        boot = self._key(self._connection, "boot", record.stamp.boot_id)
+        device = self._key(self.connection, "device", entry.device_id)
+        boot = self._key(self.connection, "boot", record.stamp.boot_id)
         found = self._find(record, device, boot)
         if found is not None:
             return SpoolImport(known=1) if found == entry.content else SpoolImport(different=(entry.seq,))
@@ -229,7 +230,7 @@ class Importer:
         self._seen = seq
         row = (seq, device, entry.ts_ms, boot, record.stamp.boot_ms, entry.clock_source, pack(entry.content))
         at = None if record.at is None else to_ms(record.at)
-        connection = self._connection
+        connection = self.connection
         is_future = record.code == VerdictCode.FUTURE
         if entry.state is not SpoolState.WAITING:
             self._raise_floor(device, None if is_future else entry.ts_ms)
@@ -246,10 +247,10 @@ class Importer:
 
     def _raise_floor(self, device: int, ts: int | None) -> None:
         """See to it that the device's last date does not fall back to that of an old reading now coming."""
-        last = self._connection.execute(schema.LAST_TS, (device,)).fetchone()[0]
+        last = self.connection.execute(schema.LAST_TS, (device,)).fetchone()[0]
         dates = [date for date in (last, ts) if date is not None]
         if dates:
-            self._connection.execute(schema.RAISE_FLOOR, (max(dates), device))
+            self.connection.execute(schema.RAISE_FLOOR, (max(dates), device))
 
     def _find(self, record: SpoolRecord, device: int, boot: int) -> str | None:
         """Return the content of the reading here that this one is, if there is one."""
@@ -257,5 +258,5 @@ class Importer:
         query, rest = schema.IMPORT_FIND_DATED, (entry.ts_ms, boot, record.stamp.boot_ms, entry.content)
         if entry.state is SpoolState.WAITING:
             query = schema.IMPORT_FIND_WAITING
-        row = self._connection.execute(query, (device, *rest)).fetchone()
+        row = self.connection.execute(query, (device, *rest)).fetchone()
         return None if row is None else str(row[0])

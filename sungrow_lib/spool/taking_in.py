@@ -1,0 +1,72 @@
+"""Imports what was found in a spool's place and set aside when the spool went back there: see `returning`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from sungrow_lib.errors import SpoolError
+from sungrow_lib.spool.entries import SpoolOptions, SpoolRecord
+from sungrow_lib.spool.returning import found_aside, mark_done
+from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.spool.system_clock import SystemClock
+
+if TYPE_CHECKING:
+    from sungrow_lib.spool.durable import DurableSpool
+
+_LOG: Final = logging.getLogger(__name__)
+_SETTLED_S: Final = 10.0
+"""A file that changed later than so long ago may still be written by whoever put it there."""
+_ROWS: Final = 500
+
+
+async def take_in(spool: DurableSpool, path: Path) -> None:
+    """Import each such file once; what is none, or damaged, stays as it is.
+
+    Raises:
+        SpoolError: this spool takes nothing now; it goes on with the next call.
+    """
+    for file in found_aside(path):
+        if abs(time.time() - file.lstat().st_ctime) < _SETTLED_S:
+            continue
+        try:
+            found = await anyio.to_thread.run_sync(_open, file)
+        except (SpoolError, OSError) as error:
+            _LOG.error(
+                "what was found in the spool's place cannot be taken in; it is left to you",
+                extra={"file": str(mark_done(file)), "reason": str(error)},
+            )
+            continue
+        try:
+            done = await spool.import_records(_records(found))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(found.close)
+        _LOG.warning(
+            "what was found in the spool's place is taken in",
+            extra={
+                "file": str(mark_done(file)),
+                "imported": done.imported,
+                "known": done.known,
+                "different": list(done.different[:10]),
+            },
+        )
+
+
+def _open(file: Path) -> SpoolStore:
+    if file.is_symlink() or not file.is_file() or not file.stat().st_size:
+        raise SpoolError("it is no spool, or an empty one")
+    return SpoolStore(file, SpoolOptions(), SystemClock())
+
+
+def _records(store: SpoolStore) -> Iterator[SpoolRecord]:
+    after = 0
+    while page := store.records(after, _ROWS):
+        yield from page
+        after = page[-1].entry.seq
