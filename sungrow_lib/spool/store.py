@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sungrow_lib.errors import SpoolError, SpoolFullError, SpoolUnavailableError
 from sungrow_lib.spool import schema
@@ -25,12 +25,11 @@ from sungrow_lib.spool.entries import (
     SpoolOptions,
     SpoolRecord,
     SpoolState,
-    from_ms,
 )
+from sungrow_lib.spool.looking import count, faults, to_record
 from sungrow_lib.spool.meta import (
     identify,
     read_identity,
-    read_merging,
     read_recovery,
     renew_generation,
 )
@@ -416,24 +415,7 @@ class SpoolStore:
     def counts(self, device_id: str | None = None) -> SpoolCounts:
         """Count readings by where they stand, of one device or of all."""
         with self._reading() as connection:
-            by_state = dict(connection.execute(schema.COUNTS, (device_id,)).fetchall())
-            oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
-            accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
-            merged = connection.execute(schema.MERGED).fetchone()
-            merging = read_merging(connection)
-        return SpoolCounts(
-            accepted=accepted or 0,
-            pending=by_state.get(SpoolState.PENDING, 0),
-            waiting=by_state.get(SpoolState.WAITING, 0),
-            deferred=by_state.get(SpoolState.DEFERRED, 0),
-            rejected=by_state.get(SpoolState.REJECTED, 0),
-            conflicts=by_state.get(SpoolState.CONFLICT, 0),
-            delivered=by_state.get(SpoolState.DELIVERED, 0),
-            merged=merged[0] if merged else 0,
-            bytes=self._database.size(),
-            oldest_pending=None if oldest is None else from_ms(oldest),
-            merging=merging,
-        )
+            return count(connection, device_id, self._database.size())
 
     def devices(self) -> list[str]:
         """Names of all devices that ever had a reading here."""
@@ -443,7 +425,7 @@ class SpoolStore:
     def records(self, after: int, limit: int) -> list[SpoolRecord]:
         """Return readings with all that is known of them, in order of `seq`, from after a number on."""
         with self._reading() as connection:
-            return [_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
+            return [to_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
 
     def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
         """Count deferred and quarantined readings by device, state and the server's code."""
@@ -454,11 +436,7 @@ class SpoolStore:
     def faults(self) -> list[str]:
         """Check every page and every rule of the spool; return what is wrong, in words."""
         with self._reading() as connection:
-            said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
-            if said != ["ok"]:
-                return said
-            broken = {what: connection.execute(rule).fetchall() for what, rule in schema.RULES.items()}
-        return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
+            return faults(connection)
 
     # --- helpers -----------------------------------------------------------------------------------------
 
@@ -495,15 +473,3 @@ class SpoolStore:
     def _known(self, connection: sqlite3.Connection, device_id: str) -> int | None:
         row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
         return None if row is None else int(row[0])
-
-
-def _record(row: tuple[Any, ...]) -> SpoolRecord:
-    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row
-    return SpoolRecord(
-        entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
-        offered=bool(offered),
-        at=None if at is None else from_ms(at),
-        code=code,
-        reason=reason,
-        stamp=BootStamp(boot_id, boot_ms),
-    )

@@ -1,0 +1,55 @@
+"""What a spool's file says of its readings, when it is asked."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.entries import SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
+from sungrow_lib.spool.meta import read_merging
+from sungrow_lib.spool.packing import unpack
+
+
+def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> SpoolCounts:
+    """Count readings by where they stand, of one device or of all."""
+    by_state = dict(connection.execute(schema.COUNTS, (device_id,)).fetchall())
+    oldest = connection.execute(schema.OLDEST_PENDING, (device_id,)).fetchone()[0]
+    accepted = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
+    merged = connection.execute(schema.MERGED).fetchone()
+    return SpoolCounts(
+        accepted=accepted or 0,
+        pending=by_state.get(SpoolState.PENDING, 0),
+        waiting=by_state.get(SpoolState.WAITING, 0),
+        deferred=by_state.get(SpoolState.DEFERRED, 0),
+        rejected=by_state.get(SpoolState.REJECTED, 0),
+        conflicts=by_state.get(SpoolState.CONFLICT, 0),
+        delivered=by_state.get(SpoolState.DELIVERED, 0),
+        merged=merged[0] if merged else 0,
+        bytes=size,
+        oldest_pending=None if oldest is None else from_ms(oldest),
+        merging=read_merging(connection),
+    )
+
+
+def faults(connection: sqlite3.Connection) -> list[str]:
+    """Check every page and every rule of the spool; return what is wrong, in words."""
+    said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
+    if said != ["ok"]:
+        return said
+    broken = {what: connection.execute(rule).fetchall() for what, rule in schema.RULES.items()}
+    return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
+
+
+def to_record(row: tuple[Any, ...]) -> SpoolRecord:
+    """Return what `schema.RECORDS` finds."""
+    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row
+    return SpoolRecord(
+        entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
+        offered=bool(offered),
+        at=None if at is None else from_ms(at),
+        code=code,
+        reason=reason,
+        stamp=BootStamp(boot_id, boot_ms),
+    )
