@@ -35,6 +35,7 @@ from sungrow_lib.wire import Frame
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
+_OF_DAYS: Final = frozenset({"1d", "1M"})
 _STEPS: Final = {"5m": FIVE_MINUTES, "15m": QUARTER}
 """Buckets that are the same in every zone."""
 _PARTS_AT_ONCE: Final = 288
@@ -54,12 +55,14 @@ class Cut:
         spans: the pieces, in order.
         days: when they are whole local days or months, for each its first day and the day after its last.
         step: their length, when they are known to be such as :func:`step_of` looks for.
+        bucket: of what bucket of a range they are.
     """
 
     zone: ZoneInfo
     spans: list[Span]
     days: list[tuple[date, date]] | None = None
     step: timedelta | None = None
+    bucket: str | None = None
 
 
 class SeriesReader:
@@ -149,7 +152,7 @@ class SeriesReader:
         begin, end = self._widened(begin, end_of_quarter(now) + QUARTER if end > now + QUARTER else end)
         spans = (span for span in spans_of(bucket, begin, end, zone) if span.begin <= now)
         while some := list(islice(spans, _BUCKETS_AT_ONCE)):
-            yield Cut(zone, some)
+            yield Cut(zone, some, bucket=bucket)
 
     async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
         """What a device's rollups, brought up to date, know of the spans of a cut, by their begin."""
@@ -159,10 +162,36 @@ class SeriesReader:
         if cut.days is not None and cut.zone == device.zone:
             (first, after), (_, end) = cut.days[0], cut.days[-1]
             return await self._from_days(device, first, end, columns, is_months=after - first > _DAY)
-        step = cut.step or step_of(cut.spans)
+        if cut.bucket in _OF_DAYS and cut.zone == device.zone:
+            return await self._from_whole_days(device, cut, columns)
+        return await self._from_quarters(device, cut.spans, columns, cut.step)
+
+    async def _from_whole_days(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Told:
+        """Read whole local days or months from the days, and what is cut from others from quarters."""
+        is_months = cut.bucket == "1M"
+        kinds = [(span, is_whole_days(span, cut.zone, months=is_months)) for span in cut.spans]
+        whole, rest = ([span for span, is_one in kinds if is_one is wanted] for wanted in (True, False))
+        if not whole:
+            return await self._from_quarters(device, cut.spans, columns)
+        first, end = local_day(whole[0].begin, cut.zone), local_day(whole[-1].end, cut.zone)
+        names, found = await self._from_days(device, first, end, columns, is_months=is_months)
+        if rest:
+            others = _named(await self._from_quarters(device, rest, columns))
+            found = {**found, **{begin: tuple(map(facts.get, names)) for begin, facts in others.items()}}
+        return names, found
+
+    async def _from_quarters(
+        self,
+        device: KnownDevice,
+        spans: Sequence[Span],
+        columns: frozenset[str],
+        step: timedelta | None = None,
+    ) -> Told:
+        """Read spans that follow each other and are equally long in one go; others as :meth:`_from_parts`."""
+        step = step or step_of(spans)
         if step is None:
-            return await self._from_parts(device, cut.spans, columns)
-        device_key, first, end = device.key, cut.spans[0].begin, cut.spans[-1].end
+            return await self._from_parts(device, spans, columns)
+        device_key, first, end = device.key, spans[0].begin, spans[-1].end
         if step == QUARTER:
             return await self._merged("series_of_15m", columns, device=device_key, first=first, end=end)
         return await self._merged(
@@ -299,6 +328,12 @@ def is_whole(part: Span) -> bool:
 def _named(told: Told) -> dict[Any, Facts]:
     names, found = told
     return {begin: dict(zip(names, row, strict=True)) for begin, row in found.items()}
+
+
+def is_whole_days(span: Span, zone: ZoneInfo, *, months: bool) -> bool:
+    """Whether a span begins and ends with a local day, or a local month."""
+    ends = [(at, local_day(at, zone)) for at in (span.begin, span.end)]
+    return all(at == start_of_day(day, zone) and (day.day == 1 or not months) for at, day in ends)
 
 
 def merged_facts(parts: Iterable[Facts | None]) -> Facts:

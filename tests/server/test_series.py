@@ -243,6 +243,28 @@ async def test_a_range_holds_exactly_what_lies_in_it(api: Api, bucket: str) -> N
         assert datetime.fromisoformat(found[0]["bucket"]) == datetime.fromisoformat(begin)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Amsterdam", "Asia/Kathmandu"])
+@pytest.mark.parametrize(
+    ("bucket", "frame", "first"), [("1d", "month", "2026-03-01"), ("1M", "year", "2026-01-01")]
+)
+async def test_a_range_of_days_says_what_the_frame_says(
+    api: Api, zone: str, bucket: str, frame: str, first: str
+) -> None:
+    begin, hour = datetime(2025, 12, 28, 3, tzinfo=UTC), timedelta(hours=1)
+    rows = [reading(begin + 7 * i * hour, pv_power_w=i, pv_total_kwh=i) for i in range(250)]
+    await api.ingest(*rows, device={"timezone": zone})
+    buckets = await series(api, frame=frame, at=first)
+    start, last = (datetime.fromisoformat(buckets[i]["bucket"]).astimezone(UTC) for i in (0, 3))
+    whole = {"from": format_ts(start), "to": format_ts(last)}
+    assert await series(api, bucket=bucket, **whole) == buckets[:3]
+    for cut_h in (30, 48):  # within a day, and between two
+        cut = {"from": format_ts(start + cut_h * hour), "to": format_ts(last + 5 * hour)}
+        found = await series(api, bucket=bucket, **cut)
+        assert [b for b in found if b in buckets[:3]] == buckets[{"1d": 2, "1M": 1}[bucket] : 3]
+        hours = await series(api, bucket="1h", **cut)
+        assert sum(b["sample_count"] for b in found) == sum(b["sample_count"] for b in hours)
+
+
 async def test_behind_the_horizon_a_range_is_widened_to_quarters(start_server: StartServer) -> None:
     start = NOW - timedelta(days=20)
     rows = [reading(start + timedelta(minutes=i), pv_power_w=1) for i in range(60)]
