@@ -290,8 +290,9 @@ CREATE OR REPLACE AGGREGATE last_known(int4) (SFUNC = keep_last, STYPE = int4, P
 CREATE OR REPLACE AGGREGATE add_up(int8) (SFUNC = int8pl, STYPE = int8, COMBINEFUNC = int8pl, PARALLEL = SAFE);
 
 -- Per gauge: sum of value x time (resolution steps x ms), its positive and negative parts, that time (ms),
--- least, greatest, number of readings. Per counter: first and last value, when, the increase since the reading
--- before, resets left out, and for energies the matching power x time where that increase is unknown. `sample_count` counts readings, `covered_ms` is the time they stand for.
+-- least, greatest, number of readings. Per counter: first and last value, when, the increase since its last known value
+-- however long ago, resets left out, and for energies the matching power x time while no value of the counter from before
+-- and none from after is known (`_uncounted`). `sample_count` counts readings, `covered_ms` is the time they stand for.
 CREATE TABLE IF NOT EXISTS rollup_15m (
   bucket timestamptz NOT NULL,
   device int4 NOT NULL,

@@ -15,7 +15,7 @@ from reference_server.rollups import RollupRefresher
 from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
-from reference_server.storage.rollups import ROW_KEYS, Told, merged_rollups
+from reference_server.storage.rollups import ROW_KEYS, Told, merged_readings, merged_rollups
 from reference_server.zones import (
     FIVE_MINUTES,
     QUARTER,
@@ -246,12 +246,11 @@ class SeriesReader:
             some = parts[start : start + _PARTS_AT_ONCE]
             quarters = [quarter_of(part.begin) for part in some]
             buckets = sorted(set(quarters))
-            _, merged = await merged_rollups(
+            merged = await merged_readings(
                 self._database,
-                "series_from_samples",
                 columns,
-                devices=[device.key] * len(buckets),
-                buckets=buckets,
+                device.key,
+                buckets,
                 quarters=quarters,
                 begins=[part.begin for part in some],
                 ends=[part.end for part in some],

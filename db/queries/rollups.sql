@@ -124,7 +124,8 @@ FROM (
 -- A reading stands for the least of its interval (three poll intervals when it has none) and the time since the
 -- reading before.
 -- A counter's step looks at its known values among the readings before, back to 15 minutes before the last one in
--- front of the bucket: the last of them, and the highest of them, the peak.
+-- front of the bucket: the last of them, and the highest of them, the peak. When there is none, it is compared with its
+-- last known value however long ago, which `known` tells as a reading of its own: the caller looks it up in the rollups.
 --   * No known value before: the step is unknown.
 --   * Below the last one: 0. The counter was reset, the inverter replaced, or it shows nonsense for a moment.
 --   * Between the last one and the peak: from the last one. After a reset or a replacement it counts on from there.
@@ -138,7 +139,7 @@ FROM (
 -- The last known value and when it was read are those of the greatest `turn` and value in one number: `turn` is a time,
 -- times 2^32, and no counter is negative. That is far quicker than an aggregate that is no part of PostgreSQL. Times
 -- are in ms, 1,000,000 at the bucket's begin, as if the readings in front of it ended just there; `gap_ms` is the time
--- between.
+-- between. A longer silence than of 24 days in front of those counts for 24 days: `turn` has no room for more.
 WITH target AS (
   SELECT
     t.device,
@@ -146,8 +147,10 @@ WITH target AS (
     t.zone_ms,
     (3000 * d.poll_interval_s)::int8 AS longest_ms,
     coalesce(n.nominal_kw, 352) AS kw, -- that of the largest inverter
-    p.ts AS ts_before
-  FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(zone_ms)s::int8[]) AS t(device, bucket, zone_ms)
+    p.ts AS ts_before,
+    t.known::jsonb AS known
+  FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(zone_ms)s::int8[], %(known)s::text[])
+    AS t(device, bucket, zone_ms, known)
   JOIN device_settings d ON d.device = t.device
   JOIN devices n ON n.device = t.device
   LEFT JOIN LATERAL (
@@ -161,24 +164,28 @@ WITH target AS (
     t.zone_ms,
     t.longest_ms,
     t.kw,
-    (1000 * extract(epoch FROM t.ts_before))::int8 AS before_ms,
+    (1000 * extract(epoch FROM coalesce(t.ts_before, t.bucket)))::int8 AS before_ms,
     (1000 * extract(epoch FROM t.bucket))::int8 AS bucket_ms,
     (1000 * extract(epoch FROM s.ts))::int8 AS at_ms,
     s.*
   FROM target t
   CROSS JOIN LATERAL (
-    SELECT * FROM samples s
-    WHERE s.device = t.device
-      AND s.ts >= coalesce(t.ts_before - INTERVAL '15 minutes', t.bucket)
-      AND s.ts < t.bucket + INTERVAL '15 minutes'
-      AND s.ts >= %(lowest)s AND s.ts < %(highest)s -- a plan that knows them looks at few chunks
-    OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets
+    (
+      SELECT * FROM samples s
+      WHERE s.device = t.device
+        AND s.ts >= coalesce(t.ts_before - INTERVAL '15 minutes', t.bucket)
+        AND s.ts < t.bucket + INTERVAL '15 minutes'
+        AND s.ts >= %(lowest)s AND s.ts < %(highest)s -- a plan that knows them looks at few chunks
+      OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets
+    )
+    {known_readings}
   ) s
 ), ordered AS (
   SELECT
     r.*,
     bucket_ms - before_ms AS gap_ms,
-    4294967296 * CASE WHEN ts < bucket THEN 999999 + at_ms - before_ms ELSE 1000000 + at_ms - bucket_ms END AS turn,
+    4294967296 * CASE
+      WHEN ts < bucket THEN 999999 - least(before_ms - at_ms, 2073600000) ELSE 1000000 + at_ms - bucket_ms END AS turn,
     least(coalesce(interval_s, longest_ms), at_ms - lag(at_ms) OVER in_order) AS dt
   FROM reading r
   WINDOW in_order AS (PARTITION BY device, bucket ORDER BY ts)
@@ -284,8 +291,14 @@ WITH target AS (
   WINDOW before AS (PARTITION BY device, bucket ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 );
 
+-- name: known_readings
+-- Included where values from long before a bucket are known.
+UNION ALL SELECT * FROM jsonb_populate_recordset(NULL::samples, t.known);
+
 -- name: fill_rollup_15m
--- Recompute buckets from their readings; return those in which a counter ran back or jumped.
+-- Recompute buckets from their readings. Returns of each whether a counter ran back or jumped in it, and bits of counters:
+-- those that have a value, and those for which the integral of power stands in; and of the bucket before it, if that is not
+-- recomputed as well, which it is and the counters that have a value.
 {stepped_readings}
 , made AS MATERIALIZED (
 SELECT
@@ -952,7 +965,26 @@ SELECT
 -- end of generated
 FROM made
 )
-SELECT device, bucket FROM made WHERE has_break;
+SELECT
+  device,
+  bucket,
+  has_break,
+-- generated: held_and_shown
+  CASE WHEN pv_total_kwh_last_ts IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_last_ts IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_charge_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 4 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_last_ts IS NULL THEN 0 ELSE 16 END + CASE WHEN export_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 32 END + CASE WHEN import_total_kwh_last_ts IS NULL THEN 0 ELSE 64 END + CASE WHEN direct_use_total_kwh_last_ts IS NULL THEN 0 ELSE 128 END + CASE WHEN output_total_kwh_last_ts IS NULL THEN 0 ELSE 256 END + CASE WHEN running_time_total_h_last_ts IS NULL THEN 0 ELSE 512 END AS held,
+  CASE WHEN pv_total_kwh_uncounted IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_uncounted IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_discharge_total_kwh_uncounted IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_uncounted IS NULL THEN 0 ELSE 16 END + CASE WHEN import_total_kwh_uncounted IS NULL THEN 0 ELSE 64 END AS shown
+-- end of generated
+  , b.before, b.held AS held_before
+FROM made m
+LEFT JOIN LATERAL (
+  SELECT
+    bucket AS before,
+-- generated: held
+  CASE WHEN pv_total_kwh_last_ts IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_last_ts IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_charge_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 4 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_last_ts IS NULL THEN 0 ELSE 16 END + CASE WHEN export_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 32 END + CASE WHEN import_total_kwh_last_ts IS NULL THEN 0 ELSE 64 END + CASE WHEN direct_use_total_kwh_last_ts IS NULL THEN 0 ELSE 128 END + CASE WHEN output_total_kwh_last_ts IS NULL THEN 0 ELSE 256 END + CASE WHEN running_time_total_h_last_ts IS NULL THEN 0 ELSE 512 END AS held
+-- end of generated
+  FROM rollup_15m r
+  WHERE r.device = m.device AND r.bucket < m.bucket AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s
+  ORDER BY r.bucket DESC LIMIT 1
+) AS b ON true;
 
 -- name: flag_counter_breaks
 -- Note where counters do not go on from the value before.
@@ -985,6 +1017,81 @@ CROSS JOIN LATERAL (VALUES
 -- end of generated
 ) AS b(counter, value, rise)
 WHERE s.ts >= s.bucket AND b.rise IS NOT NULL;
+
+-- name: days_known_before
+-- For quarters of an hour of devices, the last local day with a value of a counter from before.
+SELECT t.device, t.bucket, known.day
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+CROSS JOIN LATERAL (
+  SELECT d.day FROM rollup_day d
+  WHERE d.device = t.device AND d.day <= (t.bucket AT TIME ZONE 'UTC')::date + 1 AND d.{counter}_first_ts < t.bucket
+  ORDER BY d.day DESC LIMIT 1
+) AS known;
+
+-- name: days_known_after
+-- The same for the first local day with a value from after them.
+SELECT t.device, t.bucket, known.day
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+CROSS JOIN LATERAL (
+  SELECT d.day FROM rollup_day d
+  WHERE d.device = t.device AND d.day >= (t.bucket AT TIME ZONE 'UTC')::date - 1
+    AND d.{counter}_last_ts >= t.bucket + INTERVAL '15 minutes'
+  ORDER BY d.day LIMIT 1
+) AS known;
+
+-- name: quarters_known_before
+-- The last quarter of an hour in such a day, or after it, with a value of the counter from before others.
+SELECT t.device, t.bucket, known.*
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(days)s::date[]) AS t(device, bucket, day)
+CROSS JOIN LATERAL (
+  SELECT r.bucket, r.{counter}_last_ts, r.{counter}_last FROM rollup_15m r
+  WHERE r.device = t.device AND r.bucket < t.bucket AND r.bucket >= (t.day - 1)::timestamp AT TIME ZONE 'UTC'
+    AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s AND r.{counter}_last_ts IS NOT NULL
+  ORDER BY r.bucket DESC LIMIT 1
+) AS known;
+
+-- name: quarters_known_after
+-- The first quarter of an hour in such a day, or before it, with a value of the counter from after others, while its
+-- readings are there.
+SELECT t.device, known.bucket
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(days)s::date[]) AS t(device, bucket, day)
+CROSS JOIN LATERAL (
+  SELECT r.bucket FROM rollup_15m r
+  WHERE r.device = t.device AND r.bucket > t.bucket AND r.bucket < (t.day + 2)::timestamp AT TIME ZONE 'UTC'
+    AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s AND r.{counter}_last_ts IS NOT NULL
+  ORDER BY r.bucket LIMIT 1
+) AS known
+WHERE EXISTS (
+  SELECT FROM samples s
+  WHERE s.device = t.device AND s.ts >= known.bucket AND s.ts < known.bucket + INTERVAL '15 minutes'
+    AND s.ts >= %(lowest)s AND s.ts < %(highest)s
+);
+
+-- name: known_span
+-- When a counter was read first of all and last of all, of devices whose spans of time it was read after and before the
+-- end of.
+SELECT t.device, earliest.ts, latest.ts
+FROM unnest(%(devices)s::int4[], %(lowest)s::timestamptz[], %(highest)s::timestamptz[]) AS t(device, lowest, highest)
+CROSS JOIN LATERAL (
+  SELECT d.{counter}_last_ts AS ts FROM rollup_day d
+  WHERE d.device = t.device AND d.day >= (t.lowest AT TIME ZONE 'UTC')::date - 1
+    AND d.{counter}_last_ts >= t.lowest + INTERVAL '15 minutes'
+  ORDER BY d.day DESC LIMIT 1
+) AS latest
+CROSS JOIN LATERAL (
+  SELECT d.{counter}_first_ts AS ts FROM rollup_day d
+  WHERE d.device = t.device AND d.day <= (t.highest AT TIME ZONE 'UTC')::date + 1
+    AND d.{counter}_first_ts < t.highest + INTERVAL '15 minutes'
+  ORDER BY d.day LIMIT 1
+) AS earliest;
+
+-- name: withdraw_integral
+-- Let the integral of power no longer stand in for a counter in quarters of an hour that its step covers.
+UPDATE rollup_15m r SET {counter}_uncounted = NULL
+FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS t(device, begins, ends)
+WHERE r.device = t.device AND r.bucket >= t.begins AND r.bucket < t.ends AND r.{counter}_uncounted IS NOT NULL
+  AND r.bucket >= %(horizon)s AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s
+RETURNING r.device, r.bucket;
 
 -- name: clear_rollup_day
 -- Make room for the days about to be recomputed.

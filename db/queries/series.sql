@@ -1091,12 +1091,40 @@ CROSS JOIN LATERAL (
 ) AS span;
 
 -- name: series_from_samples
--- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup.
+-- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup. The mark is here
+-- that a counter's value cannot be compared with any, so that its last known value must be told.
 {stepped_readings}
+, rolled AS (
+  SELECT
+    device,
+    bucket,
+-- generated: shown
+  pv_total_kwh_uncounted IS NOT NULL AS pv_total_kwh_shown,
+  import_total_kwh_uncounted IS NOT NULL AS import_total_kwh_shown,
+  export_total_kwh_uncounted IS NOT NULL AS export_total_kwh_shown,
+  battery_charge_total_kwh_uncounted IS NOT NULL AS battery_charge_total_kwh_shown,
+  battery_discharge_total_kwh_uncounted IS NOT NULL AS battery_discharge_total_kwh_shown
+-- end of generated
+  FROM rollup_15m
+  WHERE device = ANY(%(devices)s) AND bucket = ANY(%(buckets)s) AND bucket >= %(lowest)s AND bucket < %(highest)s
+)
 SELECT
-  false AS is_marked,
+  bool_or(
+-- generated: lacks
+       pv_total_kwh IS NOT NULL AND pv_total_kwh_rise IS NULL
+    OR battery_charge_total_kwh IS NOT NULL AND battery_charge_total_kwh_rise IS NULL
+    OR battery_charge_from_pv_total_kwh IS NOT NULL AND battery_charge_from_pv_total_kwh_rise IS NULL
+    OR battery_discharge_total_kwh IS NOT NULL AND battery_discharge_total_kwh_rise IS NULL
+    OR export_total_kwh IS NOT NULL AND export_total_kwh_rise IS NULL
+    OR export_from_pv_total_kwh IS NOT NULL AND export_from_pv_total_kwh_rise IS NULL
+    OR import_total_kwh IS NOT NULL AND import_total_kwh_rise IS NULL
+    OR direct_use_total_kwh IS NOT NULL AND direct_use_total_kwh_rise IS NULL
+    OR output_total_kwh IS NOT NULL AND output_total_kwh_rise IS NULL
+    OR running_time_total_h IS NOT NULL AND running_time_total_h_rise IS NULL
+-- end of generated
+  ) AS is_marked,
   p.begins,
--- generated: aggregate
+-- generated: aggregate_part
   (sum(coalesce(sample_count, 1)))::int8 AS sample_count,
   (sum(dt))::int8 AS covered_ms,
   (sum(pv_power_w::int8 * dt))::int8 AS pv_power_w_sum,
@@ -1253,13 +1281,13 @@ SELECT
   (min(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_last_ts,
   (sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS pv_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
+  (CASE WHEN bool_or(pv_total_kwh_shown) THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
   (min(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_first,
   (max(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_last_ts,
   (sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
+  (CASE WHEN bool_or(battery_charge_total_kwh_shown) THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
   (min(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_first,
   (max(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL))::timestamptz AS battery_charge_from_pv_total_kwh_first_ts,
@@ -1270,13 +1298,13 @@ SELECT
   (min(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_last_ts,
   (sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_discharge_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
+  (CASE WHEN bool_or(battery_discharge_total_kwh_shown) THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
   (min(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_first,
   (max(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_last,
   (min(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_last_ts,
   (sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
+  (CASE WHEN bool_or(export_total_kwh_shown) THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
   (min(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_first,
   (max(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL))::timestamptz AS export_from_pv_total_kwh_first_ts,
@@ -1287,7 +1315,7 @@ SELECT
   (min(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_first_ts,
   (max(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_last_ts,
   (sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS import_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
+  (CASE WHEN bool_or(import_total_kwh_shown) THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
   (min(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_first,
   (max(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_last,
   (min(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL))::timestamptz AS direct_use_total_kwh_first_ts,
@@ -1307,5 +1335,6 @@ SELECT
 FROM stepped
 JOIN unnest(%(quarters)s::timestamptz[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
   AS p(bucket, begins, ends) USING (bucket)
+LEFT JOIN rolled USING (device, bucket)
 WHERE ts >= p.begins AND ts < p.ends
 GROUP BY p.begins;

@@ -14,12 +14,16 @@ _NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
 _INCLUDED: Final = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 
+_KNOWN: Final = "{known_readings}"
+
+
 @cache
 def statements() -> dict[str, str]:
     """All named statements, by name.
 
     In their text ``{columns}`` stands for the columns of `samples`, and the name of another statement, alone
-    in braces on a line, for that statement.
+    in braces on a line, for that statement. One that compares counters comes twice: as ``NAME_from_known`` it
+    also takes values from long before, which costs time and is rarely needed.
 
     Raises:
         ValueError: two statements share a name.
@@ -31,7 +35,15 @@ def statements() -> dict[str, str]:
             if name in found:
                 raise ValueError(f"{path.name}: {name} is named twice")
             found[name] = sql.strip().rstrip(";").replace("{columns}", ", ".join(COLUMNS))
-    return {name: _INCLUDED.sub(lambda match: found[match[1]], sql) for name, sql in found.items()}
+    included = {name: _INCLUDED.sub(lambda match: found[match[1]], sql) for name, sql in found.items()}
+    known = {
+        f"{name}_from_known": sql
+        for name, sql in included.items()
+        if _KNOWN in sql and _KNOWN not in found[name]
+    }
+    return {name: sql.replace(_KNOWN, "") for name, sql in included.items()} | {
+        name: sql.replace(_KNOWN, found["known_readings"]) for name, sql in known.items()
+    }
 
 
 def query(name: str) -> bytes:
@@ -51,6 +63,16 @@ def with_columns(name: str, columns: tuple[str, ...]) -> bytes:
         KeyError: there is none of this name.
     """
     return query(name).replace(b"{present}", ", ".join(columns).encode())
+
+
+@cache
+def of_counter(name: str, counter: str) -> bytes:
+    """Return a statement in which ``{counter}`` stands for this one.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return query(name).replace(b"{counter}", counter.encode())
 
 
 @lru_cache(maxsize=512)

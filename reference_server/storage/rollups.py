@@ -12,6 +12,19 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import prepared_rows
 from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.queries import merging
+from reference_server.storage.silences import (
+    ALL_COUNTERS,
+    Bucket,
+    Made,
+    Values,
+    as_told,
+    loose_ends,
+    returned,
+    steps_after,
+    values_before,
+    withdraw_covered,
+    withdraw_silent,
+)
 from reference_server.zones import day_span, known_zone, local_day, near_each_other, quarter_of
 
 LOCK_NAMESPACE: Final = 0x53470002
@@ -29,7 +42,8 @@ NEWEST: Final = 2**63 - 1
 _UTC: Final = ZoneInfo("UTC")
 _MS: Final = timedelta(milliseconds=1)
 
-Bucket = tuple[int, datetime]
+Zones = Mapping[int, ZoneInfo | None]
+"""The zone of each device's site, None where it is not set."""
 
 _DAY: Final = timedelta(days=1)
 _QUARTER: Final = timedelta(minutes=15)
@@ -89,22 +103,65 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
     if not affected:
         return
     zones = await _zones(connection, (device for device, _ in affected))
-    for some in near_each_other(affected, key=_START, most=_GAP):
-        named = _named(sorted(some), zones)
+    made = await _fill(connection, affected, zones)
+    await _recompute_days(connection, _days_of(affected, zones))
+    changed = await _end_silences(connection, set(buckets), affected, made, zones, horizon)
+    await _recompute_days(connection, _days_of(changed, zones))
+
+
+async def _fill(
+    connection: Connection,
+    buckets: Collection[Bucket],
+    zones: Zones,
+    known: Values | None = None,
+) -> dict[Bucket, Made]:
+    """Make quarters of an hour from their readings, and from known values of long before them."""
+    made: dict[Bucket, Made] = {}
+    for some in near_each_other(buckets, key=_START, most=_GAP):
+        named = _named(sorted(some), zones, known or {})
         reach = await _reach(connection, named["devices"], named["buckets"])
         span = {"lowest": min(named["buckets"]), "until": max(named["buckets"]) + _QUARTER}
         await fetch(connection, "clear_rollup_15m", **named, **span)
-        broken = await fetch(connection, "fill_rollup_15m", **named, **reach)
+        statement = "fill_rollup_15m_from_known" if known else "fill_rollup_15m"
+        rows = await fetch(connection, statement, **named, **reach)
+        made |= {(device, bucket): Made(*told) for device, bucket, _, *told in rows}
+        broken = [(device, bucket) for device, bucket, has_break, *_ in rows if has_break]
         if broken:
-            await fetch(connection, "flag_counter_breaks", **_named(broken, zones), **reach)
-    await _recompute_days(connection, _days_of(affected, zones))
+            statement = "flag_counter_breaks_from_known" if known else "flag_counter_breaks"
+            await fetch(connection, statement, **_named(broken, zones, known or {}), **reach)
+    return made
 
 
-def _named(buckets: Sequence[Bucket], zones: Mapping[int, ZoneInfo | None]) -> dict[str, Any]:
-    """Buckets as parameters of a statement, with their distance from UTC."""
+async def _end_silences(
+    connection: Connection,
+    marked: Collection[Bucket],
+    affected: Collection[Bucket],
+    made: dict[Bucket, Made],
+    zones: Zones,
+    horizon: datetime,
+) -> set[Bucket]:
+    """Make good what a quarter of an hour of its own and the two before do not tell; return what changed.
+
+    A value changes the step of the next one, however far; a step may have to be taken from long before; and
+    what a step covers is not to be counted by the integral as well.
+    """
+    ends = loose_ends(marked, affected, made)
+    changed = await steps_after(connection, ends) - set(affected)
+    made |= await _fill(connection, changed, zones)
+    known = await values_before(connection, returned(made))
+    made |= await _fill(connection, known, zones, known)
+    changed |= known.keys()
+    changed |= await withdraw_covered(connection, known, horizon=horizon)
+    shown = {bucket: told.shown for bucket, told in made.items() if told.shown}
+    return changed | await withdraw_silent(connection, shown, horizon=horizon)
+
+
+def _named(buckets: Sequence[Bucket], zones: Zones, known: Values) -> dict[str, Any]:
+    """Buckets as parameters of a statement, their distance from UTC, what is known from long before."""
     devices, starts = _columns(buckets)
     offsets = [_offset_ms(start, zones[device]) for device, start in buckets]
-    return {"devices": devices, "buckets": starts, "zone_ms": offsets}
+    values = [as_told(bucket[0], known.get(bucket)) for bucket in buckets]
+    return {"devices": devices, "buckets": starts, "zone_ms": offsets, "known": values}
 
 
 async def _affected(
@@ -135,7 +192,7 @@ def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[dat
     return list(devices), list(starts)
 
 
-async def _zones(connection: Connection, devices: Iterable[int]) -> dict[int, ZoneInfo | None]:
+async def _zones(connection: Connection, devices: Iterable[int]) -> Zones:
     """Return the sites' zones, None where not set."""
     rows = await fetch(connection, "device_zones", devices=sorted(set(devices)))
     return {device: known_zone(name) for device, name in rows}
@@ -146,9 +203,7 @@ def _offset_ms(moment: datetime, zone: ZoneInfo | None) -> int | None:
     return None if offset is None else offset // _MS
 
 
-def _days_of(
-    buckets: Collection[Bucket], zones: Mapping[int, ZoneInfo | None]
-) -> dict[tuple[int, date], ZoneInfo]:
+def _days_of(buckets: Collection[Bucket], zones: Zones) -> dict[tuple[int, date], ZoneInfo]:
     found = {}
     for device, start in buckets:
         zone = zones[device] or _UTC
@@ -203,14 +258,42 @@ async def merged_rollups(
     names = (*ROW_KEYS, *names)
 
     async def job(connection: Connection) -> tuple[bool, Told]:
-        reach: dict[str, Any] = {}
-        if "buckets" in parameters:  # made of readings
-            reach |= await _reach(connection, parameters["devices"], parameters["buckets"])
-            reach["zone_ms"] = [None] * len(parameters["buckets"])  # matters only to what is flagged
         if is_usual:
-            rows = await prepared_rows(connection, statement, parameters | reach)
+            rows = await prepared_rows(connection, statement, parameters)
         else:
-            rows = await (await connection.execute(statement, parameters | reach)).fetchall()
+            rows = await (await connection.execute(statement, parameters)).fetchall()
         return not rows or rows[0][0], (names, {row[1]: row for row in rows})
+
+    return await database.run(job, is_one_statement=True)
+
+
+async def merged_readings(
+    database: Database, columns: frozenset[str], device: int, buckets: Sequence[datetime], **parts: Any
+) -> Told:
+    """What readings of a device say of parts of quarters of an hour.
+
+    Args:
+        database: where they are.
+        columns: those wanted.
+        device: whose.
+        buckets: the quarters.
+        parts: `quarters`, `begins` and `ends` of the parts.
+    """
+    quarters = [(device, bucket) for bucket in buckets]
+    zones = {device: None}  # matters only to what is flagged
+
+    async def job(connection: Connection) -> Told:
+        reach = await _reach(connection, *_columns(quarters))
+
+        async def asked(name: str, known: Values) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+            statement, names = merging(name, columns)
+            named = _named(quarters, zones, known)
+            return names, await (await connection.execute(statement, parts | named | reach)).fetchall()
+
+        names, rows = await asked("series_from_samples", {})
+        if any(row[0] for row in rows):  # there is a value that cannot be compared with any
+            known = await values_before(connection, dict.fromkeys(quarters, ALL_COUNTERS))
+            names, rows = await asked("series_from_samples_from_known", known)
+        return (*ROW_KEYS, *names), {row[1]: row for row in rows}
 
     return await database.run(job, is_one_statement=True)

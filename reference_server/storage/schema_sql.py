@@ -29,6 +29,9 @@ GAUGES: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.GAUGE and 
 COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
 """Quantities rolled up by their increase."""
 
+COUNTER_BITS: Final = tuple((q, 1 << number) for number, q in enumerate(COUNTERS))
+"""Counters, each with the bit that stands for it where some are named in one number."""
+
 DAILY_COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.DAILY_COUNTER)
 """Quantities that are only watched for breaks."""
 
@@ -148,6 +151,32 @@ def _compared(counter: Quantity) -> Iterator[str]:
     )
 
 
+def _bits(counters: Iterable[tuple[Quantity, int]], column: str) -> str:
+    return " + ".join(f"CASE WHEN {q.name}_{column} IS NULL THEN 0 ELSE {bit} END" for q, bit in counters)
+
+
+def _held() -> str:
+    """Bits of the counters that have a value."""
+    return f"  {_bits(COUNTER_BITS, 'last_ts')} AS held"
+
+
+def _held_and_shown() -> str:
+    """The same, and bits of those for which the integral stands in."""
+    shown = ((q, bit) for q, bit in COUNTER_BITS if q.name in POWER_OF)
+    return f"{_held()},\n  {_bits(shown, 'uncounted')} AS shown"
+
+
+def _lacks() -> str:
+    """Whether a counter has a value that cannot be compared with any."""
+    return "\n".join(f"    OR {q.name} IS NOT NULL AND {q.name}_rise IS NULL" for q in COUNTERS).replace(
+        "OR ", "   ", 1
+    )
+
+
+def _shown() -> str:
+    return _lines(f"{name}_uncounted IS NOT NULL AS {name}_shown" for name in POWER_OF)
+
+
 def _most(counter: Quantity) -> str:
     """Resolution steps that a counter can rise at most, as :func:`most_steps` has it."""
     assert counter.pace is not None
@@ -207,7 +236,7 @@ def _aggregate_gauge(gauge: Quantity) -> Iterator[str]:
     yield f"count({name})"
 
 
-def _aggregate_counter(counter: Quantity) -> Iterator[str]:
+def _aggregate_counter(counter: Quantity, *, is_part: bool) -> Iterator[str]:
     name = counter.name
     yield f"min(turn + {name}) & {_VALUE_BITS}"
     yield f"max(turn + {name}) & {_VALUE_BITS}"
@@ -217,16 +246,17 @@ def _aggregate_counter(counter: Quantity) -> Iterator[str]:
     yield f"sum({step})"
     if name in POWER_OF:
         power, _, part = POWER_OF[name].rpartition("_")
-        yield f"CASE WHEN sum({step}) IS NULL THEN {_integral(power, part)} END"
+        is_uncounted = f"bool_or({name}_shown)" if is_part else f"sum({step}) IS NULL"
+        yield f"CASE WHEN {is_uncounted} THEN {_integral(power, part)} END"
 
 
-def _aggregate() -> str:
-    """One bucket from its readings, in the order of the rollup's columns."""
+def _aggregate(*, is_part: bool = False) -> str:
+    """One bucket, or a part of one, from its readings, in the order of the rollup's columns."""
     items = ["sum(coalesce(sample_count, 1))", "sum(dt)"]
     for gauge in GAUGES:
         items += _aggregate_gauge(gauge)
     for counter in COUNTERS:
-        items += _aggregate_counter(counter)
+        items += _aggregate_counter(counter, is_part=is_part)
     return _lines(
         f"({item})::{type_} AS {name}" for item, (name, type_) in zip(items, rollup_columns(), strict=True)
     )
@@ -286,7 +316,12 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "stepped": _stepped,
     "any_break": _any_break,
     "breaks": _breaks,
+    "held": _held,
+    "held_and_shown": _held_and_shown,
+    "lacks": _lacks,
+    "shown": _shown,
     "aggregate": _aggregate,
+    "aggregate_part": lambda: _aggregate(is_part=True),
     "merge_buckets": _merge_buckets,
     "merge_days": _merge_days,
     "merge_timescale": _merge_timescale,

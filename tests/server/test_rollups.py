@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +33,9 @@ pytestmark = pytest.mark.anyio
 
 NAMES = [name for name, _ in rollup_columns()]
 POLL_MS = 5_000
-SEEN_BEFORE = timedelta(minutes=15)
+QUARTER = timedelta(minutes=15)
+RECENT = timedelta(minutes=15)
+"""Values so long before the last reading in front of a quarter tell nonsense from a reset."""
 
 Span = TypeVar("Span", date, datetime)
 
@@ -42,18 +45,39 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
     return {q.name: q.to_steps(row[q.name]) for q in known}
 
 
+class Past:
+    """Readings so far: what a counter is compared with."""
+
+    def __init__(self) -> None:
+        self.times: list[datetime] = []
+        self._known: dict[str, list[tuple[datetime, int]]] = defaultdict(list)
+
+    def add(self, at: datetime, values: dict[str, Any]) -> None:
+        self.times.append(at)
+        for name, value in values.items():
+            self._known[name].append((at, value))
+
+    def earlier(self, at: datetime, counter: Quantity) -> list[tuple[datetime, int]]:
+        """Known values that one at a moment is compared with: recent ones, else the last of all."""
+        start = quarter_of(at)
+        last_before = bisect_left(self.times, start)
+        recent_from = self.times[last_before - 1] - RECENT if last_before else start
+        known = self._known[counter.name]
+        recent = known[bisect_left(known, recent_from, key=lambda one: one[0]) :]
+        return recent or ([] if counter in DAILY_COUNTERS else known[-1:])
+
+
 def plain_rollup(
     rows: list[dict[str, Any]], poll_ms: int = POLL_MS, kw: float | None = None
 ) -> dict[datetime, dict[str, Any]]:
     """Rollups by definition, one row after the other, without any SQL."""
     buckets: dict[datetime, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
-    before: list[dict[str, Any]] = []
+    past = Past()
     for row in sorted(rows, key=lambda row: row["at"]):
-        start = quarter_of(row["at"])
-        bucket = buckets[start]
+        bucket = buckets[quarter_of(row["at"])]
         dt = round(row["interval_s"] * 1000) if row.get("interval_s") is not None else 3 * poll_ms
-        if before:
-            dt = min(dt, (row["at"] - before[-1]["at"]) // timedelta(milliseconds=1))
+        if past.times:
+            dt = min(dt, (row["at"] - past.times[-1]) // timedelta(milliseconds=1))
         _add(bucket, "sample_count", row.get("sample_count") or 1)
         _add(bucket, "covered_ms", dt)
         values = _columns(row)
@@ -62,36 +86,29 @@ def plain_rollup(
                 _add_gauge(bucket, gauge.name, value, dt, signed=gauge.is_signed)
         for counter in COUNTERS:
             if (value := values.get(counter.name)) is not None:
-                _add_counter(bucket, counter, value, row["at"], _earlier(before, row["at"], counter), kw)
-        before.append(row)
-    for bucket in buckets.values():
-        for name, integral in POWER_OF.items():
-            if bucket[f"{name}_increase"] is None:
+                _add_counter(bucket, counter, value, row["at"], past.earlier(row["at"], counter), kw)
+        past.add(row["at"], values)
+    for name, integral in POWER_OF.items():
+        times = [row["at"] for row in rows if row.get(name) is not None]
+        for start, bucket in buckets.items():
+            is_covered = bool(times) and min(times) < start + QUARTER <= max(
+                times
+            )  # by the next value's step
+            if bucket[f"{name}_increase"] is None and not is_covered:
                 bucket[f"{name}_uncounted"] = bucket[integral]
     return dict(buckets)
-
-
-def _earlier(before: list[dict[str, Any]], at: datetime, counter: Quantity) -> list[tuple[datetime, int]]:
-    """Known values of a counter that one at a moment is compared with."""
-    start = quarter_of(at)
-    last_before = [r["at"] for r in before if r["at"] < start]
-    known_from = last_before[-1] - SEEN_BEFORE if last_before else start
-    return [
-        (r["at"], _columns(r)[counter.name])
-        for r in before
-        if r["at"] >= known_from and r.get(counter.name) is not None
-    ]
 
 
 def plain_breaks(
     rows: list[dict[str, Any]], zone: ZoneInfo | None, kw: float | None = None
 ) -> set[tuple[datetime, str, int, int]]:
     """Breaks by definition: time, counter, value and what it was compared with."""
-    found, before = set(), list[dict[str, Any]]()
+    found, past = set(), Past()
     for row in sorted(rows, key=lambda row: row["at"]):
-        for name, value in _columns(row).items():
-            counter, at = QUANTITY_BY_NAME[name], row["at"]
-            if counter.pace is None or not (earlier := _earlier(before, at, counter)):
+        at, values = row["at"], _columns(row)
+        for name, value in values.items():
+            counter = QUANTITY_BY_NAME[name]
+            if counter.pace is None or not (earlier := past.earlier(at, counter)):
                 continue
             (last_at, last), peak = earlier[-1], max(known for _, known in earlier)
             compared = peak if value >= peak else last
@@ -99,7 +116,7 @@ def plain_breaks(
             resets = _may_reset(counter, value, elapsed_ms, kw, (last_at, at), zone)
             if break_of(counter, value - compared, elapsed_ms, kw, may_reset=resets) is not None:
                 found.add((at, name, value, compared))
-        before.append(row)
+        past.add(at, values)
     return found
 
 

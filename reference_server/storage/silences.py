@@ -1,0 +1,212 @@
+"""What a counter's silence of hours or weeks asks for once it is over: rare, and so apart from what is usual.
+
+A counter's step is taken from its last known value however long ago, and covers the time between: there the
+integral of power must not stand in as well. Both ends of a silence are found by the local days, which know
+when a counter was first and last read, and must be up to date.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from reference_server.storage.connection import Connection
+from reference_server.storage.queries import of_counter
+from reference_server.storage.schema_sql import COUNTER_BITS, POWER_OF
+from reference_server.zones import near_each_other
+
+Bucket = tuple[int, datetime]
+
+_QUARTER: Final = timedelta(minutes=15)
+_DAYS_APART: Final = timedelta(days=40)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_AROUND: Final = timedelta(days=4)
+"""A local day and what is next to it."""
+ALL_COUNTERS: Final = sum(bit for _, bit in COUNTER_BITS)
+"""The bits of all counters."""
+
+
+class Made(NamedTuple):
+    """What a recomputed quarter of an hour tells of its counters, by their bits.
+
+    Attributes:
+        held: those that have a value.
+        shown: those for which the integral of power stands in.
+        before: the quarter before it that was not recomputed with it, if there is one.
+        held_before: those that have a value in that.
+    """
+
+    held: int
+    shown: int
+    before: datetime | None
+    held_before: int | None
+
+
+class Known(NamedTuple):
+    """The last known value of a counter before a quarter of an hour.
+
+    Attributes:
+        bucket: the quarter it lies in.
+        ts: when it was read.
+        value: its resolution steps.
+    """
+
+    bucket: datetime
+    ts: datetime
+    value: int
+
+
+Values = dict[Bucket, dict[str, Known]]
+"""For quarters of an hour, the values that their counters are to be compared with."""
+
+
+def loose_ends(
+    marked: Collection[Bucket], affected: Iterable[Bucket], made: Mapping[Bucket, Made]
+) -> dict[str, list[Bucket]]:
+    """Where to look on for the step that a marked quarter's value is the base of.
+
+    Args:
+        marked: quarters whose readings changed.
+        affected: those recomputed: they, and the next two with readings.
+        made: what these tell; nothing where there are no readings any more.
+
+    Returns:
+        Per counter the last quarter that it was not found in, where more may follow.
+    """
+    found: dict[str, set[Bucket]] = defaultdict(set)
+    next_two: list[Bucket] = []
+    for bucket in sorted(affected, reverse=True):
+        if next_two and next_two[0][0] != bucket[0]:
+            next_two = []
+        if bucket in marked and len(next_two) > 1:
+            held = made[bucket].held if bucket in made else ALL_COUNTERS
+            for counter in _names(held & ~made[next_two[0]].held & ~made[next_two[1]].held):
+                found[counter].add(next_two[1])
+        if bucket in made:
+            next_two = [bucket, *next_two[:1]]
+    return {counter: sorted(buckets) for counter, buckets in found.items()}
+
+
+def returned(made: Mapping[Bucket, Made]) -> dict[Bucket, int]:
+    """Counters that have a value, but none in the quarter before, whose step may be taken from long ago."""
+    found = {}
+    device, last, last_held = None, _EPOCH, 0
+    for bucket, told in sorted(made.items()):
+        if device != bucket[0]:
+            device, last, last_held = bucket[0], _EPOCH, 0
+        if told.before is not None and told.before > last:
+            last_held = told.held_before or 0
+        if told.held & ~last_held:
+            found[bucket] = told.held & ~last_held
+        last, last_held = bucket[1], told.held
+    return found
+
+
+async def steps_after(connection: Connection, ends: Mapping[str, list[Bucket]]) -> set[Bucket]:
+    """Quarters of an hour, with readings, that hold the next value of a counter."""
+    found: set[Bucket] = set()
+    for counter, buckets in ends.items():
+        days = await _on(connection, "days_known_after", counter, **_columns(buckets))
+        for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
+            found.update(await _on(connection, "quarters_known_after", counter, **_in_days(some)))
+    return found
+
+
+async def values_before(connection: Connection, wanted: Mapping[Bucket, int]) -> Values:
+    """Last known values of these counters before these quarters of an hour, where there are any."""
+    found: Values = defaultdict(dict)
+    for counter, buckets in _by_counter(wanted).items():
+        days = await _on(connection, "days_known_before", counter, **_columns(buckets))
+        for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
+            rows = await _on(connection, "quarters_known_before", counter, **_in_days(some))
+            for device, bucket, *known in rows:
+                found[device, bucket][counter] = Known(*known)
+    return dict(found)
+
+
+def as_told(device: int, known: Mapping[str, Known] | None) -> str | None:
+    """Known values as readings, the way a statement over readings takes them."""
+    if not known:
+        return None
+    readings: dict[datetime, dict[str, Any]] = {}
+    for counter, value in known.items():
+        reading = readings.setdefault(value.ts, {"device": device, "ts": value.ts.isoformat()})
+        reading[counter] = value.value
+    return json.dumps(list(readings.values()))
+
+
+async def withdraw_covered(connection: Connection, known: Values, *, horizon: datetime) -> set[Bucket]:
+    """Withdraw the integral between known values and the quarters whose steps are taken from them."""
+    spans: dict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
+    for (device, bucket), values in known.items():
+        for counter, value in values.items():
+            spans[counter].append((device, value.bucket, bucket))
+    return await _withdraw(connection, spans, horizon)
+
+
+async def withdraw_silent(
+    connection: Connection, shown: Mapping[Bucket, int], *, horizon: datetime
+) -> set[Bucket]:
+    """Withdraw the integral from those of the quarters that lie between a counter's first and last value."""
+    spans: dict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
+    for counter, buckets in _by_counter(shown).items():
+        starts: dict[int, list[datetime]] = defaultdict(list)
+        for device, bucket in buckets:
+            starts[device].append(bucket)
+        lowest, highest = [min(some) for some in starts.values()], [max(some) for some in starts.values()]
+        rows = await _on(
+            connection, "known_span", counter, devices=list(starts), lowest=lowest, highest=highest
+        )
+        for device, first, last in rows:
+            spans[counter] += [
+                (device, start, start + _QUARTER)
+                for start in starts[device]
+                if first < start + _QUARTER <= last
+            ]
+    return await _withdraw(connection, spans, horizon)
+
+
+async def _withdraw(
+    connection: Connection, spans: Mapping[str, Sequence[tuple[int, datetime, datetime]]], horizon: datetime
+) -> set[Bucket]:
+    changed: set[Bucket] = set()
+    for counter, some in spans.items():
+        if counter in POWER_OF and some:
+            devices, begins, ends = map(list, zip(*some, strict=True))
+            where = {"lowest": min(begins), "highest": max(ends), "horizon": horizon}
+            named = {"devices": devices, "begins": begins, "ends": ends}
+            changed.update(await _on(connection, "withdraw_integral", counter, **named, **where))
+    return changed
+
+
+def _names(bits: int) -> Iterator[str]:
+    return (counter.name for counter, bit in COUNTER_BITS if bits & bit)
+
+
+def _by_counter(wanted: Mapping[Bucket, int]) -> dict[str, list[Bucket]]:
+    found: dict[str, list[Bucket]] = defaultdict(list)
+    for bucket, bits in wanted.items():
+        for counter in _names(bits):
+            found[counter].append(bucket)
+    return found
+
+
+def _columns(buckets: Sequence[Bucket]) -> dict[str, Any]:
+    devices, starts = map(list, zip(*buckets, strict=True))
+    return {"devices": devices, "buckets": starts}
+
+
+def _in_days(rows: Sequence[tuple[int, datetime, date]]) -> dict[str, Any]:
+    """Quarters and the days that know of others, with bounds, so that not every chunk is planned for."""
+    days = [day for _, _, day in rows]
+    starts = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
+    bounds = {"lowest": min(starts) - _AROUND, "highest": max(starts) + _AROUND}
+    return _columns([row[:2] for row in rows]) | {"days": days} | bounds
+
+
+async def _on(connection: Connection, name: str, counter: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(of_counter(name, counter), parameters)).fetchall()
