@@ -94,15 +94,14 @@ def loose_ends(
 def returned(made: Mapping[Bucket, Made]) -> dict[Bucket, int]:
     """Counters that have a value, but none in the quarter before, whose step may be taken from long ago."""
     found = {}
-    device, last, last_held = None, _EPOCH, 0
+    last, held = (0, _EPOCH), 0
     for bucket, told in sorted(made.items()):
-        if device != bucket[0]:
-            device, last, last_held = bucket[0], _EPOCH, 0
-        if told.before is not None and told.before > last:
-            last_held = told.held_before or 0
-        if told.held & ~last_held:
-            found[bucket] = told.held & ~last_held
-        last, last_held = bucket[1], told.held
+        device = bucket[0]
+        if told.before is not None and (device, told.before) > last:
+            last, held = (device, told.before), told.held_before or 0
+        if last[0] == device and told.held & ~held:  # before its first of all, nothing is known of a device
+            found[bucket] = told.held & ~held
+        last, held = bucket, told.held
     return found
 
 

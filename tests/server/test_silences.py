@@ -272,14 +272,23 @@ def increases(api: Api) -> list[tuple[datetime, int]]:
 
 
 @pytest.mark.parametrize(
-    ("after", "step", "is_flagged"), [(3.0, 0, True), (1060.0, 600, False), (9e4, 0, True)], ids=str
+    ("days", "after", "step", "is_flagged"),
+    [
+        (21, 3.0, 0, True),
+        (21, 1060.0, 600, False),
+        (21, 16_500.0, 0, True),  # 30 kW for 21 days are 15,120 kWh
+        (60, 18_000.0, 170_000, False),
+        (60, 19_000.0, 0, True),  # and for the 24 days that count at most 17,280 kWh
+        (380, 18_000.0, 170_000, False),
+    ],
+    ids=str,
 )
 async def test_a_step_over_weeks_is_judged_by_their_length(
-    api: Api, after: float, step: int, *, is_flagged: bool
+    api: Api, days: int, after: float, step: int, *, is_flagged: bool
 ) -> None:
-    """A replaced inverter, a plausible rise, and one that no inverter of 10 kW makes in three weeks."""
+    """A replaced inverter, plausible rises, and such that no inverter of 10 kW makes in that time."""
     moment = NOW - timedelta(minutes=1)
-    begin = NOW - timedelta(days=21)
+    begin = NOW - timedelta(days=days)
     await api.ingest(
         as_sample({"at": begin, "pv_total_kwh": 1000.0}), device={"model": "SH10RT", "timezone": "UTC"}
     )
