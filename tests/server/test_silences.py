@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -175,9 +176,18 @@ SITES: Final = [
 
 @pytest.mark.parametrize(("seed", "zone", "begin", "is_sound"), SITES)
 async def test_rollups_do_not_depend_on_the_order_of_arrival(
-    start_server: StartServer, seed: int, zone: str, begin: datetime, *, is_sound: bool
+    start_server: StartServer,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    zone: str,
+    begin: datetime,
+    *,
+    is_sound: bool,
 ) -> None:
     dice = random.Random(seed)
+    at_once = dice.randint(20, 60)  # so that not all that waits is worked off in one transaction
+    monkeypatch.setattr("reference_server.rollups.MARKS_AT_ONCE", at_once)
+    monkeypatch.setattr("reference_server.storage.rollups.MARKS_AT_ONCE", at_once)
     rows = silent_house(dice, begin, 44, is_sound=is_sound)
     parts = arrivals(dice, rows)
     async with start_server(clock=Clock(begin + timedelta(days=3))) as api:
@@ -233,6 +243,19 @@ async def require_sums(api: Api, rows: list[dict[str, Any]], zone: str, *, is_so
         for counter, increase in zip(COUNTERS, steps, strict=True):
             values = [row[counter.name] for row in rows if row.get(counter.name) is not None]
             assert increase == (round(10 * (values[-1] - values[0])) if values else None)
+
+
+async def test_silences_end_right_while_readings_arrive(api: Api) -> None:
+    rows = silent_house(random.Random(7), NOW - timedelta(hours=24), 23, is_sound=False)
+
+    async def refresh() -> None:
+        for _ in range(10):
+            await api.server.refresher.refresh_all()
+
+    batches = [rows[number::12] for number in range(12)]
+    await asyncio.gather(refresh(), refresh(), *(api.ingest(*map(as_sample, batch)) for batch in batches))
+    await api.server.refresher.refresh_all()
+    require_equal(api, rows, "UTC")
 
 
 async def test_a_late_value_takes_its_part_of_a_step_weeks_later(api: Api) -> None:
