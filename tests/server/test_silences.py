@@ -391,7 +391,7 @@ async def _as_it_was(connection: Connection) -> None:
 
 
 async def _migrate_again(connection: Connection) -> None:
-    await connection.execute((db_folder() / "migrations" / "0011_ends_of_silences.sql").read_bytes())
+    await connection.execute((db_folder() / "migrations" / "0013_ends_of_silences.sql").read_bytes())
 
 
 def test_every_counter_with_an_integral_has_an_energy() -> None:
