@@ -13,11 +13,13 @@ and leaves out single readings.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from operator import ne
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +33,8 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.wire import Envelope
 
 _DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
+_LARGE_BODY: Final = 2**17
+"""Bytes of a body that gains nothing by company."""
 _ENVELOPE: Final = tuple(Envelope.model_fields)
 _FIELDS: Final = QUANTITY_BY_NAME.keys() | {"device_id", "ts"}
 
@@ -47,34 +51,109 @@ class Readings:
     device_id: str
     block: Block
 
-    @classmethod
-    def of(cls, items: Sequence[msgspec.Struct]) -> Self:
-        """Take readings of one device together.
-
-        Raises:
-            ValueError, OverflowError: there are none, or one of them is unusual.
-        """
-        devices, stamps, *given = zip(*map(astuple, items), strict=True)
-        device_id = devices[0]
-        if devices.count(device_id) != len(items) or _DEVICE_ID.fullmatch(device_id) is None:
-            raise UnusualError
-        return cls(device_id, to_block(stamps, given))
-
     def of_device(self, key: int) -> Block:
         """Return what they say, for the device with this key."""
         block = self.block
         return Block(key, block.stamps, block.cells, block.flags)
 
 
-def read_body(body: bytes) -> tuple[dict[str, Any], Readings] | None:
-    """Fields of the envelope, and the readings, of a body; None when it has to be read the long way."""
+Found = tuple[dict[str, Any], Readings] | None
+"""Fields of the envelope, and the readings, of a body; None when it has to be read the long way."""
+
+
+def read_body(body: bytes) -> Found:
+    """Read the body of a request."""
+    return read_bodies([body])[0]
+
+
+def read_bodies(bodies: Sequence[bytes]) -> list[Found]:
+    """Read bodies, each as if it were alone; together takes less time."""
+    parsed = list(map(_parsed, bodies))
+    readings = iter(_each([body.samples for body in parsed if body is not None]))
+    return [None if body is None else _found(body, next(readings)) for body in parsed]
+
+
+class BodyReader:
+    """Reads what comes at the same time together.
+
+    Nothing waits for company: what the event loop has received by its next round is read then.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[bytes, asyncio.Future[Found]]] = []
+
+    async def read(self, body: bytes) -> Found:
+        """Read the body of a request."""
+        if len(body) > _LARGE_BODY:
+            return read_body(body)
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._read_all)
+        found: asyncio.Future[Found] = loop.create_future()
+        self._waiting.append((body, found))
+        return await found
+
+    def _read_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        try:
+            results = read_bodies([body for body, _ in waiting])
+        except BaseException as error:
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else RuntimeError("stopping"))
+            raise
+        for (_, future), result in zip(waiting, results, strict=True):
+            if not future.done():  # else its client has gone
+                future.set_result(result)
+
+
+def _parsed(body: bytes) -> Any:
+    """The body as :data:`_Body`, None when it is none or holds no reading."""
     try:
         parsed: Any = _BODY.decode(body)
-        readings = Readings.of(parsed.samples)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return parsed if parsed.samples else None
+
+
+def _found(parsed: Any, readings: Readings | None) -> Found:
+    if readings is None:
         return None
     envelope = {name: getattr(parsed, name) for name in _ENVELOPE}
     return {name: value for name, value in envelope.items() if value is not msgspec.UNSET}, readings
+
+
+def _each(batches: Sequence[Sequence[msgspec.Struct]]) -> Sequence[Readings | None]:
+    """Take batches of at least one reading together, None for each that is unusual or not of one device."""
+    try:
+        return _together(batches)
+    except (ValueError, OverflowError):
+        if len(batches) <= 1:
+            return [None] * len(batches)
+    return [readings for batch in batches for readings in _each([batch])]
+
+
+def _together(batches: Sequence[Sequence[msgspec.Struct]]) -> list[Readings]:
+    """Take batches together.
+
+    Raises:
+        ValueError, OverflowError: there are none, or one of them is unusual or not of one device.
+    """
+    devices, stamps, *given = zip(*map(astuple, chain.from_iterable(batches)), strict=True)
+    block = to_block(stamps, given)
+    if len(batches) == 1:
+        return [Readings(_only(devices), block)]
+    ends = list(accumulate(map(len, batches)))
+    spans = zip((0, *ends), ends, strict=False)
+    return [Readings(_only(devices[begin:end]), block.part(begin, end)) for begin, end in spans]
+
+
+def _only(devices: Sequence[str]) -> str:
+    """Return the one device of these readings."""
+    device_id = devices[0]
+    if devices.count(device_id) != len(devices) or _DEVICE_ID.fullmatch(device_id) is None:
+        raise UnusualError
+    return device_id
 
 
 def decode_batch(items: Sequence[dict[str, Any]], keys: Mapping[str, int]) -> list[Row | None]:
@@ -110,12 +189,10 @@ def _reading(item: dict[str, Any]) -> msgspec.Struct | None:
 
 def _rows(readings: list[msgspec.Struct], device: int) -> Sequence[Row | None]:
     """Rows of readings of one device; an unusual one does not keep the others from the short way."""
-    try:
-        return Readings.of(readings).of_device(device).rows()
-    except (ValueError, OverflowError):
-        if len(readings) == 1:
-            return [None]
-    return [row for reading in readings for row in _rows([reading], device)]
+    [found] = _each([readings])
+    if found is not None:
+        return found.of_device(device).rows()
+    return [None] if len(readings) == 1 else [row for reading in readings for row in _rows([reading], device)]
 
 
 def _with_extra(row: Row, item: dict[str, Any], unknown: Iterable[str]) -> Row | None:

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from reference_server.answers import json_bytes
 from reference_server.auth import Principal, Scope, bearer_hash
 from reference_server.bodies import read_plain
-from reference_server.ingest import Batch
 from reference_server.limits import Visitor, client_address
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.problems import Problem, not_now
@@ -61,7 +60,7 @@ class Call(Generic[Query]):
 async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
     plain = await read_plain(call.request, max_decompressed=server.settings.max_decompressed_bytes)
-    batch = Batch.from_bytes(plain, max_samples=server.settings.max_samples_per_request)
+    batch = await server.ingest.read(plain, max_samples=server.settings.max_samples_per_request)
     server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
     taken = await server.ingest.take(batch, call.principal)
     server.metrics.ingested(taken.answer)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from reference_server.auth import Principal
 from reference_server.bodies import parse_json
-from reference_server.decoder import Readings, decode_batch, read_body
+from reference_server.decoder import BodyReader, Found, Readings, decode_batch
 from reference_server.group_commit import GroupCommit
 from reference_server.plans import Fates, Plan, lone_blocks, store
 from reference_server.problems import Problem
@@ -71,13 +71,17 @@ class Batch:
     readings: Readings | None = None
 
     @classmethod
-    def from_bytes(cls, plain: bytes, *, max_samples: int) -> Batch:
-        """Read the body of a request.
+    def from_bytes(cls, plain: bytes, quick: Found, *, max_samples: int) -> Batch:
+        """Make it of the body of a request.
+
+        Args:
+            plain: the body.
+            quick: what was found in it the short way.
+            max_samples: most samples of a batch.
 
         Raises:
             Problem: 400 not JSON, 413 too many samples, 422 no samples or a wrong envelope.
         """
-        quick = read_body(plain)
         if quick is None:
             return cls._from_json(parse_json(plain), max_samples)
         envelope, readings = quick
@@ -195,11 +199,20 @@ class Ingest:
         self._devices = devices
         self._retention = retention
         self._clock = clock
+        self._reader = BodyReader()
         self._told: dict[int, DeviceInfo | None] = {}
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
         self._repeating = False  # whether what comes was stored before: then it is not tried as new first
         self._group = GroupCommit(self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE)
+
+    async def read(self, plain: bytes, *, max_samples: int) -> Batch:
+        """Read the body of a request.
+
+        Raises:
+            Problem: 400 not JSON, 413 too many samples, 422 no samples or a wrong envelope.
+        """
+        return Batch.from_bytes(plain, await self._reader.read(plain), max_samples=max_samples)
 
     async def take(self, batch: Batch, principal: Principal) -> Taken:
         """Store a batch and return the verdicts, after the commit.

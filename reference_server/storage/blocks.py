@@ -96,6 +96,13 @@ class Block:
         """The quarters of an hour they lie in, each once, in microseconds since 1970."""
         return sorted({stamp // _QUARTER_US * _QUARTER_US for stamp in self.stamps.tolist()})
 
+    def part(self, begin: int, end: int) -> Block:
+        """Return some of them."""
+        cells = self.cells
+        rest = {name: column[begin:end] for name, column in cells.rest.items()}
+        some = Cells(cells.names, cells.steps[:, begin:end], rest)
+        return Block(self.device, self.stamps[begin:end], some, self.flags[begin:end])
+
     def rows(self) -> list[Row]:
         """The same, row by row."""
         stamps = self.stamps.astype("datetime64[us]").tolist()

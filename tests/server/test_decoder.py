@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from reference_server.decoder import decode_batch, read_body
+from reference_server import decoder
+from reference_server.decoder import BodyReader, Found, decode_batch, read_bodies, read_body
 from reference_server.storage.codec import Row, encode
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
 from sungrow_lib.sample import SungrowSample, split_unknown
@@ -112,12 +115,22 @@ def agree(items: list[dict[str, Any]]) -> int:
     whole = _rows_of_body(json.dumps({"samples": items, "batch_id": "b"}).encode())
     if whole is not None:
         assert list(map(said, whole)) == [said(row) for row in rows if row is not None], items
+    bodies = [json.dumps({"samples": [item], "batch_id": str(n)}).encode() for n, item in enumerate(items)]
+    assert list(map(told, read_bodies(bodies))) == [told(read_body(body)) for body in bodies], items
     for item, row in zip(items, rows, strict=True):
         if row is not None:
             model = by_model(item)
             assert model is not None, item
             assert said(row) == said(model), item
     return sum(row is not None for row in rows)
+
+
+def told(found: Found) -> Any:
+    """All that was read of a body."""
+    if found is None:
+        return None
+    envelope, readings = found
+    return envelope, readings.device_id, list(map(said, readings.of_device(7).rows()))
 
 
 def _rows_of_body(body: bytes) -> list[Row] | None:
@@ -191,6 +204,62 @@ def test_the_same_field_twice_means_the_last() -> None:
     [row] = _rows_of_body(body) or []
     assert row.known() == {"pv_power_w": 2}
     assert from_json(body)["samples"][0]["pv_power_w"] == 2
+
+
+def _body_of(device_id: str, *powers: Any) -> bytes:
+    samples = [{"device_id": device_id, "ts": TS, "pv_power_w": power} for power in powers]
+    return json.dumps({"samples": samples, "batch_id": device_id}).encode()
+
+
+@pytest.mark.anyio
+async def test_bodies_that_come_together_are_read_at_once_and_each_as_if_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def counted(bodies: Sequence[bytes]) -> list[Found]:
+        seen.append(len(bodies))
+        return read_bodies(bodies)
+
+    monkeypatch.setattr(decoder, "read_bodies", counted)
+    bodies = [
+        _body_of("a", 1, 2),
+        _body_of("b", "odd"),
+        b"no JSON",
+        _body_of("c", None),
+        _body_of("d", 5.0, 6),
+    ]
+    reader = BodyReader()
+    found = await asyncio.gather(*map(reader.read, bodies))
+    assert seen == [len(bodies)]
+    assert list(map(told, found)) == [told(read_body(body)) for body in bodies]
+    assert [one is None for one in found] == [False, True, True, False, False]
+
+
+@pytest.mark.anyio
+async def test_a_client_that_goes_meanwhile_takes_no_other_one_s_reading_with_it() -> None:
+    reader = BodyReader()
+    gone, stays = (asyncio.create_task(reader.read(_body_of(name, 1))) for name in "ab")
+    await asyncio.sleep(0)
+    gone.cancel()
+    found = await stays
+    assert found is not None
+    assert found[1].device_id == "b"
+    assert gone.cancelled()
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_read_for_a_fault_of_ours_fails_for_all_who_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(_: Sequence[bytes]) -> list[Found]:
+        raise MemoryError
+
+    monkeypatch.setattr(decoder, "read_bodies", broken)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    reader = BodyReader()
+    results = await asyncio.gather(*(reader.read(_body_of(n, 1)) for n in "ab"), return_exceptions=True)
+    assert [type(result) for result in results] == [MemoryError, MemoryError]
 
 
 @pytest.mark.parametrize(
