@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from operator import ne
+from operator import itemgetter, ne
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,7 +28,7 @@ from msgspec.structs import astuple
 from reference_server.columns import FIELDS, UNKNOWN, UnusualError, to_block
 from reference_server.storage.blocks import Block
 from reference_server.storage.codec import Row, endless_field
-from sungrow_lib.quantities import QUANTITY_BY_NAME, Quantity, QuantityKind
+from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Quantity, QuantityKind
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.wire import Envelope
 
@@ -140,7 +140,7 @@ def _together(batches: Sequence[Sequence[msgspec.Struct]]) -> list[Readings]:
         ValueError, OverflowError: there are none, or one of them is unusual or not of one device.
     """
     devices, stamps, *given = zip(*map(astuple, chain.from_iterable(batches)), strict=True)
-    block = to_block(stamps, given)
+    block = to_block(stamps, _IN_ORDER(given))
     if len(batches) == 1:
         return [Readings(_only(devices), block)]
     ends = list(accumulate(map(len, batches)))
@@ -216,12 +216,14 @@ def _json_type(quantity: Quantity) -> tuple[Any, Any]:
     return Annotated[list[float | None], Meta(max_length=quantity.length)] | None, None
 
 
+# In the order of a reading's JSON: the parser looks for each name first where the one before ended.
 _Reading: Final = msgspec.defstruct(
     "_Reading",
-    [("device_id", str), ("ts", str), *((quantity.name, *_json_type(quantity)) for quantity in FIELDS)],
+    [("device_id", str), ("ts", str), *((quantity.name, *_json_type(quantity)) for quantity in QUANTITIES)],
     forbid_unknown_fields=True,
     gc=False,
 )
+_IN_ORDER: Final = itemgetter(*map(QUANTITIES.index, FIELDS))
 _Body: Final = msgspec.defstruct(
     "_Body",
     [("samples", list[_Reading]), *((name, Any, msgspec.UNSET) for name in _ENVELOPE)],  # type: ignore[valid-type]
