@@ -17,6 +17,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
+_JSON: Final = "application/json"
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
 _DIGITS: Final = 400  # more than any float has before its point
@@ -41,8 +42,9 @@ async def read_plain(request: web.Request, *, max_decompressed: int) -> bytes:
     Raises:
         Problem: 400 damaged, 413 too large, 415 not JSON by its header or an unknown coding.
     """
-    if request.content_type != "application/json":
-        raise Problem(415, "send Content-Type: application/json", headers={"Accept": "application/json"})
+    # To take the header apart is left to whom it says more than that.
+    if request.headers.get("Content-Type") != _JSON and request.content_type != _JSON:
+        raise Problem(415, f"send Content-Type: {_JSON}", headers={"Accept": _JSON})
     body = await request.read()
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     return decompress(body, coding, max_decompressed)

@@ -89,6 +89,7 @@ class Guard:
         self._backlog = Allowance(requests_per_minute, table, b"backlog ")
         self._bodies = Allowance(_BODIES * requests_per_minute, table, b"body ")
         self._failures = Allowance(failed_logins_per_minute, table, b"failure ")
+        self._is_limited = bool(requests_per_minute)
         self._good: dict[bytes, float] = {}
         self._good_anywhere = table
 
@@ -128,7 +129,8 @@ class Guard:
         Raises:
             Problem: 429, this token or address asks too often.
         """
-        _count(self._requests, visitor)
+        if self._is_limited:
+            _count(self._requests, visitor)
 
     def body(self, visitor: Visitor) -> None:
         """Count a batch that is about to be read.
@@ -136,6 +138,8 @@ class Guard:
         Raises:
             Problem: 429, reading it would be for nothing, or too many were read for nothing.
         """
+        if not self._is_limited:
+            return
         wait_s = min(_wait_s(self._requests, visitor), _wait_s(self._backlog, visitor))
         if wait_s:
             raise _too_many("too many requests", wait_s)
@@ -147,7 +151,8 @@ class Guard:
         Raises:
             Problem: 429, too many of its kind.
         """
-        _count(self._backlog if is_backlog else self._requests, visitor)
+        if self._is_limited:
+            _count(self._backlog if is_backlog else self._requests, visitor)
 
 
 def _wait_s(allowance: Allowance, visitor: Visitor) -> float:
