@@ -18,7 +18,7 @@ from reference_server.auth import Principal
 from reference_server.bodies import parse_json
 from reference_server.decoder import BodyReader, Found, Readings, decode_batch
 from reference_server.group_commit import GroupCommit
-from reference_server.plans import Fates, Plan, lone_blocks, store
+from reference_server.plans import Fates, Plan, Stored, lone_blocks, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
@@ -200,6 +200,7 @@ class Ingest:
         self._retention = retention
         self._clock = clock
         self._reader = BodyReader()
+        self._stored = Stored()
         self._told: dict[int, DeviceInfo | None] = {}
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
@@ -278,13 +279,18 @@ class Ingest:
         if len(blocks) < len(plans) or any(plan.asides or plan.old or self._is_news(plan) for plan in plans):
             return None
         believed = [plan.believed(self._clock() - self._retention) for plan in plans]
+        attempts = 0
 
         async def job(connection: Connection) -> set[Key] | None:
-            return await store_new(connection, blocks, list(chain(*believed)))
+            nonlocal attempts
+            attempts += 1
+            unseen = attempts == 1 and self._stored.is_before(blocks)
+            return await store_new(connection, blocks, list(chain(*believed)), unseen=unseen)
 
         missing = await self._database.run(job, is_one_statement=True)
         if missing is None:
             return None
+        self._stored.note(blocks)
         fates = Fates(frozenset(blocks), frozenset(), {})
         results = []
         for plan, keys in zip(plans, believed, strict=True):

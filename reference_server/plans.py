@@ -8,7 +8,7 @@ request, or with stored readings that differ; readings of several devices; unusu
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -36,6 +36,8 @@ from sungrow_lib.wire import Envelope
 
 _MOST_STAMPS: Final = 100
 """Readings of a batch up to which each one's time is told apart: a larger one is no poll, but a backlog."""
+_MOST_DEVICES: Final = 100_000
+_NEVER: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 
@@ -153,6 +155,28 @@ async def store(connection: Connection, plans: Sequence[Plan], *, careful: bool)
         await copy_blocks(connection, free)
     await mark(connection, inserted, free)
     return Fates(frozenset(free), frozenset(repeated), standing)
+
+
+class Stored:
+    """Up to when this process has stored blocks of each device.
+
+    What comes after them is most likely new. Another process may have stored it, though: nobody needs to look
+    first, as long as somebody does when the database says that a key is taken.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[int, int] = {}
+
+    def is_before(self, blocks: Iterable[Block]) -> bool:
+        """Whether all these begin after what was stored."""
+        return all(int(block.stamps[0]) > self._until.get(block.device, _NEVER) for block in blocks)
+
+    def note(self, blocks: Iterable[Block]) -> None:
+        """Note that these are stored."""
+        if len(self._until) >= _MOST_DEVICES:
+            self._until.clear()
+        for block in blocks:
+            self._until[block.device] = max(int(block.stamps[-1]), self._until.get(block.device, 0))
 
 
 def lone_blocks(plans: Sequence[Plan]) -> list[Block]:

@@ -1,7 +1,7 @@
 -- name: mark_buckets
 -- Append marks for buckets whose readings changed; in the transaction that changes them.
 INSERT INTO rollup_marks (device, bucket)
-SELECT * FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]);
+SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[]);
 
 -- name: marked_shards
 -- Which shards have marks waiting, and the newest of each.

@@ -26,7 +26,7 @@ _NOTHING: Final = SIGNATURE + TRAILER
 
 
 async def store_new(
-    connection: Connection, blocks: Sequence[Block], believed: Collection[Key]
+    connection: Connection, blocks: Sequence[Block], believed: Collection[Key], *, unseen: bool = False
 ) -> set[Key] | None:
     """Store blocks, if in none of their spans anything stands, and commit.
 
@@ -34,6 +34,7 @@ async def store_new(
         connection: outside of any transaction.
         blocks: one at least; in the order of the key, and none shares a span with another.
         believed: keys that ought to be stored.
+        unseen: whether to take it that nothing stands there; the keys themselves are seen to all the same.
 
     Returns:
         Those of ``believed`` under which nothing is stored, nor kept aside; None when nothing was done,
@@ -44,8 +45,11 @@ async def store_new(
     """
     packed = pack(blocks)
     cursor = AsyncClientCursor(connection)
+    marks = _marks(blocks)
     words = [
-        cursor.mogrify(query("mark_if_free"), _spans_and_marks(blocks)),
+        cursor.mogrify(query("mark_buckets"), marks)
+        if unseen
+        else cursor.mogrify(query("mark_if_free"), _spans(blocks) | marks),
         with_columns("copy_samples", packed.columns).decode(),
     ]
     keys = list(believed)
@@ -60,19 +64,28 @@ async def store_new(
     return {keys[number - 1] for result in results[1:] for number in _numbers(result)}
 
 
-def _spans_and_marks(blocks: Sequence[Block]) -> dict[str, str]:
-    """Parameters of `mark_if_free`, as text: the driver would look at each item of its lists."""
+# Parameters are text: the driver would look at each item of a list.
+
+
+def _spans(blocks: Sequence[Block]) -> dict[str, str]:
+    """Spans of the blocks as parameters of a statement."""
     firsts = [int(block.stamps[0]) for block in blocks]
     lasts = [int(block.stamps[-1]) for block in blocks]
-    marks = [(block.device, start) for block in blocks for start in block.quarters()]
     [lowest, highest] = _times([min(firsts), max(lasts)])
     return {
-        "devices": _array([str(block.device) for block in blocks]),
+        "devices": _array(str(block.device) for block in blocks),
         "firsts": _array(_times(firsts)),
         "lasts": _array(_times(lasts)),
         "lowest": lowest,
         "highest": highest,
-        "marked": _array([str(device) for device, _ in marks]),
+    }
+
+
+def _marks(blocks: Sequence[Block]) -> dict[str, str]:
+    """Their buckets."""
+    marks = [(block.device, start) for block in blocks for start in block.quarters()]
+    return {
+        "marked": _array(str(device) for device, _ in marks),
         "buckets": _array(_times([start for _, start in marks])),
     }
 

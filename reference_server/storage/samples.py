@@ -265,7 +265,7 @@ async def mark(connection: Connection, keys: Collection[Key], blocks: Iterable[B
             end = start + _QUARTER
     if buckets:
         devices, starts = zip(*buckets, strict=True)
-        await fetch(connection, "mark_buckets", devices=list(devices), buckets=list(starts))
+        await fetch(connection, "mark_buckets", marked=list(devices), buckets=list(starts))
 
 
 async def stored_rows(

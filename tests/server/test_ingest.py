@@ -47,6 +47,23 @@ async def test_the_same_batch_again_is_all_duplicates(api: Api) -> None:
     assert api.rows("SELECT count(*) FROM kept_aside") == [(0,)]
 
 
+@pytest.mark.parametrize("power", [1, 2])
+async def test_what_another_process_stored_meanwhile_gets_the_same_verdict(
+    api: Api, start_server: StartServer, power: int
+) -> None:
+    """This one takes it that what comes after its own readings is new, and must not believe it."""
+    await api.ingest(*(sample(i, pv_power_w=1) for i in (0, 5, 10)))
+    async with start_server() as other:
+        later = [sample(i, pv_power_w=1) for i in (15, 20, 25)]
+        assert (await other.ingest(*later))["inserted"] == 3
+    assert (await api.ingest(sample(12), sample(13)))["inserted"] == 2
+    answer = await api.ingest(sample(14), *(reading | {"pv_power_w": power} for reading in later))
+    assert answer["inserted"] == 1
+    assert answer["duplicates"] == (3 if power == 1 else 0)
+    assert [verdict["index"] for verdict in answer["conflicts"]] == ([] if power == 1 else [1, 2, 3])
+    assert api.rows("SELECT count(*) FROM samples") == [(9,)]
+
+
 async def test_a_different_value_is_a_conflict_and_kept_aside_once(api: Api) -> None:
     await api.ingest(sample(0, pv_power_w=10))
     for _ in range(3):
