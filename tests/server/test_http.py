@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -21,6 +22,7 @@ from reference_server.problems import Problem
 from reference_server.resources import web_folder
 from reference_server.storage.migrations import migrate
 from sungrow_lib.logs import CONTEXT, JsonFormatter
+from sungrow_lib.sample import format_ts
 from tests.server.conftest import Api, StartServer, sample
 
 if sys.version_info >= (3, 14):
@@ -240,6 +242,14 @@ def test_what_is_logged_while_answering_has_the_request_s_id() -> None:
     finally:
         CONTEXT.reset(token)
     assert "request_id" not in json.loads(JsonFormatter().format(record))
+
+
+@pytest.mark.parametrize("moment", [0.0, 1_790_000_000.0, 1_790_000_000.0009, 1_790_000_059.9994, 1.9999996])
+def test_a_log_line_says_when(moment: float) -> None:
+    record = logging.makeLogRecord({"msg": "slow", "levelname": "WARNING", "created": moment})
+    assert json.loads(JsonFormatter().format(record))["time"] == format_ts(
+        datetime.fromtimestamp(moment, UTC)
+    )
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
