@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+import psycopg
 
 from sungrow_lib.demo.processes import ChildError, wait_until
 from tests.crash.damage import DAMAGES, header_overwritten, one_frame_flipped
@@ -25,6 +28,7 @@ MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
 _MERGING_S: Final = 60.0
 _SLOW_S: Final = 180.0
+_DELIVERED_S: Final = 30.0
 _RESEND_S: Final = 20.0
 
 
@@ -160,6 +164,24 @@ def fill_disk_at_recovery(run: Run) -> None:
     edge.no_room_until = time.time()
 
 
+def count_rows(run: Run) -> Counter[str]:
+    """Count the rows of each device in the database."""
+    query = "SELECT device_id, count(*) FROM samples JOIN devices USING (device) GROUP BY device_id"
+    with psycopg.connect(run.backend.postgres.dsn) as connection:
+        return Counter(dict(connection.execute(query).fetchall()))
+
+
+def await_deliveries(run: Run) -> None:
+    """Wait until each device has some readings in the database that the backup lacks; not for ever."""
+    devices = {device for edge in run.fed for device in edge.order.devices}
+    deadline = time.monotonic() + _DELIVERED_S
+    while time.monotonic() < deadline:
+        new = count_rows(run) - run.backed_up
+        if all(new[device] >= _UNDELIVERED for device in devices):
+            return
+        time.sleep(0.5)
+
+
 def restore_server_twice(run: Run) -> None:
     """Restore the server; revoke the token while all is being sent again; then restore it once more."""
     asked = run.stage.resends
@@ -169,7 +191,7 @@ def restore_server_twice(run: Run) -> None:
     run.replace_token()
     run.faults["token revoked during a resend"] += 1
     time.sleep(run.draw.uniform(0.2, 2))
-    run.restore_server()
+    run.restore_server(at_once=True)
     run.faults["server restored again during a resend"] += 1
 
 

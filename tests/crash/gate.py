@@ -7,6 +7,7 @@ import json
 import random
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -19,6 +20,7 @@ from sungrow_lib.demo.certificates import CertificateFiles
 
 _Result = TypeVar("_Result")
 _CHUNK: Final = 65_536
+_CONNECTED_S: Final = 10.0
 _LARGEST: Final = 64 * 2**20
 _LATEST_S: Final = 6.0
 """A request or an answer comes so late at most: later than an edge waits."""
@@ -159,6 +161,13 @@ class Line:
             self._faults[f"{self._name}: answer doubled"] += 1
             return 2
         return 1
+
+
+def await_use(line: Line) -> None:
+    """Wait until a line carries something, for a while: nothing is spoiled where nothing passes."""
+    deadline = time.monotonic() + _CONNECTED_S
+    while not line.is_in_use and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 Trick = Callable[["Stage", web.Request, bytes], Awaitable[web.StreamResponse]]

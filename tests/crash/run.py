@@ -25,11 +25,11 @@ from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
 from tests.crash.chain import Backend, Edge, Inverters
 from tests.crash.damage import DAMAGES
-from tests.crash.deeds import DEEDS, damage_spool
+from tests.crash.deeds import DEEDS, await_deliveries, count_rows, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
 from tests.crash.faults import COUNTED, OF_INVERTERS, OF_SMALL_DISK, TWINS_MET, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
-from tests.crash.gate import STORMS, FaultLoop, Line, Stage
+from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
 from tests.crash.machine import BentClock, SmallDisk, compiler
 from tests.crash.polled import judge_polled
 from tests.crash.readings import Key, Tally, keys_of
@@ -42,8 +42,6 @@ _STRIKES: Final = 15
 _LONGEST_STORM_S: Final = 10.0
 """A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
 _CORES: Final = 2
-_CONNECTED_S: Final = 10.0
-"""A line that nobody uses is spoiled once somebody does, but not waited for longer than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,11 +274,11 @@ class Run:
             self._mute(line, 1.0)
 
     def _cut(self, line: Line) -> None:
-        _await_use(line)
+        await_use(line)
         self._loop.run(line.cut())
 
     def _mute(self, line: Line, seconds: float) -> None:
-        _await_use(line)
+        await_use(line)
         self._loop.run(line.mute(seconds))
 
     def replace_token(self) -> None:
@@ -353,9 +351,12 @@ class Run:
             shutil.rmtree(self._backup, ignore_errors=True)
             shutil.copytree(data, self._backup)
         self.faults["server backed up"] += 1
+        self.backed_up = count_rows(self)
 
-    def restore_server(self) -> None:
+    def restore_server(self, *, at_once: bool = False) -> None:
         """Restore the database from the backup: many times from the same one."""
+        if not at_once:
+            await_deliveries(self)
         self.backend.end_server()  # what is delivered from now on is sent again
         self.faults["server restored from an older backup"] += 1
         devices = [device for edge in self.fed for device in edge.order.devices]
@@ -476,13 +477,6 @@ class Run:
         with ThreadPoolExecutor(_CORES) as pool:
             outputs = pool.map(partial(self.backend.commands.run, "export", "--device"), known & set(devices))
             return [json.loads(line) for output in outputs for line in output.splitlines()]
-
-
-def _await_use(line: Line) -> None:
-    """Wait until a line carries something, for a while."""
-    deadline = time.monotonic() + _CONNECTED_S
-    while not line.is_in_use and time.monotonic() < deadline:
-        time.sleep(0.05)
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:

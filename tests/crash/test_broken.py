@@ -22,7 +22,7 @@ CAUGHT: Final = {
     "thrifty": ("takes readings for doubles", "lost"),
     "coarse": ("rounds values", "altered"),
     "colliding": ("ignores key collisions", "lost"),
-    "moving": ("dates again what it sends again", "doubled"),
+    "moving": ("dates again what it sends again", "doubled or altered"),
     "silent": ("merges without a count", "altered"),
     "curt": ("keeps the last of what it merges", "lost"),
     "forgetful": ("forgets what is delivered", "lost"),
@@ -38,7 +38,7 @@ def broken_edge(name: str, fault: str) -> EdgeKind:
 
 
 PLAN: Final = Plan(
-    seed=20_260_639,  # some readings are delivered between the backup and its return
+    seed=20_260_685,  # the server goes back early: what then follows tells
     inverters=False,
     edges=(
         *(broken_edge(name, fault) for name, (fault, _) in CAUGHT.items()),
@@ -48,7 +48,7 @@ PLAN: Final = Plan(
     storms=(("answer lost",), ("answer lost",), ("answer of another batch",), ("answer of another batch",)),
     damages=(),
     server_fault=ROBBING,
-    only=frozenset({"limit_spool", "back_up_server", "restore_server"}),
+    only=frozenset({"limit_spool", "restore_server"}),
 )
 
 
@@ -60,7 +60,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Account, Counter[s
 @pytest.mark.parametrize("name", CAUGHT)
 def test_every_broken_edge_is_caught(judged: tuple[Account, Counter[str]], name: str) -> None:
     account, faults = judged
-    found = getattr(account, CAUGHT[name][1])
+    found = [line for kind in CAUGHT[name][1].split(" or ") for line in getattr(account, kind)]
     assert any(line.startswith(f"{name}/") for line in found), account.report(faults)
 
 

@@ -136,3 +136,13 @@ def test_a_reading_may_be_kept_aside_only_for_one_of_another_edge() -> None:
     assert judged([mine, twin], [rows[mine]], [rows[twin]]).lost
     assert judged([mine, next_one], [rows[mine]], [rows[next_one]], shared={"inv"}).lost
     assert judged([mine, twin], [], [rows[twin]], shared={"inv"}).lost
+
+
+def test_a_reading_that_is_stored_twice_or_otherwise_is_caught() -> None:
+    row = row_of(values(1, THREE[0], from_ms(NOON_MS)), 1)
+    assert judged(THREE[:1], [row]).holds
+    assert judged(THREE[:1], [row, row_of(values(1, THREE[0], from_ms(NOON_MS)), 2)]).doubled
+    assert judged(THREE[:1], [row | {"battery_soc_pct": 1.5}]).altered
+    assert judged(THREE[:1], [row_of(values(1, THREE[0], from_ms(NOON_MS)), 100)]).altered
+    assert judged([], [row]).altered
+    assert judged(THREE[:1], []).lost
