@@ -124,5 +124,8 @@ def _run(name: str, spool_path: SpoolPath, args: argparse.Namespace) -> int:
 
     path = args.spool or spool_path(args)
     if name != "import" and is_missing(path):
-        raise SpoolUnavailableError(f"there is no spool at {path}; name it with --spool, or in SPOOL_PATH")
+        empty = " (an empty file)" if path.exists() else ""
+        raise SpoolUnavailableError(
+            f"there is no spool at {path}{empty}; name it with --spool, or in SPOOL_PATH"
+        )
     return anyio.run(JOBS[name], args, path)

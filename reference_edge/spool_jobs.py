@@ -215,8 +215,14 @@ async def _resend(args: argparse.Namespace, path: Path) -> int:
         known = await _known(spool, args.device)
         chosen = [args.device] if args.device else known
         done = {device_id: await spool.reoffer(device_id) for device_id in chosen}
-    _say(done, args, lambda done: (f"{name}: {number} offered again" for name, number in done.items()))
+    _say(done, args, _resend_lines)
     return EXIT_OK
+
+
+def _resend_lines(done: dict[str, int]) -> Iterator[str]:
+    yield from (f"{name}: {number} offered again" for name, number in done.items())
+    if not done:
+        yield "no reading is kept here"
 
 
 async def _verify(args: argparse.Namespace, path: Path) -> int:

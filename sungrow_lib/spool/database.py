@@ -338,7 +338,7 @@ class Database:
             said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
         opening.step()  # a check that was interrupted says that pages are missing
         if said != ["ok"]:
-            return said[0], not any(_UNREADABLE in line for line in said)
+            return "; ".join(said[0].splitlines()), not any(_UNREADABLE in line for line in said)
         if not agreement.result():
             return "readings and where they stand are of different times", True
         return None, False

@@ -42,10 +42,10 @@ def require_spool(path: Path) -> None:
 
 
 def is_missing(path: Path) -> bool:
-    """Whether there is no spool: neither its file nor a log that holds anything of one."""
-    if path.exists():
-        return False
+    """Whether there is no spool: the file is missing or empty, and no log holds anything of one."""
     try:
+        if path.exists() and path.stat().st_size:
+            return False
         log = read_log(Path(f"{path}-wal"))
     except OSError:
         return False  # opening it says how

@@ -472,3 +472,33 @@ def test_a_log_without_its_file_is_said_and_left_alone(
     assert "`sungrow-edge run`" in said
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
     assert anyio.run(recovered, path) == [1]
+
+
+@pytest.mark.parametrize("words", [["stats"], ["list"], ["requeue", "--all"], ["verify"]], ids=" ".join)
+def test_an_empty_file_is_no_spool_and_stays_empty(tmp_path: Path, words: list[str]) -> None:
+    file = tmp_path / "empty.sqlite"
+    file.touch()
+    done = spool_command(*words, "--spool", str(file))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"sungrow-edge: there is no spool at {file} (an empty file); ")
+    assert file.stat().st_size == 0
+
+
+@pytest.mark.parametrize("words", [["stats"], ["list"], ["verify"]], ids=" ".join)
+def test_damage_of_several_pages_is_one_line(spool: Path, words: list[str]) -> None:
+    content = bytearray(spool.read_bytes())
+    content[5 * 1024 : 8 * 1024] = b"\xa5" * 3 * 1024
+    spool.write_bytes(content)
+    done = spool_command(*words, "--spool", str(spool))
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("\n") == 1
+    assert done.stderr.count("Page") + done.stdout.count("Page") > 1
+
+
+def test_a_resend_of_nothing_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "new.sqlite"
+    assert spool_command("import", "-", "--spool", str(file), text=EMPTY_EXPORT).returncode == 0
+    assert spool_command("resend", "--spool", str(file)).stdout == "no reading is kept here\n"
+
+
+EMPTY_EXPORT = '{"spool_export":1,"edge_id":"e","generation":"g"}\n{"readings":0}\n'
