@@ -155,7 +155,7 @@ def test_every_accepted_reading_arrives_whatever_happens_to_the_file(tmp_path: P
         edge.killed_at.append(time.time())
         judge_polled(account, site, edge, exported(backend))
         assert account.holds, account.findings
-        assert account.accepted > 2 * len(AWAY)
+        assert account.accepted >= len(AWAY)
 
         edge.restart()
         for deed in REACHED:
