@@ -151,13 +151,25 @@ def _value(quantity: Quantity, dice: random.Random) -> Any:
         return "Running"
     if quantity.kind is QuantityKind.CODES:
         return []
-    most = min(quantity.high, 20_000 if quantity.kind is QuantityKind.COUNTER else 900)
+    if quantity.name in _COUNTERS:
+        return _COUNT
+    most = min(quantity.high, 900)
     values = [quantity.from_steps(dice.randint(0, round(most * quantity.factor))) for _ in range(3)]
     if quantity.length is None:
         return values[0]
     return values[:2] if quantity.name.startswith("mppt") else values
 
 
+def _count(step: int) -> str:
+    """Text of what the counters show: at 5 kW, 0.1 kWh more in 14 polls.
+
+    A counter that showed anything at random would be damaged, and each of its jumps be written down.
+    """
+    return f"{1000 + step // 14 / 10:.1f}"
+
+
+_COUNTERS = {q.name for q in QUANTITIES if q.kind in {QuantityKind.COUNTER, QuantityKind.DAILY_COUNTER}}
+_COUNT = 1234.5  # stands for what they show: no other number is as large
 _DICE = random.Random(1)
 _CONTENTS = [_content(_DICE) for _ in range(50)]
 
@@ -179,10 +191,11 @@ def _samples(
     tails: Sequence[str] = _TAILS,
 ) -> bytes:
     head = f'{{"device_id":"{device}","ts":"'
-    stamps = (
-        format_ts(_START.replace(microsecond=0) + _STEP * step) for step in range(first, first + length)
+    begin = _START.replace(microsecond=0)
+    items = (
+        f"{head}{format_ts(begin + _STEP * step)}{tails[n % len(tails)].replace(str(_COUNT), _count(step))}"
+        for n, step in enumerate(range(first, first + length))
     )
-    items = (f"{head}{ts}{tails[n % len(tails)]}" for n, ts in enumerate(stamps))
     return (envelope % ",".join(items)).encode()
 
 
@@ -191,9 +204,11 @@ def _series(device: str, first: int, length: int) -> bytes:
     start = int(_START.timestamp()) * 1000
     stamps = [start + 5000 * step for step in range(first, first + length)]
     lines = []
+    counts = f"[{','.join(map(_count, range(first, first + length)))}]"
     for name, values in _numbers(length).items():
         labels = f'{{"__name__":"{name}","device":"{device}"}}'
-        lines.append(f'{{"metric":{labels},"values":{values},"timestamps":{stamps}}}')
+        shown = counts if name in _COUNTERS else values
+        lines.append(f'{{"metric":{labels},"values":{shown},"timestamps":{stamps}}}')
     return "\n".join(lines).encode()
 
 
