@@ -20,17 +20,19 @@ from reference_server.buckets import (
     needed_columns,
     wh_of,
 )
-from reference_server.series import Cut, SeriesReader
+from reference_server.series import Cut, SeriesReader, days_of
 from reference_server.sheets import Sheet
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
-from reference_server.zones import Span, known_zone
+from reference_server.zones import Span, known_zone, local_day, start_of_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
 
 _MS: Final = timedelta(milliseconds=1)
 _ADDED: Final = ("pv", "charge", "discharge")
 _METERED: Final = ("import", "export")
+_METER_COUNTERS: Final = [f"{COUNTER_OF[name]}_increase" for name in _METERED]
+_METER_COLUMNS: Final = frozenset({"sample_count", "covered_ms", "export_power_w_ms", *_METER_COUNTERS})
 _COLUMNS: Final = needed_columns(None) | {"active_power_w_sum", "active_power_w_ms"}
 
 
@@ -74,12 +76,30 @@ class PlantSeriesReader:
             if not cut.spans:
                 continue
             found = {d.device_id: await self._series.facts(d, cut, _COLUMNS) for d in devices}
+            meters = await self._meters(devices, cut, found)
             now = self._clock()
             buckets = []
             for span in cut.spans:
                 here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
-                buckets.append(plant_bucket(span, here, cut.zone, now))
+                buckets.append(plant_bucket(span, here, meters[span.begin], cut.zone, now))
             yield buckets
+
+    async def _meters(
+        self, devices: Sequence[KnownDevice], cut: Cut, found: Mapping[str, Mapping[datetime, Facts]]
+    ) -> dict[datetime, str]:
+        """Whose word on the meter counts in each bucket of a cut: that of one device for a whole local day.
+
+        A counter's step after a silence holds all of it. If each quarter of an hour went by another device,
+        that energy would count twice or never.
+        """
+        days = days_of(cut)
+        if days is None:
+            return {span.begin: metering(found, span.begin) for span in cut.spans}
+        known = {d.device_id: await self._series.facts(d, days, _METER_COLUMNS) for d in devices}
+        of_day = {span.begin: metering(known, span.begin) for span in days.spans}
+        return {
+            span.begin: of_day[start_of_day(local_day(span.begin, cut.zone), cut.zone)] for span in cut.spans
+        }
 
 
 def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
@@ -88,11 +108,29 @@ def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
     return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
 
 
-def plant_bucket(span: Span, devices: Mapping[str, Facts], zone: ZoneInfo, now: datetime) -> dict[str, Any]:
-    """One bucket of a plant from what its devices know of it."""
+def metering(found: Mapping[str, Mapping[datetime, Facts]], begin: datetime) -> str:
+    """Device that knows most of the meter in a span: every inverter that reads it reads the same one.
+
+    Time with its power counts, and for each of its counters that is known, time with readings. Among equals
+    the first is taken, so that it stays the same one.
+    """
+
+    def known_ms(name: str) -> int:
+        facts = found[name].get(begin, {})
+        counters = sum(facts.get(counter) is not None for counter in _METER_COUNTERS)
+        power_ms: int = facts.get("export_power_w_ms") or 0
+        return power_ms + counters * int(facts.get("covered_ms") or 0)
+
+    return max(found, key=known_ms)
+
+
+def plant_bucket(
+    span: Span, devices: Mapping[str, Facts], meter_of: str, zone: ZoneInfo, now: datetime
+) -> dict[str, Any]:
+    """One bucket of a plant from what its devices know of it, and one of them of the meter."""
     known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
     heard = list(known.values())
-    meter = _meter(heard)
+    meter = known.get(meter_of, {})
     elapsed_ms = (min(span.end, now) - span.begin) // _MS * len(devices)
     return {
         "bucket": label(span.begin, zone),
@@ -103,11 +141,6 @@ def plant_bucket(span: Span, devices: Mapping[str, Facts], zone: ZoneInfo, now: 
         "partial": span.end > now,
         "left_out": [name for name in devices if name not in known],
     }
-
-
-def _meter(heard: Sequence[Facts]) -> Facts:
-    """The word of the device that saw the meter longest: every inverter that reads it reads the same one."""
-    return max(heard, key=lambda facts: facts.get("export_power_w_ms") or 0, default={})
 
 
 def _powers(heard: Sequence[Facts], meter: Facts) -> dict[str, float | None]:

@@ -358,6 +358,14 @@ def _cut_into(zone: ZoneInfo, days: list[tuple[date, date]]) -> Cut:
     return Cut(zone, [Span(start_of_day(a, zone), start_of_day(b, zone)) for a, b in days], days)
 
 
+def days_of(cut: Cut) -> Cut | None:
+    """Whole local days that hold the spans of a cut; None when those are whole days or months."""
+    if cut.days is not None or cut.bucket == "1M":
+        return None
+    first, last = local_day(cut.spans[0].begin, cut.zone), local_day(cut.spans[-1].begin, cut.zone)
+    return _cut_into(cut.zone, [(day, day + _DAY) for day in _each_day(first, last + _DAY)])
+
+
 def _months(first: date, last: date) -> list[tuple[date, date]]:
     return [(month, next_month(month)) for month in _each_month(first, last)]
 

@@ -97,6 +97,73 @@ async def test_what_adds_adds_and_the_meter_counts_once(api: Api) -> None:
     assert "max_pv_power_w" not in hour  # each reaches its own at another moment
 
 
+def missing(rows: list[dict[str, Any]], *quarters: int) -> list[dict[str, Any]]:
+    """Leave out one reading in each of these quarters of an hour."""
+    return [row for i, row in enumerate(rows) if i % 15 != 7 or i // 15 not in quarters]
+
+
+def now_and_then(rows: list[dict[str, Any]], counter: str, *, every: int = 60) -> list[dict[str, Any]]:
+    """Leave a counter in every so manieth reading only, and in the last."""
+    last = len(rows) - 1
+    return [
+        row if i % every == 0 or i == last else {name: row[name] for name in row if name != counter}
+        for i, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first_misses", "second_misses"),
+    [
+        ((0, 1, 2, 3), (4, 5, 6, 7)),
+        ((4, 5, 6, 7), (0, 1, 2, 3)),
+        ((1, 3, 5, 7), (0, 2, 4, 6)),
+        ((3,), (0, 7)),
+    ],
+)
+@pytest.mark.parametrize("timezone", ["Europe/Amsterdam", "Asia/Kathmandu"])
+async def test_a_shared_meter_counts_once_whoever_saw_it_longer_in_between(
+    api: Api, timezone: str, first_misses: tuple[int, ...], second_misses: tuple[int, ...]
+) -> None:
+    await home(api, timezone=timezone)
+    start = HOUR - timedelta(hours=4)
+    rows = counting(minutes("sh-1", 120, start, export_power_w=-4000), import_total_kwh=4)
+    others = [row | {"device_id": "sh-2"} for row in rows]
+    await api.ingest(*missing(now_and_then(rows, "import_total_kwh"), *first_misses))
+    await api.ingest(*missing(others, *second_misses))
+    around = {"from": format_ts(start - timedelta(hours=12)), "to": format_ts(start + timedelta(hours=20))}
+    sums, frames = {}, {}
+    for bucket in ("5m", "15m", "1h", "1d", "1M"):
+        series = (await plant(api, **around, bucket=bucket))["series"]
+        sums[bucket] = sum(b["import_kwh"] or 0 for b in series)
+    for frame in ("day", "month", "year", "all"):
+        series = (await plant(api, frame=frame))["series"]
+        frames[frame] = sum(b["import_kwh"] or 0 for b in series)
+    assert sums == dict.fromkeys(sums, pytest.approx(7.9, abs=0.001))
+    assert frames == dict.fromkeys(frames, pytest.approx(7.9, abs=0.001))
+
+
+async def test_each_local_day_has_a_word_of_its_own_on_the_meter(api: Api) -> None:
+    await home(api)
+    for days, (much, little) in enumerate((("sh-1", "sh-2"), ("sh-2", "sh-1"))):
+        start = HOUR - timedelta(days=days)
+        await api.ingest(*minutes(much, 120, start, export_power_w=1000))
+        await api.ingest(*minutes(little, 45, start, export_power_w=9000))
+    begin = HOUR - timedelta(days=1)
+    for bucket in ("15m", "1h", "1d"):
+        series = (await plant(api, **span(begin, 30), bucket=bucket))["series"]
+        assert {b["avg_export_power_w"] for b in series} - {None} == {1000}
+        assert sum(b["export_kwh"] or 0 for b in series) == pytest.approx(4, abs=0.1)
+
+
+async def test_who_knows_the_meters_counters_is_asked_before_who_knows_its_power_only(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", 61, export_power_w=-4100))
+    counted = counting(minutes("sh-2", 61, export_power_w=-4000), import_total_kwh=4)
+    await api.ingest(*missing(counted, 0, 1, 2))
+    [hour] = (await plant(api, **span(), bucket="1h"))["series"]
+    assert (hour["avg_export_power_w"], hour["energy_source"]["import"]) == (-4000, "counter")
+
+
 async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
     await home(api)
     await api.ingest(*minutes("sh-1", **HYBRID | {"load_power_w": 450}, count=60))
