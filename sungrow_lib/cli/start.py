@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 EXIT_FAILED = 1
 
+_SERVICE = "run"
 _HANGUP = [signal.SIGHUP] if sys.platform != "win32" else []
 
 
@@ -23,10 +24,11 @@ def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
         program: its name, for what is said about it.
         prepare: does the imports, reads the command line and returns the job. An interrupt meanwhile ends
             the program at once: nothing has begun. The job sees one as `KeyboardInterrupt`, SIGTERM as well.
+            To a service, which runs until it is stopped, that is no failure.
     """
     ending = _Ending(program)
     sys.excepthook, sys.unraisablehook = ending.excepthook, ending.unraisablehook
-    _handle(ending.at_once)
+    _handle(ending.unbegun)
     try:
         job = prepare()
         ending.of_what = "before it was done"
@@ -67,6 +69,11 @@ class _Ending:
     def __init__(self, program: str) -> None:
         self.of_what = "before it began"
         self._program = program
+
+    def unbegun(self, *_: object) -> None:
+        if _SERVICE in sys.argv[1:]:
+            os._exit(0)
+        self.at_once()
 
     def at_once(self, *_: object) -> None:
         os.write(2, f"{self._program}: interrupted {self.of_what}\n".encode())

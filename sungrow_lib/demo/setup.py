@@ -21,7 +21,7 @@ EDGE: Final = "reference_edge"
 SERVER: Final = "reference_server"
 SUNGROW: Final = "sungrow_lib.cli"
 
-_START_S: Final = 30.0
+_START_S: Final = 120.0
 _ANSWER_S: Final = 5.0
 _KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "TZDIR", "VIRTUAL_ENV", "SYSTEMROOT")
 

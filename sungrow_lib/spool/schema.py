@@ -388,9 +388,11 @@ SALVAGE_DOUBT: Final = (
 _SAME = "(r.{0} / {1} = m.{0} / {1})"
 SALVAGE_MERGED: Final = (
     # A merged row is there, and one it may be made of comes back from an older page, or from a deleted one.
+    # Twelve readings of a minute may stand for a bit more than it: no two begin less than 5 s apart.
     (
         "CREATE TEMP TABLE merged AS SELECT r.seq, r.device, r.boot, r.ts, r.boot_ms,"
-        " coalesce(json_extract(c.content, '$.interval_s'), 61) > 60"
+        " coalesce(json_extract(c.content, '$.interval_s'), 99)"
+        " > 60 + 6 * (json_extract(c.content, '$.sample_count') > 9)"
         " OR json_extract(c.content, '$.sample_count') > 12 AS is_wide"
         " FROM main.reading r JOIN (SELECT seq, CASE WHEN json_valid(unpacked(content))"
         " THEN unpacked(content) END AS content FROM main.reading) c USING (seq)"
@@ -401,7 +403,9 @@ SALVAGE_MERGED: Final = (
     + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON m.device = r.device AND m.boot = r.boot"
     f" AND m.seq > r.seq AND ({_SAME.format('ts', 60_000)} OR {_SAME.format('boot_ms', 60_000)}"
     f" OR (m.is_wide AND ({_SAME.format('ts', 900_000)} OR {_SAME.format('boot_ms', 900_000)})))"
-    " WHERE ?1 OR r.seq IN temp.stale_reading) AND state <> 5",
+    " WHERE ?1 OR r.seq IN temp.stale_reading) AND state <> 5"
+    # What was ever offered is not merged: whoever knows that, be it from a page no longer used, can be sure.
+    " AND seq NOT IN (SELECT seq FROM temp.found WHERE offered > 0 AND NOT is_stale)",
 )
 SALVAGE_FINISH: Final = (
     # What is called delivered is named to the server again: it may have been restored meanwhile and lack it.

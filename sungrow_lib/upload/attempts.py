@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
+from math import inf
 from time import time
 from typing import Final
 
@@ -15,6 +16,7 @@ import anyio
 from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
 from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
+from sungrow_lib.upload.backoff import Backoff
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.pace import BatchSize
@@ -28,6 +30,8 @@ _LOG: Final = logging.getLogger(__name__)
 _SLOW_PART: Final = 0.25
 """A request that takes more than this part of the longest time it may take holds too many readings."""
 _TOO_LARGE: Final = "http_413"
+_CALM_S: Final = 600.0
+"""A server that asks for all again later than this after the last time has lost something anew."""
 
 TOO_MANY: Final = "http_429"
 """Code of a ruling when the server has had too much of one kind of batch, and may well take the other."""
@@ -168,6 +172,8 @@ class Attempts:
         self._witnesses = Witnesses(link.spool, device_id)
         # Even while readings are delivered as usual, odd while all are being offered again.
         self._resend_epoch = 0
+        self._resends = Backoff()
+        self._resent_at = self._not_before = -inf
 
     async def attempt(self, batch: Sequence[SpoolEntry]) -> Ruling:
         """Send a batch once and settle what can be settled.
@@ -175,6 +181,7 @@ class Attempts:
         Raises:
             SpoolError: the answer could not be settled; the batch will be sent again.
         """
+        await anyio.sleep_until(self._not_before)
         epoch = self._resend_epoch
         board = self._link.board
         board.in_flight += 1
@@ -273,6 +280,7 @@ class Attempts:
         assert settlement is not None
         if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
             await self.resend()
+            self._rest()
         with anyio.CancelScope(shield=True):
             spool = self._link.spool
             has_complaints = settlement.conflicts or settlement.rejected or settlement.deferred
@@ -301,6 +309,13 @@ class Attempts:
                     "times": times,
                 },
             )
+
+    def _rest(self) -> None:
+        """Wait ever longer with a server that asks for everything again and again: it stores nothing."""
+        now = anyio.current_time()
+        if now - self._resent_at > _CALM_S:
+            self._resends.reset()
+        self._resent_at, self._not_before = now, now + self._resends.next_s()
 
     async def resend(self) -> None:
         """Offer again all the spool keeps of this device: the server lacks what it once had."""

@@ -217,7 +217,8 @@ class DeviceLanes:
     def _break_up(self, part: _Part, parts: deque[_Part]) -> bool:
         """Halve a part, or suspect its only reading; return whether that was possible."""
         if len(part.entries) > 1:
-            parts.extend(part.halves())
+            # One half to its end before the other: what passes is found soon, however many readings do not.
+            parts.extendleft(reversed([*part.halves()]))
             return True
         if len(self._suspects) >= _MOST_SUSPECTS:
             return False

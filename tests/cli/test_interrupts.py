@@ -61,6 +61,16 @@ def test_while_it_imports(program: str, module: str, number: signal.Signals) -> 
     assert process.returncode == 1
 
 
+@pytest.mark.parametrize("program", ["sungrow-edge", "sungrow-server"])
+def test_a_service_that_is_stopped_while_it_starts_has_not_failed(program: str) -> None:
+    with started(str(BIN / program), "run") as process:
+        assert process.stderr is not None
+        wait_for("argparse", process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert complaint(process) == ""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("program", COMMANDS)
 def test_while_it_imports_as_a_module(program: str) -> None:
     with started("-m", MODULES[program], *COMMANDS[program]) as process:

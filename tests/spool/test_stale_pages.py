@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from sungrow_lib.spool import Lane, Settlement, SpoolOptions, SpoolState
 from sungrow_lib.spool.schema import PAGE_BYTES
 from sungrow_lib.spool.store import SpoolStore
@@ -127,6 +129,34 @@ def test_readings_merged_away_do_not_come_back_beside_the_merged_one(path: Path,
                 assert not [other for other in records if other.entry.seq in inside]
         recoveries += 1
     assert recoveries > 3
+
+
+@pytest.mark.parametrize("interval_s", [5.0, 5.02, 20.0])
+def test_what_was_offered_is_no_part_of_a_merged_row(path: Path, interval_s: float) -> None:
+    """The first page is lost, so which pages are in use is not known; what was offered was never merged."""
+    clock, number = FakeClock(), 0
+    options = SpoolOptions(max_bytes=100_000, merge_when_full=True)
+    with closing(SpoolStore(path, options, clock)) as store:
+        while store.counts().merged < 100:
+            clock.pass_s(5)
+            content = json.dumps(
+                {"pv_power_w": number * 7919 % 9973, "sample_count": 1, "interval_s": interval_s}
+            )
+            store.append("roof", clock.wall_ms, content, boot=clock.stamp(), ts_is_final=True)
+            number += 1
+        send(store, {})
+        after: int | None = 0
+        while after is not None:
+            after, _ = store.reoffer("roof", SpoolState.DELIVERED, after)
+        rows = len(store.records(0, 10_000))
+    file = path.read_bytes()
+    path.write_bytes(bytes(PAGE_BYTES) + file[PAGE_BYTES:])
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
+        assert store.recovery is not None
+        assert (store.recovery.saved, store.recovery.doubtful) == (rows, 0)
+        server: dict[int, str] = {}
+        send(store, server)
+        assert sum(json.loads(content)["sample_count"] for content in server.values()) == number
 
 
 def test_what_was_offered_again_is_not_called_delivered_because_an_older_page_says_so(

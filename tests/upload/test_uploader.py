@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, Lane, SpoolEntry, SpoolState, SystemClock
 from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.upload import BatchUploader, ConnectionState, UploadSettings, verdicts
+from sungrow_lib.upload.backoff import Backoff
 from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.wire import DeviceInfo
 from tests.upload import server as play
@@ -258,6 +260,31 @@ async def test_a_server_that_lost_readings_gets_them_again(
         assert len(server.seen) - requests <= 2  # it is over
 
 
+async def test_a_server_that_asks_for_everything_again_and_again_is_given_a_rest(
+    spool: DurableSpool,
+    settings: UploadSettings,
+    server: IngestServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("sungrow_lib.upload.attempts.Backoff", lambda: Backoff(lambda: 1.0))
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 0.1)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 60.0)
+
+    async def forgetful(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        del request
+        return web.json_response(play.judge(server, batch) | {"resend": True})
+
+    def all_again() -> list[float]:
+        return [record.created for record in caplog.records if "offering all again" in record.message]
+
+    server.rule = forgetful
+    await fill(spool, 30)
+    async with running(spool, settings):
+        await until(lambda: len(all_again()) >= 5)
+    assert all_again()[4] - all_again()[0] >= 0.1 + 0.2 + 0.4 + 0.8
+
+
 async def test_resend_by_hand(spool: DurableSpool, settings: UploadSettings, server: IngestServer) -> None:
     await fill(spool, 5)
     async with running(spool, settings) as uploader:
@@ -408,6 +435,26 @@ async def test_a_reading_that_spoils_its_batch_is_found_and_set_aside(
     assert (record.entry.seq, record.code) == (3, f"http_{code}")
     assert record.at is not None
     assert 86_000 < (record.at - datetime.now(UTC)).total_seconds() <= 86_400
+
+
+async def test_where_many_readings_spoil_a_batch_the_others_do_not_wait_for_all_of_them(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    spoilt = range(5, 321, 10)
+    refused: list[int] = []  # how often before each that passed
+
+    async def picky(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        reply = await play.failing_on(400, is_number(*spoilt))(server, request, batch)
+        if reply.status == 200:
+            refused.append(len(server.seen) - 1 - len(refused))
+        return reply
+
+    server.rule = picky
+    await fill(spool, 320)
+    async with running(spool, replace(settings, batch_size=320, backlog_workers=1)):
+        await counted(spool, delivered=320 - len(spoilt), deferred=len(spoilt))
+    assert refused[0] < 10
+    assert all(later - before < 20 for before, later in pairwise(refused[: 320 // 10]))
 
 
 async def test_a_batch_too_large_is_halved_until_it_fits(
@@ -657,16 +704,15 @@ async def test_another_host_name_is_refused(
 
 
 async def test_a_full_spool_does_not_end_the_uploader(
-    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
     await fill(spool, 2)
-    database = spool._store._database
-    good = database._log_name
+    log = anyio.Path(f"{spool._store._database.path}-wal")
     async with running(spool, settings) as uploader:
         await counted(spool, delivered=2)
-        monkeypatch.setattr(database, "_log_name", f"{good}-gone")
+        moved = await log.rename(f"{log}-moved")
         await until(lambda: any(alarm.code == "spool" for alarm in uploader.status.alarms))
-        monkeypatch.setattr(database, "_log_name", good)
+        await moved.rename(log)
         await fill(spool, 2)
         await counted(spool, delivered=4)
         await until(lambda: uploader.status.alarms == ())
