@@ -492,9 +492,9 @@ async def test_a_server_that_refuses_everything_is_not_hammered(
     await fill(spool, 400)
     server.rule = play.status(400)
     async with running(spool, replace(settings, batch_size=100, backlog_workers=2)):
-        await until(lambda: len(server.seen) >= 3 * 40)
-        await anyio.sleep(0.3)
-        assert len(server.seen) < 3 * 60
+        await until(lambda: len(server.seen) >= 20)  # enough to find some that fail alone
+        await anyio.sleep(0.5)
+        assert len(server.seen) < 3 * 20
     assert (await spool.counts()).pending == 400
 
 
