@@ -11,7 +11,7 @@ from typing import Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
-from reference_server.storage.rollups import MARKS_AT_ONCE, SHARDS, refresh_shard
+from reference_server.storage.rollups import MARKS_AT_ONCE, SHARDS, mark_silences, refresh_shard
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -63,12 +63,20 @@ class RollupRefresher:
 
     async def run(self) -> None:
         """Refresh until cancelled; a database that is away is waited for."""
+        is_repaired = False
         while True:
             await asyncio.sleep(self._interval_s)
             try:
+                if not is_repaired:
+                    await self.repair()
+                    is_repaired = True
                 await self._refresh_all(self._pause)
             except StorageError as error:
                 _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
+
+    async def repair(self) -> None:
+        """Mark what an older server counted wrongly, unless that was done before."""
+        await mark_silences(self._database, horizon=self._horizon())
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""

@@ -3,6 +3,69 @@
 INSERT INTO rollup_marks (device, bucket)
 SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[]);
 
+-- name: devices_to_repair
+-- All devices, while it is not written down that a repair of their rollups was marked.
+SELECT device FROM devices WHERE NOT EXISTS (SELECT FROM schema_history WHERE name = %(name)s) ORDER BY device;
+
+-- name: note_repair
+-- Write down that a repair was marked; another process may have.
+INSERT INTO schema_history (name, checksum) VALUES (%(name)s, 'marked') ON CONFLICT (name) DO NOTHING;
+
+-- name: ends_of_silences
+-- Where a counter came back in a quarter of an hour, of days of a device whose sums let suspect that the energy was lost
+-- or counted twice; with the quarter before and the second one after, which belong to what making it anew reads or makes.
+WITH told AS (
+  SELECT
+    d.day, d.{counter}_last AS last, d.{counter}_increase AS increase,
+    to_jsonb(d) ->> '{counter}_uncounted' AS uncounted, -- not every counter has that column
+    lag(d.{counter}_last) OVER days AS last_before,
+    lag(to_jsonb(d) ->> '{counter}_uncounted') OVER days AS uncounted_before
+  FROM rollup_day d
+  WHERE d.device = %(device)s AND d.day >= (%(horizon)s::timestamptz AT TIME ZONE 'UTC')::date - 2
+  WINDOW days AS (ORDER BY d.day)
+), suspect AS (
+  SELECT day FROM told
+  WHERE last IS NOT NULL AND (
+    last - last_before IS DISTINCT FROM increase OR uncounted IS NOT NULL OR uncounted_before IS NOT NULL
+  )
+), returned AS (
+  SELECT DISTINCT q.bucket
+  FROM suspect s
+  CROSS JOIN LATERAL (
+    SELECT r.bucket, r.{counter}_last_ts AS ts, lag(r.{counter}_last_ts) OVER (ORDER BY r.bucket) AS ts_before
+    FROM rollup_15m r
+    WHERE r.device = %(device)s AND r.bucket >= (s.day - 1)::timestamp AT TIME ZONE 'UTC'
+      AND r.bucket < (s.day + 2)::timestamp AT TIME ZONE 'UTC'
+  ) AS q
+  WHERE q.ts IS NOT NULL AND q.ts_before IS NULL AND q.bucket >= %(horizon)s
+)
+SELECT
+  t.bucket,
+  coalesce((SELECT max(r.bucket) FROM rollup_15m r WHERE r.device = %(device)s AND r.bucket < t.bucket), t.bucket),
+  coalesce((
+    SELECT max(n.bucket) FROM (
+      SELECT r.bucket FROM rollup_15m r WHERE r.device = %(device)s AND r.bucket > t.bucket ORDER BY r.bucket LIMIT 2
+    ) AS n
+  ), t.bucket)
+FROM returned t;
+
+-- name: mark_whole
+-- Mark those quarters of an hour of a device in whose surroundings all readings are still there: of others, what is known
+-- would be lost.
+INSERT INTO rollup_marks (device, bucket)
+SELECT %(device)s, t.bucket
+FROM unnest(%(buckets)s::timestamptz[], %(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS t(bucket, begins, ends)
+WHERE NOT EXISTS (
+  SELECT FROM rollup_15m r
+  WHERE r.device = %(device)s AND r.bucket >= t.begins AND r.bucket <= t.ends
+    AND r.bucket >= %(lowest)s AND r.bucket < %(until)s
+    AND r.sample_count IS DISTINCT FROM (
+      SELECT sum(coalesce(s.sample_count, 1)) FROM samples s
+      WHERE s.device = %(device)s AND s.ts >= r.bucket AND s.ts < r.bucket + INTERVAL '15 minutes'
+        AND s.ts >= %(lowest)s AND s.ts < %(until)s
+    )
+);
+
 -- name: marked_shards
 -- Which shards have marks waiting, and the newest of each.
 SELECT device %% %(shards)s AS shard, max(mark) FROM rollup_marks GROUP BY 1 ORDER BY 1;

@@ -18,6 +18,7 @@ from reference_server.storage.silences import (
     Made,
     Values,
     as_told,
+    ends_of_silences,
     loose_ends,
     returned,
     steps_after,
@@ -35,6 +36,9 @@ SHARDS: Final = 16
 
 MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
+
+REPAIR: Final = "repair/silences"
+"""In the history of the schema: that what older servers made of silences was marked."""
 
 NEWEST: Final = 2**63 - 1
 """No mark is newer."""
@@ -90,6 +94,34 @@ async def refresh_shard(database: Database, shard: int, *, horizon: datetime, ne
         return len(marks)
 
     return await database.run(job)
+
+
+async def mark_silences(database: Database, *, horizon: datetime) -> None:
+    """Once in a database's life mark what older servers made of silences, where all readings are still there.
+
+    A migration could not: the older server may run on, and would work off the marks in its own way. Whatever
+    breaks off is begun anew, and what several processes mark is merged.
+
+    Args:
+        database: where the rollups are.
+        horizon: quarters of an hour that begin before it are frozen.
+    """
+    for (device,) in await database.rows("devices_to_repair", name=REPAIR):
+        await _mark_silences_of(database, device, quarter_of(horizon))
+    await database.rows("note_repair", name=REPAIR)
+
+
+async def _mark_silences_of(database: Database, device: int, horizon: datetime) -> None:
+    async def job(connection: Connection) -> None:
+        async with all_the_time(connection):
+            found = await ends_of_silences(connection, device, horizon)
+            for some in near_each_other(found.values(), key=itemgetter(0), most=_GAP):
+                buckets, begins, ends = map(list, zip(*some, strict=True))
+                named = {"device": device, "buckets": buckets, "begins": begins, "ends": ends}
+                reach = {"lowest": min(begins), "until": max(ends) + _QUARTER}
+                await fetch(connection, "mark_whole", **named, **reach)
+
+    await database.run(job)
 
 
 async def recompute(connection: Connection, buckets: Collection[Bucket], *, horizon: datetime) -> None:

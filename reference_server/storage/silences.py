@@ -105,6 +105,21 @@ def returned(made: Mapping[Bucket, Made]) -> dict[Bucket, int]:
     return found
 
 
+async def ends_of_silences(
+    connection: Connection, device: int, horizon: datetime
+) -> dict[datetime, tuple[datetime, datetime, datetime]]:
+    """Where counters of a device came back and an older server may have counted wrongly.
+
+    Returns:
+        Of each such quarter of an hour itself, the one before, and the second one after it.
+    """
+    found: dict[datetime, tuple[datetime, datetime, datetime]] = {}
+    for counter, _ in COUNTER_BITS:
+        rows = await _on(connection, "ends_of_silences", counter.name, device=device, horizon=horizon)
+        found |= {bucket: (bucket, begin, end) for bucket, begin, end in rows}
+    return found
+
+
 async def steps_after(connection: Connection, ends: Mapping[str, list[Bucket]]) -> set[Bucket]:
     """Quarters of an hour, with readings, that hold the next value of a counter."""
     found: set[Bucket] = set()

@@ -72,6 +72,9 @@ class World:
             return list(newest)
         return [(max((mark for _, mark in newest), default=None),)]
 
+    async def nothing_to_repair(self, _: object, **__: Any) -> None:
+        pass
+
     async def refresh_shard(self, _: object, shard: int, *, newest: int, **__: Any) -> int:
         marks, count = self.marks[shard], 0
         while marks and marks[0][0] <= newest and count < self.at_once:
@@ -87,6 +90,7 @@ async def play(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollups, "asyncio", SimpleNamespace(sleep=world.sleep))
     monkeypatch.setattr(rollups, "refresh_shard", world.refresh_shard)
     monkeypatch.setattr(rollups, "MARKS_AT_ONCE", world.at_once)
+    monkeypatch.setattr(rollups, "mark_silences", world.nothing_to_repair)
     retention = timedelta(days=400)
     refresher = RollupRefresher(world, retention=retention, interval_s=2.0, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
     with suppress(EndError):

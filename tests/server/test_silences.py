@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from reference_server.administration import set_device
-from reference_server.resources import db_folder
+from reference_server.rollups import RollupRefresher
 from reference_server.storage.connection import Connection
-from reference_server.storage.rollups import rebuild_days
+from reference_server.storage.migrations import migrate
+from reference_server.storage.rollups import REPAIR, rebuild_days
 from reference_server.storage.schema_sql import COUNTERS, POWER_OF
 from reference_server.zones import quarter_of, start_of_day
 from tests.server.conftest import NOW, Api, Clock, StartServer
 from tests.server.test_rollups import (
+    NAMES,
     as_sample,
     days_of,
     expected,
@@ -354,25 +357,73 @@ async def test_a_quarter_that_is_empty_now_is_no_base_any_more(api: Api) -> None
     assert increases(api) == [(at(5), 40)]
 
 
-async def test_rollups_of_an_older_server_are_repaired(start_server: StartServer) -> None:
-    """They lack the step after a silence, and have the integral where a step covers it."""
-    now = datetime.now(UTC).replace(microsecond=0)  # the migration knows no other time
-    begin = quarter_of(now) - timedelta(days=3)
-    dice = random.Random(5)
-    rows = silent_house(dice, begin, 60, is_sound=True)
-    async with start_server(clock=Clock(now)) as api:
-        await refreshed(api, *rows)
-        require_equal(api, rows, "UTC")
-        await api.server.database.run(_as_it_was)
-        assert stored_rollup(api, "rollup_day", "day") != expected(
-            days_of(plain_rollup(rows), ZoneInfo("UTC"))
-        )
-        [(number,)] = api.rows("SELECT count(*) FROM rollup_15m")
-        await api.server.database.run(_migrate_again)
-        [(marks,)] = api.rows("SELECT count(DISTINCT bucket) FROM rollup_marks")
-        assert 0 < marks < number / 3
-        await api.server.refresher.refresh_all()
-        require_equal(api, rows, "UTC")
+async def _an_older_server(api: Api) -> list[dict[str, Any]]:
+    """Readings, and what an older server made of them: no steps after silences, but integrals."""
+    rows = silent_house(random.Random(5), quarter_of(NOW) - timedelta(days=3), 60, is_sound=True)
+    await refreshed(api, *rows)
+    require_equal(api, rows, "UTC")
+    await api.server.database.run(_as_it_was)
+    assert stored_rollup(api, "rollup_day", "day") != expected(days_of(plain_rollup(rows), ZoneInfo("UTC")))
+    return rows
+
+
+async def test_rollups_of_an_older_server_are_repaired_once(api: Api) -> None:
+    rows = await _an_older_server(api)
+    [(number,)] = api.rows("SELECT count(*) FROM rollup_15m")
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("DELETE FROM schema_history WHERE name LIKE '0012%'")
+    migrate(api.dsn)  # while the older server runs on: what was marked for it would be lost
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+    await api.server.refresher.repair()
+    [(marks,)] = api.rows("SELECT count(DISTINCT bucket) FROM rollup_marks")
+    assert 0 < marks < number / 3
+    await api.server.refresher.refresh_all()
+    require_equal(api, rows, "UTC")
+    assert api.rows(f"SELECT count(*) FROM schema_history WHERE name = '{REPAIR}'") == [(1,)]
+    await api.server.database.run(_as_it_was)
+    await api.server.refresher.repair()
+    assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+
+
+async def test_a_server_repairs_by_itself_also_beside_others(api: Api) -> None:
+    rows = await _an_older_server(api)
+    year = timedelta(days=400)
+    several = [
+        RollupRefresher(api.server.database, retention=year, interval_s=0.01, clock=api.clock)
+        for _ in range(3)
+    ]
+    tasks = [asyncio.create_task(one.run()) for one in several]
+    try:
+        while any(one.refreshed_at is None for one in several) or api.rows("SELECT FROM rollup_marks"):  # noqa: ASYNC110 - the database tells of no event
+            await asyncio.sleep(0.05)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    require_equal(api, rows, "UTC")
+
+
+async def test_a_repair_leaves_alone_what_has_lost_readings(api: Api) -> None:
+    """Retention was shorter once, or somebody dropped readings: the rollups are all that is left."""
+    rows = await _an_older_server(api)
+    cut = rows[len(rows) // 2]["at"]
+    before = stored_rollup(api, "rollup_15m", "bucket")
+
+    async def forget(connection: Connection) -> None:
+        await connection.execute("DELETE FROM samples WHERE ts <= %s", [cut])
+
+    await api.server.database.run(forget)
+    await api.server.refresher.repair()
+    [(marks, first)] = api.rows("SELECT count(*), min(bucket) FROM rollup_marks")
+    assert marks > 0
+    assert first > cut
+    await api.server.refresher.refresh_all()
+    after = stored_rollup(api, "rollup_15m", "bucket")
+    assert after != before
+    kept = [name for name in NAMES if not name.endswith("_uncounted")]  # a later step may cover those
+    assert {start: [after[start][name] for name in kept] for start in before if start <= cut} == {
+        start: [before[start][name] for name in kept] for start in before if start <= cut
+    }
 
 
 async def _as_it_was(connection: Connection) -> None:
@@ -388,10 +439,6 @@ async def _as_it_was(connection: Connection) -> None:
             """.encode()
         )
     await rebuild_days(connection, 1)
-
-
-async def _migrate_again(connection: Connection) -> None:
-    await connection.execute((db_folder() / "migrations" / "0013_ends_of_silences.sql").read_bytes())
 
 
 def test_every_counter_with_an_integral_has_an_energy() -> None:
