@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -15,7 +16,13 @@ from typing import Any, Final
 from reference_server import administration as admin
 from reference_server.auth import Scope
 from reference_server.config import ServerSettings
-from reference_server.history import ImportResult, export_samples, import_captures, import_csv
+from reference_server.history import (
+    ImportBrokenOffError,
+    ImportResult,
+    export_samples,
+    import_captures,
+    import_csv,
+)
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.storage import dumps
@@ -412,32 +419,34 @@ def _import(args: argparse.Namespace) -> int:
     settings = _settings(args)
     url = settings.database_url.get_secret_value()
     retention = timedelta(days=settings.raw_retention_days)
+    progress = _Progress()
     if all(file.suffix == ".json" for file in args.files):
-        source = args.source or "capture"
-        loading = import_captures(
-            url, args.files, args.device, source=source, retention=retention, report=_Progress()
-        )
+        load = partial(import_captures, url, args.files, source=args.source or "capture")
     elif len(args.files) == 1:
-        source = args.source or "csv"
-        loading = import_csv(
-            url, args.files[0], args.device, source=source, retention=retention, report=_Progress()
-        )
+        load = partial(import_csv, url, args.files[0], source=args.source or "csv")
     else:
         raise UsageError(
             "import one CSV file or export at a time; only captures (.json) come several at once"
         )
-    print(asyncio.run(loading))
+    try:
+        print(asyncio.run(load(device_id=args.device, retention=retention, report=progress)))
+    except KeyboardInterrupt:
+        if not progress.result.rows:
+            raise
+        raise ImportBrokenOffError("interrupted before it was done", progress.result) from None
     return EXIT_OK
 
 
 class _Progress:
-    """Says on stderr what a long import has stored, every few seconds."""
+    """Says on stderr what a long import has stored, every few seconds, and remembers it."""
 
     def __init__(self) -> None:
         self._next = monotonic() + _PROGRESS_S
+        self.result = ImportResult()
 
     def __call__(self, result: ImportResult) -> None:
         """Say it if it is time."""
+        self.result = result
         if monotonic() >= self._next:
             self._next = monotonic() + _PROGRESS_S
             print(f"{result.rows} rows so far: {result}", file=sys.stderr, flush=True)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from pydantic import ValidationError
-
-from reference_server.storage.codec import Flag, Row, decode, differing, encode, endless_field
+from reference_server.history_files import Told, opened, reason_of, require_past, told_by
+from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import fetch, session
 from reference_server.storage.devices import known_device
@@ -36,17 +32,12 @@ from reference_server.zones import QUARTER, quarter_of
 from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.decoding import decoded
 from sungrow_lib.errors import SungrowError, UsageError
-from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
-from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
+from sungrow_lib.sample import SungrowSample, format_ts
 
-_AHEAD: Final = timedelta(minutes=5)
 _ROWS_AT_ONCE: Final = 2_000
 """Rows of one transaction: under a second, for which readers of devices of the same shard wait."""
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
-
-_Told = tuple[SungrowSample, Mapping[str, Any]]
-"""A reading, and its fields that only a newer edge knows."""
 
 
 class DeviceDeletedError(SungrowError):
@@ -108,8 +99,8 @@ class ImportBrokenOffError(SungrowError):
 
 def _kept(result: ImportResult) -> str:
     return (
-        f"; the first {result.rows} rows are stored ({result}), the others are not: import the same again, "
-        "and what is stored is known"
+        f"; the first {result.rows} rows are stored ({result}): import the same again, and it goes on from "
+        "there"
     )
 
 
@@ -150,11 +141,8 @@ async def import_csv(
         ImportBrokenOffError: a part is stored.
         StorageError: the database cannot be used; nothing is stored.
     """
-    with _opened(file) as stream:
-        lines = iter(stream)
-        begin = next(lines, "")
-        read = _from_export if begin.startswith("{") else _from_csv
-        told = read(chain([begin], lines), file.name, device_id)
+    with opened(file) as stream:
+        told = told_by(stream, file.name, device_id)
         return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
 
 
@@ -183,7 +171,7 @@ async def import_captures(
         ImportBrokenOffError: a part is stored.
         StorageError: the database cannot be used; nothing is stored.
     """
-    told: Iterator[_Told] = ((sample, {}) for sample in _captured(files, device_id))
+    told: Iterator[Told] = ((sample, {}) for sample in _captured(files, device_id))
     return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
 
 
@@ -202,9 +190,9 @@ def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
     try:
         said = decoded(merge_captures(list(captures.values())))["sample"]
         sample = SungrowSample.model_validate(said | {"device_id": device_id})
-        _require_past(sample)
+        require_past(sample)
     except (UsageError, ValueError) as error:
-        reason = _reason(error) if isinstance(error, ValueError) else str(error)
+        reason = reason_of(error) if isinstance(error, ValueError) else str(error)
         raise UsageError(f"{', '.join(map(str, captures))}: {reason}") from None
     return sample
 
@@ -227,7 +215,7 @@ class _Import:
         self._made: frozenset[datetime] = frozenset()
         self.result = ImportResult()
 
-    async def run(self, told: Iterator[_Told]) -> ImportResult:
+    async def run(self, told: Iterator[Told]) -> ImportResult:
         try:
             async with session(self._url) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
@@ -248,10 +236,11 @@ class _Import:
         return self.result
 
     def _refresh_aggregates(self) -> None:
-        if self.result.inserted:
-            refresh_aggregates(self._url)  # behind the horizon nothing else will
+        """Spare the aggregates the wait for the server, to which an interrupt leaves them."""
+        if self.result.rows:  # known ones, too: an import may have been killed that stored them
+            refresh_aggregates(self._url)
 
-    async def _store(self, connection: Connection, some: Sequence[_Told]) -> None:
+    async def _store(self, connection: Connection, some: Sequence[Told]) -> None:
         for attempt in range(_ATTEMPTS):
             try:
                 await self._store_once(connection, some)
@@ -261,7 +250,7 @@ class _Import:
             else:
                 return
 
-    async def _store_once(self, connection: Connection, some: Sequence[_Told]) -> None:
+    async def _store_once(self, connection: Connection, some: Sequence[Told]) -> None:
         result = ImportResult()
         async with connection.transaction():
             known = await known_device(connection, self._device_id)
@@ -288,93 +277,6 @@ class _Import:
             return int(entry)
         await fetch(connection, "extend_import_range", entry=self._entry, **span)
         return self._entry
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[TextIO]:
-    if str(file) == "-":
-        yield sys.stdin
-        return
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            yield stream
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{file} is not UTF-8 text") from None
-
-
-def _from_export(lines: Iterable[str], name: str, device_id: str) -> Iterator[_Told]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            known, unknown = split_unknown(_object(line))
-            sample = SungrowSample.model_validate(known | {"device_id": device_id})
-            _require_past(sample)
-            _require_ordinary(unknown)
-        except ValueError as error:
-            raise UsageError(f"{name}, line {number}: {_reason(error)}") from None
-        yield sample, unknown
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
-        fields = None
-    if not isinstance(fields, dict):
-        raise ValueError("is no JSON object")  # noqa: TRY004 - a wrong line like any other
-    return fields
-
-
-def _from_csv(lines: Iterable[str], name: str, device_id: str) -> Iterator[_Told]:
-    reader = csv.DictReader(lines)
-    unknown = [field for field in reader.fieldnames or () if field not in SungrowSample.model_fields]
-    if unknown or "ts" not in (reader.fieldnames or ()):
-        wrong = f"{unknown[0]!r} is not a field of a sample" if unknown else "there is no column ts"
-        raise UsageError(f"{name}: {wrong}; the header must be ts,FIELD,... such as ts,pv_power_w")
-    for cells in reader:
-        try:
-            sample = SungrowSample.model_validate(_fields(cells) | {"device_id": device_id})
-            _require_past(sample)
-        except (ValidationError, ValueError) as error:
-            raise UsageError(f"{name}, line {reader.line_num}: {_reason(error)}") from None
-        yield sample, {}
-
-
-def _require_past(sample: SungrowSample) -> None:
-    if sample.ts > datetime.now(UTC) + _AHEAD:
-        raise ValueError(f"ts: {format_ts(sample.ts)} lies in the future")
-
-
-def _require_ordinary(unknown: Mapping[str, Any]) -> None:
-    endless = endless_field(unknown)
-    if endless is not None:
-        raise ValueError(f"{endless}: must hold finite numbers of ordinary size")
-
-
-def _fields(cells: Mapping[str | Any, str | Any]) -> dict[str, Any]:
-    if None in cells or None in cells.values():
-        raise ValueError("has another number of cells than the header")
-    return {name: _value(name, text.strip()) for name, text in cells.items() if text.strip()}
-
-
-def _value(name: str, text: str) -> Any:
-    quantity = QUANTITY_BY_NAME.get(name)
-    if quantity is None or quantity.kind is QuantityKind.STATE:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise ValueError(f"{name}: {text!r} is not a number") from None
-
-
-def _reason(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 async def _import_rows(

@@ -60,8 +60,8 @@ class StreamWriter:
         listener = Listener(self._device.key, after, self._token)
         response = web.StreamResponse(headers=_HEADERS)
         async with self._hub.listening(listener):
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 await _write(response, opening)
                 while await self._send_next(response, listener):
                     pass

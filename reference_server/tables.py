@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.storage.looks import rows_between
 from sungrow_lib.quantities import QUANTITIES
+
+_LOG: Final = logging.getLogger(__name__)
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -120,18 +123,20 @@ async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
 
 
 async def _streamed(request: web.Request, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Send what is made while it is sent. A database lost midway cuts the connection.
+    """Send what is made while it is sent. A database lost midway cuts the connection; a client may leave.
 
     Raises:
         StorageError: before the first byte only.
     """
     first = await anext(chunks)
     response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
-    await response.prepare(request)
     try:
+        await response.prepare(request)
         await response.write(first)
         async for chunk in chunks:
             await response.write(chunk)
+    except ConnectionError:
+        _LOG.info("the client left before the end of its answer", extra={"path": request.path})
     except StorageError:
         if request.transport is not None:
             request.transport.abort()  # an answer that ends properly would pass for a whole one

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import PIPE
+from time import sleep
 
 import psycopg
 import pytest
@@ -15,6 +20,11 @@ from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from sungrow_lib.sample import SungrowSample, format_ts
 from tests.server.conftest import Api, sample
+
+_WAITING = """
+SELECT FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND (SELECT count(*) FROM samples) = 2000
+"""
 
 
 @pytest.fixture
@@ -304,6 +314,13 @@ def test_a_wrong_capture_is_one_line_and_stores_nothing(
         ("ts,pv_power_w\n2026-01-01T00:00:00Z,1\nyesterday,1\n", "line 3: ts"),
         ("ts,pv_power_w\n2026-01-01T00:00:00Z\n", "line 2: has another number of cells"),
         ("ts,pv_power_w\n2026-01-01T00:00:00Z,1,2\n", "line 2: has another number of cells"),
+        ("ts,pv_power_w,pv_power_w\n2026-01-01T00:00:00Z,1,2\n", "pv_power_w is named twice"),
+        (
+            "device_id,ts\nroof-1,2026-01-01T00:00:00Z\nroof-2,2026-01-01T00:00:05Z\n",
+            "line 3: device_id: is a reading of 'roof-2', not of roof-1",
+        ),
+        ('ts,running_state,pv_power_w\n\n2026-01-01T00:00:00Z,"Run,1\n', "line 3: has another number"),
+        ("x" * 9_000 + "\n", f"'{'x' * 40}'... is not a field"),
         ('{"ts":"2026-01-01T00:00:00Z"}\n{', "line 2: is no JSON object"),
         ('{"ts":"2026-01-01T00:00:00Z"}\n\n[]\n', "line 3: is no JSON object"),
         ('{"pv_power_w":1}\n', "line 1: ts: Field required"),
@@ -319,6 +336,48 @@ def test_a_wrong_file_is_one_line_and_stores_nothing(
     assert message in capsys.readouterr().err
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT count(*) FROM samples").fetchall() == [(0,)]
+
+
+def test_an_import_takes_what_a_spreadsheet_writes(
+    configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del configured
+    file = tmp_path / "sheet.csv"
+    file.write_bytes(b"\xef\xbb\xbfdevice_id,ts,pv_power_w\r\nroof-1,2026-01-01T00:00:00Z,1\r\n\r\n")
+    assert main(["import", str(file), "--device", "roof-1"]) == 0
+    assert _output(capsys) == "imported 1, known 0, kept aside 0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_that_is_interrupted_says_what_is_stored(
+    configured: str, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=60)
+    load = ["import", str(_history(tmp_path, first, 4_500)), "--device", "roof-1"]
+    with psycopg.connect(configured) as holding, psycopg.connect(configured, autocommit=True) as looking:
+        holding.execute("INSERT INTO devices (device_id) VALUES ('roof-1')")
+        holding.commit()
+        hold = "INSERT INTO samples (device, ts) SELECT device, %s FROM devices"
+        held = first + timedelta(minutes=15 * 3_000)
+        holding.execute(hold, [held])
+        holding.execute("DELETE FROM samples")
+        holding.commit()  # a chunk that is being made would hold up the first part
+        holding.execute(hold, [held])  # the second part waits, as nobody knows whether this row comes
+        program = [sys.executable, "-m", "reference_server", *load]
+        with subprocess.Popen(program, stdout=PIPE, stderr=PIPE, text=True) as process:
+            while not looking.execute(_WAITING).fetchall():
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                sleep(0.05)
+            process.send_signal(number)
+            said, complaint = process.communicate()
+        holding.rollback()
+    assert (process.returncode, said) == (1, "")
+    assert complaint == (
+        "sungrow-server: interrupted before it was done; the first 2000 rows are stored (imported 2000, "
+        "known 0, kept aside 0): import the same again, and it goes on from there\n"
+    )
+    assert main(load) == 0
+    assert _output(capsys) == "imported 2500, known 2000, kept aside 0"
 
 
 def test_an_import_for_what_cannot_name_a_device_is_wrong_use(

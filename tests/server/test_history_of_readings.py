@@ -6,6 +6,8 @@ policies; the answers must be the same on every engine.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,10 @@ pytestmark = pytest.mark.anyio
 
 DAY_S = 86_400
 SUMS = "sum(sample_count)::int8, sum(pv_power_w_sum)::int8, max(pv_power_w_max), sum(covered_ms)::int8"
+_IMPORTS_GO_ON = f"""
+SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE l.locktype = 'advisory' AND l.classid = {IMPORTS} AND d.datname = current_database()
+"""
 AGGREGATES = ("samples_hourly", "samples_daily", "samples_monthly")
 
 
@@ -321,6 +327,60 @@ async def test_an_import_that_broke_off_goes_on_where_it_ended(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ('"7', r"is no CSV \(field larger than field limit \(131072\)\); is a quote left open\?"),
+        ("[" * 100_000, r"pv_power_w: '\[{40}'\.\.\. is not a number"),
+        ("9" * 9_000, r"pv_power_w: '9{40}'\.\.\. is not a number"),
+        ("\udcff", "is not UTF-8 text"),
+        ("\0", "pv_power_w: '.x00' is not a number"),
+    ],
+)
+async def test_whatever_breaks_an_import_off_it_says_what_is_stored(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, reason: str
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    good = _minutes(4_000, NOW - timedelta(days=20)).splitlines(keepends=True)
+    bad = good[26].split(",")
+    bad[1] = cell
+    file = tmp_path / "bad.csv"
+    file.write_text("".join([*good[:26], ",".join(bad), *good[27:]]), errors="surrogateescape")
+    with pytest.raises(UsageError) as caught:
+        await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=4000))
+    said = str(caught.value)
+    stored = r"; the first 21 rows are stored \(imported 21, known 0, kept aside 0\): import the same again"
+    assert re.match(rf"bad\.csv, line 27: {reason}{stored}", said), said[:400]
+    assert api.rows("SELECT count(*) FROM samples") == [(21,)]
+    if _is_timescale(api):  # without waiting for the server
+        assert api.rows("SELECT sum(sample_count)::int8 FROM samples_hourly") == [(21,)]
+
+
+async def test_an_export_that_is_damaged_midway_says_what_is_stored(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    lines = [f'{{"ts":"{format_ts(NOW - timedelta(minutes=n))}","pv_power_w":{n}}}\n' for n in range(30)]
+    lines[20] = lines[20].replace("}", ',"newer":"\udcff"}')
+    file = tmp_path / "roof.ndjson"
+    file.write_text("".join(lines), errors="surrogateescape")
+    with pytest.raises(UsageError, match=r"line 21: is not UTF-8 text; the first 14 rows are stored"):
+        await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=4000))
+
+
+async def test_what_an_import_that_was_killed_has_stored_reaches_the_aggregates(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "whole.csv"
+    file.write_text(_minutes(40, datetime(2020, 6, 1, tzinfo=UTC)))
+    load = partial(import_csv, api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+    with monkeypatch.context() as killed:
+        killed.setattr(history, "refresh_aggregates", lambda _url: None)
+        await load()
+    assert str(await load()) == "imported 0, known 40, kept aside 0"
+    assert _agree(api)[0][0] == 40
+
+
 async def test_rollups_go_on_between_the_parts_of_an_import(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,6 +408,8 @@ async def test_nothing_is_dropped_while_an_import_goes_on(
             await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
             await api.server.retention.drop()
             assert api.rows("SELECT count(*) FROM samples") == [(40,)]
+        while api.rows(_IMPORTS_GO_ON):  # noqa: ASYNC110 - the database notices in its own time that one ended
+            await asyncio.sleep(0.02)
         await api.server.retention.drop()
         assert api.rows("SELECT count(*) FROM samples") == [(0,)]
         assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_15m") == [(40,)]

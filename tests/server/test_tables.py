@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import anyio.to_thread
 import pytest
@@ -14,6 +16,7 @@ from pyarrow.parquet import ParquetFile
 
 from reference_server import tables
 from reference_server.parquet import PARQUET
+from reference_server.storage import looks
 from sungrow_lib.blocking import BlockingSungrowClient
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
@@ -81,6 +84,46 @@ async def test_csv_by_accept(api: Api) -> None:
         "",
     )
     assert (await text(api, "text/csv, application/json", bucket="15m"))[0] == "application/json"
+
+
+@pytest.mark.parametrize("media", tables.MEDIA)
+async def test_a_client_that_leaves_midway_is_no_failure_of_the_server(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, media: str
+) -> None:
+    """The answer never ends by itself, so its end is that the client is gone."""
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(tables, "_ROW_GROUP", 10)
+    caplog.set_level("INFO")
+    await api.ingest(*(sample(i, pv_power_w=i) for i in range(10)))
+    some, ended = looks.rows_between, asyncio.Event()
+
+    async def the_same_again(database: Any, device: int, _after: Any, end: Any, limit: int) -> Any:
+        return await some(database, device, NOW - timedelta(hours=1), end, limit)
+
+    answered = api.server.metrics.answered
+    statuses: list[int] = []
+
+    def answer(method: str, path: str, status: int, seconds: float) -> None:
+        answered(method, path, status, seconds)
+        statuses.append(status)
+        ended.set()
+
+    monkeypatch.setattr(tables, "rows_between", the_same_again)
+    monkeypatch.setattr(api.server.metrics, "answered", answer)
+    query = urlencode(HOUR | {"bucket": "raw"})
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        f"GET /v1/series?{query} HTTP/1.1\r\nHost: {host}\r\nAccept: {media}\r\n"
+        f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    await reader.readexactly(5_000)
+    writer.transport.abort()
+    await ended.wait()
+    assert statuses == [200]
+    assert [record.message for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
+    assert "the client left before the end of its answer" in caplog.messages
 
 
 async def test_an_answer_the_client_has_is_not_sent_again(api: Api) -> None:
