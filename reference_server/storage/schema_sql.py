@@ -54,6 +54,8 @@ _SECTION: Final = re.compile(r"^-- generated: (\w+)\n.*?^-- end of generated$", 
 _INT2_BYTES: Final = 2
 _VALUE_BITS: Final = 2**32 - 1
 """Those of `turn` plus a counter's value that are the value; see `stepped_readings`."""
+_LATE_MS: Final = 2**31
+"""What `late_ms` has more than the time in `turn`, so that it is never negative."""
 
 
 def column_type(quantity: Quantity) -> str:
@@ -138,16 +140,18 @@ def _stepped() -> str:
 
 
 def _compared(counter: Quantity) -> Iterator[str]:
-    """Difference of a counter to the value it is compared with, and the time since its last one in ms.
+    """Difference of a counter to the value it is compared with, and the time since that one in ms.
 
     Both are null when there is none, as the comment of `stepped_readings` defines it.
     """
     now = counter.name
-    last, peak = f"max(turn + {now}) OVER before", f"max({now}) OVER before"
-    yield f"{now} - CASE WHEN {now} >= {peak} THEN {peak} ELSE {last} & {_VALUE_BITS} END AS {now}_rise"
+    last, peak = f"max(turn + {now}) OVER before", f"max(({now}::int8 << 32) + late_ms) OVER before"
+    is_peak = f"{now} >= ({peak}) >> 32"
+    since = f"CASE WHEN {is_peak} THEN (({peak}) & {_VALUE_BITS}) - {_LATE_MS} ELSE {last} >> 32 END"
+    yield f"{now} - CASE WHEN {is_peak} THEN ({peak}) >> 32 ELSE {last} & {_VALUE_BITS} END AS {now}_rise"
     yield (
-        f"(turn >> 32) - ({last} >> 32) "
-        f"+ CASE WHEN {last} >> 32 < {_BUCKET_BEGINS} THEN gap_ms - 1 ELSE 0 END AS {now}_ms_since"
+        f"(turn >> 32) - {since} "
+        f"+ CASE WHEN {since} < {_BUCKET_BEGINS} THEN gap_ms - 1 ELSE 0 END AS {now}_ms_since"
     )
 
 

@@ -36,7 +36,7 @@ def most_steps(quantity: Quantity, elapsed_ms: int, nominal_kw: float | None) ->
 
     Args:
         quantity: the counter.
-        elapsed_ms: time since its last known value.
+        elapsed_ms: time since the value it is compared with.
         nominal_kw: nominal power of the device, None while unknown.
     """
     assert quantity.pace is not None
@@ -53,7 +53,7 @@ def break_of(
     Args:
         quantity: the counter.
         rise: resolution steps from the highest recent value if this one is not below it, else from the last.
-        elapsed_ms: time since its last known value.
+        elapsed_ms: time since the value it is compared with.
         nominal_kw: nominal power of the device, None while unknown.
         may_reset: whether the inverter's midnight may lie between; it matters to a daily counter only.
     """

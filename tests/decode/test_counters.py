@@ -72,6 +72,16 @@ def test_zero_for_a_moment_is_one_break_and_its_recovery_none() -> None:
     assert kinds(seen(CounterWatch(10), "pv_total_kwh", 1177.0, 0, 0, 1177.1)) == [BreakKind.RAN_BACK]
 
 
+@pytest.mark.parametrize(("after", "more"), [(1197.0, []), (6000.0, [BreakKind.JUMPED])])
+def test_a_zero_first_after_an_outage_leaves_its_whole_time_to_what_follows(
+    after: float, more: list[BreakKind]
+) -> None:
+    watch = CounterWatch(10)
+    found = seen(watch, "pv_total_kwh", 1177.0)
+    found += seen(watch, "pv_total_kwh", 0, after, after, ts=NOON + timedelta(hours=10))
+    assert kinds(found) == [BreakKind.RAN_BACK, *more]
+
+
 def test_unknown_for_a_moment_is_no_break() -> None:
     assert seen(CounterWatch(10), "pv_total_kwh", 1177.0, None, 1177.1) == []
 

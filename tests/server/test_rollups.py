@@ -67,6 +67,12 @@ class Past:
         return recent or ([] if counter in DAILY_COUNTERS else known[-1:])
 
 
+def compared_with(value: int, earlier: list[tuple[datetime, int]]) -> tuple[datetime, int]:
+    """Earlier value, and its time, that one is compared with: the peak, read last, or the last one."""
+    peak = max(known for _, known in earlier)
+    return next(one for one in reversed(earlier) if one[1] == peak) if value >= peak else earlier[-1]
+
+
 def plain_rollup(
     rows: list[dict[str, Any]], poll_ms: int = POLL_MS, kw: float | None = None
 ) -> dict[datetime, dict[str, Any]]:
@@ -110,10 +116,9 @@ def plain_breaks(
             counter = QUANTITY_BY_NAME[name]
             if counter.pace is None or not (earlier := past.earlier(at, counter)):
                 continue
-            (last_at, last), peak = earlier[-1], max(known for _, known in earlier)
-            compared = peak if value >= peak else last
-            elapsed_ms = (at - last_at) // timedelta(milliseconds=1)
-            resets = _may_reset(counter, value, elapsed_ms, kw, (last_at, at), zone)
+            since, compared = compared_with(value, earlier)
+            elapsed_ms = (at - since) // timedelta(milliseconds=1)
+            resets = _may_reset(counter, value, elapsed_ms, kw, (since, at), zone)
             if break_of(counter, value - compared, elapsed_ms, kw, may_reset=resets) is not None:
                 found.add((at, name, value, compared))
         past.add(at, values)
@@ -169,10 +174,9 @@ def _add_counter(
     bucket[f"{name}_last"], bucket[f"{name}_last_ts"] = value, at
     if not earlier:  # without a value before, the increase is unknown, not zero
         return
-    last_at, last = earlier[-1]
-    peak = max(known for _, known in earlier)
-    increase = value - (peak if value >= peak else last)
-    possible = most_steps(counter, (at - last_at) // timedelta(milliseconds=1), kw)
+    since, compared = compared_with(value, earlier)
+    increase = value - compared
+    possible = most_steps(counter, (at - since) // timedelta(milliseconds=1), kw)
     _add(bucket, f"{name}_increase", increase if 0 <= increase <= possible else 0)
 
 
@@ -303,6 +307,26 @@ async def test_nonsense_across_two_quarters_is_no_energy(api: Api) -> None:
         await api.ingest({"device_id": "sh-1", "ts": format_ts(at), "pv_total_kwh": total})
     await api.server.refresher.refresh_all()
     assert api.rows("SELECT pv_total_kwh_increase FROM rollup_15m ORDER BY bucket") == [(0,), (2,)]
+
+
+@pytest.mark.parametrize(("after", "energy"), [(1020.0, 21.0), (5000.0, 1.0)])
+async def test_a_zero_first_after_an_outage_loses_no_energy_of_it(
+    api: Api, after: float, energy: float
+) -> None:
+    back = NOW - timedelta(hours=2)
+    for at, total in (
+        (back - timedelta(hours=10), 1000.0),
+        (back, 0.0),
+        (back + timedelta(seconds=10), after),
+        (back + timedelta(hours=1), after + 1),
+    ):
+        reading = {"device_id": "sh-1", "ts": format_ts(at), "pv_total_kwh": total, "import_total_kwh": total}
+        await api.ingest(reading, device={"model": "SH10RT"})
+    await api.server.refresher.refresh_all()
+    [sums] = api.rows("SELECT sum(pv_total_kwh_increase), sum(import_total_kwh_increase) FROM rollup_15m")
+    assert sums == (10 * energy, 10 * energy)
+    breaks = {(value, before) for _, _, value, before in stored_breaks(api)}
+    assert breaks == {(0, 10_000)} | ({(50_000, 10_000)} if after == 5000 else set())
 
 
 def merged(
