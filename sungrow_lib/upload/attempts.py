@@ -268,6 +268,7 @@ class Attempts:
             return replace(second, action=Action.KEEP)
         if second.settlement is None:
             return second
+        self._witnesses.answered(witness)
         is_there = witness.seq in second.settlement.delivered
         return replace(
             ruling,

@@ -8,6 +8,9 @@ new a witness is sent, a reading that was new to the server lately, in a batch o
 
 Of a batch that was new in part nobody knows which part. What a server lacks are spans of time, so it is the
 first reading or the last, unless the span lies inside of the one batch. Both are witnesses.
+
+A witness whose answer is lost may have been stored by that very request: whether the server had it before can
+no longer be known. So no other is sent until this one is answered: the others still tell, and are named.
 """
 
 from __future__ import annotations
@@ -49,8 +52,12 @@ class Witnesses:
 
     def next(self) -> SpoolEntry | None:
         """Return the one whose turn it is; None when nothing was new to the server since it last lost all."""
-        self._entries.rotate(-1)
-        return self._entries[-1] if self._entries else None
+        return self._entries[0] if self._entries else None
+
+    def answered(self, entry: SpoolEntry) -> None:
+        """Let the next have its turn: the server has answered this one."""
+        if self._entries and self._entries[0] == entry:
+            self._entries.rotate(-1)
 
     def add(self, delivered: Sequence[SpoolEntry]) -> None:
         """Note a batch of which something, or all, was new to the server."""

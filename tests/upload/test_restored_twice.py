@@ -283,6 +283,25 @@ async def test_without_an_answer_to_the_witness_nothing_is_settled(
         await counted(spool, delivered=40, pending=0)
 
 
+@pytest.mark.parametrize("lost_answers", [0, 1, 2, 3, 8])
+async def test_lost_answers_to_witnesses_do_not_hide_what_the_server_lost(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, lost_answers: int
+) -> None:
+    """A witness whose answer is lost is stored all the same: it can tell of a loss no more."""
+    rule = Restored(lose_witnesses=lost_answers, count=1)
+
+    async def behave(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        if len(batch["samples"]) == 1 and 39 in server.seqs_stored() and not rule.resends:
+            make_hole(server, {37, 38, 39, 40})  # just before the first witness comes
+        return await rule(server, request, batch)
+
+    server.rule = behave
+    await answers_were_lost(spool, server)
+    async with running(spool, changed(settings, backlog_workers=1)):
+        await until(lambda: rule.count > lost_answers + 1)
+        await all_is_there(spool, server, 40)
+
+
 async def test_a_refused_token_pauses_at_the_witness_too(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
