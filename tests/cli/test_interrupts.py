@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -26,9 +24,28 @@ MODULES = {
 }
 
 
+STOP_AT_IMPORT = """
+import os, sys, time
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == os.environ.get("STOP_AT"):
+            print("stopped", file=sys.stderr, flush=True)
+            time.sleep(60)  # a signal ends it
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.fixture
+def stopping(tmp_path: Path) -> str:
+    """A folder for PYTHONPATH: with it, a program waits for a signal where it imports the module STOP_AT."""
+    (tmp_path / "sitecustomize.py").write_text(STOP_AT_IMPORT, encoding="utf-8")
+    return str(tmp_path)
+
+
 def started(*command: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-X", "importtime", *command],  # says on stderr what it has imported
+        [sys.executable, *command],
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,49 +53,39 @@ def started(*command: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(module: str, errors: IO[str]) -> None:
-    assert any(re.match(rf"import time:.*\| +{re.escape(module)}$", line) for line in errors)
+def end_of(process: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send a signal; return what the process then says."""
+    process.send_signal(number)
+    said, complaint = process.communicate(timeout=60)
+    assert not said
+    return complaint.rstrip("\n")
 
 
-def complaint(process: subprocess.Popen[str]) -> str:
-    """What the process said at its end, apart from imports."""
-    assert process.stderr is not None
-    assert process.stdout is not None
-    said = [line for line in process.stderr if not line.startswith("import time:")]
-    assert not process.stdout.read()
-    return "".join(said).rstrip("\n")
+def end_at(module: str, number: signal.Signals, folder: str, *command: str) -> tuple[str, int]:
+    """Send a signal while a module is imported; return what the process then says, and its exit status."""
+    with started(*command, PYTHONPATH=folder, STOP_AT=module) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stopped\n"
+        return end_of(process, number), process.returncode
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["gettext", "argparse", "anyio", "sungrow_lib.errors"])
 @pytest.mark.parametrize("program", COMMANDS)
-def test_while_it_imports(program: str, module: str, number: signal.Signals) -> None:
-    with started(str(BIN / program), *COMMANDS[program]) as process:
-        assert process.stderr is not None
-        wait_for(module, process.stderr)
-        process.send_signal(number)
-        assert complaint(process) == f"{program}: interrupted before it began"
-    assert process.returncode == 1
+def test_while_it_imports(program: str, module: str, number: signal.Signals, stopping: str) -> None:
+    end = end_at(module, number, stopping, str(BIN / program), *COMMANDS[program])
+    assert end == (f"{program}: interrupted before it began", 1)
 
 
 @pytest.mark.parametrize("program", ["sungrow-edge", "sungrow-server"])
-def test_a_service_that_is_stopped_while_it_starts_has_not_failed(program: str) -> None:
-    with started(str(BIN / program), "run") as process:
-        assert process.stderr is not None
-        wait_for("argparse", process.stderr)
-        process.send_signal(signal.SIGTERM)
-        assert complaint(process) == ""
-    assert process.returncode == 0
+def test_a_service_that_is_stopped_while_it_starts_has_not_failed(program: str, stopping: str) -> None:
+    assert end_at("argparse", signal.SIGTERM, stopping, str(BIN / program), "run") == ("", 0)
 
 
 @pytest.mark.parametrize("program", COMMANDS)
-def test_while_it_imports_as_a_module(program: str) -> None:
-    with started("-m", MODULES[program], *COMMANDS[program]) as process:
-        assert process.stderr is not None
-        wait_for("gettext", process.stderr)
-        process.send_signal(signal.SIGINT)
-        assert complaint(process) == f"{program}: interrupted before it began"
-    assert process.returncode == 1
+def test_while_it_imports_as_a_module(program: str, stopping: str) -> None:
+    end = end_at("gettext", signal.SIGINT, stopping, "-m", MODULES[program], *COMMANDS[program])
+    assert end == (f"{program}: interrupted before it began", 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,6 +104,5 @@ def test_while_it_waits_for_an_answer(program: str, number: signal.Signals, tmp_
         )
         with process, silent.accept()[0] as connection:
             assert connection.recv(1)  # it has asked something
-            process.send_signal(number)
-            assert complaint(process) == f"{program}: interrupted before it was done"
+            assert end_of(process, number) == f"{program}: interrupted before it was done"
     assert process.returncode == 1
