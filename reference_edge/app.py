@@ -15,9 +15,11 @@ from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
+from reference_edge.lock import SpoolLock
 from reference_edge.opening import tell_of_opening
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
+from sungrow_lib.errors import SpoolError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
 from sungrow_lib.upload import BatchUploader, UploadSettings
@@ -34,13 +36,13 @@ _SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_f
 """A damaged spool is set aside and what is readable taken over; a full disk loses nothing silently."""
 
 
-async def run_edge(settings: EdgeSettings) -> None:
+async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
 
     A spool that proves to be damaged on the way is recovered at once, as at a start.
 
     Raises:
-        SpoolError: the spool cannot be opened.
+        SpoolError: the spool cannot be opened, or another daemon has got hold of it.
         ConfigurationError: a certificate, token file, port or lock folder cannot be used.
     """
     accounts = {
@@ -52,15 +54,19 @@ async def run_edge(settings: EdgeSettings) -> None:
         accounts,
         Intake(accounts, settings.commit_interval_s),
         Survey(settings.spool_path.absolute().parent),
+        lock,
     )
     stopping = anyio.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_signals, stopping, edge.service)
+        tasks.start_soon(edge.watch_lock, stopping)
         while not stopping.is_set():
             await edge.run(stopping)
             with anyio.move_on_after(0 if stopping.is_set() else _ANEW_S):
                 await stopping.wait()
         tasks.cancel_scope.cancel()
+    if edge.lost is not None:
+        raise edge.lost
 
 
 async def _watch_signals(stopping: anyio.Event, service: ServiceManager) -> None:
@@ -79,10 +85,21 @@ class _Edge:
     accounts: dict[str, DeviceAccount]
     intake: Intake
     survey: Survey
+    lock: SpoolLock
     damage: str | None = None
+    lost: SpoolError | None = None
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
+
+    async def watch_lock(self, stopping: anyio.Event) -> None:
+        """End if another daemon gets hold of the lock."""
+        try:
+            await self.lock.watch()
+        except SpoolError as error:
+            _LOG.error("another daemon works on this spool; this one ends", extra={"reason": str(error)})
+            self.lost = error
+            stopping.set()
 
     async def run(self, stopping: anyio.Event) -> None:
         """Work until ``stopping`` is set or the spool is found damaged."""
@@ -91,6 +108,7 @@ class _Edge:
             spool = await self._open(stack, stopping)
             if spool is None:
                 return
+            spool.guard_place(self.lock.holds)
             uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(settings)))
             intervals = {device.device_id: device.poll_interval_s for device in settings.inverters}
             with self._metrics(intervals, uploader):

@@ -20,7 +20,7 @@ import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C wou
 from reference_edge.app import run_edge
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
-from reference_edge.lock import sole_user
+from reference_edge.lock import SpoolLock, sole_user
 from reference_edge.spool_commands import add_parser as add_spool_parser
 from sungrow_lib._version import __version__
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded, lacking
@@ -139,13 +139,13 @@ def _run(args: argparse.Namespace) -> int:
     configure_logging(settings.log_level)
     _stay_small()
     require_spool(settings.spool_path)
-    with sole_user(settings.spool_path):
-        anyio.run(_run_to_the_end, settings)
+    with sole_user(settings.spool_path) as lock:
+        anyio.run(_run_to_the_end, settings, lock)
     return EXIT_OK
 
 
-async def _run_to_the_end(settings: EdgeSettings) -> None:
-    await run_edge(settings)
+async def _run_to_the_end(settings: EdgeSettings, lock: SpoolLock) -> None:
+    await run_edge(settings, lock)
     # All is on disk. A thread that still asks a name server that does not answer would hold up the end.
     leaving = threading.Timer(_LEAVE_S, os._exit, [EXIT_OK])
     leaving.daemon = True

@@ -1,52 +1,172 @@
-"""One daemon for one spool: a lock file that the kernel releases however its holder ends."""
+"""One daemon for one spool, whatever becomes of the spool's files; the kernel lets go of it with its holder.
+
+A locked file beside the spool is what any program sees that shares the folder. But whoever removes or moves
+the spool is likely to take it along. So the path has a lock of its own, too, which no deed on files reaches:
+a name in Linux's abstract space of sockets. And the file is made again where it is missing.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
+import socket
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
 
 from sungrow_lib.errors import SpoolUnavailableError
 
-_LONGEST_PID = 20
+_LONGEST_PID: Final = 20
+_LOOK_S: Final = 1.0
+
+
+class SpoolLock:
+    """The right to be the only daemon on a spool.
+
+    Args:
+        spool_path: the spool; another name of it, such as a link, is the same spool.
+
+    Raises:
+        SpoolUnavailableError: another daemon has it, or the lock file beside the spool cannot be made.
+    """
+
+    def __init__(self, spool_path: Path) -> None:
+        self._spool = spool_path
+        path = os.path.realpath(spool_path)
+        self._path = Path(f"{path}.lock")
+        self._turn = threading.Lock()
+        self._file: int | None = None
+        self._name: socket.socket | None = None
+        try:
+            self._name = _take_name(path)
+            self._file = self._locked()
+        except BlockingIOError:
+            self.close()
+            raise self._taken() from None
+        except OSError as error:
+            self.close()
+            raise SpoolUnavailableError(
+                f"the lock file {self._path} cannot be made or locked: {error.strerror}; put the spool into "
+                "a folder of a local disk that this user may write (SPOOL_PATH)"
+            ) from None
+
+    def close(self) -> None:
+        """Let others have it. The file stays: whoever removed it could let two others in."""
+        if self._file is not None:
+            os.close(self._file)
+        if self._name is not None:
+            self._name.close()
+
+    async def watch(self) -> None:
+        """Keep it until cancelled.
+
+        Raises:
+            SpoolUnavailableError: see `keep`.
+        """
+        while True:
+            await anyio.sleep(_LOOK_S)
+            await anyio.to_thread.run_sync(self.keep)
+
+    def keep(self) -> None:
+        """Make the file again if it is not where it belongs; where that cannot be done, later.
+
+        Raises:
+            SpoolUnavailableError: another daemon has locked one meanwhile.
+        """
+        with self._turn:
+            if self._file is None or self._is_ours(self._file):
+                return
+            try:
+                mine = self._locked()
+            except BlockingIOError:
+                raise self._taken() from None
+            except OSError:  # no folder, no room: until there is, nobody else can make one either
+                return
+            os.close(self._file)
+            self._file = mine
+
+    def holds(self) -> bool:
+        """Whether no other daemon has it; from any thread."""
+        try:
+            self.keep()
+        except SpoolUnavailableError:
+            return False
+        return True
+
+    def _locked(self) -> int:
+        """Open and lock the file, and see to it that it is still the one there."""
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_ours(file):
+                    os.ftruncate(file, 0)
+                    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                    return file
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def _is_ours(self, file: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # nobody can tell, and nobody else can lock it
+            return True
+
+    def _taken(self) -> SpoolUnavailableError:
+        try:
+            with self._path.open("rb") as file:
+                holder = file.read(_LONGEST_PID).decode(errors="replace").strip()
+        except OSError:
+            holder = ""
+        return SpoolUnavailableError(
+            f"process {holder or 'of unknown number'} works on {self._spool} already; stop it, or give this "
+            "daemon another spool (SPOOL_PATH)"
+        )
+
+
+def _take_name(path: str) -> socket.socket | None:
+    """Take the path's name among the sockets; None where there are no such names.
+
+    Raises:
+        BlockingIOError: it is taken.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    # Containers that share a network may well use one path for different spools: their roots differ.
+    root = os.stat("/")  # noqa: PTH116 - no path of ours
+    known = hashlib.sha256(f"{root.st_dev} {root.st_ino} {path}".encode(errors="surrogateescape"))
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0sungrow-edge {known.hexdigest()}")
+    except OSError as error:
+        name.close()
+        if error.errno == errno.EADDRINUSE:
+            raise BlockingIOError(error.errno, "taken") from None
+        return None  # not allowed here: the file is what there is
+    return name
 
 
 @contextmanager
-def sole_user(spool_path: Path) -> Iterator[None]:
+def sole_user(spool_path: Path) -> Iterator[SpoolLock]:
     """Be the only daemon that works on a spool, for as long as the context lasts.
 
     Raises:
         SpoolUnavailableError: another one does, or the lock file beside the spool cannot be made.
     """
-    path = spool_path.with_name(spool_path.name + ".lock")
+    lock = SpoolLock(spool_path)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise SpoolUnavailableError(
-            f"the lock file {path} cannot be made: {error.strerror} (SPOOL_PATH)"
-        ) from None
-    try:
-        _take(file, spool_path)
-        yield
+        yield lock
     finally:
-        # The file stays: whoever removed it could let two others in, one with the old and one with the new.
-        os.close(file)
-
-
-def _take(file: int, spool_path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(file, _LONGEST_PID, 0).decode(errors="replace").strip() or "of unknown number"
-        raise SpoolUnavailableError(
-            f"process {holder} works on {spool_path} already; stop it, or give this daemon another spool "
-            "(SPOOL_PATH)"
-        ) from None
-    except OSError as error:
-        raise SpoolUnavailableError(
-            f"{spool_path} cannot be locked: {error.strerror}; put it on a local disk (SPOOL_PATH)"
-        ) from None
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        lock.close()

@@ -129,6 +129,17 @@ class DurableSpool:
         """
         await self._run(self._store.keep_place)
 
+    def guard_place(self, is_ours: Callable[[], bool]) -> None:
+        """Ask whether the place is still this program's before the file is put back there.
+
+        Where it is another's, all that is here goes beside it when this spool is closed, and
+        `take_in_replaced` of the other one imports it.
+
+        Args:
+            is_ours: tells, from any thread.
+        """
+        self._store.guard_place(is_ours)
+
     async def take_in_replaced(self) -> None:
         """Import the readings of files that were found in this one's place, and set aside.
 

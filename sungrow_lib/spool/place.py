@@ -127,11 +127,14 @@ class Home:
 
     Attributes:
         make_room: deletes what may go, where the disk has no room for a copy.
+        is_ours: whether the place is still this program's; else nothing is put back, and what is here goes
+            beside it at the end.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self.make_room: Callable[[sqlite3.Connection], None] = lambda _: None
+        self.is_ours: Callable[[], bool] = lambda: True
         self._folder_mode = place.path.absolute().parent.stat().st_mode & 0o7777
         self._missing_since: float | None = None
         self._failed: tuple[float, str] | None = None
@@ -159,6 +162,10 @@ class Home:
             SpoolCorruptError: the file was overwritten, and not all that is open can be read.
             sqlite3.Error, OSError: it cannot be done; all is as before.
         """
+        if astray is not Astray.CHANGED and not self.is_ours():
+            if at_once:
+                self._leave(connection)
+            return False
         if not at_once:
             self._wait(astray)
         if astray is Astray.CHANGED and not self._is_overwritten(connection):
@@ -175,6 +182,15 @@ class Home:
             raise
         self._missing_since, self._failed, self._is_suspect = None, None, False
         return True
+
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        from sungrow_lib.spool.returning import leave_beside  # noqa: PLC0415 - memory, hardly ever needed
+
+        aside = leave_beside(connection, self._place)
+        _LOG.error(
+            "another program has the spool's place; what is here is left beside it",
+            extra={"file": self._place.file, "set_aside": str(aside)},
+        )
 
     def _wait(self, astray: Astray) -> None:
         now, path = time.monotonic(), self._place.path

@@ -58,6 +58,23 @@ def bring_back(connection: sqlite3.Connection, place: Place, folder_mode: int) -
     return _publish(path)
 
 
+def leave_beside(connection: sqlite3.Connection, place: Place) -> Path:
+    """Write all that an open spool holds beside its place, which another one has; return where it is.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be written there.
+    """
+    path = place.path.absolute()
+    part = path.with_name(f"{path.name}.leaving-part")
+    _remove(part)
+    connection.execute("VACUUM INTO ?", (str(part),))
+    _sync(part)
+    aside = _unused(path)
+    part.rename(aside)
+    _sync(path.parent)
+    return aside
+
+
 def is_as_left(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether a file somebody else wrote to is sound, and still what an open connection has."""
     if not path.stat().st_size:  # opening an empty one would delete its log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -94,6 +94,11 @@ class SpoolStore:
     def keep_place(self) -> None:
         """See to it that the file is where it belongs; see `DurableSpool.keep_place`."""
         self._database.keep_place()
+
+    def guard_place(self, is_ours: Callable[[], bool]) -> None:
+        """Ask before the file is put back; see `DurableSpool.guard_place`."""
+        if self._database.home is not None:
+            self._database.home.is_ours = is_ours
 
     def close(self) -> None:
         """Close the file."""

@@ -300,6 +300,20 @@ def test_it_goes_back_at_the_latest_when_it_is_closed(store: SpoolStore, path: P
     assert moments(path) == list(range(FIRST))
 
 
+@pytest.mark.parametrize("happens", [remove_all, replace_by_text], ids=lambda h: h.__name__)
+def test_what_another_program_has_the_place_of_goes_beside_it(
+    store: SpoolStore, path: Path, happens: Callable[[Path], None]
+) -> None:
+    store.guard_place(lambda: False)
+    append(store, MORE, before=FIRST)
+    happens(path)
+    append(store, MORE, before=FIRST + MORE)
+    store.close()
+    [aside] = path.parent.glob("*replaced*")
+    assert moments(aside) == list(range(FIRST + 2 * MORE))
+    assert not path.exists() or path.read_text() == "no spool"
+
+
 @pytest.mark.parametrize(
     "happens", [remove, replace_by_text, overwrite_with_another], ids=lambda h: h.__name__
 )
