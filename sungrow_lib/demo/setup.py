@@ -206,15 +206,17 @@ def await_simulators(simulators: Sequence[Child], ports: Sequence[int]) -> None:
     wait_until("the inverters", lambda: all(map(is_listening, ports)), timeout_s=_START_S, watched=simulators)
 
 
-def start_edge(site: DemoSite, server: ServerAddress, token: str, ports: Sequence[int]) -> Child:
-    """Write the edge's settings and start it."""
+def write_edge_settings(
+    site: DemoSite, server: ServerAddress, token: str, ports: Sequence[int], spool: Path | None = None
+) -> None:
+    """Write the edge's settings, with its spool in the site's folder unless another file is named."""
     token_file = site.folder / "edge.token"
     write_secret(token_file, token)
     settings: dict[str, Any] = {
         "server_url": server.url,
         "device_token_file": str(token_file),
         "ca_file": str(server.ca),
-        "spool_path": str(site.folder / "spool.sqlite"),
+        "spool_path": str(spool or site.folder / "spool.sqlite"),
         "upload_interval_s": 1.0,
         "sungrow_lock_dir": str(site.folder / "locks"),
     }
@@ -231,6 +233,11 @@ def start_edge(site: DemoSite, server: ServerAddress, token: str, ports: Sequenc
         lines.append("[[devices]]\n" + _toml(table))
     (site.folder / "locks").mkdir(mode=0o700)
     site.edge_config.write_text("\n".join(lines), encoding="utf-8")
+
+
+def start_edge(site: DemoSite, server: ServerAddress, token: str, ports: Sequence[int]) -> Child:
+    """Write the edge's settings and start it."""
+    write_edge_settings(site, server, token, ports)
     return Child(
         "the edge",
         python(EDGE, "run", "--config", str(site.edge_config)),

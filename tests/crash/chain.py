@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from sungrow_lib.demo.certificates import make_certificates
@@ -21,11 +25,17 @@ from sungrow_lib.demo.setup import (
     await_simulators,
     clean_environment,
     free_ports,
-    start_edge,
     start_simulator,
+    write_edge_settings,
 )
 from sungrow_lib.demo.site import DEVICES, DemoSite
-from tests.crash.machine import BentClock
+from tests.crash.card import Card
+from tests.crash.machine import BentClock, SmallDisk, preloaded
+from tests.crash.polls import Numbered
+from tests.crash.readings import Key
+
+_REPAIRED_S: Final = 60.0
+"""A start that recovers a damaged spool is given so long, for a busy machine."""
 
 
 def kill(child: Child, ended: list[str] | None = None) -> None:
@@ -117,6 +127,21 @@ class Inverters:
         await_simulators(children, self.ports)
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What an edge runs on.
+
+    Attributes:
+        clock: the wall clock it sees; the machine's own by default.
+        folder: where its spool is to be; by default where its settings are.
+        disk: what that folder is on, where it may get full.
+    """
+
+    clock: BentClock | None = None
+    folder: Path | None = None
+    disk: SmallDisk | None = None
+
+
 class Edge:
     """`sungrow-edge` on the demo's inverters.
 
@@ -126,7 +151,7 @@ class Edge:
         address: of the server, or of what stands before it.
         token: to ingest with.
         ports: of the inverters, or of what stands before them.
-        clock: the wall clock it sees; the machine's by default.
+        machine: what it runs on.
     """
 
     def __init__(
@@ -136,41 +161,84 @@ class Edge:
         address: ServerAddress,
         token: str,
         ports: list[int],
-        clock: BentClock | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        self._site, self._stack, self._clock = site, stack, clock
-        self.child = start_edge(site, address, token, ports)
-        stack.callback(self.child.stop, 15.0)
+        machine = machine or Machine()
+        self._site, self._stack, self._clock, self.disk = site, stack, machine.clock, machine.disk
+        self.spool = (machine.folder or site.folder) / "spool.sqlite"
+        """Its spool."""
+        self.spool.parent.mkdir(exist_ok=True)
+        write_edge_settings(site, address, token, ports, self.spool)
+        self.numbered = Numbered(site)
+        self.card = Card(self.spool.parent, self.numbered, lets_go=machine.disk is not None)
+        self._environment = (
+            clean_environment()
+            | {"LOG_LEVEL": "DEBUG"}  # it says what it accepts
+            | preloaded(*(part.environment for part in (machine.clock, machine.disk) if part is not None))
+        )
         self.killed_at: list[float] = []
+        self.no_room: list[tuple[float, float]] = []
+        """Spans in which the harness kept it without room, s since 1970."""
         self.ended = list[str]()
-        self.restart()  # at once: before, in or after the first poll; and it now says what it accepts
+        self.start()
+        self.restart()  # at once: before, in or after the first poll
 
-    def restart(self) -> None:
-        """Kill it and start it again."""
-        kill(self.child, self.ended)
-        self.killed_at.append(time.time())
+    def start(self) -> None:
+        """Start it."""
         self.child = Child(
             "the edge",
             python(EDGE, "run", "--config", str(self._site.edge_config)),
             self._site.log("edge"),
-            environment=clean_environment()
-            | {"LOG_LEVEL": "DEBUG"}
-            | (self._clock.environment if self._clock else {}),
+            environment=self._environment,
         )
         self._stack.callback(self.child.stop, 15.0)
+        if self.card.wants_resend:
+            self.card.wants_resend = False
+            # It may have a damaged spool to recover first, as whoever follows the runbook would see.
+            wait_until("`spool resend`", lambda: self._said("resend") is not None, timeout_s=_REPAIRED_S)
+
+    def kill(self, *, may_have_ended: bool = False) -> None:
+        """Kill it, and look what it leaves."""
+        kill(self.child, None if may_have_ended else self.ended)
+        self.killed_at.append(time.time())
+        self.card.look()
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
 
     def true_times(self, shown: Iterable[float]) -> Iterator[float]:
         """Yield the time it was each time its clock showed this, in the order of its log."""
         return self._clock.history.true_times(shown) if self._clock else iter(shown)
 
     def requeue(self) -> None:
-        """Kill it, and offer again what it set aside for a day because the stage refused it alone."""
-        kill(self.child, self.ended)
-        self.killed_at.append(time.time())
-        command = python(EDGE, "spool", "requeue", "--all", "--config", str(self._site.edge_config))
-        subprocess.run(command, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
+        """Kill it, and offer again what it set aside for a day because the stage refused it alone.
 
-    @property
-    def spool(self) -> Path:
-        """Its spool."""
-        return self._site.folder / "spool.sqlite"
+        What a recovery doubts stays apart: it may have been sent already.
+        """
+        self.kill()
+        stats = self._said("stats", "--json")
+        assert stats is not None, f"`spool stats` fails; the end of {self.child.log}:\n{self.child.tail()}"
+        for code in {apart["code"] for apart in json.loads(stats)["set_apart"]} - {"doubtful"}:
+            assert self._said("requeue", "--all", "--code", code) is not None, f"code {code} is not requeued"
+
+    @cached_property
+    def destroyed(self) -> dict[Key, str]:
+        """Readings that were nowhere any more once the harness was done, and why; it has ended."""
+        return self.card.destroyed()
+
+    @cached_property
+    def set_apart(self) -> set[Key]:
+        """Readings a recovery kept and did not send; it has ended."""
+        return self.card.set_apart()
+
+    def accepted(self) -> int:
+        """How many readings it said it has accepted."""
+        return self._site.log("edge").read_bytes().count(b'"outcome": "accepted"')
+
+    def _said(self, *command: str) -> str | None:
+        """Run one of its spool commands; return what it printed, or None when it failed."""
+        words = python(EDGE, "spool", *command, "--config", str(self._site.edge_config))
+        done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=False)
+        return None if done.returncode else done.stdout

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sungrow_lib.spool.packing import unpack
 from tests.crash.readings import Key, keys_of
@@ -35,6 +35,13 @@ _MASK: Final = 0xFFFFFFFF
 _LOG_MAGIC: Final = 0x377F0682
 _MOST: Final = 3
 """Most pages or frames that one damage strikes."""
+
+
+class Stood(NamedTuple):
+    """A reading as it stands on some page: its running number, and its content as it was accepted."""
+
+    seq: int
+    content: str
 
 
 @dataclass(frozen=True)
@@ -69,20 +76,29 @@ class Files:
         pages = {self.file[place : place + PAGE] for place in range(0, len(self.file), PAGE)}
         return pages.union(sound_frames(self.log or b""))
 
+    def readings(self) -> set[Stood]:
+        """The readings that can be read of some version of some page."""
+        return {reading for page in self.pages() for reading in _readings_on(page)}
+
     def keys(self) -> set[Key]:
-        """Keys of the readings that can be read of some version of some page."""
-        return {key for page in self.pages() for _, key in _readings_on(page)}
+        """Keys of those that carry one."""
+        return {key for reading in self.readings() for key in keys_in(reading)}
 
 
-def touched(before: Files, after: Files) -> set[Key]:
-    """Keys of readings of which a version was on a page that is gone: the reading itself, or where it stands.
+def keys_in(reading: Stood) -> list[Key]:
+    """Return the keys a reading carries."""
+    return keys_of(json.loads(reading.content))
+
+
+def touched(before: Files, after: Files) -> set[Stood]:
+    """Readings of which a version was on a page that is gone: the reading itself, or where it stands.
 
     Nothing but that may make a recovery doubt a reading.
     """
     pages = before.pages()
     gone = pages - after.pages()
     seqs = {seq for page in gone for seq in _standings_on(page)}
-    return {key for page in pages for seq, key in _readings_on(page) if page in gone or seq in seqs}
+    return {r for page in pages for r in _readings_on(page) if page in gone or r.seq in seqs}
 
 
 def fold(path: Path) -> None:
@@ -140,16 +156,17 @@ def _sum(data: bytes, one: int, two: int, order: str) -> tuple[int, int]:
 # --- the readings on a page ------------------------------------------------------------------------------
 
 
-def _readings_on(page: bytes) -> Iterator[tuple[int, Key]]:
-    """Yield running number and key of each reading on a page."""
+def _readings_on(page: bytes) -> Iterator[Stood]:
+    """Yield each reading on a page."""
     for place in _cells(page, (_LEAF,)):
         with suppress(IndexError, ValueError, KeyError, TypeError):
             _, begin = _number(page, place)
             seq, begin = _number(page, begin)
             content = _columns(page, begin)[-1]
             if len(content) > max(_WHOLE):  # a number is none
-                for key in keys_of(json.loads(unpack(content))):
-                    yield seq, key
+                text = unpack(content)
+                if isinstance(json.loads(text), dict):
+                    yield Stood(seq, text)
 
 
 def _standings_on(page: bytes) -> Iterator[int]:

@@ -37,7 +37,7 @@ def damage_spool(run: Run, name: str) -> None:
     edge = run.named("damaged")
     keep_undelivered(run, edge)
     edge.kill()
-    if edge.damage(DAMAGES[name], run.draw):
+    if edge.card.damage(DAMAGES[name], run.draw):
         run.faults[name] += 1
     edge.start()
 
@@ -66,7 +66,7 @@ def damage_waiting(run: Run) -> None:
         keep_undelivered(run, edge)
     edge.kill()
     edge.steer_clock(0, synchronised=True)
-    if edge.damage(one_frame_flipped, run.draw):
+    if edge.card.damage(one_frame_flipped, run.draw):
         run.faults["spool damaged: log with waiting readings"] += 1
     edge.start()
 
@@ -76,7 +76,7 @@ def copy_card(run: Run) -> None:
     one, other = run.draw.sample([run.named("twin-1"), run.named("twin-2")], 2)
     one.kill()
     other.kill()
-    one.take_over(other)
+    one.card.take_over(other.card)
     run.faults["spool copied to another edge of the same device"] += 1
     one.start()
     other.start()
@@ -149,7 +149,7 @@ def fill_disk_at_recovery(run: Run) -> None:
     """Let there be no room for the new file when a damaged spool is opened."""
     edge = run.named("full")
     edge.kill()
-    edge.damage(header_overwritten, run.draw)
+    edge.card.damage(header_overwritten, run.draw)
     edge.no_room_until = math.inf
     edge.small_disk.fill()
     said = edge.child.log.stat().st_size
@@ -215,6 +215,38 @@ def delay_across_restarts(run: Run) -> None:
     run.storm(DELAYS)
 
 
+def bend_clock(run: Run) -> None:
+    """Let a clock that nobody vouches for jump, stay wrong for a while, and come right again."""
+    edge = run.named("clock")
+    offset_s = run.draw.choice((-3600, -600, 900, 7200, 86_400))
+    run.faults["clock jump: fed edge"] += 1
+    edge.steer_clock(offset_s * 1000, synchronised=False)
+    time.sleep(run.draw.uniform(0.5, 1.5))
+    if run.draw.random() < 0.5:
+        run.kill(edge)
+        time.sleep(0.5)
+    edge.steer_clock(0, synchronised=run.draw.random() < 0.5)
+
+
+def restore_spool(run: Run) -> None:
+    """Restore a spool from the copy made last, maybe long ago, and make a new copy."""
+    edge = run.named("damaged")
+    edge.kill()
+    edge.card.restore()
+    run.faults["spool restored from an older copy"] += 1
+    edge.card.copy()
+    edge.start()
+
+
+def copy_spool(run: Run) -> None:
+    """Make a copy of the spool that is restored: the one that comes back next."""
+    edge = run.named("damaged")
+    edge.kill()
+    edge.card.copy()
+    run.faults["spool copied to be restored"] += 1
+    edge.start()
+
+
 def step_clock(run: Run) -> None:
     """Let a clock that is a little wrong be put right in steps, as NTP does, while a backlog drains."""
     edge = run.named("clock")
@@ -235,5 +267,8 @@ DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "restore_server_twice": restore_server_twice,
     "delay_across_restarts": delay_across_restarts,
     "step_clock": step_clock,
+    "bend_clock": bend_clock,
+    "restore_spool": restore_spool,
+    "copy_spool": copy_spool,
 }
 """By the names a plan chooses them with."""

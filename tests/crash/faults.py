@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.crash.damage import DAMAGES
+from tests.crash.polls import POLLED
+
 TWINS_MET: Final = "two edges with one device id: readings of one time"
 """Not a fault that is done at some moment: two edges have it all the time."""
 
@@ -27,6 +30,10 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "fill_disk": ("disk full", "disk full until readings are merged"),
     "fill_disk_at_recovery": ("disk full during a recovery",),
     "damage_waiting": ("spool damaged: log with waiting readings",),
+    "damage_edge": tuple(f"{POLLED}: {name}" for name in DAMAGES),
+    "copy_edge_spool": (f"{POLLED}: spool copied to be restored",),
+    "restore_edge_spool": (f"{POLLED}: spool restored from an older copy",),
+    "fill_edge_disk": (f"{POLLED}: disk full",),
     "copy_spool": ("spool copied to be restored",),
     "restore_spool": ("spool restored from an older copy",),
     "copy_card": ("spool copied to another edge of the same device",),
@@ -38,9 +45,21 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
 """The names under which each kind is counted: all are printed, with 0 when it never struck."""
 ALL_THE_TIME: Final = frozenset({"spoil_modbus"})
 """What goes on by itself."""
-OF_INVERTERS: Final = frozenset({"cut_modbus", "mute_modbus", "spoil_modbus", "kill_edge", "bend_edge_clock"})
+OF_INVERTERS: Final = frozenset(
+    {
+        "cut_modbus",
+        "mute_modbus",
+        "spoil_modbus",
+        "kill_edge",
+        "bend_edge_clock",
+        "damage_edge",
+        "copy_edge_spool",
+        "restore_edge_spool",
+        "fill_edge_disk",
+    }
+)
 OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery"})
-_OFTEN: Final = {"kill_fed": 5, "cut": 2, "back_up_server": 3, "copy_spool": 2}
+_OFTEN: Final = {"kill_fed": 5, "cut": 2, "back_up_server": 3, "copy_spool": 2, "damage_edge": 4}
 
 
 def kinds_in_deck(chosen: frozenset[str]) -> list[str]:

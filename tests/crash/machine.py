@@ -30,6 +30,13 @@ def compiler() -> Path | None:
     return None if found is None else Path(found)
 
 
+def preloaded(*environments: dict[str, str]) -> dict[str, str]:
+    """Put environments together: each may have a library of its own preloaded."""
+    libraries = ":".join(filter(None, (each.get("LD_PRELOAD") for each in environments)))
+    all_ = {name: value for each in environments for name, value in each.items()}
+    return all_ | ({"LD_PRELOAD": libraries} if libraries else {})
+
+
 class ClockHistory:
     """When a clock was how wrong: what it showed is put right again."""
 

@@ -1,57 +1,61 @@
-"""What became of every poll of `sungrow-edge`: journals, spool and database held together."""
+"""What became of every poll of `sungrow-edge`: journals, log, spool, database and the harness's record."""
 
 from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sungrow_lib.demo.proof import LONGEST_READ, covers, dating_block, read_events, served_polls
-from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite
+from sungrow_lib.demo.proof import covers, read_events
+from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.registers.identity import identify
 from sungrow_lib.registers.words import Block, RegisterWords
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.simulator.journal import JournalEntry, read_journal
-from sungrow_lib.spool import SpoolEntry
-from tests.crash.account import Account, spool_records
+from sungrow_lib.simulator.journal import JournalEntry
+from sungrow_lib.spool import SpoolEntry, SpoolRecord
+from tests.crash.account import SET_APART, Account, spool_records
 from tests.crash.chain import Edge
+from tests.crash.polls import POLLED, DevicePolls, taken_at
+from tests.crash.readings import Key
 
 _LONGEST_S: Final = 60.0
 """Longest time from the read that dates a poll to the line in the edge's log that says it failed."""
 _SKEW_S: Final = 0.1
+_NO_ROOM_S: Final = 20.0
+"""So long after there is room again, readings may still wait in memory."""
 _NOT_FROM_WORDS: Final = frozenset({"interval_s", "clock_source", "device_id", "ts", "firmware"})
+Row = dict[str, Any]
 
 
 class _Device:
     """One device's polls, and what the edge says of them."""
 
-    def __init__(self, device: DemoDevice, site: DemoSite, events: list[dict[str, Any]]) -> None:
-        entries = list(read_journal(site.journal(device)))
-        dating = dating_block(device.family)
-        self.polls = served_polls(device.device_id, entries, dating)
-        self._answers = list(_answers(entries, dating))
-        self._times = [poll.answered_at for poll in self.polls]
+    def __init__(self, polls: DevicePolls, events: list[dict[str, Any]]) -> None:
+        self.device_id, self.served, self.polls = polls.device.device_id, polls, polls.polls
+        self._answers = list(_answers(polls.entries, polls.dating))
         words = RegisterWords()
-        for entry in entries:
+        for entry in polls.entries:
             words |= RegisterWords.from_block(entry.block, entry.words)
-        self._normalizer = Normalizer(device.device_id, identify(words, family=device.family))
-        mine = [e for e in events if e.get("event") == "poll" and e.get("device_id") == device.device_id]
-        self.missing = {e["seq"]: e["missing"] for e in mine if e["outcome"] == "accepted"}
+        self._normalizer = Normalizer(self.device_id, identify(words, family=polls.device.family))
+        mine = [e for e in events if e.get("event") == "poll" and e.get("device_id") == self.device_id]
+        self.missing = {self._poll_of(e): e["missing"] for e in mine if e["outcome"] == "accepted"}
+        """The polls of which the log says that their reading was accepted, each with what it lacks."""
         self.failures = [e for e in mine if e["outcome"] != "accepted"]
 
-    def poll_of(self, ts: datetime) -> int | None:
-        """Return which poll a reading of this date came from."""
-        index = bisect_right(self._times, ts) - 1
-        return index if index >= 0 and ts - self._times[index] <= LONGEST_READ else None
+    def _poll_of(self, event: dict[str, Any]) -> int:
+        """Return which poll a line of the log is about."""
+        wrong = timedelta(seconds=event["shown"] - event["true_time"])
+        index = self.served.at(datetime.fromisoformat(event["ts"]) - wrong)
+        if index is None:  # the clock jumped in between, or the date had to be after a later one
+            index = self.served.before(datetime.fromisoformat(event["time"]) - wrong)
+        return index
 
-    def differences(self, index: int, seq: int, row: dict[str, Any]) -> list[str]:
+    def differences(self, index: int, row: Row) -> list[str]:
         """What of a row is not as it was served, less the blocks whose answer did not arrive."""
-        missing = self.missing.get(seq)
+        missing = self.missing.get(index)
         words = _without(self._answers[index], missing or [])
         expected = self._normalizer.normalize(words, ts=self.polls[index].answered_at).content()
         found = SungrowSample.model_validate_json(json.dumps(row)).content()
@@ -85,74 +89,133 @@ def _without(answers: list[JournalEntry], missing: list[str]) -> RegisterWords:
     return words
 
 
-def judge_polled(account: Account, site: DemoSite, edge: Edge, stored: list[dict[str, Any]]) -> None:
+def judge_polled(account: Account, site: DemoSite, edge: Edge, stored: list[Row]) -> None:
     """Hold what `sungrow-edge` polled, accepted and delivered against journals and database."""
     events = list(read_events(site.log("edge")))
     shown = [datetime.fromisoformat(event["time"]).timestamp() for event in events]
-    for event, moment in zip(events, edge.true_times(shown), strict=True):
-        event["true_time"] = moment
+    for event, seen, true in zip(events, shown, edge.true_times(shown), strict=True):
+        event |= {"shown": seen, "true_time": true}
     records = spool_records(edge.spool.parent)
-    rows = {(row["device_id"], row["ts"]): row for row in stored}
     account.stored += len(stored)
-    account.accepted += len(records)
-    if len(rows) < len(stored):
-        account.doubled.append(f"{len(stored) - len(rows)} rows of sungrow-edge")
+    edge.numbered.refresh()
     for device in DEVICES:
-        mine = _Device(device, site, events)
-        for seq in mine.missing.keys() - {record.entry.seq for record in records}:
-            account.lost.append(
-                f"{device.device_id}: reading {seq}, accepted by the log, is not in the spool"
-            )
-        taken = Counter[int]()
+        judging = _Judging(account, _Device(edge.numbered.devices[device.device_id], events), edge)
+        judging.judge(
+            [record for record in records if record.entry.device_id == device.device_id],
+            [row for row in stored if row["device_id"] == device.device_id],
+        )
+
+
+class _Judging:
+    """The judgement on one device's readings."""
+
+    def __init__(self, account: Account, device: _Device, edge: Edge) -> None:
+        self._account, self._device, self._edge = account, device, edge
+        self._in_spool: dict[int, SpoolEntry] = {}
+        self._in_database = set[int]()
+        taken = edge.card.taken
+        self._taken = {key.number for key in taken if key.device_id == device.device_id}
+
+    def judge(self, records: list[SpoolRecord], rows: list[Row]) -> None:
+        """Compare every accepted reading with its row and its poll, and every poll with what came of it."""
         for record in records:
-            if record.entry.device_id == device.device_id:
-                taken.update(_judge_record(account, mine, record.entry, rows))
-        for index, count in taken.items():
-            if count > 1:
-                account.doubled.append(f"the poll of {device.device_id} at {mine.polls[index].answered_at}")
-        _explain(account, mine, set(taken), edge)
-    for device_id, ts in rows:
-        account.altered.append(f"{device_id} {ts}: stored, but never accepted")
+            self._note_record(record)
+        numbers = {entry.to_json(): index for index, entry in self._in_spool.items()}
+        dates = {json.loads(text)["ts"]: (index, json.loads(text)) for text, index in numbers.items()}
+        for row in rows:
+            self._compare(row, *dates.get(row["ts"], (None, row)))
+        said = self._device.missing.keys()
+        accepted = said | self._in_spool.keys() | self._taken
+        self._account.accepted += len(accepted)
+        for index in sorted(self._in_database - accepted):
+            self._account.altered.append(f"{self._name(index)}: stored, but never accepted")
+        for index in sorted(accepted - self._in_database):
+            self._account_for(index)
+        kept = self._in_spool.keys() | self._taken | (self._in_database if self._edge.disk else set())
+        for index in sorted((said & self._in_database) - kept):
+            self._account.lost.append(f"{self._name(index)}: accepted by the log, is not in the spool")
+        self._explain(accepted)
 
+    def _name(self, index: int) -> str:
+        return str(self._key(index))
 
-def _judge_record(
-    account: Account, device: _Device, entry: SpoolEntry, rows: dict[tuple[str, str], dict[str, Any]]
-) -> list[int]:
-    """Compare one accepted reading with its row and its poll; return the poll's number."""
-    sample = json.loads(entry.to_json())
-    name = f"{entry.device_id} {sample['ts']}"
-    row = rows.pop((sample["device_id"], sample["ts"]), None)
-    index = device.poll_of(entry.ts)
-    if row is None:
-        account.lost.append(name)
-    elif row != sample:
-        account.altered.append(f"{name}: accepted as {sample}, stored as {row}")
-    elif index is None:
-        account.altered.append(f"{name}: no poll was answered then")
-    else:
-        for difference in device.differences(index, entry.seq, row):
-            account.altered.append(f"{name}: {difference}")
-    return [] if index is None else [index]
+    def _key(self, index: int) -> Key:
+        return Key(POLLED, self._device.device_id, index)
 
-
-def _explain(account: Account, device: _Device, taken: set[int], edge: Edge) -> None:
-    """Every poll without a reading has a reason: a line of the log, or a kill before the next one."""
-    account.polled += len(device.polls)
-    failures = [(e["true_time"], e["outcome"]) for e in device.failures]
-    begins = [poll.answered_at.timestamp() - _SKEW_S for poll in device.polls]
-    for index, (poll, begin, next_one) in enumerate(
-        zip(device.polls, begins, [*begins[1:], math.inf], strict=True)
-    ):
-        if index in taken:
-            continue
-        failure = next((f for f in failures if begin <= f[0] <= begin + _LONGEST_S), None)
-        if failure is not None:
-            failures.remove(failure)
-            account.not_accepted[failure[1]] += 1
-        elif any(begin <= moment <= min(next_one + _SKEW_S, begin + _LONGEST_S) for moment in edge.killed_at):
-            account.not_accepted["killed in between"] += 1
+    def _note_record(self, record: SpoolRecord) -> None:
+        entry, index = record.entry, self._device.served.at(taken_at(record))
+        if index is None:
+            self._account.altered.append(f"{entry.device_id} {entry.ts}: no poll was answered then")
+        elif index in self._in_spool:
+            self._account.doubled.append(f"{self._name(index)}: twice in the spool")
         else:
-            account.lost.append(f"a poll answered at {poll.answered_at} has neither reading nor reason")
-    for _, outcome in failures:  # silent polls: no read that would date them was answered
-        account.polled += 1
-        account.not_accepted[outcome] += 1
+            self._in_spool[index] = entry
+            if self._device.served.at(entry.ts) != index and record.code != "doubtful":
+                self._account.altered.append(f"{self._name(index)}: dated {entry.ts}, of another poll")
+
+    def _compare(self, row: Row, index: int | None, accepted: Row) -> None:
+        """Hold a row against what the spool has of it, if it has it still, and against what was served."""
+        if index is None:
+            index = self._device.served.at(datetime.fromisoformat(row["ts"]))
+        if index is None:
+            self._account.altered.append(f"{row['device_id']} {row['ts']}: no poll was answered then")
+            return
+        if index in self._in_database:
+            self._account.doubled.append(f"{self._name(index)}: two rows")
+        self._in_database.add(index)
+        if row != accepted:
+            self._account.altered.append(f"{self._name(index)}: accepted as {accepted}, stored as {row}")
+        for difference in self._device.differences(index, row):
+            self._account.altered.append(f"{self._name(index)}: {difference}")
+
+    def _account_for(self, index: int) -> None:
+        """Find the reason why an accepted reading is not stored: there is none but what the harness did."""
+        key, card = self._key(index), self._edge.card
+        if key in self._edge.destroyed:
+            self._account.destroyed[str(key)] = self._edge.destroyed[key]
+        elif key in self._edge.set_apart and key in card.touched:
+            self._account.doubtful[str(key)] = SET_APART
+        elif key in self._edge.set_apart:
+            self._account.lost.append(f"{key}: set apart by a recovery, and no page of it was damaged")
+        else:
+            self._account.lost.append(f"{key}: of {self._device.polls[index].answered_at}, nowhere")
+
+    def _explain(self, taken: set[int]) -> None:
+        """Every poll without a reading has a reason: a line of the log, or a kill before the next one."""
+        account, polls = self._account, self._device.polls
+        account.polled += len(polls)
+        failures = [(e["true_time"], e["outcome"]) for e in self._device.failures]
+        begins = [poll.answered_at.timestamp() - _SKEW_S for poll in polls]
+        for index, (begin, next_one) in enumerate(zip(begins, [*begins, math.inf][1:], strict=True)):
+            if index in taken:
+                continue
+            end, latest = min(next_one + _SKEW_S, begin + _LONGEST_S), begin + _LONGEST_S
+            near = _first(failures, begin, end) or self._killed(begin, end)
+            if reason := near or _first(failures, begin, latest):
+                account.not_accepted[reason] += 1
+            else:
+                account.lost.append(
+                    f"{self._name(index)}: of {polls[index].answered_at}, neither reading nor reason"
+                )
+        for _, outcome in failures:  # silent polls: no read that would date them was answered
+            account.polled += 1
+            account.not_accepted[outcome] += 1
+
+    def _killed(self, begin: float, end: float) -> str | None:
+        """Why a kill may have ended a poll that began then, by the harness's own record."""
+        if any(begin <= moment <= end for moment in self._edge.killed_at):
+            return "killed in between"
+        spans = [
+            (since, until + _NO_ROOM_S) for since, until in self._edge.no_room if since <= begin <= until
+        ]
+        if any(begin <= moment <= until for moment in self._edge.killed_at for _, until in spans):
+            return "killed while it waited in memory: the disk was full"
+        return None
+
+
+def _first(failures: list[tuple[float, str]], begin: float, end: float) -> str | None:
+    """Take the first failure of a span; return its reason."""
+    found = next((failure for failure in failures if begin <= failure[0] <= end), None)
+    if found is not None:
+        failures.remove(found)
+    return found[1] if found else None

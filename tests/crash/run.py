@@ -23,15 +23,17 @@ from sungrow_lib.demo.processes import ChildError, wait_until
 from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
-from tests.crash.chain import Backend, Edge, Inverters
+from tests.crash.chain import Backend, Edge, Inverters, Machine
 from tests.crash.damage import DAMAGES
-from tests.crash.deeds import DEEDS, await_deliveries, count_rows, damage_spool
+from tests.crash.deeds import DEEDS, await_deliveries, copy_spool, count_rows, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
+from tests.crash.edge_deeds import EDGE_DEEDS, copy_edge_spool
 from tests.crash.faults import COUNTED, OF_INVERTERS, OF_SMALL_DISK, TWINS_MET, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
 from tests.crash.machine import BentClock, SmallDisk, compiler
 from tests.crash.polled import judge_polled
+from tests.crash.polls import POLLED
 from tests.crash.readings import Key, Tally, keys_of
 
 _DRAIN_S: Final = 400.0
@@ -104,6 +106,8 @@ class Run:
         self.lines: list[Line] = []
         self.edge: Edge | None = None
         self.clock: BentClock | None = None
+        self.edge_damages = list[str]()
+        """Which damages `sungrow-edge` has still to come before any comes again."""
         if plan.inverters:
             self._start_inverters(stack)
         self.faults.update(dict.fromkeys(self._fault_names(), 0))
@@ -152,7 +156,10 @@ class Run:
             folder = self._folder / "bent-clock"
             folder.mkdir()
             self.clock = BentClock(folder, cc)
-        self.edge = Edge(self.site, stack, address, self.backend.token, ports, self.clock)
+        folder = self._folder / "sungrow-edge"
+        disk = SmallDisk(folder, self._folder / "edge-shim", stack) if SmallDisk.can_be_made() else None
+        machine = Machine(self.clock, folder, disk)
+        self.edge = Edge(self.site, stack, address, self.backend.token, ports, machine)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -160,7 +167,7 @@ class Run:
         absent = {} if self.edge else dict.fromkeys(OF_INVERTERS, "there are no inverters")
         if self.edge and not self.clock:
             absent["bend_edge_clock"] = "it takes a C compiler"
-        if not any(edge.order.has_small_disk for edge in self.fed):
+        if not SmallDisk.can_be_made():
             why = "no disk may be mounted here, and there is no C compiler"
             absent |= dict.fromkeys(OF_SMALL_DISK, why)
         return absent
@@ -186,17 +193,20 @@ class Run:
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
         chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
+        deeds = DEEDS | EDGE_DEEDS
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
             *(partial(damage_spool, self, damage) for damage in self.plan.damages),
-            *(partial(DEEDS[n], self) if n in DEEDS else getattr(self, n) for n in chosen),
+            *(partial(deeds[n], self) if n in deeds else getattr(self, n) for n in chosen),
         ]
 
     def rain(self) -> None:
         """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
         kinds = kinds_in_deck(self.plan.only)
         if "restore_spool" in kinds:
-            self.copy_spool()
+            copy_spool(self)
+        if "restore_edge_spool" in kinds and "restore_edge_spool" not in self.left_out:
+            copy_edge_spool(self)
         if "restore_server" in kinds:
             self.back_up_server()
         began, decks = time.monotonic(), 0
@@ -303,47 +313,9 @@ class Run:
         for file in (self.token_file, self.site.folder / "edge.token"):
             file.write_text(token)
 
-    def bend_clock(self) -> None:
-        """Let a clock that nobody vouches for jump, stay wrong for a while, and come right again."""
-        edge = self.named("clock")
-        offset_s = self.draw.choice((-3600, -600, 900, 7200, 86_400))
-        self.faults["clock jump: fed edge"] += 1
-        edge.steer_clock(offset_s * 1000, synchronised=False)
-        time.sleep(self.draw.uniform(0.5, 1.5))
-        if self.draw.random() < 0.5:
-            self.kill(edge)
-            time.sleep(0.5)
-        edge.steer_clock(0, synchronised=self.draw.random() < 0.5)
-
-    def bend_edge_clock(self) -> None:
-        """Let the clock of `sungrow-edge` jump, with nobody to vouch for it; or set it right again."""
-        assert self.clock is not None
-        if self.clock.offset_s:
-            self.clock.set(0.0, synchronised=self.draw.random() < 0.5)
-            return
-        self.faults["clock jump: sungrow-edge"] += 1
-        self.clock.set(self.draw.choice((-3600, -600, 900, 7200, 86_400)), synchronised=False)
-
     def named(self, name: str) -> FedEdge:
         """Return the fed edge of a name."""
         return next(edge for edge in self.fed if edge.order.name == name)
-
-    def restore_spool(self) -> None:
-        """Restore a spool from the copy made last, maybe long ago, and make a new copy."""
-        edge = self.named("damaged")
-        edge.kill()
-        edge.restore_spool()
-        self.faults["spool restored from an older copy"] += 1
-        edge.copy_spool()
-        edge.start()
-
-    def copy_spool(self) -> None:
-        """Make a copy of the spool that is restored: the one that comes back next."""
-        edge = self.named("damaged")
-        edge.kill()
-        edge.copy_spool()
-        self.faults["spool copied to be restored"] += 1
-        edge.start()
 
     def back_up_server(self) -> None:
         """Make a backup of the database: the one that comes back from now on."""
@@ -359,17 +331,17 @@ class Run:
             await_deliveries(self)
         self.backend.end_server()  # what is delivered from now on is sent again
         self.faults["server restored from an older backup"] += 1
-        devices = [device for edge in self.fed for device in edge.order.devices]
-        letting_go = [edge for edge in self.fed if edge.lets_go]
+        edges = self._edges
+        letting_go = [edge for edge in edges.values() if edge.card.lets_go]
         for edge in letting_go:  # what they have not kept is to be known
             edge.kill()
-        before = self._stored_keys(devices)
+        before = self._stored_keys()
         with self._database_stopped() as data:
             shutil.rmtree(data)
             shutil.copytree(self._backup, data)
-        gone = before - self._stored_keys(devices)
-        for edge in self.fed:
-            edge.note_server_restored({key for key in gone if key.edge == edge.order.name})
+        gone = before - self._stored_keys()
+        for name, edge in edges.items():
+            edge.card.note_server_restored({key for key in gone if key.edge == name})
         for edge in letting_go:
             edge.start()
         self._hand_out(self._new_token())  # the backup may know earlier ones only
@@ -415,6 +387,8 @@ class Run:
                 edge.steer_clock(0, synchronised=True)
             if edge.order.has_small_disk:
                 edge.small_disk.free()
+        if self.edge is not None and self.edge.disk is not None:
+            self.edge.disk.free()
         if self.clock is not None:
             self.clock.set(0.0, synchronised=True)
 
@@ -448,9 +422,9 @@ class Run:
         fed = Fed(Tally(), shared=self._shared, seed=self.plan.seed)
         for edge in self.fed:
             fed.tally.add(edge.ledger())
-            fed.destroyed.update(edge.destroyed())
-            fed.set_apart.update(edge.set_apart())
-            fed.touched.update(edge.touched)
+            fed.destroyed.update(edge.card.destroyed())
+            fed.set_apart.update(edge.card.set_apart())
+            fed.touched.update(edge.card.touched)
             fed.no_room_until[edge.order.name] = edge.no_room_until
             fed.misled.update({edge.order.name} if edge.is_misled else ())
             fed.starts[edge.order.name] = edge.starts
@@ -468,8 +442,19 @@ class Run:
             judge_polled(account, self.site, self.edge, stored)
         return account
 
-    def _stored_keys(self, devices: Iterable[str]) -> set[Key]:
-        return {key for row in self._rows(devices) for key in keys_of(row)}
+    @property
+    def _edges(self) -> dict[str, FedEdge | Edge]:
+        """All edges, by the name in the keys of their readings."""
+        fed: dict[str, FedEdge | Edge] = {edge.order.name: edge for edge in self.fed}
+        return fed | ({POLLED: self.edge} if self.edge else {})
+
+    def _stored_keys(self) -> set[Key]:
+        """Keys of all rows in the database, fed and polled."""
+        rows = self._rows(self.backend.devices)
+        keys = {key for row in rows for key in keys_of(row)}
+        if self.edge is not None:
+            keys.update(key for row in rows if (key := self.edge.numbered.of_row(row)))
+        return keys
 
     def _rows(self, devices: Iterable[str]) -> list[dict[str, Any]]:
         with psycopg.connect(self.backend.postgres.dsn) as connection:

@@ -18,7 +18,7 @@ from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash import broken
 from tests.crash.account import Account, Fed, judge_fed, keys_in
-from tests.crash.damage import DAMAGES, Files, touched
+from tests.crash.damage import DAMAGES, Files, keys_in as keys_on, touched
 from tests.crash.machine import ClockHistory
 from tests.crash.readings import Key, Tally, keys_of, values
 from tests.spool.helpers import NOON_MS, FakeClock
@@ -58,8 +58,9 @@ def account_of(folder: Path, damage: str) -> Account:
         records = store.records(0, 1000)
     rows = [json.loads(record.entry.to_json()) for record in records if record.code != "doubtful"]
     apart = {key for r in records if r.code == "doubtful" for key in keys_of(json.loads(r.entry.content))}
+    keys = {key for reading in touched(files, after) for key in keys_on(reading)}
     account = Account()
-    judge_fed(account, Fed(tally, dict.fromkeys(gone, damage), apart, touched(files, after)), rows, [])
+    judge_fed(account, Fed(tally, dict.fromkeys(gone, damage), apart, keys), rows, [])
     return account
 
 

@@ -24,31 +24,12 @@ from sungrow_lib.demo.site import DemoSite
 from sungrow_lib.spool import SpoolOptions, SpoolState, SystemClock
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash.account import Account
-from tests.crash.chain import Backend, Edge, Inverters, kill
+from tests.crash.chain import Backend, Edge, Inverters, Machine, kill
 from tests.crash.polled import judge_polled
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ACCEPTED: Final = {"event": "poll", "outcome": "accepted"}
 BACK: Final = "while in use; it is back in its place, with all it holds"
-
-
-class Moved(Edge):
-    """An edge whose spool has a folder of its own."""
-
-    def __init__(self, site: DemoSite, stack: ExitStack, backend: Backend) -> None:
-        super().__init__(site, stack, backend.address, backend.token, Inverters(site, stack).ports)
-        kill(self.child)
-        settings = site.edge_config.read_text().replace(str(super().spool), str(self.spool))
-        site.edge_config.write_text(settings)
-        self.spool.parent.mkdir()
-        for file in site.folder.glob("spool.sqlite*"):
-            file.rename(self.spool.parent / file.name)
-        self.restart()
-
-    @property
-    def spool(self) -> Path:
-        """Its spool."""
-        return self._site.folder / "spool" / "spool.sqlite"
 
 
 # --- what happens to it ----------------------------------------------------------------------------------
@@ -132,8 +113,8 @@ def test_every_accepted_reading_arrives_whatever_happens_to_the_file(tmp_path: P
     dice = random.Random()
     site = DemoSite.in_folder(tmp_path, datetime.now(UTC))
     with ExitStack() as stack:
-        backend = Backend(site, stack)
-        edge = Moved(site, stack, backend)
+        backend, ports = Backend(site, stack), Inverters(site, stack).ports
+        edge = Edge(site, stack, backend.address, backend.token, ports, Machine(folder=site.folder / "spool"))
         kill(backend.server)
         for deed in AWAY:
             await_more("readings", site, edge, len(events(site, **ACCEPTED)), **ACCEPTED)

@@ -1,0 +1,175 @@
+"""The folder a spool lies in: what the harness does to its files, and its record of what that takes."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from sungrow_lib.spool import SpoolRecord, SpoolState
+from tests.crash.account import spool_records
+from tests.crash.damage import REWINDING, Damage, Files, Stood, fold, keys_in, pages_overwritten, touched
+from tests.crash.readings import Key, keys_of
+
+NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
+COPIED_OVER: Final = "taken from a spool: replaced by a copy of another edge's"
+DAMAGED: Final = "taken from a spool: on pages and in frames it damaged or took away, and on no other"
+FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then taken from the server by an older backup"
+LET_GO_UNASKED: Final = (
+    "delivered, taken from the server by an older backup, let go by a full spool before it asked"
+)
+"""Why a reading can be nowhere although nothing of the product failed."""
+_FEW_FRAMES: Final = 8
+"""A log with fewer has hardly begun."""
+
+
+class Names(Protocol):
+    """Tells which readings of the harness's own count a spool holds."""
+
+    def of_record(self, record: SpoolRecord) -> list[Key]:
+        """Return the keys of a reading the spool has."""
+
+    def of_reading(self, reading: Stood) -> list[Key]:
+        """Return the keys of a reading as it stands on a page."""
+
+
+class Carried:
+    """The names of fed readings: each carries its own."""
+
+    def of_record(self, record: SpoolRecord) -> list[Key]:
+        """Return the keys of a reading the spool has."""
+        return keys_of(json.loads(record.entry.content))
+
+    def of_reading(self, reading: Stood) -> list[Key]:
+        """Return the keys of a reading as it stands on a page."""
+        return keys_in(reading)
+
+
+class Card:
+    """A spool's folder. Whatever is done to it here, no process may have it open meanwhile.
+
+    Args:
+        folder: the folder.
+        names: tells its readings apart.
+        lets_go: whether its spool cannot keep what is delivered.
+    """
+
+    def __init__(self, folder: Path, names: Names, *, lets_go: bool) -> None:
+        self.folder, self.names, self.lets_go = folder, names, lets_go
+        self.taken: dict[Key, bool] = {}
+        """Readings the harness took from the spool; whether the server has had them ever since."""
+        self._why: dict[Key, str] = {}
+        self._older = Files(b"")
+        self.touched = set[Key]()
+        """Readings of which it damaged a page, of whatever version."""
+        self.undone = set[Key]()
+        """Readings that went from the server when an older backup came back."""
+        self._nowhere = set[Key]()
+        """Those of them that the spool, for want of room, had not kept."""
+        self._copy = folder.with_name(f"{folder.name}-copy")
+        self._server_went_back = False
+        self.wants_resend = False
+        """Whether it is now like an older copy of itself, and the server has lost readings since: nothing
+        tells the edge, so the runbook has `spool resend` for it."""
+
+    @property
+    def path(self) -> Path:
+        """The spool's file."""
+        return self.folder / "spool.sqlite"
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether there is a copy to restore."""
+        return self._copy.exists()
+
+    def states(self) -> dict[Key, SpoolState]:
+        """Return where each reading stands."""
+        records = spool_records(self.folder)
+        return {key: record.entry.state for record in records for key in self.names.of_record(record)}
+
+    def look(self) -> None:
+        """Look what the process left: what waits in the spool is not taken away any more."""
+        if self.lets_go and self.undone:
+            states = self.states()
+            self.undone -= {key for key, state in states.items() if state is not SpoolState.DELIVERED}
+
+    def copy(self) -> None:
+        """Keep a copy to restore later."""
+        self._server_went_back = self.wants_resend
+        shutil.rmtree(self._copy, ignore_errors=True)
+        self._copy.mkdir()
+        for file in self._files():
+            shutil.copy(file, self._copy)
+
+    def restore(self) -> None:
+        """Put the copy in the place of the spool, and note what that takes away."""
+        self._replace(self._copy.iterdir(), Card(self._copy, self.names, lets_go=False), NEWER_THAN_COPY)
+        self.wants_resend = self._server_went_back  # the copy cannot know
+
+    def take_over(self, other: Card) -> None:
+        """Replace the spool by a copy of another edge's, as a copied card does."""
+        self._replace(other._files(), other, COPIED_OVER)
+
+    def damage(self, damage: Damage, draw: random.Random) -> bool:
+        """Damage the spool's files, and note which readings are on none of them any more.
+
+        Returns:
+            Whether there was anything to damage.
+        """
+        if damage is pages_overwritten and draw.random() < 0.5:
+            fold(self.path)
+        before, files = self.states(), Files.read(self.path)
+        older, self._older = self._older, files
+        after = damage(files, older, draw)
+        there = self._named(files.readings())
+        assert before.keys() <= there, "the harness does not find what the spool has"
+        after.write(self.path)
+        self.touched |= self._named(touched(files, after))
+        hit = there - self._named(after.readings())
+        self._note_taken({key: state for key, state in before.items() if key in hit}, DAMAGED)
+        self.wants_resend |= damage in REWINDING and bool(self.undone)  # it cannot know either
+        return after != files and (damage is pages_overwritten or files.frames >= _FEW_FRAMES)
+
+    def note_server_restored(self, gone: set[Key]) -> None:
+        """Note which readings went from the server: what was taken from the spool is nowhere now."""
+        self._server_went_back = True
+        if self.lets_go:  # it does not run
+            self._nowhere |= gone - self.states().keys()
+        self.undone |= gone - self._nowhere
+        self.taken |= dict.fromkeys(gone & self.taken.keys(), False)
+
+    def destroyed(self) -> dict[Key, str]:
+        """Readings that were nowhere any more once the harness was done, and why."""
+        let_go = self.undone - self.states().keys() if self.lets_go else set[Key]()
+        taken = {key: self._why[key] for key, delivered in self.taken.items() if not delivered}
+        restored = dict.fromkeys(self._nowhere, FULL_AND_RESTORED)
+        return dict.fromkeys(let_go, LET_GO_UNASKED) | restored | taken
+
+    def set_apart(self) -> set[Key]:
+        """Readings a recovery kept and did not send: it could not know whether they had been sent already."""
+        doubtful = [record for record in spool_records(self.folder) if record.code == "doubtful"]
+        return {key for record in doubtful for key in self.names.of_record(record)}
+
+    def _files(self) -> list[Path]:
+        return [path for suffix in ("", "-wal", "-shm") if (path := Path(f"{self.path}{suffix}")).exists()]
+
+    def _replace(self, files: Iterable[Path], other: Card, why: str) -> None:
+        before, kept = self.states(), other.states()
+        self._note_taken({key: state for key, state in before.items() if key not in kept}, why)
+        for file in self._files():
+            file.unlink()
+        for file in files:
+            shutil.copy(file, self.folder)
+
+    def _named(self, readings: Iterable[Stood]) -> set[Key]:
+        return {key for reading in readings for key in self.names.of_reading(reading)}
+
+    def _note_taken(self, gone: dict[Key, SpoolState], why: str) -> None:
+        # What is called delivered may have gone from the server, and not have been asked for again yet.
+        self._why |= dict.fromkeys(gone, why)
+        self.taken |= {
+            key: state is SpoolState.DELIVERED and key not in self.undone for key, state in gone.items()
+        }
