@@ -312,7 +312,7 @@ async def _import_rows(
     result.aside += len(asides)
     if inserted:
         buckets = {(device, quarter_of(ts)) for device, ts in inserted}
-        await recompute(connection, buckets, horizon=_BEGINNING)
+        await recompute(connection, buckets, horizon=_BEGINNING, beside_frozen=bool(made))
 
 
 def _compare(standing: Row, other: Row, asides: list[Aside], result: ImportResult) -> None:

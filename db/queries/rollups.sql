@@ -128,15 +128,18 @@ WHERE bucket >= %(horizon)s
 ORDER BY device, bucket;
 
 -- name: clear_rollup_15m
--- Make room for the buckets about to be recomputed.
+-- Make room for the buckets about to be recomputed; tell in which of them counters fell.
 WITH breaks AS (
   DELETE FROM counter_breaks b
   USING unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
   WHERE b.device = t.device AND b.ts >= t.bucket AND b.ts < t.bucket + INTERVAL '15 minutes'
+  RETURNING b.device, t.bucket, b.value < b.before AS fell
+), cleared AS (
+  DELETE FROM rollup_15m r
+  USING unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+  WHERE r.device = t.device AND r.bucket = t.bucket AND r.bucket >= %(lowest)s AND r.bucket < %(until)s
 )
-DELETE FROM rollup_15m r
-USING unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
-WHERE r.device = t.device AND r.bucket = t.bucket AND r.bucket >= %(lowest)s AND r.bucket < %(until)s;
+SELECT DISTINCT device, bucket FROM breaks WHERE fell;
 
 -- name: following_end
 -- A moment after the next two buckets that hold readings, for each of some buckets: they lie before the end of two local
@@ -1117,21 +1120,21 @@ CROSS JOIN LATERAL (
 ) AS known;
 
 -- name: quarters_known_after
--- The first quarter of an hour in such a day, or before it, with a value of the counter from after others, while its
+-- The first quarter of an hour in such a day, or before it, with a value of the counter from after others, and whether its
 -- readings are there.
-SELECT t.device, known.bucket
-FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(days)s::date[]) AS t(device, bucket, day)
-CROSS JOIN LATERAL (
-  SELECT r.bucket FROM rollup_15m r
-  WHERE r.device = t.device AND r.bucket > t.bucket AND r.bucket < (t.day + 2)::timestamp AT TIME ZONE 'UTC'
-    AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s AND r.{counter}_last_ts IS NOT NULL
-  ORDER BY r.bucket LIMIT 1
-) AS known
-WHERE EXISTS (
+SELECT t.device, t.bucket, known.bucket, EXISTS (
   SELECT FROM samples s
   WHERE s.device = t.device AND s.ts >= known.bucket AND s.ts < known.bucket + INTERVAL '15 minutes'
     AND s.ts >= %(lowest)s AND s.ts < %(highest)s
-);
+)
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(days)s::date[]) AS t(device, bucket, day)
+CROSS JOIN LATERAL (
+  SELECT r.bucket FROM rollup_15m r
+  WHERE r.device = t.device AND r.bucket > t.bucket AND r.bucket >= (t.day - 1)::timestamp AT TIME ZONE 'UTC'
+    AND r.bucket < (t.day + 2)::timestamp AT TIME ZONE 'UTC'
+    AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s AND r.{counter}_last_ts IS NOT NULL
+  ORDER BY r.bucket LIMIT 1
+) AS known;
 
 -- name: known_span
 -- When a counter was read first of all and last of all, of devices whose spans of time it was read after and before the
@@ -1151,13 +1154,101 @@ CROSS JOIN LATERAL (
   ORDER BY d.day LIMIT 1
 ) AS earliest;
 
--- name: withdraw_integral
--- Let the integral of power no longer stand in for a counter in quarters of an hour that its step covers.
-UPDATE rollup_15m r SET {counter}_uncounted = NULL
-FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS t(device, begins, ends)
-WHERE r.device = t.device AND r.bucket >= t.begins AND r.bucket < t.ends AND r.{counter}_uncounted IS NOT NULL
+-- name: settle_integral
+-- Let the integral of power stand in for a silent counter in quarters of an hour, or no longer where a step covers them:
+-- that of the next value, unless it is a break.
+UPDATE rollup_15m r SET {counter}_uncounted = CASE WHEN t.is_covered THEN NULL ELSE r.{power} END
+FROM (
+  SELECT u.device, u.begins, u.ends, NOT EXISTS (
+    SELECT FROM rollup_15m q
+    JOIN counter_breaks b ON b.device = q.device AND b.ts = q.{counter}_first_ts AND b.counter = '{counter}'
+    WHERE q.device = u.device AND q.bucket = u.closing AND q.bucket >= %(lowest)s AND q.bucket < %(highest)s
+  ) AS is_covered
+  FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(closings)s::timestamptz[])
+    AS u(device, begins, ends, closing)
+) AS t
+WHERE r.device = t.device AND r.bucket >= t.begins AND r.bucket < t.ends AND r.{counter}_increase IS NULL
+  AND r.{counter}_uncounted IS DISTINCT FROM CASE WHEN t.is_covered THEN NULL ELSE r.{power} END
   AND r.bucket >= %(horizon)s AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s
 RETURNING r.device, r.bucket;
+
+-- name: deduct_frozen
+-- Take from a counter's steps what the integral of power made of frozen quarters of an hour that they cover. What is less
+-- than nothing is nothing.
+UPDATE rollup_15m r SET {counter}_increase = greatest(0, r.{counter}_increase - t.steps)
+FROM (
+  SELECT u.device, u.closing, round(abs(sum(f.{counter}_uncounted)) / 3600000.0 / %(step_wh)s)::int8 AS steps
+  FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(closings)s::timestamptz[]) AS u(device, begins, closing)
+  JOIN rollup_15m f ON f.device = u.device AND f.bucket >= u.begins AND f.bucket < u.closing
+    AND f.bucket >= %(lowest)s AND f.bucket < %(horizon)s AND f.{counter}_increase IS NULL
+  GROUP BY u.device, u.closing
+) AS t
+WHERE r.device = t.device AND r.bucket = t.closing AND r.bucket >= %(horizon)s AND r.bucket < %(highest)s
+  AND r.{counter}_increase > 0 AND t.steps > 0 AND NOT EXISTS (
+    SELECT FROM counter_breaks b WHERE b.device = r.device AND b.ts = r.{counter}_first_ts AND b.counter = '{counter}'
+  )
+RETURNING r.device, r.bucket;
+
+-- name: falls_in
+-- Quarters of an hour in which lifetime counters fell below what they were compared with.
+SELECT DISTINCT b.device, t.bucket, b.counter
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+JOIN counter_breaks b ON b.device = t.device AND b.ts >= t.bucket AND b.ts < t.bucket + INTERVAL '15 minutes'
+WHERE b.value < b.before AND b.counter = ANY(%(counters)s);
+
+-- name: falls_in_sight
+-- Lifetime counters that fell among the readings in front of quarters of an hour that their values are compared with; and
+-- the moment from which on those are.
+SELECT DISTINCT t.device, t.bucket, b.counter, p.ts - INTERVAL '15 minutes'
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+CROSS JOIN LATERAL (
+  SELECT s.ts FROM samples s
+  WHERE s.device = t.device AND s.ts < t.bucket AND s.ts >= %(lowest)s AND s.ts < %(highest)s
+  ORDER BY s.ts DESC LIMIT 1
+) AS p
+JOIN counter_breaks b ON b.device = t.device AND b.ts >= p.ts - INTERVAL '15 minutes' AND b.ts < t.bucket
+WHERE b.value < b.before AND b.counter = ANY(%(counters)s);
+
+-- name: known_within
+-- The last values of a counter among the readings of quarters of an hour up to some moments in them.
+SELECT t.device, t.bucket, s.ts, s.{counter}
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(moments)s::timestamptz[]) AS t(device, bucket, moment)
+CROSS JOIN LATERAL (
+  SELECT n.ts, n.{counter} FROM samples n
+  WHERE n.device = t.device AND n.ts >= date_bin('15 minutes', t.moment, 'epoch'::timestamptz) AND n.ts < t.moment
+    AND n.ts >= %(lowest)s AND n.ts < %(highest)s AND n.{counter} IS NOT NULL
+  ORDER BY n.ts DESC LIMIT 1
+) AS s;
+
+-- name: seam
+-- A quarter of an hour whose readings are gone, and what tells whether the step towards it is possible; nothing where a
+-- counter broke within it.
+SELECT q.{counter}_first, q.{counter}_first_ts, q.{counter}_last, n.nominal_kw
+FROM rollup_15m q
+JOIN devices n ON n.device = q.device
+WHERE q.device = %(device)s AND q.bucket = %(bucket)s AND q.{counter}_last >= q.{counter}_first AND NOT EXISTS (
+  SELECT FROM counter_breaks b
+  WHERE b.device = q.device AND b.counter = '{counter}' AND b.ts > q.{counter}_first_ts
+    AND b.ts < q.bucket + INTERVAL '15 minutes'
+);
+
+-- name: unflag_seam
+-- Its step is judged anew.
+DELETE FROM counter_breaks WHERE device = %(device)s AND ts = %(ts)s AND counter = '{counter}';
+
+-- name: flag_seam
+-- No step leads to it.
+INSERT INTO counter_breaks (device, ts, counter, value, before)
+VALUES (%(device)s, %(ts)s, '{counter}', %(value)s, %(before)s);
+
+-- name: mend_seam
+-- Take its step from another value than it was taken from.
+UPDATE rollup_15m r SET {counter}_increase = %(increase)s
+WHERE r.device = %(device)s AND r.bucket = %(bucket)s;
+
+-- name: forget_integral
+-- Of a quarter of an hour that has a step, the integral stands in no more.
+UPDATE rollup_15m r SET {counter}_uncounted = NULL WHERE r.device = %(device)s AND r.bucket = %(bucket)s;
 
 -- name: clear_rollup_day
 -- Make room for the days about to be recomputed.

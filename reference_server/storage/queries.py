@@ -8,6 +8,7 @@ from typing import Final
 
 from reference_server.resources import db_folder
 from reference_server.storage.codec import COLUMNS
+from reference_server.storage.schema_sql import POWER_OF
 
 _GENERATED: Final = re.compile(r"-- (?:generated: \w+|end of generated)\n")
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
@@ -67,12 +68,16 @@ def with_columns(name: str, columns: tuple[str, ...]) -> bytes:
 
 @cache
 def of_counter(name: str, counter: str) -> bytes:
-    """Return a statement in which ``{counter}`` stands for this one.
+    """Return a statement in which ``{counter}`` stands for this one, ``{power}`` for what stands in for it.
 
     Raises:
         KeyError: there is none of this name.
     """
-    return query(name).replace(b"{counter}", counter.encode())
+    return (
+        query(name)
+        .replace(b"{counter}", counter.encode())
+        .replace(b"{power}", POWER_OF.get(counter, "").encode())
+    )
 
 
 @lru_cache(maxsize=512)

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import prepared_rows
 from reference_server.storage.database import Database, all_the_time, fetch
+from reference_server.storage.falls import fallen, known_beyond_falls
 from reference_server.storage.queries import merging
+from reference_server.storage.seams import begins_of_runs, ends_of_runs, mend_seams
 from reference_server.storage.silences import (
     ALL_COUNTERS,
     Bucket,
     Made,
     Values,
     as_told,
+    deduct_frozen,
     ends_of_silences,
     loose_ends,
     returned,
+    settle,
+    silences_before,
+    silent_ones,
     steps_after,
     values_before,
-    withdraw_covered,
-    withdraw_silent,
 )
 from reference_server.zones import day_span, known_zone, local_day, near_each_other, quarter_of
 
@@ -63,6 +67,18 @@ ROW_KEYS: Final = ("is_marked", "begins")
 
 Told = tuple[tuple[str, ...], Mapping[Any, tuple[Any, ...]]]
 """What rollups tell of spans of time: names of columns, and for the begin of each span a row of values."""
+
+
+class Recomputed(NamedTuple):
+    """What was made anew.
+
+    Attributes:
+        quarters: what each quarter of an hour tells of its counters.
+        fell: those in which a counter had fallen before they were made anew.
+    """
+
+    quarters: dict[Bucket, Made]
+    fell: set[Bucket]
 
 
 async def refresh_shard(database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST) -> int:
@@ -124,10 +140,18 @@ async def _mark_silences_of(database: Database, device: int, horizon: datetime) 
     await database.run(job)
 
 
-async def recompute(connection: Connection, buckets: Collection[Bucket], *, horizon: datetime) -> None:
+async def recompute(
+    connection: Connection, buckets: Collection[Bucket], *, horizon: datetime, beside_frozen: bool = False
+) -> None:
     """Recompute these quarters of an hour, the ones that build on them, and their local days.
 
     The caller holds the lock of the devices' shards.
+
+    Args:
+        connection: where.
+        buckets: quarters whose readings changed.
+        horizon: those that begin before it are frozen.
+        beside_frozen: whether rollups may lie next to them whose readings are gone.
     """
     affected: set[Bucket] = set()
     for some in near_each_other(buckets, key=_START, most=_GAP):
@@ -135,9 +159,14 @@ async def recompute(connection: Connection, buckets: Collection[Bucket], *, hori
     if not affected:
         return
     zones = await _zones(connection, (device for device, _ in affected))
-    made = await _fill(connection, affected, zones)
+    made = Recomputed({}, set())
+    await _fill(connection, affected, zones, made)
     await _recompute_days(connection, _days_of(affected, zones))
-    changed = await _end_silences(connection, set(buckets), affected, made, zones, horizon)
+    ends = loose_ends(set(buckets), affected, made.quarters)
+    begins: dict[Bucket, int] = {}
+    if beside_frozen:
+        ends, begins = ends_of_runs(buckets), begins_of_runs(set(buckets), made.quarters)
+    changed = await _end_silences(connection, ends, begins, made, zones, quarter_of(horizon))
     await _recompute_days(connection, _days_of(changed, zones))
 
 
@@ -145,30 +174,29 @@ async def _fill(
     connection: Connection,
     buckets: Collection[Bucket],
     zones: Zones,
+    made: Recomputed,
     known: Values | None = None,
-) -> dict[Bucket, Made]:
+) -> None:
     """Make quarters of an hour from their readings, and from known values of long before them."""
-    made: dict[Bucket, Made] = {}
     for some in near_each_other(buckets, key=_START, most=_GAP):
         named = _named(sorted(some), zones, known or {})
         reach = await _reach(connection, named["devices"], named["buckets"])
         span = {"lowest": min(named["buckets"]), "until": max(named["buckets"]) + _QUARTER}
-        await fetch(connection, "clear_rollup_15m", **named, **span)
+        made.fell.update(await fetch(connection, "clear_rollup_15m", **named, **span))
         statement = "fill_rollup_15m_from_known" if known else "fill_rollup_15m"
         rows = await fetch(connection, statement, **named, **reach)
-        made |= {(device, bucket): Made(*told) for device, bucket, _, *told in rows}
+        made.quarters.update({(device, bucket): Made(*told) for device, bucket, *told in rows})
         broken = [(device, bucket) for device, bucket, has_break, *_ in rows if has_break]
         if broken:
             statement = "flag_counter_breaks_from_known" if known else "flag_counter_breaks"
             await fetch(connection, statement, **_named(broken, zones, known or {}), **reach)
-    return made
 
 
 async def _end_silences(
     connection: Connection,
-    marked: Collection[Bucket],
-    affected: Collection[Bucket],
-    made: dict[Bucket, Made],
+    ends: Mapping[str, list[Bucket]],
+    begins: Mapping[Bucket, int],
+    made: Recomputed,
     zones: Zones,
     horizon: datetime,
 ) -> set[Bucket]:
@@ -177,15 +205,54 @@ async def _end_silences(
     A value changes the step of the next one, however far; a step may have to be taken from long before; and
     what a step covers is not to be counted by the integral as well.
     """
-    ends = loose_ends(marked, affected, made)
-    changed = await steps_after(connection, ends) - set(affected)
-    made |= await _fill(connection, changed, zones)
-    known = await values_before(connection, returned(made))
-    made |= await _fill(connection, known, zones, known)
+    following, seams = await steps_after(connection, ends)
+    changed = following - made.quarters.keys()
+    await _fill(connection, changed, zones, made)
+    known = await values_before(connection, {**returned(made.quarters), **begins})
+    await _fill(connection, known, zones, made, known)
+    if fell := made.fell | await fallen(connection, made.quarters):
+        changed |= await _see_beyond_falls(connection, fell, made, zones, known, horizon)
     changed |= known.keys()
-    changed |= await withdraw_covered(connection, known, horizon=horizon)
-    shown = {bucket: told.shown for bucket, told in made.items() if told.shown}
-    return changed | await withdraw_silent(connection, shown, horizon=horizon)
+    silences = silences_before(known)
+    await deduct_frozen(connection, silences, horizon=horizon)
+    changed |= await settle(connection, silences, horizon=horizon)
+    shown = {bucket: told.shown for bucket, told in made.quarters.items() if told.shown}
+    changed |= await settle(connection, await silent_ones(connection, shown), horizon=horizon)
+    return changed | await mend_seams(connection, seams, horizon=horizon)
+
+
+async def _see_beyond_falls(
+    connection: Connection,
+    fell: Collection[Bucket],
+    made: Recomputed,
+    zones: Zones,
+    known: Values,
+    horizon: datetime,
+) -> set[Bucket]:
+    """Make quarters that see a fall in front of them anew with what lies before it; return what changed.
+
+    What is known from long before of those that were not made yet, is added.
+    """
+    seeing: set[Bucket] = set()
+    for some in near_each_other(fell, key=_START, most=_GAP):
+        seeing.update(await _affected(connection, some, horizon))
+    more = seeing - made.quarters.keys()
+    if more:
+        await _fill(connection, more, zones, made)
+        late = returned({bucket: made.quarters[bucket] for bucket in more if bucket in made.quarters})
+        known |= await values_before(connection, late)
+        await _fill(connection, known.keys() & more, zones, made, known)
+    beyond: Values = {}
+    for some in near_each_other(seeing, key=_START, most=_GAP):
+        reach = await _reach(connection, *_columns(some))
+        beyond |= await known_beyond_falls(connection, sorted(some), reach)
+    await _fill(connection, beyond, zones, made, _both(known, beyond))
+    return more | beyond.keys()
+
+
+def _both(known: Values, beyond: Values) -> Values:
+    """What is known from long before, and of some counters from before what a quarter sees."""
+    return known | {bucket: known.get(bucket, {}) | values for bucket, values in beyond.items()}
 
 
 def _named(buckets: Sequence[Bucket], zones: Zones, known: Values) -> dict[str, Any]:
@@ -322,10 +389,13 @@ async def merged_readings(
             named = _named(quarters, zones, known)
             return names, await (await connection.execute(statement, parts | named | reach)).fetchall()
 
-        names, rows = await asked("series_from_samples", {})
+        beyond = await known_beyond_falls(connection, quarters, reach)
+        names, rows = await asked(
+            "series_from_samples_from_known" if beyond else "series_from_samples", beyond
+        )
         if any(row[0] for row in rows):  # there is a value that cannot be compared with any
             known = await values_before(connection, dict.fromkeys(quarters, ALL_COUNTERS))
-            names, rows = await asked("series_from_samples_from_known", known)
+            names, rows = await asked("series_from_samples_from_known", _both(known, beyond))
         return (*ROW_KEYS, *names), {row[1]: row for row in rows}
 
     return await database.run(job, is_one_statement=True)

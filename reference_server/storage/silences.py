@@ -18,6 +18,7 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.queries import of_counter
 from reference_server.storage.schema_sql import COUNTER_BITS, POWER_OF
 from reference_server.zones import near_each_other
+from sungrow_lib.quantities import QUANTITY_BY_NAME
 
 Bucket = tuple[int, datetime]
 
@@ -34,12 +35,14 @@ class Made(NamedTuple):
     """What a recomputed quarter of an hour tells of its counters, by their bits.
 
     Attributes:
+        has_break: whether one ran back or jumped.
         held: those that have a value.
         shown: those for which the integral of power stands in.
         before: the quarter before it that was not recomputed with it, if there is one.
         held_before: those that have a value in that.
     """
 
+    has_break: bool
     held: int
     shown: int
     before: datetime | None
@@ -115,28 +118,48 @@ async def ends_of_silences(
     """
     found: dict[datetime, tuple[datetime, datetime, datetime]] = {}
     for counter, _ in COUNTER_BITS:
-        rows = await _on(connection, "ends_of_silences", counter.name, device=device, horizon=horizon)
+        rows = await on_counter(connection, "ends_of_silences", counter.name, device=device, horizon=horizon)
         found |= {bucket: (bucket, begin, end) for bucket, begin, end in rows}
     return found
 
 
-async def steps_after(connection: Connection, ends: Mapping[str, list[Bucket]]) -> set[Bucket]:
-    """Quarters of an hour, with readings, that hold the next value of a counter."""
-    found: set[Bucket] = set()
+async def steps_after(
+    connection: Connection, ends: Mapping[str, list[Bucket]]
+) -> tuple[set[Bucket], set[tuple[str, Bucket]]]:
+    """Quarters of an hour that hold the next value of a counter.
+
+    Returns:
+        Those whose readings are there; and, each with the counter, those whose readings are gone.
+    """
+    found, frozen = set[Bucket](), set[tuple[str, Bucket]]()
     for counter, buckets in ends.items():
-        days = await _on(connection, "days_known_after", counter, **_columns(buckets))
-        for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
-            found.update(await _on(connection, "quarters_known_after", counter, **_in_days(some)))
+        for device, _, following, is_there in await _following(connection, counter, buckets):
+            if is_there:
+                found.add((device, following))
+            else:
+                frozen.add((counter, (device, following)))
+    return found, frozen
+
+
+async def _following(
+    connection: Connection, counter: str, buckets: Sequence[Bucket]
+) -> list[tuple[int, datetime, datetime, bool]]:
+    """For each quarter of an hour the next with a value of the counter, and whether readings are there."""
+    found: list[tuple[int, datetime, datetime, bool]] = []
+    days = await on_counter(connection, "days_known_after", counter, **columns_of(buckets))
+    for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
+        rows = await on_counter(connection, "quarters_known_after", counter, **_in_days(some))
+        found += [(device, bucket, following, is_there) for device, bucket, following, is_there in rows]
     return found
 
 
 async def values_before(connection: Connection, wanted: Mapping[Bucket, int]) -> Values:
     """Last known values of these counters before these quarters of an hour, where there are any."""
     found: Values = defaultdict(dict)
-    for counter, buckets in _by_counter(wanted).items():
-        days = await _on(connection, "days_known_before", counter, **_columns(buckets))
+    for counter, buckets in by_counter(wanted).items():
+        days = await on_counter(connection, "days_known_before", counter, **columns_of(buckets))
         for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
-            rows = await _on(connection, "quarters_known_before", counter, **_in_days(some))
+            rows = await on_counter(connection, "quarters_known_before", counter, **_in_days(some))
             for device, bucket, *known in rows:
                 found[device, bucket][counter] = Known(*known)
     return dict(found)
@@ -153,55 +176,83 @@ def as_told(device: int, known: Mapping[str, Known] | None) -> str | None:
     return json.dumps(list(readings.values()))
 
 
-async def withdraw_covered(connection: Connection, known: Values, *, horizon: datetime) -> set[Bucket]:
-    """Withdraw the integral between known values and the quarters whose steps are taken from them."""
-    spans: dict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
+class Stretch(NamedTuple):
+    """Quarters of an hour in which a counter is silent, and the one whose value ends the silence."""
+
+    device: int
+    begin: datetime
+    end: datetime
+    closing: datetime
+
+
+def silences_before(known: Values) -> dict[str, list[Stretch]]:
+    """Per counter the time between known values and the quarters whose steps are taken from them."""
+    found: dict[str, list[Stretch]] = defaultdict(list)
     for (device, bucket), values in known.items():
         for counter, value in values.items():
-            spans[counter].append((device, value.bucket, bucket))
-    return await _withdraw(connection, spans, horizon)
+            found[counter].append(Stretch(device, value.bucket, bucket, bucket))
+    return found
 
 
-async def withdraw_silent(
-    connection: Connection, shown: Mapping[Bucket, int], *, horizon: datetime
-) -> set[Bucket]:
-    """Withdraw the integral from those of the quarters that lie between a counter's first and last value."""
-    spans: dict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
-    for counter, buckets in _by_counter(shown).items():
+async def silent_ones(connection: Connection, shown: Mapping[Bucket, int]) -> dict[str, list[Stretch]]:
+    """Those of the quarters that lie between a counter's first and last value."""
+    found: dict[str, list[Stretch]] = defaultdict(list)
+    for counter, buckets in by_counter(shown).items():
         starts: dict[int, list[datetime]] = defaultdict(list)
         for device, bucket in buckets:
             starts[device].append(bucket)
         lowest, highest = [min(some) for some in starts.values()], [max(some) for some in starts.values()]
-        rows = await _on(
+        rows = await on_counter(
             connection, "known_span", counter, devices=list(starts), lowest=lowest, highest=highest
         )
-        for device, first, last in rows:
-            spans[counter] += [
-                (device, start, start + _QUARTER)
-                for start in starts[device]
-                if first < start + _QUARTER <= last
+        between = [
+            (device, start)
+            for device, first, last in rows
+            for start in starts[device]
+            if first < start + _QUARTER <= last
+        ]
+        if between:
+            found[counter] = [
+                Stretch(device, start, start + _QUARTER, closing)
+                for device, start, closing, _ in await _following(connection, counter, between)
             ]
-    return await _withdraw(connection, spans, horizon)
+    return found
 
 
-async def _withdraw(
-    connection: Connection, spans: Mapping[str, Sequence[tuple[int, datetime, datetime]]], horizon: datetime
+async def settle(
+    connection: Connection, silences: Mapping[str, Sequence[Stretch]], *, horizon: datetime
 ) -> set[Bucket]:
+    """Withdraw the integral where steps cover silences, and let it stand in where they are breaks."""
     changed: set[Bucket] = set()
-    for counter, some in spans.items():
+    for counter, some in silences.items():
         if counter in POWER_OF and some:
-            devices, begins, ends = map(list, zip(*some, strict=True))
-            where = {"lowest": min(begins), "highest": max(ends), "horizon": horizon}
-            named = {"devices": devices, "begins": begins, "ends": ends}
-            changed.update(await _on(connection, "withdraw_integral", counter, **named, **where))
+            devices, begins, ends, closings = map(list, zip(*some, strict=True))
+            where = {"lowest": min(begins), "highest": max(closings) + _QUARTER, "horizon": horizon}
+            named = {"devices": devices, "begins": begins, "ends": ends, "closings": closings}
+            changed.update(await on_counter(connection, "settle_integral", counter, **named, **where))
     return changed
+
+
+async def deduct_frozen(
+    connection: Connection, silences: Mapping[str, Sequence[Stretch]], *, horizon: datetime
+) -> None:
+    """Take from new steps what the integral has made of frozen quarters of an hour that they cover."""
+    for counter, all_of_it in silences.items():
+        some = [one for one in all_of_it if one.begin < horizon <= one.closing]
+        if counter in POWER_OF and some:
+            devices, begins, _, closings = map(list, zip(*some, strict=True))
+            where = {"lowest": min(begins), "highest": max(closings) + _QUARTER, "horizon": horizon}
+            named = {"devices": devices, "begins": begins, "closings": closings}
+            step_wh = 1000 // QUANTITY_BY_NAME[counter].factor
+            await on_counter(connection, "deduct_frozen", counter, **named, **where, step_wh=step_wh)
 
 
 def _names(bits: int) -> Iterator[str]:
     return (counter.name for counter, bit in COUNTER_BITS if bits & bit)
 
 
-def _by_counter(wanted: Mapping[Bucket, int]) -> dict[str, list[Bucket]]:
+def by_counter(wanted: Mapping[Bucket, int]) -> dict[str, list[Bucket]]:
+    """Quarters of an hour per counter that one of their bits names."""
     found: dict[str, list[Bucket]] = defaultdict(list)
     for bucket, bits in wanted.items():
         for counter in _names(bits):
@@ -209,7 +260,8 @@ def _by_counter(wanted: Mapping[Bucket, int]) -> dict[str, list[Bucket]]:
     return found
 
 
-def _columns(buckets: Sequence[Bucket]) -> dict[str, Any]:
+def columns_of(buckets: Sequence[Bucket]) -> dict[str, Any]:
+    """Quarters of an hour as parameters of a statement."""
     devices, starts = map(list, zip(*buckets, strict=True))
     return {"devices": devices, "buckets": starts}
 
@@ -219,8 +271,12 @@ def _in_days(rows: Sequence[tuple[int, datetime, date]]) -> dict[str, Any]:
     days = [day for _, _, day in rows]
     starts = [datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days]
     bounds = {"lowest": min(starts) - _AROUND, "highest": max(starts) + _AROUND}
-    return _columns([row[:2] for row in rows]) | {"days": days} | bounds
+    return columns_of([row[:2] for row in rows]) | {"days": days} | bounds
 
 
-async def _on(connection: Connection, name: str, counter: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(of_counter(name, counter), parameters)).fetchall()
+async def on_counter(
+    connection: Connection, name: str, counter: str, **parameters: Any
+) -> list[tuple[Any, ...]]:
+    """Run a statement that is about one counter."""
+    cursor = await connection.execute(of_counter(name, counter), parameters)
+    return await cursor.fetchall() if cursor.description else []

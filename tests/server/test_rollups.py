@@ -58,13 +58,14 @@ class Past:
             self._known[name].append((at, value))
 
     def earlier(self, at: datetime, counter: Quantity) -> list[tuple[datetime, int]]:
-        """Known values that one at a moment is compared with: recent ones, else the last of all."""
+        """Known values that one at a moment is compared with: recent ones, and the last before these."""
         start = quarter_of(at)
         last_before = bisect_left(self.times, start)
         recent_from = self.times[last_before - 1] - RECENT if last_before else start
         known = self._known[counter.name]
-        recent = known[bisect_left(known, recent_from, key=lambda one: one[0]) :]
-        return recent or ([] if counter in DAILY_COUNTERS else known[-1:])
+        number = bisect_left(known, recent_from, key=lambda one: one[0])
+        before = [] if counter in DAILY_COUNTERS else known[max(number - 1, 0) : number]
+        return before + known[number:]
 
 
 def compared_with(value: int, earlier: list[tuple[datetime, int]]) -> tuple[datetime, int]:
@@ -94,12 +95,14 @@ def plain_rollup(
             if (value := values.get(counter.name)) is not None:
                 _add_counter(bucket, counter, value, row["at"], past.earlier(row["at"], counter), kw)
         past.add(row["at"], values)
+    broken = {(at, name) for at, name, _, _ in plain_breaks(rows, None, kw)}
     for name, integral in POWER_OF.items():
-        times = [row["at"] for row in rows if row.get(name) is not None]
+        times = sorted(row["at"] for row in rows if row.get(name) is not None)
         for start, bucket in buckets.items():
-            is_covered = bool(times) and min(times) < start + QUARTER <= max(
-                times
-            )  # by the next value's step
+            following = bisect_left(
+                times, start + QUARTER
+            )  # its step covers the quarter, unless it is a break
+            is_covered = 0 < following < len(times) and (times[following], name) not in broken
             if bucket[f"{name}_increase"] is None and not is_covered:
                 bucket[f"{name}_uncounted"] = bucket[integral]
     return dict(buckets)
