@@ -131,16 +131,27 @@ def plant_bucket(
     known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
     heard = list(known.values())
     meter = known.get(meter_of, {})
+    seen = _seen(meter, heard)
     elapsed_ms = (min(span.end, now) - span.begin) // _MS * len(devices)
     return {
         "bucket": label(span.begin, zone),
-        **_powers(heard, meter),
-        **_energies(heard, meter),
+        **_powers(heard, seen),
+        **_energies(heard, meter, seen),
         "sample_count": sum(facts["sample_count"] for facts in heard),
         "coverage": coverage(sum(facts.get("covered_ms", 0) for facts in heard), elapsed_ms),
         "partial": span.end > now,
         "left_out": [name for name in devices if name not in known],
     }
+
+
+def _seen(meter: Facts, heard: Sequence[Facts]) -> Facts:
+    """Who tells the meter's power: who tells its energy, or where that one is silent, who knows most of it.
+
+    A power belongs to its own time: to take it from another one counts nothing twice.
+    """
+    if meter.get("export_power_w_ms") or not heard:
+        return meter
+    return max(heard, key=lambda facts: facts.get("export_power_w_ms") or 0)
 
 
 def _powers(heard: Sequence[Facts], meter: Facts) -> dict[str, float | None]:
@@ -178,7 +189,7 @@ def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
     return round(max(0.0, output - export), 3)
 
 
-def _energies(heard: Sequence[Facts], meter: Facts) -> dict[str, Any]:
+def _energies(heard: Sequence[Facts], meter: Facts, seen: Facts) -> dict[str, Any]:
     pv, charged, discharged = (
         _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED
     )
@@ -187,7 +198,7 @@ def _energies(heard: Sequence[Facts], meter: Facts) -> dict[str, Any]:
     known = [integral for integral in integrals if integral is not None]
     balance = balance_of(
         pv,
-        _load_energy(heard, meter),
+        _load_energy(heard, seen),
         imported,
         exported,
         charged,

@@ -68,15 +68,18 @@ class RollupRefresher:
             await asyncio.sleep(self._interval_s)
             try:
                 if not is_repaired:
-                    await self.repair()
-                    is_repaired = True
+                    is_repaired = await self.repair()
                 await self._refresh_all(self._pause)
             except StorageError as error:
                 _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
 
-    async def repair(self) -> None:
-        """Mark what an older server counted wrongly, unless that was done before."""
-        await mark_silences(self._database, horizon=self._horizon())
+    async def repair(self) -> bool:
+        """Mark what an older server counted wrongly, unless that was done before.
+
+        Returns:
+            Whether it is done; not while an older one is at work.
+        """
+        return await mark_silences(self._database, horizon=self._horizon())
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""

@@ -27,7 +27,7 @@ DROP TABLE restore_unfinished;
 -- name: end_servers
 -- End the connections of servers that wait for their tables.
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = current_database() AND application_name = 'sungrow-server' AND pid <> pg_backend_pid();
+WHERE datname = current_database() AND application_name IN ('sungrow-server pool', 'sungrow-server') AND pid <> pg_backend_pid();
 
 -- name: begin_restore
 -- Let catalogue rows of TimescaleDB be written as they were.

@@ -7,6 +7,13 @@ SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[]);
 -- All devices, while it is not written down that a repair of their rollups was marked.
 SELECT device FROM devices WHERE NOT EXISTS (SELECT FROM schema_history WHERE name = %(name)s) ORDER BY device;
 
+-- name: an_older_server_is_there
+-- Whether a server is connected that knows nothing of the repair, which is not written down yet: its connections have
+-- another name.
+SELECT EXISTS (
+  SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sungrow-server'
+) AND NOT EXISTS (SELECT FROM schema_history WHERE name = %(name)s);
+
 -- name: note_repair
 -- Write down that a repair was marked; another process may have.
 INSERT INTO schema_history (name, checksum) VALUES (%(name)s, 'marked') ON CONFLICT (name) DO NOTHING;

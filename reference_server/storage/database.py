@@ -78,7 +78,7 @@ class Database:
             configure=self._configure,
             timeout=patience_s,
             reconnect_timeout=10.0,
-            kwargs={"connect_timeout": 5, "application_name": "sungrow-server"},
+            kwargs={"connect_timeout": 5, "application_name": "sungrow-server pool"},
         )
 
     async def open(self) -> None:

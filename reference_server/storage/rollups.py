@@ -41,7 +41,7 @@ SHARDS: Final = 16
 MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
 
-REPAIR: Final = "repair/silences"
+REPAIR: Final = "repair/silences 2"
 """In the history of the schema: that what older servers made of silences was marked."""
 
 NEWEST: Final = 2**63 - 1
@@ -112,19 +112,26 @@ async def refresh_shard(database: Database, shard: int, *, horizon: datetime, ne
     return await database.run(job)
 
 
-async def mark_silences(database: Database, *, horizon: datetime) -> None:
+async def mark_silences(database: Database, *, horizon: datetime) -> bool:
     """Once in a database's life mark what older servers made of silences, where all readings are still there.
 
     A migration could not: the older server may run on, and would work off the marks in its own way. Whatever
-    breaks off is begun anew, and what several processes mark is merged.
+    breaks off is begun anew, and what several processes mark is merged. While an older server is connected
+    nothing is marked, for the same reason.
 
     Args:
         database: where the rollups are.
         horizon: quarters of an hour that begin before it are frozen.
+
+    Returns:
+        Whether it is done, now or before; else it has to be tried again.
     """
+    if await database.rows("an_older_server_is_there", name=REPAIR) == [(True,)]:
+        return False
     for (device,) in await database.rows("devices_to_repair", name=REPAIR):
         await _mark_silences_of(database, device, quarter_of(horizon))
     await database.rows("note_repair", name=REPAIR)
+    return True
 
 
 async def _mark_silences_of(database: Database, device: int, horizon: datetime) -> None:

@@ -164,6 +164,22 @@ async def test_who_knows_the_meters_counters_is_asked_before_who_knows_its_power
     assert (hour["avg_export_power_w"], hour["energy_source"]["import"]) == (-4000, "counter")
 
 
+async def test_where_one_is_silent_the_meters_power_is_that_of_another(api: Api) -> None:
+    """It is the same meter: what it showed is known. Its energy comes with the day's device's next value."""
+    await home(api)
+    start, told = HOUR - timedelta(hours=2), {"export_power_w": -4000, "active_power_w": 900}
+    rows = counting(minutes("sh-1", 240, start, **told), import_total_kwh=4)
+    await api.ingest(*rows[:61], *rows[180:])  # silent for two hours, yet the one that knows most of the day
+    await api.ingest(*minutes("sh-2", 90, start + timedelta(hours=1), **told))
+    hours = (await plant(api, **span(start, 5), bucket="1h"))["series"]
+    assert [hour["avg_export_power_w"] for hour in hours] == [-4000, -4000, -4000, -4000, None]
+    assert hours[2]["left_out"] == ["sh-1"]
+    assert [hour["import_kwh"] for hour in hours[1:3]] == [pytest.approx(0.1, abs=0.1), None]
+    assert sum(hour["import_kwh"] or 0 for hour in hours) == pytest.approx(4 * 239 / 60, abs=0.11)
+    [day] = [b for b in (await plant(api, frame="month"))["series"] if b["sample_count"]]
+    assert day["import_kwh"] == pytest.approx(sum(hour["import_kwh"] or 0 for hour in hours), abs=0.001)
+
+
 async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
     await home(api)
     await api.ingest(*minutes("sh-1", **HYBRID | {"load_power_w": 450}, count=60))

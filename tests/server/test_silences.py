@@ -403,6 +403,21 @@ async def test_a_server_repairs_by_itself_also_beside_others(api: Api) -> None:
     require_equal(api, rows, "UTC")
 
 
+async def test_a_repair_waits_until_no_older_server_is_at_work(api: Api) -> None:
+    """It would work off the marks in its own way, and go on to count wrongly, until it ends."""
+    rows = await _an_older_server(api)
+    with psycopg.connect(api.dsn, application_name="sungrow-server"):  # as theirs are named
+        assert not await api.server.refresher.repair()
+        assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+        assert api.rows(f"SELECT FROM schema_history WHERE name = '{REPAIR}'") == []
+    while not await api.server.refresher.repair():  # noqa: ASYNC110 - the database takes a moment to forget it
+        await asyncio.sleep(0.05)
+    await api.server.refresher.refresh_all()
+    require_equal(api, rows, "UTC")
+    with psycopg.connect(api.dsn, application_name="sungrow-server"):
+        assert await api.server.refresher.repair()  # there is nothing to do any more
+
+
 async def test_a_repair_leaves_alone_what_has_lost_readings(api: Api) -> None:
     """Retention was shorter once, or somebody dropped readings: the rollups are all that is left."""
     rows = await _an_older_server(api)

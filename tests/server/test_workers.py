@@ -141,7 +141,7 @@ async def test_sessions_ended_in_mid_batch_cost_nothing(migrated: str, tmp_path:
     async def end_sessions(monitor: psycopg.AsyncConnection[Any]) -> None:
         await monitor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = 'sungrow-server'"
+            " WHERE datname = current_database() AND application_name = 'sungrow-server pool'"
         )
 
     async with fleet(migrated, tmp_path) as running:
