@@ -32,6 +32,11 @@ RETRYABLE = (
 """Errors after which the same transaction is simply run again."""
 
 _UNDEFINED = (pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction, pg.InvalidSchemaName)
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    pg.ReadOnlySqlTransaction,  # a standby after a failover, or an administrator who wants no writes now
+)
 
 
 def is_outdated(error: psycopg.Error) -> bool:
@@ -48,7 +53,7 @@ def translated() -> Iterator[None]:
     """Turn psycopg's errors into the storage's.
 
     Raises:
-        StorageUnavailableError: no connection, or it was lost.
+        StorageUnavailableError: no connection, or it was lost; or there is no writing now.
         SchemaMissingError: a table or column is missing.
         StorageError: anything else the database refused.
     """
@@ -58,7 +63,7 @@ def translated() -> Iterator[None]:
         raise StorageUnavailableError from error
     except _UNDEFINED as error:
         raise SchemaMissingError from error
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+    except _AWAY as error:
         raise StorageUnavailableError(_unusable(error)) from error
     except psycopg.Error as error:
         if is_outdated(error):

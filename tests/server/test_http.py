@@ -14,6 +14,7 @@ import aiohttp
 import psycopg
 import pytest
 from openapi_spec_validator import validate
+from psycopg import sql
 
 from reference_server.administration import create_token
 from reference_server.bodies import parse_json
@@ -269,6 +270,34 @@ async def test_a_database_without_schema_is_503_until_it_is_migrated(
     assert "sungrow-server migrate" in problem["detail"]
     migrate(api.dsn)
     assert (await api.send(sample(0)))[0] == 200
+
+
+async def test_a_database_that_may_only_be_read_is_503_until_it_may_be_written(api: Api) -> None:
+    """A standby after a failover, say, or one whose administrator wants no writes."""
+
+    def allow(*, only_reads: bool) -> None:
+        with psycopg.connect(api.dsn, autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            name = sql.Identifier(connection.info.dbname)
+            value = sql.Literal("on" if only_reads else "off")
+            statement = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+            connection.execute(statement.format(name, value))
+            connection.execute(  # sessions that are open know nothing of it
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    assert (await api.send(sample(0)))[0] == 200
+    allow(only_reads=True)
+    for _ in range(5):  # the first may meet sessions that were ended
+        status, problem = await api.send(sample(5))
+        assert status == 503
+    assert "read-only" in problem["detail"]
+    assert (await api.get("/v1/realtime?device_id=sh-1"))[0] == 200
+    allow(only_reads=False)
+    statuses = [(await api.send(sample(5)))[0] for _ in range(5)]
+    assert statuses[-1] == 200
+    assert set(statuses) <= {200, 503}
 
 
 async def test_the_page_is_served_with_a_strict_policy_and_asks_nobody_else(api: Api) -> None:
