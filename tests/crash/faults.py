@@ -15,6 +15,8 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "kill_edge": ("SIGKILL: sungrow-edge",),
     "kill_server": ("SIGKILL: sungrow-server",),
     "kill_database": ("SIGKILL: PostgreSQL",),
+    "forbid_writes": ("database read-only: ingest refused",),
+    "fill_server_disk": ("database's disk full: ingest refused",),
     "cut": ("edge-server: connection cut",),
     "mute": ("edge-server: connection half-open",),
     "cut_database": ("server-database: connection cut",),

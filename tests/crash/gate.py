@@ -194,6 +194,8 @@ class Stage:
         """The tricks of the storm, by name; `status` needs a number behind it: `503`."""
         self.resends = 0
         """How often the real server has asked for everything."""
+        self.statuses = Counter[int]()
+        """How often the real server has answered a POST with which status."""
         self._late = set[asyncio.Task[None]]()
         self.force = 0.0
         """The part of the requests it strikes."""
@@ -236,6 +238,8 @@ class Stage:
             request.method, self._upstream + request.path_qs, data=body, headers=headers, ssl=self._trust
         ) as answer:
             content = await answer.read()
+            if request.method == "POST":
+                self.statuses[answer.status] += 1
             if answer.status == 200 and request.method == "POST":
                 self._earlier = [*self._earlier[-20:], content]
                 self.resends += b'"resend":true' in content.replace(b" ", b"")

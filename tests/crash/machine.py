@@ -22,6 +22,8 @@ _CLOCK_SOURCE: Final = Path(__file__).with_name("clock.c")
 _CLOCK_STATE: Final = struct.Struct("=qq")
 _DISK_BYTES: Final = 32 * 2**20
 _BALLAST: Final = "ballast"
+_SERVER_DISK_BYTES: Final = 2**30
+_TRIES: Final = 20
 
 
 def compiler() -> Path | None:
@@ -107,8 +109,7 @@ class SmallDisk:
         folder.mkdir()
         self.folder = folder
         self.environment: dict[str, str] = {}
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)]
-        if which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        if _is_mounted(folder, _DISK_BYTES):
             stack.callback(self._unmount)
             self._sign: Path | None = None
             return
@@ -121,11 +122,7 @@ class SmallDisk:
     def _unmount(self) -> None:
         """Leave what is on it in an ordinary folder, for whoever wants to look."""
         self.free()
-        kept = self.folder.with_name(f"{self.folder.name}.kept")
-        shutil.copytree(self.folder, kept)
-        subprocess.run(["umount", str(self.folder)], check=True)
-        self.folder.rmdir()
-        kept.rename(self.folder)
+        _unmount(self.folder)
 
     @staticmethod
     def can_be_made() -> bool:
@@ -147,3 +144,50 @@ class SmallDisk:
     def free(self) -> None:
         """Give it back."""
         (self._sign or self.folder / _BALLAST).unlink(missing_ok=True)
+
+
+class ServerDisk:
+    """A disk of its own for the database, that can be made as small as what is on it: then it is full.
+
+    Args:
+        folder: where it is to be; a new folder, readable for its owner alone.
+        stack: unmounts it.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        folder.mkdir(mode=0o700)
+        self._folder = folder
+        self.is_there = _is_mounted(folder, _SERVER_DISK_BYTES)
+        """Whether this user may mount one; else there is an ordinary folder."""
+        if self.is_there:
+            stack.callback(_unmount, folder)
+
+    def fill(self) -> None:
+        """Leave nothing of what is free now."""
+        for _ in range(_TRIES):  # the database writes meanwhile
+            state = os.statvfs(self._folder)
+            if self._resized((state.f_blocks - state.f_bfree) * state.f_frsize):
+                return
+
+    def free(self) -> None:
+        """Give it back."""
+        self._resized(_SERVER_DISK_BYTES)
+
+    def _resized(self, size: int) -> bool:
+        command = ["mount", "-o", f"remount,size={size}", str(self._folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _is_mounted(folder: Path, size: int) -> bool:
+    """Mount a file system in memory there, if this user may."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+    return bool(which("mount")) and not subprocess.run(mount, capture_output=True, check=False).returncode
+
+
+def _unmount(folder: Path) -> None:
+    """Leave what is on it in an ordinary folder, for whoever wants to look."""
+    kept = folder.with_name(f"{folder.name}.kept")
+    shutil.copytree(folder, kept)
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+    kept.rename(folder)

@@ -31,10 +31,11 @@ from tests.crash.edge_deeds import EDGE_DEEDS, copy_edge_spool
 from tests.crash.faults import COUNTED, OF_INVERTERS, OF_SMALL_DISK, TWINS_MET, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
-from tests.crash.machine import BentClock, SmallDisk, compiler
+from tests.crash.machine import BentClock, ServerDisk, SmallDisk, compiler
 from tests.crash.polled import judge_polled
 from tests.crash.polls import POLLED
 from tests.crash.readings import Key, Tally, keys_of
+from tests.crash.server_deeds import SERVER_DEEDS
 
 _DRAIN_S: Final = 400.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
@@ -89,6 +90,7 @@ class Run:
         self.site = DemoSite.in_folder(folder, datetime.now(UTC))
         self._loop = stack.enter_context(FaultLoop())
         devices = tuple(dict.fromkeys(device for kind in plan.edges for device in kind.devices))
+        self.server_disk = ServerDisk(self.site.database, stack)
         self.backend = Backend(self.site, stack, devices, through=self._database_line)
         if plan.server_fault:
             with psycopg.connect(self.backend.postgres.dsn) as connection:
@@ -167,6 +169,8 @@ class Run:
         absent = {} if self.edge else dict.fromkeys(OF_INVERTERS, "there are no inverters")
         if self.edge and not self.clock:
             absent["bend_edge_clock"] = "it takes a C compiler"
+        if not self.server_disk.is_there:
+            absent["fill_server_disk"] = "no disk may be mounted here"
         if not SmallDisk.can_be_made():
             why = "no disk may be mounted here, and there is no C compiler"
             absent |= dict.fromkeys(OF_SMALL_DISK, why)
@@ -193,7 +197,7 @@ class Run:
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
         chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
-        deeds = DEEDS | EDGE_DEEDS
+        deeds = DEEDS | EDGE_DEEDS | SERVER_DEEDS
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
             *(partial(damage_spool, self, damage) for damage in self.plan.damages),
@@ -337,8 +341,9 @@ class Run:
             edge.kill()
         before = self._stored_keys()
         with self._database_stopped() as data:
-            shutil.rmtree(data)
-            shutil.copytree(self._backup, data)
+            for entry in data.iterdir():  # it may be a disk of its own
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.copytree(self._backup, data, dirs_exist_ok=True)
         gone = before - self._stored_keys()
         for name, edge in edges.items():
             edge.card.note_server_restored({key for key in gone if key.edge == name})
