@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -17,6 +17,7 @@ from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
 from reference_edge.lock import SpoolLock
 from reference_edge.opening import tell_of_opening
+from reference_edge.owner import OwnerFile
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.errors import SpoolError
@@ -49,12 +50,14 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         device.device_id: DeviceAccount(device.device_id, f"{device.host}:{device.port}")
         for device in settings.inverters
     }
+    owner_file = OwnerFile(settings.spool_path)
     edge = _Edge(
         settings,
         accounts,
         Intake(accounts, settings.commit_interval_s),
-        Survey(settings.spool_path.absolute().parent),
+        Survey(settings.spool_path.absolute().parent, owner_file=owner_file),
         lock,
+        owner_file,
     )
     stopping = anyio.Event()
     async with anyio.create_task_group() as tasks:
@@ -86,6 +89,7 @@ class _Edge:
     intake: Intake
     survey: Survey
     lock: SpoolLock
+    owner_file: OwnerFile
     damage: str | None = None
     lost: SpoolError | None = None
 
@@ -127,7 +131,10 @@ class _Edge:
             beside.start_soon(_cancel_after, beside.cancel_scope, stopping.wait)
             spool = await stack.enter_async_context(
                 DurableSpool.open(
-                    self.settings.spool_path, options=_SPOOL, damage=self.damage, opening=opening
+                    self.settings.spool_path,
+                    options=replace(_SPOOL, owner=self.owner_file.owner),
+                    damage=self.damage,
+                    opening=opening,
                 )
             )
             beside.cancel_scope.cancel()

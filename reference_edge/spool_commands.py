@@ -42,6 +42,7 @@ examples:
   sungrow-edge spool export backup.ndjson                  a copy of everything
   sungrow-edge spool import backup.ndjson                  on another box, or into a new spool
   sungrow-edge spool resend --device roof                  the server lost readings: offer all that is kept
+  sungrow-edge spool rename lost-device-1 roof             damage took its name: give it back, and send
 
 exit status: 0 done, 1 the job failed or found something wrong, 2 wrong use
 """
@@ -54,7 +55,7 @@ def add_parser(
     """Add `spool` and its commands; return the parsers that need the option `--config`."""
     spool = commands.add_parser(
         "spool",
-        help="look into the spool; export, import, requeue, resend, verify",
+        help="look into the spool; export, import, requeue, resend, rename, verify",
         description="Look into the spool, carry it elsewhere, put right what was set apart.",
         epilog=_EPILOG,
     )
@@ -95,6 +96,13 @@ def add_parser(
 
     resend = add("resend", "offer everything kept once more, for a server that lost readings")
     resend.add_argument("--device", metavar="ID", help="only this device's")
+
+    rename = add("rename", "name a device whose readings are held back, and send them")
+    rename.add_argument("old", help="what it is called here, as the alarm `held` says")
+    rename.add_argument("new", help="its device id on the server")
+
+    aside = add("set-aside", "put readings of a device that is held back into quarantine, for good")
+    aside.add_argument("device", help="what it is called here, as the alarm `held` says")
 
     add("verify", "check every page of the file and every rule of the spool")
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from reference_edge.advice import shown_size
 from reference_edge.spool_commands import STATES
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, UsageError
-from sungrow_lib.sample import format_ts
+from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 from sungrow_lib.spool import DurableSpool, SpoolRecord, SpoolState
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 
@@ -225,6 +226,28 @@ def _resend_lines(done: dict[str, int]) -> Iterator[str]:
         yield "no reading is kept here"
 
 
+async def _rename(args: argparse.Namespace, path: Path) -> int:
+    if not re.fullmatch(DEVICE_ID_PATTERN, args.new):
+        raise UsageError(f"{args.new!r} is no device id: 1 to 64 letters, digits, dots, dashes, underscores")
+    async with _opened(path) as spool:
+        done = await spool.rename_device(args.old, args.new)
+    lines = [f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent"]
+    if done.left:
+        lines.append(f"{done.left} are left, because {args.new} has readings of the same times")
+    _say(done._asdict(), args, lambda _: lines)
+    return EXIT_FAILED if done.left else EXIT_OK
+
+
+async def _set_aside(args: argparse.Namespace, path: Path) -> int:
+    async with _opened(path) as spool:
+        done = await spool.set_aside_device(args.device)
+    lines = [f"{done.moved} readings of {args.device} are in quarantine (set_aside)"]
+    if done.left:
+        lines.append(f"{done.left} wait for a date; say it again once the clock is trusted")
+    _say(done._asdict(), args, lambda _: lines)
+    return EXIT_FAILED if done.left else EXIT_OK
+
+
 async def _verify(args: argparse.Namespace, path: Path) -> int:
     try:
         async with _opened(path) as spool:
@@ -261,5 +284,7 @@ JOBS: Final = {
     "import": _import,
     "requeue": _requeue,
     "resend": _resend,
+    "rename": _rename,
+    "set-aside": _set_aside,
     "verify": _verify,
 }

@@ -12,9 +12,10 @@ from typing import Any, Final
 from reference_edge.advice import shown_size
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines, read_health
+from reference_edge.survey import held_words, is_to_be_named
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, SpoolCounts, SpoolOptions
+from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolCounts, SpoolOptions
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.spool.reserve import reserve_bytes
 
@@ -55,6 +56,7 @@ async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, 
             "generation": spool.identity.generation,
             "recovery": asdict(spool.recovery) if spool.recovery else None,
             "spool": _counted(await spool.counts()),
+            "held": {name: device._asdict() for name, device in (await spool.held()).items()},
             "devices": {
                 device_id: _own(await spool.counts(device_id)) for device_id in await spool.devices()
             },
@@ -109,6 +111,9 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "
             f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
         )
+    for name, device in status["held"].items():
+        if is_to_be_named(known := HeldDevice(HeldWhy(device["why"]), device["undelivered"])):
+            yield held_words(name, known)
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
     if merged := status["spool"]["merged"]:

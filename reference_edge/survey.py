@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from reference_edge.account import DeviceAccount
 from reference_edge.advice import shown_size
 from reference_edge.intake import MEMORY_READINGS, Intake
+from reference_edge.owner import OwnerFile
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerError, SpoolError, SungrowError
 from sungrow_lib.sample import format_ts, whole_milliseconds
-from sungrow_lib.spool import DurableSpool, SpoolMerging
+from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolMerging
 from sungrow_lib.upload import Alarm, BatchUploader
 from sungrow_lib.wire.reports import EdgeStatus
 
@@ -37,6 +39,7 @@ _LONGEST_WORD: Final = 128
 _SPOOL: Final = "spool"
 _DISK: Final = "disk"
 _MERGED: Final = "merged"
+_HELD: Final = "held"
 
 
 @dataclass
@@ -52,7 +55,9 @@ class Survey:
         disk_free_bytes: room left on the spool's disk for this user.
         clock_is_trusted: whether the clock may date readings.
         clock_offset_s: this clock minus the server's.
+        held: devices whose readings are kept and not sent, and why.
         alarms: raised now, by code.
+        owner_file: where it is written down which spool it is.
     """
 
     folder: Path
@@ -63,7 +68,9 @@ class Survey:
     disk_free_bytes: int | None = None
     clock_is_trusted: bool | None = None
     clock_offset_s: float | None = None
+    held: dict[str, HeldDevice] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
+    owner_file: OwnerFile | None = None
 
     async def run(
         self,
@@ -94,6 +101,9 @@ class Survey:
                 account.counts = await spool.counts(device_id)
                 self.spool_bytes, self.merged = account.counts.bytes, account.counts.merged
                 self.merging = account.counts.merging
+            self.held = await spool.held()
+            if self.owner_file is not None:
+                await anyio.to_thread.run_sync(self.owner_file.remember, await spool.owner())
         except (OSError, SpoolError) as error:
             _LOG.debug("no look at the spool", extra={"reason": str(error)})
         self._judge(intake)
@@ -119,6 +129,9 @@ class Survey:
             if self.merging is not None and abs(datetime.now(UTC) - self.merging.end) < MERGED_TOLD
             else None,
         )
+
+        held = [held_words(name, device) for name, device in self.held.items() if is_to_be_named(device)]
+        self._set(_HELD, " ".join(held) or None)
 
     def _set(self, code: str, detail: str | None) -> None:
         earlier = self.alarms.get(code)
@@ -163,6 +176,20 @@ class Survey:
         )
 
 
+def is_to_be_named(device: HeldDevice) -> bool:
+    """Whether somebody has to say what becomes of a device's readings."""
+    return device.why is not HeldWhy.ASIDE and device.undelivered > 0
+
+
+def held_words(name: str, device: HeldDevice) -> str:
+    """Say why a device's readings are not sent, and what to do."""
+    return (
+        f"{device.undelivered} readings of {name} are kept and not sent, because {_HELD_WHY[device.why]}; "
+        f"`sungrow-edge spool rename {name} NAME` names it and sends them, `sungrow-edge spool set-aside "
+        f"{name}` puts them into quarantine for good."
+    )
+
+
 def merged_words(merging: SpoolMerging) -> str:
     """Say when the disk was full, and what that cost."""
     begin, end = format_ts(merging.begin), format_ts(merging.end)
@@ -175,4 +202,9 @@ def _word(text: str | None) -> str | None:
     return text and re.sub(r"[\x00-\x1f\x7f]+", " ", text)[:_LONGEST_WORD]
 
 
+_HELD_WHY: Final = {
+    HeldWhy.LOST: "their device's name was lost with damaged pages",
+    HeldWhy.FOREIGN: "they came with the spool of another edge (what follows the last dot)",
+    HeldWhy.ASIDE: "somebody set them aside",
+}
 _CLOCK: Final = {True: "trusted", False: "untrusted"}

@@ -363,7 +363,7 @@ class Ingest:
                 self._warned.clear()
             self._warned[pair] = now + _WARN_AGAIN_S
             extra = {"device_id": device_id, "edges": list(pair[1:])}
-            _LOG.warning("two edges send for one device; rename it on one of them", extra=extra)
+            _LOG.warning("two edges send for one device; if both run, rename it on one of them", extra=extra)
 
     def _edge_is_due(self, envelope: Envelope, speaker: KnownDevice | None) -> bool:
         if speaker is None or envelope.edge_id is None:

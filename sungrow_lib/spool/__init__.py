@@ -3,6 +3,8 @@
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.durable import DurableSpool
 from sungrow_lib.spool.entries import (
+    HeldDevice,
+    HeldWhy,
     Judged,
     Lane,
     Settlement,
@@ -12,8 +14,10 @@ from sungrow_lib.spool.entries import (
     SpoolImport,
     SpoolMerging,
     SpoolOptions,
+    SpoolOwner,
     SpoolRecord,
     SpoolRecovery,
+    SpoolRenaming,
     SpoolState,
 )
 from sungrow_lib.spool.opening import SpoolOpening
@@ -23,6 +27,8 @@ __all__ = [
     "BootStamp",
     "ClockState",
     "DurableSpool",
+    "HeldDevice",
+    "HeldWhy",
     "Judged",
     "Lane",
     "Settlement",
@@ -33,8 +39,10 @@ __all__ = [
     "SpoolMerging",
     "SpoolOpening",
     "SpoolOptions",
+    "SpoolOwner",
     "SpoolRecord",
     "SpoolRecovery",
+    "SpoolRenaming",
     "SpoolState",
     "SystemClock",
 ]

@@ -15,8 +15,11 @@ import anyio.to_thread
 
 from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import holding
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
+    HeldDevice,
+    HeldWhy,
     Lane,
     Settlement,
     SpoolCounts,
@@ -24,8 +27,10 @@ from sungrow_lib.spool.entries import (
     SpoolIdentity,
     SpoolImport,
     SpoolOptions,
+    SpoolOwner,
     SpoolRecord,
     SpoolRecovery,
+    SpoolRenaming,
     SpoolState,
     from_ms,
     to_ms,
@@ -262,6 +267,39 @@ class DurableSpool:
     async def devices(self) -> list[str]:
         """Names of all devices that ever had a reading here."""
         return await self._run(self._store.devices)
+
+    async def held(self) -> dict[str, HeldDevice]:
+        """Return the devices whose readings are kept and not sent, because their names cannot be believed.
+
+        A name is lost with damaged pages, or came with the spool of another edge.
+        """
+        return await self._run(lambda: self._store.look(holding.read_held))
+
+    async def hold_device(self, device_id: str, why: HeldWhy) -> None:
+        """Keep a device's readings, and send none of them until it is renamed."""
+        await self._run(lambda: self._store.change(partial(holding.hold, device_id=device_id, why=why)))
+
+    async def rename_device(self, old: str, new: str) -> SpoolRenaming:
+        """Give the readings of a held device their name, and send them.
+
+        Readings of a time of which ``new`` has one stay as they are.
+
+        Raises:
+            UsageError: ``old`` is not held, or ``new`` is.
+        """
+        return await self._run(lambda: self._store.change(partial(holding.rename, old=old, new=new)))
+
+    async def set_aside_device(self, device_id: str) -> SpoolRenaming:
+        """Put the readings of a held device into quarantine for good; those that wait for a date are left.
+
+        Raises:
+            UsageError: it is not held.
+        """
+        return await self._run(lambda: self._store.change(partial(holding.set_aside, device_id=device_id)))
+
+    async def owner(self) -> SpoolOwner:
+        """Return what to remember elsewhere, to know this spool again (`SpoolOptions.owner`)."""
+        return await self._run(lambda: self._store.look(holding.read_owner))
 
     async def last_delivered(self, device_id: str) -> list[datetime]:
         """`ts` of the last row of each of the 16 most recently answered batches, newest first, UTC."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
@@ -200,6 +200,54 @@ class SpoolCounts:
         return self.pending + self.waiting + self.deferred
 
 
+class HeldWhy(StrEnum):
+    """Why a device's readings are kept, and not sent."""
+
+    LOST = "lost"
+    """Its name was on pages that are damaged."""
+    FOREIGN = "foreign"
+    """It came with the spool of another edge."""
+    ASIDE = "aside"
+    """Somebody set it aside for good."""
+
+
+class HeldDevice(NamedTuple):
+    """A device whose readings are kept, and not sent.
+
+    Attributes:
+        why: the reason.
+        undelivered: so many would else be sent.
+    """
+
+    why: HeldWhy
+    undelivered: int
+
+
+class SpoolRenaming(NamedTuple):
+    """What became of a held device's readings.
+
+    Attributes:
+        moved: so many have the new name, or were set aside.
+        left: so many are as they were.
+    """
+
+    moved: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOwner:
+    """What a program remembers of its spool, elsewhere, to know it again.
+
+    Attributes:
+        edge_id: the spool's.
+        devices: device id -> the number that stands for it in the file.
+    """
+
+    edge_id: str
+    devices: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolOptions:
     """How a spool keeps its readings.
@@ -220,6 +268,8 @@ class SpoolOptions:
         recover: whether a damaged file is set aside then (renamed, never deleted) and a new one made with
             all that is readable of it; and whether a spool whose file is removed, replaced or overwritten
             while it is open goes back to its place.
+        owner: what is remembered of the spool. One of another edge becomes this one's, and the devices that
+            came with it are held: see `DurableSpool.held`. A new one gets this edge's id.
     """
 
     keep_delivered_s: float = 14 * _DAY_S
@@ -230,6 +280,7 @@ class SpoolOptions:
     busy_timeout_s: float = 10.0
     check: bool = True
     recover: bool = False
+    owner: SpoolOwner | None = None
 
 
 @dataclass(frozen=True, slots=True)

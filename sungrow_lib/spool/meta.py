@@ -15,10 +15,10 @@ _ONE_TIME_MS: Final = 86_400_000
 """Mergings no more than this apart are told of as one."""
 
 
-def identify(connection: sqlite3.Connection) -> SpoolIdentity:
-    """Return which spool this is; one that is new gets its names now."""
-    for key in ("edge_id", "generation"):
-        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, str(uuid.uuid4())))
+def identify(connection: sqlite3.Connection, edge_id: str | None = None) -> SpoolIdentity:
+    """Return which spool this is; one that is new gets its names now, ``edge_id`` if that is known."""
+    for key, value in (("edge_id", edge_id or str(uuid.uuid4())), ("generation", str(uuid.uuid4()))):
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
     return read_identity(connection)
 
 

@@ -12,8 +12,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from sungrow_lib.spool.schema import PAGE_BYTES
 
@@ -186,6 +187,7 @@ class Pages:
         path: the file.
         log: what its log holds, if that is known already.
         is_mixed: the file and its log are at odds, as something else has shown: also as above.
+        is_log_alone: the file is not the log's: only what the log holds counts.
         step: called for each page; what it raises ends the reading.
 
     Raises:
@@ -198,21 +200,22 @@ class Pages:
         log: Log | None = None,
         *,
         is_mixed: bool = False,
+        is_log_alone: bool = False,
         step: Callable[[], None] = _no_step,
     ) -> None:
         self._step = step
-        self._file = path.open("rb")
+        self._file: BinaryIO = BytesIO() if is_log_alone else path.open("rb")
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
             self._read = log = log or read_log(self._log_path, step)
             self._log = log.frames if log.is_torn else log.frames | log.behind
             self._behind = log.behind if log.is_torn else {}
             self._log_file = self._log_path.open("rb") if self._log or self._behind else None
-            in_file = -(-path.stat().st_size // PAGE_BYTES)
+            in_file = 0 if is_log_alone else -(-path.stat().st_size // PAGE_BYTES)
             self.count = max([in_file, *self._log])
             if log.is_torn and log.size:
                 self.count = log.size
-            self.is_ahead = bool(log.frames) and (is_mixed or self._is_ahead())
+            self.is_ahead = bool(log.frames) and not is_log_alone and (is_mixed or self._is_ahead())
             if self.is_ahead:
                 self.count, self._log, self._behind = max(in_file, *self._log), {}, {}
                 self._read = replace(log, frames={}, behind={}, broken={}, nameless=0)

@@ -43,11 +43,12 @@ def open_database(path: Path, options: SpoolOptions, damage: str | None, opening
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
 
         require_spool(path)
-        recover(path, damage, opening)
+        recover(path, damage, opening, owner=options.owner)
     try:
         return attempt()
     except SpoolCorruptError as error:
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
 
-        recover(path, str(error), opening, is_mixed=isinstance(error, MixedPagesError))
+        is_mixed = isinstance(error, MixedPagesError)
+        recover(path, str(error), opening, is_mixed=is_mixed, owner=options.owner)
         return attempt()

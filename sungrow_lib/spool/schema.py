@@ -70,6 +70,45 @@ META: Final = "SELECT value FROM meta WHERE key = ?"
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 DROP_META: Final = "DELETE FROM meta WHERE key = ?"
 
+# Devices whose readings are not sent: see holding.py.
+HELD_PREFIX: Final = "held:"
+HOLD: Final = f"INSERT OR IGNORE INTO meta VALUES ('{HELD_PREFIX}' || ?, ?)"
+HOLD_LOST: Final = (
+    f"INSERT OR IGNORE INTO meta SELECT '{HELD_PREFIX}' || name, ?1 FROM device"
+    " WHERE substr(name, 1, length(?2)) = ?2"
+)
+LET_GO: Final = f"DELETE FROM meta WHERE key = '{HELD_PREFIX}' || ?"
+IS_HELD: Final = f"SELECT 1 FROM meta WHERE key = '{HELD_PREFIX}' || ?"
+HELD: Final = (
+    "SELECT d.name, m.value, (SELECT count(*) FROM standing WHERE device = d.id AND state IN (0, 1, 2))"
+    f" FROM device d JOIN meta m ON m.key = '{HELD_PREFIX}' || d.name ORDER BY d.id"
+)
+RENAME_DEVICE: Final = "UPDATE device SET name = ? WHERE name = ?"
+COUNT_DEVICE: Final = "SELECT count(*) FROM standing WHERE device = ?"
+COUNT_WAITING: Final = "SELECT count(*) FROM standing WHERE device = ? AND state = 1"
+SET_ASIDE: Final = (
+    "UPDATE standing SET state = 4, at = NULL, code = 'set_aside', reason = 'set aside by command'"
+    " WHERE device = ? AND state IN (0, 2)"
+)
+MOVE_DEVICE: Final = (
+    "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
+    "INSERT OR IGNORE INTO temp.there SELECT ts FROM reading WHERE device = :new AND :old",
+    # Two readings of one device and time cannot be: such stay where they are.
+    "UPDATE reading SET device = :new WHERE device = :old AND ts NOT IN temp.there",
+    (
+        "UPDATE standing SET device = :new WHERE device = :old"
+        " AND seq IN (SELECT seq FROM reading WHERE device = :new)"
+    ),
+    "UPDATE OR IGNORE reserved SET device = :new WHERE device = :old",
+    (
+        "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT floor_ts AS ts FROM device"
+        " WHERE id IN (:old, :new) UNION ALL SELECT r.ts FROM reading r JOIN standing s"
+        " ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq WHERE r.device = :new"
+        f" AND s.code IS NOT 'future' AND s.code IS NOT '{DOUBTFUL}')) WHERE id = :new"
+    ),
+    "DROP TABLE temp.there",
+)
+
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
     " b.name, r.boot_ms FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sungrow_lib.errors import SpoolError, SpoolFullError, SpoolUnavailableError
 from sungrow_lib.spool import schema
@@ -26,13 +26,9 @@ from sungrow_lib.spool.entries import (
     SpoolRecord,
     SpoolState,
 )
+from sungrow_lib.spool.holding import is_held, own
 from sungrow_lib.spool.looking import count, faults, to_record
-from sungrow_lib.spool.meta import (
-    identify,
-    read_identity,
-    read_recovery,
-    renew_generation,
-)
+from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.recovering import open_database
@@ -51,6 +47,7 @@ SLACK_PAGES: Final = 1_000
 SLACK_PART: Final = 4
 """... and this part of it: a day's coming and going stays within."""
 _INCREMENTAL: Final = 2
+_Result = TypeVar("_Result")
 
 
 class SpoolStore:
@@ -83,7 +80,7 @@ class SpoolStore:
         self._lone_change = Change(self._database, None, self._keys, self._dating)
         self._expected: set[str] = set()
         with self._database.write() as connection:
-            self.identity = identify(connection)
+            self.identity = own(connection, options.owner)
             self._dating.load(connection)
             self.recovery = read_recovery(connection)
         self._relief = Relief(self._database, self._transaction, options, self._now_ms)
@@ -264,7 +261,7 @@ class SpoolStore:
         bound: int,
     ) -> list[tuple[SpoolEntry, int]]:
         device = self._known(connection, device_id)
-        if device is None:
+        if device is None or is_held(connection, device_id):
             return []
         state = SpoolState.PENDING
         if lane is Lane.DUE:
@@ -415,12 +412,24 @@ class SpoolStore:
         with self._transaction():
             importer.finish()
 
+    def change(self, job: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Do something to the file in one transaction."""
+        with self._transaction() as connection:
+            result = job(connection)
+            self.identity = read_identity(connection)
+        return result
+
     # --- looking -----------------------------------------------------------------------------------------
 
     def counts(self, device_id: str | None = None) -> SpoolCounts:
         """Count readings by where they stand, of one device or of all."""
         with self._reading() as connection:
             return count(connection, device_id, self._database.size())
+
+    def look(self, job: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Ask the file something."""
+        with self._reading() as connection:
+            return job(connection)
 
     def devices(self) -> list[str]:
         """Names of all devices that ever had a reading here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,8 @@ import anyio
 import anyio.to_thread
 
 from sungrow_lib.errors import SpoolError
-from sungrow_lib.spool.entries import SpoolOptions, SpoolRecord
+from sungrow_lib.spool.entries import HeldWhy, SpoolImport, SpoolOptions, SpoolRecord
+from sungrow_lib.spool.holding import foreign_names
 from sungrow_lib.spool.returning import found_aside, mark_done
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import SystemClock
@@ -44,7 +46,7 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
             )
             continue
         try:
-            done = await spool.import_records(_records(found))
+            done = await _take_in(spool, found)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(found.close)
@@ -57,6 +59,20 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
                 "different": list(done.different[:10]),
             },
         )
+
+
+async def _take_in(spool: DurableSpool, found: SpoolStore) -> SpoolImport:
+    """Import a store's readings; what another edge calls its devices does not count here."""
+    edge_id = found.identity.edge_id
+    if edge_id == spool.identity.edge_id:
+        return await spool.import_records(_records(found))
+    names = foreign_names(await anyio.to_thread.run_sync(found.devices), edge_id)
+    for name in names.values():
+        await spool.hold_device(name, HeldWhy.FOREIGN)
+    return await spool.import_records(
+        replace(record, entry=record.entry._replace(device_id=names[record.entry.device_id]))
+        for record in _records(found)
+    )
 
 
 def _open(file: Path) -> SpoolStore:

@@ -1,0 +1,133 @@
+"""Devices whose names cannot be believed: their readings are kept, and not sent until somebody names them.
+
+A name is lost with the pages it was on. Or it came with the spool of another edge, where it may stand for
+another inverter. What is noted of it stays in the spool, so that every program knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Collection, Iterator
+from itertools import count
+from typing import Final
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.entries import HeldDevice, HeldWhy, SpoolIdentity, SpoolOwner, SpoolRenaming
+from sungrow_lib.spool.meta import identify, read_identity, renew_generation
+
+_LOG: Final = logging.getLogger(__name__)
+_LONGEST_ID: Final = 64
+_EDGE_PART: Final = 8
+LOST: Final = "lost-device-"
+"""How the names begin that a recovery gives."""
+
+
+def foreign_names(device_ids: Collection[str], edge_id: str) -> dict[str, str]:
+    """Return what the devices of another edge are called here, each by its name there."""
+    names: dict[str, str] = {}
+    for device_id in device_ids:
+        taken = {*device_ids, *names.values()}
+        names[device_id] = next(name for name in _foreign_names(device_id, edge_id) if name not in taken)
+    return names
+
+
+def _foreign_names(device_id: str, edge_id: str) -> Iterator[str]:
+    for number in count():
+        tail = f".{edge_id[:_EDGE_PART]}{f'-{number}' if number else ''}"
+        yield f"{device_id[: _LONGEST_ID - len(tail)]}{tail}"
+
+
+def hold(connection: sqlite3.Connection, device_id: str, why: HeldWhy) -> None:
+    """Keep a device's readings from being sent, unless it is noted already."""
+    connection.execute(schema.HOLD, (device_id, why))
+
+
+def is_held(connection: sqlite3.Connection, device_id: str) -> bool:
+    """Whether a device's readings are not to be sent."""
+    return connection.execute(schema.IS_HELD, (device_id,)).fetchone() is not None
+
+
+def read_held(connection: sqlite3.Connection) -> dict[str, HeldDevice]:
+    """Return the devices that are held, by name."""
+    return {
+        name: HeldDevice(HeldWhy(why), undelivered)
+        for name, why, undelivered in connection.execute(schema.HELD)
+    }
+
+
+def read_owner(connection: sqlite3.Connection) -> SpoolOwner:
+    """Return what is to be remembered of a spool."""
+    devices = {str(name): int(key) for key, name in connection.execute("SELECT id, name FROM device")}
+    held = read_held(connection)
+    return SpoolOwner(
+        read_identity(connection).edge_id, {name: key for name, key in devices.items() if name not in held}
+    )
+
+
+def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> SpoolIdentity:
+    """Make a spool its owner's, if that is known; hold the devices whose names cannot be believed."""
+    identity = identify(connection, None if owner is None else owner.edge_id)
+    connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
+    if owner is None or owner.edge_id == identity.edge_id:
+        return identity
+    return _disown(connection, identity.edge_id, owner)
+
+
+def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> SpoolIdentity:
+    """Make the spool of another edge this one's: its devices are held, under names that tell them apart."""
+    names = [str(name) for (name,) in connection.execute("SELECT name FROM device").fetchall()]
+    for name, new in foreign_names(names, found).items():
+        if not is_held(connection, name):
+            connection.execute(schema.RENAME_DEVICE, (new, name))
+            hold(connection, new, HeldWhy.FOREIGN)
+    connection.execute(schema.SET_META, ("edge_id", owner.edge_id))
+    _LOG.error(
+        "the spool is another edge's; its readings are kept and not sent until you name its devices",
+        extra={"edge_id": owner.edge_id, "found": found, "devices": names},
+    )
+    return renew_generation(connection)
+
+
+def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
+    """Give a held device's readings their name, and send them; see `DurableSpool.rename_device`."""
+    key = _require_held(connection, old)
+    if is_held(connection, new):
+        raise UsageError(f"{new} is held, too; name a device whose readings are sent")
+    there = connection.execute("SELECT id FROM device WHERE name = ?", (new,)).fetchone()
+    moved = connection.execute(schema.COUNT_DEVICE, (key,)).fetchone()[0]
+    left = 0
+    if there is None:
+        connection.execute(schema.RENAME_DEVICE, (new, old))
+    else:
+        for statement in schema.MOVE_DEVICE:
+            connection.execute(statement, {"old": key, "new": there[0]})
+        left = connection.execute(schema.COUNT_DEVICE, (key,)).fetchone()[0]
+        for statement in schema.NAME_DELIVERED:
+            connection.execute(statement)
+        if not left:
+            connection.execute("DELETE FROM device WHERE id = ?", (key,))
+    if not left:
+        connection.execute(schema.LET_GO, (old,))
+    renew_generation(connection)
+    return SpoolRenaming(moved=moved - left, left=left)
+
+
+def set_aside(connection: sqlite3.Connection, device_id: str) -> SpoolRenaming:
+    """Put a held device's readings into quarantine for good; see `DurableSpool.set_aside_device`."""
+    key = _require_held(connection, device_id)
+    moved = connection.execute(schema.SET_ASIDE, (key,)).rowcount
+    left = connection.execute(schema.COUNT_WAITING, (key,)).fetchone()[0]
+    if not left:
+        connection.execute(schema.SET_META, (f"{schema.HELD_PREFIX}{device_id}", HeldWhy.ASIDE))
+    return SpoolRenaming(moved=moved, left=left)
+
+
+def _require_held(connection: sqlite3.Connection, device_id: str) -> int:
+    held = read_held(connection)
+    row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
+    if device_id not in held or row is None:
+        known = f"held are: {', '.join(held)}" if held else "no device is"
+        raise UsageError(f"{device_id} is no device whose readings are held back; {known}")
+    return int(row[0])

@@ -1,0 +1,125 @@
+"""Readings whose device cannot be believed: the daemon keeps them and says so; a command names them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from reference_edge.account import DeviceAccount
+from reference_edge.intake import Intake
+from reference_edge.owner import OwnerFile
+from reference_edge.survey import Survey
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import wait_until
+from sungrow_lib.sample import SungrowSample
+from sungrow_lib.spool import DurableSpool, SpoolIdentity, SpoolOptions, SpoolOwner
+from tests.edge.test_health import daemon, edge, environment, said
+from tests.edge.test_spool_commands import spool_command
+
+pytestmark = pytest.mark.anyio
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+async def make(path: Path, *device_ids: str, count: int = 5) -> SpoolIdentity:
+    async with DurableSpool.open(path) as spool:
+        for number in range(count):
+            for device_id in device_ids:
+                ts = START + timedelta(seconds=5 * number)
+                sample = SungrowSample(device_id=device_id, ts=ts, pv_power_w=number)
+                await spool.append(sample, ts_is_final=True)
+        return spool.identity
+
+
+async def test_the_alarm_says_what_to_do_and_ends_when_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    await make(path, "lost-device-1", "lost-device-2")
+    survey = Survey(tmp_path, owner_file=OwnerFile(path))
+    accounts = {"roof": DeviceAccount("roof", "")}
+    async with DurableSpool.open(path) as spool:
+        await survey._look(spool, accounts, Intake(accounts))
+        detail = survey.alarms["held"].detail
+        assert "5 readings of lost-device-1 are kept and not sent" in detail
+        assert "`sungrow-edge spool rename lost-device-2 NAME`" in detail
+        for words in (["rename", "lost-device-1", "roof"], ["set-aside", "lost-device-2"]):
+            done = await anyio.to_thread.run_sync(
+                lambda words=words: spool_command(*words, "--spool", str(path))  # type: ignore[misc]  # a default it is
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+        await survey._look(spool, accounts, Intake(accounts))
+        assert not survey.alarms
+        assert len(await spool.peek("roof", 10)) == 5
+        owner = await spool.owner()
+    assert owner.devices == {"roof": 1}
+    assert OwnerFile(path).owner == owner
+
+
+def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    """As somebody does who restores the wrong backup."""
+    path = tmp_path / "spool.sqlite"
+    variables = environment(tmp_path, tls_files.ca)
+    own = anyio.run(make, path, "roof")
+    with daemon(tmp_path, variables) as child:
+        owner_file = Path(f"{path}.owner.json")
+        wait_until("what is remembered", owner_file.exists, timeout_s=40, watched=[child])
+    other = anyio.run(make, tmp_path / "other", "roof")
+    for file in tmp_path.glob("spool.sqlite-*"):
+        file.unlink(missing_ok=True)
+    shutil.copy(tmp_path / "other", path)
+    held = f"roof.{other.edge_id[:8]}"
+    with daemon(tmp_path, variables) as child:
+        health = tmp_path / "spool.sqlite.health.json"
+
+        def alarms() -> dict[str, str]:
+            return {a["code"]: a["detail"] for a in json.loads(health.read_text())["alarms"]}
+
+        wait_until("the alarm", lambda: "held" in alarms(), timeout_s=40, watched=[child])
+        assert f"spool rename {held} NAME" in alarms()["held"]
+        status = json.loads(edge(variables, "status", "--json").stdout)
+        assert status["edge_id"] == own.edge_id
+        assert status["held"] == {held: {"why": "foreign", "undelivered": 5}}
+        assert f"5 readings of {held} are kept and not sent" in edge(variables, "status").stdout
+    assert any("another edge's" in entry["event"] for entry in said(tmp_path, "error"))
+
+
+def test_wrong_use_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "roof")
+    for words in (["rename", "roof", "house"], ["rename", "lost-device-1", "a b"], ["set-aside", "roof"]):
+        done = spool_command(*words, "--spool", str(path))
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_readings_of_the_same_times_are_left_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-1", "roof")
+    done = spool_command("rename", "lost-device-1", "roof", "--spool", str(path), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"moved": 0, "left": 5}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"edge_id": "x", "devices": 3}'])
+def test_a_damaged_memory_is_none(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "spool.sqlite"
+    Path(f"{path}.owner.json").write_text(content)
+    file = OwnerFile(path)
+    assert file.owner is None
+    file.remember(SpoolOwner("edge", {"roof": 1}))
+    assert OwnerFile(path).owner == SpoolOwner("edge", {"roof": 1})
+
+
+async def test_what_cannot_be_written_down_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "spool.sqlite"
+    file = OwnerFile(path)
+    file.remember(SpoolOwner("edge"))
+    path.parent.mkdir()
+    file.remember(SpoolOwner("edge"))
+    async with DurableSpool.open(path, options=SpoolOptions(owner=OwnerFile(path).owner)) as spool:
+        assert spool.identity.edge_id == "edge"

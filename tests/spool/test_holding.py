@@ -1,0 +1,300 @@
+"""Devices whose names cannot be believed: kept, not sent, named by hand or set aside."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.errors import SpoolCorruptError, UsageError
+from sungrow_lib.spool import (
+    DurableSpool,
+    HeldDevice,
+    HeldWhy,
+    Lane,
+    Settlement,
+    SpoolEntry,
+    SpoolOptions,
+    SpoolOwner,
+    SpoolRenaming,
+    SystemClock,
+    holding,
+    place as module,
+    taking_in,
+)
+from sungrow_lib.spool.schema import PAGE_BYTES
+from sungrow_lib.spool.store import SpoolStore
+from tests.spool.helpers import NOON_MS
+
+pytestmark = pytest.mark.anyio
+RECOVER = SpoolOptions(recover=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder / "spool.db"
+
+
+def append(store: SpoolStore, device_id: str, *numbers: int, value: int = 0) -> None:
+    for number in numbers:
+        content = f'{{"pv_power_w":{value or number}}}'
+        store.append(device_id, NOON_MS + 5_000 * number, content, boot=None, ts_is_final=True)
+
+
+def make(path: Path, *device_ids: str, count: int = 10) -> SpoolOwner:
+    store = SpoolStore(path, RECOVER, SystemClock())
+    for number in range(count):
+        for device_id in device_ids:
+            append(store, device_id, number)
+    owner = store.look(holding.read_owner)
+    store.close()
+    return owner
+
+
+def opened(path: Path, owner: SpoolOwner | None = None, damage: str | None = None) -> SpoolStore:
+    return SpoolStore(path, SpoolOptions(recover=True, owner=owner), SystemClock(), damage)
+
+
+def offered(store: SpoolStore, device_id: str) -> list[int]:
+    """Number what an uploader would send."""
+    found: list[SpoolEntry] = store.offer(device_id, 1_000, Lane.FRESH)
+    return [(entry.ts_ms - NOON_MS) // 5_000 for entry in found]
+
+
+def lose_names(path: Path) -> None:
+    """Overwrite the pages that name devices: the table, and its index."""
+    with closing(sqlite3.connect(path)) as connection:
+        pages = [
+            root - 1
+            for (root,) in connection.execute("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'device'")
+        ]
+    with path.open("r+b") as file:
+        for page in pages:
+            file.seek(page * PAGE_BYTES)
+            file.write(b"\xaa" * PAGE_BYTES)
+
+
+# --- names that are lost ---------------------------------------------------------------------------------
+
+
+def test_a_device_whose_name_is_lost_is_kept_and_not_sent_until_it_is_named(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    store = opened(path)
+    assert store.devices() == ["lost-device-1"]
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 10)}
+    assert offered(store, "lost-device-1") == []
+    append(store, "roof", 10, 11)
+    assert offered(store, "roof") == [10, 11]
+    done = store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    assert done == SpoolRenaming(moved=10, left=0)
+    assert store.look(holding.read_held) == {}
+    assert store.devices() == ["roof"]
+    assert offered(store, "roof") == list(range(12))
+    assert store.faults() == []
+    append(store, "roof", 12)
+    assert store.faults() == []
+    store.close()
+
+
+def test_a_name_that_is_remembered_is_not_lost(path: Path) -> None:
+    owner = make(path, "roof", "shed")
+    lose_names(path)
+    store = opened(path, owner)
+    assert store.devices() == ["roof", "shed"]
+    assert store.look(holding.read_held) == {}
+    store.close()
+
+
+def test_it_stays_held_over_a_restart_and_a_second_damage(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    opened(path).close()
+    store = opened(path, damage="found by somebody")
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 10)}
+    store.close()
+
+
+def test_what_an_earlier_version_called_lost_is_held_too(path: Path) -> None:
+    make(path, "lost-device-3")
+    store = opened(path)
+    assert offered(store, "lost-device-3") == []
+    store.close()
+
+
+def test_a_new_name_that_is_not_here_yet(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    store = opened(path)
+    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    append(store, "roof", 10)
+    assert offered(store, "roof") == list(range(11))
+    assert store.faults() == []
+    store.close()
+
+
+def test_readings_of_the_same_times_stay_where_they_are(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    store = opened(path)
+    append(store, "roof", 4, 5, 20, value=9)
+    done = store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    assert done == SpoolRenaming(moved=8, left=2)
+    assert offered(store, "roof") == [0, 1, 2, 3, 6, 7, 8, 9, 4, 5, 20]  # in the order they were accepted
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 2)}
+    assert store.change(lambda c: holding.set_aside(c, "lost-device-1")) == SpoolRenaming(moved=2, left=0)
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.ASIDE, 0)}
+    assert store.counts().conflicts == 2
+    assert store.faults() == []
+    store.close()
+
+
+def test_what_is_set_aside_is_not_sent_even_when_it_is_requeued(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    store = opened(path)
+    store.change(lambda c: holding.set_aside(c, "lost-device-1"))
+    assert store.requeue(range(1, 11)) == 10
+    assert offered(store, "lost-device-1") == []
+    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    assert len(offered(store, "roof")) == 10
+    store.close()
+
+
+def test_only_a_held_device_is_renamed(path: Path) -> None:
+    make(path, "roof", "shed")
+    store = opened(path)
+    for job in (holding.rename, holding.set_aside):
+        with pytest.raises(UsageError, match="no device whose readings are held back"):
+            store.change(lambda c, job=job: job(c, *(["roof", "x"] if job is holding.rename else ["roof"])))  # type: ignore[misc]  # a default it is
+    assert store.devices() == ["roof", "shed"]
+    store.close()
+
+
+# --- another edge's spool --------------------------------------------------------------------------------
+
+
+def test_another_edges_spool_put_in_place_becomes_this_ones_and_its_devices_are_held(path: Path) -> None:
+    owner = make(path, "roof")
+    path.unlink()
+    other = make(path, "shed", "roof")
+    store = opened(path, owner)
+    assert store.identity.edge_id == owner.edge_id != other.edge_id
+    tail = other.edge_id[:8]
+    assert store.look(holding.read_held) == {
+        f"{name}.{tail}": HeldDevice(HeldWhy.FOREIGN, 10) for name in ("shed", "roof")
+    }
+    append(store, "roof", 100)
+    assert offered(store, "roof") == [100]
+    assert offered(store, "shed") == offered(store, f"roof.{tail}") == []
+    store.close()
+    store = opened(path, owner)
+    assert offered(store, "roof") == [100]
+    assert len(store.devices()) == 3
+    store.close()
+
+
+def test_a_new_spool_is_the_same_edges(path: Path) -> None:
+    owner = make(path, "roof")
+    generation = opened(path).identity.generation
+    path.unlink()
+    store = opened(path, owner)
+    assert store.identity.edge_id == owner.edge_id
+    assert store.identity.generation != generation
+    store.close()
+
+
+def test_an_earlier_copy_of_the_own_spool_is_believed(path: Path) -> None:
+    make(path, "roof")
+    shutil.copy(path, path.with_name("copy"))
+    owner = make(path, "roof", "shed", count=20)
+    shutil.move(path.with_name("copy"), path)
+    store = opened(path, owner)
+    assert store.look(holding.read_held) == {}
+    assert len(offered(store, "roof")) == 10
+    store.close()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["noticed", "killed"])
+def test_a_large_spool_that_is_overwritten_by_another_edges_mixes_no_names(
+    path: Path,
+    is_killed: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The number that stands for the roof here stands for the barn there."""
+    another = path.with_name("another")
+    other = make(another, "barn", "shed", count=3_000)
+    store = opened(path)
+    append(store, "roof", *range(8_000))  # more than memory keeps
+    store._database.fold_log()
+    append(store, "roof", *range(8_000, 8_050))
+    owner = store.look(holding.read_owner)
+    assert owner.devices["roof"] == other.devices["barn"]
+    shutil.copyfile(another, path)
+    if not is_killed:
+        with pytest.raises(SpoolCorruptError):
+            append(store, "roof", 9_000)
+        store.close()
+    else:
+        log = Path(f"{path}-wal").read_bytes()
+        with suppress(SpoolCorruptError):
+            store.close()
+        shutil.copyfile(another, path)
+        Path(f"{path}-wal").write_bytes(log)
+    store = opened(path, owner, damage=None if is_killed else "it was overwritten")
+    assert store.identity.edge_id == owner.edge_id
+    assert store.devices() == ["roof"]
+    assert set(range(8_000, 8_050)) <= set(offered(store, "roof"))
+    assert store.look(holding.read_held) == {}
+    store.close()
+    assert list(path.parent.glob("*damaged*"))
+
+
+async def test_what_is_taken_in_from_another_edges_spool_is_held(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GRACE_S", 0.0)
+    monkeypatch.setattr(taking_in, "_SETTLED_S", 0.0)
+    make(path, "roof")
+    other = make(path.with_name("another"), "roof")
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        path.with_name("another").rename(path)
+        await spool.keep_place()
+        await spool.take_in_replaced()
+        name = f"roof.{other.edge_id[:8]}"
+        assert await spool.held() == {name: HeldDevice(HeldWhy.FOREIGN, 10)}
+        assert await spool.peek(name, 100) == []
+        assert len(await spool.peek("roof", 100)) == 10
+        assert await spool.rename_device(name, "hut") == SpoolRenaming(moved=10, left=0)
+        assert len(await spool.peek("hut", 100)) == 10
+        assert await spool.set_apart() == []
+
+
+def test_delivered_readings_go_with_the_name(path: Path) -> None:
+    store = opened(path)
+    append(store, "roof", *range(10))
+    store.settle("roof", Settlement(delivered=range(1, 6)))
+    store.close()
+    lose_names(path)
+    store = opened(path)
+    append(store, "roof", 10)
+    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    assert store.last_delivered("roof") == [NOON_MS + 5_000 * 4]
+    assert offered(store, "roof") == list(range(5, 11))
+    store.close()
+
+
+def test_names_stay_within_what_a_device_id_may_be(path: Path) -> None:
+    owner = make(path, "roof")
+    path.unlink()
+    long = "x" * 64
+    make(path, long, "x" * 63 + "y")
+    store = opened(path, owner)
+    names = store.devices()
+    assert len(set(names)) == 2
+    assert all(len(name) <= 64 for name in names)
+    store.close()
