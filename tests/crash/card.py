@@ -11,7 +11,17 @@ from typing import Final, Protocol
 
 from sungrow_lib.spool import SpoolRecord, SpoolState
 from tests.crash.account import spool_records
-from tests.crash.damage import REWINDING, Damage, Files, Stood, fold, keys_in, pages_overwritten, touched
+from tests.crash.damage import (
+    REWINDING,
+    Damage,
+    Files,
+    Stood,
+    fold,
+    frames_overwritten,
+    keys_in,
+    pages_overwritten,
+    touched,
+)
 from tests.crash.readings import Key, keys_of
 
 NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
@@ -121,17 +131,28 @@ class Card:
         """
         if damage is pages_overwritten and draw.random() < 0.5:
             fold(self.path)
+        files, after = self._damaged(damage, draw)
+        after.write(self.path)
+        return after != files and (damage is pages_overwritten or files.frames >= _FEW_FRAMES)
+
+    def damage_in_use(self, damage: Damage, draw: random.Random) -> bool:
+        """Do the same to the files a process has open; it must be held meanwhile."""
+        files, after = self._damaged(damage, draw)
+        after.write_into(self.path)
+        return after != files
+
+    def _damaged(self, damage: Damage, draw: random.Random) -> tuple[Files, Files]:
         before, files = self.states(), Files.read(self.path)
         older, self._older = self._older, files
         after = damage(files, older, draw)
-        there = self._named(files.readings())
+        there, hurt = self._named(files.readings()), self._named(touched(files, after))
         assert before.keys() <= there, "the harness does not find what the spool has"
-        after.write(self.path)
-        self.touched |= self._named(touched(files, after))
-        hit = there - self._named(after.readings())
+        self.touched |= hurt
+        # A process that has the log open writes it into the file, over what stands there of older versions.
+        hit = hurt if damage is frames_overwritten else there - self._named(after.readings())
         self._note_taken({key: state for key, state in before.items() if key in hit}, DAMAGED)
         self.wants_resend |= damage in REWINDING and bool(self.undone)  # it cannot know either
-        return after != files and (damage is pages_overwritten or files.frames >= _FEW_FRAMES)
+        return files, after
 
     def note_server_restored(self, gone: set[Key]) -> None:
         """Note which readings went from the server: what was taken from the spool is nowhere now."""

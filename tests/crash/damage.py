@@ -71,6 +71,16 @@ class Files:
             else:
                 target.write_bytes(content)
 
+    def write_into(self, path: Path) -> None:
+        """Write what is different into the files that are there: whoever has them open has them still."""
+        for target, content in zip(_paths(path), (self.file, self.log, self.index), strict=True):
+            if content is None:
+                target.unlink(missing_ok=True)
+            elif content != target.read_bytes():
+                with target.open("r+b") as stream:
+                    stream.write(content)
+                    stream.truncate()
+
     def pages(self) -> set[bytes]:
         """Every version of every page that can be read."""
         pages = {self.file[place : place + PAGE] for place in range(0, len(self.file), PAGE)}
@@ -293,6 +303,23 @@ def index_damaged(files: Files, older: Files, draw: random.Random) -> Files:
     return Files(files.file, files.log, changed)
 
 
+def frames_overwritten(files: Files, older: Files, draw: random.Random) -> Files:
+    """Overwrite the pages in some frames of the log."""
+    del older
+    log = bytearray(files.log or b"")
+    places = frame_places(bytes(log))
+    for place in draw.sample(places, min(_MOST, len(places))):
+        log[place + FRAME_HEAD : place + FRAME] = draw.randbytes(PAGE)
+    return Files(files.file, bytes(log), files.index)
+
+
+def file_cut_short(files: Files, older: Files, draw: random.Random) -> Files:
+    """Cut the file off somewhere, or all of it."""
+    del older
+    pages = draw.randrange(len(files.file) // PAGE) if files.file else 0
+    return Files(files.file[: pages * PAGE], files.log, files.index)
+
+
 Damage = Callable[[Files, Files, random.Random], Files]
 
 DAMAGES: Final[dict[str, Damage]] = {
@@ -306,5 +333,12 @@ DAMAGES: Final[dict[str, Damage]] = {
     "spool damaged: index of the log": index_damaged,
 }
 """Every way to damage a spool, by the name it is counted under."""
-REWINDING: Final = frozenset({log_cut_short, log_deleted, log_of_older_copy})
+DAMAGES_IN_USE: Final[dict[str, Damage]] = {
+    "spool damaged in use: pages of the file": pages_overwritten,
+    "spool damaged in use: file cut short": file_cut_short,
+    "spool damaged in use: pages in its log": frames_overwritten,
+    "spool damaged in use: log cut short": log_cut_short,
+}
+"""Every way to damage one that a process has open: in the files that it has open."""
+REWINDING: Final = frozenset({log_cut_short, log_deleted, log_of_older_copy, file_cut_short})
 """Those nothing may tell of afterwards: the spool is then like an older copy of itself."""

@@ -44,16 +44,17 @@ def damage_spool(run: Run, name: str) -> None:
 
 def keep_undelivered(run: Run, edge: FedEdge) -> None:
     """Keep the server away until the edge has taken some readings more."""
-    ledger = edge.folder / "ledger"
-
-    def taken() -> int:
-        return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
-
-    enough = taken() + _UNDELIVERED
+    enough = taken(edge) + _UNDELIVERED
     run.stage.storm, run.stage.force = ("request lost",), 1.0
     what = f"edge {edge.order.name} to take some readings"
-    wait_until(what, lambda: taken() >= enough, timeout_s=_SLOW_S, watched=[edge.child])
+    wait_until(what, lambda: taken(edge) >= enough, timeout_s=_SLOW_S, watched=[edge.child])
     run.stage.storm = ()
+
+
+def taken(edge: FedEdge) -> int:
+    """How many readings its spool has accepted so far."""
+    ledger = edge.folder / "ledger"
+    return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
 
 
 def damage_waiting(run: Run) -> None:

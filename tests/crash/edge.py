@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import anyio
 
-from sungrow_lib.errors import SpoolError
+from sungrow_lib.errors import SpoolCorruptError, SpoolError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
 from sungrow_lib.spool.clock import ClockReading
@@ -162,9 +163,25 @@ async def _drain(spool: DurableSpool, settings: UploadSettings, folder: Path) ->
 
 
 async def run(order: EdgeOrder) -> None:
-    """Take and deliver readings until told to stop; then deliver the rest."""
+    """Take and deliver readings until told to stop; then deliver the rest. A damaged spool is opened anew."""
+    clock = SteeredClock(Path(order.folder, "clock.json"))
+    options = SpoolOptions(
+        recover=True,
+        reserve_bytes=0 if order.max_bytes else 5_000_000 if order.has_small_disk else 1_000_000,
+        max_bytes=order.max_bytes,
+        merge_when_full=True,
+    )
+    path, damage, is_done = Path(order.disk, "spool.sqlite"), None, False
+    while not is_done:
+        async with DurableSpool.open(path, options=options, clock=clock, damage=damage) as spool:
+            with suppress(SpoolCorruptError):
+                await _work(order, spool, clock)
+            damage = spool.damage
+            is_done = damage is None
+
+
+async def _work(order: EdgeOrder, spool: DurableSpool, clock: SteeredClock) -> None:
     folder = Path(order.folder)
-    clock = SteeredClock(folder / "clock.json")
     settings = UploadSettings(
         server_url=order.url,
         token_file=Path(order.token_file),
@@ -173,21 +190,17 @@ async def run(order: EdgeOrder) -> None:
         upload_interval_s=0.2,
         request_timeout_s=4.0,
     )
-    options = SpoolOptions(
-        recover=True,
-        reserve_bytes=0 if order.max_bytes else 5_000_000 if order.has_small_disk else 1_000_000,
-        max_bytes=order.max_bytes,
-        merge_when_full=True,
-    )
-    async with DurableSpool.open(Path(order.disk, "spool.sqlite"), options=options, clock=clock) as spool:
-        stopping = anyio.Event()
-        feeder = _Feeder(order, spool, clock)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(feeder.feed, stopping)
-            tasks.start_soon(_upload, spool, settings, stopping)
-            while not (folder / FINISH).exists():  # noqa: ASYNC110 - the harness makes it
-                await anyio.sleep(_LOOK_S)
-            stopping.set()
+    stopping = anyio.Event()
+    feeder = _Feeder(order, spool, clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feeder.feed, stopping)
+        tasks.start_soon(_upload, spool, settings, stopping)
+        while not ((folder / FINISH).exists() or spool.damage):
+            with suppress(SpoolError):  # whoever needs the spool says so
+                await spool.keep_place()
+            await anyio.sleep(_LOOK_S)
+        stopping.set()
+    if spool.damage is None:
         for device in order.devices:
             await feeder.take(device)
         await _drain(spool, settings, folder)

@@ -23,10 +23,8 @@ _NO_ROOM: Final = (b"disk full: ", b"the spool takes no reading")
 
 def damage_edge(run: Run) -> None:
     """Damage its spool, with readings in it that are nowhere else: each time in the next way."""
-    edge = _edge(run)
-    if not run.edge_damages:
-        run.edge_damages = run.draw.sample(list(DAMAGES), len(DAMAGES))
-    name = run.edge_damages.pop()
+    edge = edge_of(run)
+    name = run.next_of(POLLED, DAMAGES)
     keep_undelivered(run, edge)
     edge.kill()
     if edge.card.damage(DAMAGES[name], run.draw):
@@ -36,7 +34,7 @@ def damage_edge(run: Run) -> None:
 
 def copy_edge_spool(run: Run) -> None:
     """Make a copy of its spool: the one that comes back next."""
-    edge = _edge(run)
+    edge = edge_of(run)
     edge.kill()
     edge.card.copy()
     run.faults[f"{POLLED}: spool copied to be restored"] += 1
@@ -45,7 +43,7 @@ def copy_edge_spool(run: Run) -> None:
 
 def restore_edge_spool(run: Run) -> None:
     """Restore its spool from the copy made last, and make a new copy."""
-    edge = _edge(run)
+    edge = edge_of(run)
     edge.kill()
     edge.card.restore()
     run.faults[f"{POLLED}: spool restored from an older copy"] += 1
@@ -55,7 +53,7 @@ def restore_edge_spool(run: Run) -> None:
 
 def fill_edge_disk(run: Run) -> None:
     """Fill its disk to the last byte, with the server away until it has to make room; maybe kill it then."""
-    edge = _edge(run)
+    edge = edge_of(run)
     assert edge.disk is not None
     log, since = run.site.log("edge"), time.time()
     before = _told(log.read_bytes())
@@ -95,7 +93,8 @@ def keep_undelivered(run: Run, edge: Edge) -> None:
     run.stage.storm = ()
 
 
-def _edge(run: Run) -> Edge:
+def edge_of(run: Run) -> Edge:
+    """Return `sungrow-edge`."""
     assert run.edge is not None
     return run.edge
 

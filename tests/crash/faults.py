@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.crash.damage import DAMAGES
+from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.polls import POLLED
+from tests.crash.use_deeds import AWAY
 
 TWINS_MET: Final = "two edges with one device id: readings of one time"
 """Not a fault that is done at some moment: two edges have it all the time."""
@@ -33,6 +34,9 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "fill_disk_at_recovery": ("disk full during a recovery",),
     "damage_waiting": ("spool damaged: log with waiting readings",),
     "damage_edge": tuple(f"{POLLED}: {name}" for name in DAMAGES),
+    "damage_edge_in_use": tuple(f"{POLLED}: {name}" for name in DAMAGES_IN_USE),
+    "take_away": tuple(AWAY),
+    "take_away_from_edge": tuple(f"{POLLED}: {name}" for name in AWAY),
     "copy_edge_spool": (f"{POLLED}: spool copied to be restored",),
     "restore_edge_spool": (f"{POLLED}: spool restored from an older copy",),
     "fill_edge_disk": (f"{POLLED}: disk full",),
@@ -55,13 +59,24 @@ OF_INVERTERS: Final = frozenset(
         "kill_edge",
         "bend_edge_clock",
         "damage_edge",
+        "damage_edge_in_use",
+        "take_away_from_edge",
         "copy_edge_spool",
         "restore_edge_spool",
         "fill_edge_disk",
     }
 )
 OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery"})
-_OFTEN: Final = {"kill_fed": 5, "cut": 2, "back_up_server": 3, "copy_spool": 2, "damage_edge": 4}
+_OFTEN: Final = {
+    "kill_fed": 5,
+    "cut": 2,
+    "back_up_server": 3,
+    "copy_spool": 2,
+    "damage_edge": 4,
+    "damage_edge_in_use": 2,
+    "take_away": 3,
+    "take_away_from_edge": 2,
+}
 
 
 def kinds_in_deck(chosen: frozenset[str]) -> list[str]:

@@ -24,7 +24,7 @@ from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
 from tests.crash.chain import Backend, Edge, Inverters, Machine
-from tests.crash.damage import DAMAGES
+from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.deeds import DEEDS, await_deliveries, copy_spool, count_rows, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
 from tests.crash.edge_deeds import EDGE_DEEDS, copy_edge_spool
@@ -36,6 +36,7 @@ from tests.crash.polled import judge_polled
 from tests.crash.polls import POLLED
 from tests.crash.readings import Key, Tally, keys_of
 from tests.crash.server_deeds import SERVER_DEEDS
+from tests.crash.use_deeds import USE_DEEDS, damage_in_use
 
 _DRAIN_S: Final = 400.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
@@ -59,6 +60,7 @@ class Plan:
         edges: the fed edges.
         storms: which storms of lies there are.
         damages: which damages of spools there are.
+        damages_in_use: which damages of spools that a process has open.
         server_fault: a deliberate fault of the server, as SQL for its database.
         only: which of `faults.COUNTED` there are beside; none for all.
     """
@@ -70,6 +72,7 @@ class Plan:
     edges: tuple[EdgeKind, ...] = EDGES
     storms: tuple[tuple[str, ...], ...] = STORMS
     damages: tuple[str, ...] = tuple(DAMAGES)
+    damages_in_use: tuple[str, ...] = tuple(DAMAGES_IN_USE)
     server_fault: str = ""
     only: frozenset[str] = frozenset()
 
@@ -108,8 +111,7 @@ class Run:
         self.lines: list[Line] = []
         self.edge: Edge | None = None
         self.clock: BentClock | None = None
-        self.edge_damages = list[str]()
-        """Which damages `sungrow-edge` has still to come before any comes again."""
+        self._to_come: dict[str, list[str]] = {}
         if plan.inverters:
             self._start_inverters(stack)
         self.faults.update(dict.fromkeys(self._fault_names(), 0))
@@ -179,7 +181,7 @@ class Run:
     def _fault_names(self) -> Iterator[str]:
         """What this run is to do, by the names it is counted under."""
         yield from (f"answer: {name}" for storm in self.plan.storms for name in storm)
-        yield from self.plan.damages
+        yield from (*self.plan.damages, *self.plan.damages_in_use)
         for kind, names in COUNTED.items():
             if not self.plan.only or kind in self.plan.only:
                 yield from names
@@ -197,10 +199,11 @@ class Run:
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
         chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
-        deeds = DEEDS | EDGE_DEEDS | SERVER_DEEDS
+        deeds = DEEDS | EDGE_DEEDS | SERVER_DEEDS | USE_DEEDS
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
             *(partial(damage_spool, self, damage) for damage in self.plan.damages),
+            *(partial(damage_in_use, self, damage) for damage in self.plan.damages_in_use),
             *(partial(deeds[n], self) if n in deeds else getattr(self, n) for n in chosen),
         ]
 
@@ -316,6 +319,13 @@ class Run:
     def _hand_out(self, token: str) -> None:
         for file in (self.token_file, self.site.folder / "edge.token"):
             file.write_text(token)
+
+    def next_of(self, whose: str, kinds: Iterable[str]) -> str:
+        """Return the next of the kinds that take turns: each comes before any comes again."""
+        left = self._to_come.get(whose) or sorted(kinds)
+        name = left.pop(self.draw.randrange(len(left)))
+        self._to_come[whose] = left
+        return name
 
     def named(self, name: str) -> FedEdge:
         """Return the fed edge of a name."""

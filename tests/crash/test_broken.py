@@ -47,6 +47,7 @@ PLAN: Final = Plan(
     ),
     storms=(("answer lost",), ("answer lost",), ("answer of another batch",), ("answer of another batch",)),
     damages=(),
+    damages_in_use=(),
     server_fault=ROBBING,
     only=frozenset({"limit_spool", "restore_server"}),
 )

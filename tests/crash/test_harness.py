@@ -21,6 +21,7 @@ PLAN: Final = Plan(
     edges=tuple(kind for kind in EDGES if kind.name != "full"),
     storms=(STORMS[0], STORMS[2]),
     damages=("spool damaged: header of the log zeroed",),
+    damages_in_use=("spool damaged in use: pages of the file",),
     only=frozenset(
         {"kill_server", "kill_database", "bend_clock", "limit_spool", "restore_spool", "copy_card", "cut"}
     ),
