@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sungrow_lib.demo.processes import Child, wait_until
 from tests.crash import edge_deeds
-from tests.crash.damage import DAMAGES_IN_USE
+from tests.crash.damage import DAMAGES_IN_USE, PAGE, fold
 from tests.crash.deeds import keep_undelivered, taken
 from tests.crash.polls import POLLED
 
@@ -27,12 +27,14 @@ BACK: Final = b"while in use; it is back in its place, with all it holds"
 """What a log says of a spool that was removed or replaced."""
 _SLOW_S: Final = 180.0
 _BACK_S: Final = 60.0
+_FEW_PAGES: Final = 10
 
 
 def damage_in_use(run: Run, name: str) -> None:
     """Damage a fed edge's spool in one way while it is in use, and see that the edge goes on."""
     edge = run.named("damaged")
     keep_undelivered(run, edge)
+    _see_to_pages(edge)
     with held(edge.child):
         is_damaged = edge.card.damage_in_use(DAMAGES_IN_USE[name], run.draw)
     enough = taken(edge) + 1
@@ -46,6 +48,7 @@ def damage_edge_in_use(run: Run) -> None:
     """Do the same to `sungrow-edge`: each time in the next way."""
     edge, name = edge_deeds.edge_of(run), run.next_of(f"{POLLED}, in use", DAMAGES_IN_USE)
     edge_deeds.keep_undelivered(run, edge)
+    _see_to_pages(edge)
     with held(edge.child):
         is_damaged = edge.card.damage_in_use(DAMAGES_IN_USE[name], run.draw)
     enough = edge.accepted() + 1
@@ -53,6 +56,12 @@ def damage_edge_in_use(run: Run) -> None:
     wait_until(what, lambda: edge.accepted() >= enough, timeout_s=_SLOW_S, watched=[edge.child])
     run.faults[f"{POLLED}: {name}"] += is_damaged
     _offer_again(edge)
+
+
+def _see_to_pages(edge: FedEdge | Edge) -> None:
+    """Fold the log into a file that has hardly any pages to damage yet, as the spool's commands do."""
+    if edge.card.path.stat().st_size < _FEW_PAGES * PAGE:
+        fold(edge.card.path)
 
 
 def _offer_again(edge: FedEdge | Edge) -> None:
