@@ -19,11 +19,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Ite
     yield _compare(f"sample, {size} a batch / INSERT .. ON CONFLICT", new, Load(floor, size, "a"), goal)
     new.rewind()
     yield _compare(f"sample sent again, {size} a batch / new", new, Load(ours, size, "b"), "<= 1")
-    full = replace(ours, body=partial(_samples, tails=_FULL_TAILS))
+    full = replace(ours, body=partial(_samples, poll="full"))
     yield _compare(f"full poll, {size} a batch / fast poll", Load(full, size, "d"), Load(ours, size, "e"))
     if peer is None:
         print(f"({_PEER} is not on this machine: no comparison with it)")
@@ -178,45 +178,52 @@ def _tail(content: dict[str, Any]) -> str:
     return f'",{json.dumps(content, separators=(",", ":"))[1:]}'
 
 
-_TAILS = list(map(_tail, _CONTENTS))
-_FULL_TAILS = [_tail(_content(_DICE, (Tier.FAST, Tier.SLOW))) for _ in range(50)]
+_TAILS = {
+    "fast": list(map(_tail, _CONTENTS)),
+    "full": [_tail(_content(_DICE, (Tier.FAST, Tier.SLOW))) for _ in range(50)],
+}
 
 
 def _samples(
-    device: str,
-    first: int,
-    length: int,
-    *,
-    envelope: str = '{"samples":[%s]}',
-    tails: Sequence[str] = _TAILS,
+    device: str, first: int, length: int, *, envelope: str = '{"samples":[%s]}', poll: str = "fast"
 ) -> bytes:
     head = f'{{"device_id":"{device}","ts":"'
-    begin = _START.replace(microsecond=0)
-    items = (
-        f"{head}{format_ts(begin + _STEP * step)}{tails[n % len(tails)].replace(str(_COUNT), _count(step))}"
-        for n, step in enumerate(range(first, first + length))
-    )
+    items = (head + _reading(poll, n, step) for n, step in enumerate(range(first, first + length)))
     return (envelope % ",".join(items)).encode()
+
+
+@lru_cache(maxsize=8192)  # all devices send the same in a slice
+def _reading(poll: str, number: int, step: int) -> str:
+    tails = _TAILS[poll]
+    ts = format_ts(_START.replace(microsecond=0) + _STEP * step)
+    return ts + tails[number % len(tails)].replace(str(_COUNT), _count(step))
 
 
 def _series(device: str, first: int, length: int) -> bytes:
     """The same numbers as VictoriaMetrics imports them: one line for each series."""
+    return _lines(first, length).replace(_DEVICE, device).encode()
+
+
+_DEVICE = "a device"
+
+
+@lru_cache(maxsize=128)  # all devices send the same in a slice
+def _lines(first: int, length: int) -> str:
     start = int(_START.timestamp()) * 1000
-    stamps = [start + 5000 * step for step in range(first, first + length)]
-    lines = []
+    stamps = str([start + 5000 * step for step in range(first, first + length)])
     counts = f"[{','.join(map(_count, range(first, first + length)))}]"
+    lines = []
     for name, values in _numbers(length).items():
-        labels = f'{{"__name__":"{name}","device":"{device}"}}'
+        labels = f'{{"__name__":"{name}","device":"{_DEVICE}"}}'
         shown = counts if name in _COUNTERS else values
         lines.append(f'{{"metric":{labels},"values":{shown},"timestamps":{stamps}}}')
-    return "\n".join(lines).encode()
+    return "\n".join(lines)
 
 
-def _numbers(length: int, known: dict[int, dict[str, list[Any]]] = {}) -> dict[str, list[Any]]:  # noqa: B006
-    if length not in known:
-        flat = [_flat(content) for content in _CONTENTS]
-        known[length] = {name: [flat[n % len(flat)][name] for n in range(length)] for name in flat[0]}
-    return known[length]
+@cache
+def _numbers(length: int) -> dict[str, str]:
+    flat = [_flat(content) for content in _CONTENTS]
+    return {name: str([flat[n % len(flat)][name] for n in range(length)]) for name in flat[0]}
 
 
 def _flat(content: dict[str, Any]) -> dict[str, float]:
