@@ -76,6 +76,7 @@ class Devices:
         self._cache: dict[str, tuple[float, KnownDevice]] = {}
         self._asked: set[str] = set()
         self._seeking: dict[str, asyncio.Task[dict[str, KnownDevice]]] = {}
+        self._next: asyncio.Task[dict[str, KnownDevice]] | None = None
 
     async def find(self, device_ids: Collection[str]) -> dict[str, KnownDevice]:
         """Those of the devices that exist, by name."""
@@ -84,10 +85,10 @@ class Devices:
         if len(found) == len(device_ids):
             return found
         missing = [name for name in device_ids if name not in found]
-        if any(name not in self._seeking for name in missing):
-            names = [name for name in self._asked if name not in self._seeking]
-            self._asked.clear()
-            self._seeking |= dict.fromkeys(names, asyncio.create_task(self._seek(names)))
+        for name in missing:
+            if name not in self._seeking:
+                self._next = self._next or asyncio.create_task(self._seek())
+                self._seeking[name] = self._next
         for task in {self._seeking[name] for name in missing}:
             seen = await asyncio.shield(task)
             found |= {name: seen[name] for name in missing if name in seen}
@@ -99,11 +100,16 @@ class Devices:
         until, device = self._cache.get(device_id, (0.0, None))
         return device if monotonic() < until else None
 
-    async def _seek(self, names: Collection[str]) -> dict[str, KnownDevice]:
-        """Look devices up, for all who ask for them meanwhile."""
+    async def _seek(self) -> dict[str, KnownDevice]:
+        """Look devices up, for all who asked before this began, and who ask for the same meanwhile."""
+        task, self._next = self._next, None
+        assert task is not None
+        self._seeking |= {name: task for name in self._asked if name not in self._seeking}
+        self._asked.clear()
+        names = [name for name, theirs in self._seeking.items() if theirs is task]
         begin = monotonic()
         try:
-            rows = await self._database.rows("find_devices", device_ids=list(names))
+            rows = await self._database.rows("find_devices", device_ids=names)
         finally:
             for name in names:
                 del self._seeking[name]
