@@ -236,6 +236,23 @@ async def test_bodies_that_come_together_are_read_at_once_and_each_as_if_alone(
     assert [one is None for one in found] == [False, True, True, False, False]
 
 
+def test_many_bodies_are_read_in_parts_and_each_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [
+        _body_of("a", 1, 2),
+        _body_of("b", 3),
+        b"no JSON",
+        _body_of("c", "odd"),
+        _body_of("d", 4, 5, 6, 7),
+        _body_of("e", 8),
+        b"{}",
+    ]
+    alone = [told(read_body(body)) for body in bodies]
+    assert [one is None for one in alone] == [False, False, True, True, False, False, True]
+    for together in range(1, 10):
+        monkeypatch.setattr(decoder, "_TOGETHER", together)
+        assert list(map(told, read_bodies(bodies))) == alone
+
+
 @pytest.mark.anyio
 async def test_a_client_that_goes_meanwhile_takes_no_other_one_s_reading_with_it() -> None:
     reader = BodyReader()
