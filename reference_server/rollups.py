@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
-from reference_server.storage.rollups import MARKS_AT_ONCE, SHARDS, mark_silences, refresh_shard
+from reference_server.storage.rollups import (
+    MARKS_AT_ONCE,
+    MARKS_TOGETHER,
+    SHARDS,
+    mark_silences,
+    refresh_shards,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
-_PAUSES: Final = 3
+_PAUSES: Final = 9
 """While readings come, the refresher pauses so many times longer than it works: who needs a device fresh does
 not wait for it, and marks that wait longer are merged further."""
 
@@ -63,15 +70,21 @@ class RollupRefresher:
 
     async def run(self) -> None:
         """Refresh until cancelled; a database that is away is waited for."""
-        is_repaired = False
+        is_repaired = await self._is_repaired()  # now: a new database has nothing to repair yet
         while True:
             await asyncio.sleep(self._interval_s)
+            is_repaired = is_repaired or await self._is_repaired()
             try:
-                if not is_repaired:
-                    is_repaired = await self.repair()
                 await self._refresh_all(self._pause)
             except StorageError as error:
-                _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
+                _say_why(error)
+
+    async def _is_repaired(self) -> bool:
+        try:
+            return await self.repair()
+        except StorageError as error:
+            _say_why(error)
+        return False
 
     async def repair(self) -> bool:
         """Mark what an older server counted wrongly, unless that was done before.
@@ -88,15 +101,15 @@ class RollupRefresher:
     async def _refresh_all(self, pause: Callable[[float], Awaitable[None]] | None) -> None:
         """Work off the marks there are now, and none that come meanwhile: those might never end."""
         now, begin = self._clock(), monotonic()
-        waiting = dict(await self._database.rows("marked_shards", shards=SHARDS))
+        waiting = deque(_together(await self._database.rows("marked_shards", shards=SHARDS)))
         while waiting:  # each in turn, those with many again
-            for shard, newest in list(waiting.items()):
-                began = monotonic()
-                done = await refresh_shard(self._database, shard, horizon=self._horizon(), newest=newest)
-                if done < MARKS_AT_ONCE:
-                    del waiting[shard]
-                if pause is not None:
-                    await pause(monotonic() - began)
+            shards, newest = waiting.popleft()
+            began = monotonic()
+            done = await refresh_shards(self._database, shards, horizon=self._horizon(), newest=newest)
+            if done >= MARKS_AT_ONCE:
+                waiting.append((shards, newest))
+            if pause is not None:
+                await pause(monotonic() - began)
         self.refreshed_at, self._fresh_until = now, begin
 
     async def _pause(self, worked_s: float) -> None:
@@ -115,7 +128,7 @@ class RollupRefresher:
         """
         shard = device % SHARDS
         while (await self._readers.rows("device_is_marked", device=device)) == [(True,)]:
-            if not await refresh_shard(self._readers, shard, horizon=self._horizon()):
+            if not await refresh_shards(self._readers, [shard], horizon=self._horizon()):
                 since = self._busy_since.setdefault(shard, monotonic())  # one waits for all that come later
                 if monotonic() - since >= _READER_WAITS_S:
                     return
@@ -124,3 +137,25 @@ class RollupRefresher:
 
     def _horizon(self) -> datetime:
         return self._clock() - self._retention
+
+
+def _say_why(error: StorageError) -> None:
+    _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
+
+
+def _together(shards: Iterable[tuple[int, int, int]]) -> Iterator[tuple[list[int], int]]:
+    """Shards to refresh in one transaction, and the newest of their marks.
+
+    Args:
+        shards: each with the newest of its marks, and how many wait.
+    """
+    some: list[int] = []
+    latest = total = 0
+    for shard, newest, count in shards:
+        if some and total + count > MARKS_TOGETHER:
+            yield some, latest
+            some, latest, total = [], 0, 0
+        some.append(shard)
+        latest, total = max(latest, newest), total + count
+    if some:
+        yield some, latest

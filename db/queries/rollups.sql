@@ -74,8 +74,8 @@ WHERE NOT EXISTS (
 );
 
 -- name: marked_shards
--- Which shards have marks waiting, and the newest of each.
-SELECT device %% %(shards)s AS shard, max(mark) FROM rollup_marks GROUP BY 1 ORDER BY 1;
+-- Which shards have marks waiting, the newest of each, and how many.
+SELECT device %% %(shards)s AS shard, max(mark), count(*) FROM rollup_marks GROUP BY 1 ORDER BY 1;
 
 -- name: newest_mark
 -- The newest mark that waits, null when none does.
@@ -89,14 +89,14 @@ SELECT EXISTS (SELECT FROM rollup_marks WHERE device = %(device)s);
 -- Wait for the right to refresh the rollups of one shard of devices, until the transaction ends.
 SELECT pg_advisory_xact_lock(%(namespace)s, %(shard)s);
 
--- name: try_lock_shard
--- The same without waiting: false when another process is at it.
-SELECT pg_try_advisory_xact_lock(%(namespace)s, %(shard)s);
+-- name: try_lock_shards
+-- The same for several without waiting: those that no other process is at.
+SELECT shard FROM unnest(%(wanted)s::int4[]) AS w(shard) WHERE pg_try_advisory_xact_lock(%(namespace)s, shard);
 
 -- name: see_marks
--- The oldest marks of a shard; exactly these are deleted afterwards.
+-- The oldest marks of some shards; exactly these are deleted afterwards.
 SELECT mark, device, bucket FROM rollup_marks
-WHERE device %% %(shards)s = %(shard)s AND mark <= %(newest)s
+WHERE device %% %(shards)s = ANY(%(locked)s::int4[]) AND mark <= %(newest)s
 ORDER BY mark
 LIMIT %(limit)s;
 
@@ -261,10 +261,110 @@ WITH target AS (
     4294967296 * CASE
       WHEN ts < bucket THEN 999999 - least(before_ms - at_ms, 2073600000) ELSE 1000000 + at_ms - bucket_ms END AS turn,
     2147483648 + CASE
-      WHEN ts < bucket THEN 999999 - least(before_ms - at_ms, 2073600000) ELSE 1000000 + at_ms - bucket_ms END AS late_ms,
-    least(coalesce(interval_s, longest_ms), at_ms - lag(at_ms) OVER in_order) AS dt
+      WHEN ts < bucket THEN 999999 - least(before_ms - at_ms, 2073600000) ELSE 1000000 + at_ms - bucket_ms END AS late_ms
   FROM reading r
-  WINDOW in_order AS (PARTITION BY device, bucket ORDER BY ts)
+  OFFSET 0 -- computed once for each reading, not anew for each counter
+), watched AS (
+  SELECT
+    device,
+    bucket,
+    ts,
+    sample_count,
+    turn,
+    gap_ms,
+    least(coalesce(interval_s, longest_ms), at_ms - lag(at_ms) OVER before) AS dt,
+    kw,
+    at_ms,
+    zone_ms,
+-- generated: watched
+    pv_power_w,
+    insulation_resistance_kohm,
+    battery_power_w,
+    battery_current_a,
+    battery_voltage_v,
+    battery_soc_pct,
+    battery_soh_pct,
+    battery_temp_c,
+    battery_capacity_kwh,
+    battery_cell_voltage_max_v,
+    battery_cell_voltage_min_v,
+    battery_module_temp_max_c,
+    battery_module_temp_min_c,
+    load_power_w,
+    export_power_w,
+    self_consumption_daily_pct,
+    active_power_w,
+    reactive_power_var,
+    apparent_power_va,
+    power_factor,
+    grid_frequency_hz,
+    inverter_temp_c,
+    bus_voltage_v,
+    backup_power_w,
+    backup_frequency_hz,
+    pv_total_kwh,
+    battery_charge_total_kwh,
+    battery_charge_from_pv_total_kwh,
+    battery_discharge_total_kwh,
+    export_total_kwh,
+    export_from_pv_total_kwh,
+    import_total_kwh,
+    direct_use_total_kwh,
+    output_total_kwh,
+    running_time_total_h,
+    pv_daily_kwh,
+    battery_charge_daily_kwh,
+    battery_charge_from_pv_daily_kwh,
+    battery_discharge_daily_kwh,
+    export_daily_kwh,
+    export_from_pv_daily_kwh,
+    import_daily_kwh,
+    direct_use_daily_kwh,
+    output_daily_kwh,
+    running_time_daily_min,
+    max(turn + pv_total_kwh) OVER before AS pv_total_kwh_before,
+    max((pv_total_kwh::int8 << 32) + late_ms) OVER before AS pv_total_kwh_peak,
+    max(turn + battery_charge_total_kwh) OVER before AS battery_charge_total_kwh_before,
+    max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before AS battery_charge_total_kwh_peak,
+    max(turn + battery_charge_from_pv_total_kwh) OVER before AS battery_charge_from_pv_total_kwh_before,
+    max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before AS battery_charge_from_pv_total_kwh_peak,
+    max(turn + battery_discharge_total_kwh) OVER before AS battery_discharge_total_kwh_before,
+    max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before AS battery_discharge_total_kwh_peak,
+    max(turn + export_total_kwh) OVER before AS export_total_kwh_before,
+    max((export_total_kwh::int8 << 32) + late_ms) OVER before AS export_total_kwh_peak,
+    max(turn + export_from_pv_total_kwh) OVER before AS export_from_pv_total_kwh_before,
+    max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before AS export_from_pv_total_kwh_peak,
+    max(turn + import_total_kwh) OVER before AS import_total_kwh_before,
+    max((import_total_kwh::int8 << 32) + late_ms) OVER before AS import_total_kwh_peak,
+    max(turn + direct_use_total_kwh) OVER before AS direct_use_total_kwh_before,
+    max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before AS direct_use_total_kwh_peak,
+    max(turn + output_total_kwh) OVER before AS output_total_kwh_before,
+    max((output_total_kwh::int8 << 32) + late_ms) OVER before AS output_total_kwh_peak,
+    max(turn + running_time_total_h) OVER before AS running_time_total_h_before,
+    max((running_time_total_h::int8 << 32) + late_ms) OVER before AS running_time_total_h_peak,
+    max(turn + pv_daily_kwh) OVER before AS pv_daily_kwh_before,
+    max((pv_daily_kwh::int8 << 32) + late_ms) OVER before AS pv_daily_kwh_peak,
+    max(turn + battery_charge_daily_kwh) OVER before AS battery_charge_daily_kwh_before,
+    max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before AS battery_charge_daily_kwh_peak,
+    max(turn + battery_charge_from_pv_daily_kwh) OVER before AS battery_charge_from_pv_daily_kwh_before,
+    max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before AS battery_charge_from_pv_daily_kwh_peak,
+    max(turn + battery_discharge_daily_kwh) OVER before AS battery_discharge_daily_kwh_before,
+    max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before AS battery_discharge_daily_kwh_peak,
+    max(turn + export_daily_kwh) OVER before AS export_daily_kwh_before,
+    max((export_daily_kwh::int8 << 32) + late_ms) OVER before AS export_daily_kwh_peak,
+    max(turn + export_from_pv_daily_kwh) OVER before AS export_from_pv_daily_kwh_before,
+    max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before AS export_from_pv_daily_kwh_peak,
+    max(turn + import_daily_kwh) OVER before AS import_daily_kwh_before,
+    max((import_daily_kwh::int8 << 32) + late_ms) OVER before AS import_daily_kwh_peak,
+    max(turn + direct_use_daily_kwh) OVER before AS direct_use_daily_kwh_before,
+    max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before AS direct_use_daily_kwh_peak,
+    max(turn + output_daily_kwh) OVER before AS output_daily_kwh_before,
+    max((output_daily_kwh::int8 << 32) + late_ms) OVER before AS output_daily_kwh_peak,
+    max(turn + running_time_daily_min) OVER before AS running_time_daily_min_before,
+    max((running_time_daily_min::int8 << 32) + late_ms) OVER before AS running_time_daily_min_peak
+-- end of generated
+  FROM ordered
+  WINDOW before AS (PARTITION BY device, bucket ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ), stepped AS (
   SELECT
     device,
@@ -322,49 +422,51 @@ WITH target AS (
     direct_use_daily_kwh,
     output_daily_kwh,
     running_time_daily_min,
-    pv_total_kwh - CASE WHEN pv_total_kwh >= (max((pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + pv_total_kwh) OVER before & 4294967295 END AS pv_total_kwh_rise,
-    (turn >> 32) - CASE WHEN pv_total_kwh >= (max((pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + pv_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN pv_total_kwh >= (max((pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + pv_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS pv_total_kwh_ms_since,
-    battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= (max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_charge_total_kwh) OVER before & 4294967295 END AS battery_charge_total_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_charge_total_kwh >= (max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_charge_total_kwh >= (max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_total_kwh_ms_since,
-    battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= (max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_charge_from_pv_total_kwh) OVER before & 4294967295 END AS battery_charge_from_pv_total_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_charge_from_pv_total_kwh >= (max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_from_pv_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_charge_from_pv_total_kwh >= (max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_from_pv_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_from_pv_total_kwh_ms_since,
-    battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= (max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_discharge_total_kwh) OVER before & 4294967295 END AS battery_discharge_total_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_discharge_total_kwh >= (max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_discharge_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_discharge_total_kwh >= (max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_discharge_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_discharge_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_discharge_total_kwh_ms_since,
-    export_total_kwh - CASE WHEN export_total_kwh >= (max((export_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((export_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + export_total_kwh) OVER before & 4294967295 END AS export_total_kwh_rise,
-    (turn >> 32) - CASE WHEN export_total_kwh >= (max((export_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN export_total_kwh >= (max((export_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_total_kwh_ms_since,
-    export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= (max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + export_from_pv_total_kwh) OVER before & 4294967295 END AS export_from_pv_total_kwh_rise,
-    (turn >> 32) - CASE WHEN export_from_pv_total_kwh >= (max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_from_pv_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN export_from_pv_total_kwh >= (max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_from_pv_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_from_pv_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_from_pv_total_kwh_ms_since,
-    import_total_kwh - CASE WHEN import_total_kwh >= (max((import_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((import_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + import_total_kwh) OVER before & 4294967295 END AS import_total_kwh_rise,
-    (turn >> 32) - CASE WHEN import_total_kwh >= (max((import_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((import_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + import_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN import_total_kwh >= (max((import_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((import_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + import_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS import_total_kwh_ms_since,
-    direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= (max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + direct_use_total_kwh) OVER before & 4294967295 END AS direct_use_total_kwh_rise,
-    (turn >> 32) - CASE WHEN direct_use_total_kwh >= (max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + direct_use_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN direct_use_total_kwh >= (max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((direct_use_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + direct_use_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS direct_use_total_kwh_ms_since,
-    output_total_kwh - CASE WHEN output_total_kwh >= (max((output_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((output_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + output_total_kwh) OVER before & 4294967295 END AS output_total_kwh_rise,
-    (turn >> 32) - CASE WHEN output_total_kwh >= (max((output_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((output_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + output_total_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN output_total_kwh >= (max((output_total_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((output_total_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + output_total_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS output_total_kwh_ms_since,
-    running_time_total_h - CASE WHEN running_time_total_h >= (max((running_time_total_h::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((running_time_total_h::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + running_time_total_h) OVER before & 4294967295 END AS running_time_total_h_rise,
-    (turn >> 32) - CASE WHEN running_time_total_h >= (max((running_time_total_h::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((running_time_total_h::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + running_time_total_h) OVER before >> 32 END + CASE WHEN CASE WHEN running_time_total_h >= (max((running_time_total_h::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((running_time_total_h::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + running_time_total_h) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS running_time_total_h_ms_since,
-    pv_daily_kwh - CASE WHEN pv_daily_kwh >= (max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + pv_daily_kwh) OVER before & 4294967295 END AS pv_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN pv_daily_kwh >= (max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + pv_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN pv_daily_kwh >= (max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + pv_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS pv_daily_kwh_ms_since,
-    battery_charge_daily_kwh - CASE WHEN battery_charge_daily_kwh >= (max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_charge_daily_kwh) OVER before & 4294967295 END AS battery_charge_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_charge_daily_kwh >= (max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_charge_daily_kwh >= (max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_daily_kwh_ms_since,
-    battery_charge_from_pv_daily_kwh - CASE WHEN battery_charge_from_pv_daily_kwh >= (max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_charge_from_pv_daily_kwh) OVER before & 4294967295 END AS battery_charge_from_pv_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_charge_from_pv_daily_kwh >= (max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_from_pv_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_charge_from_pv_daily_kwh >= (max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_charge_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_charge_from_pv_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_from_pv_daily_kwh_ms_since,
-    battery_discharge_daily_kwh - CASE WHEN battery_discharge_daily_kwh >= (max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + battery_discharge_daily_kwh) OVER before & 4294967295 END AS battery_discharge_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN battery_discharge_daily_kwh >= (max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_discharge_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN battery_discharge_daily_kwh >= (max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((battery_discharge_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + battery_discharge_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_discharge_daily_kwh_ms_since,
-    export_daily_kwh - CASE WHEN export_daily_kwh >= (max((export_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((export_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + export_daily_kwh) OVER before & 4294967295 END AS export_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN export_daily_kwh >= (max((export_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN export_daily_kwh >= (max((export_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_daily_kwh_ms_since,
-    export_from_pv_daily_kwh - CASE WHEN export_from_pv_daily_kwh >= (max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + export_from_pv_daily_kwh) OVER before & 4294967295 END AS export_from_pv_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN export_from_pv_daily_kwh >= (max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_from_pv_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN export_from_pv_daily_kwh >= (max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((export_from_pv_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + export_from_pv_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_from_pv_daily_kwh_ms_since,
-    import_daily_kwh - CASE WHEN import_daily_kwh >= (max((import_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((import_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + import_daily_kwh) OVER before & 4294967295 END AS import_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN import_daily_kwh >= (max((import_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((import_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + import_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN import_daily_kwh >= (max((import_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((import_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + import_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS import_daily_kwh_ms_since,
-    direct_use_daily_kwh - CASE WHEN direct_use_daily_kwh >= (max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + direct_use_daily_kwh) OVER before & 4294967295 END AS direct_use_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN direct_use_daily_kwh >= (max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + direct_use_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN direct_use_daily_kwh >= (max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((direct_use_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + direct_use_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS direct_use_daily_kwh_ms_since,
-    output_daily_kwh - CASE WHEN output_daily_kwh >= (max((output_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((output_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + output_daily_kwh) OVER before & 4294967295 END AS output_daily_kwh_rise,
-    (turn >> 32) - CASE WHEN output_daily_kwh >= (max((output_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((output_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + output_daily_kwh) OVER before >> 32 END + CASE WHEN CASE WHEN output_daily_kwh >= (max((output_daily_kwh::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((output_daily_kwh::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + output_daily_kwh) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS output_daily_kwh_ms_since,
-    running_time_daily_min - CASE WHEN running_time_daily_min >= (max((running_time_daily_min::int8 << 32) + late_ms) OVER before) >> 32 THEN (max((running_time_daily_min::int8 << 32) + late_ms) OVER before) >> 32 ELSE max(turn + running_time_daily_min) OVER before & 4294967295 END AS running_time_daily_min_rise,
-    (turn >> 32) - CASE WHEN running_time_daily_min >= (max((running_time_daily_min::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((running_time_daily_min::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + running_time_daily_min) OVER before >> 32 END + CASE WHEN CASE WHEN running_time_daily_min >= (max((running_time_daily_min::int8 << 32) + late_ms) OVER before) >> 32 THEN ((max((running_time_daily_min::int8 << 32) + late_ms) OVER before) & 4294967295) - 2147483648 ELSE max(turn + running_time_daily_min) OVER before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS running_time_daily_min_ms_since
+    pv_total_kwh - CASE WHEN pv_total_kwh >= pv_total_kwh_peak >> 32 THEN pv_total_kwh_peak >> 32 ELSE pv_total_kwh_before & 4294967295 END AS pv_total_kwh_rise,
+    (turn >> 32) - CASE WHEN pv_total_kwh >= pv_total_kwh_peak >> 32 THEN (pv_total_kwh_peak & 4294967295) - 2147483648 ELSE pv_total_kwh_before >> 32 END + CASE WHEN CASE WHEN pv_total_kwh >= pv_total_kwh_peak >> 32 THEN (pv_total_kwh_peak & 4294967295) - 2147483648 ELSE pv_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS pv_total_kwh_ms_since,
+    battery_charge_total_kwh - CASE WHEN battery_charge_total_kwh >= battery_charge_total_kwh_peak >> 32 THEN battery_charge_total_kwh_peak >> 32 ELSE battery_charge_total_kwh_before & 4294967295 END AS battery_charge_total_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_charge_total_kwh >= battery_charge_total_kwh_peak >> 32 THEN (battery_charge_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_total_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_charge_total_kwh >= battery_charge_total_kwh_peak >> 32 THEN (battery_charge_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_total_kwh_ms_since,
+    battery_charge_from_pv_total_kwh - CASE WHEN battery_charge_from_pv_total_kwh >= battery_charge_from_pv_total_kwh_peak >> 32 THEN battery_charge_from_pv_total_kwh_peak >> 32 ELSE battery_charge_from_pv_total_kwh_before & 4294967295 END AS battery_charge_from_pv_total_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_charge_from_pv_total_kwh >= battery_charge_from_pv_total_kwh_peak >> 32 THEN (battery_charge_from_pv_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_from_pv_total_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_charge_from_pv_total_kwh >= battery_charge_from_pv_total_kwh_peak >> 32 THEN (battery_charge_from_pv_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_from_pv_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_from_pv_total_kwh_ms_since,
+    battery_discharge_total_kwh - CASE WHEN battery_discharge_total_kwh >= battery_discharge_total_kwh_peak >> 32 THEN battery_discharge_total_kwh_peak >> 32 ELSE battery_discharge_total_kwh_before & 4294967295 END AS battery_discharge_total_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_discharge_total_kwh >= battery_discharge_total_kwh_peak >> 32 THEN (battery_discharge_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_discharge_total_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_discharge_total_kwh >= battery_discharge_total_kwh_peak >> 32 THEN (battery_discharge_total_kwh_peak & 4294967295) - 2147483648 ELSE battery_discharge_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_discharge_total_kwh_ms_since,
+    export_total_kwh - CASE WHEN export_total_kwh >= export_total_kwh_peak >> 32 THEN export_total_kwh_peak >> 32 ELSE export_total_kwh_before & 4294967295 END AS export_total_kwh_rise,
+    (turn >> 32) - CASE WHEN export_total_kwh >= export_total_kwh_peak >> 32 THEN (export_total_kwh_peak & 4294967295) - 2147483648 ELSE export_total_kwh_before >> 32 END + CASE WHEN CASE WHEN export_total_kwh >= export_total_kwh_peak >> 32 THEN (export_total_kwh_peak & 4294967295) - 2147483648 ELSE export_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_total_kwh_ms_since,
+    export_from_pv_total_kwh - CASE WHEN export_from_pv_total_kwh >= export_from_pv_total_kwh_peak >> 32 THEN export_from_pv_total_kwh_peak >> 32 ELSE export_from_pv_total_kwh_before & 4294967295 END AS export_from_pv_total_kwh_rise,
+    (turn >> 32) - CASE WHEN export_from_pv_total_kwh >= export_from_pv_total_kwh_peak >> 32 THEN (export_from_pv_total_kwh_peak & 4294967295) - 2147483648 ELSE export_from_pv_total_kwh_before >> 32 END + CASE WHEN CASE WHEN export_from_pv_total_kwh >= export_from_pv_total_kwh_peak >> 32 THEN (export_from_pv_total_kwh_peak & 4294967295) - 2147483648 ELSE export_from_pv_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_from_pv_total_kwh_ms_since,
+    import_total_kwh - CASE WHEN import_total_kwh >= import_total_kwh_peak >> 32 THEN import_total_kwh_peak >> 32 ELSE import_total_kwh_before & 4294967295 END AS import_total_kwh_rise,
+    (turn >> 32) - CASE WHEN import_total_kwh >= import_total_kwh_peak >> 32 THEN (import_total_kwh_peak & 4294967295) - 2147483648 ELSE import_total_kwh_before >> 32 END + CASE WHEN CASE WHEN import_total_kwh >= import_total_kwh_peak >> 32 THEN (import_total_kwh_peak & 4294967295) - 2147483648 ELSE import_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS import_total_kwh_ms_since,
+    direct_use_total_kwh - CASE WHEN direct_use_total_kwh >= direct_use_total_kwh_peak >> 32 THEN direct_use_total_kwh_peak >> 32 ELSE direct_use_total_kwh_before & 4294967295 END AS direct_use_total_kwh_rise,
+    (turn >> 32) - CASE WHEN direct_use_total_kwh >= direct_use_total_kwh_peak >> 32 THEN (direct_use_total_kwh_peak & 4294967295) - 2147483648 ELSE direct_use_total_kwh_before >> 32 END + CASE WHEN CASE WHEN direct_use_total_kwh >= direct_use_total_kwh_peak >> 32 THEN (direct_use_total_kwh_peak & 4294967295) - 2147483648 ELSE direct_use_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS direct_use_total_kwh_ms_since,
+    output_total_kwh - CASE WHEN output_total_kwh >= output_total_kwh_peak >> 32 THEN output_total_kwh_peak >> 32 ELSE output_total_kwh_before & 4294967295 END AS output_total_kwh_rise,
+    (turn >> 32) - CASE WHEN output_total_kwh >= output_total_kwh_peak >> 32 THEN (output_total_kwh_peak & 4294967295) - 2147483648 ELSE output_total_kwh_before >> 32 END + CASE WHEN CASE WHEN output_total_kwh >= output_total_kwh_peak >> 32 THEN (output_total_kwh_peak & 4294967295) - 2147483648 ELSE output_total_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS output_total_kwh_ms_since,
+    running_time_total_h - CASE WHEN running_time_total_h >= running_time_total_h_peak >> 32 THEN running_time_total_h_peak >> 32 ELSE running_time_total_h_before & 4294967295 END AS running_time_total_h_rise,
+    (turn >> 32) - CASE WHEN running_time_total_h >= running_time_total_h_peak >> 32 THEN (running_time_total_h_peak & 4294967295) - 2147483648 ELSE running_time_total_h_before >> 32 END + CASE WHEN CASE WHEN running_time_total_h >= running_time_total_h_peak >> 32 THEN (running_time_total_h_peak & 4294967295) - 2147483648 ELSE running_time_total_h_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS running_time_total_h_ms_since,
+    pv_daily_kwh - CASE WHEN pv_daily_kwh >= pv_daily_kwh_peak >> 32 THEN pv_daily_kwh_peak >> 32 ELSE pv_daily_kwh_before & 4294967295 END AS pv_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN pv_daily_kwh >= pv_daily_kwh_peak >> 32 THEN (pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE pv_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN pv_daily_kwh >= pv_daily_kwh_peak >> 32 THEN (pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE pv_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS pv_daily_kwh_ms_since,
+    battery_charge_daily_kwh - CASE WHEN battery_charge_daily_kwh >= battery_charge_daily_kwh_peak >> 32 THEN battery_charge_daily_kwh_peak >> 32 ELSE battery_charge_daily_kwh_before & 4294967295 END AS battery_charge_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_charge_daily_kwh >= battery_charge_daily_kwh_peak >> 32 THEN (battery_charge_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_charge_daily_kwh >= battery_charge_daily_kwh_peak >> 32 THEN (battery_charge_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_daily_kwh_ms_since,
+    battery_charge_from_pv_daily_kwh - CASE WHEN battery_charge_from_pv_daily_kwh >= battery_charge_from_pv_daily_kwh_peak >> 32 THEN battery_charge_from_pv_daily_kwh_peak >> 32 ELSE battery_charge_from_pv_daily_kwh_before & 4294967295 END AS battery_charge_from_pv_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_charge_from_pv_daily_kwh >= battery_charge_from_pv_daily_kwh_peak >> 32 THEN (battery_charge_from_pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_from_pv_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_charge_from_pv_daily_kwh >= battery_charge_from_pv_daily_kwh_peak >> 32 THEN (battery_charge_from_pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_charge_from_pv_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_charge_from_pv_daily_kwh_ms_since,
+    battery_discharge_daily_kwh - CASE WHEN battery_discharge_daily_kwh >= battery_discharge_daily_kwh_peak >> 32 THEN battery_discharge_daily_kwh_peak >> 32 ELSE battery_discharge_daily_kwh_before & 4294967295 END AS battery_discharge_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN battery_discharge_daily_kwh >= battery_discharge_daily_kwh_peak >> 32 THEN (battery_discharge_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_discharge_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN battery_discharge_daily_kwh >= battery_discharge_daily_kwh_peak >> 32 THEN (battery_discharge_daily_kwh_peak & 4294967295) - 2147483648 ELSE battery_discharge_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS battery_discharge_daily_kwh_ms_since,
+    export_daily_kwh - CASE WHEN export_daily_kwh >= export_daily_kwh_peak >> 32 THEN export_daily_kwh_peak >> 32 ELSE export_daily_kwh_before & 4294967295 END AS export_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN export_daily_kwh >= export_daily_kwh_peak >> 32 THEN (export_daily_kwh_peak & 4294967295) - 2147483648 ELSE export_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN export_daily_kwh >= export_daily_kwh_peak >> 32 THEN (export_daily_kwh_peak & 4294967295) - 2147483648 ELSE export_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_daily_kwh_ms_since,
+    export_from_pv_daily_kwh - CASE WHEN export_from_pv_daily_kwh >= export_from_pv_daily_kwh_peak >> 32 THEN export_from_pv_daily_kwh_peak >> 32 ELSE export_from_pv_daily_kwh_before & 4294967295 END AS export_from_pv_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN export_from_pv_daily_kwh >= export_from_pv_daily_kwh_peak >> 32 THEN (export_from_pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE export_from_pv_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN export_from_pv_daily_kwh >= export_from_pv_daily_kwh_peak >> 32 THEN (export_from_pv_daily_kwh_peak & 4294967295) - 2147483648 ELSE export_from_pv_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS export_from_pv_daily_kwh_ms_since,
+    import_daily_kwh - CASE WHEN import_daily_kwh >= import_daily_kwh_peak >> 32 THEN import_daily_kwh_peak >> 32 ELSE import_daily_kwh_before & 4294967295 END AS import_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN import_daily_kwh >= import_daily_kwh_peak >> 32 THEN (import_daily_kwh_peak & 4294967295) - 2147483648 ELSE import_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN import_daily_kwh >= import_daily_kwh_peak >> 32 THEN (import_daily_kwh_peak & 4294967295) - 2147483648 ELSE import_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS import_daily_kwh_ms_since,
+    direct_use_daily_kwh - CASE WHEN direct_use_daily_kwh >= direct_use_daily_kwh_peak >> 32 THEN direct_use_daily_kwh_peak >> 32 ELSE direct_use_daily_kwh_before & 4294967295 END AS direct_use_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN direct_use_daily_kwh >= direct_use_daily_kwh_peak >> 32 THEN (direct_use_daily_kwh_peak & 4294967295) - 2147483648 ELSE direct_use_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN direct_use_daily_kwh >= direct_use_daily_kwh_peak >> 32 THEN (direct_use_daily_kwh_peak & 4294967295) - 2147483648 ELSE direct_use_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS direct_use_daily_kwh_ms_since,
+    output_daily_kwh - CASE WHEN output_daily_kwh >= output_daily_kwh_peak >> 32 THEN output_daily_kwh_peak >> 32 ELSE output_daily_kwh_before & 4294967295 END AS output_daily_kwh_rise,
+    (turn >> 32) - CASE WHEN output_daily_kwh >= output_daily_kwh_peak >> 32 THEN (output_daily_kwh_peak & 4294967295) - 2147483648 ELSE output_daily_kwh_before >> 32 END + CASE WHEN CASE WHEN output_daily_kwh >= output_daily_kwh_peak >> 32 THEN (output_daily_kwh_peak & 4294967295) - 2147483648 ELSE output_daily_kwh_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS output_daily_kwh_ms_since,
+    running_time_daily_min - CASE WHEN running_time_daily_min >= running_time_daily_min_peak >> 32 THEN running_time_daily_min_peak >> 32 ELSE running_time_daily_min_before & 4294967295 END AS running_time_daily_min_rise,
+    (turn >> 32) - CASE WHEN running_time_daily_min >= running_time_daily_min_peak >> 32 THEN (running_time_daily_min_peak & 4294967295) - 2147483648 ELSE running_time_daily_min_before >> 32 END + CASE WHEN CASE WHEN running_time_daily_min >= running_time_daily_min_peak >> 32 THEN (running_time_daily_min_peak & 4294967295) - 2147483648 ELSE running_time_daily_min_before >> 32 END < 1000000 THEN gap_ms - 1 ELSE 0 END AS running_time_daily_min_ms_since
 -- end of generated
-  FROM ordered
-  WINDOW before AS (PARTITION BY device, bucket ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+  FROM watched
+  WHERE ts >= bucket
+  ORDER BY device, bucket -- as they are
+  OFFSET 0 -- computed once for each reading, not anew wherever it is used
 );
 
 -- name: known_readings

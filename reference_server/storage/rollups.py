@@ -41,6 +41,10 @@ SHARDS: Final = 16
 MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
 
+MARKS_TOGETHER: Final = 1_000
+"""Shards that have so many marks in all, or fewer, share a transaction: its statements are long, and to plan them takes
+as long as to recompute ten buckets. With more of them, readers would wait for too many shards at once."""
+
 REPAIR: Final = "repair/silences 2"
 """In the history of the schema: that what older servers made of silences was marked."""
 
@@ -81,26 +85,29 @@ class Recomputed(NamedTuple):
     fell: set[Bucket]
 
 
-async def refresh_shard(database: Database, shard: int, *, horizon: datetime, newest: int = NEWEST) -> int:
-    """Recompute the marked buckets of a shard of devices.
+async def refresh_shards(
+    database: Database, shards: Collection[int], *, horizon: datetime, newest: int = NEWEST
+) -> int:
+    """Recompute the marked buckets of some shards of devices, in one transaction.
 
     Args:
         database: where they are.
-        shard: which devices, by their key modulo :data:`SHARDS`.
+        shards: which devices, by their keys modulo :data:`SHARDS`; those another process is at are left to it.
         horizon: buckets that begin before it are frozen.
         newest: marks after this one are left for later.
 
     Returns:
-        How many marks were worked off: none while another process is at this shard; as many as are taken
-        at once means that there may be more.
+        How many marks were worked off: none while other processes are at all these shards; as many as are
+        taken at once means that there may be more.
     """
 
     async def job(connection: Connection) -> int:
-        locked = await fetch(connection, "try_lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
-        if locked != [(True,)]:
+        rows = await fetch(connection, "try_lock_shards", namespace=LOCK_NAMESPACE, wanted=list(shards))
+        if not rows:
             return 0
+        locked = [shard for (shard,) in rows]
         marks = await fetch(
-            connection, "see_marks", shard=shard, shards=SHARDS, newest=newest, limit=MARKS_AT_ONCE
+            connection, "see_marks", locked=locked, shards=SHARDS, newest=newest, limit=MARKS_AT_ONCE
         )
         if marks:
             async with all_the_time(connection):  # what is late is worked off in large parts

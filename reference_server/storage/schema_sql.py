@@ -132,6 +132,16 @@ def _rollup_names() -> str:
     return _lines(_names(rollup_columns()))
 
 
+def _watched() -> str:
+    """Columns of the readings, and of each counter the last of its values before and the peak of them."""
+    watched = (*COUNTERS, *DAILY_COUNTERS)
+    columns = [q.name for q in (*GAUGES, *watched)]
+    for name in (q.name for q in watched):
+        columns.append(f"max(turn + {name}) OVER before AS {name}_before")
+        columns.append(f"max(({name}::int8 << 32) + late_ms) OVER before AS {name}_peak")
+    return _lines(columns, "    ")
+
+
 def _stepped() -> str:
     """Columns of the readings, and what the counters are compared with."""
     watched = (*COUNTERS, *DAILY_COUNTERS)
@@ -145,10 +155,10 @@ def _compared(counter: Quantity) -> Iterator[str]:
     Both are null when there is none, as the comment of `stepped_readings` defines it.
     """
     now = counter.name
-    last, peak = f"max(turn + {now}) OVER before", f"max(({now}::int8 << 32) + late_ms) OVER before"
-    is_peak = f"{now} >= ({peak}) >> 32"
-    since = f"CASE WHEN {is_peak} THEN (({peak}) & {_VALUE_BITS}) - {_LATE_MS} ELSE {last} >> 32 END"
-    yield f"{now} - CASE WHEN {is_peak} THEN ({peak}) >> 32 ELSE {last} & {_VALUE_BITS} END AS {now}_rise"
+    last, peak = f"{now}_before", f"{now}_peak"
+    is_peak = f"{now} >= {peak} >> 32"
+    since = f"CASE WHEN {is_peak} THEN ({peak} & {_VALUE_BITS}) - {_LATE_MS} ELSE {last} >> 32 END"
+    yield f"{now} - CASE WHEN {is_peak} THEN {peak} >> 32 ELSE {last} & {_VALUE_BITS} END AS {now}_rise"
     yield (
         f"(turn >> 32) - {since} "
         f"+ CASE WHEN {since} < {_BUCKET_BEGINS} THEN gap_ms - 1 ELSE 0 END AS {now}_ms_since"
@@ -317,6 +327,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "samples": _samples,
     "rollup": _rollup,
     "rollup_names": _rollup_names,
+    "watched": _watched,
     "stepped": _stepped,
     "any_break": _any_break,
     "breaks": _breaks,
