@@ -36,8 +36,7 @@ _DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN[1:-1])
 _LARGE_BODY: Final = 2**17
 """Bytes of a body that gains nothing by company."""
 _TOGETHER: Final = 200
-"""Readings from which on no more are taken together: their values would not stay in the processor's cache, and
-to fetch them again takes longer than company saves."""
+"""Readings from which on no more are taken together: their values would not stay in the processor's cache."""
 _ENVELOPE: Final = tuple(Envelope.model_fields)
 _FIELDS: Final = QUANTITY_BY_NAME.keys() | {"device_id", "ts"}
 

@@ -42,8 +42,8 @@ MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
 
 MARKS_TOGETHER: Final = 1_000
-"""Shards that have so many marks in all, or fewer, share a transaction: its statements are long, and to plan them takes
-as long as to recompute ten buckets. With more of them, readers would wait for too many shards at once."""
+"""Shards that have so many marks in all, or fewer, share a transaction: to plan its long statements takes as
+long as to recompute ten buckets. With more of them, readers would wait for too many shards at once."""
 
 REPAIR: Final = "repair/silences 2"
 """In the history of the schema: that what older servers made of silences was marked."""
@@ -92,7 +92,7 @@ async def refresh_shards(
 
     Args:
         database: where they are.
-        shards: which devices, by their keys modulo :data:`SHARDS`; those another process is at are left to it.
+        shards: which devices, by their keys modulo :data:`SHARDS`; those another process is at are left out.
         horizon: buckets that begin before it are frozen.
         newest: marks after this one are left for later.
 

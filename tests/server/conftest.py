@@ -18,6 +18,7 @@ from reference_server.app import make_runner
 from reference_server.config import ServerSettings
 from reference_server.server import Server
 from reference_server.storage.migrations import migrate
+from reference_server.storage.rollups import REPAIR
 from sungrow_lib.sample import format_ts
 
 TOKEN = "edge-token-0123456789"
@@ -90,6 +91,13 @@ class Api:
         """Look into the database."""
         with psycopg.connect(self.dsn) as connection:
             return connection.execute(sql.encode()).fetchall()
+
+
+async def nothing_to_repair(api: Api) -> None:
+    """Wait until a server that was just started has written so down."""
+    async with asyncio.timeout(30):
+        while not api.rows(f"SELECT FROM schema_history WHERE name = '{REPAIR}'"):  # noqa: ASYNC110 - the database tells of no event
+            await asyncio.sleep(0.01)
 
 
 StartServer = Callable[..., AbstractAsyncContextManager[Api]]

@@ -18,7 +18,7 @@ from reference_server import rollups
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
 from reference_server.storage.rollups import lock_device, refresh_shards
-from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
+from tests.server.conftest import NOW, TOKEN, Api, StartServer, nothing_to_repair, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -73,8 +73,8 @@ class World:
             return [(shard, marks[-1][0], len(marks)) for shard, marks in enumerate(self.marks) if marks]
         return [(max((marks[-1][0] for marks in self.marks if marks), default=None),)]
 
-    async def nothing_to_repair(self, _: object, **__: Any) -> None:
-        pass
+    async def nothing_to_repair(self, _: object, **__: Any) -> bool:
+        return True
 
     async def refresh_shards(self, _: object, shards: list[int], *, newest: int, **__: Any) -> int:
         count = 0
@@ -188,9 +188,7 @@ async def test_a_shard_that_another_process_is_at_does_not_hold_up_the_others(ap
 
 async def test_a_new_database_has_nothing_to_repair_later(api: Api) -> None:
     """It is written down before the first reading comes: nobody looks through all devices after it."""
-    async with asyncio.timeout(60):
-        while not api.rows("SELECT FROM schema_history WHERE name = 'repair/silences'"):
-            await asyncio.sleep(0.01)
+    await nothing_to_repair(api)
     assert api.server.refresher.refreshed_at is None
 
 
@@ -229,9 +227,7 @@ async def test_a_reader_waits_for_a_short_refresh(monkeypatch: pytest.MonkeyPatc
             assert name == "device_is_marked"
             return [(bool(self.marks[0]),)]
 
-        async def refresh_shards(
-            self, _: object, shards: list[int], *, newest: int = 99, **__: Any
-        ) -> int:
+        async def refresh_shards(self, _: object, shards: list[int], *, newest: int = 99, **__: Any) -> int:
             self.tries += 1
             return await super().refresh_shards(self, shards, newest=newest) if self.now > 1 else 0
 

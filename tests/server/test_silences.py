@@ -18,7 +18,7 @@ from reference_server.storage.migrations import migrate
 from reference_server.storage.rollups import REPAIR, rebuild_days
 from reference_server.storage.schema_sql import COUNTERS, POWER_OF
 from reference_server.zones import quarter_of, start_of_day
-from tests.server.conftest import NOW, Api, Clock, StartServer
+from tests.server.conftest import NOW, Api, Clock, StartServer, nothing_to_repair
 from tests.server.test_rollups import (
     NAMES,
     as_sample,
@@ -359,6 +359,8 @@ async def test_a_quarter_that_is_empty_now_is_no_base_any_more(api: Api) -> None
 
 async def _an_older_server(api: Api) -> list[dict[str, Any]]:
     """Readings, and what an older server made of them: no steps after silences, but integrals."""
+    await nothing_to_repair(api)
+    await api.server.database.run(_never_repaired)
     rows = silent_house(random.Random(5), quarter_of(NOW) - timedelta(days=3), 60, is_sound=True)
     await refreshed(api, *rows)
     require_equal(api, rows, "UTC")
@@ -439,6 +441,10 @@ async def test_a_repair_leaves_alone_what_has_lost_readings(api: Api) -> None:
     assert {start: [after[start][name] for name in kept] for start in before if start <= cut} == {
         start: [before[start][name] for name in kept] for start in before if start <= cut
     }
+
+
+async def _never_repaired(connection: Connection) -> None:
+    await connection.execute("DELETE FROM schema_history WHERE name = %s", [REPAIR])
 
 
 async def _as_it_was(connection: Connection) -> None:
