@@ -35,6 +35,9 @@ MEDIA: Final = (JSON, CSV, PARQUET)
 RAW_FIELDS: Final = tuple(quantity.name for quantity in QUANTITIES)
 """Everything that `fields=` may ask for of raw readings."""
 
+_ALWAYS: Final = ("sample_count", "coverage", "partial", "implausible")
+"""What a table says of each raw reading, whatever fields were asked for."""
+
 _ROWS_AT_ONCE: Final = 1_000
 _ROW_GROUP: Final = 10_000
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
@@ -182,7 +185,7 @@ class RawSeries:
         self._begin = begin
         self._end = end
         self._fields = fields
-        self._names = ["bucket", *(RAW_FIELDS if fields is None else fields)]
+        self._names = list(dict.fromkeys(["bucket", *(RAW_FIELDS if fields is None else fields), *_ALWAYS]))
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Send them; a year never sits in memory.

@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -69,11 +69,15 @@ async def test_csv_by_accept(api: Api) -> None:
     media, body = await text(api, "text/csv", bucket="raw", fields="pv_power_w,load_power_w,running_state")
     assert media == "text/csv"
     assert list(csv.reader(io.StringIO(body)))[:2] == [
-        ["bucket", "pv_power_w", "load_power_w", "running_state"],
-        ["2026-06-15T11:59:00.000+00:00", "0", "", 'Run, "on"'],
+        ["bucket", "pv_power_w", "load_power_w", "running_state"]
+        + ["sample_count", "coverage", "partial", "implausible"],
+        ["2026-06-15T11:59:00.000+00:00", "0", "", 'Run, "on"', "1", "1.0", "false", ""],
     ]
     _, body = await text(api, "text/csv", bucket="raw", fields="coverage,sample_count")
-    assert body.splitlines()[:2] == ["bucket,sample_count", "2026-06-15T11:59:00.000+00:00,1"]
+    assert body.splitlines()[:2] == [
+        "bucket,sample_count,coverage,partial,implausible",
+        "2026-06-15T11:59:00.000+00:00,1,1.0,false,",
+    ]
     media, body = await text(api, "text/csv", bucket="15m")
     lines = list(csv.DictReader(io.StringIO(body)))
     assert {line["partial"] for line in lines} == {"false"}
@@ -171,6 +175,36 @@ async def test_parquet_of_raw_readings_row_group_by_row_group(
     assert table.column("pv_power_w").to_pylist() == list(range(55))
     empty = {"from": "2026-06-01T11:00:00Z", "to": "2026-06-01T12:00:00Z"}
     assert (await parquet(api, bucket="raw", **empty)).read().num_rows == 0
+
+
+@pytest.mark.parametrize("bucket", ["raw", "5m", "15m", "1h", "1d", "1M"])
+async def test_json_csv_and_parquet_say_the_same(api: Api, bucket: str) -> None:
+    rows = [sample(5 * i, pv_power_w=100 + i, pv_total_kwh=5 + i / 10, sample_count=2) for i in range(3)]
+    rows += [sample(20, pv_power_w=10**7, running_state="Run", fault_codes=[7], mppt_voltage_v=[None, 1.5])]
+    await api.ingest(*rows)
+    some = "pv_power_w,running_state,fault_codes" if bucket == "raw" else "pv_kwh,min_battery_soc_pct"
+    for query in ({"bucket": bucket}, {"bucket": bucket, "fields": some}):
+        told = json.loads((await text(api, **query))[1])["series"]
+        lines = list(csv.DictReader(io.StringIO((await text(api, "text/csv", **query))[1])))
+        table = (await parquet(api, **query)).read()
+        assert table.column_names == list(lines[0])
+        for one, line, row in zip(told, lines, table.to_pylist(), strict=True):
+            assert one.keys() <= line.keys()
+            assert {"sample_count", "coverage", "partial"} <= one.keys()
+            assert line == {name: _written(one.get(name)) for name in line}
+            assert row == {name: _read(name, one.get(name)) for name in line}
+        if bucket == "raw":
+            assert [one.get("implausible") for one in told] == [None, None, None, ["pv_power_w"]]
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value)
+
+
+def _read(name: str, value: Any) -> Any:
+    return datetime.fromisoformat(value) if name == "bucket" else value
 
 
 async def test_parquet_of_buckets(api: Api) -> None:
