@@ -12,7 +12,7 @@ from itertools import count
 from time import monotonic
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
@@ -141,6 +141,9 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     if (name := request.get(REQUEST_ID)) is not None:
         headers["X-Request-ID"] = name
     headers.update(_SECURITY_HEADERS)
+    if request.app[SERVER].stopping.is_set():  # whatever comes next is for another server
+        headers[hdrs.CONNECTION] = "close"
+        response.force_close()
 
 
 async def _background(app: web.Application) -> AsyncIterator[None]:
@@ -173,6 +176,7 @@ async def _watch(server: Server) -> None:
 
 
 async def _end_streams(app: web.Application) -> None:
+    app[SERVER].stopping.set()
     app[SERVER].live.end_all()
 
 
@@ -191,8 +195,8 @@ def make_app(server: Server, *, is_keeper: bool = True) -> web.Application:
     app.on_response_prepare.append(_add_headers)
     for op in OPERATIONS:
         app.router.add_route(op.method, op.path, route(op))
-        if op.scope is None:  # what watches a service often asks for no more than the status
-            app.router.add_route("HEAD", op.path, route(op))
+        if op.method == hdrs.METH_GET:
+            app.router.add_route(hdrs.METH_HEAD, op.path, route(op))
     add_page(app)
     return app
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from reference_server import administration as admin
@@ -18,13 +18,13 @@ from reference_server.auth import Scope
 from reference_server.config import ServerSettings
 from reference_server.history import (
     ImportBrokenOffError,
-    ImportResult,
     export_samples,
     import_captures,
     import_csv,
 )
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
+from reference_server.progress import Progress, end_at_once
 from reference_server.storage import dumps
 from reference_server.storage.address import require_address
 from reference_server.storage.migrations import is_timescaledb_unused, migrate
@@ -38,7 +38,6 @@ from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.settings import load_settings
 
 _LONGEST_OVERLAP_S: Final = 366 * 86_400
-_PROGRESS_S: Final = 5.0
 _EPILOG: Final = """\
 examples:
   export DATABASE_URL=postgresql://sungrow@localhost/sungrow
@@ -419,7 +418,9 @@ def _import(args: argparse.Namespace) -> int:
     settings = _settings(args)
     url = settings.database_url.get_secret_value()
     retention = timedelta(days=settings.raw_retention_days)
-    progress = _Progress()
+    progress = Progress()
+    if Path("-") in args.files:
+        signal.signal(signal.SIGINT, end_at_once)
     if all(file.suffix == ".json" for file in args.files):
         load = partial(import_captures, url, args.files, source=args.source or "capture")
     elif len(args.files) == 1:
@@ -435,21 +436,6 @@ def _import(args: argparse.Namespace) -> int:
             raise
         raise ImportBrokenOffError("interrupted before it was done", progress.result) from None
     return EXIT_OK
-
-
-class _Progress:
-    """Says on stderr what a long import has stored, every few seconds, and remembers it."""
-
-    def __init__(self) -> None:
-        self._next = monotonic() + _PROGRESS_S
-        self.result = ImportResult()
-
-    def __call__(self, result: ImportResult) -> None:
-        """Say it if it is time."""
-        self.result = result
-        if monotonic() >= self._next:
-            self._next = monotonic() + _PROGRESS_S
-            print(f"{result.rows} rows so far: {result}", file=sys.stderr, flush=True)
 
 
 def _export(args: argparse.Namespace) -> int:

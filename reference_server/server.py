@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from asyncio import Event
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,7 @@ class Server:
         live: feeds open streams.
         guard: refuses who asks too often.
         metrics: counts what this process does.
+        stopping: set once it takes no more requests than those it has.
     """
 
     settings: ServerSettings
@@ -71,6 +73,7 @@ class Server:
     live: LiveHub
     guard: Guard
     metrics: Metrics
+    stopping: Event = field(default_factory=Event)
 
     @classmethod
     def from_settings(cls, settings: ServerSettings, clock: Clock = utc_now) -> Server:

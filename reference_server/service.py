@@ -97,6 +97,7 @@ async def _serve(settings: ServerSettings, post: Post, parent: int | None) -> No
         if post.is_keeper:
             await _watched(stop, _manager(parent))
         await stop.wait()
+        server.stopping.set()
         _LOG.info("stopping")
     finally:
         await metrics.cleanup()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from reference_server.live import Event, Listener, LiveHub
 from reference_server.problems import Problem
@@ -59,6 +59,8 @@ class StreamWriter:
         after, opening = await self._opening(request.headers.get("Last-Event-ID"))
         listener = Listener(self._device.key, after, self._token)
         response = web.StreamResponse(headers=_HEADERS)
+        if request.method == hdrs.METH_HEAD:
+            return response
         async with self._hub.listening(listener):
             try:
                 await response.prepare(request)

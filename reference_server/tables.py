@@ -135,6 +135,8 @@ async def _streamed(request: web.Request, media: str, chunks: AsyncIterator[byte
     response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
     try:
         await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:  # aiohttp would send what is written
+            return response
         await response.write(first)
         async for chunk in chunks:
             await response.write(chunk)

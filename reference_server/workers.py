@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from reference_server.config import ServerSettings
+from reference_server.leftovers import FOLDERS, clean_up, held
 from reference_server.listeners import bind, bind_metrics, tls_context
 from reference_server.metrics import SHARED_FOLDER
 from reference_server.service import Post, run
@@ -52,7 +54,8 @@ def serve(settings: ServerSettings) -> None:
 @contextmanager
 def _shared_metrics() -> Iterator[None]:
     """Where the workers count together, so that each shows the counts of all."""
-    with tempfile.TemporaryDirectory(prefix="sungrow-metrics-") as folder:
+    clean_up(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=FOLDERS) as folder, held(Path(folder)):
         os.environ[SHARED_FOLDER] = folder
         yield
 

@@ -60,6 +60,6 @@ def test_the_example_of_an_edge_is_a_working_edge(monkeypatch: pytest.MonkeyPatc
 
 def test_compose_asks_for_no_variable_the_example_lacks() -> None:
     asked = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
-    assert asked == CONTAINERS
+    assert asked == CONTAINERS | {"REQUESTS_PER_MINUTE"}
     required = set(re.findall(r"\$\{([A-Z_]+):\?", (DEPLOY / "compose.yaml").read_text()))
     assert required == {variable for variable, (is_set, _) in assignments(".env.example").items() if is_set}

@@ -380,6 +380,40 @@ def test_an_import_that_is_interrupted_says_what_is_stored(
     assert _output(capsys) == "imported 2500, known 2000, kept aside 0"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("count", [0, 3_000])
+def test_an_import_that_waits_for_its_input_ends_at_once(
+    configured: str, number: signal.Signals, count: int
+) -> None:
+    begin = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=60)
+    lines = [f"{format_ts(begin + timedelta(minutes=n))},{n}" for n in range(count)]
+    program = [sys.executable, "-m", "reference_server", "import", "-", "--device", "roof-1"]
+    with (
+        psycopg.connect(configured, autocommit=True) as looking,
+        subprocess.Popen(program, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process,
+    ):
+        assert process.stdin is not None
+        process.stdin.write("\n".join(["ts,pv_power_w", *lines, ""]))
+        process.stdin.flush()
+        stored = "SELECT FROM samples" if count else "SELECT FROM devices"
+        while not looking.execute(stored.encode()).fetchall():
+            assert process.poll() is None
+            sleep(0.05)
+        process.send_signal(number)  # whoever writes to it has not closed it, and says nothing more
+        said, complaint = _told(process)
+    assert (process.returncode, said) == (1, "")
+    assert complaint.startswith("sungrow-server: interrupted before it was done")
+    assert complaint.count("\n") == 1
+    assert ("the first 2000 rows are stored" in complaint) == bool(count)
+
+
+def _told(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it said until it ended, while its input stays open."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return process.stdout.read(), process.stderr.read()
+
+
 def test_an_import_for_what_cannot_name_a_device_is_wrong_use(
     configured: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,6 +82,31 @@ async def test_every_request_that_is_shown_is_answered(start_server: StartServer
                     assert answer.status == 200, (path, query)
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/vnd.apache.parquet"])
+async def test_head_is_answered_as_get_without_a_body(api: Api, accept: str) -> None:
+    """Of everything, with and without a token; of a stream only that it would begin."""
+    await set_device(api.dsn, "sh-1", name=None, plant="home", timezone=None, poll_interval_s=None)
+    await api.ingest(*(sample(n, pv_power_w=n) for n in range(5)), edge_id="box")
+    raw = {"bucket": "raw", "from": "2026-06-15T11:00:00Z", "to": "2026-06-15T12:00:00Z"}
+    asked = [(op.path, {**op.query_example}) for op in OPERATIONS if op.method == "GET"]
+    for path, query in [*asked, ("/v1/series", {"device_id": "sh-1"} | raw), ("/v1/realtime", {})]:
+        query.update({name: value for name, value in OURS.items() if name in query})
+        for headers in ({"Accept": accept}, {"Accept": accept} | api.headers()):
+            async with api.session.head(api.url + path, params=query, headers=headers) as head:
+                assert await head.read() == b""
+            if path == ENDLESS:
+                assert head.status == (200 if "Authorization" in headers else 401)
+                continue
+            async with api.session.get(api.url + path, params=query, headers=headers) as got:
+                body = await got.read()
+            assert (head.status, head.content_type) == (got.status, got.content_type), path
+            assert head.headers.get("ETag") == got.headers.get("ETag")
+            if "Content-Length" in got.headers and path != "/metrics":  # that has something new to say
+                assert int(head.headers["Content-Length"]) == len(body), path
+    async with api.session.head(api.url + "/v1/ingest", headers=api.headers()) as refused:
+        assert (refused.status, refused.headers["Allow"]) == (405, "POST")
+
+
 async def test_schemathesis_finds_no_disagreement(api: Api) -> None:
     await set_device(api.dsn, "sh-1", name=None, plant="home", timezone=None, poll_interval_s=None)
     await api.ingest(*(sample(n, pv_power_w=n, fault_codes=[n]) for n in range(5)), edge_id="box")

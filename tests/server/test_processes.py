@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psycopg
@@ -21,7 +22,7 @@ from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from tests.server.conftest import TOKEN
-from tests.server.load import Load, client, post, recent, stored
+from tests.server.load import Load, client, recent, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -125,14 +126,20 @@ async def test_sigterm_finishes_what_was_taken_and_exits_0(migrated: str) -> Non
             await until_healthy(session)
             with psycopg.connect(migrated) as blocker:  # holds the batch up until after the signal
                 blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
-                posting = asyncio.create_task(post(session, recent()))
+                posting = asyncio.create_task(_posted(session, recent()))
                 await _until_blocked(migrated)
                 process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.3)
                 assert not posting.done()
-            assert (await posting)["inserted"] == 1
+            answer, connection = await posting
+            assert (answer["inserted"], connection) == (1, "close")  # the next one goes to another server
         assert await asyncio.to_thread(process.wait, 20) == 0
     assert stored(migrated)[0] == 1
+
+
+async def _posted(session: aiohttp.ClientSession, *batch: dict[str, Any]) -> tuple[Any, str | None]:
+    async with session.post("/v1/ingest", json={"samples": batch}) as answer:
+        return await answer.json(), answer.headers.get("Connection")
 
 
 async def _until_blocked(dsn: str) -> None:

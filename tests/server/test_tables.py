@@ -69,8 +69,10 @@ async def test_csv_by_accept(api: Api) -> None:
     media, body = await text(api, "text/csv", bucket="raw", fields="pv_power_w,load_power_w,running_state")
     assert media == "text/csv"
     assert list(csv.reader(io.StringIO(body)))[:2] == [
-        ["bucket", "pv_power_w", "load_power_w", "running_state"]
-        + ["sample_count", "coverage", "partial", "implausible"],
+        [
+            *("bucket", "pv_power_w", "load_power_w", "running_state"),
+            *("sample_count", "coverage", "partial", "implausible"),
+        ],
         ["2026-06-15T11:59:00.000+00:00", "0", "", 'Run, "on"', "1", "1.0", "false", ""],
     ]
     _, body = await text(api, "text/csv", bucket="raw", fields="coverage,sample_count")

@@ -217,6 +217,32 @@ async def test_workers_end_when_their_supervisor_is_killed(migrated: str, tmp_pa
         await running.until(lambda: not any(map(_is_running, running.workers())))
 
 
+async def test_what_a_killed_server_left_behind_is_cleaned_up(migrated: str, tmp_path: Path) -> None:
+    """Where its workers counted together; a server that runs keeps its own."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+
+    def folders() -> set[Path]:
+        return set(temporary.glob("sungrow-metrics-*"))
+
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    async with fleet(migrated, tmp_path, TMPDIR=str(temporary)) as killed:
+        killed.process.kill()
+        await killed.until(lambda: not any(map(_is_running, killed.workers())))
+        left = folders()
+        assert len(left) == 1
+    async with fleet(migrated, tmp_path / "one", TMPDIR=str(temporary)) as running:
+        [own] = folders()
+        assert own not in left
+        async with fleet(migrated, tmp_path / "two", TMPDIR=str(temporary)) as other:
+            assert len(folders()) == 2
+            other.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(other.process.wait, 30) == 0
+        assert folders() == {own}
+        assert running.process.poll() is None
+
+
 async def test_an_address_that_another_server_has_is_refused(tmp_path: Path) -> None:
     async with fleet("host=/nonexistent", tmp_path) as running:
         env = _environment("host=/nonexistent", running.port, WORKERS="2")
