@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
@@ -20,10 +22,11 @@ from reference_edge.opening import tell_of_opening
 from reference_edge.owner import OwnerFile
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
+from sungrow_lib.cli.guard import first_of
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
-from sungrow_lib.upload import BatchUploader, UploadSettings
+from sungrow_lib.upload import BatchUploader, UploadSettings, UploadStatus
 from sungrow_lib.upload.status import StatusBoard
 
 _LOG: Final = logging.getLogger("sungrow_edge")
@@ -33,6 +36,8 @@ _FLUSH_S: Final = 2.0
 """Seconds the uploader gets then; what is left stays in the spool. A slow disk needs the rest of the ten."""
 _ANEW_S: Final = 5.0
 """Seconds before a spool found damaged is opened anew."""
+_OPEN_AGAIN_S: Final = 30.0
+"""Seconds between two attempts to open a spool whose disk fails; no inverter is polled during one."""
 _SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_full=True)
 """A damaged spool is set aside and what is readable taken over; a full disk loses nothing silently."""
 
@@ -40,7 +45,8 @@ _SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_f
 async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
 
-    A spool that proves to be damaged on the way is recovered at once, as at a start.
+    A spool that proves to be damaged on the way is recovered at once, as at a start. While its disk fails, so
+    that this cannot be done, readings wait in memory.
 
     Raises:
         SpoolError: the spool cannot be opened, or another daemon has got hold of it.
@@ -64,8 +70,10 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         tasks.start_soon(_watch_signals, stopping, edge.service)
         tasks.start_soon(edge.watch_lock, stopping)
         while not stopping.is_set():
-            await edge.run(stopping)
-            with anyio.move_on_after(0 if stopping.is_set() else _ANEW_S):
+            failure = await edge.run(stopping)
+            if failure is not None:
+                await edge.hold_out(failure, stopping)
+            with anyio.move_on_after(0 if stopping.is_set() or failure is not None else _ANEW_S):
                 await stopping.wait()
         tasks.cancel_scope.cancel()
     if edge.lost is not None:
@@ -90,11 +98,12 @@ class _Edge:
     survey: Survey
     lock: SpoolLock
     owner_file: OwnerFile
-    damage: str | None = None
     lost: SpoolError | None = None
+    was_open: bool = False
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
+        self.damage = self.owner_file.damage
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -105,21 +114,57 @@ class _Edge:
             self.lost = error
             stopping.set()
 
-    async def run(self, stopping: anyio.Event) -> None:
-        """Work until ``stopping`` is set or the spool is found damaged."""
-        settings = self.settings
-        async with AsyncExitStack() as stack:
-            spool = await self._open(stack, stopping)
-            if spool is None:
-                return
-            spool.guard_place(self.lock.holds)
-            uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(settings)))
-            intervals = {device.device_id: device.poll_interval_s for device in settings.inverters}
-            with self._metrics(intervals, uploader):
+    async def run(self, stopping: anyio.Event) -> SpoolError | None:
+        """Work until ``stopping`` is set or the spool is found damaged.
+
+        Returns:
+            Why the spool, which was open before, cannot be opened; None for any other end.
+        """
+        failure: SpoolError | None = None
+        try:
+            async with AsyncExitStack() as stack:
+                spool = await self._open(stack, stopping)
+                if spool is not None:
+                    await self._use(stack, spool, stopping)
+        except* SpoolError as group:
+            if not self.was_open:
+                raise
+            failure = first_of(group)
+        return failure
+
+    async def _use(self, stack: AsyncExitStack, spool: DurableSpool, stopping: anyio.Event) -> None:
+        spool.guard_place(self.lock.holds)
+        uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(self.settings)))
+        try:
+            with self._metrics(lambda: uploader.status):
                 await self._work(stopping, spool, uploader)
+            await self._note(spool.damage)
             is_done = await uploader.flush(_FLUSH_S)
-            self.damage = spool.damage
             _LOG.info("stopped", extra={"everything_delivered": is_done})
+        finally:
+            await self._note(spool.damage)
+
+    async def _note(self, damage: str | None) -> None:
+        """Remember, over the end of this process too, that the spool is damaged, or no longer."""
+        self.damage = damage
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.owner_file.note_damage, damage)
+
+    async def hold_out(self, failure: SpoolError, stopping: anyio.Event) -> None:
+        """Poll for a while, into memory: the disk of a spool that was in use fails."""
+        self.intake.refuse(failure)
+        self.survey.judge(self.intake)
+        stations = self._stations(None)
+        status = StatusBoard().snapshot
+        health = HealthReport(self.settings.health_path, self.accounts, self.survey, status)
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(health.run)
+            beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
+            with self._metrics(status):
+                await self._poll(stations, stopping.wait, partial(anyio.sleep, _OPEN_AGAIN_S))
+            beside.cancel_scope.cancel()
+        if stopping.is_set():
+            await self.intake.close()
 
     async def _open(self, stack: AsyncExitStack, stopping: anyio.Event) -> DurableSpool | None:
         """Open the spool, for the stack to close; None if the daemon was told to stop before it was open."""
@@ -138,29 +183,32 @@ class _Edge:
                 )
             )
             beside.cancel_scope.cancel()
-        if spool is None:
+        if spool is not None:
+            self.was_open = True
+            await self._note(None)
+        else:
             await self.intake.close()
             _LOG.info("stopped before the spool was open; what was begun on it begins anew at the next start")
         return spool
 
-    def _metrics(
-        self, intervals: Mapping[str, float], uploader: BatchUploader
-    ) -> AbstractContextManager[None]:
+    def _metrics(self, status: Callable[[], UploadStatus]) -> AbstractContextManager[None]:
         if not self.settings.metrics_port:
             return nullcontext()
         from reference_edge.metrics import EdgeCollector, serving  # noqa: PLC0415 - memory, only where wanted
 
-        collector = EdgeCollector(
-            self.accounts, intervals, self.survey, lambda: uploader.status, lambda: len(self.intake)
-        )
+        intervals = {device.device_id: device.poll_interval_s for device in self.settings.inverters}
+        collector = EdgeCollector(self.accounts, intervals, self.survey, status, lambda: len(self.intake))
         return serving(self.settings.metrics_port, collector)
 
-    async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
-        self.intake.use(spool)
-        stations = [
+    def _stations(self, uploader: BatchUploader | None) -> list[Station]:
+        return [
             Station(devices, self.settings, self.intake, uploader)
             for devices in by_address(self.settings.inverters)
         ]
+
+    async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
+        self.intake.use(spool)
+        stations = self._stations(uploader)
         health = HealthReport(self.settings.health_path, self.accounts, self.survey, lambda: uploader.status)
         async with anyio.create_task_group() as beside:
             beside.start_soon(uploader.run)
@@ -171,18 +219,19 @@ class _Edge:
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             _LOG.info("started", extra={"devices": list(self.accounts)})
             self.service.say(READY="1", STATUS="started")
-            await self._poll(stations, stopping, spool)
+            await self._poll(stations, stopping.wait, spool.wait_damaged)
             beside.cancel_scope.cancel()
         if stopping.is_set():
             await self.intake.close()
 
-    async def _poll(self, stations: list[Station], stopping: anyio.Event, spool: DurableSpool) -> None:
+    async def _poll(self, stations: list[Station], *ends: Callable[[], Awaitable[None]]) -> None:
+        """Poll until one of ``ends`` returns."""
         ending = anyio.Event()
         async with anyio.create_task_group() as polling, anyio.create_task_group() as watching:
             for station in stations:
                 polling.start_soon(station.run, ending)
-            watching.start_soon(_set_after, ending, stopping.wait)
-            watching.start_soon(_set_after, ending, spool.wait_damaged)
+            for end in ends:
+                watching.start_soon(_set_after, ending, end)
             await ending.wait()
             watching.cancel_scope.cancel()
             polling.cancel_scope.deadline = anyio.current_time() + _LAST_PASS_S

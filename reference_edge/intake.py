@@ -65,6 +65,11 @@ class Intake:
         """Go on with this spool."""
         self.spool = spool
 
+    def refuse(self, error: SpoolError) -> None:
+        """Keep readings in memory until there is a spool again."""
+        self.spool = None
+        self._note(error)
+
     async def put(self, reading: Taken) -> None:
         """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
         async with self._lock:

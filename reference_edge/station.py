@@ -77,7 +77,7 @@ class Station:
         devices: they share host and port.
         settings: the edge's.
         intake: takes the readings.
-        uploader: is told what each device is.
+        uploader: is told what each device is; None while there is none.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Station:
         devices: list[DeviceSettings],
         settings: EdgeSettings,
         intake: Intake,
-        uploader: BatchUploader,
+        uploader: BatchUploader | None,
     ) -> None:
         self._devices = {device.device_id: device for device in devices}
         self._connection = connection_settings(devices, settings)
@@ -144,7 +144,7 @@ class Station:
     def _introduce(self, reading: Reading) -> None:
         """Tell the server what the device is, once that is known and whenever it changed."""
         identity = reading.identity
-        if identity is None or identity == self._identified.get(reading.device_id):
+        if self._uploader is None or identity is None or identity == self._identified.get(reading.device_id):
             return
         self._identified[reading.device_id] = identity
         known = {"model": identity.model, "serial": identity.serial, "firmware": identity.firmware}

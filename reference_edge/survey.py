@@ -106,9 +106,10 @@ class Survey:
                 await anyio.to_thread.run_sync(self.owner_file.remember, await spool.owner())
         except (OSError, SpoolError) as error:
             _LOG.debug("no look at the spool", extra={"reason": str(error)})
-        self._judge(intake)
+        self.judge(intake)
 
-    def _judge(self, intake: Intake) -> None:
+    def judge(self, intake: Intake) -> None:
+        """Raise the alarms that are due, and end the others."""
         free = self.disk_free_bytes
         self._set(
             _DISK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from sungrow_lib.cli.parser import EXIT_USAGE
 from sungrow_lib.cli.start import EXIT_FAILED
@@ -14,6 +14,7 @@ from sungrow_lib.errors import SungrowError, UsageError
 __all__ = ["EXIT_FAILED", "EXIT_OK", "guarded", "lacking"]
 
 EXIT_OK: Final = 0
+_Error = TypeVar("_Error", bound=Exception)
 
 
 def guarded(program: str, job: Callable[[], int], *, until_stopped: bool = False) -> int:
@@ -37,7 +38,7 @@ def guarded(program: str, job: Callable[[], int], *, until_stopped: bool = False
         expected, others = group.split(SungrowError)
         if expected is None or others is not None:
             raise
-        return _complain(program, _first(expected))
+        return _complain(program, first_of(expected))
     except BrokenPipeError:
         # The reader of our output went away (`sungrow read | head`): that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +65,7 @@ def _complain(program: str, error: SungrowError) -> int:
     return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
 
 
-def _first(group: BaseExceptionGroup[SungrowError]) -> SungrowError:
+def first_of(group: BaseExceptionGroup[_Error]) -> _Error:
+    """Return the first of the errors in a group, or in the groups in it."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError
-from sungrow_lib.spool.database import Database, MixedPagesError
+from sungrow_lib.spool.database import Database, MixedPagesError, translated
 from sungrow_lib.spool.entries import SpoolOptions
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.opening import SpoolOpening
@@ -16,8 +16,15 @@ def open_database(path: Path, options: SpoolOptions, damage: str | None, opening
     """Open the file; with `SpoolOptions.recover` a damaged one is recovered first, or one called damaged.
 
     What an earlier process was about to do when it ended is finished then, too.
-    """
 
+    Raises:
+        SpoolError: it cannot be done.
+    """
+    with translated(path):
+        return _open(path, options, damage, opening)
+
+
+def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
     def attempt() -> Database:
         return Database(
             path,

@@ -84,9 +84,16 @@ def is_as_left(path: Path, connection: sqlite3.Connection) -> bool:
         with closing(sqlite3.connect(address, uri=True)) as fresh:
             return _fault(fresh) is None and _mark(fresh) == _mark(connection)
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+        if _tells_nothing(getattr(error, "sqlite_errorcode", 0)):
             raise
         return False
+
+
+def _tells_nothing(code: int) -> bool:
+    """Whether another program, or a disk that fails, kept a file from being looked at."""
+    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR} and (
+        code != sqlite3.SQLITE_IOERR_SHORT_READ
+    )
 
 
 def fold(connection: sqlite3.Connection, place: Place) -> None:

@@ -359,12 +359,12 @@ def test_the_survey_raises_alarms_and_ends_them(
     caplog.set_level(logging.ERROR)
     survey, intake = Survey(tmp_path), Intake({"roof": account})
     survey.disk_free_bytes, intake.refusal = 10_000_000, "No room left."
-    survey._judge(intake)
-    survey._judge(intake)
+    survey.judge(intake)
+    survey.judge(intake)
     assert survey.alarms.keys() == {"disk", "spool"}
     assert len(caplog.records) == 2
     survey.disk_free_bytes, intake.refusal = 10_000_000_000, None
-    survey._judge(intake)
+    survey.judge(intake)
     assert not survey.alarms
 
 
@@ -375,11 +375,11 @@ def test_the_alarm_of_merged_readings_says_when_and_how_many_and_ends_after_a_da
     now = datetime.now(UTC)
     begin, end = (now - timedelta(hours=hours) for hours in (30, 23))
     survey.merged, survey.merging = 5_000, SpoolMerging(begin, end, 1_234)
-    survey._judge(intake)
+    survey.judge(intake)
     detail = survey.alarms["merged"].detail
     assert f"from {format_ts(begin)} to {format_ts(end)}: 1234 readings became part of others" in detail
     survey.merging = SpoolMerging(begin, now - timedelta(hours=25), 1_234)
-    survey._judge(intake)
+    survey.judge(intake)
     assert not survey.alarms
 
 

@@ -1,0 +1,199 @@
+"""The spool's disk fails under the daemon, as a card near its end does, and works again."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+
+from reference_edge.owner import OwnerFile
+from sungrow_lib import DurableSpool, InverterSimulator, living_inverter
+from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.processes import Child, wait_until
+from sungrow_lib.demo.proof import read_events
+from sungrow_lib.spool import SpoolOwner
+from tests.conftest import Need
+from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk, build_failing
+from tests.edge.test_health import daemon, environment
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+QUICK: Final = """
+import sys
+from reference_edge import app, survey
+app._OPEN_AGAIN_S, survey._LOOK_S, survey._SECOND_LOOK_S = 8.0, 1.0, 1.0
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+"""
+"""The daemon, but it does not let a test wait."""
+CUT_OFF: Final = """
+import sys
+from sungrow_lib.errors import SpoolCorruptError
+from sungrow_lib.spool.pages import Pages
+from sungrow_lib.spool.store import SpoolStore
+def meet_damage(store, readings):
+    raise SpoolCorruptError("It was met by a test.")
+SpoolStore.append_many = meet_damage
+rows = Pages.rows
+def rows_without_end(pages, **which):
+    print("recovering", file=sys.stderr, flush=True)
+    while True:
+        yield from rows(pages, **which)
+Pages.rows = rows_without_end
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+"""
+
+
+@pytest.fixture(scope="module")
+def library(need: Need, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = need("cc", "gcc", purpose="a disk that fails, played by a small library of C")
+    return build_failing(compiler, tmp_path_factory.mktemp("failing"))
+
+
+@asynccontextmanager
+async def polling(folder: Path, ca: Path, program: str, **more: str) -> AsyncIterator[Child]:
+    """The daemon on a card of its own, with an inverter that answers."""
+    for name in ("card", "locks"):
+        (folder / name).mkdir(exist_ok=True)
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    async with InverterSimulator({1: inverter}) as simulator:
+        variables = environment(
+            folder,
+            ca,
+            SPOOL_PATH=str(folder / "card" / "spool.sqlite"),
+            HEALTH_FILE=str(folder / "health.json"),
+            SUNGROW_LOCK_DIR=str(folder / "locks"),
+            LOG_LEVEL="DEBUG",
+        )
+        child = Child(
+            "the edge",
+            [sys.executable, "-c", program],
+            folder / "edge.log",
+            environment=variables | more | {"SUNGROW_PORT": str(simulator.port)},
+        )
+        try:
+            yield child
+        finally:
+            await anyio.to_thread.run_sync(child.stop, 20.0)
+
+
+def polls(folder: Path, outcome: str) -> list[dict[str, Any]]:
+    return [
+        event
+        for event in read_events(folder / "edge.log")
+        if event["event"] == "poll" and event["outcome"] == outcome
+    ]
+
+
+def alarms(folder: Path) -> dict[str, str]:
+    health = json.loads((folder / "health.json").read_text())
+    return {alarm["code"]: alarm["detail"] for alarm in health["alarms"]}
+
+
+def waiting(folder: Path) -> int:
+    """Return how many readings wait in memory, as the alarm says."""
+    found = re.search(r"(\d+) of at most 720 wait in memory", alarms(folder).get("spool", ""))
+    return int(found[1]) if found else 0
+
+
+async def until(what: str, is_so: Callable[[], bool], child: Child) -> None:
+    await anyio.to_thread.run_sync(lambda: wait_until(what, is_so, timeout_s=90, watched=[child]))
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [("EIO", WRITES), ("EROFS", WRITES), ("EIO", READS | WRITES)],
+    ids=["write errors", "read-only", "nothing works"],
+)
+async def test_a_disk_that_fails_for_a_while_costs_no_reading_and_no_restart(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path, error: str, what: int
+) -> None:
+    disk = FailingDisk(library, tmp_path / "card", tmp_path / "order")
+    async with polling(tmp_path, tls_files.ca, QUICK, **disk.environment) as child:
+        await until("readings", lambda: len(polls(tmp_path, "accepted")) > 1, child)
+        disk.fails(ERRORS[error], what)
+        await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+        before = len(polls(tmp_path, "accepted"))
+        disk.works()
+        await until("readings again", lambda: len(polls(tmp_path, "accepted")) > before + 3, child)
+        await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status == 0
+    accepted = polls(tmp_path, "accepted")
+    assert len(accepted) == len([e for e in read_events(tmp_path / "edge.log") if e["event"] == "poll"])
+    async with DurableSpool.open(tmp_path / "card" / "spool.sqlite") as spool:
+        assert await spool.faults() == []
+        assert (await spool.counts()).undelivered == len(accepted)
+        assert (await spool.devices()) == ["roof"]
+
+
+async def test_told_to_stop_while_it_cannot_open_the_spool_it_says_what_is_lost(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path
+) -> None:
+    disk = FailingDisk(library, tmp_path / "card", tmp_path / "order")
+    async with polling(tmp_path, tls_files.ca, QUICK, **disk.environment) as child:
+        await until("readings", lambda: len(polls(tmp_path, "accepted")) > 1, child)
+        disk.fails(ERRORS["EIO"], READS | WRITES)
+        await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status is not None
+    lost = polls(tmp_path, "stopped")
+    assert sum(event.get("polls", 1) for event in lost) >= 2
+    assert "while the spool took nothing" in str(lost)
+
+
+async def test_damage_is_remembered_when_its_recovery_is_cut_off(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    """Looking at the file would not find it, because a statement met it that no check makes."""
+    path = tmp_path / "card" / "spool.sqlite"
+    async with polling(tmp_path, tls_files.ca, CUT_OFF) as child:
+        log = tmp_path / "edge.log"
+        await until("the recovery", lambda: "recovering" in log.read_text().splitlines(), child)
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status == 0
+    assert OwnerFile(path).damage == "It was met by a test."
+    assert not list(path.parent.glob("*.damaged-*"))
+    log.unlink()
+    async with polling(tmp_path, tls_files.ca, QUICK) as child:
+        await until("a reading", lambda: bool(polls(tmp_path, "accepted")), child)
+    assert list(path.parent.glob("*.damaged-*"))
+    assert OwnerFile(path).damage is None
+
+
+def test_damage_of_a_file_that_is_no_longer_there_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    path.write_text("one")
+    file = OwnerFile(path)
+    file.remember(SpoolOwner("edge"))
+    file.note_damage("broken")
+    assert OwnerFile(path).damage == "broken"
+    other = tmp_path / "other"
+    other.write_text("two")
+    other.rename(path)
+    assert OwnerFile(path).damage is None
+    assert OwnerFile(path).owner == SpoolOwner("edge")
+
+
+def test_a_start_on_a_disk_that_fails_is_one_line(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path
+) -> None:
+    folder = tmp_path / "card"
+    folder.mkdir()
+    disk = FailingDisk(library, folder, tmp_path / "order")
+    disk.fails(ERRORS["EROFS"], WRITES)
+    variables = environment(tmp_path, tls_files.ca, SPOOL_PATH=str(folder / "spool.sqlite"))
+    with daemon(tmp_path, variables | disk.environment) as child:
+        wait_until("its end", lambda: child.exit_status is not None, timeout_s=40)
+    assert child.exit_status == 1
+    [line] = (tmp_path / "edge.log").read_text().splitlines()
+    assert "Read-only file system" in line
