@@ -7,7 +7,6 @@ machine started (sleep included), which no correction of the clock ever moves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 SERVER_TOLERANCE_MS: Final = 120_000
@@ -89,8 +88,7 @@ class ClockState(NamedTuple):
     offset_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedClock:
+class TrustedClock(NamedTuple):
     """What dates readings of this boot.
 
     Attributes:

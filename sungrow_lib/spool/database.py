@@ -102,6 +102,7 @@ class Database:
             with translated(self.path):
                 self._connection.close()
             self._connection = None
+        self._place.let_go()
 
     def write(self) -> Transaction:
         """Return a transaction: durable when its block is left normally, without any trace otherwise."""
@@ -109,7 +110,9 @@ class Database:
 
     def begin(self) -> sqlite3.Connection:
         """Start what `Transaction` ends."""
-        connection = self._ready()
+        connection = self._connection
+        if connection is None or not self._is_kept():
+            connection = self._reopened(at_once=False)
         connection.execute("BEGIN IMMEDIATE")
         return connection
 
@@ -187,11 +190,12 @@ class Database:
 
     def committed(self) -> None:
         """Note what a commit wrote; what went astray while it did is put right as far as that can be done."""
-        if self.home is not None:
-            with suppress(SpoolError), translated(self.path):  # it is committed; the next call says so
-                astray = self._place.find(is_own_doing=True)
-                if astray is not None:
-                    self._put_right(astray, at_once=False)
+        if self._place.follow():
+            return
+        with suppress(SpoolError), translated(self.path):  # it is committed; the next call says so
+            astray = self._place.find(is_own_doing=True)
+            if astray is not None:
+                self._put_right(astray, at_once=False)
 
     def _put_right(self, astray: Astray, *, at_once: bool) -> None:
         assert self._connection is not None
@@ -230,6 +234,7 @@ class Database:
             self._abandon()
 
     def _abandon(self) -> None:
+        self._place.let_go()
         if self._connection is not None:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -399,7 +404,7 @@ class Database:
 
 
 class Transaction:
-    """One transaction on a database, as a context; what it needs beside that is told by a subclass.
+    """One transaction on a database, as a context; a subclass tells what belongs to it beside that.
 
     A generator would be shorter. But each reading is a transaction, and would pay for it.
     """
@@ -411,12 +416,11 @@ class Transaction:
 
     def __enter__(self) -> sqlite3.Connection:
         try:
-            self._connection = self._database.begin()
-            self.began(self._connection)
+            connection = self._connection = self._database.begin()
         except BaseException as error:
-            self._undo(error)
+            self.undo(error)
             raise
-        return self._connection
+        return connection
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
@@ -425,25 +429,16 @@ class Transaction:
             try:
                 self._connection.execute("COMMIT")
             except BaseException as failure:
-                self._undo(failure)
+                self.undo(failure)
                 raise
-            self.committed()
-            self._database.committed()
+            if self._database.home is not None:
+                self._database.committed()
         else:
-            self._undo(error)
+            self.undo(error)
 
-    def _undo(self, error: BaseException) -> None:
-        self.undone()
+    def undo(self, error: BaseException) -> None:
+        """Leave no trace of it; raise what an error means."""
         self._database.undo(error)
-
-    def began(self, connection: sqlite3.Connection) -> None:
-        """Do what comes before the block."""
-
-    def committed(self) -> None:
-        """Do what comes after it, once it is durable."""
-
-    def undone(self) -> None:
-        """Do what comes after it when nothing of it is left."""
 
 
 _CORRUPT_ADVICE: Final = (

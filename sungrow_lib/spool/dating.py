@@ -6,8 +6,9 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.backdating import FEW_ROWS, BootStarts, date_part, give_dates
@@ -34,7 +35,8 @@ _WITHIN_MS: Final = 2_000
 """The server's `Date` has seconds only: moments that follow each other may seem to be one, or swapped."""
 
 
-class _Dates(NamedTuple):
+@dataclass(slots=True)
+class _Dates:
     """What the spool says of a device's dates; the fields are the columns of DATES.
 
     Attributes:
@@ -63,8 +65,9 @@ class Dating:
         """Since when a device's readings wait in a boot."""
         self._known: dict[int, _Dates] = {}
         """What the file would say of devices, after readings that changed nothing but the last date."""
-        self._as_of: tuple[sqlite3.Connection | None, int] = None, 0
-        """... and of which file: the number is another one when another program has changed it."""
+        self._connection: sqlite3.Connection | None = None
+        self._version: object = None
+        """... and of which state of it: the version is another one when another program has changed it."""
 
     def forget(self) -> None:
         """Ask the file of all dates anew: it was, or is going to be, changed otherwise than by appending."""
@@ -141,23 +144,25 @@ class Dating:
         The device's dates stay in increasing order: it may be a later millisecond than ``ts``. It counts as
         stored; if it is not, `forget`.
         """
-        as_of = connection, connection.execute("PRAGMA data_version").fetchone()[0]
-        if as_of != self._as_of:
-            self._as_of = as_of
+        version = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or connection is not self._connection:
+            self._connection, self._version = connection, version
             self._known.clear()
-        dates = self._known.pop(device, None) or _look(connection, device)
+        dates = self._known.get(device) or _look(connection, device)
         source = None
         if not is_final:
             clock, dates = self._release(connection, device, now, dates, FEW_ROWS)
             if clock is None or dates.are_waiting:  # some of those before it have no date yet
+                self._known.pop(device, None)
                 return SpoolState.WAITING, ts, None
             ts, source = _final_date(ts, boot, clock, now)
         if dates.last is not None:
             ts = max(ts, dates.last + 1)
         while dates.are_reserved and connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
             ts += 1
+        dates.last = ts
         if not (dates.are_waiting or dates.are_deferred):
-            self._known[device] = _Dates(ts, 0, 0, dates.are_reserved)
+            self._known[device] = dates
         return SpoolState.PENDING, ts, source
 
     def release(

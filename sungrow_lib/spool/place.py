@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,13 @@ _os_stat: Final = os.stat  # of names at hand: some for every reading
 _LEFT_OPEN: Final[list[sqlite3.Connection]] = []
 """Connections to files that were overwritten; hardly ever one."""
 _ABSENT: Final = (-1, -1)
+_Look = tuple[int, int, int, int]
+_NEVER: Final = (0, 0, 0, 0)
+_TICK_NS: Final = 50_000_000
+"""Two changes of a folder closer together may have the same time ..."""
+_LONG_TICK_NS: Final = 3_000_000_000
+"""... or such ones where a disk knows no parts of a second."""
+_SECOND_NS: Final = 1_000_000_000
 
 
 class Astray(Enum):
@@ -38,6 +46,78 @@ class Astray(Enum):
     """Somebody else wrote to the file, or cut the log: another program of ours, or what ruins it."""
 
 
+class _Log:
+    """The log, held open to be asked for its length.
+
+    A stat would tell, too. But since 6.13 Linux gives the first write after one a time of its own, and the
+    next sync has to put that into the disk's journal, which takes a third of a commit.
+
+    Args:
+        name: the log's.
+
+    Attributes:
+        identity: which file it is.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._number = -1
+        self.identity = _ABSENT
+
+    def hold(self) -> None:
+        """Take what has the name now."""
+        self.let_go()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._number = os.open(self._name, os.O_RDONLY | os.O_CLOEXEC)
+        self.identity = _ABSENT if self._number < 0 else _identity(os.fstat(self._number))
+
+    def let_go(self) -> None:
+        """Keep nothing open."""
+        if self._number >= 0:
+            os.close(self._number)
+        self._number = -1
+
+    def size(self) -> int:
+        """How long it is; 0 where there is none."""
+        return os.lseek(self._number, 0, os.SEEK_END) if self._number >= 0 else 0
+
+
+class _Folder:
+    """The folder the files are in: its times tell whether any name in it was given, taken away or moved.
+
+    So there is one look at it for a reading, and none at each file, as long as nothing changes there.
+
+    Args:
+        name: the folder's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen = _NEVER
+
+    def is_as_seen(self) -> bool:
+        """Whether nothing changed in it since `see`; no when in doubt."""
+        try:
+            found = _os_stat(self._name)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return (found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev) == self._seen
+
+    def look(self) -> _Look:
+        """Return what it is like, for `see` once all in it is found to be right."""
+        now_ns, found = time.time_ns(), _stat(self._name)
+        if found is None:
+            return _NEVER
+        changed_ns = max(found.st_mtime_ns, found.st_ctime_ns)
+        if now_ns - changed_ns < (_TICK_NS if changed_ns % _SECOND_NS else _LONG_TICK_NS):
+            return _NEVER  # the next change might not show
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+
+    def see(self, look: _Look) -> None:
+        """Note that all in it was right after that look."""
+        self._seen = look
+
+
 class Place:
     """The names of a spool's files, and which ones are open.
 
@@ -48,49 +128,61 @@ class Place:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file, self.log, self._index = str(path), f"{path}-wal", f"{path}-shm"
-        self._ours = [_ABSENT, _ABSENT, _ABSENT]
-        self._numbers = -1, -1
-        self._untouched = -1, -1, 0, 0
+        self._folder = _Folder(str(path.parent))
+        self._held = _Log(self.log)
+        self._file_is = self._index_is = _ABSENT
+        self._left = 0, 0
         self._log_size = 0
 
     def note(self) -> None:
         """Take what is there now for what is open."""
-        file, log, index = (_stat(name) for name in (self.file, self.log, self._index))
-        self._ours = [_identity(found) for found in (file, log, index)]
-        self._numbers = self._ours[0][1], self._ours[1][1]
-        self._note_change(file, log)
+        self._folder.see(_NEVER)
+        self._held.hold()
+        file = _stat(self.file)
+        self._file_is, self._index_is = _identity(file), _identity(_stat(self._index))
+        self._note_change(file)
 
-    def _note_change(self, file: os.stat_result | None, log: os.stat_result | None) -> None:
-        self._log_size = log.st_size if log else 0
-        written, size = (file.st_mtime_ns, file.st_size) if file else (0, 0)
-        self._untouched = self._ours[0][0], self._ours[2][1], written, size
+    def let_go(self) -> None:
+        """Keep nothing open."""
+        self._held.let_go()
+
+    def _note_change(self, file: os.stat_result | None) -> None:
+        self._left = (file.st_mtime_ns, file.st_size) if file else (0, 0)
+        self._log_size = self._held.size()
 
     def is_file_ours(self) -> bool:
         """Whether the file is the open one."""
-        return _identity(_stat(self.file)) == self._ours[0]
+        return _identity(_stat(self.file)) == self._file_is
 
     def is_log_ours(self) -> bool:
         """Whether the log is the open one."""
-        return _identity(_stat(self.log)) == self._ours[1]
+        return _identity(_stat(self.log)) == self._held.identity
 
     def is_kept(self) -> bool:
-        """Whether file and log are the open ones: most of what `find` tells, and quick."""
-        try:
-            return (_os_stat(self.file).st_ino, _os_stat(self.log).st_ino) == self._numbers
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        """Whether file and log are the open ones: every reading asks."""
+        if self._folder.is_as_seen():
+            return True
+        look = self._folder.look()
+        is_kept = self.is_file_ours() and self.is_log_ours()
+        self._folder.see(look if is_kept else _NEVER)
+        return is_kept
 
     def is_untouched(self) -> bool:
-        """Whether `find` would find anything: every reading asks."""
-        try:
-            file, log, index = _os_stat(self.file), _os_stat(self.log), _os_stat(self._index)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return (
-            (file.st_ino, log.st_ino) == self._numbers
-            and (file.st_dev, index.st_ino, file.st_mtime_ns, file.st_size) == self._untouched
-            and log.st_size >= self._log_size
-        )
+        """Whether `find` would find nothing, as far as is easily seen: every reading asks."""
+        return self._folder.is_as_seen() and self._is_left(_stat(self.file))
+
+    def _is_left(self, file: os.stat_result | None) -> bool:
+        """Whether nobody else wrote to the file, nor cut the log."""
+        left = (file.st_mtime_ns, file.st_size) if file else (0, 0)
+        return left == self._left and self._held.size() >= self._log_size
+
+    def follow(self) -> bool:
+        """Note what we wrote ourselves, if it is easily seen that nothing is astray."""
+        with suppress(OSError):
+            if self._folder.is_as_seen():
+                self._note_change(_os_stat(self.file))
+                return True
+        return False
 
     def find(self, *, is_own_doing: bool = False) -> Astray | None:
         """Look; None where all is well.
@@ -101,22 +193,18 @@ class Place:
         Raises:
             OSError: nobody can tell.
         """
-        file, log = _stat(self.file), _stat(self.log)
+        look, file = self._folder.look(), _stat(self.file)
         if file is None:
             return Astray.REMOVED
-        if _identity(file) != self._ours[0]:
+        if _identity(file) != self._file_is:
             return Astray.REPLACED
-        if _identity(log) != self._ours[1]:
+        if not self.is_log_ours() or (not is_own_doing and _identity(_stat(self._index)) != self._index_is):
             return Astray.LOG
-        if not is_own_doing and _identity(_stat(self._index)) != self._ours[2]:
-            return Astray.LOG
-        log_size = log.st_size if log else 0
-        if is_own_doing or (
-            (file.st_mtime_ns, file.st_size) == self._untouched[2:] and log_size >= self._log_size
-        ):
-            self._note_change(file, log)
-            return None
-        return Astray.CHANGED
+        if not (is_own_doing or self._is_left(file)):
+            return Astray.CHANGED
+        self._note_change(file)
+        self._folder.see(look)
+        return None
 
 
 class Home:

@@ -66,6 +66,9 @@ class Relief:
         transaction: starts one of the spool's transactions.
         options: the spool's.
         now_ms: tells the time, in ms since 1970.
+
+    Attributes:
+        reserve: what is kept for the day the disk is full.
     """
 
     def __init__(
@@ -75,15 +78,15 @@ class Relief:
         self._transaction = transaction
         self._now_ms = now_ms
         self._may_merge = options.merge_when_full
-        self._reserve = Reserve(database.path, options.reserve_bytes)
+        self.reserve = Reserve(database.path, options.reserve_bytes)
 
     def keep_reserve(self) -> None:
         """Make the reserve where there is room for it; warn once while there is not."""
-        self._reserve.keep()
+        self.reserve.keep()
 
     def is_due(self, connection: sqlite3.Connection) -> bool:
         """Whether one more reading would take the room that settling, deleting and merging need."""
-        if not self._reserve.is_used_up:
+        if not self.reserve.is_used_up:
             return False
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         return bool(free < _FEW_PAGES)
@@ -96,14 +99,14 @@ class Relief:
         """
         if self._fold_log() and (self.delete_delivered() or (not settling and self._merge())):
             return
-        if (settling or self._may_merge or self._has_delivered()) and self._reserve.give_up():
+        if (settling or self._may_merge or self._has_delivered()) and self.reserve.give_up():
             self._fold_log()
             if not self.delete_delivered() and not settling:
                 self._merge()
 
     def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
         """Make room for a second spool as large as this one: delivered readings go, all but the newest."""
-        self._reserve.give_up()
+        self.reserve.give_up()
         try:
             deleted = -1
             while deleted:

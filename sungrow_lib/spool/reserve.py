@@ -35,18 +35,21 @@ class Reserve:
     Args:
         path: the spool's file.
         size: bytes to keep; 0 for no reserve.
+
+    Attributes:
+        is_spent: whether it was given up, or never made for want of room.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._file = _beside(path)
         self._size = size
         self._has_warned = False
-        self._is_spent = False
+        self.is_spent = False
 
     @property
     def is_used_up(self) -> bool:
         """Whether the reserve was given up and half of the room it left is taken."""
-        if not self._is_spent:
+        if not self.is_spent:
             return False
         try:
             return shutil.disk_usage(self._file.parent).free < self._size // 2
@@ -60,13 +63,13 @@ class Reserve:
         with suppress(OSError):
             free = shutil.disk_usage(self._file.parent).free
             if self._is_whole():
-                self._is_spent = False
+                self.is_spent = False
                 self._warn(free)
             elif free > _FACTOR * self._size:
-                self._is_spent = not self._fill()
+                self.is_spent = not self._fill()
                 self._has_warned = False
             else:
-                self._is_spent = True
+                self.is_spent = True
                 self._warn(free)
 
     def give_up(self) -> bool:
@@ -77,7 +80,7 @@ class Reserve:
             self._file.unlink()
         except OSError:
             return False
-        self._is_spent = True
+        self.is_spent = True
         _LOG.warning("disk full: the spool's reserve is used", extra={"bytes": self._size})
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
@@ -57,42 +58,42 @@ class Later:
     Args:
         key: gives the small number of a device.
         deferrals: the spool's.
+
+    Attributes:
+        answers: these answers.
     """
 
     def __init__(self, key: Callable[[sqlite3.Connection, str, str], int], deferrals: Deferrals) -> None:
         self._key = key
         self._deferrals = deferrals
-        self._answers: list[_Answer] = []
-
-    def __len__(self) -> int:
-        return len(self._answers)
+        self.answers: list[_Answer] = []
 
     def add(self, device_id: str, outcome: Settlement, moment: Moment) -> None:
         """Keep an answer until it is written."""
-        self._answers.append(_Answer(device_id, outcome, moment))
+        self.answers.append(_Answer(device_id, outcome, moment))
 
     def concerns(self, device_id: str) -> bool:
         """Whether an answer for that device waits."""
-        return any(answer.device_id == device_id for answer in self._answers)
+        return any(answer.device_id == device_id for answer in self.answers)
 
     def seqs(self, device_id: str) -> set[int]:
         """Numbers of a device's readings that are delivered, though the file does not say so."""
-        return {n for a in self._answers if a.device_id == device_id for n in a.outcome.delivered}
+        return {n for a in self.answers if a.device_id == device_id for n in a.outcome.delivered}
 
     def is_due(self, boot_ms: int) -> bool:
         """Whether one has waited long enough."""
-        return bool(self._answers) and boot_ms - self._answers[0].moment.boot_ms >= LATEST_MS
+        return bool(self.answers) and boot_ms - self.answers[0].moment.boot_ms >= LATEST_MS
 
     def write(self, connection: sqlite3.Connection) -> int:
         """Write all of them; return how many, for `written` once they are committed."""
-        for device_id, outcome, moment in self._answers:
+        for device_id, outcome, moment in self.answers:
             device = self._key(connection, "device", device_id)
             settle(connection, device, outcome, moment, self._deferrals)
-        return len(self._answers)
+        return len(self.answers)
 
     def written(self, count: int) -> None:
         """Forget the first ``count``: they are in the file."""
-        del self._answers[:count]
+        del self.answers[:count]
 
 
 class Change(Transaction):
@@ -100,39 +101,60 @@ class Change(Transaction):
 
     Args:
         database: the spool's.
-        later: answers to be written with it; None to leave them waiting.
         keys: small numbers that stand for names: to be forgotten when rows they belong to are rolled back.
         dating: the spool's; what it remembers is to be forgotten then, and when rows are settled.
     """
 
-    __slots__ = ("_dating", "_keys", "_later", "_settled")
+    __slots__ = ("_dating", "_keys")
 
-    def __init__(
-        self, database: Database, later: Later | None, keys: dict[tuple[str, str], int], dating: Dating
-    ) -> None:
+    def __init__(self, database: Database, keys: dict[tuple[str, str], int], dating: Dating) -> None:
         super().__init__(database)
-        self._later = later
         self._keys = keys
         self._dating = dating
-        self._settled = 0
 
-    def began(self, connection: sqlite3.Connection) -> None:
-        """Write the answers that waited."""
-        if self._later:
-            self._dating.forget()
-            self._settled = self._later.write(connection)
-
-    def committed(self) -> None:
-        """Forget them."""
-        if self._later and self._settled:
-            self._later.written(self._settled)
-            self._settled = 0
-
-    def undone(self) -> None:
-        """Leave nothing that the file does not say."""
-        self._settled = 0
+    def undo(self, error: BaseException) -> None:
+        """Leave nothing that the file does not say; raise what an error means."""
         self._keys.clear()
         self._dating.forget()
+        super().undo(error)
+
+
+class SettlingChange(Change):
+    """One with which the answers that wait are written.
+
+    Args:
+        database: as above.
+        keys: as above.
+        dating: as above.
+        later: these answers.
+    """
+
+    __slots__ = ("_later", "_settled")
+
+    def __init__(
+        self, database: Database, keys: dict[tuple[str, str], int], dating: Dating, later: Later
+    ) -> None:
+        super().__init__(database, keys, dating)
+        self._later = later
+
+    def __enter__(self) -> sqlite3.Connection:
+        connection = super().__enter__()
+        self._settled = 0
+        if self._later.answers:
+            self._dating.forget()
+            try:
+                self._settled = self._later.write(connection)
+            except BaseException as error:
+                self.undo(error)
+                raise
+        return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if error is None:
+            self._later.written(self._settled)
 
 
 def settle(

@@ -33,7 +33,7 @@ from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.recovering import open_database
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, used_bytes
-from sungrow_lib.spool.settling import Change, Deferrals, Later, settle
+from sungrow_lib.spool.settling import Change, Deferrals, Later, SettlingChange, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
 
@@ -76,8 +76,8 @@ class SpoolStore:
         self._dating = Dating()
         self._deferrals = Deferrals()
         self._later = Later(self._key, self._deferrals)
-        self._change = Change(self._database, self._later, self._keys, self._dating)
-        self._lone_change = Change(self._database, None, self._keys, self._dating)
+        self._change = Change(self._database, self._keys, self._dating)
+        self._settling = SettlingChange(self._database, self._keys, self._dating, self._later)
         self._expected: set[str] = set()
         with self._database.write() as connection:
             self.identity = own(connection, options.owner)
@@ -130,7 +130,7 @@ class SpoolStore:
 
     def _append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
         now = self._clock.read()
-        with self._change as connection:
+        with self._settling as connection:
             self._keep_headroom(connection)
             return [
                 self._add(connection, now, device_id, ts, content, boot, ts_is_final=False)
@@ -141,8 +141,9 @@ class SpoolStore:
         self, device_id: str, ts: int, content: str, boot: BootStamp | None, *, ts_is_final: bool
     ) -> SpoolEntry:
         now = self._clock.read()
-        with self._change as connection:
-            self._keep_headroom(connection)
+        with self._settling if self._later.answers else self._change as connection:
+            if self._options.max_bytes is not None or self._relief.reserve.is_spent:
+                self._keep_headroom(connection)
             return self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
 
     def _add(
@@ -461,7 +462,7 @@ class SpoolStore:
     def _transaction(self, *, settles: bool = True) -> Change:
         """Return a transaction; with it, the answers that waited are written."""
         self._dating.forget()  # it may change any row; appending does not come this way
-        return self._change if settles else self._lone_change
+        return self._settling if settles and self._later.answers else self._change
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -471,7 +472,7 @@ class SpoolStore:
             yield connection
 
     def _write_later(self) -> None:
-        if self._later:
+        if self._later.answers:
             with suppress(SpoolFullError), self._transaction():  # then they wait on
                 pass
 

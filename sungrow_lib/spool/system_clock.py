@@ -55,17 +55,13 @@ class SystemClock:
     def read(self) -> ClockReading:
         """Read both clocks now."""
         boot_ms = time.clock_gettime_ns(self._boot_clock) // 1_000_000
-        is_synchronised = self._is_synchronised(boot_ms)
-        return ClockReading(time.time_ns() // 1_000_000, BootStamp(self._boot_id, boot_ms), is_synchronised)
+        if not 0 <= boot_ms - self._asked_ms < _HOLDS_MS:
+            self._said, self._asked_ms = self._ask_kernel(), boot_ms
+        return ClockReading(time.time_ns() // 1_000_000, BootStamp(self._boot_id, boot_ms), self._said)
 
     def stamp(self) -> BootStamp:
         """Read the boot-time clock now: what a poller notes beside the wall time of a reading."""
         return BootStamp(self._boot_id, time.clock_gettime_ns(self._boot_clock) // 1_000_000)
-
-    def _is_synchronised(self, boot_ms: int) -> bool:
-        if not 0 <= boot_ms - self._asked_ms < _HOLDS_MS:
-            self._said, self._asked_ms = self._ask_kernel(), boot_ms
-        return self._said
 
     def _ask_kernel(self) -> bool:
         if self._adjtimex is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool.clock import BootStamp, ClockReading
+from sungrow_lib.spool.store import SpoolStore
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NOON_MS = 1_780_315_200_000
@@ -47,3 +49,10 @@ class FakeClock:
 
 def reading(device_id: str = "inv", ts: datetime = NOON, **values: float) -> SungrowSample:
     return SungrowSample.model_validate({"device_id": device_id, "ts": ts, **(values or {"pv_power_w": 1})})
+
+
+def until_quiet(store: SpoolStore) -> None:
+    """Wait until the spool looks at its folder only, as it does for most readings."""
+    while not store._database._place._folder.is_as_seen():
+        time.sleep(0.01)
+        store.keep_place()

@@ -22,7 +22,7 @@ from sungrow_lib.spool import (
     taking_in,
 )
 from sungrow_lib.spool.store import SpoolStore
-from tests.spool.helpers import NOON, NOON_MS, reading
+from tests.spool.helpers import NOON, NOON_MS, reading, until_quiet
 
 pytestmark = pytest.mark.anyio
 OPTIONS = SpoolOptions(recover=True)
@@ -124,6 +124,7 @@ def replace_log(path: Path) -> None:
     other.rename(f"{path}-wal")
 
 
+@pytest.mark.parametrize("is_quiet", [False, True], ids=["at_once", "long_after"])
 @pytest.mark.parametrize(
     "happens",
     [
@@ -141,8 +142,10 @@ def replace_log(path: Path) -> None:
     ids=lambda happens: happens.__name__,
 )
 def test_what_was_accepted_before_and_after_is_there_at_the_next_start(
-    store: SpoolStore, path: Path, happens: Callable[[Path], None]
+    store: SpoolStore, path: Path, happens: Callable[[Path], None], *, is_quiet: bool
 ) -> None:
+    if is_quiet:
+        until_quiet(store)
     happens(path)
     with suppress(SpoolUnavailableError):  # the first look
         store.keep_place()
