@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         merge_captures as merge_captures,
         write_capture as write_capture,
     )
-    from sungrow_lib.client import Buckets as Buckets, SungrowClient as SungrowClient
+    from sungrow_lib.client import SungrowClient as SungrowClient
     from sungrow_lib.counters import CounterBreak as CounterBreak, CounterWatch as CounterWatch
     from sungrow_lib.errors import (
         CaptureError as CaptureError,
@@ -115,6 +115,7 @@ if TYPE_CHECKING:
         Realtime as Realtime,
         Verdict as Verdict,
     )
+    from sungrow_lib.wire.buckets import Buckets as Buckets
 
 _HOME = {
     "Capture": "capture",
@@ -122,7 +123,7 @@ _HOME = {
     "merge_captures": "capture",
     "write_capture": "capture",
     "BlockingSungrowClient": "blocking",
-    "Buckets": "client",
+    "Buckets": "wire.buckets",
     "SungrowClient": "client",
     "BreakKind": "quantities.counters",
     "CounterBreak": "counters",

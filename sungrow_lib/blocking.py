@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from sungrow_lib.client import SungrowClient
+from sungrow_lib.errors import UsageError
 
 _END: Final = object()
 
@@ -73,7 +74,8 @@ class BlockingSungrowClient:
         tries: how often a question is asked while the server is busy or out of reach.
 
     Raises:
-        UsageError: the address would carry the token in clear text, or ``ca`` cannot be read.
+        UsageError: the address would carry the token in clear text, the token is none, or ``ca`` cannot be
+            read.
     """
 
     def __init__(
@@ -88,8 +90,11 @@ class BlockingSungrowClient:
         self.client = SungrowClient(base_url, token, ca=ca, timeout_s=timeout_s, tries=tries)
         self._open: ExitStack | None = None
         self._portal: BlockingPortal | None = None
+        self._is_closed = False
 
     def __enter__(self) -> Self:
+        if self._is_closed:
+            raise UsageError("this client is closed; make another one")
         self._open = ExitStack()
         self._portal = self._open.enter_context(start_blocking_portal("asyncio"))
         self._open.callback(self._portal.call, self.client.aclose)
@@ -110,6 +115,7 @@ class BlockingSungrowClient:
 
     def close(self) -> None:
         """Close the connections and end the thread."""
+        self._is_closed = True
         if self._open is not None:
             self._open.close()
         self._open = self._portal = None

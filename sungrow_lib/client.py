@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import anyio
 import httpx
@@ -27,8 +28,8 @@ from sungrow_lib.errors import (
     UsageError,
 )
 from sungrow_lib.sample import format_ts
-from sungrow_lib.tabular import arrow_schema, arrow_table, names_of, to_pandas, to_polars
 from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
+from sungrow_lib.wire.buckets import Buckets
 from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 from sungrow_lib.wire.reports import (
     Completeness,
@@ -46,9 +47,6 @@ from sungrow_lib.wire.reports import (
     ReportedEdgeStatus,
 )
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 _TIMEOUT_S: Final = 30.0
 _SILENCE_S: Final = 40.0
 """s without even a heartbeat after which a stream is taken for lost."""
@@ -58,51 +56,10 @@ _HTTP_ERROR: Final = 400
 _TRIES: Final = 3
 _PAGE: Final = {"raw": timedelta(days=1), "5m": timedelta(days=30), "15m": timedelta(days=90)}
 _LONGEST_PAGE: Final = timedelta(days=366)
+_TOKEN: Final = re.compile("[!-~]+")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Answer = TypeVar("Answer", bound=BaseModel)
-Bucket = TypeVar("Bucket", bound=SeriesBucket)
-
-
-class Buckets(list[Bucket], Generic[Bucket]):
-    """The buckets of a series, in order, ready to become a table.
-
-    In a table unknown is null (NaN in pandas), and times are those of the site's zone.
-
-    Attributes:
-        name: whose they are: a device's id, or a plant's name.
-        timezone: IANA name of the site's zone.
-    """
-
-    def __init__(self, buckets: Iterable[Bucket], *, name: str, timezone: str) -> None:
-        super().__init__(buckets)
-        self.name = name
-        self.timezone = timezone
-
-    def to_arrow(self) -> pa.Table:
-        """Return a `pyarrow.Table`.
-
-        Raises:
-            UsageError: pyarrow is not installed.
-        """
-        records = [bucket.model_dump(exclude_unset=True) for bucket in self]
-        return arrow_table(records, arrow_schema(names_of(records), self.timezone))
-
-    def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame`, its index the starts of the buckets.
-
-        Raises:
-            UsageError: pandas or pyarrow is not installed.
-        """
-        return to_pandas(self.to_arrow())
-
-    def to_polars(self) -> Any:
-        """Return a `polars.DataFrame`.
-
-        Raises:
-            UsageError: polars or pyarrow is not installed.
-        """
-        return to_polars(self.to_arrow())
 
 
 class SungrowClient:
@@ -120,7 +77,8 @@ class SungrowClient:
             length, or of the length the server names, in between.
 
     Raises:
-        UsageError: the address would carry the token in clear text, or ``ca`` cannot be read.
+        UsageError: the address would carry the token in clear text, the token is none, or ``ca`` cannot be
+            read.
     """
 
     def __init__(
@@ -135,6 +93,8 @@ class SungrowClient:
         address = httpx.URL(base_url)
         if address.scheme != "https" and address.host not in _LOCAL:
             raise UsageError(f"{base_url} would carry the token in clear text; use https://")
+        if _TOKEN.fullmatch(token) is None:
+            raise UsageError("the token is none: it is one word of ASCII characters")
         try:
             context = ssl.create_default_context(cafile=ca)
         except OSError as error:
@@ -245,8 +205,10 @@ class SungrowClient:
             fields: which fields to answer; None for the usual ones.
 
         Raises:
+            UsageError: a time has no zone.
             ServerError: no answer, or a refusal.
         """
+        _moment(begin), _moment(end)  # a time without a zone is named before anything is asked
         step = _PAGE.get(bucket, _LONGEST_PAGE)
         while begin < end:
             after = min(begin + step, end)
@@ -414,6 +376,7 @@ class SungrowClient:
             await anyio.sleep(pause_s)
 
     async def _events(self, device_id: str | None, after: datetime | None) -> AsyncIterator[TextEvent]:
+        self._require_open()
         query = {} if device_id is None else {"device_id": device_id}
         headers = {} if after is None else {"Last-Event-ID": _moment(after)}
         timeout = httpx.Timeout(_TIMEOUT_S, read=_SILENCE_S)
@@ -428,6 +391,10 @@ class SungrowClient:
                     yield event
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
+
+    def _require_open(self) -> None:
+        if self._http.is_closed:
+            raise UsageError("this client is closed; make another one")
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerUnreachableError:
         return ServerUnreachableError(f"{self._http.base_url}: {str(error) or type(error).__name__}")
@@ -446,6 +413,7 @@ class SungrowClient:
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def _asked(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        self._require_open()
         try:
             response = await self._http.get(path, params=parameters)
         except httpx.HTTPError as error:
@@ -473,7 +441,9 @@ def _moment(instant: datetime) -> str:
 
 
 def _fields(fields: Sequence[str] | None) -> dict[str, str | None]:
-    return {"fields": ",".join(fields) if fields is not None else None}
+    if fields is None or isinstance(fields, str):  # one name, or several with commas between
+        return {"fields": fields}
+    return {"fields": ",".join(fields)}
 
 
 def _refusal(response: httpx.Response) -> ServerError:

@@ -7,6 +7,8 @@ pyarrow, pandas and polars are loaded when a table is asked for and not before; 
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import ModuleType
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BUCKET: Final = "bucket"
+_OF_BUCKETS: Final = re.compile(
+    r"bucket|sample_count|coverage|partial|energy_source|left_out|implausible|(avg|min|max)_.+|.+_(kwh|pct)"
+)
+"""Fields that buckets have beside those of readings."""
 _ENERGIES: Final = ("pv", "load", "import", "export", "charge", "discharge")
 Records = Sequence[Mapping[str, Any]]
 
@@ -72,6 +78,37 @@ def arrow_table(records: Records, schema: pa.Schema) -> pa.Table:
 
 def _value(name: str, value: Any) -> Any:
     return datetime.fromisoformat(value) if name == _BUCKET else value
+
+
+def table_of(records: Records, zone: str) -> pa.Table:
+    """Put buckets or raw readings of any fields into a table.
+
+    Fields that only a newer edge knows have the type of their values; where these differ, they are JSON.
+
+    Args:
+        records: as the API answers them.
+        zone: IANA name of the site's zone.
+    """
+    arrow = _loaded("pyarrow")
+    table = arrow_table(
+        [{name: record[name] for name in record if _is_known(name)} for record in records],
+        arrow_schema([name for name in names_of(records) if _is_known(name)], zone),
+    )
+    for name in names_of(records):
+        if not _is_known(name):
+            table = table.append_column(name, _guessed([record.get(name) for record in records], arrow))
+    return table
+
+
+def _is_known(name: str) -> bool:
+    return name in QUANTITY_BY_NAME or _OF_BUCKETS.fullmatch(name) is not None
+
+
+def _guessed(values: Sequence[Any], arrow: ModuleType) -> Any:
+    try:
+        return arrow.array(values)
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError):
+        return arrow.array([None if value is None else json.dumps(value) for value in values])
 
 
 def names_of(records: Records) -> list[str]:

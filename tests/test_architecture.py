@@ -38,7 +38,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
     "numpy": ("reference_server/columns.py", "reference_server/storage/"),
     "msgspec": tuple(f"reference_server/{name}.py" for name in ("decoder", "buckets", "sheets")),
-    "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/client.py", "reference_server/parquet.py"),
+    "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/wire/buckets.py", "reference_server/parquet.py"),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,45 @@ async def test_it_reads_what_was_sent(api: Api) -> None:
         assert quarter.sample_count == 1
         with pytest.raises(UsageError, match="no time zone"):
             await client.range("sh-1", begin=NOW.replace(tzinfo=None), end=NOW, bucket="15m")
+
+
+async def test_fields_of_a_newer_edge_fit_into_tables(api: Api) -> None:
+    newer: dict[str, Any] = {"mode": "eco", "level": 4, "parts": ["a", None], "odd": {"a": 1}, "is_on": True}
+    await api.ingest(sample(0, pv_power_w=1), sample(1, **newer), sample(2, pv_power_w=10**7, level=4.5))
+    async with SungrowClient(api.url, TOKEN) as client:
+        raw = await client.range("sh-1", begin=NOW - timedelta(hours=1), end=NOW, bucket="raw")
+        table = raw.to_arrow()
+        assert table["mode"].to_pylist() == [None, "eco", None]
+        assert table["level"].to_pylist() == [None, 4, 4.5]
+        assert table["parts"].to_pylist() == [None, ["a", None], None]
+        assert (table["odd"].to_pylist()[1], table["is_on"].to_pylist()[1]) == ({"a": 1}, True)
+        assert table["implausible"].to_pylist() == [None, None, ["pv_power_w"]]
+        assert raw.to_pandas()["mode"].iloc[1] == "eco"
+        assert raw.to_polars()["level"].to_list() == [None, 4, 4.5]
+        [*_, last] = await client.range(
+            "sh-1", begin=NOW - timedelta(minutes=15), end=NOW, bucket="15m", fields="max_pv_power_w"
+        )
+        assert last.max_pv_power_w == 1
+    await api.ingest(sample(3, mode=1))  # it was text a moment ago
+    async with SungrowClient(api.url, TOKEN) as client:
+        raw = await client.range("sh-1", begin=NOW - timedelta(hours=1), end=NOW, bucket="raw")
+        assert raw.to_arrow()["mode"].to_pylist() == [None, '"eco"', None, "1"]
+
+
+async def test_wrong_use_is_named(api: Api) -> None:
+    for token in ("", "t\u00f6ken", "two words", "a\nb"):
+        with pytest.raises(UsageError, match="the token is none"):
+            SungrowClient(api.url, token)
+    client = SungrowClient(api.url, TOKEN)
+    with pytest.raises(UsageError, match="no time zone"):
+        async for _ in client.pages("sh-1", begin=NOW.replace(tzinfo=None), end=NOW, bucket="raw"):
+            pass
+    await client.aclose()
+    with pytest.raises(UsageError, match="closed"):
+        await client.devices()
+    with pytest.raises(UsageError, match="closed"):
+        async for _ in client.stream("sh-1"):
+            pass
 
 
 async def test_refusals_become_the_products_errors(api: Api, start_server: StartServer) -> None:

@@ -19,7 +19,7 @@ from reference_server.parquet import PARQUET
 from reference_server.storage import looks
 from sungrow_lib.blocking import BlockingSungrowClient
 from sungrow_lib.client import SungrowClient
-from sungrow_lib.errors import RequestRefusedError
+from sungrow_lib.errors import RequestRefusedError, UsageError
 from sungrow_lib.sample import SungrowSample, format_ts
 from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api, sample
 
@@ -283,5 +283,8 @@ async def test_the_client_without_await(api: Api) -> None:
         with pytest.raises(RequestRefusedError):
             client.realtime("sh-2")
         client.close()
+        client.close()
+        with pytest.raises(UsageError, match="closed"):
+            client.realtime("sh-1")
 
     await anyio.to_thread.run_sync(ask)
