@@ -26,7 +26,7 @@ def main() -> int:
         os.environ.setdefault(
             "PYTHONTZPATH", f"{_ZONES}:/usr/lib/zoneinfo:/usr/share/lib/zoneinfo:/etc/zoneinfo"
         )
-    return start("sungrow-edge", _prepare)
+    return start("sungrow-edge", _prepare, has_service=True)
 
 
 class _NoPlugins(ModuleType):

@@ -53,6 +53,7 @@ class DeviceAccount:
         outcome: what came of it.
         reason: why there was no reading; None when there was one.
         connection: what the connection did then.
+        unread: polls since the last reading.
         sample: the last reading, accepted or not yet.
         counts: where its readings stood when the spool was last asked.
         counter_breaks: how often each counter ran back or jumped; the readings are kept as they are.
@@ -67,6 +68,7 @@ class DeviceAccount:
     outcome: str | None = None
     reason: str | None = None
     connection: str | None = None
+    unread: int = 0
     sample: SungrowSample | None = None
     counts: SpoolCounts | None = None
     counter_breaks: Counter[str] = field(default_factory=Counter)
@@ -80,6 +82,7 @@ class DeviceAccount:
         self.connection = str(reading.state)
         self.sample = reading.sample or self.sample
         self.outcome = str(reading.outcome)
+        self.unread = 0 if reading.sample else self.unread + 1
         self.reason = None if reading.sample else advise(str(reading.error or DeviceError()))
         if reading.sample is not None:
             self._watch.nominal_kw = reading.identity.nominal_kw if reading.identity else None

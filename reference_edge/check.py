@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 
@@ -13,13 +16,16 @@ from reference_edge.app import upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
-from sungrow_lib.errors import DeviceError, SpoolUnavailableError, SungrowError
+from sungrow_lib.errors import ConfigurationError, DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
+
+_ANSWER_S: Final = 5.0
+_ENOUGH_BYTES: Final = 100_000
 
 
 async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT001 - the command's own flag
@@ -30,6 +36,10 @@ async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT00
     """
     print("ok    settings")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
+    if settings.health_file is not None:
+        results.append(await _try("health file", lambda: _check_health(settings.health_path)))
+    if settings.metrics_port:
+        results.append(await _try("metrics", lambda: _check_metrics(settings)))
     if settings.device_token_file is not None:
         results.append(await _try("token", lambda: _check_token(settings)))
     if settings.ca_file is not None:
@@ -65,25 +75,55 @@ async def _check_authority(settings: EdgeSettings) -> str:
         return f"certificates read from {settings.ca_file}"
 
 
+async def _check_health(path: Path) -> str:
+    await anyio.to_thread.run_sync(_require_room, path, "HEALTH_FILE")
+    return str(path)
+
+
+async def _check_metrics(settings: EdgeSettings) -> str:
+    port = settings.metrics_port
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return f"127.0.0.1:{port}"
+    except OSError as error:
+        if await anyio.to_thread.run_sync(_is_our_daemon, port):
+            return f"127.0.0.1:{port} (the daemon answers there)"
+        raise ConfigurationError(
+            f"METRICS_PORT: port {port} on 127.0.0.1 cannot be used: {error.strerror}; choose another",
+            variable="METRICS_PORT",
+        ) from None
+
+
+def _is_our_daemon(port: int) -> bool:
+    asked = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+    try:
+        asked.request("GET", "/metrics")
+        return b"sungrow_edge_" in asked.getresponse().read(_ENOUGH_BYTES)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        asked.close()
+
+
 async def _check_spool(path: Path) -> str:
     if not await anyio.to_thread.run_sync(is_missing, path):
         async with DurableSpool.open(path):  # which looks at every page first
             return str(path)
-    await anyio.to_thread.run_sync(_require_room, path)
+    await anyio.to_thread.run_sync(_require_room, path, "SPOOL_PATH")
     return f"{path} (the daemon will make it)"
 
 
-def _require_room(path: Path) -> None:
+def _require_room(path: Path, variable: str) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise SpoolUnavailableError(f"the folder {folder} does not exist; make it (SPOOL_PATH)")
+        raise SpoolUnavailableError(f"the folder {folder} does not exist; make it ({variable})")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise SpoolUnavailableError(
             f"no file can be made in {folder}: {error.strerror}; let this user write there, or choose "
-            "another folder (SPOOL_PATH)"
+            f"another folder ({variable})"
         ) from None
 
 

@@ -20,6 +20,7 @@ from reference_edge.intake import MEMORY_READINGS, Intake
 from reference_edge.owner import OwnerFile
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerError, SpoolError, SungrowError
+from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.sample import format_ts, whole_milliseconds
 from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolMerging
 from sungrow_lib.upload import Alarm, BatchUploader
@@ -40,6 +41,9 @@ _SPOOL: Final = "spool"
 _DISK: Final = "disk"
 _MERGED: Final = "merged"
 _HELD: Final = "held"
+_INVERTERS: Final = "inverters"
+_POLLS_TO_FAIL: Final = 3
+"""So many polls without a reading make an inverter one that does not answer; one or two happen."""
 
 
 @dataclass
@@ -131,6 +135,7 @@ class Survey:
             else None,
         )
 
+        self._set(_INVERTERS, silent_words(intake.accounts))
         held = [held_words(name, device) for name, device in self.held.items() if is_to_be_named(device)]
         self._set(_HELD, " ".join(held) or None)
 
@@ -175,6 +180,15 @@ class Survey:
             not_accepted=dict(account.not_accepted),
             started_at=whole_milliseconds(self.started_at),
         )
+
+
+def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:
+    """Say that no inverter can be read, of those whose sun has not set; None if one can."""
+    awake = [account for account in accounts.values() if account.connection != ConnectionState.ASLEEP]
+    if not awake or any(account.unread < _POLLS_TO_FAIL for account in awake):
+        return None
+    told = "; ".join(f"{account.device_id}: {account.reason}" for account in awake)
+    return f"No inverter can be read ({told})."
 
 
 def is_to_be_named(device: HeldDevice) -> bool:

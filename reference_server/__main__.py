@@ -10,7 +10,7 @@ from sungrow_lib.cli.start import start
 
 def main() -> int:
     """Run the command line and return its exit status."""
-    return start("sungrow-server", _prepare)
+    return start("sungrow-server", _prepare, has_service=True)
 
 
 def _prepare() -> Callable[[], int]:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 EXIT_FAILED = 1
 
 _SERVICE = "run"
+_WITH_VALUE = "--config"
+"""The one option with a word of its own that may stand before the command."""
 _HANGUP = [signal.SIGHUP] if sys.platform != "win32" else []
 
 
-def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
+def start(program: str, prepare: Callable[[], Callable[[], int]], *, has_service: bool = False) -> int:
     """Run a command and return its exit status.
 
     Args:
@@ -25,8 +27,9 @@ def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
         prepare: does the imports, reads the command line and returns the job. An interrupt meanwhile ends
             the program at once: nothing has begun. The job sees one as `KeyboardInterrupt`, SIGTERM as well.
             To a service, which runs until it is stopped, that is no failure.
+        has_service: whether its command `run` is one.
     """
-    ending = _Ending(program)
+    ending = _Ending(program, is_service=has_service and _command(sys.argv[1:]) == _SERVICE)
     sys.excepthook, sys.unraisablehook = ending.excepthook, ending.unraisablehook
     _handle(ending.unbegun)
     try:
@@ -38,6 +41,17 @@ def start(program: str, prepare: Callable[[], Callable[[], int]]) -> int:
         # The answer is given; the interpreter is packing up.
         for number in (signal.SIGINT, signal.SIGTERM, *_HANGUP):
             signal.signal(number, signal.SIG_IGN)
+
+
+def _command(words: list[str]) -> str | None:
+    """Return the command, before anything is there that could read the command line."""
+    left = iter(words)
+    for word in left:
+        if word == _WITH_VALUE:
+            next(left, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def _handle(sigint: Callable[..., object], sigterm: Callable[..., object] | None = None) -> None:
@@ -66,12 +80,13 @@ def _as_interrupt(number: int, frame: object) -> None:
 class _Ending:
     """How a program ends where nothing is left that could handle an interrupt."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, is_service: bool) -> None:
         self.of_what = "before it began"
         self._program = program
+        self._is_service = is_service
 
     def unbegun(self, *_: object) -> None:
-        if _SERVICE in sys.argv[1:]:
+        if self._is_service:
             os._exit(0)
         self.at_once()
 

@@ -77,9 +77,35 @@ def test_while_it_imports(program: str, module: str, number: signal.Signals, sto
     assert end == (f"{program}: interrupted before it began", 1)
 
 
-@pytest.mark.parametrize("program", ["sungrow-edge", "sungrow-server"])
-def test_a_service_that_is_stopped_while_it_starts_has_not_failed(program: str, stopping: str) -> None:
-    assert end_at("argparse", signal.SIGTERM, stopping, str(BIN / program), "run") == ("", 0)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sungrow-edge", "run", "--config", "edge.toml"],
+        ["sungrow-server", "run"],
+        ["sungrow-server", "--config", "server.toml", "run"],
+        ["sungrow-server", "--config=server.toml", "run"],
+    ],
+    ids=" ".join,
+)
+def test_a_service_that_is_stopped_while_it_starts_has_not_failed(words: list[str], stopping: str) -> None:
+    program, *rest = words
+    assert end_at("argparse", signal.SIGTERM, stopping, str(BIN / program), *rest) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sungrow-edge", "status", "--config", "run"],
+        ["sungrow-edge", "spool", "list", "--device", "run"],
+        ["sungrow-server", "--config", "run", "migrate"],
+        ["sungrow", "read", "run"],
+    ],
+    ids=" ".join,
+)
+def test_a_word_that_is_no_command_makes_no_service(words: list[str], stopping: str) -> None:
+    program, *rest = words
+    end = end_at("argparse", signal.SIGTERM, stopping, str(BIN / program), *rest)
+    assert end == (f"{program}: interrupted before it began", 1)
 
 
 @pytest.mark.parametrize("program", COMMANDS)

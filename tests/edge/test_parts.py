@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -379,6 +380,37 @@ def test_the_alarm_of_merged_readings_says_when_and_how_many_and_ends_after_a_da
     detail = survey.alarms["merged"].detail
     assert f"from {format_ts(begin)} to {format_ts(end)}: 1234 readings became part of others" in detail
     survey.merging = SpoolMerging(begin, now - timedelta(hours=25), 1_234)
+    survey.judge(intake)
+    assert not survey.alarms
+
+
+def silent(device_id: str, state: ConnectionState = ConnectionState.BACKING_OFF) -> Reading:
+    return Reading(device_id=device_id, outcome=Outcome.SILENT, state=state)
+
+
+def test_it_is_an_alarm_when_no_inverter_can_be_read(tmp_path: Path) -> None:
+    survey = Survey(tmp_path)
+    accounts = {name: DeviceAccount(name, "") for name in ("roof", "shed")}
+    intake = Intake(accounts)
+    for _ in range(3):
+        survey.judge(intake)
+        assert not survey.alarms
+        accounts["roof"].polled_now(silent("roof"))
+    survey.judge(intake)
+    assert not survey.alarms  # the other one has not been asked yet
+    for _ in range(3):
+        accounts["shed"].polled_now(silent("shed", ConnectionState.ASLEEP))
+    survey.judge(intake)
+    assert "No inverter can be read (roof: " in survey.alarms["inverters"].detail
+    accounts["roof"].polled_now(silent("roof", ConnectionState.ASLEEP))
+    survey.judge(intake)
+    assert not survey.alarms
+    accounts["shed"].polled_now(silent("shed"))
+    accounts["roof"].polled_now(silent("roof"))
+    survey.judge(intake)
+    assert survey.alarms.keys() == {"inverters"}
+    sample = SungrowSample(device_id="shed", ts=datetime.now(UTC).replace(microsecond=0))
+    accounts["shed"].polled_now(replace(silent("shed", ConnectionState.IDLE), sample=sample))
     survey.judge(intake)
     assert not survey.alarms
 
