@@ -1,6 +1,7 @@
 """Who asks, and what they may: bearer tokens with scopes and devices.
 
-A token is never stored and never logged; the database and the settings hold, or become, SHA-256 hashes.
+A token is never stored and never logged; the database and the settings hold, or become, SHA-256 hashes. They
+are looked up by their hash: how long that takes tells nothing of a token.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TOKEN_PREFIX: Final = "sgw_"  # noqa: S105 - lets secret scanners recognise a to
 _CACHE_S: Final = 0.8
 """s; a revoked token is refused within a second."""
 _CACHE_LIMIT: Final = 10_000
+_NOTHING: Final = (0.0, None)
 _UNAUTHORIZED: Final = {"WWW-Authenticate": 'Bearer realm="sungrow"'}
 _SHOWN: Final = len(TOKEN_PREFIX) + 6
 
@@ -80,8 +82,11 @@ def token_hash(token: str) -> bytes:
 
 def bearer_hash(authorization: str | None) -> bytes | None:
     """Return the hash of the token an `Authorization` header carries, None when it carries none."""
-    scheme, _, token = (authorization or "").partition(" ")
-    return token_hash(token.strip()) if scheme.lower() == "bearer" and token.strip() else None
+    if authorization is None:
+        return None
+    scheme, _, rest = authorization.partition(" ")
+    token = rest.strip()
+    return token_hash(token) if token and scheme.lower() == "bearer" else None
 
 
 class Authenticator:
@@ -95,8 +100,13 @@ class Authenticator:
     def __init__(self, database: Database, device_tokens: Mapping[str, frozenset[str]]) -> None:
         self._database = database
         scopes = frozenset({Scope.INGEST.value, Scope.READ.value})
-        self._fixed = [(token_hash(t), Principal(scopes, devices)) for t, devices in device_tokens.items()]
+        self._fixed = {token_hash(t): Principal(scopes, devices) for t, devices in device_tokens.items()}
         self._cache: dict[bytes, tuple[float, Principal | None]] = {}
+
+    def remembered(self, hashed: bytes) -> Principal | None:
+        """Return who had the token with this hash a moment ago; None when that has to be looked up."""
+        until, principal = self._cache.get(hashed, _NOTHING)
+        return principal if monotonic() < until else None
 
     async def principal(self, hashed: bytes) -> Principal:
         """Return who has the token with this hash.
@@ -110,7 +120,9 @@ class Authenticator:
         """
         if not hashed:
             raise Problem(401, "send the header Authorization: Bearer <token>", headers=_UNAUTHORIZED)
-        found = self._fixed_principal(hashed) or await self._stored_principal(hashed)
+        until, found = self._cache.get(hashed, _NOTHING)
+        if monotonic() >= until:
+            found = await self._look_up(hashed)
         if found is None:
             raise Problem(401, "this token is unknown, expired or revoked", headers=_UNAUTHORIZED)
         return found
@@ -121,31 +133,21 @@ class Authenticator:
         Raises:
             StorageError: the database must be asked and cannot.
         """
-        fixed = frozenset(hashed for hashed in hashes if self._fixed_principal(hashed) is not None)
+        fixed = frozenset(hashed for hashed in hashes if hashed in self._fixed)
         stored = [hashed for hashed in hashes if hashed not in fixed]
         if not stored:
             return fixed
         return fixed | {hashed for (hashed,) in await self._database.rows("valid_tokens", hashes=stored)}
 
-    def _fixed_principal(self, hashed: bytes) -> Principal | None:
-        found = None
-        for known, principal in self._fixed:  # every one is compared: the time tells nothing
-            if hmac.compare_digest(known, hashed):
-                found = principal
-        return found
-
-    async def _stored_principal(self, hashed: bytes) -> Principal | None:
-        cached = self._cache.get(hashed)
-        if cached is not None and monotonic() < cached[0]:
-            return cached[1]
+    async def _look_up(self, hashed: bytes) -> Principal | None:
         asked_at = monotonic()
-        found = await self._look_up(hashed)
+        found = self._fixed.get(hashed) or await self._stored(hashed)
         if len(self._cache) >= _CACHE_LIMIT:
             self._cache.clear()
-        self._cache[hashed] = (asked_at + _CACHE_S, found)
+        self._cache[hashed] = asked_at + _CACHE_S, found
         return found
 
-    async def _look_up(self, hashed: bytes) -> Principal | None:
+    async def _stored(self, hashed: bytes) -> Principal | None:
         for token, known, scopes, devices, expires_at, revoked_at in await self._database.rows(
             "find_token", hash=hashed
         ):

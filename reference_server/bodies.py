@@ -7,7 +7,7 @@ import sys
 import zlib
 from typing import Any, Final, NoReturn
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from pydantic_core import from_json
 
 from reference_server.problems import Problem
@@ -18,6 +18,7 @@ else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
 _JSON: Final = "application/json"
+_CONTINUE: Final = "100-continue"
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
 _DIGITS: Final = 400  # more than any float has before its point
@@ -27,7 +28,7 @@ ENCODINGS: Final = ("gzip", "zstd")
 """Content codings a body may have."""
 
 
-async def read_json(request: web.Request, *, max_decompressed: int) -> Any:
+async def read_json(request: web.BaseRequest, *, max_decompressed: int) -> Any:
     """Read the JSON body of a request.
 
     Raises:
@@ -36,7 +37,7 @@ async def read_json(request: web.Request, *, max_decompressed: int) -> Any:
     return parse_json(await read_plain(request, max_decompressed=max_decompressed))
 
 
-async def read_plain(request: web.Request, *, max_decompressed: int) -> bytes:
+async def read_plain(request: web.BaseRequest, *, max_decompressed: int) -> bytes:
     """Read a body that says it is JSON, decompressed.
 
     Raises:
@@ -45,6 +46,9 @@ async def read_plain(request: web.Request, *, max_decompressed: int) -> bytes:
     # To take the header apart is left to whom it says more than that.
     if request.headers.get("Content-Type") != _JSON and request.content_type != _JSON:
         raise Problem(415, f"send Content-Type: {_JSON}", headers={"Accept": _JSON})
+    if request.headers.get("Expect", "").lower() == _CONTINUE and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
     body = await request.read()
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     return decompress(body, coding, max_decompressed)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from reference_server.answers import json_bytes
+from reference_server.answers import Answer
 from reference_server.auth import Principal, Scope, bearer_hash
 from reference_server.bodies import read_plain
 from reference_server.limits import Visitor, client_address
-from reference_server.metrics import CONTENT_TYPE
+from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery
 from reference_server.server import Server
@@ -40,8 +39,7 @@ _STEP: Final = {
 Query = TypeVar("Query", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Query]):
+class Call(NamedTuple, Generic[Query]):
     """One request.
 
     Attributes:
@@ -51,7 +49,7 @@ class Call(Generic[Query]):
         query: its parameters, checked.
     """
 
-    request: web.Request
+    request: web.BaseRequest
     visitor: Visitor
     principal: Principal
     query: Query
@@ -70,13 +68,13 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     return taken.answer
 
 
-async def realtime(server: Server, call: Call[DeviceQuery]) -> web.Response:
+async def realtime(server: Server, call: Call[DeviceQuery]) -> Answer:
     """Show what a device shows now."""
     device = await requested_device(server, call)
     latest = await server.latest.json_of(device)
     if latest is None:
         raise Problem(404, f"{device.device_id} has sent no reading yet")
-    return web.Response(body=latest, content_type="application/json", charset="utf-8")
+    return Answer(latest)
 
 
 async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
@@ -132,10 +130,10 @@ async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
     return DeviceList(devices=listed, raw_since=_raw_since(server))
 
 
-async def metrics(server: Server, call: Call[NoQuery]) -> web.Response:
+async def metrics(server: Server, call: Call[NoQuery]) -> Answer:
     """Show what this server did; of single devices only what the token may see."""
     text = await server.metrics.text(server.clock(), devices=call.principal.devices)
-    return web.Response(body=text, content_type=CONTENT_TYPE, charset="utf-8")
+    return Answer(text, media=METRICS_TEXT)
 
 
 async def health(server: Server, call: Call[NoQuery]) -> Health:
@@ -165,9 +163,9 @@ async def _is_admin(server: Server, call: Call[NoQuery]) -> bool:
     return False
 
 
-def visitor_of(server: Server, request: web.Request) -> Visitor:
+def visitor_of(server: Server, request: web.BaseRequest) -> Visitor:
     """Return where a request comes from."""
-    token = bearer_hash(request.headers.get("Authorization"))
+    token = bearer_hash(request.headers.get(hdrs.AUTHORIZATION))
     return Visitor(client_address(request, server.settings.trusted_proxies), token or b"")
 
 
@@ -198,13 +196,13 @@ def described(engine: Engine) -> EngineBody:
     )
 
 
-async def requested_device(server: Server, call: Call[Any]) -> KnownDevice:
+def requested_device(server: Server, call: Call[Any]) -> Awaitable[KnownDevice]:
     """Return the device a query is about.
 
     Raises:
         Problem: 403 another's device, 404 an unknown one, 422 none named and several to choose from.
     """
-    return await device_named(server, call.principal, call.query.device_id)
+    return device_named(server, call.principal, call.query.device_id)
 
 
 async def device_named(server: Server, principal: Principal, device_id: str | None) -> KnownDevice:
@@ -235,8 +233,3 @@ async def _only_device(server: Server, principal: Principal) -> str:
         errors = [{"field": "device_id", "message": f"is needed: this token sees {len(names)} devices"}]
         raise Problem(422, "say which device_id", errors=errors)
     return next(iter(names))
-
-
-def json_response(answer: BaseModel | Mapping[str, Any]) -> web.Response:
-    """Send an answer as JSON; fields that were not set stay away."""
-    return web.Response(body=json_bytes(answer), content_type="application/json", charset="utf-8")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -28,8 +27,7 @@ _BODIES: Final = 3
 many again that turn out to be rubbish, or more than was granted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(NamedTuple):
     """Where a request comes from.
 
     Attributes:
@@ -173,7 +171,7 @@ def _too_many(detail: str, wait_s: float) -> Problem:
     return Problem(429, f"{detail}; come back in {pause_s} s", headers={"Retry-After": str(pause_s)})
 
 
-def client_address(request: web.Request, trusted: Sequence[TrustedNetwork]) -> str:
+def client_address(request: web.BaseRequest, trusted: Sequence[TrustedNetwork]) -> str:
     """Return who asks: the last address that no trusted proxy has, going back the way the request came.
 
     Of IPv6 it is the network of 64 bits: whoever has one of its addresses has all of them.

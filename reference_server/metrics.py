@@ -18,6 +18,7 @@ from sungrow_lib._version import __version__
 from sungrow_lib.wire import IngestAnswer
 
 CONTENT_TYPE: Final = "text/plain"
+METRICS_TEXT: Final = f"{CONTENT_TYPE}; charset=utf-8"
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable: where worker processes count together; has to be set before they start."""
 MOST_DEVICES: Final = 1_000
@@ -108,17 +109,14 @@ class Metrics:
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count a request."""
-        count, duration = self._of_answer(method, path, status)
+        key = method, path, status
+        known = self._answers.get(key)
+        if known is None:  # what counts them is looked up by its labels once: that takes longer than to count
+            known = self._requests.labels(method, path, str(status)), self._seconds.labels(method, path)
+            self._answers[key] = known
+        count, duration = known
         count.inc()
         duration.observe(seconds)
-
-    def _of_answer(self, method: str, path: str, status: int) -> tuple[Counter, Histogram]:
-        """What counts such answers; looked up by its labels once, which takes longer than to count."""
-        known = self._answers.get((method, path, status))
-        if known is None:
-            known = self._requests.labels(method, path, str(status)), self._seconds.labels(method, path)
-            self._answers[method, path, status] = known
-        return known
 
     def ingested(self, answer: IngestAnswer) -> None:
         """Count the verdicts of a batch."""

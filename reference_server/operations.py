@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
-from pydantic import BaseModel, ValidationError
-
 from reference_server import examples, handlers, queries, report_handlers
-from reference_server.auth import Principal, Scope
+from reference_server.auth import Scope
 from reference_server.handlers import Call
-from reference_server.limits import Visitor
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.openapi import document
 from reference_server.operation import Op
 from reference_server.parquet import PARQUET
-from reference_server.problems import Problem
-from reference_server.server import NOBODY, SERVER, Server
+from reference_server.server import Server
 from reference_server.tables import CSV
 from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series, reports
 from sungrow_lib.wire.live import EVENT_STREAM
@@ -232,52 +226,3 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         answer=None,
     ),
 )
-
-
-_MOST_CHECKED: Final = 256
-_CHECKED: Final[dict[tuple[type[BaseModel], str], BaseModel]] = {}
-
-
-def route(op: Op) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Make the aiohttp handler of an operation: who asks, what they ask, the answer."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        server = request.app[SERVER]
-        visitor = handlers.visitor_of(server, request)
-        principal = await _authorized(server, visitor, op)
-        call = Call(request, visitor, principal, _query(op, request))
-        answer = await op.handler(server, call)
-        if isinstance(answer, web.StreamResponse):
-            return answer
-        return handlers.json_response(answer)
-
-    return handle
-
-
-async def _authorized(server: Server, visitor: Visitor, op: Op) -> Principal:
-    if op.scope is None:
-        return NOBODY
-    principal = await handlers.login(server, visitor)
-    if op.is_counted_by_body:
-        server.guard.body(visitor)
-    else:
-        server.guard.request(visitor)
-    if op.scope.value not in principal.scopes:
-        raise Problem(403, f"this token lacks the scope {op.scope.value}")
-    return principal
-
-
-def _query(op: Op, request: web.Request) -> BaseModel:
-    """Check a query; the same one is asked again and again, and models of queries do not change."""
-    key = op.query, request.rel_url.raw_query_string
-    known = _CHECKED.get(key)
-    if known is not None:
-        return known
-    try:
-        query = op.query.model_validate(dict(request.query))
-    except ValidationError as error:
-        raise Problem.wrong_content(error) from None
-    if len(_CHECKED) >= _MOST_CHECKED:
-        _CHECKED.clear()
-    _CHECKED[key] = query
-    return query

@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from reference_server.problems import Problem
+from reference_server.answers import File, LastingFile
+from reference_server.handlers import Call
+from reference_server.problems import DETAILS, Problem
 from reference_server.resources import web_folder
+from reference_server.server import Server
 
-_STATIC: Final = "/static"
+FILES: Final = "/static/"
 _INDEX: Final = "index.html"
 
 
-def add_page(app: web.Application) -> None:
-    """Serve the page; a checkout in which it is not built yet serves everything else."""
-    app.router.add_get("/", _index)
-    app.router.add_get(_STATIC + "/{name:.+}", _file)
-    app.on_response_prepare.append(_say_how_long_to_keep)
-
-
-async def _index(_request: web.Request) -> web.StreamResponse:
-    index = web_folder() / _INDEX
-    if not index.is_file():
+async def index(server: Server, call: Call[Any]) -> web.StreamResponse:
+    """Show the page; a checkout in which it is not built yet serves everything else."""
+    del server, call
+    file = web_folder() / _INDEX
+    if not file.is_file():
         raise Problem(404, "the web page is not built in this checkout; `make demo` or `make test` builds it")
-    return web.FileResponse(index, headers={hdrs.CACHE_CONTROL: "no-cache"})
+    return File(file, headers={hdrs.CACHE_CONTROL: "no-cache"})
 
 
-async def _file(request: web.Request) -> web.StreamResponse:
-    """Serve a file; aiohttp's own way answers what is not there without a word."""
+async def static(server: Server, call: Call[Any]) -> web.StreamResponse:
+    """Send a file; aiohttp's own way answers what is not there without a word."""
+    del server
     folder = web_folder().resolve()
-    file = (folder / request.match_info["name"].replace("\0", "")).resolve()
+    file = (folder / call.request.path.removeprefix(FILES).replace("\0", "")).resolve()
     if not file.is_relative_to(folder) or not file.is_file():
-        raise web.HTTPNotFound
-    return web.FileResponse(file)
-
-
-async def _say_how_long_to_keep(request: web.Request, response: web.StreamResponse) -> None:
-    """A file's name holds the digest of its content: what is under this name never changes."""
-    if request.path.startswith(f"{_STATIC}/") and response.status == HTTPStatus.OK:
-        response.headers.setdefault(hdrs.CACHE_CONTROL, "public, max-age=31536000, immutable")
-
-
-__all__ = ["add_page"]
+        raise Problem(404, DETAILS[404])
+    return LastingFile(file)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-from aiohttp import web
 from pydantic import ValidationError
 
+from reference_server.answers import Answer
 from sungrow_lib.wire import PROBLEM_JSON, Problem as ProblemBody
 
 TITLES: Final[dict[int, str]] = {
@@ -25,6 +25,14 @@ TITLES: Final[dict[int, str]] = {
     503: "Not available now",
 }
 """Title by status; one kind of problem each."""
+DETAILS: Final = {
+    400: "this is no HTTP request the server can read, or a header is longer than 8190 bytes",
+    404: "there is nothing at this address; see /openapi.json",
+    405: "this address takes other methods; see the header Allow",
+    413: "the body is too large; send smaller batches",
+    500: "the server failed at this request; its log says why",
+}
+"""What is said where no handler says it, by status."""
 
 
 class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
@@ -64,7 +72,7 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
         first = faults[0]
         return cls(422, ": ".join(filter(None, first.values())), errors=faults)
 
-    def response(self) -> web.Response:
+    def response(self) -> Answer:
         """Return the answer to send."""
         return problem_response(self.status, self.detail, self.errors, self.headers)
 
@@ -81,7 +89,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     *,
     title: str | None = None,
-) -> web.Response:
+) -> Answer:
     """Build the answer for a problem; ``title`` is needed where a status has another cause than usual."""
     title = title or TITLES.get(status) or HTTPStatus(status).phrase
     body = ProblemBody(
@@ -91,12 +99,8 @@ def problem_response(
         detail=detail,
         errors=[dict(error) for error in errors] if errors is not None else None,
     )
-    return web.Response(
-        body=body.model_dump_json(exclude_none=True).encode(),
-        status=status,
-        content_type=PROBLEM_JSON,
-        headers=headers,
-    )
+    text = body.model_dump_json(exclude_none=True)
+    return Answer(text.encode(), status=status, media=PROBLEM_JSON, headers=headers)
 
 
 def not_now(detail: str) -> Problem:

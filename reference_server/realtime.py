@@ -104,7 +104,7 @@ class LatestReadings:
         if known is None:
             return None
         age_s, stale = self._age(device, known)
-        return _shown(device, known, age_s, stale=stale)
+        return _shown(device, known, round(age_s, 3), stale=stale)
 
     async def json_of(self, device: KnownDevice) -> bytes | None:
         """Return the same as JSON; asked for often, it is made once for each reading."""
@@ -128,8 +128,10 @@ class LatestReadings:
 
     def _age(self, device: KnownDevice, known: _LastKnown) -> tuple[float, bool]:
         """How old the latest reading is, in seconds, and whether that is too old."""
-        age_s = max(0.0, (self._clock() - known.latest.ts).total_seconds())
-        return round(age_s, 3), age_s > _STALE_INTERVALS * device.poll_interval_s
+        age_s = (self._clock() - known.latest.ts).total_seconds()
+        if age_s < 0.0:
+            return 0.0, False
+        return age_s, age_s > _STALE_INTERVALS * device.poll_interval_s
 
     async def _up_to_date(self, device: int) -> _LastKnown | None:
         known = self._known.get(device)

@@ -7,10 +7,9 @@ from asyncio import Event
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
-
-from aiohttp import web
 
 from reference_server.auth import Authenticator, Principal
 from reference_server.config import ServerSettings, parse_device_tokens
@@ -31,9 +30,8 @@ from reference_server.storage.devices import Devices
 Clock = Callable[[], datetime]
 
 
-def utc_now() -> datetime:
-    """Return the time, UTC."""
-    return datetime.now(UTC)
+utc_now: Final[Clock] = partial(datetime.now, UTC)
+"""Tells the time, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +116,6 @@ def _shared_table() -> SharedTable | None:
     folder = os.environ.get(SHARED_FOLDER)
     return SharedTable(Path(folder, "requests")) if folder else None
 
-
-SERVER: Final = web.AppKey("server", Server)
-"""Where an application keeps its :class:`Server`."""
 
 NOBODY: Final = Principal(frozenset(), frozenset())
 """Who asks where no token is needed."""

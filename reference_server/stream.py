@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from reference_server.answers import Stream
 from reference_server.live import Event, Listener, LiveHub
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
@@ -49,7 +50,7 @@ class StreamWriter:
         self._device = device
         self._token = token
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send events until the client leaves, is too slow, or loses its right.
 
         Raises:
@@ -58,7 +59,7 @@ class StreamWriter:
         """
         after, opening = await self._opening(request.headers.get("Last-Event-ID"))
         listener = Listener(self._device.key, after, self._token)
-        response = web.StreamResponse(headers=_HEADERS)
+        response = Stream(headers=_HEADERS)
         if request.method == hdrs.METH_HEAD:
             return response
         async with self._hub.listening(listener):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
+from reference_server.answers import Answer, Stream
 from reference_server.buckets import record_dict
 from reference_server.parquet import PARQUET, ParquetFile
 from reference_server.sheets import Page, Sheet
@@ -46,7 +47,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _BYTE_ORDER: Final = "utf-8"
 
 
-def media_of(request: web.Request) -> str:
+def media_of(request: web.BaseRequest) -> str:
     """Return which of :data:`MEDIA` the client likes best; JSON when it likes none of them."""
     accept = request.headers.get(hdrs.ACCEPT, "*/*")
     liked = {media: max(map(partial(_liking, media), accept.split(","))) for media in MEDIA}
@@ -64,7 +65,7 @@ def _liking(media: str, accepted: str) -> float:
     return exact.get(name, 0.0) * quality
 
 
-async def series_response(request: web.Request, sheet: Sheet) -> web.StreamResponse:
+async def series_response(request: web.BaseRequest, sheet: Sheet) -> web.StreamResponse:
     """Answer a series, or that the client has it already. One of several pages is sent as it is made.
 
     Args:
@@ -83,8 +84,8 @@ async def series_response(request: web.Request, sheet: Sheet) -> web.StreamRespo
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if etag in known:
-        return web.Response(status=304, headers=_CACHING | {"ETag": etag})
-    return web.Response(body=body, headers=_CACHING | {"ETag": etag, "Content-Type": _content_type(media)})
+        return Answer(status=304, media=None, headers=_CACHING | {"ETag": etag})
+    return Answer(body, media=_content_type(media), headers=_CACHING | {"ETag": etag})
 
 
 async def _next(pages: AsyncIterator[Page], count: int) -> AsyncIterator[Page]:
@@ -125,14 +126,14 @@ async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
     yield (file or ParquetFile(["bucket"], sheet.timezone)).end()
 
 
-async def _streamed(request: web.Request, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+async def _streamed(request: web.BaseRequest, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
     """Send what is made while it is sent. A database lost midway cuts the connection; a client may leave.
 
     Raises:
         StorageError: before the first byte only.
     """
     first = await anext(chunks)
-    response = web.StreamResponse(headers=_STREAMED | {"Content-Type": _content_type(media)})
+    response = Stream(headers=_STREAMED | {"Content-Type": _content_type(media)})
     try:
         await response.prepare(request)
         if request.method == hdrs.METH_HEAD:  # aiohttp would send what is written
@@ -189,7 +190,7 @@ class RawSeries:
         self._fields = fields
         self._names = list(dict.fromkeys(["bucket", *(RAW_FIELDS if fields is None else fields), *_ALWAYS]))
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send them; a year never sits in memory.
 
         Raises:

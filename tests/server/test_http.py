@@ -7,10 +7,10 @@ import gzip
 import json
 import logging
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
 import psycopg
 import pytest
 from openapi_spec_validator import validate
@@ -21,10 +21,11 @@ from reference_server.bodies import parse_json
 from reference_server.operations import OPERATIONS
 from reference_server.problems import Problem
 from reference_server.resources import web_folder
+from reference_server.routes import ROUTES
 from reference_server.storage.migrations import migrate
 from sungrow_lib.logs import CONTEXT, JsonFormatter
 from sungrow_lib.sample import format_ts
-from tests.server.conftest import Api, StartServer, sample
+from tests.server.conftest import OTHER_TOKEN, Api, StartServer, sample
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -194,7 +195,7 @@ async def test_what_is_open_answers_head_as_get(api: Api, start_server: StartSer
                 assert (head.status, await head.read()) == (got.status, b"")
                 for name in ("Content-Type", "Content-Length", "Cache-Control", "X-Frame-Options"):
                     assert head.headers.get(name) == got.headers.get(name)
-    async with api.session.head(api.url + "/v1/devices", headers=api.headers()) as answer:
+    async with api.session.head(api.url + "/v1/ingest", headers=api.headers()) as answer:
         assert answer.status == 405
 
 
@@ -322,19 +323,9 @@ async def test_the_openapi_document_is_valid_and_the_server_serves_what_it_says(
     validate(document)
     assert document["openapi"].startswith("3.1")
     told = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    routed = {
-        (route.method.lower(), route.resource.canonical)
-        for route in _routes(api)
-        if route.resource is not None and route.method != "HEAD"
-    }
+    routed = {(route.method.lower(), route.path) for route in ROUTES if route.method != "HEAD"}
     assert told == {(op.method.lower(), op.path) for op in OPERATIONS}
     assert told == {(m, p) for m, p in routed if p != "/" and not p.startswith("/static")}
-
-
-def _routes(api: Api) -> list[aiohttp.web.AbstractRoute]:
-    from reference_server.app import make_app  # noqa: PLC0415 - only this test looks inside
-
-    return list(make_app(api.server).router.routes())
 
 
 @pytest.mark.parametrize(
@@ -362,6 +353,110 @@ async def test_what_is_no_http_is_a_problem_too(
     assert json.loads(body)["status"] == 400
     assert "secret" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def _raw(api: Api, *parts: bytes, after_each: bytes = b"") -> bytes:
+    """Send bytes, the next part once there is an answer that ends with ``after_each``; return all answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    answer = b""
+    for number, part in enumerate(parts):
+        if number:
+            answer += await asyncio.wait_for(reader.readuntil(after_each), 20)
+        writer.write(part)
+    answer += await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return answer
+
+
+def _request(target: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
+    head = [f"{method} {target} HTTP/{version}", "Host: a", "Connection: close", *lines]
+    return "\r\n".join((*head, "", "")).encode()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/v1/%72ealtime?device_id=sh-1", 200),
+        ("/v1/realtime?device_id=sh%2D1", 200),
+        ("/v1%2Frealtime?device_id=sh-1", 404),
+        ("//v1/realtime?device_id=sh-1", 404),
+        ("/v1/realtime/?device_id=sh-1", 404),
+        ("http://another.example/v1/realtime?device_id=sh-1", 200),
+    ],
+)
+async def test_a_path_may_be_written_in_several_ways(api: Api, target: str, status: int) -> None:
+    await api.ingest(sample(0))
+    for _ in range(2):  # the second time what is asked is known
+        answer = await _raw(api, _request(target, f"Authorization: Bearer {api.token}"))
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_other_methods_are_told_those_there_are(api: Api) -> None:
+    for path, methods in (("/v1/edge-status", "GET,HEAD,POST"), ("/static/index.html", "GET,HEAD")):
+        async with api.session.put(api.url + path, headers=api.headers()) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, methods)
+
+
+async def test_who_asks_comes_before_what_is_asked(api: Api) -> None:
+    await api.ingest(sample(0))
+    for query in ("device_id=sh-1", "device_id=no%20name"):
+        path = f"{api.url}/v1/realtime?{query}"
+        for headers, known in ((api.headers(), True), ({}, False), (api.headers("wrong-0123456789"), False)):
+            async with api.session.get(path, headers=headers) as answer:
+                assert (answer.status != 401) is known
+
+
+@pytest.mark.parametrize(("version", "said"), [("1.0", (1, 1)), ("1.1", (0, 1))])
+async def test_a_connection_stays_open_for_as_long_as_the_client_likes(
+    api: Api, version: str, said: tuple[int, int]
+) -> None:
+    asked = [_request("/health", version=version).replace(b"close", how) for how in (b"keep-alive", b"close")]
+    answers = await _raw(api, *asked, after_each=b'{"status":"ok"}')
+    assert answers.count(b"HTTP/%b 200 OK\r\n" % version.encode()) == 2
+    assert answers.count(b'{"status":"ok"}') == 2
+    assert tuple(answers.count(b"\r\nConnection: %b\r\n" % how) for how in (b"keep-alive", b"close")) == said
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/static/index.html", "/v1/series?frame=day", "/v1/series?bucket=raw&{}", "/nothing"]
+)
+async def test_a_server_that_ends_says_so_with_every_answer(api: Api, path: str) -> None:
+    await api.send(sample(0, device_id="other"), token=OTHER_TOKEN)
+    path = api.url + path.format("from=2026-06-15T00:00:00Z&to=2026-06-16T00:00:00Z")
+    for said in (None, "close"):
+        async with api.session.get(path, headers=api.headers(OTHER_TOKEN)) as answer:
+            assert answer.headers.get("Connection") == said
+        api.server.stopping.set()
+
+
+@pytest.mark.parametrize("path", ["/health", "/static/index.html", "/nothing", "/v1/series?frame=day"])
+async def test_every_answer_says_when_and_how_long_it_is_and_what_browsers_may_do(
+    api: Api, path: str
+) -> None:
+    await api.send(sample(0, device_id="other"), token=OTHER_TOKEN)
+    headers = api.headers(OTHER_TOKEN) | {"Accept-Encoding": "identity"}
+    for _ in range(2):
+        async with api.session.get(api.url + path, headers=headers) as answer:
+            body = await answer.read()
+        assert parsedate_to_datetime(answer.headers["Date"]).utcoffset() == timedelta()
+        assert abs(parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)) < timedelta(minutes=1)
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["X-Request-ID"]
+        assert answer.headers.get("Content-Length", "0") == str(len(body))
+        assert len(answer.headers.keys()) == len(set(answer.headers.keys()))
+        headers |= {"If-None-Match": answer.headers.get("ETag", "*" * 8)}
+    assert (answer.status == 304) is (path.startswith(("/static", "/v1")))
+
+
+async def test_who_waits_for_leave_to_send_a_body_gets_it_once_known(api: Api) -> None:
+    body = _body(sample(0))
+    head = [f"Content-Length: {len(body)}", "Content-Type: application/json", "Expect: 100-continue"]
+    request = _request("/v1/ingest", *head, f"Authorization: Bearer {api.token}", method="POST")
+    answer = await _raw(api, request, body, after_each=b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 1
+    assert b'"inserted":1' in answer
+    refused = await _raw(api, _request("/v1/ingest", *head, method="POST"), body, after_each=b"\r\n")
+    assert refused.startswith(b"HTTP/1.1 401 ")
 
 
 async def test_what_waits_too_long_is_told_in_time(
