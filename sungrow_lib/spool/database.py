@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -335,22 +334,20 @@ class Database:
 
         Where pages are of different times each may be sound by itself. `quick_check` would not see that rows
         are out of order or an index is at odds with its table; that two tables are at odds, only we can know.
-        The two checks do not need each other, and most machines have more than one core.
         """
-        with ThreadPoolExecutor(1) as beside, self._looking(mode, opening) as connection:
+        with self._looking(mode, opening) as connection:
             self._recognise(connection)
-            agreement = beside.submit(self._agrees, mode, opening)
             said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
-        opening.step()  # a check that was interrupted says that pages are missing
-        if said != ["ok"]:
-            return "; ".join(said[0].splitlines()), not any(_UNREADABLE in line for line in said)
-        if not agreement.result():
-            return "readings and where they stand are of different times", True
+            opening.step()  # a check that was interrupted says that pages are missing
+            if said != ["ok"]:
+                return "; ".join(said[0].splitlines()), not any(_UNREADABLE in line for line in said)
+            if not self._agrees(connection):
+                return "readings and where they stand are of different times", True
         return None, False
 
-    def _agrees(self, mode: str, opening: SpoolOpening) -> bool:
-        with self._looking(mode, opening) as connection:
-            return not _has_tables(connection) or bool(connection.execute(schema.AGREE).fetchone()[0])
+    @staticmethod
+    def _agrees(connection: sqlite3.Connection) -> bool:
+        return not _has_tables(connection) or bool(connection.execute(schema.AGREE).fetchone()[0])
 
     @contextmanager
     def _looking(self, mode: str, opening: SpoolOpening) -> Iterator[sqlite3.Connection]:
