@@ -4,6 +4,8 @@ The floor does for each request one `INSERT .. ON CONFLICT DO NOTHING`, its JSON
 a bare aiohttp handler without any checks or rollups. The peer is VictoriaMetrics' JSON import (Debian package
 `victoria-metrics`), where it is installed; it answers before the readings are on the disk. Our
 server runs a worker for each core, as the peer uses all of them; the floor's work is done by PostgreSQL.
+Rollups are made while readings come; what is left of them when a slice ends is waited for, so that no other
+one pays for it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import uvloop
 
 from benchmarks.load import request, send
@@ -47,6 +50,7 @@ _LOADS = ("a", "b", "c", "d", "e")
 _START = datetime.now(UTC) - timedelta(days=300)
 _STEP = timedelta(seconds=5)
 _START_LIMIT_S = 20.0
+_ROLLUPS_LIMIT_S = 300.0
 _PEER = "victoria-metrics"
 _NOT_POLLED = {"sample_count", "clock_source", "running_time_total_h"}
 
@@ -59,11 +63,13 @@ class Target:
         url: where to send them.
         body: makes the body of a batch of a device: its name, first step and length.
         answer: what an answer must hold, so that nothing refused is counted.
+        rest: waits until it has nothing left to do.
     """
 
     url: str
     body: Callable[[str, int, int], bytes]
     answer: bytes = b""
+    rest: Callable[[], None] = lambda: None
 
 
 class Load:
@@ -90,6 +96,7 @@ class Load:
         requests = [[self._request(device, n) for n in numbers] for device, numbers in enumerate(batches)]
         answered, took_s = uvloop.run(send(self._target.url, requests, self._target.answer, _SLICE_S))
         self._sent.append([numbers[:count] for numbers, count in zip(batches, answered, strict=True)])
+        self._target.rest()
         return took_s / (sum(answered) * self._size) * 1e6
 
     def _request(self, device: int, number: int) -> bytes:
@@ -248,11 +255,24 @@ def _ours(dsn: str) -> Iterator[Target]:
         "LISTEN_PORT": str(port),
         "WORKERS": str(os.cpu_count() or 1),
         "DEVICE_TOKENS": ",".join(f"{_TOKEN}:{device}" for device in devices),
+        "REFRESH_INTERVAL_S": "0.2",  # a slice is short: so rollups are made in each
     }
     with _running([sys.executable, "-m", "reference_server", "run"], settings, port, "/health"):
         yield Target(
-            f"http://127.0.0.1:{port}/v1/ingest", _samples, b'"conflicts":[],"rejected":[],"deferred":[]'
+            f"http://127.0.0.1:{port}/v1/ingest",
+            _samples,
+            b'"conflicts":[],"rejected":[],"deferred":[]',
+            partial(_wait_for_rollups, dsn),
         )
+
+
+def _wait_for_rollups(dsn: str) -> None:
+    end = time.monotonic() + _ROLLUPS_LIMIT_S
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while connection.execute("SELECT FROM rollup_marks LIMIT 1").fetchone() is not None:
+            if time.monotonic() > end:
+                raise SystemExit("the rollups are not made")
+            time.sleep(0.05)
 
 
 @contextmanager
