@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from reference_server.storage.connection import Connection, address
 from reference_server.storage.database import Database, fetch
 from reference_server.storage.errors import translated
-from reference_server.storage.queries import query
+from reference_server.storage.queries import array_text, query
 from reference_server.zones import near_each_other
 
 _LONGEST_PAYLOAD: Final = 7_900  # PostgreSQL takes less than 8000 bytes
@@ -136,13 +136,13 @@ async def _note_partly_late(connection: Connection, batches: Sequence[LateBatch]
         )
 
 
-def _listed(batches: Sequence[LateBatch]) -> dict[str, list[Any]]:
+def _listed(batches: Sequence[LateBatch]) -> dict[str, str]:
     """Batches as parameters of a statement."""
     return {
-        "devices": [batch.device for batch in batches],
-        "begins": [batch.first for batch in batches],
-        "ends": [batch.last for batch in batches],
-        "counts": [batch.count for batch in batches],
+        "devices": array_text(str(batch.device) for batch in batches),
+        "begins": array_text(batch.first.isoformat() for batch in batches),
+        "ends": array_text(batch.last.isoformat() for batch in batches),
+        "counts": array_text(str(batch.count) for batch in batches),
     }
 
 

@@ -7,7 +7,7 @@ transaction, and its data. Each message wakes a process on either side: that cos
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from reference_server.storage.blocks import Block
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import checked
 from reference_server.storage.packing import SIGNATURE, TRAILER, pack
-from reference_server.storage.queries import query, with_columns
+from reference_server.storage.queries import array_text, query, with_columns
 from reference_server.storage.samples import Key, listed_keys
 
 _NOTHING: Final = SIGNATURE + TRAILER
@@ -64,18 +64,15 @@ async def store_new(
     return {keys[number - 1] for result in results[1:] for number in _numbers(result)}
 
 
-# Parameters are text: the driver would look at each item of a list.
-
-
 def _spans(blocks: Sequence[Block]) -> dict[str, str]:
     """Spans of the blocks as parameters of a statement."""
     firsts = [int(block.stamps[0]) for block in blocks]
     lasts = [int(block.stamps[-1]) for block in blocks]
     [lowest, highest] = _times([min(firsts), max(lasts)])
     return {
-        "devices": _array(str(block.device) for block in blocks),
-        "firsts": _array(_times(firsts)),
-        "lasts": _array(_times(lasts)),
+        "devices": array_text(str(block.device) for block in blocks),
+        "firsts": array_text(_times(firsts)),
+        "lasts": array_text(_times(lasts)),
         "lowest": lowest,
         "highest": highest,
     }
@@ -85,8 +82,8 @@ def _marks(blocks: Sequence[Block]) -> dict[str, str]:
     """Their buckets."""
     marks = [(block.device, start) for block in blocks for start in block.quarters()]
     return {
-        "marked": _array(str(device) for device, _ in marks),
-        "buckets": _array(_times([start for _, start in marks])),
+        "marked": array_text(str(device) for device, _ in marks),
+        "buckets": array_text(_times([start for _, start in marks])),
     }
 
 
@@ -94,10 +91,6 @@ def _times(stamps: list[int]) -> list[str]:
     """Microseconds since 1970 as PostgreSQL reads them."""
     times: list[str] = np.datetime_as_string(np.array(stamps, "datetime64[us]"), timezone="UTC").tolist()
     return times
-
-
-def _array(items: Iterable[str]) -> str:
-    return f"{{{','.join(items)}}}"
 
 
 def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:
