@@ -285,6 +285,7 @@ def _balance(columns: Sequence[int | None]) -> Balance:
     )
 
 
+@cache
 def _step_wh(counter: str) -> int:
     """Energy of a counter's resolution step, in Wh."""
     step, rest = divmod(1000, QUANTITY_BY_NAME[counter].factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -29,8 +30,16 @@ from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
 
 _MS: Final = timedelta(milliseconds=1)
+_AT_ONCE: Final = 3
+"""So many devices of a plant are read at the same time: fewer than readers have connections."""
 _ADDED: Final = ("pv", "charge", "discharge")
 _METERED: Final = ("import", "export")
+_AVERAGED: Final = (
+    *("pv_power_w", "battery_power_w", "battery_soc_pct", "load_power_w"),
+    *("export_power_w", "active_power_w"),
+)
+_PARTS: Final = {name: (f"{name}_sum", f"{name}_ms", QUANTITY_BY_NAME[name].factor) for name in _AVERAGED}
+"""What an average is made of: looked up for each of thousands of buckets."""
 _METER_COUNTERS: Final = [f"{COUNTER_OF[name]}_increase" for name in _METERED]
 _METER_COLUMNS: Final = frozenset({"sample_count", "covered_ms", "export_power_w_ms", *_METER_COUNTERS})
 _COLUMNS: Final = needed_columns(None) | {"active_power_w_sum", "active_power_w_ms"}
@@ -75,7 +84,7 @@ class PlantSeriesReader:
         for cut in cuts:
             if not cut.spans:
                 continue
-            found = {d.device_id: await self._series.facts(d, cut, _COLUMNS) for d in devices}
+            found = await self._facts(devices, cut, _COLUMNS)
             meters = await self._meters(devices, cut, found)
             now = self._clock()
             buckets = []
@@ -83,6 +92,17 @@ class PlantSeriesReader:
                 here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
                 buckets.append(plant_bucket(span, here, meters[span.begin], cut.zone, now))
             yield buckets
+
+    async def _facts(
+        self, devices: Sequence[KnownDevice], cut: Cut, columns: frozenset[str]
+    ) -> dict[str, Mapping[datetime, Facts]]:
+        """Read a few devices at a time: the database has more than one core, and others want it, too."""
+        found: dict[str, Mapping[datetime, Facts]] = {}
+        for start in range(0, len(devices), _AT_ONCE):
+            some = devices[start : start + _AT_ONCE]
+            read = await asyncio.gather(*(self._series.facts(device, cut, columns) for device in some))
+            found |= zip((device.device_id for device in some), read, strict=True)
+        return found
 
     async def _meters(
         self, devices: Sequence[KnownDevice], cut: Cut, found: Mapping[str, Mapping[datetime, Facts]]
@@ -95,7 +115,7 @@ class PlantSeriesReader:
         days = days_of(cut)
         if days is None:
             return {span.begin: metering(found, span.begin) for span in cut.spans}
-        known = {d.device_id: await self._series.facts(d, days, _METER_COLUMNS) for d in devices}
+        known = await self._facts(devices, days, _METER_COLUMNS)
         of_day = {span.begin: metering(known, span.begin) for span in days.spans}
         return {
             span.begin: of_day[start_of_day(local_day(span.begin, cut.zone), cut.zone)] for span in cut.spans
@@ -170,12 +190,14 @@ def _average(heard: Sequence[Facts], name: str) -> float | None:
 
     An inverter that sleeps at night adds nothing to it; so the average times its time is the energy.
     """
-    known = [facts for facts in heard if facts.get(f"{name}_ms")]
-    if not known:
-        return None
-    total: int = sum(facts[f"{name}_sum"] for facts in known)
-    time_ms: int = max(facts[f"{name}_ms"] for facts in known)
-    return average(total, time_ms, QUANTITY_BY_NAME[name].factor)
+    name_of_sum, name_of_ms, factor = _PARTS[name]
+    total = longest_ms = 0
+    for facts in heard:
+        known_ms = facts.get(name_of_ms)
+        if known_ms:
+            total += facts[name_of_sum]
+            longest_ms = max(longest_ms, known_ms)
+    return average(total, longest_ms, factor) if longest_ms else None
 
 
 def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
