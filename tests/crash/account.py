@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import psycopg
 
+from reference_edge.owner import OwnerFile
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import SpoolOptions, SpoolRecord, SpoolState
@@ -136,8 +137,9 @@ def spool_records(folder: Path) -> list[SpoolRecord]:
     with TemporaryDirectory() as scratch:
         for file in folder.glob("spool.sqlite*"):
             copy(file, scratch)
-        options = SpoolOptions(recover=True)
-        with closing(SpoolStore(Path(scratch, "spool.sqlite"), options, SystemClock())) as store:
+        path = Path(scratch, "spool.sqlite")
+        options = SpoolOptions(recover=True, owner=OwnerFile(path).owner)
+        with closing(SpoolStore(path, options, SystemClock())) as store:
             return store.records(0, 10_000_000)
 
 

@@ -14,6 +14,7 @@ import psycopg
 
 from sungrow_lib.demo.processes import ChildError, wait_until
 from tests.crash.damage import DAMAGES, header_overwritten, one_frame_flipped
+from tests.crash.gate import ABOUT_ONE
 
 if TYPE_CHECKING:
     from tests.crash.fed import FedEdge
@@ -192,8 +193,10 @@ def restore_server_twice(run: Run) -> None:
     run.replace_token()
     run.faults["token revoked during a resend"] += 1
     time.sleep(run.draw.uniform(0.2, 2))
+    run.stage.storm, run.stage.force = (ABOUT_ONE,), 1.0  # those would tell what it lost
     run.restore_server(at_once=True)
     run.faults["server restored again during a resend"] += 1
+    run.storm((ABOUT_ONE,), force=1.0)
 
 
 def _is_resending(run: Run, asked: int) -> bool:

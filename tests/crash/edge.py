@@ -10,13 +10,14 @@ import json
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 
+from reference_edge.owner import OwnerFile
 from sungrow_lib.errors import SpoolCorruptError, SpoolError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
@@ -73,6 +74,11 @@ class EdgeOrder:
     step_ms: int = 0
     begin_ms: int = 0
     fault: str = ""
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether there is another edge of the same device."""
+        return self.grid_ms > 1
 
 
 class SteeredClock:
@@ -172,15 +178,22 @@ async def run(order: EdgeOrder) -> None:
         merge_when_full=True,
     )
     path, damage, is_done = Path(order.disk, "spool.sqlite"), None, False
+    owner_file = None if order.is_twin else OwnerFile(path)  # a twin may get the other's card
     while not is_done:
+        if owner_file is not None:
+            options = replace(options, owner=owner_file.owner)
         async with DurableSpool.open(path, options=options, clock=clock, damage=damage) as spool:
-            with suppress(SpoolCorruptError):
-                await _work(order, spool, clock)
+            try:
+                await _work(order, spool, clock, owner_file)
+            except* SpoolCorruptError:  # alone, or of some task
+                assert spool.damage is not None
             damage = spool.damage
             is_done = damage is None
 
 
-async def _work(order: EdgeOrder, spool: DurableSpool, clock: SteeredClock) -> None:
+async def _work(
+    order: EdgeOrder, spool: DurableSpool, clock: SteeredClock, owner_file: OwnerFile | None
+) -> None:
     folder = Path(order.folder)
     settings = UploadSettings(
         server_url=order.url,
@@ -198,6 +211,8 @@ async def _work(order: EdgeOrder, spool: DurableSpool, clock: SteeredClock) -> N
         while not ((folder / FINISH).exists() or spool.damage):
             with suppress(SpoolError):  # whoever needs the spool says so
                 await spool.keep_place()
+                if owner_file is not None:
+                    owner_file.remember(await spool.owner())
             await anyio.sleep(_LOOK_S)
         stopping.set()
     if spool.damage is None:

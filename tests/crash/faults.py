@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
+from tests.crash.gate import ABOUT_ONE
 from tests.crash.polls import POLLED
 from tests.crash.use_deeds import AWAY
 
@@ -45,7 +46,11 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "copy_card": ("spool copied to another edge of the same device",),
     "back_up_server": ("server backed up",),
     "restore_server": ("server restored from an older backup",),
-    "restore_server_twice": ("token revoked during a resend", "server restored again during a resend"),
+    "restore_server_twice": (
+        "token revoked during a resend",
+        "server restored again during a resend",
+        f"answer: {ABOUT_ONE}",
+    ),
     "delay_across_restarts": ("restart amid delayed requests and answers",),
 }
 """The names under which each kind is counted: all are printed, with 0 when it never struck."""

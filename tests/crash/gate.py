@@ -16,12 +16,14 @@ from typing import Any, Final, Self, TypeVar
 import aiohttp
 from aiohttp import web
 
+from reference_server.bodies import decompress
 from sungrow_lib.demo.certificates import CertificateFiles
 
 _Result = TypeVar("_Result")
 _CHUNK: Final = 65_536
 _CONNECTED_S: Final = 10.0
 _LARGEST: Final = 64 * 2**20
+ABOUT_ONE: Final = "answer about a single reading lost"
 _LATEST_S: Final = 6.0
 """A request or an answer comes so late at most: later than an edge waits."""
 
@@ -227,6 +229,8 @@ class Stage:
         if not self.storm or request.method != "POST" or self._draw.random() >= self.force:
             return await self._honest(request, body)
         name = self._draw.choice(self.storm)
+        if name == ABOUT_ONE and not _is_about_one(request, body):
+            return await self._honest(request, body)
         self._faults[f"answer: {name}"] += 1
         return await _TRICKS[name](self, request, body) if name in _TRICKS else _status(int(name))
 
@@ -272,6 +276,13 @@ class Stage:
     def earlier(self) -> bytes:
         """An answer to another batch."""
         return self._draw.choice(self._earlier) if self._earlier else b"{}"
+
+
+def _is_about_one(request: web.Request, body: bytes) -> bool:
+    """Whether a request brings one reading: those that ask what the server lost do, and some fresh ones."""
+    coding = request.headers.get("Content-Encoding", "")
+    content = json.loads(decompress(body, coding, _LARGEST) if coding else body)
+    return len(content.get("samples", ())) == 1
 
 
 def _abort(request: web.Request) -> web.StreamResponse:
@@ -370,6 +381,7 @@ async def _silent(stage: Stage, request: web.Request, body: bytes) -> web.Stream
 _TRICKS: Final[dict[str, Trick]] = {
     "request lost": _lost_request,
     "answer lost": _lost_answer,
+    ABOUT_ONE: _lost_answer,
     "answer cut off": _half_answer,
     "request doubled": _twice,
     "answer of another batch": _foreign,

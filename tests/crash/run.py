@@ -225,11 +225,11 @@ class Run:
                 fault()
                 time.sleep(self.draw.uniform(0.1, 0.6))
 
-    def storm(self, tricks: tuple[str, ...]) -> None:
-        """Let the stage lie for a while."""
+    def storm(self, tricks: tuple[str, ...], *, force: float | None = None) -> None:
+        """Let the stage lie for a while, about a part of the requests."""
         names = [f"answer: {name}" for name in tricks]
         enough = sum(self.faults[name] for name in names) + _STRIKES
-        self.stage.storm, self.stage.force = tricks, self.draw.uniform(0.4, 1.0)
+        self.stage.storm, self.stage.force = tricks, force or self.draw.uniform(0.4, 1.0)
         time.sleep(self.draw.uniform(0.8, 2.0))
         deadline = time.monotonic() + _LONGEST_STORM_S
         while sum(self.faults[name] for name in names) < enough and time.monotonic() < deadline:
