@@ -158,6 +158,14 @@ class Place:
         """Whether the log is the open one."""
         return _identity(_stat(self.log)) == self._held.identity
 
+    def is_log_cut(self) -> bool:
+        """Whether somebody cut the log: another program that folded it, or what ruins it.
+
+        In the latter case reading what stood there fails, and no disk is to blame.
+        """
+        log = _stat(self.log)
+        return log is not None and log.st_size < self._log_size
+
     def is_kept(self) -> bool:
         """Whether file and log are the open ones: every reading asks."""
         if self._folder.is_as_seen():

@@ -49,7 +49,7 @@ def bring_back(connection: sqlite3.Connection, place: Place, folder_mode: int) -
         _sync(part)
     except BaseException as error:
         _remove(part)
-        if _is_damage(error):
+        if _is_damage(error, place):
             raise SpoolCorruptError(f"The spool {path} was overwritten while in use ({error}).") from error
         raise
     part.rename(_whole(path))
@@ -193,9 +193,11 @@ def _set_aside(path: Path, aside: Path) -> None:
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
 
 
-def _is_damage(error: BaseException) -> bool:
+def _is_damage(error: BaseException, place: Place) -> bool:
     if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_IOERR_SHORT_READ
+        code = error.sqlite_errorcode
+        is_failing = code & 0xFF == sqlite3.SQLITE_IOERR  # VACUUM does not say that it read too little
+        return code == sqlite3.SQLITE_IOERR_SHORT_READ or (is_failing and place.is_log_cut())
     return isinstance(error, sqlite3.DatabaseError)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -241,6 +242,25 @@ def test_a_large_file_that_is_overwritten_is_damage_and_neither_it_nor_its_log_i
     found = {(record.entry.ts_ms - NOON_MS) // 5_000 for record in again.records(0, 100_000)}
     again.close()
     assert found >= set(range(8_000, 8_000 + MORE))
+
+
+def test_a_log_that_is_cut_is_damage_and_no_failing_disk(path: Path) -> None:
+    """What stood there is asked for in vain, which SQLite calls an I/O error."""
+    store, draw = SpoolStore(path, OPTIONS, SystemClock()), random.Random(1)
+    for number in range(1_500):  # more than memory keeps, all of it in the log
+        content = f'{{"running_state":"{draw.randbytes(400).hex()}"}}'
+        store.append("inv", NOON_MS + 5_000 * number, content, boot=None, ts_is_final=True)
+    log = Path(f"{path}-wal")
+    os.truncate(log, log.stat().st_size // 3)
+    for _ in range(2):
+        with pytest.raises(SpoolCorruptError, match="overwritten while in use"):
+            append(store, 1, before=2_000)
+    store.close()
+    again = SpoolStore(path, OPTIONS, SystemClock(), "its log was cut")
+    append(again, 1, before=2_000)
+    found = {(record.entry.ts_ms - NOON_MS) // 5_000 for record in again.records(0, 100_000)}
+    again.close()
+    assert found >= {*range(300), 2_000}
 
 
 def test_another_program_that_folds_the_log_changes_nothing(store: SpoolStore, path: Path) -> None:
