@@ -11,6 +11,7 @@ from typing import Final
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
 from reference_server.storage.retention import drop_raw, refresh_unreached
+from reference_server.zones import quarter_of
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -45,12 +46,12 @@ class Retention:
                 _LOG.warning("old readings cannot be dropped now", extra={"error": str(error)})
 
     async def drop(self) -> None:
-        """Drop what is too old now.
+        """Drop what is too old now, by whole quarters of an hour: what is left of one would pass for all.
 
         Raises:
             StorageError: the database cannot be used.
         """
-        await drop_raw(self._database, self._clock() - self._retention - SLACK)
+        await drop_raw(self._database, quarter_of(self._clock() - self._retention - SLACK))
 
     async def refresh(self) -> None:
         """Let late readings reach the hour, day and month that the horizon cuts; policies refresh whole ones.

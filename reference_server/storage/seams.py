@@ -22,6 +22,8 @@ from sungrow_lib.quantities.counters import break_of
 
 _QUARTER: Final = timedelta(minutes=15)
 _MS: Final = timedelta(milliseconds=1)
+_LONGEST: Final = timedelta(days=24)
+"""A longer silence counts for so long, as in `stepped_readings`."""
 _BITS: Final = {counter.name: bit for counter, bit in COUNTER_BITS}
 
 
@@ -63,7 +65,7 @@ async def mend_seams(
 async def _mend(connection: Connection, counter: str, bucket: Bucket, known: Known) -> bool:
     named = {"device": bucket[0], "bucket": bucket[1]}
     for first, first_ts, last, nominal_kw in await on_counter(connection, "seam", counter, **named):
-        rise, elapsed_ms = first - known.value, (first_ts - known.ts) // _MS
+        rise, elapsed_ms = first - known.value, min(first_ts - known.ts, _LONGEST) // _MS
         is_break = break_of(QUANTITY_BY_NAME[counter], rise, elapsed_ms, nominal_kw, may_reset=False)
         step = 0 if is_break else rise
         moment = {"device": bucket[0], "ts": first_ts}

@@ -401,6 +401,18 @@ async def test_retention_drops_raw_readings_only(start_server: StartServer) -> N
         assert stored_rollup(api, "rollup_15m", "bucket") == before
 
 
+async def test_retention_drops_whole_quarters_of_an_hour(start_server: StartServer) -> None:
+    """What is left of one would be taken for all of it when an import beside it makes it anew."""
+    clock = Clock(NOW + timedelta(hours=1))
+    async with start_server(clock=clock, raw_retention_days=10) as api:
+        rows = [{"at": NOW + timedelta(minutes=n), "pv_power_w": 100} for n in range(60)]
+        await api.ingest(*map(as_sample, rows))
+        clock.now = NOW + timedelta(days=11, minutes=37)
+        await api.server.retention.drop()
+        [(first,)] = api.rows("SELECT min(ts) FROM samples")
+        assert first in {NOW, NOW + timedelta(minutes=30)}  # TimescaleDB drops whole days
+
+
 async def _forget_and_mark(connection: Any) -> None:
     await connection.execute("DELETE FROM samples")
     await connection.execute(
