@@ -16,14 +16,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError
 
 from sungrow_lib._version import __version__
+from sungrow_lib.logs import CONTEXT
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire import Health
 
 JSON: Final = "application/json; charset=utf-8"
-REQUEST_ID: Final = web.RequestKey("request_id", str)
-"""Where a request keeps its id."""
 IS_LAST: Final = web.RequestKey("is_last", bool)
-"""Where it keeps that its connection ends with the answer; nothing where that is not known."""
+"""Where a request keeps that its connection ends with the answer; nothing where that is not known."""
 X_REQUEST_ID: Final = "X-Request-ID"
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -78,7 +77,7 @@ class Answer(web.StreamResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Make its head."""
         headers, status = self.headers, self.status
-        if (name := request.get(REQUEST_ID)) is not None:
+        if (name := _request_id()) is not None:
             headers[X_REQUEST_ID] = name
         headers[hdrs.DATE] = _date(int(time()))
         if status != HTTPStatus.NOT_MODIFIED:
@@ -108,6 +107,12 @@ def _headers(media: str | None) -> Mapping[str, str]:
     return web.StreamResponse(headers=_HEADERS | kind).headers
 
 
+def _request_id() -> str | None:
+    """The id of the request that is being answered; None for what is no request."""
+    name = CONTEXT.get().get("request_id")
+    return name if isinstance(name, str) else None
+
+
 @lru_cache(maxsize=2)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
@@ -118,7 +123,7 @@ class Stream(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Begin to send it."""
-        if (name := request.get(REQUEST_ID)) is not None:
+        if (name := _request_id()) is not None:
             self.headers[X_REQUEST_ID] = name
         if IS_LAST in request:
             self.force_close()

@@ -1,4 +1,4 @@
-"""What listens: connections, access log, background work."""
+"""What listens, and what is done meanwhile."""
 
 from __future__ import annotations
 
@@ -6,55 +6,24 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
-from aiohttp.http_exceptions import HttpProcessingError
 
 from reference_server import handlers
-from reference_server.answers import REQUEST_ID, Answer
+from reference_server.answers import Answer
+from reference_server.connections import Connections
 from reference_server.ending import end
 from reference_server.front import Front
 from reference_server.metrics import METRICS_TEXT
-from reference_server.problems import DETAILS, problem_response
 from reference_server.server import Server
 from reference_server.storage.errors import StorageUnavailableError
 
 _LOG: Final = logging.getLogger(__name__)
-_ACCESS: Final = logging.getLogger("reference_server.access")
-
 _WATCH_S: Final = 5.0
 _TIDY_S: Final = 10.0
 """More than the driver takes to give a statement up."""
 _SHUTDOWN_S: Final = 10.0
-_TITLES: Final = {400: "Not HTTP"}
-
-
-class AccessLogger(AbstractAccessLogger):
-    """One line for each request: never a header, never a body, so never a token."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether anybody wants the lines."""
-        return _ACCESS.isEnabledFor(logging.INFO)
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line."""
-        _ACCESS.info(
-            "request",
-            extra={
-                "request_id": request.get(REQUEST_ID),
-                "method": request.method,
-                "path": request.rel_url.raw_path,
-                "status": response.status,
-                "duration_ms": round(time * 1000, 1),
-                "bytes_in": request.content_length or 0,
-                "bytes_out": response.body_length,
-                "remote": request.remote,
-            },
-        )
 
 
 @asynccontextmanager
@@ -88,58 +57,13 @@ async def _watch(server: Server) -> None:
         await asyncio.sleep(_WATCH_S)
 
 
-class _Connection(web.RequestHandler):
-    """A connection on which also what is no HTTP is answered with the one error body."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the answer to what never reached a handler; the connection ends."""
-        del message  # it may repeat a header
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer was begun; there can be no other")
-        if isinstance(exc, HttpProcessingError):
-            _LOG.info("no HTTP", extra={"remote": request.remote, "error": type(exc).__name__})
-        else:
-            self.log_exception("request failed", exc_info=exc)
-        status = status if status in DETAILS else web.HTTPBadRequest.status_code
-        response = problem_response(status, DETAILS[status], title=_TITLES.get(status))
-        response.force_close()
-        return response
-
-
-class _Connections(web.Server):
-    """Makes such connections; bodies are decompressed by us, within our limits."""
-
-    def __init__(self, server: Server) -> None:
-        loop = asyncio.get_running_loop()
-        self._options: dict[str, Any] = {
-            "loop": loop,
-            "access_log_class": AccessLogger,
-            "access_log": _ACCESS,
-            "auto_decompress": False,
-        }
-        largest = server.settings.max_request_bytes
-        super().__init__(
-            Front(server).answer,
-            request_factory=partial(web.BaseRequest, loop=loop, client_max_size=largest),
-        )
-
-    def __call__(self) -> _Connection:
-        return _Connection(self, **self._options)
-
-
 class _Runner(web.ServerRunner):
     """Answers requests, and does the background work meanwhile."""
 
     def __init__(self, server: Server, *, is_keeper: bool) -> None:
-        super().__init__(_Connections(server), shutdown_timeout=_SHUTDOWN_S)
+        largest = server.settings.max_request_bytes
+        connections = Connections(Front(server).answer, largest=largest)
+        super().__init__(connections, shutdown_timeout=_SHUTDOWN_S)
         self._ours = server
         self._is_keeper = is_keeper
         self._open = AsyncExitStack()

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from reference_server.answers import IS_LAST, REQUEST_ID, X_REQUEST_ID, Answer, json_bytes
+from reference_server.answers import IS_LAST, X_REQUEST_ID, Answer, json_bytes
 from reference_server.auth import Principal
 from reference_server.handlers import Call, login, visitor_of
 from reference_server.limits import Visitor
@@ -58,7 +58,6 @@ class Front:
         name = request.headers.get(X_REQUEST_ID)
         if name is None or not _REQUEST_ID.fullmatch(name):
             name = next(self._new_ids)
-        request[REQUEST_ID] = name
         CONTEXT.set({"request_id": name})
         stopping = self._server.stopping
         if stopping.is_set():

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from reference_server.answers import Answer
 from reference_server.auth import Principal, Scope, bearer_hash
 from reference_server.bodies import read_plain
-from reference_server.limits import Visitor, client_address
+from reference_server.connections import Connection
+from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
 from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery
@@ -164,9 +165,15 @@ async def _is_admin(server: Server, call: Call[NoQuery]) -> bool:
 
 
 def visitor_of(server: Server, request: web.BaseRequest) -> Visitor:
-    """Return where a request comes from."""
-    token = bearer_hash(request.headers.get(hdrs.AUTHORIZATION))
-    return Visitor(client_address(request, server.settings.trusted_proxies), token or b"")
+    """Return where a request comes from; the next on a connection comes from the same, mostly."""
+    connection, headers, trusted = request.protocol, request.headers, server.settings.trusted_proxies
+    authorization = headers.get(hdrs.AUTHORIZATION)
+    credentials = (authorization, headers.getall(X_FORWARDED_FOR, [])) if trusted else authorization
+    assert isinstance(connection, Connection)
+    if connection.visitor is None or connection.credentials != credentials:
+        connection.visitor = Visitor(client_address(request, trusted), bearer_hash(authorization) or b"")
+        connection.credentials = credentials
+    return connection.visitor
 
 
 async def login(server: Server, visitor: Visitor) -> Principal:

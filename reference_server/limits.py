@@ -16,6 +16,8 @@ from reference_server.config import TrustedNetwork
 from reference_server.problems import Problem
 from reference_server.shared_table import OwnTable, Table
 
+X_FORWARDED_FOR: Final = "X-Forwarded-For"
+"""Header in which a proxy says whom it asks for."""
 _MINUTE_S: Final = 60.0
 _MOST_KEYS: Final = 50_000
 _GOOD_FOR_S: Final = 600.0
@@ -179,7 +181,7 @@ def client_address(request: web.BaseRequest, trusted: Sequence[TrustedNetwork]) 
     address = request.remote or ""
     if not trusted:
         return _household(address)
-    hops = ",".join(request.headers.getall("X-Forwarded-For", [])).split(",")
+    hops = ",".join(request.headers.getall(X_FORWARDED_FOR, [])).split(",")
     while hops and _is_trusted(address, trusted):
         hop = hops.pop().strip()
         if not _is_address(hop):

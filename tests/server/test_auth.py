@@ -102,6 +102,21 @@ async def test_every_guarded_operation(api: Api, op: Op) -> None:
             assert status == 403
 
 
+async def test_each_request_on_a_connection_is_judged_by_its_own_token(api: Api) -> None:
+    await api.ingest(sample(0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    good, other, wrong = f"Bearer {TOKEN}", f"Bearer {OTHER_TOKEN}", f"Bearer {TOKEN}x"
+    expected = {good: 200, other: 403, wrong: 401, "": 401}
+    for sent in (good, wrong, good, "", good, other, other, wrong, other, good, "", ""):
+        line = f"Authorization: {sent}\r\n" if sent else ""
+        writer.write(f"GET /v1/realtime?device_id=sh-1 HTTP/1.1\r\nHost: a\r\n{line}\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        assert int(head.split()[1]) == expected[sent], sent
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        await asyncio.wait_for(reader.readexactly(int(length)), 20)
+    writer.close()
+
+
 async def _new(
     api: Api, scopes: list[str], devices: list[str] | None, expires_at: datetime | None = None
 ) -> str:
