@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+from reference_server import history
 from reference_server.history import import_csv
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
@@ -179,24 +180,30 @@ def as_csv(file: Path, rows: Sequence[Reading]) -> Path:
 @pytest.mark.parametrize("silent_h", [0, 6], ids=["speaking", "silent at the seam"])
 @pytest.mark.parametrize("known_before", [False, True], ids=["first history", "a hole"])
 async def test_an_import_that_ends_at_frozen_rollups(
-    start_server: StartServer, tmp_path: Path, silent_h: int, *, known_before: bool
+    start_server: StartServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    silent_h: int,
+    *,
+    known_before: bool,
 ) -> None:
     """The readings after the import are long dropped: the next value is known from the rollups alone."""
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 150)  # several parts, each of which meets what is frozen
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     begin, seam, end = now - timedelta(days=20), now - timedelta(days=17), now - timedelta(days=15)
     earlier = seam - timedelta(days=2)
     silent = between(seam - timedelta(hours=silent_h), seam + timedelta(hours=silent_h / 2))
     rows = house(begin, end, silent=silent)
     live = [row for row in rows if row["at"] >= seam or (known_before and row["at"] < earlier)]
-    history = [row for row in rows if row not in live]
+    missing = [row for row in rows if row not in live]
     clock = Clock(end)
     async with start_server(clock=clock, raw_retention_days=10) as api:
         await sent(api, live)
         clock.now = now
         await api.server.retention.drop()
         assert not api.rows("SELECT FROM samples")
-        half = len(history) // 2
-        for number, part in enumerate((history[half:], history[:half])):
+        half = len(missing) // 2
+        for number, part in enumerate((missing[half:], missing[:half])):
             file = as_csv(tmp_path / f"{number}.csv", part)
             result = await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=10))
             assert result.inserted == len(part)
