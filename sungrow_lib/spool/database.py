@@ -403,7 +403,8 @@ class Database:
 class Transaction:
     """One transaction on a database, as a context; a subclass tells what belongs to it beside that.
 
-    A generator would be shorter. But each reading is a transaction, and would pay for it.
+    A generator would be shorter. But each reading is a transaction, and would pay for it; it does even
+    without the context, and uses what that is made of.
     """
 
     __slots__ = ("_connection", "_database")
@@ -413,25 +414,33 @@ class Transaction:
 
     def __enter__(self) -> sqlite3.Connection:
         try:
-            connection = self._connection = self._database.begin()
+            return self.begin()
         except BaseException as error:
             self.undo(error)
             raise
-        return connection
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if error is None:
-            try:
-                self._connection.execute("COMMIT")
-            except BaseException as failure:
-                self.undo(failure)
-                raise
-            if self._database.home is not None:
-                self._database.committed()
-        else:
+        if error is not None:
             self.undo(error)
+            return
+        try:
+            self.commit()
+        except BaseException as failure:
+            self.undo(failure)
+            raise
+
+    def begin(self) -> sqlite3.Connection:
+        """Start it; `undo` what fails from now on."""
+        connection = self._connection = self._database.begin()
+        return connection
+
+    def commit(self) -> None:
+        """Make it durable; `undo` if that fails."""
+        self._connection.execute("COMMIT")
+        if self._database.home is not None:
+            self._database.committed()
 
     def undo(self, error: BaseException) -> None:
         """Leave no trace of it; raise what an error means."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
@@ -137,24 +136,18 @@ class SettlingChange(Change):
         super().__init__(database, keys, dating)
         self._later = later
 
-    def __enter__(self) -> sqlite3.Connection:
-        connection = super().__enter__()
-        self._settled = 0
+    def begin(self) -> sqlite3.Connection:
+        """Start it, and write them; `undo` what fails from now on."""
+        connection, self._settled = super().begin(), 0
         if self._later.answers:
             self._dating.forget()
-            try:
-                self._settled = self._later.write(connection)
-            except BaseException as error:
-                self.undo(error)
-                raise
+            self._settled = self._later.write(connection)
         return connection
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if error is None:
-            self._later.written(self._settled)
+    def commit(self) -> None:
+        """Make it durable, and forget them; `undo` if that fails."""
+        super().commit()
+        self._later.written(self._settled)
 
 
 def settle(

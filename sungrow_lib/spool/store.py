@@ -141,10 +141,17 @@ class SpoolStore:
         self, device_id: str, ts: int, content: str, boot: BootStamp | None, *, ts_is_final: bool
     ) -> SpoolEntry:
         now = self._clock.read()
-        with self._settling if self._later.answers else self._change as connection:
+        change = self._settling if self._later.answers else self._change
+        try:
+            connection = change.begin()
             if self._options.max_bytes is not None or self._relief.reserve.is_spent:
                 self._keep_headroom(connection)
-            return self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
+            entry = self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
+            change.commit()
+        except BaseException as error:
+            change.undo(error)
+            raise
+        return entry
 
     def _add(
         self,
