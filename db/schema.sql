@@ -790,15 +790,17 @@ CREATE OR REPLACE FUNCTION newest_reading(wanted int4) RETURNS timestamptz LANGU
 DECLARE
   rolled date := (SELECT max(day) FROM rollup_day WHERE device = wanted);
   marked timestamptz := (SELECT max(bucket) FROM rollup_marks WHERE device = wanted);
+  since timestamptz := (rolled - 1)::timestamp AT TIME ZONE 'UTC';
+  until timestamptz := (rolled + 2)::timestamp AT TIME ZONE 'UTC';
   newest timestamptz;
 BEGIN
-  newest := reading_between(wanted, 'max', marked - INTERVAL '1 microsecond', marked + INTERVAL '15 minutes');
-  IF newest >= (rolled + 2)::timestamp AT TIME ZONE 'UTC' THEN
+  IF rolled IS NULL OR marked <= since OR marked + INTERVAL '15 minutes' > until THEN -- else one look is enough
+    newest := reading_between(wanted, 'max', marked - INTERVAL '1 microsecond', marked + INTERVAL '15 minutes');
+  END IF;
+  IF newest >= until THEN
     RETURN newest;
   END IF;
-  RETURN greatest(newest, reading_between(
-    wanted, 'max', (rolled - 1)::timestamp AT TIME ZONE 'UTC', (rolled + 2)::timestamp AT TIME ZONE 'UTC'
-  ));
+  RETURN greatest(newest, reading_between(wanted, 'max', since, until));
 END
 $$;
 

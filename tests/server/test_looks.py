@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
 from reference_server.administration import erase_device
@@ -81,6 +82,27 @@ async def _require_all_found(api: Api, moments: list[datetime], dice: random.Ran
         assert found[0] == moments[-1]
         assert len(found) == min(limit, len(moments))
     assert found == moments[::-1]
+
+
+async def test_the_newest_reading_is_found_wherever_it_is_marked(api: Api) -> None:
+    """Within the days around the last one that is rolled up, at their edges, and beyond."""
+    midnight = (NOW - timedelta(days=20)).replace(hour=0)
+    await api.ingest({"device_id": "sh-1", "ts": format_ts(midnight + timedelta(hours=12))})
+    await api.server.refresher.refresh_all()
+    [(device,)] = api.rows("SELECT device FROM devices WHERE device_id = 'sh-1'")
+
+    async def comes(at: datetime) -> None:
+        await api.ingest({"device_id": "sh-1", "ts": format_ts(at)})
+        assert await newest_stamp(api.server.database, device) == at
+
+    end = midnight + timedelta(days=2)
+    for seconds in (-DAY_S, -900, -1, 0, 1, 899, 3 * DAY_S):
+        await comes(end + timedelta(seconds=seconds))
+    with psycopg.connect(api.dsn) as connection:  # as retention does, but for the marks
+        connection.execute("DELETE FROM samples")
+        connection.execute("DELETE FROM rollup_marks")
+    for begin in (midnight - timedelta(days=1, seconds=1), midnight - timedelta(days=1)):
+        await comes(begin)
 
 
 async def test_a_device_without_readings_has_none(api: Api) -> None:
