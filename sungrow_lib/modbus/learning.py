@@ -179,11 +179,13 @@ class UnitMemory:
 
     def of(self, block: Block) -> Experience:
         """The experience with one block."""
-        if block not in self._known:
+        known = self._known.get(block)
+        if known is None:
             # A reading hangs on the block that dates it, so that one is never left alone for long.
             backoff = Backoff() if block == self.dating else Backoff(longest_s=_LONGEST_BLOCK_DELAY_S)
-            self._known[block] = Experience(proven=self.notes.has_answered(block), backoff=backoff)
-        return self._known[block]
+            known = Experience(proven=self.notes.has_answered(block), backoff=backoff)
+            self._known[block] = known
+        return known
 
     def must_wait(self, block: Block, now: float) -> bool:
         """Whether a block for which the pass has no time waits on; not when it waited for long already."""

@@ -128,6 +128,7 @@ class _Record:
 _quoted: Final = lru_cache(maxsize=8)(json.dumps)
 
 
+@lru_cache(maxsize=8)  # of the three in a record one is new
 def _text(moment: _Moment | None) -> str:
     if moment is None:
         return "null"
