@@ -19,6 +19,7 @@ from sungrow_lib.errors import (
     SpoolUnavailableError,
 )
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.bad_places import BadPlaces
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
@@ -80,6 +81,7 @@ class Database:
         self._place = Place(path)
         self._name, self._log_name = self._place.file, self._place.log
         self.home = Home(self._place) if stays else None
+        self.bad_places = BadPlaces(path, Path(self._log_name))
         self._is_kept = self.home.is_kept if self.home else self._place.is_kept
         try:
             require_spool(path)
@@ -280,7 +282,7 @@ class Database:
             raise
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        for statement in _statements(schema.CREATE):
+        for statement in schema.statements(schema.CREATE):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
@@ -459,16 +461,6 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 def _looks_like_ours(connection: sqlite3.Connection) -> bool:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return {"reading", "standing", "answered"} <= names
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Part a script into statements; `executescript` would commit the transaction they belong to."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 @contextmanager

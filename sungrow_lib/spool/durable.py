@@ -13,9 +13,9 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from sungrow_lib.errors import SpoolCorruptError
+from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import holding
+from sungrow_lib.spool import holding, looking
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
     HeldDevice,
@@ -376,7 +376,7 @@ class DurableSpool:
 
     async def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
         """Count deferred and quarantined readings: device, state, the server's code, how many."""
-        return await self._run(self._store.set_apart)
+        return await self._run(lambda: self._store.look(looking.set_apart))
 
     async def faults(self) -> list[str]:
         """Check the whole file and all of the spool's rules; return what is wrong, in words."""
@@ -395,9 +395,16 @@ class DurableSpool:
         try:
             return await anyio.to_thread.run_sync(job, limiter=self._limiter)
         except SpoolCorruptError as error:
-            self._damage = self._damage or str(error)
-            self._was_damaged.set()
+            self._note_damage(str(error))
             raise
+        except SpoolUnavailableError as error:
+            if await anyio.to_thread.run_sync(self._store.is_worn, error, limiter=self._limiter):
+                self._note_damage(f"Places of it cannot be read ({error.__cause__}).")
+            raise
+
+    def _note_damage(self, what: str) -> None:
+        self._damage = self._damage or what
+        self._was_damaged.set()
 
     async def _repeat(self, job: Callable[[], int]) -> int:
         """Run a bulk job chunk by chunk; others get their turn in between."""

@@ -42,6 +42,12 @@ def faults(connection: sqlite3.Connection) -> list[str]:
     return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
 
 
+def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str | None, int]]:
+    """Count deferred and quarantined readings by device, state and the server's code."""
+    rows = connection.execute(schema.QUARANTINE).fetchall()
+    return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
+
+
 def to_record(row: tuple[Any, ...]) -> SpoolRecord:
     """Return what `schema.RECORDS` finds."""
     seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row

@@ -7,15 +7,17 @@ spool's files have pages of one known size, no reserved bytes and text in UTF-8.
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from sungrow_lib.spool.bad_places import CarefulFile, read_all
 from sungrow_lib.spool.schema import PAGE_BYTES
 
 Value = int | str | bytes | None
@@ -74,6 +76,7 @@ class Log:
         versions: where every sound committed version of any page begins.
         broken: page number -> where its newest damaged version is.
         nameless: where the last damaged version is that does not tell which page it was.
+        is_whole: whether the disk let all of it be read.
     """
 
     frames: dict[int, int]
@@ -83,6 +86,7 @@ class Log:
     versions: tuple[int, ...] = ()
     broken: dict[int, int] = field(default_factory=dict)
     nameless: int = 0
+    is_whole: bool = True
 
     @property
     def is_damaged(self) -> bool:
@@ -112,9 +116,9 @@ def read_log(path: Path, step: Callable[[], None] = _no_step) -> Log:
         step: called for each page; what it raises ends the reading.
     """
     try:
-        content = path.read_bytes()
+        content, is_whole = read_all(path)
     except FileNotFoundError:
-        content = b""
+        content, is_whole = b"", True
     if len(content) < _LOG_HEADER + _FRAME:
         return Log({}, {}, 0, 0)
     magic, _, _, _, *salt, sum_1, sum_2 = struct.unpack(">8I", content[:_LOG_HEADER])
@@ -154,7 +158,7 @@ def read_log(path: Path, step: Callable[[], None] = _no_step) -> Log:
     # Behind the last commit there is nothing, or what an earlier round has left.
     broken = {page: place for page, place in broken.items() if page and place < last}
     sound = tuple(place for place in versions if place <= last)
-    return Log(frames, behind, commits, size_seen, sound, broken, nameless)
+    return Log(frames, behind, commits, size_seen, sound, broken, nameless, is_whole)
 
 
 def _salt_of_frames(content: bytes) -> list[int]:
@@ -204,13 +208,13 @@ class Pages:
         step: Callable[[], None] = _no_step,
     ) -> None:
         self._step = step
-        self._file: BinaryIO = BytesIO() if is_log_alone else path.open("rb")
+        self._file = CarefulFile(None if is_log_alone else path)
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
             self._read = log = log or read_log(self._log_path, step)
             self._log = log.frames if log.is_torn else log.frames | log.behind
             self._behind = log.behind if log.is_torn else {}
-            self._log_file = self._log_path.open("rb") if self._log or self._behind else None
+            self._log_file = CarefulFile(self._log_path) if self._log or self._behind else None
             in_file = 0 if is_log_alone else -(-path.stat().st_size // PAGE_BYTES)
             self.count = max([in_file, *self._log])
             if log.is_torn and log.size:
@@ -230,19 +234,29 @@ class Pages:
         if self._log_file is not None:
             self._log_file.close()
 
+    def require_settled(self) -> None:
+        """Make sure that what could not be read of the files is not just away for a moment.
+
+        Raises:
+            OSError: it is.
+        """
+        self._file.require_settled()
+        if self._log_file is not None:
+            self._log_file.require_settled()
+        if not self._read.is_whole and read_all(self._log_path)[1]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
     def page(self, number: int) -> bytes:
         """Return a page, filled up with zeros where the file ends early."""
         self._step()
         if number in self._log and self._log_file is not None:
-            self._log_file.seek(self._log[number])
-            return self._log_file.read(PAGE_BYTES)
+            return self._log_file.at(self._log[number], PAGE_BYTES)
         return self._page_of_file(number)
 
     def _page_of_file(self, number: int) -> bytes:
         """Return a page as it is when the log is left out of account."""
         self._step()
-        self._file.seek((number - 1) * PAGE_BYTES)
-        return self._file.read(PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
+        return self._file.at((number - 1) * PAGE_BYTES, PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
 
     def is_stale(self, number: int) -> bool:
         """Whether a newer version of a page was damaged, or may be elsewhere."""
@@ -350,8 +364,7 @@ class Pages:
         if self._log_file is not None:
             for place in self._read.versions:
                 self._step()
-                self._log_file.seek(place - _FRAME_HEADER)
-                frame = self._log_file.read(_FRAME)
+                frame = self._log_file.at(place - _FRAME_HEADER, _FRAME)
                 yield from self._rows_of(int.from_bytes(frame[:4]), frame[_FRAME_HEADER:])
 
     def rows_behind(self) -> Iterator[Row]:

@@ -79,6 +79,7 @@ def recover(
             closing(_pages(path, draft.step, is_mixed=is_mixed, owner=owner)) as pages,
         ):
             counts = _fill(draft.connection, pages, owner)
+            pages.require_settled()
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             note_recovery(draft.connection, recovery)
         draft_path.rename(_new(path))

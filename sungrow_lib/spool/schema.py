@@ -9,6 +9,8 @@ themselves. Time stamps are milliseconds since 1970 in UTC.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
 from typing import Final
 
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -461,3 +463,13 @@ SALVAGE_COUNTS: Final = (
     "SELECT count(*) FROM temp.found WHERE seq NOT IN (SELECT seq FROM main.reading)",
     f"SELECT count(*) FROM standing WHERE code = '{DOUBTFUL}'",
 )
+
+
+def statements(script: str) -> Iterator[str]:
+    """Part a script into statements; `executescript` would commit the transaction they belong to."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

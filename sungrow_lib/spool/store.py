@@ -97,6 +97,10 @@ class SpoolStore:
         if self._database.home is not None:
             self._database.home.is_ours = is_ours
 
+    def is_worn(self, error: SpoolUnavailableError) -> bool:
+        """Whether an error was one of the disk, which lets the file be read in places only."""
+        return self._database.bad_places.are_behind(error.__cause__)
+
     def close(self) -> None:
         """Close the file."""
         with suppress(SpoolError):  # what is not written is asked of the server once more
@@ -448,12 +452,6 @@ class SpoolStore:
         """Return readings with all that is known of them, in order of `seq`, from after a number on."""
         with self._reading() as connection:
             return [to_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
-
-    def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
-        """Count deferred and quarantined readings by device, state and the server's code."""
-        with self._reading() as connection:
-            rows = connection.execute(schema.QUARANTINE).fetchall()
-        return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
 
     def faults(self) -> list[str]:
         """Check every page and every rule of the spool; return what is wrong, in words."""

@@ -1,5 +1,6 @@
-/* Preloaded into a process, it makes the disk under one folder fail, as a file of two 64-bit numbers says at any
- * moment: the error number, and what fails with it: 1 what writes, 2 what reads, 3 both; 0 nothing.
+/* Preloaded into a process, it makes the disk under one folder fail, as a file of five 64-bit numbers says at any
+ * moment: the error number; what fails with it: 1 what writes, 2 what reads, 3 both, 0 nothing; and, if only reading
+ * some bytes of one file fails: the file's inode (else 0), the first of the bytes, and the one behind the last.
  *
  *   FAILING_FOLDER  absolute path of the folder
  *   FAILING_FILE    the file; it must lie elsewhere
@@ -44,7 +45,7 @@ __attribute__((constructor)) static void begin(void) {
   REAL(int, "open64", const char *, int, ...);
   int fd = real(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) _exit(98);
-  void *seen = mmap(NULL, 16, PROT_READ, MAP_SHARED, fd, 0);
+  void *seen = mmap(NULL, 40, PROT_READ, MAP_SHARED, fd, 0);
   if (seen == MAP_FAILED) _exit(98);
   order = seen;
   close(fd);
@@ -103,6 +104,30 @@ int close(int fd) {
   return real(fd);
 }
 
+static int read_fails(int fd, off64_t at, size_t length) {
+  struct stat status;
+  if (!fd_fails(fd, READS)) return 0;
+  if (!order[2]) return 1;
+  return !fstat(fd, &status) && (int64_t)status.st_ino == order[2] && at < order[4] && at + (off64_t)length > order[3];
+}
+
+ssize_t read(int fd, void *data, size_t length) {
+  REAL(ssize_t, "read", int, void *, size_t);
+  if (!read_fails(fd, order ? lseek(fd, 0, SEEK_CUR) : 0, length)) return real(fd, data, length);
+  errno = (int)order[0];
+  return -1;
+}
+
+#define PREAD(symbol, offset) \
+  ssize_t symbol(int fd, void *data, size_t length, offset at) { \
+    REAL(ssize_t, #symbol, int, void *, size_t, offset); \
+    if (!read_fails(fd, at, length)) return real(fd, data, length, at); \
+    errno = (int)order[0]; \
+    return -1; \
+  }
+PREAD(pread, off_t)
+PREAD(pread64, off64_t)
+
 #define ON_FILE(type, symbol, what, parameters, ...) \
   type symbol parameters { \
     static __typeof__(&symbol) real; \
@@ -118,9 +143,6 @@ int close(int fd) {
 ON_FILE(ssize_t, write, WRITES, (int fd, const void *data, size_t length), fd, data, length)
 ON_FILE(ssize_t, pwrite, WRITES, (int fd, const void *data, size_t length, off_t at), fd, data, length, at)
 ON_FILE(ssize_t, pwrite64, WRITES, (int fd, const void *data, size_t length, off64_t at), fd, data, length, at)
-ON_FILE(ssize_t, read, READS, (int fd, void *data, size_t length), fd, data, length)
-ON_FILE(ssize_t, pread, READS, (int fd, void *data, size_t length, off_t at), fd, data, length, at)
-ON_FILE(ssize_t, pread64, READS, (int fd, void *data, size_t length, off64_t at), fd, data, length, at)
 ON_FILE(int, ftruncate, WRITES, (int fd, off_t size), fd, size)
 ON_FILE(int, ftruncate64, WRITES, (int fd, off64_t size), fd, size)
 ON_FILE(int, fsync, WRITES, (int fd), fd)

@@ -47,6 +47,10 @@ class FailingDisk:
         """Let it fail from now on."""
         self._say(error, what)
 
-    def _say(self, error: int, what: int) -> None:
+    def loses(self, file: Path, first: int, end: int) -> None:
+        """Let some bytes of a file be out of reach from now on."""
+        self._say(errno.EIO, READS, file.stat().st_ino, first, end)
+
+    def _say(self, *numbers: int) -> None:
         with self._order.open("r+b" if self._order.exists() else "wb") as file:
-            file.write(struct.pack("@qq", error, what))
+            file.write(struct.pack("@5q", *numbers, *[0] * (5 - len(numbers))))

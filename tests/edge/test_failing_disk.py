@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from reference_edge.owner import OwnerFile
-from sungrow_lib import DurableSpool, InverterSimulator, living_inverter
+from sungrow_lib import BootStamp, DurableSpool, InverterSimulator, SungrowSample, living_inverter
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, wait_until
 from sungrow_lib.demo.proof import read_events
@@ -134,6 +134,52 @@ async def test_a_disk_that_fails_for_a_while_costs_no_reading_and_no_restart(
         assert await spool.faults() == []
         assert (await spool.counts()).undelivered == len(accepted)
         assert (await spool.devices()) == ["roof"]
+
+
+@pytest.mark.parametrize("when", ["before the start", "while it runs"])
+async def test_bad_places_of_a_card_are_left_behind(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path, when: str
+) -> None:
+    path = tmp_path / "card" / "spool.sqlite"
+    path.parent.mkdir()
+    async with DurableSpool.open(path) as spool:
+        for first in range(0, OLD, 500):
+            await spool.append_many([old_reading(number) for number in range(first, first + 500)])
+    disk = FailingDisk(library, path.parent, tmp_path / "order")
+    size = path.stat().st_size
+    if when == "before the start":
+        disk.loses(path, size // 2, size // 2 + 4_096)
+    async with polling(tmp_path, tls_files.ca, QUICK, **disk.environment) as child:
+        if when == "while it runs":
+            await until("a reading", lambda: bool(polls(tmp_path, "accepted")), child)
+            disk.loses(path, size // 5, size // 2)
+        await until("the recovery", lambda: len(recoveries(tmp_path)) > 0, child)
+        before = len(polls(tmp_path, "accepted"))
+        await until("readings", lambda: len(polls(tmp_path, "accepted")) > before, child)
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status == 0
+    [recovery] = recoveries(tmp_path)
+    assert (await anyio.Path(recovery["set_aside"]).stat()).st_size >= size
+    accepted = len(polls(tmp_path, "accepted"))
+    async with DurableSpool.open(path) as spool:
+        assert await spool.faults() == []
+        left = (await spool.counts()).undelivered - accepted
+        assert (await spool.devices()) == ["roof"]
+    lost = OLD - left
+    assert 0 < lost < (150 if when == "before the start" else OLD // 2)  # five pages of some twenty each
+
+
+OLD: Final = 20_000
+
+
+def old_reading(number: int) -> tuple[SungrowSample, BootStamp]:
+    ts = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(seconds=5 * number)
+    sample = SungrowSample(device_id="roof", ts=ts, pv_power_w=number)
+    return sample, BootStamp("an earlier boot", 5_000 * number)
+
+
+def recoveries(folder: Path) -> list[dict[str, Any]]:
+    return [e for e in read_events(folder / "edge.log") if e["event"].startswith("damaged spool set aside")]
 
 
 async def test_told_to_stop_while_it_cannot_open_the_spool_it_says_what_is_lost(
