@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -21,15 +21,17 @@ from reference_server.buckets import (
     needed_columns,
     wh_of,
 )
-from reference_server.series import Cut, SeriesReader, days_of
+from reference_server.meters import Meter
+from reference_server.series import Cut, SeriesReader, merged_facts
 from reference_server.sheets import Sheet
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
-from reference_server.zones import Span, known_zone, local_day, start_of_day
+from reference_server.zones import Span, known_zone, local_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
 
 _MS: Final = timedelta(milliseconds=1)
+_DAY: Final = timedelta(days=1)
 _AT_ONCE: Final = 3
 """So many devices of a plant are read at the same time: fewer than readers have connections."""
 _ADDED: Final = ("pv", "charge", "discharge")
@@ -40,8 +42,6 @@ _AVERAGED: Final = (
 )
 _PARTS: Final = {name: (f"{name}_sum", f"{name}_ms", QUANTITY_BY_NAME[name].factor) for name in _AVERAGED}
 """What an average is made of: looked up for each of thousands of buckets."""
-_METER_COUNTERS: Final = [f"{COUNTER_OF[name]}_increase" for name in _METERED]
-_METER_COLUMNS: Final = frozenset({"sample_count", "covered_ms", "export_power_w_ms", *_METER_COUNTERS})
 _COLUMNS: Final = needed_columns(None) | {"active_power_w_sum", "active_power_w_ms"}
 
 
@@ -81,11 +81,13 @@ class PlantSeriesReader:
     async def _pages(
         self, devices: Sequence[KnownDevice], cuts: Iterable[Cut]
     ) -> AsyncIterator[list[dict[str, Any]]]:
+        meter: Meter | None = None
         for cut in cuts:
             if not cut.spans:
                 continue
             found = await self._facts(devices, cut, _COLUMNS)
-            meters = await self._meters(devices, cut, found)
+            meter = meter or await self._series.meter(devices, cut.zone)  # what was just read is up to date
+            meters = await self._meters(devices, cut, found, meter)
             now = self._clock()
             buckets = []
             for span in cut.spans:
@@ -105,21 +107,39 @@ class PlantSeriesReader:
         return found
 
     async def _meters(
-        self, devices: Sequence[KnownDevice], cut: Cut, found: Mapping[str, Mapping[datetime, Facts]]
-    ) -> dict[datetime, str]:
-        """Whose word on the meter counts in each bucket of a cut: that of one device for a whole local day.
+        self,
+        devices: Sequence[KnownDevice],
+        cut: Cut,
+        found: Mapping[str, Mapping[datetime, Facts]],
+        meter: Meter,
+    ) -> dict[datetime, Facts]:
+        """What is known of the meter in each bucket of a cut: what one device says for a whole local day."""
+        meters = {}
+        for span in cut.spans:
+            names = {meter.of(day) for day in _days_in(span, cut.zone)}
+            if len(names) == 1:
+                meters[span.begin] = found[names.pop()].get(span.begin, {})
+            else:
+                meters[span.begin] = await self._day_by_day(devices, span, cut.zone, meter)
+        return meters
 
-        A counter's step after a silence holds all of it. If each quarter of an hour went by another device,
-        that energy would count twice or never.
-        """
-        days = days_of(cut)
-        if days is None:
-            return {span.begin: metering(found, span.begin) for span in cut.spans}
-        known = await self._facts(devices, days, _METER_COLUMNS)
-        of_day = {span.begin: metering(known, span.begin) for span in days.spans}
-        return {
-            span.begin: of_day[start_of_day(local_day(span.begin, cut.zone), cut.zone)] for span in cut.spans
-        }
+    async def _day_by_day(
+        self, devices: Sequence[KnownDevice], span: Span, zone: ZoneInfo, meter: Meter
+    ) -> Facts:
+        """What is known of the meter in a span of days that go by different devices."""
+        days: list[Facts] = []
+        for cut in self._series.range_cuts(zone, span.begin, span.end, "1d"):
+            found = await self._facts(devices, cut, _COLUMNS)
+            days += [found[meter.of(local_day(day.begin, zone))].get(day.begin, {}) for day in cut.spans]
+        return merged_facts(days)
+
+
+def _days_in(span: Span, zone: ZoneInfo) -> Iterator[date]:
+    """Local days that a span touches."""
+    day, last = local_day(span.begin, zone), local_day(span.end - _MS, zone)
+    while day <= last:
+        yield day
+        day += _DAY
 
 
 def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
@@ -128,29 +148,12 @@ def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
     return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
 
 
-def metering(found: Mapping[str, Mapping[datetime, Facts]], begin: datetime) -> str:
-    """Device that knows most of the meter in a span: every inverter that reads it reads the same one.
-
-    Time with its power counts, and for each of its counters that is known, time with readings. Among equals
-    the first is taken, so that it stays the same one.
-    """
-
-    def known_ms(name: str) -> int:
-        facts = found[name].get(begin, {})
-        counters = sum(facts.get(counter) is not None for counter in _METER_COUNTERS)
-        power_ms: int = facts.get("export_power_w_ms") or 0
-        return power_ms + counters * int(facts.get("covered_ms") or 0)
-
-    return max(found, key=known_ms)
-
-
 def plant_bucket(
-    span: Span, devices: Mapping[str, Facts], meter_of: str, zone: ZoneInfo, now: datetime
+    span: Span, devices: Mapping[str, Facts], meter: Facts, zone: ZoneInfo, now: datetime
 ) -> dict[str, Any]:
-    """One bucket of a plant from what its devices know of it, and one of them of the meter."""
+    """One bucket of a plant from what its devices know of it, and what is known of the meter."""
     known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
     heard = list(known.values())
-    meter = known.get(meter_of, {})
     seen = _seen(meter, heard)
     elapsed_ms = (min(span.end, now) - span.begin) // _MS * len(devices)
     return {

@@ -11,6 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from reference_server.buckets import Facts, Maker, needed_columns
+from reference_server.meters import Meter, MeterDay
 from reference_server.rollups import RollupRefresher
 from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
@@ -198,6 +199,16 @@ class SeriesReader:
             "series_from_steps", columns, device=device_key, first=first, end=end, step=step
         )
 
+    async def meter(self, devices: Sequence[KnownDevice], zone: ZoneInfo) -> Meter:
+        """Whose word on a shared meter counts, once the devices' rollups are up to date."""
+        days: dict[int, list[MeterDay]] = {device.key: [] for device in devices}
+        for key, day, known_ms, *times in await self._database.rows("meter_days", devices=list(days)):
+            days[key].append(MeterDay(day, known_ms, tuple(times[:2]), tuple(times[2:])))
+        witnesses = [device for device in devices if days[device.key]] or devices[:1]
+        known = {device.device_id: days[device.key] for device in witnesses}
+        is_one_zone = all(device.zone == zone for device in witnesses)
+        return Meter(known, zone) if is_one_zone else Meter.of_one(known)
+
     async def _all_months(self, devices: Sequence[KnownDevice], today: date) -> list[tuple[date, date]]:
         """Local months from the first reading of some devices to today, each with the next one's begin."""
         keys = [device.key for device in devices]
@@ -356,14 +367,6 @@ def _calendar_cut(zone: ZoneInfo, frame: Frame, day: date, today: date) -> Cut:
 
 def _cut_into(zone: ZoneInfo, days: list[tuple[date, date]]) -> Cut:
     return Cut(zone, [Span(start_of_day(a, zone), start_of_day(b, zone)) for a, b in days], days)
-
-
-def days_of(cut: Cut) -> Cut | None:
-    """Whole local days that hold the spans of a cut; None when those are whole days or months."""
-    if cut.days is not None or cut.bucket == "1M":
-        return None
-    first, last = local_day(cut.spans[0].begin, cut.zone), local_day(cut.spans[-1].begin, cut.zone)
-    return _cut_into(cut.zone, [(day, day + _DAY) for day in _each_day(first, last + _DAY)])
 
 
 def _months(first: date, last: date) -> list[tuple[date, date]]:
