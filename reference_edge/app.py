@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -185,6 +185,8 @@ class _Edge:
             beside.cancel_scope.cancel()
         if spool is not None:
             self.was_open = True
+            with suppress(SpoolError):  # the first look says so again
+                await anyio.to_thread.run_sync(self.owner_file.remember, await spool.owner())
             await self._note(None)
         else:
             await self.intake.close()

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +37,8 @@ class OwnerFile:
             damage = said.get("damage")
             if damage is not None and damage["inode"] == self._inode():
                 self.damage = str(damage["reason"])
-            devices = {str(name): int(key) for name, key in said["devices"].items()}
-            self.owner = SpoolOwner(str(said["edge_id"]), devices)
+            spool_id = said.get("spool_id")
+            self.owner = SpoolOwner(str(said["edge_id"]), None if spool_id is None else str(spool_id))
 
     def remember(self, owner: SpoolOwner) -> None:
         """Write down which spool it is, where that is new."""
@@ -53,9 +54,7 @@ class OwnerFile:
 
     def _write(self) -> None:
         """Write all of it; a disk that does not take it is tried again with the next change."""
-        known = (
-            {} if self.owner is None else {"edge_id": self.owner.edge_id, "devices": dict(self.owner.devices)}
-        )
+        known = {} if self.owner is None else asdict(self.owner)
         draft = self._path.with_name(f"{self._path.name}.new")
         try:
             damage = None if self.damage is None else {"reason": self.damage, "inode": self._inode()}
@@ -64,10 +63,18 @@ class OwnerFile:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._path)
+            self._sync_folder()
             self._is_written = True
         except OSError as error:
             self._is_written = False
             _LOG.debug("what is known of the spool is not written down", extra={"reason": error.strerror})
+
+    def _sync_folder(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _is_there(self) -> bool:
         try:

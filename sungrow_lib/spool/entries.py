@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
@@ -241,11 +241,11 @@ class SpoolOwner:
 
     Attributes:
         edge_id: the spool's.
-        devices: device id -> the number that stands for it in the file.
+        spool_id: names the file from its making on, whatever else it is called; None where that is not known.
     """
 
     edge_id: str
-    devices: Mapping[str, int] = field(default_factory=dict)
+    spool_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,14 @@ from typing import Final
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.entries import HeldDevice, HeldWhy, SpoolIdentity, SpoolOwner, SpoolRenaming
-from sungrow_lib.spool.meta import identify, read_identity, renew_generation
+from sungrow_lib.spool.entries import HeldDevice, HeldWhy, SpoolOwner, SpoolRenaming
+from sungrow_lib.spool.meta import (
+    identify,
+    identify_file,
+    read_identity,
+    read_spool_id,
+    renew_generation,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_ID: Final = 64
@@ -59,23 +65,25 @@ def read_held(connection: sqlite3.Connection) -> dict[str, HeldDevice]:
 
 def read_owner(connection: sqlite3.Connection) -> SpoolOwner:
     """Return what is to be remembered of a spool."""
-    devices = {str(name): int(key) for key, name in connection.execute("SELECT id, name FROM device")}
-    held = read_held(connection)
-    return SpoolOwner(
-        read_identity(connection).edge_id, {name: key for name, key in devices.items() if name not in held}
-    )
+    return SpoolOwner(read_identity(connection).edge_id, read_spool_id(connection))
 
 
-def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> SpoolIdentity:
-    """Make a spool its owner's, if that is known; hold the devices whose names cannot be believed."""
+def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
+    """Make a spool its owner's, if that is known; hold the devices whose names cannot be believed.
+
+    Returns:
+        Whether it goes by other names from now on: these belong into the file then, not only into its log.
+    """
     identity = identify(connection, None if owner is None else owner.edge_id)
+    is_new = identify_file(connection, None if owner is None else owner.spool_id)
     connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
     if owner is None or owner.edge_id == identity.edge_id:
-        return identity
-    return _disown(connection, identity.edge_id, owner)
+        return is_new
+    _disown(connection, identity.edge_id, owner)
+    return True
 
 
-def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> SpoolIdentity:
+def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> None:
     """Make the spool of another edge this one's: its devices are held, under names that tell them apart."""
     names = [str(name) for (name,) in connection.execute("SELECT name FROM device").fetchall()]
     for name, new in foreign_names(names, found).items():
@@ -87,7 +95,7 @@ def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> Sp
         "the spool is another edge's; its readings are kept and not sent until you name its devices",
         extra={"edge_id": owner.edge_id, "found": found, "devices": names},
     )
-    return renew_generation(connection)
+    renew_generation(connection)
 
 
 def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:

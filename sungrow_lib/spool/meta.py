@@ -11,6 +11,10 @@ from typing import Final
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import SpoolIdentity, SpoolMerging, SpoolRecovery, from_ms
 
+SPOOL_ID: Final = "spool_id"
+"""Key of what names the file: its first generation. Numbers mean the same as long as it stays."""
+FOLLOWS: Final = "follows"
+"""Key of the `spool_id` of the one whose place it took."""
 _ONE_TIME_MS: Final = 86_400_000
 """Mergings no more than this apart are told of as one."""
 
@@ -20,6 +24,31 @@ def identify(connection: sqlite3.Connection, edge_id: str | None = None) -> Spoo
     for key, value in (("edge_id", edge_id or str(uuid.uuid4())), ("generation", str(uuid.uuid4()))):
         connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
     return read_identity(connection)
+
+
+def identify_file(connection: sqlite3.Connection, follows: str | None) -> bool:
+    """Name the file for its life, and note in whose place it is; return whether any of that is new.
+
+    Args:
+        connection: the spool's; `identify` was called before.
+        follows: the `spool_id` that was remembered, None if none was.
+    """
+    is_new = connection.execute(schema.NAME_FILE, (SPOOL_ID,)).rowcount > 0
+    spool_id, before = read_spool_id(connection), _read(connection, FOLLOWS)
+    if follows is None or follows in {spool_id, before}:
+        return is_new
+    connection.execute(schema.SET_META, (FOLLOWS, follows))
+    return True
+
+
+def read_spool_id(connection: sqlite3.Connection) -> str | None:
+    """Return what names the file."""
+    return _read(connection, SPOOL_ID)
+
+
+def _read(connection: sqlite3.Connection, key: str) -> str | None:
+    row = connection.execute(schema.META, (key,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def read_identity(connection: sqlite3.Connection) -> SpoolIdentity:

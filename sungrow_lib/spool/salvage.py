@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from typing import Any, Final
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolState
@@ -25,7 +26,7 @@ from sungrow_lib.spool.holding import LOST
 from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
-from sungrow_lib.spool.pages import Log, Pages, Row
+from sungrow_lib.spool.pages import Pages, Row
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -57,7 +58,7 @@ def recover(
 ) -> None:
     """Replace a damaged spool by a new one with all that is readable; the damaged one is renamed.
 
-    Where the file is another edge's, and only the log is ours, nothing of the file is taken: the number that
+    Where the file and the log beside it are not of one spool, only one of them is taken: the number that
     stands for a device here stands for another one there.
 
     Safe against a crash at any moment: until the new file is complete and synced the old one stays where
@@ -76,9 +77,9 @@ def recover(
             path.touch()
         with (
             drafting(draft_path, opening) as draft,
-            closing(_pages(path, draft.step, is_mixed=is_mixed, owner=owner)) as pages,
+            closing(pages_of(path, draft.step, is_mixed=is_mixed, owner=owner)) as pages,
         ):
-            counts = _fill(draft.connection, pages, owner)
+            counts = _fill(draft.connection, pages)
             pages.require_settled()
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             note_recovery(draft.connection, recovery)
@@ -90,15 +91,6 @@ def recover(
             f"The damaged spool {path} cannot be set aside: {error.strerror}."
         ) from error
     _LOG.error("damaged spool set aside, its readable readings taken over", extra=asdict(recovery))
-
-
-def _pages(path: Path, step: Callable[[], None], *, is_mixed: bool, owner: SpoolOwner | None) -> Pages:
-    if owner is not None:
-        with closing(Pages(path, Log({}, {}, 0, 0), step=step)) as alone:
-            edges = {row.values[1] for row in alone.rows() if row.values[:1] == ("edge_id",)}
-        if edges and owner.edge_id not in edges:
-            return Pages(path, step=step, is_log_alone=True)
-    return Pages(path, is_mixed=is_mixed, step=step)
 
 
 def _new(path: Path) -> Path:
@@ -128,7 +120,7 @@ def _exchange(path: Path, aside: Path) -> None:
 # --- sorting the rows -------------------------------------------------------------------------------------
 
 
-def _fill(connection: sqlite3.Connection, pages: Pages, owner: SpoolOwner | None) -> list[int]:
+def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     """Take all readable rows over; return how many are saved, known to be lost, and doubtful."""
     for statement in schema.SALVAGE_TABLES:
         connection.execute(statement)
@@ -143,7 +135,7 @@ def _fill(connection: sqlite3.Connection, pages: Pages, owner: SpoolOwner | None
     for row in pages.rows_behind():  # of the others it is known where they stand
         _take(connection, row, names, after=newest)
     was_merged = _take_superseded(connection, pages, was_merged=was_merged)
-    _name_the_nameless(connection, names, owner)
+    _name_the_nameless(connection, names)
     for statement in schema.SALVAGE_STAND:
         connection.execute(statement)
     _set_apart(connection, pages, was_merged=was_merged)
@@ -264,9 +256,9 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
         case Row(int() as key, (None, str() as name, int() | None as floor)):
             connection.execute("INSERT OR IGNORE INTO device VALUES (?, ?, ?)", (key, name, floor))
         case Row(None, (str() as name, int() as key)):
-            names[name] = key  # the index of devices or of boots: all that is left when their table is lost
+            names.setdefault(name, key)  # an index: all that is left when the table is lost
         case Row(None, ("edge_id", str() as name)):
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('edge_id', ?)", (name,))
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('edge_id', ?)", (name,))
         case Row(None, (str() as name, str() as why)) if name.startswith(schema.HELD_PREFIX):
             if why in set(HeldWhy):
                 connection.execute(schema.SET_META, (name, why))
@@ -285,16 +277,14 @@ def _is_object(content: str | bytes) -> bool:
         return False
 
 
-def _name_the_nameless(
-    connection: sqlite3.Connection, names: dict[str, int], owner: SpoolOwner | None
-) -> None:
-    """Give devices and boots whose names are lost one that is remembered, or one that says so."""
+def _name_the_nameless(connection: sqlite3.Connection, names: dict[str, int]) -> None:
+    """Give devices and boots whose names are lost that of their index, or one that says so."""
     boots = {name for (name,) in connection.execute("SELECT name FROM boot")}
     devices = {
         key: name
-        for name, key in names.items()
+        for name, key in reversed(names.items())  # of two the one found first: the other is on an older page
         if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
-    } | {key: name for name, key in (owner.devices.items() if owner else ())}
+    }
     for key in _missing(connection, "device"):
         _name(connection, "device", key, devices.get(key, f"{LOST}{key}"))
     for key in _missing(connection, "boot"):

@@ -70,6 +70,7 @@ DOUBTFUL: Final = "doubtful"
 
 META: Final = "SELECT value FROM meta WHERE key = ?"
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+NAME_FILE: Final = "INSERT OR IGNORE INTO meta SELECT ?, value FROM meta WHERE key = 'generation'"
 DROP_META: Final = "DELETE FROM meta WHERE key = ?"
 
 # Devices whose readings are not sent: see holding.py.

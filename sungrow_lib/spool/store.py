@@ -80,11 +80,15 @@ class SpoolStore:
         self._settling = SettlingChange(self._database, self._keys, self._dating, self._later)
         self._expected: set[str] = set()
         with self._database.write() as connection:
-            self.identity = own(connection, options.owner)
+            is_renamed = own(connection, options.owner)
+            self.identity = read_identity(connection)
             self._dating.load(connection)
             self.recovery = read_recovery(connection)
         self._relief = Relief(self._database, self._transaction, options, self._now_ms)
         self._relief.keep_reserve()
+        if is_renamed:
+            with suppress(SpoolFullError, SpoolUnavailableError):  # the log says it, too
+                self._database.fold_log()
         if (home := self._database.home) is not None:
             home.make_room = self._relief.make_room_for_copy
 

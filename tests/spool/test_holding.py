@@ -66,13 +66,11 @@ def offered(store: SpoolStore, device_id: str) -> list[int]:
     return [(entry.ts_ms - NOON_MS) // 5_000 for entry in found]
 
 
-def lose_names(path: Path) -> None:
+def lose_names(path: Path, tables: tuple[str, ...] = ("device", "sqlite_autoindex_device_1")) -> None:
     """Overwrite the pages that name devices: the table, and its index."""
     with closing(sqlite3.connect(path)) as connection:
-        pages = [
-            root - 1
-            for (root,) in connection.execute("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'device'")
-        ]
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema").fetchall())
+    pages = [roots[name] - 1 for name in tables]
     with path.open("r+b") as file:
         for page in pages:
             file.seek(page * PAGE_BYTES)
@@ -102,12 +100,40 @@ def test_a_device_whose_name_is_lost_is_kept_and_not_sent_until_it_is_named(path
     store.close()
 
 
-def test_a_name_that_is_remembered_is_not_lost(path: Path) -> None:
-    owner = make(path, "roof", "shed")
+def test_names_of_an_earlier_life_of_the_spool_are_not_this_ones(path: Path) -> None:
+    """A spool begun anew is the same edge's; the number that stood for the roof stands for the shed there."""
+    make(path, "roof", "shed")
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    owner = opened(path).look(holding.read_owner)
+    path.unlink()
+    opened(path, owner).close()
+    owner = make(path, "shed", "roof")
+    for tables, known in ((("device",), True), (("device", "sqlite_autoindex_device_1"), False)):
+        for file in path.parent.glob("spool.db*"):
+            file.unlink()
+        shutil.copy(copy, path)
+        lose_names(path, tables)
+        store = opened(path, owner)
+        if known:
+            assert store.devices() == ["roof", "shed"]
+            assert store.look(holding.read_held) == {}
+            assert store.counts("roof").pending == 10
+        else:
+            assert store.devices() == ["lost-device-1", "lost-device-2"]
+            assert set(store.look(holding.read_held)) == {"lost-device-1", "lost-device-2"}
+        store.close()
+
+
+def test_the_name_of_an_index_is_the_newest(path: Path) -> None:
+    make(path, "roof")
     lose_names(path)
-    store = opened(path, owner)
-    assert store.devices() == ["roof", "shed"]
-    assert store.look(holding.read_held) == {}
+    store = opened(path)
+    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    store.close()
+    lose_names(path, ("device",))
+    store = opened(path)
+    assert store.devices() == ["roof"]
     store.close()
 
 
@@ -233,7 +259,7 @@ def test_a_large_spool_that_is_overwritten_by_another_edges_mixes_no_names(
     store._database.fold_log()
     append(store, "roof", *range(8_000, 8_050))
     owner = store.look(holding.read_owner)
-    assert owner.devices["roof"] == other.devices["barn"]
+    assert owner.spool_id != other.spool_id
     shutil.copyfile(another, path)
     if not is_killed:
         with pytest.raises(SpoolCorruptError):
@@ -247,9 +273,11 @@ def test_a_large_spool_that_is_overwritten_by_another_edges_mixes_no_names(
         Path(f"{path}-wal").write_bytes(log)
     store = opened(path, owner, damage=None if is_killed else "it was overwritten")
     assert store.identity.edge_id == owner.edge_id
-    assert store.devices() == ["roof"]
+    assert offered(store, "roof") == offered(store, "barn") == offered(store, "shed") == []
+    ((name, device),) = store.look(holding.read_held).items()
+    assert device.undelivered >= 50
+    store.change(lambda c: holding.rename(c, name, "roof"))
     assert set(range(8_000, 8_050)) <= set(offered(store, "roof"))
-    assert store.look(holding.read_held) == {}
     store.close()
     assert list(path.parent.glob("*damaged*"))
 
