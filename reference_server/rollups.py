@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
 from reference_server.storage.rollups import (
     MARKS_AT_ONCE,
-    MARKS_TOGETHER,
     SHARDS,
     mark_silences,
     refresh_shards,
@@ -25,6 +24,13 @@ _LOG: Final = logging.getLogger(__name__)
 _PAUSES: Final = 9
 """While readings come, the refresher pauses so many times longer than it works: who needs a device fresh does
 not wait for it, and marks that wait longer are merged further."""
+
+_TOGETHER_S: Final = 0.3
+"""Shards whose marks are expected to take so long in all, or shorter, share a transaction: to plan its long
+statements takes as long as to recompute ten buckets. Readers of all these shards wait as long, though."""
+
+_MARK_S: Final = 0.005
+"""What a mark is expected to take as long as none was worked off."""
 
 _READER_WAITS_S: Final = 2.0
 """So long a reader waits while another process is at its device's shard: longer than most refreshes take, but
@@ -63,6 +69,7 @@ class RollupRefresher:
         self._interval_s = interval_s
         self._clock = clock
         self._newest = 0
+        self._mark_s = _MARK_S
         self._busy_since: dict[int, float] = {}
         self._fresh_until = monotonic()
         self.refreshed_at: datetime | None = None
@@ -101,16 +108,30 @@ class RollupRefresher:
     async def _refresh_all(self, pause: Callable[[float], Awaitable[None]] | None) -> None:
         """Work off the marks there are now, and none that come meanwhile: those might never end."""
         now, begin = self._clock(), monotonic()
-        waiting = deque(_together(await self._database.rows("marked_shards", shards=SHARDS)))
+        waiting = deque(await self._database.rows("marked_shards", shards=SHARDS))
         while waiting:  # each in turn, those with many again
-            shards, newest = waiting.popleft()
+            some = self._together(waiting)
+            newest = max(newest for _, newest, _ in some)
+            shards = [shard for shard, _, _ in some]
             began = monotonic()
             done = await refresh_shards(self._database, shards, horizon=self._horizon(), newest=newest)
+            worked_s = monotonic() - began
+            if done:
+                self._mark_s = (self._mark_s + worked_s / done) / 2
             if done >= MARKS_AT_ONCE:
-                waiting.append((shards, newest))
+                waiting += some
             if pause is not None:
-                await pause(monotonic() - began)
+                await pause(worked_s)
         self.refreshed_at, self._fresh_until = now, begin
+
+    def _together(self, waiting: deque[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Take shards that share a transaction; each with the newest of its marks, and how many there are."""
+        some = [waiting.popleft()]
+        count = some[0][2]
+        while waiting and (count + waiting[0][2]) * self._mark_s <= _TOGETHER_S:
+            count += waiting[0][2]
+            some.append(waiting.popleft())
+        return some
 
     async def _pause(self, worked_s: float) -> None:
         """Leave the database to ingest while there is any and the rollups are not too far behind it."""
@@ -141,21 +162,3 @@ class RollupRefresher:
 
 def _say_why(error: StorageError) -> None:
     _LOG.warning("rollups cannot be refreshed now", extra={"error": str(error)})
-
-
-def _together(shards: Iterable[tuple[int, int, int]]) -> Iterator[tuple[list[int], int]]:
-    """Shards to refresh in one transaction, and the newest of their marks.
-
-    Args:
-        shards: each with the newest of its marks, and how many wait.
-    """
-    some: list[int] = []
-    latest = total = 0
-    for shard, newest, count in shards:
-        if some and total + count > MARKS_TOGETHER:
-            yield some, latest
-            some, latest, total = [], 0, 0
-        some.append(shard)
-        latest, total = max(latest, newest), total + count
-    if some:
-        yield some, latest

@@ -41,10 +41,6 @@ SHARDS: Final = 16
 MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
 
-MARKS_TOGETHER: Final = 1_000
-"""Shards that have so many marks in all, or fewer, share a transaction: to plan its long statements takes as
-long as to recompute ten buckets. With more of them, readers would wait for too many shards at once."""
-
 REPAIR: Final = "repair/silences 2"
 """In the history of the schema: that what older servers made of silences was marked."""
 

@@ -36,6 +36,7 @@ class World:
         every_s: from one mark to the next; they come in turn to two shards.
         until: when marks stop coming.
         cost_s: it takes so long to work one off.
+        taken: shards that were refreshed together.
         at_once: so many in one transaction at most.
     """
 
@@ -50,6 +51,7 @@ class World:
     worked_s: float = 0.0
     slept_s: list[float] = field(default_factory=list)
     worst_lag_s: float = 0.0
+    taken: list[list[int]] = field(default_factory=list)
 
     def clock(self) -> float:
         return self.now
@@ -77,6 +79,7 @@ class World:
         return True
 
     async def refresh_shards(self, _: object, shards: list[int], *, newest: int, **__: Any) -> int:
+        self.taken.append(list(shards))
         count = 0
         for marks in (self.marks[shard] for shard in shards):
             while marks and marks[0][0] <= newest and count < self.at_once:
@@ -161,15 +164,34 @@ async def test_shards_with_few_marks_share_a_transaction(
         return done
 
     monkeypatch.setattr(rollups, "refresh_shards", refresh)
-    monkeypatch.setattr(rollups, "MARKS_TOGETHER", 4)
     names = [f"sh-{n}" for n in range(6)]
     async with start_server(device_tokens=",".join(f"{TOKEN}:{name}" for name in names)) as api:
         for name in names[:-1]:
             await api.ingest(sample(device_id=name))
         await api.ingest(*(sample(-900 * n, device_id=names[-1]) for n in range(7)))
         await api.server.refresher.refresh_all()
-        assert sorted(taken) == [(1, 1), (1, 7), (4, 4)]
+        assert taken == [(6, 12)]
         assert api.rows("SELECT sum(sample_count) FROM rollup_15m") == [(12,)]
+        assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
+
+
+async def test_shards_whose_marks_take_long_have_transactions_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(end=1e9, every_s=0.1, until=1e9, cost_s=0.1)
+    for name, value in (("monotonic", world.clock), ("refresh_shards", world.refresh_shards)):
+        monkeypatch.setattr(rollups, name, value)
+    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    for _ in range(3):
+        world.go_on(1)
+        await refresher.refresh_all()
+    assert world.taken[0] == [0, 1]  # nobody knew
+    assert sorted(world.taken[1:]) == [[0], [0], [1], [1]]
+    world.cost_s = 0.0001
+    for _ in range(12):
+        world.go_on(1)
+        await refresher.refresh_all()
+    assert world.taken[-1] == [0, 1]
 
 
 async def test_a_shard_that_another_process_is_at_does_not_hold_up_the_others(api: Api) -> None:
