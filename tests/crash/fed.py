@@ -43,7 +43,7 @@ EDGES: Final = (
     EdgeKind("twin-1", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("twin-2", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("clock", ("crash-e",), 0.05),
-    EdgeKind("small", ("crash-f",), 0.2, 0.01, max_bytes=180_000, step_ms=5000),
+    EdgeKind("small", ("crash-f",), 0.2, 0.02, max_bytes=180_000, step_ms=5000),
     EdgeKind("full", ("crash-g",), 0.2, 0.005, has_small_disk=True, step_ms=5000),
 )
 """One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one whose
