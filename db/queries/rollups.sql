@@ -19,8 +19,9 @@ SELECT EXISTS (
 INSERT INTO schema_history (name, checksum) VALUES (%(name)s, 'marked') ON CONFLICT (name) DO NOTHING;
 
 -- name: ends_of_silences
--- Where a counter came back in a quarter of an hour, of days of a device whose sums let suspect that the energy was lost
--- or counted twice; with the quarter before and the second one after, which belong to what making it anew reads or makes.
+-- Where a counter came back in a quarter of an hour, or was read first of all, of days of a device whose sums let suspect
+-- that the energy was lost or counted twice, and where it fell; with the quarter before and the second one after, which
+-- belong to what making it anew reads or makes.
 WITH told AS (
   SELECT
     d.day, d.{counter}_last AS last, d.{counter}_increase AS increase,
@@ -39,12 +40,16 @@ WITH told AS (
   SELECT DISTINCT q.bucket
   FROM suspect s
   CROSS JOIN LATERAL (
-    SELECT r.bucket, r.{counter}_last_ts AS ts, lag(r.{counter}_last_ts) OVER (ORDER BY r.bucket) AS ts_before
+    SELECT r.bucket, r.{counter}_increase AS increase, r.{counter}_last_ts AS ts, lag(r.{counter}_last_ts) OVER (ORDER BY r.bucket) AS ts_before
     FROM rollup_15m r
     WHERE r.device = %(device)s AND r.bucket >= (s.day - 1)::timestamp AT TIME ZONE 'UTC'
       AND r.bucket < (s.day + 2)::timestamp AT TIME ZONE 'UTC'
   ) AS q
-  WHERE q.ts IS NOT NULL AND q.ts_before IS NULL AND q.bucket >= %(horizon)s
+  WHERE q.ts IS NOT NULL AND (q.ts_before IS NULL OR q.increase IS NULL) AND q.bucket >= %(horizon)s
+  UNION
+  SELECT date_bin('15 minutes', b.ts, 'epoch'::timestamptz)
+  FROM counter_breaks b
+  WHERE b.device = %(device)s AND b.ts >= %(horizon)s AND b.counter = '{counter}' AND b.value < b.before
 )
 SELECT
   t.bucket,
@@ -475,8 +480,9 @@ UNION ALL SELECT * FROM jsonb_populate_recordset(NULL::samples, t.known);
 
 -- name: fill_rollup_15m
 -- Recompute buckets from their readings. Returns of each whether a counter ran back or jumped in it, and bits of counters:
--- those that have a value, and those for which the integral of power stands in; and of the bucket before it, if that is not
--- recomputed as well, which it is and the counters that have a value.
+-- those that have a value, and those for which the integral of power stands in; of the bucket before it, if that is not
+-- recomputed as well, which it is, the counters that have a value, and those of which that is the first value of all, while
+-- it is not settled whether the integral stands in; and whether a counter fell shortly before it.
 {stepped_readings}
 , made AS MATERIALIZED (
 SELECT
@@ -1151,13 +1157,21 @@ SELECT
   CASE WHEN pv_total_kwh_last_ts IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_last_ts IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_charge_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 4 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_last_ts IS NULL THEN 0 ELSE 16 END + CASE WHEN export_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 32 END + CASE WHEN import_total_kwh_last_ts IS NULL THEN 0 ELSE 64 END + CASE WHEN direct_use_total_kwh_last_ts IS NULL THEN 0 ELSE 128 END + CASE WHEN output_total_kwh_last_ts IS NULL THEN 0 ELSE 256 END + CASE WHEN running_time_total_h_last_ts IS NULL THEN 0 ELSE 512 END AS held,
   CASE WHEN pv_total_kwh_uncounted IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_uncounted IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_discharge_total_kwh_uncounted IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_uncounted IS NULL THEN 0 ELSE 16 END + CASE WHEN import_total_kwh_uncounted IS NULL THEN 0 ELSE 64 END AS shown
 -- end of generated
-  , b.before, b.held AS held_before
+  , b.before, b.held AS held_before, b.firsts
+  , EXISTS (
+    SELECT FROM counter_breaks f
+    WHERE f.device = m.device AND f.ts < m.bucket AND f.ts >= b.before - INTERVAL '15 minutes' AND f.value < f.before
+  ) AS sees_fall
 FROM made m
 LEFT JOIN LATERAL (
   SELECT
     bucket AS before,
 -- generated: held
   CASE WHEN pv_total_kwh_last_ts IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_last_ts IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_charge_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 4 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_last_ts IS NULL THEN 0 ELSE 16 END + CASE WHEN export_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 32 END + CASE WHEN import_total_kwh_last_ts IS NULL THEN 0 ELSE 64 END + CASE WHEN direct_use_total_kwh_last_ts IS NULL THEN 0 ELSE 128 END + CASE WHEN output_total_kwh_last_ts IS NULL THEN 0 ELSE 256 END + CASE WHEN running_time_total_h_last_ts IS NULL THEN 0 ELSE 512 END AS held
+-- end of generated
+    ,
+-- generated: firsts
+    CASE WHEN pv_total_kwh_last_ts IS NOT NULL AND pv_total_kwh_increase IS NULL AND (m.has_break OR pv_total_kwh_uncounted IS NOT NULL) THEN 1 ELSE 0 END + CASE WHEN battery_charge_total_kwh_last_ts IS NOT NULL AND battery_charge_total_kwh_increase IS NULL AND (m.has_break OR battery_charge_total_kwh_uncounted IS NOT NULL) THEN 2 ELSE 0 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NOT NULL AND battery_discharge_total_kwh_increase IS NULL AND (m.has_break OR battery_discharge_total_kwh_uncounted IS NOT NULL) THEN 8 ELSE 0 END + CASE WHEN export_total_kwh_last_ts IS NOT NULL AND export_total_kwh_increase IS NULL AND (m.has_break OR export_total_kwh_uncounted IS NOT NULL) THEN 16 ELSE 0 END + CASE WHEN import_total_kwh_last_ts IS NOT NULL AND import_total_kwh_increase IS NULL AND (m.has_break OR import_total_kwh_uncounted IS NOT NULL) THEN 64 ELSE 0 END AS firsts
 -- end of generated
   FROM rollup_15m r
   WHERE r.device = m.device AND r.bucket < m.bucket AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s
@@ -1263,19 +1277,40 @@ CROSS JOIN LATERAL (
   ORDER BY d.day LIMIT 1
 ) AS earliest;
 
+-- name: closing_breaks
+-- Those of some quarters of an hour whose first value of a counter is a break: when it was read, and whether it fell.
+SELECT q.device, q.bucket, b.ts, b.value < b.before
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+JOIN rollup_15m q ON q.device = t.device AND q.bucket = t.bucket
+  AND q.bucket >= %(lowest)s AND q.bucket < %(highest)s
+JOIN counter_breaks b ON b.device = q.device AND b.ts = q.{counter}_first_ts AND b.counter = '{counter}';
+
+-- name: after_falls
+-- These quarters of an hour and the next two of each, whose values may be compared with those from before a fall in it.
+SELECT t.device, t.bucket, n.bucket
+FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
+CROSS JOIN LATERAL (
+  SELECT r.bucket FROM rollup_15m r
+  WHERE r.device = t.device AND r.bucket >= t.bucket AND r.bucket >= %(lowest)s
+  ORDER BY r.bucket LIMIT 3
+) AS n;
+
+-- name: earliest_bases
+-- Of quarters of an hour, the earliest value of a counter that a step of energy in them is taken from, as a time in ms.
+{stepped_readings}
+SELECT s.device, s.bucket, min(s.at_ms - s.{counter}_ms_since)
+FROM stepped s
+WHERE s.ts >= s.bucket AND s.{counter}_rise IS NOT NULL AND NOT EXISTS (
+  SELECT FROM counter_breaks b WHERE b.device = s.device AND b.ts = s.ts AND b.counter = '{counter}'
+)
+GROUP BY s.device, s.bucket;
+
 -- name: settle_integral
--- Let the integral of power stand in for a silent counter in quarters of an hour, or no longer where a step covers them:
--- that of the next value, unless it is a break.
+-- Let the integral of power stand in for a silent counter in quarters of an hour, or no longer where a step covers them.
 UPDATE rollup_15m r SET {counter}_uncounted = CASE WHEN t.is_covered THEN NULL ELSE r.{power} END
-FROM (
-  SELECT u.device, u.begins, u.ends, NOT EXISTS (
-    SELECT FROM rollup_15m q
-    JOIN counter_breaks b ON b.device = q.device AND b.ts = q.{counter}_first_ts AND b.counter = '{counter}'
-    WHERE q.device = u.device AND q.bucket = u.closing AND q.bucket >= %(lowest)s AND q.bucket < %(highest)s
-  ) AS is_covered
-  FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(closings)s::timestamptz[])
-    AS u(device, begins, ends, closing)
-) AS t
+FROM unnest(
+  %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(covered)s::bool[]
+) AS t(device, begins, ends, is_covered)
 WHERE r.device = t.device AND r.bucket >= t.begins AND r.bucket < t.ends AND r.{counter}_increase IS NULL
   AND r.{counter}_uncounted IS DISTINCT FROM CASE WHEN t.is_covered THEN NULL ELSE r.{power} END
   AND r.bucket >= %(horizon)s AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s
@@ -1287,15 +1322,14 @@ RETURNING r.device, r.bucket;
 UPDATE rollup_15m r SET {counter}_increase = greatest(0, r.{counter}_increase - t.steps)
 FROM (
   SELECT u.device, u.closing, round(abs(sum(f.{counter}_uncounted)) / 3600000.0 / %(step_wh)s)::int8 AS steps
-  FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(closings)s::timestamptz[]) AS u(device, begins, closing)
-  JOIN rollup_15m f ON f.device = u.device AND f.bucket >= u.begins AND f.bucket < u.closing
+  FROM unnest(%(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(closings)s::timestamptz[])
+    AS u(device, begins, ends, closing)
+  JOIN rollup_15m f ON f.device = u.device AND f.bucket >= u.begins AND f.bucket < u.ends
     AND f.bucket >= %(lowest)s AND f.bucket < %(horizon)s AND f.{counter}_increase IS NULL
   GROUP BY u.device, u.closing
 ) AS t
 WHERE r.device = t.device AND r.bucket = t.closing AND r.bucket >= %(horizon)s AND r.bucket < %(highest)s
-  AND r.{counter}_increase > 0 AND t.steps > 0 AND NOT EXISTS (
-    SELECT FROM counter_breaks b WHERE b.device = r.device AND b.ts = r.{counter}_first_ts AND b.counter = '{counter}'
-  )
+  AND r.{counter}_increase > 0 AND t.steps > 0
 RETURNING r.device, r.bucket;
 
 -- name: falls_in
@@ -1306,9 +1340,10 @@ JOIN counter_breaks b ON b.device = t.device AND b.ts >= t.bucket AND b.ts < t.b
 WHERE b.value < b.before AND b.counter = ANY(%(counters)s);
 
 -- name: falls_in_sight
--- Lifetime counters that fell among the readings in front of quarters of an hour that their values are compared with; and
--- the moment from which on those are.
-SELECT DISTINCT t.device, t.bucket, b.counter, p.ts - INTERVAL '15 minutes'
+-- Lifetime counters that fell among the readings in front of quarters of an hour that their values are compared with; the
+-- moment from which on those are, and the quarter it fell in.
+SELECT DISTINCT
+  t.device, t.bucket, b.counter, p.ts - INTERVAL '15 minutes', date_bin('15 minutes', b.ts, 'epoch'::timestamptz)
 FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[]) AS t(device, bucket)
 CROSS JOIN LATERAL (
   SELECT s.ts FROM samples s

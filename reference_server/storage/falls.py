@@ -38,19 +38,34 @@ async def fallen(connection: Connection, made: Mapping[Bucket, Made]) -> set[Buc
     return {(device, bucket) for device, bucket, _ in rows}
 
 
+Falls = dict[str, set[Bucket]]
+"""Quarters of an hour in which a counter fell."""
+
+
 async def known_beyond_falls(
     connection: Connection, buckets: Sequence[Bucket], reach: Mapping[str, Any]
-) -> Values:
-    """For quarters that see a fall in front of them, the counters' last values before what they see."""
+) -> tuple[Values, Falls]:
+    """For quarters that see a fall in front of them, the counters' last values before what they see.
+
+    Returns:
+        These; and where the falls are that are seen.
+    """
     rows = await fetch(connection, "falls_in_sight", counters=list(_BITS), **columns_of(buckets), **reach)
     seen: dict[str, list[tuple[Bucket, datetime]]] = defaultdict(list)
-    for device, bucket, counter, moment in rows:
+    falls: Falls = defaultdict(set)
+    for device, bucket, counter, moment, fallen_in in rows:
         seen[counter].append(((device, bucket), moment))
+        falls[counter].add((device, fallen_in))
     found: Values = defaultdict(dict)
     for counter, some in seen.items():
         for bucket, known in (await _before(connection, counter, some, reach)).items():
             found[bucket][counter] = known
-    return dict(found)
+    return dict(found), falls
+
+
+def both(known: Values, beyond: Values) -> Values:
+    """What is known from long before, and of some counters from before what a quarter sees."""
+    return known | {bucket: known.get(bucket, {}) | values for bucket, values in beyond.items()}
 
 
 async def _before(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from operator import itemgetter
@@ -10,21 +11,23 @@ from zoneinfo import ZoneInfo
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import prepared_rows
+from reference_server.storage.covers import before_falls, deduct_frozen, judged, settle, settle_judged
 from reference_server.storage.database import Database, all_the_time, fetch
-from reference_server.storage.falls import fallen, known_beyond_falls
+from reference_server.storage.falls import Falls, both, fallen, known_beyond_falls
 from reference_server.storage.queries import merging
 from reference_server.storage.seams import begins_of_runs, ends_of_runs, mend_seams
 from reference_server.storage.silences import (
     ALL_COUNTERS,
     Bucket,
     Made,
+    Stretch,
     Values,
+    after_first_values,
     as_told,
-    deduct_frozen,
     ends_of_silences,
     loose_ends,
+    reach_of,
     returned,
-    settle,
     silences_before,
     silent_ones,
     steps_after,
@@ -41,7 +44,7 @@ SHARDS: Final = 16
 MARKS_AT_ONCE: Final = 5_000
 """So many marks at most are worked off in one transaction."""
 
-REPAIR: Final = "repair/silences 2"
+REPAIR: Final = "repair/silences 3"
 """In the history of the schema: that what older servers made of silences was marked."""
 
 NEWEST: Final = 2**63 - 1
@@ -190,7 +193,7 @@ async def _fill(
     """Make quarters of an hour from their readings, and from known values of long before them."""
     for some in near_each_other(buckets, key=_START, most=_GAP):
         named = _named(sorted(some), zones, known or {})
-        reach = await _reach(connection, named["devices"], named["buckets"])
+        reach = await reach_of(connection, some)
         span = {"lowest": min(named["buckets"]), "until": max(named["buckets"]) + _QUARTER}
         made.fell.update(await fetch(connection, "clear_rollup_15m", **named, **span))
         statement = "fill_rollup_15m_from_known" if known else "fill_rollup_15m"
@@ -220,12 +223,19 @@ async def _end_silences(
     await _fill(connection, changed, zones, made)
     known = await values_before(connection, {**returned(made.quarters), **begins})
     await _fill(connection, known, zones, made, known)
-    if fell := made.fell | await fallen(connection, made.quarters):
-        changed |= await _see_beyond_falls(connection, fell, made, zones, known, horizon)
+    fell = made.fell | await fallen(connection, made.quarters)
+    sees = {bucket for bucket, told in made.quarters.items() if told.sees_fall}
+    falls: Falls = {}
+    if fell or sees:
+        more, falls = await _see_beyond_falls(connection, fell, sees, made, zones, known, horizon)
+        changed |= more
     changed |= known.keys()
-    silences = silences_before(known)
-    await deduct_frozen(connection, silences, horizon=horizon)
-    changed |= await settle(connection, silences, horizon=horizon)
+    silences = _together(
+        silences_before(known), after_first_values(made.quarters), await before_falls(connection, falls)
+    )
+    covers = await judged(connection, silences)
+    await deduct_frozen(connection, covers, made.quarters.keys(), horizon=horizon)
+    changed |= await settle_judged(connection, covers, horizon=horizon)
     shown = {bucket: told.shown for bucket, told in made.quarters.items() if told.shown}
     changed |= await settle(connection, await silent_ones(connection, shown), horizon=horizon)
     return changed | await mend_seams(connection, seams, horizon=horizon)
@@ -234,16 +244,20 @@ async def _end_silences(
 async def _see_beyond_falls(
     connection: Connection,
     fell: Collection[Bucket],
+    sees: Collection[Bucket],
     made: Recomputed,
     zones: Zones,
     known: Values,
     horizon: datetime,
-) -> set[Bucket]:
-    """Make quarters that see a fall in front of them anew with what lies before it; return what changed.
+) -> tuple[set[Bucket], Falls]:
+    """Make quarters that see a fall in front of them anew with what lies before it.
 
     What is known from long before of those that were not made yet, is added.
+
+    Returns:
+        What changed, and where the falls are that are seen.
     """
-    seeing: set[Bucket] = set()
+    seeing = set(sees)
     for some in near_each_other(fell, key=_START, most=_GAP):
         seeing.update(await _affected(connection, some, horizon))
     more = seeing - made.quarters.keys()
@@ -253,16 +267,20 @@ async def _see_beyond_falls(
         known |= await values_before(connection, late)
         await _fill(connection, known.keys() & more, zones, made, known)
     beyond: Values = {}
+    falls: Falls = defaultdict(set)
     for some in near_each_other(seeing, key=_START, most=_GAP):
-        reach = await _reach(connection, *_columns(some))
-        beyond |= await known_beyond_falls(connection, sorted(some), reach)
-    await _fill(connection, beyond, zones, made, _both(known, beyond))
-    return more | beyond.keys()
+        found, seen = await known_beyond_falls(connection, sorted(some), await reach_of(connection, some))
+        beyond |= found
+        for counter, buckets in seen.items():
+            falls[counter] |= buckets
+    await _fill(connection, beyond, zones, made, both(known, beyond))
+    return more | beyond.keys(), falls
 
 
-def _both(known: Values, beyond: Values) -> Values:
-    """What is known from long before, and of some counters from before what a quarter sees."""
-    return known | {bucket: known.get(bucket, {}) | values for bucket, values in beyond.items()}
+def _together(*several: Mapping[str, Sequence[Stretch]]) -> dict[str, set[Stretch]]:
+    """What is found of each counter in one way or another."""
+    counters = {counter for found in several for counter in found}
+    return {counter: {one for found in several for one in found.get(counter, ())} for counter in counters}
 
 
 def _named(buckets: Sequence[Bucket], zones: Zones, known: Values) -> dict[str, Any]:
@@ -281,19 +299,6 @@ async def _affected(
     [(until,)] = await fetch(connection, "following_end", **named)
     span = {"lowest": min(starts), "until": until}
     return await fetch(connection, "affected_buckets", **named, **span, horizon=quarter_of(horizon))
-
-
-async def _reach(
-    connection: Connection, devices: Sequence[int], buckets: Sequence[datetime]
-) -> dict[str, datetime]:
-    """Bounds of the readings that count for buckets.
-
-    With them TimescaleDB plans for some days: to plan for all of a year takes a second.
-    """
-    highest = max(buckets) + _QUARTER
-    named = {"devices": devices, "buckets": buckets}
-    [(lowest,)] = await fetch(connection, "readings_begin", **named, lowest=min(buckets), highest=highest)
-    return {"lowest": lowest, "highest": highest}
 
 
 def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
@@ -392,20 +397,20 @@ async def merged_readings(
     zones = {device: None}  # matters only to what is flagged
 
     async def job(connection: Connection) -> Told:
-        reach = await _reach(connection, *_columns(quarters))
+        reach = await reach_of(connection, quarters)
 
         async def asked(name: str, known: Values) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
             statement, names = merging(name, columns)
             named = _named(quarters, zones, known)
             return names, await (await connection.execute(statement, parts | named | reach)).fetchall()
 
-        beyond = await known_beyond_falls(connection, quarters, reach)
+        beyond, _ = await known_beyond_falls(connection, quarters, reach)
         names, rows = await asked(
             "series_from_samples_from_known" if beyond else "series_from_samples", beyond
         )
         if any(row[0] for row in rows):  # there is a value that cannot be compared with any
             known = await values_before(connection, dict.fromkeys(quarters, ALL_COUNTERS))
-            names, rows = await asked("series_from_samples_from_known", _both(known, beyond))
+            names, rows = await asked("series_from_samples_from_known", both(known, beyond))
         return (*ROW_KEYS, *names), {row[1]: row for row in rows}
 
     return await database.run(job, is_one_statement=True)

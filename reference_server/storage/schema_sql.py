@@ -180,6 +180,20 @@ def _held_and_shown() -> str:
     return f"{_held()},\n  {_bits(shown, 'uncounted')} AS shown"
 
 
+def _firsts() -> str:
+    """Bits of the counters whose one value is the first of all, where the integral may have to change."""
+    return (
+        "    "
+        + " + ".join(
+            f"CASE WHEN {q.name}_last_ts IS NOT NULL AND {q.name}_increase IS NULL "
+            f"AND (m.has_break OR {q.name}_uncounted IS NOT NULL) THEN {bit} ELSE 0 END"
+            for q, bit in COUNTER_BITS
+            if q.name in POWER_OF
+        )
+        + " AS firsts"
+    )
+
+
 def _lacks() -> str:
     """Whether a counter has a value that cannot be compared with any."""
     return "\n".join(f"    OR {q.name} IS NOT NULL AND {q.name}_rise IS NULL" for q in COUNTERS).replace(
@@ -333,6 +347,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "breaks": _breaks,
     "held": _held,
     "held_and_shown": _held_and_shown,
+    "firsts": _firsts,
     "lacks": _lacks,
     "shown": _shown,
     "aggregate": _aggregate,

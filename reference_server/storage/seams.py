@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from reference_server.storage.connection import Connection
+from reference_server.storage.covers import settle
 from reference_server.storage.schema_sql import COUNTER_BITS, COUNTERS, POWER_OF
 from reference_server.storage.silences import (
     Bucket,
@@ -14,7 +15,6 @@ from reference_server.storage.silences import (
     Made,
     Stretch,
     on_counter,
-    settle,
     values_before,
 )
 from sungrow_lib.quantities import QUANTITY_BY_NAME

@@ -15,10 +15,10 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from reference_server.storage.connection import Connection
+from reference_server.storage.database import fetch
 from reference_server.storage.queries import of_counter
-from reference_server.storage.schema_sql import COUNTER_BITS, POWER_OF
+from reference_server.storage.schema_sql import COUNTER_BITS
 from reference_server.zones import near_each_other
-from sungrow_lib.quantities import QUANTITY_BY_NAME
 
 Bucket = tuple[int, datetime]
 
@@ -40,6 +40,8 @@ class Made(NamedTuple):
         shown: those for which the integral of power stands in.
         before: the quarter before it that was not recomputed with it, if there is one.
         held_before: those that have a value in that.
+        firsts: those whose value in that is the first of all, while the integral there may have to change.
+        sees_fall: whether a counter fell shortly before it, in a quarter that was not recomputed with it.
     """
 
     has_break: bool
@@ -47,6 +49,8 @@ class Made(NamedTuple):
     shown: int
     before: datetime | None
     held_before: int | None
+    firsts: int | None
+    sees_fall: bool
 
 
 class Known(NamedTuple):
@@ -65,6 +69,15 @@ class Known(NamedTuple):
 
 Values = dict[Bucket, dict[str, Known]]
 """For quarters of an hour, the values that their counters are to be compared with."""
+
+
+class Stretch(NamedTuple):
+    """Quarters of an hour in which a counter is silent, and the one whose value ends the silence."""
+
+    device: int
+    begin: datetime
+    end: datetime
+    closing: datetime
 
 
 def loose_ends(
@@ -105,6 +118,19 @@ def returned(made: Mapping[Bucket, Made]) -> dict[Bucket, int]:
         if last[0] == device and told.held & ~held:  # before its first of all, nothing is known of a device
             found[bucket] = told.held & ~held
         last, held = bucket, told.held
+    return found
+
+
+def after_first_values(made: Mapping[Bucket, Made]) -> dict[str, list[Stretch]]:
+    """The quarters right before these that hold the first value of all, and are not made anew themselves."""
+    found: dict[str, list[Stretch]] = defaultdict(list)
+    last = (0, _EPOCH)
+    for bucket, told in sorted(made.items()):
+        device, start = bucket
+        if told.before is not None and (device, told.before) > last:
+            for counter in _names(told.held & (told.firsts or 0)):
+                found[counter].append(Stretch(device, told.before, start, start))
+        last = bucket
     return found
 
 
@@ -176,15 +202,6 @@ def as_told(device: int, known: Mapping[str, Known] | None) -> str | None:
     return json.dumps(list(readings.values()))
 
 
-class Stretch(NamedTuple):
-    """Quarters of an hour in which a counter is silent, and the one whose value ends the silence."""
-
-    device: int
-    begin: datetime
-    end: datetime
-    closing: datetime
-
-
 def silences_before(known: Values) -> dict[str, list[Stretch]]:
     """Per counter the time between known values and the quarters whose steps are taken from them."""
     found: dict[str, list[Stretch]] = defaultdict(list)
@@ -219,34 +236,6 @@ async def silent_ones(connection: Connection, shown: Mapping[Bucket, int]) -> di
     return found
 
 
-async def settle(
-    connection: Connection, silences: Mapping[str, Sequence[Stretch]], *, horizon: datetime
-) -> set[Bucket]:
-    """Withdraw the integral where steps cover silences, and let it stand in where they are breaks."""
-    changed: set[Bucket] = set()
-    for counter, some in silences.items():
-        if counter in POWER_OF and some:
-            devices, begins, ends, closings = map(list, zip(*some, strict=True))
-            where = {"lowest": min(begins), "highest": max(closings) + _QUARTER, "horizon": horizon}
-            named = {"devices": devices, "begins": begins, "ends": ends, "closings": closings}
-            changed.update(await on_counter(connection, "settle_integral", counter, **named, **where))
-    return changed
-
-
-async def deduct_frozen(
-    connection: Connection, silences: Mapping[str, Sequence[Stretch]], *, horizon: datetime
-) -> None:
-    """Take from new steps what the integral has made of frozen quarters of an hour that they cover."""
-    for counter, all_of_it in silences.items():
-        some = [one for one in all_of_it if one.begin < horizon <= one.closing]
-        if counter in POWER_OF and some:
-            devices, begins, _, closings = map(list, zip(*some, strict=True))
-            where = {"lowest": min(begins), "highest": max(closings) + _QUARTER, "horizon": horizon}
-            named = {"devices": devices, "begins": begins, "closings": closings}
-            step_wh = 1000 // QUANTITY_BY_NAME[counter].factor
-            await on_counter(connection, "deduct_frozen", counter, **named, **where, step_wh=step_wh)
-
-
 def _names(bits: int) -> Iterator[str]:
     return (counter.name for counter, bit in COUNTER_BITS if bits & bit)
 
@@ -264,6 +253,19 @@ def columns_of(buckets: Sequence[Bucket]) -> dict[str, Any]:
     """Quarters of an hour as parameters of a statement."""
     devices, starts = map(list, zip(*buckets, strict=True))
     return {"devices": devices, "buckets": starts}
+
+
+async def reach_of(connection: Connection, buckets: Collection[Bucket]) -> dict[str, datetime]:
+    """Bounds of the readings that count for quarters of an hour.
+
+    With them TimescaleDB plans for some days: to plan for all of a year takes a second.
+    """
+    named = columns_of(sorted(buckets))
+    highest = max(named["buckets"]) + _QUARTER
+    [(lowest,)] = await fetch(
+        connection, "readings_begin", **named, lowest=min(named["buckets"]), highest=highest
+    )
+    return {"lowest": lowest, "highest": highest}
 
 
 def _in_days(rows: Sequence[tuple[int, datetime, date]]) -> dict[str, Any]:

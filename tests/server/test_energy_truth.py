@@ -89,15 +89,25 @@ async def total_of(api: Api, begin: datetime, end: datetime, bucket: str = "1d")
     return sum(one["pv_kwh"] or 0 for one in await told(api, begin, end, bucket))
 
 
+def show_zeros(rows: list[Reading], begin: datetime, count: int) -> None:
+    """Let the counter show 0 for some readings."""
+    for row in [row for row in rows if row["at"] >= begin][:count]:
+        row["pv_total_kwh"] = 0.0
+
+
 NEAR: Final = 0.8
 """A quarter of an hour at the first value of all, and a digit at each end."""
 
 
-async def test_a_silence_that_began_behind_the_horizon_counts_once(start_server: StartServer) -> None:
-    """Power was read all the time; half of the silence is frozen when the counter comes back."""
+@pytest.mark.parametrize("zeros", [0, 1, 3])
+async def test_a_silence_that_began_behind_the_horizon_counts_once(
+    start_server: StartServer, zeros: int
+) -> None:
+    """Power was read all the time; half of the silence is frozen when the counter comes back, maybe as 0."""
     begin, horizon = NOW - timedelta(days=4), NOW - timedelta(days=2)
     back = NOW - timedelta(hours=3)
     rows = house(begin, NOW, silent=between(begin + timedelta(days=1), back))
+    show_zeros(rows, back, zeros)
     clock = Clock(back - timedelta(days=2))
     async with start_server(clock=clock, raw_retention_days=2) as api:
         for moment in (back - timedelta(days=2), back):  # as they come, so that no row is too old
@@ -147,6 +157,22 @@ async def test_a_replacement_that_becomes_known_late_brings_the_silence_back(api
     # From there to the old inverter's value no step can lead: the integral stands in on both sides, but not
     # in the quarters of an hour in which the two values were read.
     assert await total_of(api, begin, NOW) == pytest.approx(kwh(begin, NOW), abs=2 * NEAR)
+
+
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+@pytest.mark.parametrize("early", [0, 5, 10])
+async def test_a_zero_that_ends_a_silence_counts_it_once(api: Api, zeros: int, early: int) -> None:
+    """Power was read all the time: either the integral stands in, or the step that follows covers it."""
+    begin, gone = NOW - timedelta(hours=16), NOW - timedelta(hours=14)
+    back = NOW - timedelta(hours=4, minutes=early)
+    rows = house(begin, NOW, silent=between(gone, back))
+    show_zeros(rows, back, zeros)
+    await sent(api, [row for row in rows if row["at"] != back + timedelta(minutes=10)])
+    for bucket in ("15m", "1h", "1d"):
+        assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW), abs=NEAR)
+    await sent(api, rows)
+    for bucket in ("15m", "1h", "1d"):
+        assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW), abs=NEAR)
 
 
 @pytest.mark.parametrize("total", [2.0, 500.0])

@@ -79,7 +79,7 @@ def plain_rollup(
 ) -> dict[datetime, dict[str, Any]]:
     """Rollups by definition, one row after the other, without any SQL."""
     buckets: dict[datetime, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(NAMES))
-    past = Past()
+    past, steps = Past(), defaultdict[str, list[tuple[datetime, datetime]]](list)
     for row in sorted(rows, key=lambda row: row["at"]):
         bucket = buckets[quarter_of(row["at"])]
         dt = round(row["interval_s"] * 1000) if row.get("interval_s") is not None else 3 * poll_ms
@@ -93,19 +93,23 @@ def plain_rollup(
                 _add_gauge(bucket, gauge.name, value, dt, signed=gauge.is_signed)
         for counter in COUNTERS:
             if (value := values.get(counter.name)) is not None:
-                _add_counter(bucket, counter, value, row["at"], past.earlier(row["at"], counter), kw)
+                base = _add_counter(bucket, counter, value, row["at"], past.earlier(row["at"], counter), kw)
+                if base is not None:
+                    steps[counter.name].append((base, row["at"]))
         past.add(row["at"], values)
-    broken = {(at, name) for at, name, _, _ in plain_breaks(rows, None, kw)}
+    _add_integrals(buckets, steps)
+    return dict(buckets)
+
+
+def _add_integrals(
+    buckets: dict[datetime, dict[str, Any]], steps: dict[str, list[tuple[datetime, datetime]]]
+) -> None:
+    """The integral stands in where a counter has no step, unless one of energy spans that."""
     for name, integral in POWER_OF.items():
-        times = sorted(row["at"] for row in rows if row.get(name) is not None)
         for start, bucket in buckets.items():
-            following = bisect_left(
-                times, start + QUARTER
-            )  # its step covers the quarter, unless it is a break
-            is_covered = 0 < following < len(times) and (times[following], name) not in broken
+            is_covered = any(base < start + QUARTER <= at for base, at in steps[name])
             if bucket[f"{name}_increase"] is None and not is_covered:
                 bucket[f"{name}_uncounted"] = bucket[integral]
-    return dict(buckets)
 
 
 def plain_breaks(
@@ -170,17 +174,19 @@ def _add_counter(
     at: datetime,
     earlier: list[tuple[datetime, int]],
     kw: float | None,
-) -> None:
+) -> datetime | None:
+    """Count a value; return when the value was read that its step is taken from, if it is one of energy."""
     name = counter.name
     if bucket[f"{name}_first"] is None:
         bucket[f"{name}_first"], bucket[f"{name}_first_ts"] = value, at
     bucket[f"{name}_last"], bucket[f"{name}_last_ts"] = value, at
     if not earlier:  # without a value before, the increase is unknown, not zero
-        return
+        return None
     since, compared = compared_with(value, earlier)
     increase = value - compared
-    possible = most_steps(counter, (at - since) // timedelta(milliseconds=1), kw)
-    _add(bucket, f"{name}_increase", increase if 0 <= increase <= possible else 0)
+    is_possible = 0 <= increase <= most_steps(counter, (at - since) // timedelta(milliseconds=1), kw)
+    _add(bucket, f"{name}_increase", increase if is_possible else 0)
+    return since if is_possible else None
 
 
 def stored_rollup(api: Api, table: str, key: str) -> dict[Any, dict[str, Any]]:
