@@ -28,7 +28,6 @@ from sungrow_lib.spool.pages import Row
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.upload import attempts
 from sungrow_lib.upload.verdicts import Reply, Ruling, judge_reply
-from sungrow_lib.upload.witnesses import Witnesses
 from sungrow_lib.wire import IngestAnswer
 
 _HELD: Final = 10
@@ -200,20 +199,6 @@ def doubt_everything() -> None:
     vars(schema)["SALVAGE_FINISH"] = (statement, *schema.SALVAGE_FINISH)
 
 
-def rotate_witnesses() -> None:
-    """Ask by the next reading what the server lost when an answer about one is lost."""
-
-    def rotating(self: Witnesses) -> SpoolEntry | None:
-        self._entries.rotate(-1)
-        return self._entries[-1] if self._entries else None
-
-    def unmoved(self: Witnesses, entry: SpoolEntry) -> None:
-        del self, entry
-
-    Witnesses.next = rotating  # type: ignore[method-assign]
-    Witnesses.answered = unmoved  # type: ignore[method-assign]
-
-
 ROBBING: Final = """
 CREATE FUNCTION rob() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF NEW.running_state = 'robbed/crash-robbed/7' THEN RETURN NULL; END IF;
@@ -239,7 +224,6 @@ FAULTS: Final[dict[str, Callable[[], None]]] = {
     "keeps the last of what it merges": keep_last_of_merged,
     "forgets what is delivered": forget_delivered,
     "ignores resend": ignore_resend,
-    "rotates witnesses": rotate_witnesses,
 }
 
 

@@ -30,6 +30,7 @@ from sungrow_lib.demo.setup import (
 )
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.card import Card
+from tests.crash.failing import FailingDisk
 from tests.crash.machine import BentClock, SmallDisk, preloaded
 from tests.crash.polls import Numbered
 from tests.crash.readings import Key
@@ -135,11 +136,13 @@ class Machine:
         clock: the wall clock it sees; the machine's own by default.
         folder: where its spool is to be; by default where its settings are.
         disk: what that folder is on, where it may get full.
+        failing: the same, where it may fail.
     """
 
     clock: BentClock | None = None
     folder: Path | None = None
     disk: SmallDisk | None = None
+    failing: FailingDisk | None = None
 
 
 class Edge:
@@ -164,7 +167,8 @@ class Edge:
         machine: Machine | None = None,
     ) -> None:
         machine = machine or Machine()
-        self._site, self._stack, self._clock, self.disk = site, stack, machine.clock, machine.disk
+        self._site, self._stack, self._clock = site, stack, machine.clock
+        self.disk, self.failing = machine.disk, machine.failing
         self.spool = (machine.folder or site.folder) / "spool.sqlite"
         """Its spool."""
         self.spool.parent.mkdir(exist_ok=True)
@@ -174,11 +178,17 @@ class Edge:
         self._environment = (
             clean_environment()
             | {"LOG_LEVEL": "DEBUG"}  # it says what it accepts
-            | preloaded(*(part.environment for part in (machine.clock, machine.disk) if part is not None))
+            | preloaded(
+                *(
+                    part.environment
+                    for part in (machine.clock, machine.disk, machine.failing)
+                    if part is not None
+                )
+            )
         )
         self.killed_at: list[float] = []
         self.no_room: list[tuple[float, float]] = []
-        """Spans in which the harness kept it without room, s since 1970."""
+        """Spans in which the harness kept it without room, or without a disk, s since 1970."""
         self.ended = list[str]()
         self.start()
         self.restart()  # at once: before, in or after the first poll

@@ -18,7 +18,7 @@ from typing import Any, Final
 import anyio
 
 from reference_edge.owner import OwnerFile
-from sungrow_lib.errors import SpoolCorruptError, SpoolError
+from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolUnavailableError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
 from sungrow_lib.spool.clock import ClockReading
@@ -56,6 +56,7 @@ class EdgeOrder:
         has_small_disk: whether its spool lies on a disk that gets full.
         step_ms: its readings are dated so far apart, from `begin_ms` on; 0 for the date they are taken at.
         fault: a deliberate fault of the product to run with; "" for none.
+        disk_may_fail: whether to try again, instead of ending, when its spool cannot be used.
     """
 
     name: str
@@ -74,6 +75,7 @@ class EdgeOrder:
     step_ms: int = 0
     begin_ms: int = 0
     fault: str = ""
+    disk_may_fail: bool = False
 
     @property
     def is_twin(self) -> bool:
@@ -182,13 +184,19 @@ async def run(order: EdgeOrder) -> None:
     while not is_done:
         if owner_file is not None:
             options = replace(options, owner=owner_file.owner)
-        async with DurableSpool.open(path, options=options, clock=clock, damage=damage) as spool:
-            try:
-                await _work(order, spool, clock, owner_file)
-            except* SpoolCorruptError:  # alone, or of some task
-                assert spool.damage is not None
-            damage = spool.damage
-            is_done = damage is None
+        try:
+            async with DurableSpool.open(path, options=options, clock=clock, damage=damage) as spool:
+                try:
+                    await _work(order, spool, clock, owner_file)
+                except* SpoolCorruptError:  # alone, or of some task
+                    assert spool.damage is not None
+                damage = spool.damage
+                is_done = damage is None
+        except* SpoolUnavailableError as error:
+            if not order.disk_may_fail:
+                raise
+            print(f"once more: {error.exceptions[0]}", file=sys.stderr)  # noqa: T201 - its log
+            await anyio.sleep(_LOOK_S)
 
 
 async def _work(

@@ -7,7 +7,7 @@ from typing import Final
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.gate import ABOUT_ONE
 from tests.crash.polls import POLLED
-from tests.crash.use_deeds import AWAY
+from tests.crash.use_deeds import AWAY, FAILING
 
 TWINS_MET: Final = "two edges with one device id: readings of one time"
 """Not a fault that is done at some moment: two edges have it all the time."""
@@ -38,6 +38,8 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "damage_edge_in_use": tuple(f"{POLLED}: {name}" for name in DAMAGES_IN_USE),
     "take_away": tuple(AWAY),
     "take_away_from_edge": tuple(f"{POLLED}: {name}" for name in AWAY),
+    "fail_disk": tuple(FAILING),
+    "fail_edge_disk": tuple(f"{POLLED}: {name}" for name in FAILING),
     "copy_edge_spool": (f"{POLLED}: spool copied to be restored",),
     "restore_edge_spool": (f"{POLLED}: spool restored from an older copy",),
     "fill_edge_disk": (f"{POLLED}: disk full",),
@@ -66,12 +68,14 @@ OF_INVERTERS: Final = frozenset(
         "damage_edge",
         "damage_edge_in_use",
         "take_away_from_edge",
+        "fail_edge_disk",
         "copy_edge_spool",
         "restore_edge_spool",
         "fill_edge_disk",
     }
 )
-OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery"})
+OF_FAILING_DISK: Final = frozenset({"fail_disk", "fail_edge_disk"})
+OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery", "fill_edge_disk"})
 _OFTEN: Final = {
     "kill_fed": 5,
     "cut": 2,
@@ -88,3 +92,20 @@ def kinds_in_deck(chosen: frozenset[str]) -> list[str]:
     """Return the chosen kinds, or all for none chosen, each as often as it comes in a deck."""
     kinds = [kind for kind in COUNTED if kind not in ALL_THE_TIME and (not chosen or kind in chosen)]
     return [kind for kind in kinds for _ in range(_OFTEN.get(kind, 1))]
+
+
+def absent_kinds(
+    *, inverters: bool, clock: bool, failing_disk: bool, server_disk: bool, small_disk: bool
+) -> dict[str, str]:
+    """Return the kinds that cannot be made for want of something, and why."""
+    absent = {} if inverters else dict.fromkeys(OF_INVERTERS, "there are no inverters")
+    if not clock:
+        absent.setdefault("bend_edge_clock", "it takes a C compiler")
+    if not failing_disk:
+        absent |= dict.fromkeys(OF_FAILING_DISK - absent.keys(), "it takes a C compiler")
+    if not server_disk:
+        absent["fill_server_disk"] = "no disk may be mounted here"
+    if not small_disk:
+        why = "no disk may be mounted here, and there is no C compiler"
+        absent |= dict.fromkeys(OF_SMALL_DISK - absent.keys(), why)
+    return absent

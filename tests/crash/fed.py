@@ -18,7 +18,8 @@ from sungrow_lib.spool import DurableSpool, SpoolOptions
 from tests.crash.card import Card, Carried
 from tests.crash.chain import kill
 from tests.crash.edge import HURRY, STATUS, EdgeOrder
-from tests.crash.machine import SmallDisk
+from tests.crash.failing import FailingDisk
+from tests.crash.machine import SmallDisk, preloaded
 from tests.crash.readings import Tally, read_ledger
 
 
@@ -51,10 +52,16 @@ spool may not grow, one whose disk gets full. The last two hurry only while they
 
 
 class FedEdge:
-    """A process of `edge.py`, and what the harness did to its spool."""
+    """A process of `edge.py`, and what the harness did to its spool.
 
-    def __init__(self, order: EdgeOrder, stack: ExitStack) -> None:
-        self.order, self._stack = order, stack
+    Args:
+        order: what the process is told.
+        stack: ends it.
+        failing: its disk, where that may fail.
+    """
+
+    def __init__(self, order: EdgeOrder, stack: ExitStack, failing: FailingDisk | None = None) -> None:
+        self.order, self._stack, self.failing = order, stack, failing
         self.folder, self.disk = Path(order.folder), Path(order.disk)
         self.folder.mkdir()
         self._environment = clean_environment()
@@ -63,6 +70,8 @@ class FedEdge:
             self._environment |= self.small_disk.environment
         else:
             self.disk.mkdir()
+        if failing is not None:
+            self._environment |= preloaded(failing.environment)
         lets_go = bool(order.max_bytes or order.has_small_disk)
         self.card = Card(self.disk, Carried(), lets_go=lets_go)
         self.no_room_until = math.inf if order.max_bytes else 0.0

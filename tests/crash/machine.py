@@ -15,6 +15,7 @@ from shutil import which
 from typing import Final
 
 from tests.crash.disk import build_recorder, recorded
+from tests.crash.failing import FailingDisk, build_failing
 
 SLOWEST_S: Final = 2.0
 """s between a change of the clock and the last line of a log that was dated before it."""
@@ -30,6 +31,23 @@ def compiler() -> Path | None:
     """A C compiler, if there is one."""
     found = which("cc") or which("gcc")
     return None if found is None else Path(found)
+
+
+def failing_disks(scratch: Path, folders: Iterable[Path]) -> dict[Path, FailingDisk]:
+    """Return a disk for each folder, as processes with its environment see it; none without a C compiler.
+
+    Args:
+        scratch: a new folder.
+        folders: what may fail.
+    """
+    cc = compiler()
+    if cc is None:
+        return {}
+    scratch.mkdir()
+    library = build_failing(cc, scratch)
+    return {
+        folder: FailingDisk(library, folder, scratch / f"{folder.parent.name}-order") for folder in folders
+    }
 
 
 def preloaded(*environments: dict[str, str]) -> dict[str, str]:

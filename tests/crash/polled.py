@@ -209,7 +209,7 @@ class _Judging:
             (since, until + _NO_ROOM_S) for since, until in self._edge.no_room if since <= begin <= until
         ]
         if any(begin <= moment <= until for moment in self._edge.killed_at for _, until in spans):
-            return "killed while it waited in memory: the disk was full"
+            return "killed while it waited in memory: the disk was full, or failed"
         return None
 
 

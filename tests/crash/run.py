@@ -28,10 +28,10 @@ from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.deeds import DEEDS, await_deliveries, copy_spool, count_rows, damage_spool
 from tests.crash.edge import FINISH, EdgeOrder
 from tests.crash.edge_deeds import EDGE_DEEDS, copy_edge_spool
-from tests.crash.faults import COUNTED, OF_INVERTERS, OF_SMALL_DISK, TWINS_MET, kinds_in_deck
+from tests.crash.faults import COUNTED, TWINS_MET, absent_kinds, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
-from tests.crash.machine import BentClock, ServerDisk, SmallDisk, compiler
+from tests.crash.machine import BentClock, ServerDisk, SmallDisk, compiler, failing_disks
 from tests.crash.polled import judge_polled
 from tests.crash.polls import POLLED
 from tests.crash.readings import Key, Tally, keys_of
@@ -107,6 +107,8 @@ class Run:
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
         self._backup = folder / "backup"
+        self._edge_folder = folder / "sungrow-edge"
+        self._failing = failing_disks(folder / "failing", (folder / "damaged" / "disk", self._edge_folder))
         self.fed = list(self._feed(stack))
         self.lines: list[Line] = []
         self.edge: Edge | None = None
@@ -136,17 +138,19 @@ class Run:
         for kind in self.plan.edges:
             if kind.has_small_disk and not SmallDisk.can_be_made():
                 continue
+            disk = self._folder / kind.name / "disk"
             order = EdgeOrder(
                 **asdict(kind),
+                disk_may_fail=disk in self._failing,
                 folder=str(self._folder / kind.name),
-                disk=str(self._folder / kind.name / "disk"),
+                disk=str(disk),
                 url=f"https://localhost:{self.uplink.port}",
                 ca=str(self.backend.certificates.ca),
                 token_file=str(self.token_file),
                 seed=self.plan.seed,
                 begin_ms=int(time.time() - 20 * 86_400) * 1000,
             )
-            yield FedEdge(order, stack)
+            yield FedEdge(order, stack, self._failing.get(disk))
 
     def _start_inverters(self, stack: ExitStack) -> None:
         inverters = Inverters(self.site, stack)
@@ -160,23 +164,21 @@ class Run:
             folder = self._folder / "bent-clock"
             folder.mkdir()
             self.clock = BentClock(folder, cc)
-        folder = self._folder / "sungrow-edge"
+        folder = self._edge_folder
         disk = SmallDisk(folder, self._folder / "edge-shim", stack) if SmallDisk.can_be_made() else None
-        machine = Machine(self.clock, folder, disk)
+        machine = Machine(self.clock, folder, disk, self._failing.get(folder))
         self.edge = Edge(self.site, stack, address, self.backend.token, ports, machine)
 
     @property
     def left_out(self) -> dict[str, str]:
         """Faults that cannot be made in this run, and why."""
-        absent = {} if self.edge else dict.fromkeys(OF_INVERTERS, "there are no inverters")
-        if self.edge and not self.clock:
-            absent["bend_edge_clock"] = "it takes a C compiler"
-        if not self.server_disk.is_there:
-            absent["fill_server_disk"] = "no disk may be mounted here"
-        if not SmallDisk.can_be_made():
-            why = "no disk may be mounted here, and there is no C compiler"
-            absent |= dict.fromkeys(OF_SMALL_DISK, why)
-        return absent
+        return absent_kinds(
+            inverters=self.edge is not None,
+            clock=self.clock is not None,
+            failing_disk=bool(self._failing),
+            server_disk=self.server_disk.is_there,
+            small_disk=SmallDisk.can_be_made(),
+        )
 
     def _fault_names(self) -> Iterator[str]:
         """What this run is to do, by the names it is counted under."""
@@ -460,8 +462,7 @@ class Run:
     @property
     def _edges(self) -> dict[str, FedEdge | Edge]:
         """All edges, by the name in the keys of their readings."""
-        fed: dict[str, FedEdge | Edge] = {edge.order.name: edge for edge in self.fed}
-        return fed | ({POLLED: self.edge} if self.edge else {})
+        return {edge.order.name: edge for edge in self.fed} | ({POLLED: self.edge} if self.edge else {})
 
     def _stored_keys(self) -> set[Key]:
         """Keys of all rows in the database, fed and polled."""

@@ -44,7 +44,7 @@ class Told(Edge):
         self.site = DemoSite.in_folder(folder, datetime.now(UTC))
         self.spool = folder / "spool" / "spool.sqlite"
         self.spool.parent.mkdir()
-        self._clock = self.disk = None
+        self._clock = self.disk = self.failing = None
         self.killed_at, self.no_room = list[float](), list[tuple[float, float]]()
         self.lines, self.rows = list[dict[str, Any]](), list[dict[str, Any]]()
         begin = datetime.now(UTC) - timedelta(seconds=5 * POLLS + 10)

@@ -16,6 +16,7 @@ from sungrow_lib.demo.processes import Child, wait_until
 from tests.crash import edge_deeds
 from tests.crash.damage import DAMAGES_IN_USE, PAGE, fold
 from tests.crash.deeds import keep_undelivered, taken
+from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk
 from tests.crash.polls import POLLED
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ BACK: Final = b"while in use; it is back in its place, with all it holds"
 _SLOW_S: Final = 180.0
 _BACK_S: Final = 60.0
 _FEW_PAGES: Final = 10
+REFUSING: Final = b"the spool takes no reading"
+"""What the log of `sungrow-edge` says when its disk takes nothing."""
 
 
 def damage_in_use(run: Run, name: str) -> None:
@@ -136,6 +139,65 @@ def _is_back(log: Path, before: int) -> bool:
     return log.read_bytes().count(BACK) > before
 
 
+# --- a disk that fails -----------------------------------------------------------------------------------
+
+FAILING: Final = {f"disk fails in use: {name}": error for name, error in ERRORS.items()}
+"""Every way in which a disk fails, for writing alone or for reading too."""
+
+
+def fail_disk(run: Run) -> None:
+    """Let a fed edge's disk fail for a while, in the next way."""
+    edge, name = run.named("damaged"), run.next_of("fed, failing", FAILING)
+    assert edge.failing is not None
+    keep_undelivered(run, edge)
+    ledger = edge.folder / "ledger"
+    enough = ledger.read_bytes().count(b"\nno ") + 1
+    _fail(run, edge.failing, name)
+    what = f"edge {edge.order.name} to be refused readings: {name}"
+    wait_until(what, lambda: ledger.read_bytes().count(b"\nno ") >= enough, timeout_s=_SLOW_S)
+    time.sleep(run.draw.uniform(0, 3))
+    is_killed = run.draw.random() < 0.5
+    if is_killed:
+        run.kill(edge)
+        time.sleep(1)
+    edge.failing.works()
+    if is_killed and edge.child.exit_status is not None:  # it may end then; a supervisor would start it again
+        edge.start()
+    again = taken(edge) + 1
+    what = f"edge {edge.order.name} to go on after: {name}"
+    wait_until(what, lambda: taken(edge) >= again, timeout_s=_SLOW_S, watched=[edge.child])
+    run.faults[name] += 1
+
+
+def fail_edge_disk(run: Run) -> None:
+    """Do the same to `sungrow-edge`: it keeps readings in memory meanwhile."""
+    edge, name = edge_deeds.edge_of(run), run.next_of(f"{POLLED}, failing", FAILING)
+    assert edge.failing is not None
+    edge_deeds.keep_undelivered(run, edge)
+    log, since = run.site.log("edge"), time.time()
+    refusals = log.read_bytes().count(REFUSING)
+    _fail(run, edge.failing, name)
+    what = f"sungrow-edge to be refused readings: {name}"
+    wait_until(what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=_SLOW_S)
+    time.sleep(run.draw.uniform(0, 6))
+    is_killed = run.draw.random() < 0.5
+    if is_killed:
+        edge.restart()
+        time.sleep(3)
+    edge.failing.works()
+    if is_killed and edge.child.exit_status is not None:  # as above
+        edge.start()
+    edge.no_room.append((since, time.time()))
+    again = edge.accepted() + 1
+    what = f"sungrow-edge to go on after: {name}"
+    wait_until(what, lambda: edge.accepted() >= again, timeout_s=_SLOW_S, watched=[edge.child])
+    run.faults[f"{POLLED}: {name}"] += 1
+
+
+def _fail(run: Run, disk: FailingDisk, name: str) -> None:
+    disk.fails(FAILING[name], run.draw.choice((WRITES, WRITES | READS)) if name.endswith("EIO") else WRITES)
+
+
 @contextmanager
 def held(child: Child) -> Iterator[None]:
     """Hold a process: what happens meanwhile happens at one moment of its."""
@@ -151,5 +213,7 @@ USE_DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "damage_edge_in_use": damage_edge_in_use,
     "take_away": take_away,
     "take_away_from_edge": take_away_from_edge,
+    "fail_disk": fail_disk,
+    "fail_edge_disk": fail_edge_disk,
 }
 """By the names a plan chooses them with."""
