@@ -193,7 +193,8 @@ class SeriesQuery(SpanQuery, DeviceQuery):
         if self.fields is None:
             return None
         unasked = _ALWAYS.difference(RAW_FIELDS) if self.bucket == "raw" else _ALWAYS
-        return tuple(name for part in self.fields.split(",") if (name := part.strip()) not in unasked)
+        named = dict.fromkeys(part.strip() for part in self.fields.split(","))  # each once, in order
+        return tuple(name for name in named if name not in unasked)
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> Self:

@@ -18,6 +18,10 @@ SELECT pg_advisory_lock(%(namespace)s, 0);
 -- What was applied.
 SELECT name, checksum FROM schema_history;
 
+-- name: is_read_only
+-- Whether nothing can be written: on a standby, or by an administrator's will.
+SELECT current_setting('transaction_read_only') = 'on';
+
 -- name: write_history
 -- Write down what was applied.
 INSERT INTO schema_history (name, checksum) VALUES (%(name)s, %(checksum)s)

@@ -234,7 +234,7 @@ class Database:
         return {name: stats.get(theirs, 0) for name, theirs in named.items()}
 
     async def check(self) -> None:
-        """Prove that the database answers and has the schema.
+        """Prove that the database answers, has the schema, and takes what is written.
 
         Raises:
             StorageUnavailableError: it does not, or its schema is missing or old.
@@ -242,6 +242,8 @@ class Database:
         history = await self.rows("read_history")
         if SCHEMA_VERSION not in {name for name, _ in history}:
             raise SchemaMissingError
+        if await self.rows("is_read_only") == [(True,)]:
+            raise StorageUnavailableError("the database may only be read now: nothing is stored")
 
 
 async def fetch(connection: AsyncConnection[Any], name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:

@@ -289,12 +289,16 @@ async def test_a_database_that_may_only_be_read_is_503_until_it_may_be_written(a
             )
 
     assert (await api.send(sample(0)))[0] == 200
+    reader = await create_token(api.dsn, "reader", ["read"], None, None)
     allow(only_reads=True)
     for _ in range(5):  # the first may meet sessions that were ended
         status, problem = await api.send(sample(5))
         assert status == 503
     assert "read-only" in problem["detail"]
-    assert (await api.get("/v1/realtime?device_id=sh-1"))[0] == 200
+    for token in (None, reader):
+        assert (await api.get("/v1/realtime?device_id=sh-1", token=token))[0] == 200
+    status, health = await api.get("/health")
+    assert (status, "may only be read" in health["detail"]) == (503, True)
     allow(only_reads=False)
     statuses = [(await api.send(sample(5)))[0] for _ in range(5)]
     assert statuses[-1] == 200
