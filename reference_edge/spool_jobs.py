@@ -18,11 +18,12 @@ from typing import Any, Final, TextIO, cast
 import anyio.to_thread
 
 from reference_edge.advice import shown_size
+from reference_edge.owner import OwnerFile
 from reference_edge.spool_commands import STATES
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import SpoolCorruptError, UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
-from sungrow_lib.spool import DurableSpool, SpoolRecord, SpoolState
+from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolOwner, SpoolRecord, SpoolState
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 
 _CHUNK: Final = 1_000
@@ -30,8 +31,10 @@ _SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERR
 
 
 @asynccontextmanager
-async def _opened(path: Path) -> AsyncIterator[DurableSpool]:
-    async with DurableSpool.open(path) as spool:  # which looks at every page first
+async def _opened(path: Path, owner: SpoolOwner | None = None) -> AsyncIterator[DurableSpool]:
+    async with DurableSpool.open(
+        path, options=SpoolOptions(owner=owner)
+    ) as spool:  # which looks at every page first
         yield spool
 
 
@@ -144,7 +147,8 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
         # Read twice: nothing is taken from a file that is damaged further on.
         await anyio.to_thread.run_sync(_read_through, lines, args.partial)
         lines.seek(0)
-        async with _opened(path) as spool:
+        owner = OwnerFile(path).owner  # a new spool is this edge's, too
+        async with _opened(path, owner) as spool:
             done = await spool.import_records(read_lines(lines, partial=args.partial))
             generation = spool.identity.generation
     result = {

@@ -112,7 +112,9 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
         )
     for name, device in status["held"].items():
-        if is_to_be_named(known := HeldDevice(HeldWhy(device["why"]), device["undelivered"])):
+        if is_to_be_named(
+            known := HeldDevice(HeldWhy(device["why"]), device["undelivered"], device["delivered"])
+        ):
             yield held_words(name, known)
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"

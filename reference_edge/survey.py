@@ -193,13 +193,15 @@ def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:
 
 def is_to_be_named(device: HeldDevice) -> bool:
     """Whether somebody has to say what becomes of a device's readings."""
-    return device.why is not HeldWhy.ASIDE and device.undelivered > 0
+    return device.undelivered > 0 or (device.why is not HeldWhy.ASIDE and device.delivered > 0)
 
 
 def held_words(name: str, device: HeldDevice) -> str:
     """Say why a device's readings are not sent, and what to do."""
+    number = "1 reading" if device.undelivered == 1 else f"{device.undelivered} readings"
+    delivered = f", {device.delivered} that a server has are not offered again" if device.delivered else ""
     return (
-        f"{device.undelivered} readings of {name} are kept and not sent, because {_HELD_WHY[device.why]}; "
+        f"{number} of {name} are kept and not sent{delivered}, because {_HELD_WHY[device.why]}; "
         f"`sungrow-edge spool rename {name} NAME` names it and sends them, `sungrow-edge spool set-aside "
         f"{name}` puts them into quarantine for good."
     )

@@ -98,6 +98,7 @@ class SpoolRecord:
         code: the server's verdict code, for quarantined and deferred ones.
         reason: the same for people.
         stamp: the boot-time clock when it was read.
+        held: why its device's readings are not sent; None for most.
     """
 
     entry: SpoolEntry
@@ -106,6 +107,7 @@ class SpoolRecord:
     code: str | None
     reason: str | None
     stamp: BootStamp
+    held: HeldWhy | None = None
 
 
 class Judged(NamedTuple):
@@ -217,10 +219,12 @@ class HeldDevice(NamedTuple):
     Attributes:
         why: the reason.
         undelivered: so many would else be sent.
+        delivered: so many somebody's server has; they are not offered again either.
     """
 
     why: HeldWhy
     undelivered: int
+    delivered: int = 0
 
 
 class SpoolRenaming(NamedTuple):

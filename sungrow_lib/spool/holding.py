@@ -45,6 +45,11 @@ def _foreign_names(device_id: str, edge_id: str) -> Iterator[str]:
         yield f"{device_id[: _LONGEST_ID - len(tail)]}{tail}"
 
 
+def is_lost_name(device_id: str) -> bool:
+    """Whether a recovery gave a device this name."""
+    return device_id.startswith(LOST) and device_id.removeprefix(LOST).isdecimal()
+
+
 def hold(connection: sqlite3.Connection, device_id: str, why: HeldWhy) -> None:
     """Keep a device's readings from being sent, unless it is noted already."""
     connection.execute(schema.HOLD, (device_id, why))
@@ -58,8 +63,8 @@ def is_held(connection: sqlite3.Connection, device_id: str) -> bool:
 def read_held(connection: sqlite3.Connection) -> dict[str, HeldDevice]:
     """Return the devices that are held, by name."""
     return {
-        name: HeldDevice(HeldWhy(why), undelivered)
-        for name, why, undelivered in connection.execute(schema.HELD)
+        name: HeldDevice(HeldWhy(why), undelivered, delivered)
+        for name, why, undelivered, delivered in connection.execute(schema.HELD)
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp
-from sungrow_lib.spool.entries import SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
+from sungrow_lib.spool.entries import HeldWhy, SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
 from sungrow_lib.spool.meta import read_merging
 from sungrow_lib.spool.packing import unpack
 
@@ -50,7 +50,7 @@ def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str
 
 def to_record(row: tuple[Any, ...]) -> SpoolRecord:
     """Return what `schema.RECORDS` finds."""
-    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms = row
+    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms, held = row
     return SpoolRecord(
         entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
         offered=bool(offered),
@@ -58,4 +58,5 @@ def to_record(row: tuple[Any, ...]) -> SpoolRecord:
         code=code,
         reason=reason,
         stamp=BootStamp(boot_id, boot_ms),
+        held=None if held is None else HeldWhy(held),
     )

@@ -22,7 +22,7 @@ from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolState
 from sungrow_lib.spool.foreign import as_reading
-from sungrow_lib.spool.holding import LOST
+from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
@@ -286,18 +286,21 @@ def _name_the_nameless(connection: sqlite3.Connection, names: dict[str, int]) ->
         if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
     }
     for key in _missing(connection, "device"):
-        _name(connection, "device", key, devices.get(key, f"{LOST}{key}"))
+        name = _name(connection, "device", key, devices.get(key, f"{LOST}{key}"))
+        if name.startswith(LOST):
+            hold(connection, name, HeldWhy.LOST)
     for key in _missing(connection, "boot"):
         _name(connection, "boot", key, f"lost-boot-{key}")
 
 
-def _name(connection: sqlite3.Connection, table: str, key: int, name: str) -> None:
+def _name(connection: sqlite3.Connection, table: str, key: int, name: str) -> str:
     """Name a device or boot; the name may be taken, by an earlier recovery or in pages of another time."""
     statement = f"INSERT OR IGNORE INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608 - ours
     if not connection.execute(statement, (key, name)).rowcount:
         name = f"lost-{table}-{key}"
         while not connection.execute(statement, (key, name)).rowcount:
             name += "-again"
+    return name
 
 
 def _missing(connection: sqlite3.Connection, table: str) -> Iterator[Any]:

@@ -78,12 +78,13 @@ HELD_PREFIX: Final = "held:"
 HOLD: Final = f"INSERT OR IGNORE INTO meta VALUES ('{HELD_PREFIX}' || ?, ?)"
 HOLD_LOST: Final = (
     f"INSERT OR IGNORE INTO meta SELECT '{HELD_PREFIX}' || name, ?1 FROM device"
-    " WHERE substr(name, 1, length(?2)) = ?2"
+    " WHERE name GLOB ?2 || '[0-9]*' AND NOT substr(name, length(?2) + 1) GLOB '*[^0-9]*'"
 )
 LET_GO: Final = f"DELETE FROM meta WHERE key = '{HELD_PREFIX}' || ?"
 IS_HELD: Final = f"SELECT 1 FROM meta WHERE key = '{HELD_PREFIX}' || ?"
 HELD: Final = (
-    "SELECT d.name, m.value, (SELECT count(*) FROM standing WHERE device = d.id AND state IN (0, 1, 2))"
+    "SELECT d.name, m.value, (SELECT count(*) FROM standing WHERE device = d.id AND state IN (0, 1, 2)),"
+    " (SELECT count(*) FROM standing WHERE device = d.id AND state = 5)"
     f" FROM device d JOIN meta m ON m.key = '{HELD_PREFIX}' || d.name ORDER BY d.id"
 )
 RENAME_DEVICE: Final = "UPDATE device SET name = ? WHERE name = ?"
@@ -114,7 +115,8 @@ MOVE_DEVICE: Final = (
 
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
-    " b.name, r.boot_ms FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
+    f" b.name, r.boot_ms, (SELECT value FROM meta WHERE key = '{HELD_PREFIX}' || d.name)"
+    " FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq"
 )
 RECORDS: Final = f"{_RECORD} WHERE r.seq > ? ORDER BY r.seq LIMIT ?"

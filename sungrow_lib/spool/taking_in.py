@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.spool.entries import HeldWhy, SpoolImport, SpoolOptions, SpoolRecord
-from sungrow_lib.spool.holding import foreign_names
+from sungrow_lib.spool.holding import foreign_names, read_held, read_owner
 from sungrow_lib.spool.returning import found_aside, mark_done
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import SystemClock
@@ -64,13 +64,19 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
 async def _take_in(spool: DurableSpool, found: SpoolStore) -> SpoolImport:
     """Import a store's readings; what another edge calls its devices does not count here."""
     edge_id = found.identity.edge_id
-    if edge_id == spool.identity.edge_id:
-        return await spool.import_records(_records(found))
-    names = foreign_names(await anyio.to_thread.run_sync(found.devices), edge_id)
-    for name in names.values():
-        await spool.hold_device(name, HeldWhy.FOREIGN)
+    names: dict[str, str] = {}
+    if edge_id != spool.identity.edge_id:
+        names = foreign_names(await anyio.to_thread.run_sync(found.devices), edge_id)
+        for name in names.values():
+            await spool.hold_device(name, HeldWhy.FOREIGN)
+    elif (spool_id := found.look(read_owner).spool_id) != (await spool.owner()).spool_id:
+        # What has no name there is none of those that have no name here.
+        names = foreign_names(list(found.look(read_held)), spool_id or edge_id)
     return await spool.import_records(
-        replace(record, entry=record.entry._replace(device_id=names[record.entry.device_id]))
+        replace(
+            record,
+            entry=record.entry._replace(device_id=names.get(record.entry.device_id, record.entry.device_id)),
+        )
         for record in _records(found)
     )
 

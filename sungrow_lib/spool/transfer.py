@@ -13,7 +13,16 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, format_ts
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp
-from sungrow_lib.spool.entries import SpoolEntry, SpoolIdentity, SpoolImport, SpoolRecord, SpoolState, to_ms
+from sungrow_lib.spool.entries import (
+    HeldWhy,
+    SpoolEntry,
+    SpoolIdentity,
+    SpoolImport,
+    SpoolRecord,
+    SpoolState,
+    to_ms,
+)
+from sungrow_lib.spool.holding import hold, is_lost_name
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
 
@@ -59,6 +68,7 @@ class _Reading(BaseModel):
     clock_source: str | None = None
     boot_id: str
     boot_ms: Annotated[int, Field(strict=True, ge=-_SEQ_LIMIT, le=_SEQ_LIMIT)]
+    held: HeldWhy | None = None
     content: dict[str, Any]
 
     @field_validator("state")
@@ -97,7 +107,7 @@ def record_line(record: SpoolRecord) -> str:
         "clock_source": entry.clock_source,
         "boot_id": record.stamp.boot_id,
         "boot_ms": record.stamp.boot_ms,
-    }
+    } | ({} if record.held is None else {"held": record.held})
     return f'{_compact(known)[:-1]},"content":{entry.content}}}'
 
 
@@ -154,6 +164,8 @@ def _to_record(number: int, line: str) -> SpoolRecord:
         code=read.code,
         reason=read.reason,
         stamp=BootStamp(read.boot_id, read.boot_ms),
+        # An export of an earlier version does not say so; such a name does.
+        held=read.held or (HeldWhy.LOST if is_lost_name(read.device_id) else None),
     )
 
 
@@ -221,6 +233,8 @@ class Importer:
 
     def _take(self, record: SpoolRecord) -> SpoolImport:
         entry = record.entry
+        if record.held is not None:
+            hold(self.connection, entry.device_id, record.held)
         device = self._key(self.connection, "device", entry.device_id)
         boot = self._key(self.connection, "boot", record.stamp.boot_id)
         found = self._find(record, device, boot)

@@ -17,7 +17,7 @@ from reference_edge.survey import Survey
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import DurableSpool, SpoolIdentity, SpoolOptions, SpoolOwner
+from sungrow_lib.spool import DurableSpool, HeldWhy, SpoolIdentity, SpoolOptions, SpoolOwner
 from tests.edge.test_health import daemon, edge, environment, said
 from tests.edge.test_spool_commands import spool_command
 
@@ -82,7 +82,7 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
         assert f"spool rename {held} NAME" in alarms()["held"]
         status = json.loads(edge(variables, "status", "--json").stdout)
         assert status["edge_id"] == own.edge_id
-        assert status["held"] == {held: {"why": "foreign", "undelivered": 5}}
+        assert status["held"] == {held: {"why": "foreign", "undelivered": 5, "delivered": 0}}
         assert f"5 readings of {held} are kept and not sent" in edge(variables, "status").stdout
     assert any("another edge's" in entry["event"] for entry in said(tmp_path, "error"))
 
@@ -122,3 +122,33 @@ async def test_what_cannot_be_written_down_is_tried_again(tmp_path: Path) -> Non
     file.remember(SpoolOwner("edge"))
     async with DurableSpool.open(path, options=SpoolOptions(owner=OwnerFile(path).owner)) as spool:
         assert spool.identity.edge_id == "edge"
+
+
+def test_an_export_comes_back_as_this_edges_own(tmp_path: Path) -> None:
+    """Onto the same box, where the spool was lost: its daemon takes it for what it is."""
+    path, export = tmp_path / "spool.sqlite", tmp_path / "all.ndjson"
+    own = anyio.run(make, path, "roof")
+    OwnerFile(path).remember(SpoolOwner(own.edge_id, "lost"))
+    assert spool_command("export", str(export), "--spool", str(path)).returncode == 0
+    path.unlink()
+    assert spool_command("import", str(export), "--spool", str(path)).returncode == 0
+
+    async def look() -> tuple[str, int]:
+        options = SpoolOptions(recover=True, owner=OwnerFile(path).owner)
+        async with DurableSpool.open(path, options=options) as spool:
+            assert await spool.held() == {}
+            return spool.identity.edge_id, len(await spool.peek("roof", 10))
+
+    assert anyio.run(look) == (own.edge_id, 5)
+
+
+async def test_what_another_edge_delivered_is_said_too(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    await make(path, "roof")
+    survey = Survey(tmp_path, owner_file=OwnerFile(path))
+    accounts = {"roof": DeviceAccount("roof", "")}
+    async with DurableSpool.open(path) as spool:
+        await spool.ack("roof", range(1, 6))
+        await spool.hold_device("roof", HeldWhy.FOREIGN)
+        await survey._look(spool, accounts, Intake(accounts))
+        assert "5 that a server has are not offered again" in survey.alarms["held"].detail

@@ -27,6 +27,7 @@ from sungrow_lib.spool import (
 )
 from sungrow_lib.spool.schema import PAGE_BYTES
 from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.spool.transfer import head_line, read_lines, record_line
 from tests.spool.helpers import NOON_MS
 
 pytestmark = pytest.mark.anyio
@@ -326,3 +327,77 @@ def test_names_stay_within_what_a_device_id_may_be(path: Path) -> None:
     assert len(set(names)) == 2
     assert all(len(name) <= 64 for name in names)
     store.close()
+
+
+# --- on their way to another spool ------------------------------------------------------------------------
+
+
+def _carry(store: SpoolStore, path: Path) -> SpoolStore:
+    """Import an export's lines into a new spool."""
+    lines = [head_line(store.identity), *map(record_line, store.records(0, 1_000))]
+    there = opened(path)
+    importer = there.importer()
+    there.import_chunk(importer, read_lines(lines, partial=True))
+    return there
+
+
+def test_what_is_held_stays_so_in_another_spool(path: Path) -> None:
+    make(path, "roof", "shed")
+    lose_names(path)
+    store = opened(path)
+    store.change(lambda c: holding.hold(c, "lost-device-1", HeldWhy.LOST))
+    store.change(lambda c: holding.rename(c, "lost-device-2", "shed"))
+    store.change(lambda c: c.execute("UPDATE device SET name = 'roof.c3544d1e' WHERE id = 1"))
+    store.change(lambda c: holding.hold(c, "roof.c3544d1e", HeldWhy.FOREIGN))
+    there = _carry(store, path.with_name("there"))
+    assert there.look(holding.read_held) == {"roof.c3544d1e": HeldDevice(HeldWhy.FOREIGN, 10)}
+    assert offered(there, "roof.c3544d1e") == []
+    assert len(offered(there, "shed")) == 10
+    there.close()
+    store.close()
+
+
+def test_an_export_that_does_not_say_so_holds_lost_names(path: Path) -> None:
+    store = opened(path)
+    append(store, "lost-device-4", 1)
+    append(store, "lost-device-heater", 2)
+    assert all(record.held is None for record in store.records(0, 10))
+    there = _carry(store, path.with_name("there"))
+    assert set(there.look(holding.read_held)) == {"lost-device-4"}
+    there.close()
+    store.close()
+    store = opened(path)
+    assert set(store.look(holding.read_held)) == {"lost-device-4"}
+    store.close()
+
+
+@pytest.mark.parametrize("is_same_life", [True, False])
+async def test_what_is_held_in_a_file_found_in_place_stays_so(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_same_life: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    monkeypatch.setattr(module, "_GRACE_S", 0.0)
+    monkeypatch.setattr(taking_in, "_SETTLED_S", 0.0)
+    owner = make(path, "roof")
+    found = path.with_name("found")
+    if is_same_life:
+        shutil.copy(path, found)
+    else:
+        opened(found, owner).close()
+        make(found, "roof")
+    lose_names(found)
+    opened(found).close()
+    if is_same_life:
+        store = opened(found)
+        statement = "UPDATE meta SET value = ? WHERE key = 'spool_id'"
+        store.change(lambda c: c.execute(statement, (owner.spool_id,)))
+        store.close()
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        found.rename(path)
+        await spool.keep_place()
+        await spool.take_in_replaced()
+        (name,) = await spool.held()
+        assert name.startswith("lost-device-1")
+        assert (name == "lost-device-1") is is_same_life
+        assert await spool.peek(name, 100) == []
