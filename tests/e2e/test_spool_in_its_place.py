@@ -49,7 +49,8 @@ def remove_all(spool: Path) -> None:
 
 
 def remove_folder(spool: Path) -> None:
-    shutil.rmtree(spool.parent)
+    """At one stroke: the daemon makes files there anew, and a folder that has some cannot be removed."""
+    shutil.rmtree(spool.parent.rename(spool.parent.with_name("removed")))
 
 
 def remove_log(spool: Path) -> None:
