@@ -117,7 +117,7 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
     status.add_argument("--json", action="store_true", help="print one JSON object")
     status.add_argument("--alive", action="store_true", help="say only whether the daemon runs")
     status.set_defaults(job=_status)
-    spool = add_spool_parser(commands, lambda args: _settings(args).spool_path)
+    spool = add_spool_parser(commands, _settings)
     for command in (run, check_parser, status, *spool):
         command.add_argument("--config", type=Path, help=f"the TOML file (default: ${CONFIG_VARIABLE})")
     args = parser.parse_args(argv)

@@ -10,12 +10,13 @@ from typing import Final
 
 import anyio
 
+from reference_edge.config import EdgeSettings
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolState
 from sungrow_lib.spool.foreign import is_missing
 
-SpoolPath = Callable[[argparse.Namespace], Path]
-"""Finds the spool's file when `--spool` does not name it: in the settings."""
+Settings = Callable[[argparse.Namespace], EdgeSettings]
+"""Reads the settings: they name the spool's file when `--spool` does not."""
 
 _MOST: Final = 2**63 - 1
 """The most an SQLite file can number."""
@@ -50,7 +51,7 @@ exit status: 0 done, 1 the job failed or found something wrong, 2 wrong use
 
 def add_parser(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # typeshed has no public name for it
-    spool_path: SpoolPath,
+    settings: Settings,
 ) -> list[argparse.ArgumentParser]:
     """Add `spool` and its commands; return the parsers that need the option `--config`."""
     spool = commands.add_parser(
@@ -67,7 +68,7 @@ def add_parser(
         parser.add_argument("--spool", type=Path, metavar="FILE", help="the spool (default: SPOOL_PATH)")
         if reports:
             parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-        parser.set_defaults(job=partial(_run, name, spool_path))
+        parser.set_defaults(job=partial(_run, name, settings))
         made.append(parser)
         return parser
 
@@ -99,7 +100,9 @@ def add_parser(
 
     rename = add("rename", "name a device whose readings are held back, and send them")
     rename.add_argument("old", help="what it is called here, as the alarm `held` says")
-    rename.add_argument("new", help="its device id on the server")
+    rename.add_argument("new", help="its device id on the server: one of the settings, or of this spool")
+    rename.add_argument("--force", action="store_true", help="any other name, too: what is sent stays sent")
+    rename.set_defaults(settings=settings)
 
     aside = add("set-aside", "put readings of a device that is held back into quarantine, for good")
     aside.add_argument("device", help="what it is called here, as the alarm `held` says")
@@ -127,10 +130,10 @@ def _natural(text: str) -> int:
     return _number(text, least=1)
 
 
-def _run(name: str, spool_path: SpoolPath, args: argparse.Namespace) -> int:
+def _run(name: str, settings: Settings, args: argparse.Namespace) -> int:
     from reference_edge.spool_jobs import JOBS  # noqa: PLC0415 - the daemon needs no memory for it
 
-    path = args.spool or spool_path(args)
+    path = args.spool or settings(args).spool_path
     if name != "import" and is_missing(path):
         empty = " (an empty file)" if path.exists() else ""
         raise SpoolUnavailableError(

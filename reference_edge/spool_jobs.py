@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from reference_edge.advice import shown_size
 from reference_edge.owner import OwnerFile
 from reference_edge.spool_commands import STATES
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
-from sungrow_lib.errors import SpoolCorruptError, UsageError
+from sungrow_lib.errors import SpoolCorruptError, SungrowError, UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolOwner, SpoolRecord, SpoolState
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
@@ -200,11 +200,16 @@ async def _requeue(args: argparse.Namespace, path: Path) -> int:
         raise UsageError("--device and --code go with --all, not with numbers")
     async with _opened(path) as spool:
         await _known(spool, args.device)
-        seqs = args.seq or [
-            record.entry.seq
+        numbers = set(args.seq)
+        chosen = [
+            (record.entry.seq, record.held and record.entry.device_id)
             async for record in spool.records(*_SET_APART)
-            if args.device in (None, record.entry.device_id) and args.code in (None, record.code)
+            if args.device in (None, record.entry.device_id)
+            and args.code in (None, record.code)
+            and (args.all or record.entry.seq in numbers)
         ]
+        _say_held({device_id for _, device_id in chosen if device_id is not None})
+        seqs = args.seq or [seq for seq, device_id in chosen if device_id is None]
         left, moved = iter(seqs), 0
         while chunk := list(islice(left, _CHUNK)):
             moved += await spool.requeue(chunk)
@@ -219,9 +224,18 @@ async def _resend(args: argparse.Namespace, path: Path) -> int:
     async with _opened(path) as spool:
         known = await _known(spool, args.device)
         chosen = [args.device] if args.device else known
-        done = {device_id: await spool.reoffer(device_id) for device_id in chosen}
+        held = await spool.held()
+        _say_held(held.keys() & set(chosen))
+        done = {device_id: await spool.reoffer(device_id) for device_id in chosen if device_id not in held}
     _say(done, args, _resend_lines)
     return EXIT_OK
+
+
+def _say_held(device_ids: Iterable[str]) -> None:
+    for device_id in sorted(device_ids):
+        sys.stderr.write(
+            f"sungrow-edge: {device_id} is held back and left out; name it first (spool rename)\n"
+        )
 
 
 def _resend_lines(done: dict[str, int]) -> Iterator[str]:
@@ -234,12 +248,25 @@ async def _rename(args: argparse.Namespace, path: Path) -> int:
     if not re.fullmatch(DEVICE_ID_PATTERN, args.new):
         raise UsageError(f"{args.new!r} is no device id: 1 to 64 letters, digits, dots, dashes, underscores")
     async with _opened(path) as spool:
+        held = await spool.held()
+        known = {*await spool.devices(), *_configured(args)} - held.keys()
+        if args.new not in known and args.old in held and not args.force:
+            raise UsageError(
+                f"{args.new} is neither in the settings nor known to the spool (known: "
+                f"{', '.join(sorted(known)) or 'none'}); if it is meant, say --force"
+            )
         done = await spool.rename_device(args.old, args.new)
     lines = [f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent"]
     if done.left:
         lines.append(f"{done.left} are left, because {args.new} has readings of the same times")
     _say(done._asdict(), args, lambda _: lines)
     return EXIT_FAILED if done.left else EXIT_OK
+
+
+def _configured(args: argparse.Namespace) -> Iterator[str]:
+    """Yield the devices of the settings, where there are any that can be read."""
+    with suppress(SungrowError):
+        yield from (inverter.device_id for inverter in args.settings(args).inverters)
 
 
 async def _set_aside(args: argparse.Namespace, path: Path) -> int:

@@ -313,7 +313,10 @@ class DurableSpool:
         return await self._run(lambda: self._store.last_new(device_id, batches))
 
     async def reoffer(self, device_id: str) -> int:
-        """Offer again all that is kept of a device, for a server that lost it; return how many."""
+        """Offer again all that is kept of a device, for a server that lost it; return how many.
+
+        Of one that is held, none: see `held`.
+        """
         total = 0
         # Answers that arrive while this goes on stay named: they may be the server's from before it lost.
         last = await self._run(lambda: self._store.last_answered(device_id))
@@ -327,7 +330,10 @@ class DurableSpool:
         return total
 
     async def requeue(self, seqs: Iterable[int]) -> int:
-        """Offer quarantined or deferred readings again; return how many of the numbers were such."""
+        """Offer quarantined or deferred readings again; return how many of the numbers were such.
+
+        Those of a device that is held stay as they are: see `held`.
+        """
         numbers = tuple(seqs)
         return await self._run(lambda: self._store.requeue(numbers))
 

@@ -212,6 +212,9 @@ REQUEUE_ONE: Final = (
     # 'future' stays noted: such a row never counts as the device's last date.
     "UPDATE standing SET state = 0, at = NULL, code = CASE code WHEN 'future' THEN code END, reason = NULL"
     " WHERE device = (SELECT device FROM reading WHERE seq = ?1) AND state IN (2, 3, 4) AND seq = ?1"
+    # What is held is not sent: there its reason stays.
+    " AND NOT EXISTS (SELECT 1 FROM device d JOIN meta m"
+    f" ON m.key = '{HELD_PREFIX}' || d.name WHERE d.id = standing.device)"
 )
 NOTE_ANSWERED: Final = "INSERT INTO answered (device, ts) SELECT device, ts FROM reading WHERE seq = ?"
 TRIM_ANSWERED: Final = (

@@ -349,7 +349,7 @@ class SpoolStore:
             The last number, to go on from (None when there were none), and how many there were.
         """
         with self._transaction() as connection:
-            device = self._known(connection, device_id)
+            device = None if is_held(connection, device_id) else self._known(connection, device_id)
             rows = connection.execute(schema.STANDING_AFTER, (device, state, after, CHUNK)).fetchall()
             connection.executemany(schema.REOFFER, [(device, state, seq) for (seq,) in rows])
         return (rows[-1][0] if rows else None), len(rows)

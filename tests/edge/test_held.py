@@ -45,7 +45,7 @@ async def test_the_alarm_says_what_to_do_and_ends_when_it_is_done(tmp_path: Path
         detail = survey.alarms["held"].detail
         assert "5 readings of lost-device-1 are kept and not sent" in detail
         assert "`sungrow-edge spool rename lost-device-2 NAME`" in detail
-        for words in (["rename", "lost-device-1", "roof"], ["set-aside", "lost-device-2"]):
+        for words in (["rename", "lost-device-1", "roof", "--force"], ["set-aside", "lost-device-2"]):
             done = await anyio.to_thread.run_sync(
                 lambda words=words: spool_command(*words, "--spool", str(path))  # type: ignore[misc]  # a default it is
             )
@@ -152,3 +152,19 @@ async def test_what_another_edge_delivered_is_said_too(tmp_path: Path) -> None:
         await spool.hold_device("roof", HeldWhy.FOREIGN)
         await survey._look(spool, accounts, Intake(accounts))
         assert "5 that a server has are not offered again" in survey.alarms["held"].detail
+
+
+def test_what_is_held_is_left_out_and_a_name_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-1", "roof")
+    on_spool = ("--spool", str(path))
+    wrong = spool_command("rename", "lost-device-1", "rofo", *on_spool)
+    assert (wrong.returncode, "known: roof" in wrong.stderr) == (2, True)
+    assert spool_command("set-aside", "lost-device-1", *on_spool).returncode == 0
+    done = spool_command("requeue", "--all", *on_spool)
+    assert (done.returncode, done.stdout) == (0, "0 readings are offered again\n")
+    assert "lost-device-1 is held back and left out" in done.stderr
+    done = spool_command("resend", *on_spool)
+    assert (done.returncode, done.stdout) == (0, "roof: 0 offered again\n")
+    assert "lost-device-1 is held back and left out" in done.stderr
+    assert spool_command("rename", "lost-device-1", "shed", "--force", *on_spool).returncode == 0

@@ -20,6 +20,7 @@ from sungrow_lib.spool import (
     SpoolOptions,
     SpoolOwner,
     SpoolRenaming,
+    SpoolState,
     SystemClock,
     holding,
     place as module,
@@ -186,9 +187,11 @@ def test_what_is_set_aside_is_not_sent_even_when_it_is_requeued(path: Path) -> N
     lose_names(path)
     store = opened(path)
     store.change(lambda c: holding.set_aside(c, "lost-device-1"))
-    assert store.requeue(range(1, 11)) == 10
-    assert offered(store, "lost-device-1") == []
+    assert store.requeue(range(1, 11)) == 0
+    assert store.reoffer("lost-device-1", SpoolState.CONFLICT, 0) == (None, 0)
+    assert store.counts().conflicts == 10
     store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    assert store.requeue(range(1, 11)) == 10
     assert len(offered(store, "roof")) == 10
     store.close()
 
