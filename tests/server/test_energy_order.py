@@ -5,6 +5,7 @@ Small devices to which everything happens that happens to counters, each sent in
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.server.conftest import TOKEN, Api, Clock, StartServer
+from reference_server.storage.connection import Connection
+from reference_server.storage.rollups import REPAIR, rebuild_days
+from tests.server.conftest import TOKEN, Api, Clock, StartServer, nothing_to_repair
 from tests.server.test_rollups import NAMES, as_sample, days_of, expected, plain_breaks, plain_rollup
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +215,30 @@ A_FIRST_VALUE_ALONE: Final = [
 async def test_what_was_seen_to_depend_on_the_order(start_server: StartServer) -> None:
     await require_the_same(start_server, random.Random(1), [A_FALL_LONG_SEEN, A_FIRST_VALUE_ALONE])
     assert sum(b["pv_total_kwh_increase"] or 0 for b in plain_rollup(A_FALL_LONG_SEEN).values()) == 57
+
+
+A_FALL_NEXT_DOOR: Final = [
+    reading(minutes, pv_total_kwh=value)
+    for minutes, value in (*((15 * n, 1000.0) for n in range(5)), (610, 0.0), (617, 1005.0), (631, 1006.0))
+]
+"""After an outage; no silence ends in the quarter that sees it."""
+
+
+async def test_what_earlier_servers_made_of_falls_is_made_anew(start_server: StartServer) -> None:
+    async with start_server(clock=Clock(BEGIN + timedelta(days=8))) as api:
+        await nothing_to_repair(api)
+        await sent(api, "sh-1", [A_FALL_NEXT_DOOR])
+        assert differences(api, "sh-1", A_FALL_NEXT_DOOR) == []
+        await api.server.database.run(_made_by_an_earlier_server)
+        assert differences(api, "sh-1", A_FALL_NEXT_DOOR) != []
+        while not await api.server.refresher.repair():  # noqa: ASYNC110 - the database takes a moment to forget it
+            await asyncio.sleep(0.05)
+        await api.server.refresher.refresh_all()
+        assert differences(api, "sh-1", A_FALL_NEXT_DOOR) == []
+
+
+async def _made_by_an_earlier_server(connection: Connection) -> None:
+    await connection.execute("DELETE FROM schema_history WHERE name = %s", [REPAIR])
+    seen = BEGIN + timedelta(minutes=615)
+    await connection.execute("UPDATE rollup_15m SET pv_total_kwh_increase = 10050 WHERE bucket = %s", [seen])
+    await rebuild_days(connection, 1)
