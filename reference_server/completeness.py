@@ -54,7 +54,8 @@ def _expected(span: Span, since: datetime | None, now: datetime, interval_s: flo
     if since is None:
         return 0
     covered = min(span.end, now) - max(span.begin, since)
-    return max(0, int(covered.total_seconds() / interval_s))
+    shortest_s = 0.001  # there is no room for more readings, whatever an edge says
+    return max(0, int(covered.total_seconds() / max(interval_s, shortest_s)))
 
 
 class _Polls(NamedTuple):

@@ -252,3 +252,10 @@ async def test_counters_that_run_back_or_jump_are_told_with_the_events(api: Api)
     assert [reading["pv_total_kwh"] for reading in raw] == list(totals)
     async with SungrowClient(api.url, TOKEN) as client:
         assert len(await client.counter_breaks("sh-1", begin=NOW - timedelta(days=1), end=NOW)) == 2
+
+
+async def test_a_poll_interval_next_to_nothing_is_no_failure(api: Api) -> None:
+    await api.ingest(sample(0), device={"poll_interval_s": 5e-324})
+    span = {"from": "2026-06-15T00:00:00Z", "to": "2026-06-16T00:00:00Z"}
+    status, answer = await api.get("/v1/completeness", device_id="sh-1", **span)
+    assert (status, answer["days"][0]["stored"]) == (200, 1)
