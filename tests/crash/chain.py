@@ -205,7 +205,7 @@ class Edge:
         if self.card.wants_resend:
             self.card.wants_resend = False
             # It may have a damaged spool to recover first, as whoever follows the runbook would see.
-            wait_until("`spool resend`", lambda: self._said("resend") is not None, timeout_s=_REPAIRED_S)
+            wait_until("`spool resend`", lambda: self.said("resend") is not None, timeout_s=_REPAIRED_S)
 
     def kill(self, *, may_have_ended: bool = False) -> None:
         """Kill it, and look what it leaves."""
@@ -228,10 +228,10 @@ class Edge:
         What a recovery doubts stays apart: it may have been sent already.
         """
         self.kill()
-        stats = self._said("stats", "--json")
+        stats = self.said("stats", "--json")
         assert stats is not None, f"`spool stats` fails; the end of {self.child.log}:\n{self.child.tail()}"
         for code in {apart["code"] for apart in json.loads(stats)["set_apart"]} - {"doubtful"}:
-            assert self._said("requeue", "--all", "--code", code) is not None, f"code {code} is not requeued"
+            assert self.said("requeue", "--all", "--code", code) is not None, f"code {code} is not requeued"
 
     @cached_property
     def destroyed(self) -> dict[Key, str]:
@@ -247,7 +247,7 @@ class Edge:
         """How many readings it said it has accepted."""
         return self._site.log("edge").read_bytes().count(b'"outcome": "accepted"')
 
-    def _said(self, *command: str) -> str | None:
+    def said(self, *command: str) -> str | None:
         """Run one of its spool commands; return what it printed, or None when it failed."""
         words = python(EDGE, "spool", *command, "--config", str(self._site.edge_config))
         done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=False)
