@@ -175,6 +175,8 @@ class Database:
         if self._damage is not None:
             raise self._damage
         if self._connection is None:
+            if self.home is not None and not self.home.regain():
+                self._place.note()
             if not self._place.is_file_ours():
                 raise self._replaced()
             self._check_log(SpoolOpening())
@@ -209,11 +211,17 @@ class Database:
         except SpoolCorruptError as error:
             self._connection, self._damage = None, error
             raise
-        if must_open:
+        while must_open:
             self._abandon()
-            self._place.note()  # should it not open now, the next call tries it with this file
-            self._connect()
-            self._note_files()
+            self.home.regain()
+            self._place.note()
+            try:
+                self._connect()
+                self._note_files()
+            except BaseException:
+                self._abandon()  # the next call tries it with this file
+                raise
+            must_open = not self.home.regain(is_open=True)
 
     def _note_files(self) -> None:
         assert self._connection is not None

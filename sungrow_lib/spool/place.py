@@ -154,6 +154,10 @@ class Place:
         """Whether the file is the open one."""
         return _identity(_stat(self.file)) == self._file_is
 
+    def is_open_as(self, name: Path) -> bool:
+        """Whether the open file has that name, too."""
+        return _identity(_stat(str(name))) == self._file_is
+
     def is_log_ours(self) -> bool:
         """Whether the log is the open one."""
         return _identity(_stat(self.log)) == self._held.identity
@@ -279,6 +283,16 @@ class Home:
         self._missing_since, self._failed, self._is_suspect = None, None, False
         return True
 
+    def regain(self, *, is_open: bool = False) -> bool:
+        """Put the file back that was taken away while it was opened anew; return whether it was not.
+
+        Args:
+            is_open: whether it is open again, and its second name can go.
+        """
+        from sungrow_lib.spool.returning import regain  # noqa: PLC0415 - as above
+
+        return regain(self._place, is_open=is_open)
+
     def _leave(self, connection: sqlite3.Connection) -> None:
         from sungrow_lib.spool.returning import leave_beside  # noqa: PLC0415 - memory, hardly ever needed
 
@@ -317,12 +331,13 @@ class Home:
         return not is_sound
 
     def _do(self, astray: Astray, connection: sqlite3.Connection) -> None:
-        from sungrow_lib.spool.returning import bring_back, fold  # noqa: PLC0415 - as above
+        from sungrow_lib.spool.returning import bring_back, fold, name_twice  # noqa: PLC0415 - as above
 
-        aside = None
+        aside, is_whole = None, False
         if astray is Astray.LOG:
             fold(connection, self._place)
-        else:
+            is_whole = name_twice(self._place)
+        if not is_whole:  # or whoever took the log has taken the file, too
             try:
                 aside = bring_back(connection, self._place, self._folder_mode)
             except sqlite3.OperationalError as error:

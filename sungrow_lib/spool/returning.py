@@ -6,6 +6,9 @@ complete copy of it goes to where it belongs. What is found there is set aside, 
 1. The copy is written as `<spool>.returning-part`, checked and synced. 2. It becomes `<spool>.returning`:
 from now on it is the spool, whatever happens. 3. What is at the spool's path becomes
 `<spool>.replaced-<time>`. 4. The copy takes its place. `finish` does at the next start what was cut off.
+
+A file that is only parted from its log takes no copy. It has to be opened anew, and nothing may hold it then:
+so it is called `<spool>.returning`, too, until that is done.
 """
 
 from __future__ import annotations
@@ -110,6 +113,52 @@ def fold(connection: sqlite3.Connection, place: Place) -> None:
         raise SpoolUnavailableError(f"the spool {place.path} is being read by another program; try again.")
 
 
+def name_twice(place: Place) -> bool:
+    """Give a spool that is to be closed, and opened anew, its second name until that is done.
+
+    Whoever deletes its files one by one may come to the file just then: nobody has it open. `regain` puts it
+    back.
+
+    Returns:
+        Whether the open file still had its first name.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    whole = _whole(place.path.absolute())
+    whole.unlink(missing_ok=True)
+    try:
+        os.link(place.path, whole)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder is there; or a file system without second names
+        return place.is_file_ours()
+    if place.is_open_as(whole):
+        return True
+    whole.unlink()
+    return False
+
+
+def regain(place: Place, *, is_open: bool) -> bool:
+    """Put a spool back that lost its first name since `name_twice`; return whether it has kept it."""
+    path = place.path.absolute()
+    whole = _whole(path)
+    if not whole.exists():
+        return True
+    if not _is_same(path, whole):
+        aside = _publish(path)
+        extra = {"file": str(path), "set_aside": aside and str(aside)}
+        _LOG.error("the spool was taken away while it was opened anew; it is back in its place", extra=extra)
+        return False
+    if is_open:
+        whole.unlink()
+    return True
+
+
+def _is_same(path: Path, whole: Path) -> bool:
+    return path.exists() and whole.exists() and path.samefile(whole)
+
+
 def finish(path: Path, opening: SpoolOpening) -> None:
     """Complete what an earlier process was about to do when it ended.
 
@@ -122,7 +171,9 @@ def finish(path: Path, opening: SpoolOpening) -> None:
     try:
         if part.exists():
             _finish_part(path, part, opening)
-        if _whole(path).exists():
+        if _is_same(path, _whole(path)):  # it has its place, and its log beside it
+            _whole(path).unlink()
+        elif _whole(path).exists():
             aside = _publish(path)
             extra = {"file": str(path), "set_aside": aside and str(aside)}
             _LOG.error("a spool is back in its place, as an earlier process began to see to", extra=extra)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +21,10 @@ from sungrow_lib.spool import (
     SpoolOptions,
     SystemClock,
     place as module,
+    returning,
     taking_in,
 )
+from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON, NOON_MS, reading, until_quiet
 
@@ -155,6 +158,67 @@ def test_what_was_accepted_before_and_after_is_there_at_the_next_start(
     assert [entry.seq for entry in store.offer("inv", 100, Lane.FRESH)] == list(range(11, 51))
     store.close()
     assert moments(path) == list(range(FIRST + MORE))
+
+
+@pytest.mark.parametrize("moment", ["folded", "closed", "opened"])
+@pytest.mark.parametrize("closes", [False, True], ids=["append", "close"])
+def test_who_deletes_the_log_first_may_come_to_the_file_at_any_moment(
+    store: SpoolStore, path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, *, closes: bool
+) -> None:
+    owner, name = {
+        "folded": (returning, "fold"),
+        "closed": (Database, "_abandon"),
+        "opened": (Database, "_connect"),
+    }[moment]
+    left = [Path(f"{path}-shm"), path]
+    original = getattr(owner, name)
+
+    def raced(*arguments: object) -> object:
+        done = original(*arguments)
+        while left:
+            left.pop().unlink(missing_ok=True)
+        return done
+
+    monkeypatch.setattr(owner, name, raced)
+    remove_log(path)
+    if not closes:
+        with suppress(SpoolUnavailableError):
+            store.keep_place()
+        append(store, MORE, before=FIRST)
+        assert as_killed(path) == list(range(FIRST + MORE))
+    store.close()
+    assert left == []
+    assert moments(path) == list(range(FIRST if closes else FIRST + MORE))
+    assert not path.with_name(f"{path.name}.returning").exists()
+
+
+def test_a_file_deleted_while_it_is_opened_is_back_though_opening_fails(
+    store: SpoolStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Database) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Database, "_note_files", fails)
+    remove_log(path)
+    with pytest.raises(SpoolUnavailableError):
+        store.keep_place()
+    append(store, MORE, before=FIRST)
+    assert as_killed(path) == list(range(FIRST + MORE))
+
+
+def test_a_kill_while_the_file_has_its_second_name_leaves_it_its_log(store: SpoolStore, path: Path) -> None:
+    append(store, MORE, before=FIRST)
+    copy = path.with_name("killed")
+    copy.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", copy / f"{path.name}{suffix}")
+    os.link(copy / path.name, copy / f"{path.name}.returning")
+    found = SpoolStore(copy / path.name, OPTIONS, SystemClock())
+    assert found.counts().accepted == FIRST + MORE
+    found.close()
+    assert {file.name for file in copy.iterdir()} == {path.name}
 
 
 def truncate(path: Path) -> None:
