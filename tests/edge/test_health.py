@@ -102,12 +102,14 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
         done = edge(variables, "status", "--json")
         lines = edge(variables, "status").stdout
         alive = edge(variables, "status", "--alive")
-        log = Path(f"{variables['SPOOL_PATH']}-wal")
-        content = log.read_bytes()
-        log.write_bytes(content[:1024] + b"rubbish!" * 64 + content[1024 + 8 * 64 :])
+        spool = Path(variables["SPOOL_PATH"])  # a new one is written whole at once, with nothing in its log
+        content = spool.read_bytes()
+        os.kill(child.pid, signal.SIGSTOP)  # it would notice, and put it right
+        spool.write_bytes(content[:2048] + b"rubbish!" * (len(content[2048:]) // 8))
         damaged = edge(variables, "status")
         as_json = edge(variables, "status", "--json")
-        log.write_bytes(content)
+        spool.write_bytes(content)
+        os.kill(child.pid, signal.SIGCONT)
     assert damaged.returncode == as_json.returncode == 1
     assert damaged.stdout.startswith("the daemon runs")
     assert "is damaged" in damaged.stderr

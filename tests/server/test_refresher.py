@@ -268,6 +268,7 @@ async def test_a_reader_waits_for_a_short_refresh(monkeypatch: pytest.MonkeyPatc
 async def test_readers_leave_connections_to_readings_that_arrive(start_server: StartServer) -> None:
     async with start_server(database_pool_size=2) as api:
         await api.ingest(sample(pv_power_w=100))
+        await api.get("/v1/series", device_id="sh-1", frame="day")  # or the refresher may wait, too
         with psycopg.connect(api.dsn) as other:
             other.execute("LOCK TABLE rollup_15m IN ACCESS EXCLUSIVE MODE")
             readers = {
