@@ -13,7 +13,7 @@ from typing import Final
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import fetch
 from reference_server.storage.falls import Falls, both, known_beyond_falls
-from reference_server.storage.schema_sql import COUNTER_BITS, POWER_OF
+from reference_server.storage.schema_sql import BIT_OF, POWER_OF
 from reference_server.storage.silences import (
     Bucket,
     Stretch,
@@ -26,7 +26,6 @@ from reference_server.storage.silences import (
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 
 _QUARTER: Final = timedelta(minutes=15)
-_BITS: Final = {counter.name: bit for counter, bit in COUNTER_BITS}
 
 Covers = dict[Stretch, datetime | None]
 """Silences of a counter, each with the quarter of an hour whose step covers it, None where there is none."""
@@ -71,7 +70,7 @@ async def _beyond_falls(
 
 async def _bases(connection: Connection, counter: str, buckets: Sequence[Bucket]) -> dict[Bucket, int]:
     reach = await reach_of(connection, buckets)
-    known = await values_before(connection, dict.fromkeys(buckets, _BITS[counter]))
+    known = await values_before(connection, dict.fromkeys(buckets, BIT_OF[counter]))
     beyond, _ = await known_beyond_falls(connection, buckets, reach)
     known = both(known, beyond)
     told = {"zone_ms": [None] * len(buckets), "known": [as_told(one[0], known.get(one)) for one in buckets]}
@@ -84,7 +83,7 @@ async def before_falls(connection: Connection, falls: Falls) -> dict[str, list[S
     """The silences in front of quarters in which counters fell."""
     found: dict[str, list[Stretch]] = {}
     for counter, some in falls.items():
-        known = await values_before(connection, dict.fromkeys(some, _BITS[counter]))
+        known = await values_before(connection, dict.fromkeys(some, BIT_OF[counter]))
         found[counter] = [
             Stretch(device, values[counter].bucket, start, start) for (device, start), values in known.items()
         ]

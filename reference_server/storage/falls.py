@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import fetch
-from reference_server.storage.schema_sql import COUNTER_BITS
+from reference_server.storage.schema_sql import BIT_OF
 from reference_server.storage.silences import (
     Bucket,
     Known,
@@ -26,15 +26,13 @@ from reference_server.storage.silences import (
 )
 from reference_server.zones import quarter_of
 
-_BITS: Final = {counter.name: bit for counter, bit in COUNTER_BITS}
-
 
 async def fallen(connection: Connection, made: Mapping[Bucket, Made]) -> set[Bucket]:
     """Those of some quarters in which a lifetime counter fell."""
     broken = [bucket for bucket, told in made.items() if told.has_break]
     if not broken:
         return set()
-    rows = await fetch(connection, "falls_in", counters=list(_BITS), **columns_of(broken))
+    rows = await fetch(connection, "falls_in", counters=list(BIT_OF), **columns_of(broken))
     return {(device, bucket) for device, bucket, _ in rows}
 
 
@@ -50,7 +48,7 @@ async def known_beyond_falls(
     Returns:
         These; and where the falls are that are seen.
     """
-    rows = await fetch(connection, "falls_in_sight", counters=list(_BITS), **columns_of(buckets), **reach)
+    rows = await fetch(connection, "falls_in_sight", counters=list(BIT_OF), **columns_of(buckets), **reach)
     seen: dict[str, list[tuple[Bucket, datetime]]] = defaultdict(list)
     falls: Falls = defaultdict(set)
     for device, bucket, counter, moment, fallen_in in rows:
@@ -80,7 +78,7 @@ async def _before(
     found = {(device, bucket): Known(quarter_of(ts), ts, value) for device, bucket, ts, value in rows}
     rest = {bucket: (bucket[0], quarter_of(moment)) for bucket, moment in seen if bucket not in found}
     if rest:
-        before = await values_before(connection, dict.fromkeys(rest.values(), _BITS[counter]))
+        before = await values_before(connection, dict.fromkeys(rest.values(), BIT_OF[counter]))
         known = {bucket: before.get(quarter, {}).get(counter) for bucket, quarter in rest.items()}
         found |= {bucket: value for bucket, value in known.items() if value is not None}
     return found

@@ -32,6 +32,9 @@ COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.COUNTER)
 COUNTER_BITS: Final = tuple((q, 1 << number) for number, q in enumerate(COUNTERS))
 """Counters, each with the bit that stands for it where some are named in one number."""
 
+BIT_OF: Final = {counter.name: bit for counter, bit in COUNTER_BITS}
+"""The same by the counter's name."""
+
 DAILY_COUNTERS: Final = tuple(q for q in QUANTITIES if q.kind is QuantityKind.DAILY_COUNTER)
 """Quantities that are only watched for breaks."""
 

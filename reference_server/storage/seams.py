@@ -8,7 +8,7 @@ from typing import Final
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.covers import settle
-from reference_server.storage.schema_sql import COUNTER_BITS, COUNTERS, POWER_OF
+from reference_server.storage.schema_sql import BIT_OF, COUNTERS, POWER_OF
 from reference_server.storage.silences import (
     Bucket,
     Known,
@@ -24,7 +24,6 @@ _QUARTER: Final = timedelta(minutes=15)
 _MS: Final = timedelta(milliseconds=1)
 _LONGEST: Final = timedelta(days=24)
 """A longer silence counts for so long, as in `stepped_readings`."""
-_BITS: Final = {counter.name: bit for counter, bit in COUNTER_BITS}
 
 
 def ends_of_runs(buckets: Collection[Bucket]) -> dict[str, list[Bucket]]:
@@ -55,7 +54,7 @@ async def mend_seams(
     """
     changed: set[Bucket] = set()
     for counter, bucket in sorted(seams):
-        known = (await values_before(connection, {bucket: _BITS[counter]})).get(bucket, {}).get(counter)
+        known = (await values_before(connection, {bucket: BIT_OF[counter]})).get(bucket, {}).get(counter)
         if known is not None and await _mend(connection, counter, bucket, known):
             stretch = Stretch(bucket[0], known.bucket, bucket[1], bucket[1])
             changed |= {bucket} | await settle(connection, {counter: [stretch]}, horizon=horizon)
