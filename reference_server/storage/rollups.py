@@ -24,6 +24,7 @@ from reference_server.storage.silences import (
     Values,
     after_first_values,
     as_told,
+    columns_of,
     ends_of_silences,
     loose_ends,
     reach_of,
@@ -285,25 +286,18 @@ def _together(*several: Mapping[str, Sequence[Stretch]]) -> dict[str, set[Stretc
 
 def _named(buckets: Sequence[Bucket], zones: Zones, known: Values) -> dict[str, Any]:
     """Buckets as parameters of a statement, their distance from UTC, what is known from long before."""
-    devices, starts = _columns(buckets)
     offsets = [_offset_ms(start, zones[device]) for device, start in buckets]
     values = [as_told(bucket[0], known.get(bucket)) for bucket in buckets]
-    return {"devices": devices, "buckets": starts, "zone_ms": offsets, "known": values}
+    return columns_of(buckets) | {"zone_ms": offsets, "known": values}
 
 
 async def _affected(
     connection: Connection, buckets: Collection[Bucket], horizon: datetime
 ) -> Collection[Bucket]:
-    devices, starts = _columns(sorted(buckets))
-    named = {"devices": devices, "buckets": starts}
+    named = columns_of(sorted(buckets))
     [(until,)] = await fetch(connection, "following_end", **named)
-    span = {"lowest": min(starts), "until": until}
+    span = {"lowest": min(named["buckets"]), "until": until}
     return await fetch(connection, "affected_buckets", **named, **span, horizon=quarter_of(horizon))
-
-
-def _columns(pairs: Iterable[tuple[int, datetime]]) -> tuple[list[int], list[datetime]]:
-    devices, starts = zip(*pairs, strict=True)
-    return list(devices), list(starts)
 
 
 async def _zones(connection: Connection, devices: Iterable[int]) -> Zones:
