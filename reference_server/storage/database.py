@@ -174,17 +174,32 @@ class Database:
     async def _once(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
     ) -> Result:
-        if is_one_statement:
-            connection = await self._pool.getconn()
-            try:  # by itself it is committed already, and needs none of the pool's care for open transactions
+        connection = await self._take()
+        try:
+            if is_one_statement:  # it is committed by itself, and needs no care for open transactions
                 return await job(connection)
-            finally:
-                await self._pool.putconn(connection)
-        async with self._pool.connection() as connection:
-            async with connection.transaction():
-                result = await job(connection)
-            connection.settled()
-            return result
+            async with connection:
+                async with connection.transaction():
+                    result = await job(connection)
+                connection.settled()
+                return result
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _take(self) -> Connection:
+        """Wait for a connection.
+
+        Before Python 3.12 the pool's `asyncio.wait_for` loses a cancellation that comes in the moment in
+        which a connection does, and who was cancelled would go on.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        connection = await self._pool.getconn()
+        if task.cancelling() > before:
+            await self._pool.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """Rows the statement called ``name`` answers, in a transaction of its own.
