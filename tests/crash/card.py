@@ -72,7 +72,7 @@ class Card:
         self.taken: dict[Key, bool] = {}
         """Readings the harness took from the spool; whether the server has had them ever since."""
         self._why: dict[Key, str] = {}
-        self._older = Files(b"")
+        self._older: Files | None = None
         self.touched = set[Key]()
         """Readings of which it damaged a page, of whatever version."""
         self.undone = set[Key]()
@@ -143,7 +143,7 @@ class Card:
 
     def _damaged(self, damage: Damage, draw: random.Random) -> tuple[Files, Files]:
         before, files = self.states(), Files.read(self.path)
-        older, self._older = self._older, files
+        older, self._older = self._older or Files.read(self._copy / self.path.name), files
         after = damage(files, older, draw)
         there, hurt = self._named(files.readings()), self._named(touched(files, after))
         assert before.keys() <= there, "the harness does not find what the spool has"

@@ -32,7 +32,7 @@ from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.card import Card
 from tests.crash.failing import FailingDisk
 from tests.crash.machine import BentClock, SmallDisk, preloaded
-from tests.crash.polls import Numbered
+from tests.crash.polls import POLLED, Numbered
 from tests.crash.readings import Key
 
 _REPAIRED_S: Final = 60.0
@@ -157,6 +157,11 @@ class Edge:
         machine: what it runs on.
     """
 
+    label: Final = f"{POLLED}: "
+    """What stands before the names of what is done to it."""
+    few: Final = 3
+    """So many readings more wait in its spool before something happens to that; a poll is five seconds."""
+
     def __init__(
         self,
         site: DemoSite,
@@ -242,6 +247,11 @@ class Edge:
     def set_apart(self) -> set[Key]:
         """Readings a recovery kept and did not send; it has ended."""
         return self.card.set_apart()
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.child.log
 
     def accepted(self) -> int:
         """How many readings it said it has accepted."""

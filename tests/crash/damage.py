@@ -342,3 +342,5 @@ DAMAGES_IN_USE: Final[dict[str, Damage]] = {
 """Every way to damage one that a process has open: in the files that it has open."""
 REWINDING: Final = frozenset({log_cut_short, log_deleted, log_of_older_copy, file_cut_short})
 """Those nothing may tell of afterwards: the spool is then like an older copy of itself."""
+OF_FILE: Final = frozenset({pages_overwritten, file_cut_short})
+"""Those that strike the file alone, whatever its log has."""

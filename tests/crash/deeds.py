@@ -1,4 +1,4 @@
-"""Faults that take several steps: spools damaged, a server that goes back twice, clocks and delays."""
+"""Faults that take several steps: disks that get full, a server that goes back twice, clocks and delays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from sungrow_lib.demo.processes import ChildError, wait_until
-from tests.crash.damage import DAMAGES, header_overwritten, one_frame_flipped
+from tests.crash.damage import header_overwritten, one_frame_flipped
+from tests.crash.either import SLOW_S, await_accepted, down, keep_undelivered
 from tests.crash.gate import ABOUT_ONE
 
 if TYPE_CHECKING:
@@ -22,40 +23,14 @@ if TYPE_CHECKING:
 
 DELAYS: Final = ("request late", "answer late")
 _UNDELIVERED: Final = 10
-"""So many readings wait in a spool before it is damaged."""
+"""So many readings of each device are delivered before the server goes back."""
 _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
 MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
 _MERGING_S: Final = 60.0
-_SLOW_S: Final = 180.0
 _DELIVERED_S: Final = 30.0
 _RESEND_S: Final = 20.0
-
-
-def damage_spool(run: Run, name: str) -> None:
-    """Damage a spool in one way, with readings in it that are nowhere else."""
-    edge = run.named("damaged")
-    keep_undelivered(run, edge)
-    edge.kill()
-    if edge.card.damage(DAMAGES[name], run.draw):
-        run.faults[name] += 1
-    edge.start()
-
-
-def keep_undelivered(run: Run, edge: FedEdge) -> None:
-    """Keep the server away until the edge has taken some readings more."""
-    enough = taken(edge) + _UNDELIVERED
-    run.stage.storm, run.stage.force = ("request lost",), 1.0
-    what = f"edge {edge.order.name} to take some readings"
-    wait_until(what, lambda: taken(edge) >= enough, timeout_s=_SLOW_S, watched=[edge.child])
-    run.stage.storm = ()
-
-
-def taken(edge: FedEdge) -> int:
-    """How many readings its spool has accepted so far."""
-    ledger = edge.folder / "ledger"
-    return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
 
 
 def damage_waiting(run: Run) -> None:
@@ -66,22 +41,17 @@ def damage_waiting(run: Run) -> None:
     if run.draw.random() < 0.5:
         edge.steer_clock(0, synchronised=True)
         keep_undelivered(run, edge)
-    edge.kill()
-    edge.steer_clock(0, synchronised=True)
-    if edge.card.damage(one_frame_flipped, run.draw):
-        run.faults["spool damaged: log with waiting readings"] += 1
-    edge.start()
+    with down(edge) as card:
+        edge.steer_clock(0, synchronised=True)
+        run.faults["spool damaged: log with waiting readings"] += card.damage(one_frame_flipped, run.draw)
 
 
 def copy_card(run: Run) -> None:
     """Let one of two edges of a device go on with a copy of the other's spool: they have one edge id then."""
     one, other = run.draw.sample([run.named("twin-1"), run.named("twin-2")], 2)
-    one.kill()
-    other.kill()
-    one.card.take_over(other.card)
+    with down(other), down(one) as card:
+        card.take_over(other.card)
     run.faults["spool copied to another edge of the same device"] += 1
-    one.start()
-    other.start()
 
 
 def limit_spool(run: Run) -> None:
@@ -116,7 +86,7 @@ def run_out_of_room(run: Run, edges: list[FedEdge]) -> None:
             wait_until(
                 f"{edge.child.name} to run out of room",
                 partial(_has_no_room, edge, _room_wanted(edge)),
-                timeout_s=_SLOW_S,
+                timeout_s=SLOW_S,
                 watched=[edge.child],
             )
     run.stage.storm = ()
@@ -163,6 +133,7 @@ def fill_disk_at_recovery(run: Run) -> None:
     edge.kill(may_have_ended=True)
     edge.small_disk.free()
     edge.start()
+    await_accepted(edge, 1, "to recover its spool")  # a disk that is full again before that would end it
     edge.no_room_until = time.time()
 
 
@@ -232,25 +203,6 @@ def bend_clock(run: Run) -> None:
     edge.steer_clock(0, synchronised=run.draw.random() < 0.5)
 
 
-def restore_spool(run: Run) -> None:
-    """Restore a spool from the copy made last, maybe long ago, and make a new copy."""
-    edge = run.named("damaged")
-    edge.kill()
-    edge.card.restore()
-    run.faults["spool restored from an older copy"] += 1
-    edge.card.copy()
-    edge.start()
-
-
-def copy_spool(run: Run) -> None:
-    """Make a copy of the spool that is restored: the one that comes back next."""
-    edge = run.named("damaged")
-    edge.kill()
-    edge.card.copy()
-    run.faults["spool copied to be restored"] += 1
-    edge.start()
-
-
 def step_clock(run: Run) -> None:
     """Let a clock that is a little wrong be put right in steps, as NTP does, while a backlog drains."""
     edge = run.named("clock")
@@ -272,7 +224,5 @@ DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "delay_across_restarts": delay_across_restarts,
     "step_clock": step_clock,
     "bend_clock": bend_clock,
-    "restore_spool": restore_spool,
-    "copy_spool": copy_spool,
 }
 """By the names a plan chooses them with."""

@@ -81,10 +81,13 @@ _OFTEN: Final = {
     "cut": 2,
     "back_up_server": 3,
     "copy_spool": 2,
-    "damage_edge": 4,
-    "damage_edge_in_use": 2,
-    "take_away": 3,
-    "take_away_from_edge": 2,
+    # All ways of each: what takes turns there comes once in a deck.
+    "damage_edge": len(DAMAGES),
+    "damage_edge_in_use": len(DAMAGES_IN_USE),
+    "take_away": len(AWAY),
+    "take_away_from_edge": len(AWAY),
+    "fail_disk": len(FAILING),
+    "fail_edge_disk": len(FAILING),
 }
 
 

@@ -60,6 +60,11 @@ class FedEdge:
         failing: its disk, where that may fail.
     """
 
+    label: Final = ""
+    """What stands before the names of what is done to it."""
+    few: Final = 10
+    """So many readings more wait in its spool before something happens to that."""
+
     def __init__(self, order: EdgeOrder, stack: ExitStack, failing: FailingDisk | None = None) -> None:
         self.order, self._stack, self.failing = order, stack, failing
         self.folder, self.disk = Path(order.folder), Path(order.disk)
@@ -108,6 +113,16 @@ class FedEdge:
             yield
         finally:
             (self.folder / HURRY).unlink()
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.child.log
+
+    def accepted(self) -> int:
+        """How many readings its spool has accepted so far."""
+        ledger = self.folder / "ledger"
+        return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
 
     def ledger(self) -> Tally:
         """What became of its readings."""

@@ -23,11 +23,13 @@ from sungrow_lib.demo.processes import ChildError, wait_until
 from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
+from tests.crash.card_deeds import CARD_DEEDS, copy_spool, damage_spool
 from tests.crash.chain import Backend, Edge, Inverters, Machine
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
-from tests.crash.deeds import DEEDS, await_deliveries, copy_spool, count_rows, damage_spool
+from tests.crash.deeds import DEEDS, await_deliveries, count_rows
 from tests.crash.edge import FINISH, EdgeOrder
-from tests.crash.edge_deeds import EDGE_DEEDS, copy_edge_spool
+from tests.crash.edge_deeds import EDGE_DEEDS
+from tests.crash.either import edge_of
 from tests.crash.faults import COUNTED, TWINS_MET, absent_kinds, kinds_in_deck
 from tests.crash.fed import EDGES, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
@@ -40,8 +42,6 @@ from tests.crash.use_deeds import USE_DEEDS, damage_in_use
 
 _DRAIN_S: Final = 400.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
-_SLOW_S: Final = 180.0
-"""What takes seconds is given so long, for a busy machine."""
 _STRIKES: Final = 15
 _LONGEST_STORM_S: Final = 10.0
 """A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
@@ -201,31 +201,35 @@ class Run:
     def deck(self) -> list[Callable[[], None]]:
         """Every kind of fault, as often as it deserves."""
         chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
-        deeds = DEEDS | EDGE_DEEDS | SERVER_DEEDS | USE_DEEDS
+        deeds = DEEDS | CARD_DEEDS | EDGE_DEEDS | SERVER_DEEDS | USE_DEEDS
         return [
             *(partial(self.storm, storm) for storm in self.plan.storms),
-            *(partial(damage_spool, self, damage) for damage in self.plan.damages),
-            *(partial(damage_in_use, self, damage) for damage in self.plan.damages_in_use),
+            *(partial(self._suffer, damage_spool, damage) for damage in self.plan.damages),
+            *(partial(self._suffer, damage_in_use, damage) for damage in self.plan.damages_in_use),
             *(partial(deeds[n], self) if n in deeds else getattr(self, n) for n in chosen),
         ]
 
+    def _suffer(self, deed: Callable[[Run, FedEdge, str], None], name: str) -> None:
+        deed(self, self.named("damaged"), name)
+
     def rain(self) -> None:
-        """Let faults come in shuffled decks, whole ones, until the plan is fulfilled."""
+        """Let faults come in shuffled decks: as many whole ones as planned, then until the time is over."""
         kinds = kinds_in_deck(self.plan.only)
         if "restore_spool" in kinds:
-            copy_spool(self)
+            copy_spool(self, self.named("damaged"))
         if "restore_edge_spool" in kinds and "restore_edge_spool" not in self.left_out:
-            copy_edge_spool(self)
+            copy_spool(self, edge_of(self))
         if "restore_server" in kinds:
             self.back_up_server()
-        began, decks = time.monotonic(), 0
-        while decks < self.plan.decks or time.monotonic() - began < self.plan.for_s:
+        end, decks = time.monotonic() + self.plan.for_s, 0
+        while (is_due := decks < self.plan.decks) or time.monotonic() < end:
             deck = self.deck()
             self.draw.shuffle(deck)
             decks += 1
             for fault in deck:
-                fault()
-                time.sleep(self.draw.uniform(0.1, 0.6))
+                if is_due or time.monotonic() < end:
+                    fault()
+                    time.sleep(self.draw.uniform(0.1, 0.6))
 
     def storm(self, tricks: tuple[str, ...], *, force: float | None = None) -> None:
         """Let the stage lie for a while, about a part of the requests."""
