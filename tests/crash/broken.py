@@ -28,6 +28,7 @@ from sungrow_lib.spool.pages import Row
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.upload import attempts
 from sungrow_lib.upload.verdicts import Reply, Ruling, judge_reply
+from sungrow_lib.upload.witnesses import Witnesses
 from sungrow_lib.wire import IngestAnswer
 
 _HELD: Final = 10
@@ -193,6 +194,20 @@ def ignore_resend() -> None:
     attempts.Attempts.resend = deaf  # type: ignore[method-assign]
 
 
+def use_up_witnesses() -> None:
+    """Take another witness each time one is sent, also when the answer to the last one is lost."""
+
+    def hasty(self: Witnesses) -> SpoolEntry | None:
+        self._entries.rotate(-1)
+        return self._entries[-1] if self._entries else None
+
+    def unheard(self: Witnesses, entry: SpoolEntry) -> None:
+        del self, entry
+
+    Witnesses.next = hasty  # type: ignore[method-assign]
+    Witnesses.answered = unheard  # type: ignore[method-assign]
+
+
 def doubt_everything() -> None:
     """Set every reading apart when a damaged spool is recovered."""
     statement = f"UPDATE standing SET state = 4, code = '{schema.DOUBTFUL}', offered = 1"
@@ -224,6 +239,7 @@ FAULTS: Final[dict[str, Callable[[], None]]] = {
     "keeps the last of what it merges": keep_last_of_merged,
     "forgets what is delivered": forget_delivered,
     "ignores resend": ignore_resend,
+    "uses up its witnesses": use_up_witnesses,
 }
 
 
