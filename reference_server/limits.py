@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import random
 from collections.abc import Sequence
 from functools import lru_cache
-from math import ceil
 from time import monotonic
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from reference_server.config import TrustedNetwork
-from reference_server.problems import Problem
+from reference_server.problems import Problem, come_back
 from reference_server.shared_table import OwnTable, Table
 
 X_FORWARDED_FOR: Final = "X-Forwarded-For"
@@ -22,7 +20,6 @@ _MINUTE_S: Final = 60.0
 _MOST_KEYS: Final = 50_000
 _GOOD_FOR_S: Final = 600.0
 _GOOD: Final = b"good "
-_JITTER: Final = 0.5
 _HOST_BITS: Final = 64
 _BODIES: Final = 3
 """How many times more bodies are read than fresh batches, or batches of a backlog, are granted: both, and as
@@ -168,8 +165,7 @@ def _count(allowance: Allowance, visitor: Visitor) -> None:
 
 
 def _too_many(detail: str, wait_s: float) -> Problem:
-    """429; the pause has some chance in it, so that those who wait do not come back all at once."""
-    pause_s = ceil(max(1.0, wait_s) * (1 + _JITTER * random.random()))  # noqa: S311 - jitter
+    pause_s = come_back(wait_s)
     return Problem(429, f"{detail}; come back in {pause_s} s", headers={"Retry-After": str(pause_s)})
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -33,6 +35,10 @@ DETAILS: Final = {
     500: "the server failed at this request; its log says why",
 }
 """What is said where no handler says it, by status."""
+
+_AWAY_S: Final = 5.0
+_JITTER: Final = 0.5
+_LEAST_JITTER_S: Final = 4
 
 
 class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
@@ -103,6 +109,15 @@ def problem_response(
     return Answer(text.encode(), status=status, media=PROBLEM_JSON, headers=headers)
 
 
+def come_back(wait_s: float) -> int:
+    """Choose the whole seconds of `Retry-After`: not before a wait is over, and not for all the same.
+
+    Even those who wait for a moment only are spread over several seconds.
+    """
+    least_s = max(1, ceil(wait_s))
+    return least_s + random.randint(0, max(_LEAST_JITTER_S, ceil(_JITTER * least_s)))  # noqa: S311 - jitter
+
+
 def not_now(detail: str) -> Problem:
     """503: the database is away; the caller keeps its data and tries again."""
-    return Problem(503, detail, headers={"Retry-After": "5"})
+    return Problem(503, detail, headers={"Retry-After": str(come_back(_AWAY_S))})

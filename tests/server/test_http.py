@@ -474,7 +474,8 @@ async def test_what_waits_too_long_is_told_in_time(
             async with api.session.post(
                 api.url + "/v1/ingest", json={"samples": [sample(1)]}, headers=api.headers()
             ) as answer:
-                assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+                assert answer.status == 503
+                assert int(answer.headers["Retry-After"]) >= 5
                 assert "timeout" in (await answer.json(content_type=None))["detail"]
         assert (await api.ingest(sample(1)))["inserted"] == 1
 

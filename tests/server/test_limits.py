@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from reference_server.administration import create_token
 from reference_server.config import ServerSettings, TrustedNetwork
 from reference_server.limits import Allowance, Guard, Visitor, client_address
-from reference_server.problems import Problem
+from reference_server.problems import Problem, come_back, not_now
 from reference_server.server import Server
 from reference_server.shared_table import OwnTable, SharedTable
 from sungrow_lib.demo.setup import free_ports
@@ -41,6 +41,41 @@ async def test_a_token_that_asks_too_often_is_told_when_to_come_back(start_serve
         assert status == 429
         assert 1 <= int(retry_after or 0) <= 30
         assert (await _status(api, OTHER_TOKEN))[0] == 429  # the address is the same
+
+
+def _pauses(problem: Problem) -> int:
+    return int(problem.response().headers["Retry-After"])
+
+
+@pytest.mark.parametrize("per_minute", [600, 60, 40, 4])
+def test_who_asked_too_often_at_once_does_not_come_back_at_once(
+    per_minute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_server.limits.monotonic", lambda: 1000.0)
+    guard, visitor, pauses = Guard(per_minute, 0), Visitor("192.0.2.1", b"token"), set()
+    for _ in range(per_minute):
+        guard.request(visitor)
+    for _ in range(300):
+        with pytest.raises(Problem) as refused:
+            guard.request(visitor)
+        pauses.add(_pauses(refused.value))
+        assert f"come back in {_pauses(refused.value)} s" in refused.value.detail
+    assert min(pauses) >= 60 / per_minute
+    assert len(pauses) >= 4
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.01, 0.99, 1.0, 1.01, 2.5, 15.0, 60.0, 3000.0])
+def test_pauses_are_whole_seconds_of_chance_never_shorter_than_the_wait(wait_s: float) -> None:
+    pauses = {come_back(wait_s) for _ in range(500)}
+    assert min(pauses) >= max(1, wait_s)
+    assert max(pauses) <= max(1, wait_s) * 1.5 + 5
+    assert len(pauses) >= 4
+
+
+def test_a_database_that_is_away_is_not_asked_by_all_at_once_either() -> None:
+    pauses = {_pauses(not_now("away")) for _ in range(300)}
+    assert min(pauses) >= 5
+    assert len(pauses) >= 4
 
 
 OLD_S = -3600.0  # an hour ago: a backlog
