@@ -21,7 +21,9 @@ it needs no option.
   --token-file FILE   file that holds the token; asked for unless given
   --ca FILE           certificate of a private authority, where the server's is not publicly known
   --uninstall         remove the service and its programs; settings and readings stay
-  --purge             with --uninstall: remove settings and readings, too; refused while readings are not delivered
+  --purge             with --uninstall: remove settings and readings, too; refused while there is a reading in any
+                      state but delivered, or a damaged file. Take readings along first: sungrow-edge spool export
+  --discard-readings  with --purge: remove such readings and files all the same
   --root DIR          put everything under DIR and start nothing, for an image or a trial
 
 It writes /opt/sungrow-edge (programs), /etc/sungrow-edge (settings), /var/lib/sungrow-edge (readings),
@@ -34,7 +36,7 @@ fail() {
   exit "${2:-1}"
 }
 
-server='' inverter='' port=502 device='' timezone='' token_file='' ca='' root='' job=install purge=no
+server='' inverter='' port=502 device='' timezone='' token_file='' ca='' root='' job=install purge=no discard=no
 while [ $# -gt 0 ]; do
   case $1 in
     --server | --inverter | --port | --device | --timezone | --token-file | --ca | --root)
@@ -54,11 +56,13 @@ while [ $# -gt 0 ]; do
       ;;
     --uninstall) job=uninstall && shift ;;
     --purge) purge=yes && shift ;;
+    --discard-readings) discard=yes && shift ;;
     --help | -h) usage && exit 0 ;;
     *) fail "$1 is no option; see --help" 2 ;;
   esac
 done
 [ "$purge" = no ] || [ "$job" = uninstall ] || fail "--purge goes with --uninstall" 2
+[ "$discard" = no ] || [ "$purge" = yes ] || fail "--discard-readings goes with --purge" 2
 
 source=$(cd "$(dirname "$0")/.." && pwd)
 programs=$root/opt/sungrow-edge
@@ -78,16 +82,77 @@ on_system() { [ -n "$root" ] || "$@"; }
 
 # ------------------------------------------------------------------------------------------- uninstall
 
+# What a spool holds that no server has: "3 pending, 2 waiting"; nothing, when all is delivered.
 undelivered() {
-  "$commands/sungrow-edge" status --json 2>/dev/null |
-    "$programs/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["spool"]["pending"])' || echo unknown
+  "$commands/sungrow-edge" spool stats --json --spool "$1" 2>/dev/null |
+    "$programs/bin/python" -c '
+import json, sys
+from collections import Counter
+kept = Counter()
+for counted in json.load(sys.stdin)["devices"].values():
+    kept.update(counted)
+del kept["delivered"]
+print(", ".join(f"{number} {state}" for state, number in kept.items() if number))' 2>/dev/null ||
+    echo unreadable
+}
+
+is_filled() { [ -s "$1" ] || [ -s "$1-wal" ]; }
+
+# What would be lost with the folder, file by file.
+lost_with_it() {
+  for file in "$readings"/*; do
+    if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
+    name=${file##*/}
+    kept=''
+    case $name in
+      *.damaged-*) kept="damaged, perhaps with readings that were not taken over" ;;
+      *.replaced-*.done-*) ;;
+      # The spool took in its readings; unless it could not be read.
+      *.replaced-*.done) if is_filled "$file"; then kept=$(undelivered "$file" | grep unreadable || true); fi ;;
+      *.replaced-*) kept="found in the spool's place, and not taken in" ;;
+      *.recovering | *.returning | *.returning-part) kept="part of a spool that is not in its place" ;;
+      *.sqlite) if is_filled "$file"; then kept=$(undelivered "$file"); fi ;;
+      *.sqlite-wal) [ -e "${file%-wal}" ] || kept="log of a spool that is not there" ;;
+    esac
+    [ -z "$kept" ] || printf '%s' "$name: $kept; "
+  done
+}
+
+# What somebody else put there, such as an export.
+not_ours() {
+  for file in "$readings"/*; do
+    if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
+    case ${file##*/} in
+      *.sqlite | *.sqlite-* | *.sqlite.* | sungrow-state) ;;
+      *) printf '%s' "${file##*/} " ;;
+    esac
+  done
+}
+
+require_purgeable() {
+  reason=''
+  others=$(not_ours)
+  if [ -n "$others" ]; then
+    reason="$readings holds files that are not the edge's; move them elsewhere: $others"
+  elif [ "$discard" = no ]; then
+    kept=$(lost_with_it)
+    [ -z "$kept" ] || reason="$readings holds what no server has (${kept%; }). Let the edge deliver it (sudo \
+sungrow-edge status); or take it along, sudo sungrow-edge spool export >readings.ndjson, and add --discard-readings"
+  fi
+  [ -n "$reason" ] || return 0
+  if [ "$was_running" = yes ]; then systemctl start sungrow-edge.service; fi
+  fail "not purged: $reason"
 }
 
 uninstall() {
-  if [ "$purge" = yes ] && [ -e "$readings/spool.sqlite" ]; then
-    count=$(undelivered)
-    [ "$count" = 0 ] || fail "not purged: readings not delivered: $count. Let the edge deliver them, or take them \
-along (sungrow-edge spool export) and delete $readings yourself"
+  if [ "$purge" = yes ]; then
+    was_running=no
+    if on_system systemctl is-active --quiet sungrow-edge.service 2>/dev/null && [ -z "$root" ]; then
+      # First, so that no reading comes while it is looked at, and none is left in memory.
+      was_running=yes
+      systemctl stop sungrow-edge.service
+    fi
+    require_purgeable
   fi
   on_system systemctl disable --now sungrow-edge.service 2>/dev/null || true
   rm -rf "$programs" "$locks" "$health"
