@@ -20,12 +20,15 @@ from sungrow_lib.spool import BootStamp, DurableSpool
 _LOG: Final = logging.getLogger("sungrow_edge")
 MEMORY_READINGS: Final = 720
 """So many readings wait in memory at most, of all inverters: an hour of one. Then the oldest is given up."""
+_GATHERED_READINGS: Final = MEMORY_READINGS // 2
+"""So many are committed however lately the last were: the rest of the room is for a spool that takes none."""
 _RETRY_S: Final = 5.0
 _LOOK_S: Final = 1.0
 """A file that was removed is gone for good when the process is killed, so it is looked at this often."""
 _TAKE_IN_EVERY: Final = 10
 _MOST_AT_ONCE: Final = 50
 """So many readings share a commit at most."""
+_NOT_OPEN: Final = "the spool is not open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +77,16 @@ class Intake:
         """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
         async with self._lock:
             self._waiting.append(reading)
-            if anyio.current_time() >= self._not_before:
+            if self._is_due():
                 await self._empty()
             while len(self._waiting) > MEMORY_READINGS:
-                self._give_up(SPOOL_REFUSED, str(self.refusal))
+                self._give_up(SPOOL_REFUSED, self.refusal or _NOT_OPEN)
 
     async def run(self) -> None:
         """Try again and again while readings wait, also when no inverter brings a new one."""
         while True:
             await anyio.sleep(min(_RETRY_S, self.commit_interval_s or _RETRY_S))
-            if self._waiting and anyio.current_time() >= self._not_before:
+            if self._waiting and self._is_due():
                 async with self._lock:
                     await self._empty()
 
@@ -104,8 +107,13 @@ class Intake:
         async with self._lock:
             await self._empty()
             while self._waiting:
-                why = self.refusal or "it was not open"
+                why = self.refusal or _NOT_OPEN
                 self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
+
+    def _is_due(self) -> bool:
+        """Whether to commit now: the interval is over, or the spool is well and many have been gathered."""
+        is_much = self.refusal is None and len(self._waiting) >= _GATHERED_READINGS
+        return is_much or anyio.current_time() >= self._not_before
 
     async def _empty(self) -> None:
         while self._waiting and self.spool is not None:
@@ -114,6 +122,7 @@ class Intake:
             try:
                 entries = await self.spool.append_many([(taken.sample, taken.boot) for taken in some])
             except SpoolError as error:
+                self._not_before = anyio.current_time() + min(_RETRY_S, self.commit_interval_s)
                 self._note(error)
                 return
             for taken, entry in zip(some, entries, strict=True):

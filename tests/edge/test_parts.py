@@ -157,6 +157,56 @@ async def test_readings_can_share_a_commit_and_count_after_it(
     assert account.accepted == 5
 
 
+async def test_readings_gathered_for_a_commit_are_never_given_up_while_the_spool_takes_them(
+    spool: DurableSpool, account: DeviceAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MEMORY_READINGS", 8)
+    monkeypatch.setattr(module, "_GATHERED_READINGS", 4)
+    intake = Intake({"roof": account}, commit_interval_s=600)
+    intake.use(spool)
+    longest = 0
+    for number in range(30):
+        await intake.put(taken(number))
+        longest = max(longest, len(intake))
+    assert (account.not_accepted, intake.refusal) == ({}, None)
+    assert longest == 3  # of the room in memory most is left for a spool that takes none
+    assert account.accepted + len(intake) == 30
+    await intake.close()
+    assert account.accepted == 30 == (await spool.counts()).accepted
+
+
+async def test_a_refused_commit_is_tried_again_soon_however_rare_commits_are(
+    spool: DurableSpool, account: DeviceAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    balky = Balky(spool)
+    intake = Intake({"roof": account}, commit_interval_s=600)
+    intake.use(balky)  # type: ignore[arg-type]  # does what the intake asks of a spool
+    balky.refusal = SpoolFullError()
+    await intake.put(taken(1))
+    assert intake.refusal is not None
+    balky.refusal = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(intake.run)
+        with anyio.fail_after(30):
+            while len(intake):  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert account.accepted == 1
+
+
+async def test_a_reading_that_is_given_up_has_a_reason_even_where_the_spool_never_said_one(
+    account: DeviceAccount, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MEMORY_READINGS", 1)
+    intake = Intake({"roof": account})
+    for number in range(2):
+        await intake.put(taken(number))
+    assert account.not_accepted == {"spool refused": 1}
+    [line] = [record.__dict__ for record in caplog.records if record.message == "poll"]
+    assert line["reason"] == "the spool is not open"
+
+
 # --- the log's account -----------------------------------------------------------------------------------
 
 
