@@ -10,6 +10,7 @@ from reference_server.problems import TITLES, problem_type
 DEVICE_QUERY: Final = {"device_id": "roof"}
 SERIES_QUERY: Final = DEVICE_QUERY | {"frame": "day", "at": "2026-06-15"}
 PLANT_SERIES_QUERY: Final = {"plant": "home", "frame": "day", "at": "2026-06-15"}
+DAYS_QUERY: Final = DEVICE_QUERY | {"from": "2026-06-14", "to": "2026-06-15"}
 RANGE_QUERY: Final = DEVICE_QUERY | {"from": "2026-06-14T00:00:00Z", "to": "2026-06-15T00:00:00Z"}
 
 INGEST: Final[dict[str, Any]] = {

@@ -74,10 +74,11 @@ Begin and end of each, and what the code means. `end` is null while it lasts. `c
 that ran back or jumped: the readings stand as they are, no energy is made of the step.
 """,
     "get_completeness": """\
-Per local day: how many readings the poll interval makes expected, how many are stored, and why the
-others are not, where that is known. An inverter that sleeps at night lacks them for a reason nobody
-told: `unknown`; one that answers slowly has all of its time covered, by fewer: `slower`. `counter_breaks`
-counts the counters that ran back or jumped; the events name them.
+Per local day that `from` to `to` touches (a time or a local day each; the last four weeks when left out):
+how many readings the poll interval makes expected, how many are stored, and why the others are not, where
+that is known. An inverter that sleeps at night lacks them for a reason nobody told: `unknown`; one that
+answers slowly has all of its time covered, by fewer: `slower`. `counter_breaks` counts the counters that
+ran back or jumped; the events name them.
 """,
     "list_conflicts": """\
 Nothing that was sent is thrown away: a second value for a stored time, an invalid sample, one from

@@ -80,7 +80,7 @@ class Front:
     ) -> web.StreamResponse:
         server = self._server
         visitor, principal = visitor_of(server, request), NOBODY
-        if route.scope is not None:
+        if route.scopes:
             principal = server.authenticator.remembered(visitor.token) or await login(server, visitor)
             self._admit(visitor, principal, route)
         call: Call[Any] = Call(request, visitor, principal, query or self._checked(request, route))
@@ -92,8 +92,8 @@ class Front:
             self._server.guard.body(visitor)
         else:
             self._server.guard.request(visitor)
-        if route.scope not in principal.scopes:
-            raise Problem(403, f"this token lacks the scope {route.scope}")
+        if principal.scopes.isdisjoint(route.scopes):
+            raise Problem(403, f"this token lacks the scope {' or '.join(route.scopes)}")
 
     def _checked(self, request: web.BaseRequest, route: Route) -> BaseModel:
         """Check a query; the same one is asked again and again, and models of queries do not change."""

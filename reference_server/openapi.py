@@ -110,7 +110,8 @@ def _operation(op: Op) -> dict[str, Any]:
         "security": [] if op.scope is None else [{"token": []}],
         "responses": _answers(op) | {str(status): _problem(status) for status in op.statuses},
     }
-    needs = f"Needs a token with the scope `{op.scope.value}`." if op.scope else "Needs no token."
+    scopes = " or ".join(f"`{scope.value}`" for scope in (op.scope, op.or_scope) if scope)
+    needs = f"Needs a token with the scope {scopes}." if scopes else "Needs no token."
     operation["description"] = f"{explanations.OPERATIONS[op.name]}\n{needs}"
     parameters = _parameters(op) + _headers(op)
     if parameters:

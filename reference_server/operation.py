@@ -39,6 +39,7 @@ class Op:
         handler: answers it.
         answer: model of the answer, None for a free-form object.
         scope: what the token must allow, None when no token is needed.
+        or_scope: what it may allow in place of that.
         is_counted_by_body: whether its handler counts it against a limit once the body is read.
         query: model of the query parameters.
         headers: what may be sent in which header, beside those every operation takes.
@@ -60,6 +61,7 @@ class Op:
     handler: Handler
     answer: type[BaseModel] | None
     scope: Scope | None = None
+    or_scope: Scope | None = None
     is_counted_by_body: bool = False
     query: type[BaseModel] = NoQuery
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)

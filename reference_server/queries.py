@@ -23,6 +23,7 @@ from sungrow_lib.wire import Frame
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999
+_DAY_LENGTH: Final = len("2026-01-31")
 
 
 class NoQuery(BaseModel):
@@ -55,7 +56,7 @@ def _fault(field: str, message: str) -> ValidationError:
 
 
 def _plain_date(value: object) -> object:
-    if isinstance(value, str) and not (len(value) == len("2026-01-31") and value[4] == value[7] == "-"):
+    if isinstance(value, str) and not (len(value) == _DAY_LENGTH and value[4] == value[7] == "-"):
         raise ValueError("must be a date such as 2026-01-31")
     return value
 
@@ -76,7 +77,17 @@ def _time(value: object) -> datetime:
         raise PydanticCustomError("time", "{reason}", {"reason": str(error).removeprefix("ts ")}) from None
 
 
+def _time_or_day(value: object) -> object:
+    if not (isinstance(value, str) and len(value) == _DAY_LENGTH):
+        return _time(value)
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a time (RFC 3339), or a date such as 2026-01-31") from None
+
+
 QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
+QueryTimeOrDay = Annotated[datetime | date, BeforeValidator(_time_or_day), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]
 _ALWAYS: Final = frozenset({"bucket", "sample_count", "coverage", "partial"})
@@ -102,21 +113,16 @@ def _in_order(begin: datetime | None, end: datetime | None) -> None:
         raise _fault("to", "must not be before from")
 
 
-class RangeQuery(DeviceQuery):
-    """Which span of time.
+class DaysQuery(DeviceQuery):
+    """Which local days: all that the span of time touches.
 
     Attributes:
-        from_: its start, RFC 3339.
-        to: its end, not included.
+        from_: its start, RFC 3339, or a local day, which begins it; four weeks before its end by default.
+        to: its end, not included, RFC 3339 or a local day; now by default.
     """
 
-    from_: Annotated[QueryTime, Field(alias="from")]
-    to: QueryTime
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        _in_order(self.from_, self.to)
-        return self
+    from_: Annotated[QueryTimeOrDay | None, Field(alias="from")] = None
+    to: QueryTimeOrDay | None = None
 
 
 class EventsQuery(DeviceQuery):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -17,15 +18,16 @@ from reference_server.plants import plant_of
 from reference_server.problems import Problem
 from reference_server.queries import (
     ConflictsQuery,
+    DaysQuery,
     DeviceQuery,
     EventsQuery,
     NoQuery,
     PlantSeriesQuery,
-    RangeQuery,
 )
 from reference_server.server import Server
 from reference_server.storage import reports
 from reference_server.tables import series_response
+from reference_server.zones import start_of_day
 from sungrow_lib.wire import Device
 from sungrow_lib.wire.reports import (
     Completeness,
@@ -41,6 +43,7 @@ from sungrow_lib.wire.reports import (
 _MOST_DAYS: Final = 800
 _MOST_EVENT_DAYS: Final = 31
 _USUAL_EVENT_SPAN: Final = timedelta(days=7)
+_USUAL_DAYS: Final = timedelta(days=28)
 
 
 async def conflicts(server: Server, call: Call[ConflictsQuery]) -> Conflicts:
@@ -55,14 +58,24 @@ async def conflicts(server: Server, call: Call[ConflictsQuery]) -> Conflicts:
     return Conflicts(device_id=device.device_id, conflicts=page, next_before=next_before)
 
 
-async def completeness(server: Server, call: Call[RangeQuery]) -> Completeness:
+async def completeness(server: Server, call: Call[DaysQuery]) -> Completeness:
     """Show what became of the readings of each day."""
-    query = call.query
     device = await requested_device(server, call)
-    if query.to - query.from_ > timedelta(days=_MOST_DAYS):
+    now = server.clock()
+    given_from, given_to = (_instant(value, device.zone) for value in (call.query.from_, call.query.to))
+    end = given_to or max(now, given_from or now)
+    begin = given_from or end - _USUAL_DAYS
+    if end < begin:
+        raise _wrong("to", "must not be before from", "the range ends before it begins")
+    if end - begin > timedelta(days=_MOST_DAYS):
         raise _too_long("from", _MOST_DAYS)
     await server.refresher.refresh_device(device.key)
-    return await complete_days(server.readers, device, query.from_, query.to, server.clock())
+    return await complete_days(server.readers, device, begin, end, now)
+
+
+def _instant(value: date | None, zone: ZoneInfo) -> datetime | None:
+    """The moment a parameter means: of a day, its begin."""
+    return value if value is None or isinstance(value, datetime) else start_of_day(value, zone)
 
 
 async def events(server: Server, call: Call[EventsQuery]) -> EventList:
@@ -84,8 +97,11 @@ async def events(server: Server, call: Call[EventsQuery]) -> EventList:
 
 
 def _too_long(field: str, days: int) -> Problem:
-    errors = [{"field": field, "message": f"the range has more than {days} days"}]
-    return Problem(422, f"ask for at most {days} days at once", errors=errors)
+    return _wrong(field, f"the range has more than {days} days", f"ask for at most {days} days at once")
+
+
+def _wrong(field: str, message: str, detail: str) -> Problem:
+    return Problem(422, detail, errors=[{"field": field, "message": message}])
 
 
 async def plants(server: Server, call: Call[NoQuery]) -> PlantList:

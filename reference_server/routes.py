@@ -26,7 +26,7 @@ class Route:
         method: HTTP method.
         path: HTTP path; with `{name}` in place of a file's.
         handler: answers them.
-        scope: what the token must allow, None when no token is needed.
+        scopes: what the token must allow, one of them; empty when no token is needed.
         is_counted_by_body: whether the handler counts them against a limit once the body is read.
         query: model of the query parameters.
     """
@@ -34,17 +34,17 @@ class Route:
     method: str
     path: str
     handler: Handler
-    scope: str | None = None
+    scopes: tuple[str, ...] = ()
     is_counted_by_body: bool = False
     query: type[BaseModel] = NoQuery
 
 
 def _all() -> Iterator[Route]:
     for op in OPERATIONS:
-        scope = None if op.scope is None else op.scope.value
-        yield Route(op.method, op.path, op.handler, scope, op.is_counted_by_body, op.query)
+        scopes = tuple(scope.value for scope in (op.scope, op.or_scope) if scope is not None)
+        yield Route(op.method, op.path, op.handler, scopes, op.is_counted_by_body, op.query)
         if op.method == hdrs.METH_GET:
-            yield Route(hdrs.METH_HEAD, op.path, op.handler, scope, op.is_counted_by_body, op.query)
+            yield Route(hdrs.METH_HEAD, op.path, op.handler, scopes, op.is_counted_by_body, op.query)
     for method in (hdrs.METH_GET, hdrs.METH_HEAD):
         yield Route(method, "/", page.index)
         yield Route(method, _ANY_FILE, page.static)

@@ -170,7 +170,8 @@ class DurableSpool:
             sample: the reading.
             boot: the boot-time clock when `sample.ts` was read (`SystemClock.stamp`); now, when left out.
             ts_is_final: take `sample.ts` as it is, whatever the state of this machine's clock: for
-                readings that were dated elsewhere.
+                readings that were dated elsewhere. Append these in their order: one that is not after the
+                device's last one is moved as any other is. History goes in by `sungrow-server import`.
 
         Returns:
             What was stored, with the running number and the date as stored.

@@ -95,15 +95,29 @@ class DeviceLanes:
                 tasks.start_soon(self._lane, Lane.BACKLOG)
 
     async def flush(self) -> None:
-        """Deliver what is pending, newest first, until nothing is left or an attempt fails."""
+        """Deliver what is pending, newest first, until nothing is left or an attempt fails.
+
+        A batch that is refused as a whole is halved; a reading that is refused alone waits to the end.
+        """
         try:
             while batch := await self._claim(Lane.FRESH) or await self._claim(Lane.BACKLOG):
                 with self._holding(batch):
-                    ruling = await self.attempts.attempt(batch)
-                if ruling.action is not Action.SETTLE:
-                    return
+                    if not await self._flush(batch):
+                        return
+            await self._try_suspects()
         except SpoolError as error:
             self._alarm("spool", str(error))
+
+    async def _flush(self, batch: Sequence[SpoolEntry]) -> bool:
+        """Send a batch, in parts if need be, without a pause; return whether others may pass yet."""
+        parts = deque([_Part(batch)])
+        while parts:
+            part = parts.popleft()
+            ruling = await self.attempts.attempt(part.entries)
+            is_refused = ruling.action is Action.HALVE and self._break_up(part, parts)
+            if ruling.action is not Action.SETTLE and not is_refused:
+                return False
+        return True
 
     # --- a lane ------------------------------------------------------------------------------------------
 

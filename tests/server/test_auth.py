@@ -70,10 +70,9 @@ def test_every_route_is_an_operation_or_the_page() -> None:
     page = {("GET", "/"), ("GET", "/static/{name}")}
     assert paths - page - {("HEAD", path) for path in heads} == {(op.method, op.path) for op in OPERATIONS}
     assert {op.path for op in OPERATIONS if op.scope is None} == OPEN - {"/"}
-    scopes = {(op.method, op.path): op.scope for op in OPERATIONS}
-    assert all(
-        route.scope == scopes.get((route.method.replace("HEAD", "GET"), route.path)) for route in ROUTES
-    )
+    scopes = {(op.method, op.path): {op.scope, op.or_scope} - {None} for op in OPERATIONS}
+    for route in ROUTES:
+        assert set(route.scopes) == scopes.get((route.method.replace("HEAD", "GET"), route.path), set())
 
 
 @pytest.mark.parametrize("op", GUARDED, ids=lambda op: op.name)
@@ -84,8 +83,10 @@ async def test_every_guarded_operation(api: Api, op: Op) -> None:
         assert await _refusal(api, op, wrong) == 401, wrong
     assert (await _ask(api, op, f"Bearer {TOKEN}"))[0] == 200
     assert op.scope is not None
-    others = [scope.value for scope in Scope if scope is not op.scope]
+    others = [scope.value for scope in Scope if scope not in {op.scope, op.or_scope}]
     assert await _refusal(api, op, await _new(api, others, None)) == 403
+    if op.or_scope is not None:
+        assert (await _ask(api, op, await _new(api, [op.or_scope.value], None)))[0] == 200
     every = [scope.value for scope in Scope]
     now = datetime.now(UTC)
     assert (await _ask(api, op, await _new(api, every, ["sh-1"], now + timedelta(hours=1))))[0] == 200

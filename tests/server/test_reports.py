@@ -107,10 +107,16 @@ async def test_completeness_counts_by_local_day(api: Api) -> None:
     assert len((await ok(api, "/v1/completeness", **only))["days"]) == 1
     future = {"from": "2027-06-13T22:00:00Z", "to": "2027-06-14T22:00:00Z"}
     assert (await ok(api, "/v1/completeness", **future))["days"] == []
+    for days in (only, {"from": "2026-06-14", "to": "2026-06-15"}, {"from": "2026-06-14", "to": only["to"]}):
+        assert [day["day"] for day in (await ok(api, "/v1/completeness", **days))["days"]] == ["2026-06-14"]
+    month = (await ok(api, "/v1/completeness"))["days"]
+    assert (len(month), month[-2:]) == (29, [yesterday, today])
     for wrong in (
-        {},
         {"from": DAY["to"], "to": DAY["from"]},
         {"from": "2020-01-01T00:00:00Z", "to": DAY["to"]},
+        {"from": "2026-06-15", "to": "2026-06-14"},
+        {"from": "2026-06-31", "to": "2026-07-14"},
+        {"from": "2026-6-1", "to": "2026-07-14"},
     ):
         assert (await api.get("/v1/completeness", device_id="sh-1", **wrong))[0] == 422
 

@@ -169,6 +169,30 @@ async def test_flush_delivers_what_is_left(
     assert server.seqs_stored() == set(range(1, 34))
 
 
+@pytest.mark.parametrize("code", [400, 413, 422])
+async def test_flush_halves_what_is_refused_as_a_whole(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, code: int
+) -> None:
+    await fill(spool, 30)
+    server.rule = play.failing_on(code, is_number(7))
+    async with BatchUploader(spool, settings) as uploader:
+        await uploader.flush(30)
+    assert server.seqs_stored() == set(range(1, 31)) - {7}
+    [poison] = [record async for record in spool.records(SpoolState.DEFERRED)]
+    assert poison.entry.seq == 7
+
+
+async def test_flush_gives_up_when_everything_is_refused(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 300)
+    server.rule = play.status(422)
+    async with BatchUploader(spool, settings) as uploader:
+        assert not await uploader.flush(60)
+    assert (await spool.counts()).pending == 300
+    assert len(server.seen) < 60
+
+
 async def test_flush_keeps_its_deadline(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
