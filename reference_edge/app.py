@@ -7,7 +7,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import anyio
@@ -23,10 +22,12 @@ from reference_edge.owner import OwnerFile
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.cli.guard import first_of
-from sungrow_lib.errors import SpoolError
+from sungrow_lib.errors import ConfigurationError, SpoolError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
+from sungrow_lib.spool.disk import is_passing, is_setting, may_work
 from sungrow_lib.upload import BatchUploader, UploadSettings, UploadStatus
+from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.status import StatusBoard
 
 _LOG: Final = logging.getLogger("sungrow_edge")
@@ -46,10 +47,11 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
 
     A spool that proves to be damaged on the way is recovered at once, as at a start. While its disk fails, so
-    that this cannot be done, readings wait in memory.
+    that this cannot be done, readings wait in memory; also where it fails from the start.
 
     Raises:
-        SpoolError: the spool cannot be opened, or another daemon has got hold of it.
+        SpoolError: the spool cannot be opened, and no disk that works will change that; or another daemon
+            has got hold of it.
         ConfigurationError: a certificate, token file, port or lock folder cannot be used.
     """
     accounts = {
@@ -100,10 +102,10 @@ class _Edge:
     owner_file: OwnerFile
     lost: SpoolError | None = None
     was_open: bool = False
+    damage: str | None = None
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
-        self.damage = self.owner_file.damage
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -118,7 +120,7 @@ class _Edge:
         """Work until ``stopping`` is set or the spool is found damaged.
 
         Returns:
-            Why the spool, which was open before, cannot be opened; None for any other end.
+            Why the spool cannot be opened now; None for any other end.
         """
         failure: SpoolError | None = None
         try:
@@ -127,13 +129,28 @@ class _Edge:
                 if spool is not None:
                     await self._use(stack, spool, stopping)
         except* SpoolError as group:
-            if not self.was_open:
-                raise
             failure = first_of(group)
+            is_lasting = not self.was_open and not await anyio.to_thread.run_sync(
+                is_passing, failure, self.settings.spool_path
+            )
+            if is_lasting:
+                raise
+        if failure is not None and not self.was_open:
+            self._require_settings()
         return failure
+
+    def _require_settings(self) -> None:
+        """Try what else a start needs: better now than with readings in memory that nothing else has."""
+        try:
+            IngestTransport(upload_settings(self.settings))
+        except ConfigurationError as error:
+            if not isinstance(error.__context__, OSError) or is_setting(error.__context__):
+                raise
 
     async def _use(self, stack: AsyncExitStack, spool: DurableSpool, stopping: anyio.Event) -> None:
         spool.guard_place(self.lock.holds)
+        self.intake.use(spool)
+        await self.intake.flush()  # whatever fails next, what waited in memory is safe
         uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(self.settings)))
         try:
             with self._metrics(lambda: uploader.status):
@@ -151,24 +168,34 @@ class _Edge:
             await anyio.to_thread.run_sync(self.owner_file.note_damage, damage)
 
     async def hold_out(self, failure: SpoolError, stopping: anyio.Event) -> None:
-        """Poll for a while, into memory: the disk of a spool that was in use fails."""
+        """Poll into memory until the spool's disk seems to work: it cannot be opened."""
         self.intake.refuse(failure)
-        self.survey.judge(self.intake)
+        if not self.was_open:
+            self.service.say(READY="1", STATUS=self._status_line())
         stations = self._stations(None)
         status = StatusBoard().snapshot
         health = HealthReport(self.settings.health_path, self.accounts, self.survey, status)
         async with anyio.create_task_group() as beside:
             beside.start_soon(health.run)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
+            beside.start_soon(self.survey.watch, self.intake)
             with self._metrics(status):
-                await self._poll(stations, stopping.wait, partial(anyio.sleep, _OPEN_AGAIN_S))
+                await self._poll(stations, stopping.wait, self._wait_for_disk)
             beside.cancel_scope.cancel()
         if stopping.is_set():
             await self.intake.close()
 
+    async def _wait_for_disk(self) -> None:
+        """Return when it may be worth while to try; no inverter is polled during that."""
+        is_worth_it = False
+        while not is_worth_it:
+            await anyio.sleep(_OPEN_AGAIN_S)
+            is_worth_it = await anyio.to_thread.run_sync(may_work, self.settings.spool_path)
+
     async def _open(self, stack: AsyncExitStack, stopping: anyio.Event) -> DurableSpool | None:
         """Open the spool, for the stack to close; None if the daemon was told to stop before it was open."""
         self.intake.spool = None
+        await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
         health = HealthReport(self.settings.health_path, self.accounts, self.survey, StatusBoard().snapshot)
         async with anyio.create_task_group() as beside:
@@ -193,6 +220,13 @@ class _Edge:
             _LOG.info("stopped before the spool was open; what was begun on it begins anew at the next start")
         return spool
 
+    def _look_first(self) -> None:
+        """See to what has to be known before the spool is opened: that it is ours alone, and what it is."""
+        self.lock.require()
+        self.owner_file.read()
+        if not self.was_open:
+            self.damage = self.owner_file.damage
+
     def _metrics(self, status: Callable[[], UploadStatus]) -> AbstractContextManager[None]:
         if not self.settings.metrics_port:
             return nullcontext()
@@ -209,7 +243,6 @@ class _Edge:
         ]
 
     async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
-        self.intake.use(spool)
         stations = self._stations(uploader)
         health = HealthReport(self.settings.health_path, self.accounts, self.survey, lambda: uploader.status)
         async with anyio.create_task_group() as beside:
@@ -217,6 +250,7 @@ class _Edge:
             beside.start_soon(health.run)
             beside.start_soon(self.intake.run)
             beside.start_soon(self.intake.watch)
+            beside.start_soon(self.survey.watch, self.intake)
             beside.start_soon(self.survey.run, spool, uploader, self.accounts, self.intake)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             _LOG.info("started", extra={"devices": list(self.accounts)})
@@ -243,8 +277,11 @@ class _Edge:
         reading = sum(account.reason is None and account.at is not None for account in self.accounts.values())
         backlog = sum(account.counts.undelivered for account in self.accounts.values() if account.counts)
         accepted = sum(account.accepted for account in self.accounts.values())
+        held = (
+            f"the spool takes no reading, {len(self.intake)} wait in memory; " if self.intake.refusal else ""
+        )
         return (
-            f"{reading} of {len(self.accounts)} inverters read, {accepted} readings accepted, "
+            f"{held}{reading} of {len(self.accounts)} inverters read, {accepted} readings accepted, "
             f"{backlog} to be delivered"
         )
 

@@ -56,7 +56,8 @@ _RUN_EPILOG = """\
 example:
   sungrow-edge run --config /etc/sungrow-edge/edge.toml
 
-exit status: 0 told to stop, 1 the spool cannot be used or another daemon works on it, 2 wrong settings
+exit status: 0 told to stop, 1 the spool cannot be used (a disk that fails is waited for) or another daemon
+works on it, 2 wrong settings
 """
 _CHECK = """\
 Tries everything the daemon needs and prints a line for each: settings, spool, health file, port of the

@@ -82,6 +82,11 @@ class Intake:
             while len(self._waiting) > MEMORY_READINGS:
                 self._give_up(SPOOL_REFUSED, self.refusal or _NOT_OPEN)
 
+    async def flush(self) -> None:
+        """Hand over what waits; what the spool does not take now waits on."""
+        async with self._lock:
+            await self._empty()
+
     async def run(self) -> None:
         """Try again and again while readings wait, also when no inverter brings a new one."""
         while True:

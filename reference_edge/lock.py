@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.spool.disk import is_setting
 
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
@@ -35,11 +36,14 @@ class SpoolLock:
         spool_path: the spool; another name of it, such as a link, is the same spool.
 
     Raises:
-        SpoolUnavailableError: another daemon has it, or the lock file beside the spool cannot be made.
+        SpoolUnavailableError: another daemon has it, or the lock file beside the spool cannot be made, and
+            not because the disk fails: then it is made later, and nobody else can make it either.
     """
 
     def __init__(self, spool_path: Path) -> None:
         self._spool = spool_path
+        self._is_closed = False
+        self._failure: OSError | None = None
         path = os.path.realpath(spool_path)
         self._path = Path(f"{path}.lock")
         self._turn = threading.Lock()
@@ -52,14 +56,14 @@ class SpoolLock:
             self.close()
             raise self._taken() from None
         except OSError as error:
-            self.close()
-            raise SpoolUnavailableError(
-                f"the lock file {self._path} cannot be made or locked: {error.strerror}; put the spool into "
-                "a folder of a local disk that this user may write (SPOOL_PATH)"
-            ) from None
+            self._failure = error
+            if is_setting(error):
+                self.close()
+                raise self._unmade(error) from error
 
     def close(self) -> None:
         """Let others have it. The file stays: whoever removed it could let two others in."""
+        self._is_closed = True
         if self._file is not None:
             os.close(self._file)
         if self._name is not None:
@@ -82,16 +86,28 @@ class SpoolLock:
             SpoolUnavailableError: another daemon has locked one meanwhile.
         """
         with self._turn:
-            if self._file is None or self._is_ours(self._file):
+            if self._is_closed or (self._file is not None and self._is_ours(self._file)):
                 return
             try:
                 mine = self._locked()
             except BlockingIOError:
                 raise self._taken() from None
-            except OSError:  # no folder, no room: until there is, nobody else can make one either
+            except OSError as error:  # no folder, no room: until there is, nobody else can make one either
+                self._failure = error
                 return
-            os.close(self._file)
+            if self._file is not None:
+                os.close(self._file)
             self._file = mine
+
+    def require(self) -> None:
+        """Make sure that the file is made and locked, which a disk that fails may have put off.
+
+        Raises:
+            SpoolUnavailableError: it is not, or another daemon has locked it.
+        """
+        self.keep()
+        if self._file is None and self._failure is not None:
+            raise self._unmade(self._failure) from self._failure
 
     def holds(self) -> bool:
         """Whether no other daemon has it; from any thread."""
@@ -123,6 +139,12 @@ class SpoolLock:
             return False
         except OSError:  # nobody can tell, and nobody else can lock it
             return True
+
+    def _unmade(self, error: OSError) -> SpoolUnavailableError:
+        return SpoolUnavailableError(
+            f"the lock file {self._path} cannot be made or locked: {error.strerror}; put the spool into "
+            "a folder of a local disk that this user may write (SPOOL_PATH)"
+        )
 
     def _taken(self) -> SpoolUnavailableError:
         try:

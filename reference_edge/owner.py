@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolOwner
+from sungrow_lib.spool.disk import is_setting, sync
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 
@@ -32,8 +34,46 @@ class OwnerFile:
         self.owner: SpoolOwner | None = None
         self.damage: str | None = None
         self._is_written = True
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # then the spool is believed
-            said = json.loads(self._path.read_text(encoding="utf-8"))
+        self._is_read = False
+        with suppress(SpoolUnavailableError):  # whoever opens the spool reads again
+            self.read()
+
+    def read(self) -> None:
+        """Read the file, unless that was done: before the spool is opened, which tells nobody whose it is.
+
+        Raises:
+            SpoolUnavailableError: the disk fails; what is remembered cannot be known yet.
+        """
+        if self._is_read:
+            return
+        content = ""
+        try:
+            content = self._path.read_text(encoding="utf-8", errors="replace")
+            self._is_read = True
+        except OSError as error:
+            self._is_read = is_setting(error)  # most often there is none
+            if not (self._is_read or self._is_out_of_reach()):
+                raise SpoolUnavailableError(
+                    f"the file {self._path}, which tells whose the spool is, cannot be read: {error.strerror}"
+                ) from error
+        self._fill(content)
+
+    def _is_out_of_reach(self) -> bool:
+        """Whether the disk fails at this file alone, and goes on to: then there is none."""
+        try:
+            with self._spool.open("rb") as file:
+                file.read(1)
+        except OSError:
+            return False
+        try:
+            self._path.read_bytes()
+        except OSError:
+            return True
+        return False
+
+    def _fill(self, content: str) -> None:
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # then the spool is believed
+            said = json.loads(content)
             damage = said.get("damage")
             if damage is not None and damage["inode"] == self._inode():
                 self.damage = str(damage["reason"])
@@ -63,18 +103,11 @@ class OwnerFile:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._path)
-            self._sync_folder()
-            self._is_written = True
+            sync(self._path.parent)
+            self._is_written = self._is_read = True
         except OSError as error:
             self._is_written = False
             _LOG.debug("what is known of the spool is not written down", extra={"reason": error.strerror})
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _is_there(self) -> bool:
         try:

@@ -30,6 +30,8 @@ _LOG: Final = logging.getLogger("sungrow_edge")
 _LOOK_S: Final = 30.0
 _SECOND_LOOK_S: Final = 8.0
 """By then the first readings are there, and the server's word on the clock."""
+_JUDGE_S: Final = 1.0
+"""What polls and spool say is an alarm so soon; what has to be looked for, after the next look."""
 _REPORT_EVERY: Final = 2
 """Looks between two reports to the server."""
 DISK_LOW_BYTES: Final = 200_000_000
@@ -95,6 +97,12 @@ class Survey:
     def note_recovery(self) -> None:
         """Raise an alarm while a damaged spool is recovered; the first look afterwards ends it."""
         self._set(_SPOOL, "A damaged spool is being recovered; no inverter is polled until that is done.")
+
+    async def watch(self, intake: Intake) -> None:
+        """Keep the alarms up to date with what is known, until cancelled."""
+        while True:
+            self.judge(intake)
+            await anyio.sleep(_JUDGE_S)
 
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
         try:

@@ -20,6 +20,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.bad_places import BadPlaces
+from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
@@ -91,7 +92,7 @@ class Database:
                 self._prepare()
                 self._note_files()
         except BaseException:
-            self._abandon()
+            self.give_up()
             raise
 
     def close(self) -> None:
@@ -104,6 +105,14 @@ class Database:
                 self._connection.close()
             self._connection = None
         self._place.let_go()
+
+    def give_up(self) -> None:
+        """Let go of the file, whatever state it is in; the next call opens it anew."""
+        self._place.let_go()
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
 
     def write(self) -> Transaction:
         """Return a transaction: durable when its block is left normally, without any trace otherwise."""
@@ -212,14 +221,14 @@ class Database:
             self._connection, self._damage = None, error
             raise
         while must_open:
-            self._abandon()
+            self.give_up()
             self.home.regain()
             self._place.note()
             try:
                 self._connect()
                 self._note_files()
             except BaseException:
-                self._abandon()  # the next call tries it with this file
+                self.give_up()  # the next call tries it with this file
                 raise
             must_open = not self.home.regain(is_open=True)
 
@@ -240,14 +249,7 @@ class Database:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         if connection.in_transaction:  # beyond help; the next call opens the file anew
-            self._abandon()
-
-    def _abandon(self) -> None:
-        self._place.let_go()
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
+            self.give_up()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -295,11 +297,7 @@ class Database:
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
         # SQLite syncs the file, but the file's name is only safe once its folder is synced too.
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.path.parent)
 
     def _recognise(self, connection: sqlite3.Connection) -> None:
         if not _has_tables(connection):

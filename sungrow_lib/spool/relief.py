@@ -35,6 +35,11 @@ _ENOUGH_ROWS: Final = 200
 _FEW_PAGES: Final = 64
 LEFT_ALONE: Final = 100
 """So many of a device's newest readings are never merged: they are what people look at."""
+_SLACK_PAGES: Final = 1_000
+"""So many unused pages the file keeps in any case."""
+_SLACK_PART: Final = 4
+"""... and this part of it: a day's coming and going stays within."""
+_INCREMENTAL: Final = 2
 _WIDTHS_MS: Final = (60_000, 900_000)
 """Rollups are kept by the quarter of an hour: a merged row stays within one, so their energies stay right."""
 
@@ -226,3 +231,12 @@ def used_bytes(connection: sqlite3.Connection) -> int:
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
     )
     return int(pages - free) * schema.PAGE_BYTES
+
+
+def excess_pages(connection: sqlite3.Connection) -> int:
+    """Return how many of the file's unused pages it does not need for the readings to come."""
+    pages, free, kind = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "auto_vacuum")
+    )
+    return max(0, free - max(_SLACK_PAGES, pages // _SLACK_PART)) if kind == _INCREMENTAL else 0

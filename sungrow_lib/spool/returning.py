@@ -24,6 +24,7 @@ from typing import Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.place import Place
 
@@ -49,7 +50,7 @@ def bring_back(connection: sqlite3.Connection, place: Place, folder_mode: int) -
     try:
         connection.execute("VACUUM INTO ?", (str(part),))
         _require_same(connection, part)
-        _sync(part)
+        sync(part)
     except BaseException as error:
         _remove(part)
         if _is_damage(error, place):
@@ -71,10 +72,10 @@ def leave_beside(connection: sqlite3.Connection, place: Place) -> Path:
     part = path.with_name(f"{path.name}.leaving-part")
     _remove(part)
     connection.execute("VACUUM INTO ?", (str(part),))
-    _sync(part)
+    sync(part)
     aside = _unused(path)
     part.rename(aside)
-    _sync(path.parent)
+    sync(path.parent)
     return aside
 
 
@@ -188,7 +189,7 @@ def _finish_part(path: Path, part: Path, opening: SpoolOpening) -> None:
     if not part.stat().st_size:
         _remove(part)
     elif _is_sound(part, opening):
-        _sync(part)
+        sync(part)
         part.rename(_whole(path))
     else:
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
@@ -227,7 +228,7 @@ def _publish(path: Path) -> Path | None:
         aside = _unused(path)
         _set_aside(path, aside)
     _whole(path).replace(path)
-    _sync(path.parent)
+    sync(path.parent)
     return aside if aside is not None and os.path.lexists(aside) else None
 
 
@@ -301,11 +302,3 @@ def _names(path: Path, stamp: str) -> Iterator[Path]:
 def _remove(file: Path) -> None:
     for suffix in ("", *_COMPANIONS):
         Path(f"{file}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(file: Path) -> None:
-    number = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolState
 from sungrow_lib.spool.foreign import as_reading
@@ -110,11 +110,7 @@ def _exchange(path: Path, aside: Path) -> None:
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
     _new(path).rename(path)
-    folder = os.open(path.absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.absolute().parent)
 
 
 # --- sorting the rows -------------------------------------------------------------------------------------

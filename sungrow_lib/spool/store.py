@@ -32,7 +32,7 @@ from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generatio
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack, unpack
 from sungrow_lib.spool.recovering import open_database
-from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, used_bytes
+from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, excess_pages, used_bytes
 from sungrow_lib.spool.settling import Change, Deferrals, Later, SettlingChange, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -42,11 +42,6 @@ if TYPE_CHECKING:  # a daemon needs no memory for it
 
 SHRINK_PAGES: Final = 500
 """Most pages one transaction gives back."""
-SLACK_PAGES: Final = 1_000
-"""So many unused pages the file keeps in any case."""
-SLACK_PART: Final = 4
-"""... and this part of it: a day's coming and going stays within."""
-_INCREMENTAL: Final = 2
 _Result = TypeVar("_Result")
 
 
@@ -79,13 +74,17 @@ class SpoolStore:
         self._change = Change(self._database, self._keys, self._dating)
         self._settling = SettlingChange(self._database, self._keys, self._dating, self._later)
         self._expected: set[str] = set()
-        with self._database.write() as connection:
-            is_renamed = own(connection, options.owner)
-            self.identity = read_identity(connection)
-            self._dating.load(connection)
-            self.recovery = read_recovery(connection)
-        self._relief = Relief(self._database, self._transaction, options, self._now_ms)
-        self._relief.keep_reserve()
+        try:
+            with self._database.write() as connection:
+                is_renamed = own(connection, options.owner)
+                self.identity = read_identity(connection)
+                self._dating.load(connection)
+                self.recovery = read_recovery(connection)
+            self._relief = Relief(self._database, self._transaction, options, self._now_ms)
+            self._relief.keep_reserve()
+        except BaseException:
+            self._database.give_up()
+            raise
         if is_renamed:
             with suppress(SpoolFullError, SpoolUnavailableError):  # the log says it, too
                 self._database.fold_log()
@@ -387,12 +386,8 @@ class SpoolStore:
         A few stay: readings to come would take them from the disk again, and each move wears the card.
         """
         with self._database.read() as connection:
-            pages, free, kind = (
-                int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-                for name in ("page_count", "freelist_count", "auto_vacuum")
-            )
-        excess = free - max(SLACK_PAGES, pages // SLACK_PART)
-        if kind != _INCREMENTAL or excess <= 0:
+            excess = excess_pages(connection)
+        if not excess:
             return 0
         self._database.shrink(min(excess, SHRINK_PAGES))
         if excess <= SHRINK_PAGES:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import socket
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +19,22 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
+from reference_edge.lock import SpoolLock, sole_user
 from reference_edge.owner import OwnerFile
 from sungrow_lib import BootStamp, DurableSpool, InverterSimulator, SungrowSample, living_inverter
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, wait_until
 from sungrow_lib.demo.proof import read_events
+from sungrow_lib.demo.setup import free_ports
+from sungrow_lib.errors import (
+    NotASpoolError,
+    SpoolCorruptError,
+    SpoolError,
+    SpoolFullError,
+    SpoolUnavailableError,
+)
 from sungrow_lib.spool import SpoolOwner
+from sungrow_lib.spool.disk import is_passing
 from tests.conftest import Need
 from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk, build_failing
 from tests.edge.test_health import daemon, environment
@@ -29,7 +43,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 QUICK: Final = """
 import sys
 from reference_edge import app, survey
-app._OPEN_AGAIN_S, survey._LOOK_S, survey._SECOND_LOOK_S = 8.0, 1.0, 1.0
+app._OPEN_AGAIN_S, survey._LOOK_S, survey._SECOND_LOOK_S = 2.0, 1.0, 1.0
 from reference_edge.cli import main
 sys.exit(main(["run"]))
 """
@@ -95,7 +109,8 @@ def polls(folder: Path, outcome: str) -> list[dict[str, Any]]:
 
 
 def alarms(folder: Path) -> dict[str, str]:
-    health = json.loads((folder / "health.json").read_text())
+    file = folder / "health.json"
+    health = json.loads(file.read_text()) if file.exists() else {"alarms": []}
     return {alarm["code"]: alarm["detail"] for alarm in health["alarms"]}
 
 
@@ -230,16 +245,184 @@ def test_damage_of_a_file_that_is_no_longer_there_says_nothing(tmp_path: Path) -
     assert OwnerFile(path).owner == SpoolOwner("edge")
 
 
-def test_a_start_on_a_disk_that_fails_is_one_line(
+# --- from the start on ------------------------------------------------------------------------------------
+
+
+async def _old_spool(path: Path, count: int = 5) -> SpoolOwner:
+    """A spool with some readings that wait to be sent."""
+    async with DurableSpool.open(path) as spool:
+        await spool.append_many([old_reading(number) for number in range(count)])
+        return await spool.owner()
+
+
+@pytest.mark.parametrize(
+    ("error", "what", "is_new"),
+    [("EIO", WRITES, True), ("EROFS", WRITES, False), ("EIO", READS | WRITES, False)],
+    ids=["write errors, no spool yet", "read-only", "nothing works"],
+)
+async def test_a_disk_that_fails_from_the_start_is_waited_for_with_readings_in_memory(
+    tmp_path: Path,
+    tls_files: CertificateFiles,
+    library: Path,
+    error: str,
+    what: int,
+    is_new: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    path = tmp_path / "card" / "spool.sqlite"
+    path.parent.mkdir()
+    owner, old = SpoolOwner("what it was called before", "lost"), 0
+    if not is_new:
+        owner, old = await _old_spool(path), 5
+    OwnerFile(path).remember(owner)
+    disk = FailingDisk(library, path.parent, tmp_path / "order")
+    disk.fails(ERRORS[error], what)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    more = disk.environment | {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "METRICS_PORT": str(free_ports(1)[0]),
+    }
+    with closing(manager):
+        async with polling(tmp_path, tls_files.ca, QUICK, **more) as child:
+            await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+            manager.settimeout(10.0)
+            assert manager.recv(500).startswith(b"READY=1")
+            assert not polls(tmp_path, "accepted")
+            disk.works()
+            await until("readings", lambda: len(polls(tmp_path, "accepted")) > 3, child)
+            await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)
+            assert await anyio.to_thread.run_sync(child.stop, 20.0)
+            assert child.exit_status == 0
+    accepted = polls(tmp_path, "accepted")
+    assert len(accepted) == len([e for e in read_events(tmp_path / "edge.log") if e["event"] == "poll"])
+    async with DurableSpool.open(path) as spool:
+        assert await spool.faults() == []
+        assert spool.identity.edge_id == owner.edge_id
+        assert await spool.held() == {}
+        dates = [record.entry.ts async for record in spool.records()]
+        assert len(dates) == old + len(accepted)
+        assert dates == sorted(set(dates))
+
+
+async def test_whose_the_spool_is_is_known_before_it_is_opened_late(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path
+) -> None:
+    """Another edge's card: what says so cannot be read at the start either."""
+    path = tmp_path / "card" / "spool.sqlite"
+    path.parent.mkdir()
+    other = await _old_spool(path)
+    OwnerFile(path).remember(SpoolOwner("this edge"))
+    disk = FailingDisk(library, path.parent, tmp_path / "order")
+    disk.fails(ERRORS["EIO"], READS | WRITES)
+    async with polling(tmp_path, tls_files.ca, QUICK, **disk.environment) as child:
+        await until("the alarm", lambda: waiting(tmp_path) > 0, child)
+        disk.works()
+        await until("a reading", lambda: bool(polls(tmp_path, "accepted")), child)
+    async with DurableSpool.open(path) as spool:
+        assert spool.identity.edge_id == "this edge"
+        assert [*await spool.held()] == [f"roof.{other.edge_id[:8]}"]
+
+
+def test_wrong_settings_end_a_start_also_while_the_disk_fails(
     tmp_path: Path, tls_files: CertificateFiles, library: Path
 ) -> None:
     folder = tmp_path / "card"
     folder.mkdir()
     disk = FailingDisk(library, folder, tmp_path / "order")
     disk.fails(ERRORS["EROFS"], WRITES)
-    variables = environment(tmp_path, tls_files.ca, SPOOL_PATH=str(folder / "spool.sqlite"))
-    with daemon(tmp_path, variables | disk.environment) as child:
-        wait_until("its end", lambda: child.exit_status is not None, timeout_s=40)
-    assert child.exit_status == 1
-    [line] = (tmp_path / "edge.log").read_text().splitlines()
-    assert "Read-only file system" in line
+    nowhere = tmp_path / "folder" / "spool.sqlite"
+    no_authority = tmp_path / "authority.pem"
+    for ca, path, status, words in (
+        (tls_files.ca, nowhere, 1, "No such file or directory"),
+        (no_authority, folder / "spool.sqlite", 2, "CA_FILE"),
+    ):
+        variables = environment(tmp_path, ca, SPOOL_PATH=str(path))
+        with daemon(tmp_path, variables | disk.environment) as child:
+            wait_until("its end", lambda: child.exit_status is not None, timeout_s=40)
+        assert child.exit_status == status
+        [line] = (tmp_path / "edge.log").read_text().splitlines()
+        assert words in line
+        (tmp_path / "edge.log").unlink()
+
+
+def test_what_is_remembered_is_read_again_when_the_disk_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool.sqlite"
+    path.write_text("a spool")
+    OwnerFile(path).remember(SpoolOwner("edge"))
+    OwnerFile(path).note_damage("broken")
+    failing: set[Path] = {path, Path(f"{path}.owner.json")}
+    really = Path.open
+
+    def open_some(file: Path, *words: Any, **more: Any) -> Any:
+        if file in failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return really(file, *words, **more)
+
+    monkeypatch.setattr(Path, "open", open_some)
+    file = OwnerFile(path)
+    with pytest.raises(SpoolUnavailableError, match="cannot be read"):
+        file.read()
+    failing.remove(path)
+    file.read()  # a bad place of the card: this file alone is lost
+    assert not file.owner
+    failing.clear()
+    file.read()
+    assert (file.owner, file.damage) == (SpoolOwner("edge"), "broken")
+
+
+def test_a_lock_file_is_made_when_the_disk_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "spool.sqlite"
+    really, failing = os.open, [errno.EROFS]
+
+    def open_some(*words: Any, **more: Any) -> int:
+        if failing:
+            raise OSError(failing[0], os.strerror(failing[0]))
+        return really(*words, **more)
+
+    monkeypatch.setattr(os, "open", open_some)
+    with sole_user(path) as lock:
+        with pytest.raises(SpoolUnavailableError, match="Read-only file system"):
+            lock.require()
+        if sys.platform.startswith("linux"):
+            with pytest.raises(SpoolUnavailableError, match="already"):
+                SpoolLock(path)
+        failing.clear()
+        lock.require()
+        with pytest.raises(SpoolUnavailableError, match=f"process {os.getpid()} works on"):
+            SpoolLock(path)
+    failing.append(errno.EACCES)
+    with pytest.raises(SpoolUnavailableError, match="Permission denied"):
+        SpoolLock(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (SpoolFullError(), True),
+        (SpoolCorruptError(), True),
+        (NotASpoolError(), False),
+        (SpoolUnavailableError("written by a newer version"), False),
+        (OSError(errno.EIO, ""), True),
+        (OSError(errno.EROFS, ""), True),
+        (OSError(errno.ENOENT, ""), False),
+        (OSError(errno.EACCES, ""), False),
+        (sqlite3.SQLITE_IOERR_READ, True),
+        (sqlite3.SQLITE_BUSY, True),
+        (sqlite3.SQLITE_CANTOPEN, True),  # and the system finds nothing wrong now
+    ],
+)
+def test_what_may_pass_is_told_from_what_does_not(tmp_path: Path, error: Any, expected: bool) -> None:  # noqa: FBT001
+    path = tmp_path / "spool.sqlite"
+    cause: Exception | None = error if isinstance(error, OSError) else None
+    if isinstance(error, int):
+        cause = sqlite3.OperationalError()
+        cause.sqlite_errorcode = error
+    failure = error if isinstance(error, SpoolError) else SpoolUnavailableError()
+    failure.__cause__ = cause
+    assert is_passing(failure, path) is expected
+    if error == sqlite3.SQLITE_CANTOPEN:
+        assert not is_passing(failure, tmp_path / "nowhere" / "spool.sqlite")
+        path.mkdir()
+        assert not is_passing(failure, path)

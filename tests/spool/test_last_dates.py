@@ -76,7 +76,7 @@ def test_a_file_that_is_opened_anew_is_asked_anew(path: Path, clock: FakeClock) 
     ):
         append(one, NOON_MS)
         append(two, NOON_MS)
-        one._database._abandon()  # as after a transaction that could not be rolled back
+        one._database.give_up()  # as after a transaction that could not be rolled back
         append(two, NOON_MS + 5_000)
         assert append(one, NOON_MS) == NOON_MS + 5_001
 

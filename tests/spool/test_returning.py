@@ -167,7 +167,7 @@ def test_who_deletes_the_log_first_may_come_to_the_file_at_any_moment(
 ) -> None:
     owner, name = {
         "folded": (returning, "fold"),
-        "closed": (Database, "_abandon"),
+        "closed": (Database, "give_up"),
         "opened": (Database, "_connect"),
     }[moment]
     left = [Path(f"{path}-shm"), path]
