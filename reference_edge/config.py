@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -63,6 +63,26 @@ FamilyChoice = Literal["auto", "sh", "sg", "ihm"]
 BatteryUnit = Annotated[int, Field(ge=1, le=247)] | Literal["auto", "off"]
 
 
+_FOR_ALL: Final = {
+    "sungrow_timeout_s": "timeout_s",
+    "plant": "plant",
+    "site_timezone": "timezone",
+    "poll_interval_s": "poll_interval_s",
+    "inter_register_delay_ms": "inter_register_delay_ms",
+}
+"""Settings of a single inverter that hold for every `[[devices]]` table, where it does not say otherwise."""
+_FOR_ONE: Final = {
+    "sungrow_host": "host",
+    "sungrow_port": "port",
+    "sungrow_unit_id": "unit",
+    "sungrow_family": "family",
+    "sungrow_battery_unit": "battery_unit",
+    "device_id": "device_id",
+    "device_name": "name",
+}
+"""Those that can be of one inverter only."""
+
+
 class DeviceSettings(AppSettings):
     """One inverter to poll; a `[[devices]]` table of the file.
 
@@ -112,7 +132,9 @@ class EdgeSettings(AppSettings):
     """All settings of `sungrow-edge`.
 
     The settings of a single inverter (`SUNGROW_HOST` and its neighbours) may stand in the environment;
-    several inverters are `[[devices]]` tables of the file.
+    several inverters are `[[devices]]` tables of the file. Beside tables `SITE_TIMEZONE`, `PLANT`,
+    `POLL_INTERVAL_S`, `INTER_REGISTER_DELAY_MS` and `SUNGROW_TIMEOUT_S` hold for each that does not say
+    otherwise; the others are refused.
 
     Attributes:
         server_url: where to upload, ``https://`` only.
@@ -180,6 +202,13 @@ class EdgeSettings(AppSettings):
 
     @model_validator(mode="after")
     def _has_consistent_devices(self) -> Self:
+        misplaced = [name for name in _FOR_ONE if self.devices and name in self.model_fields_set]
+        if misplaced:
+            name = misplaced[0]
+            raise ValueError(
+                f"{name.upper()} is for a single inverter without [[devices]]; beside such tables, remove it "
+                f"and write {_FOR_ONE[name]} into the table it is meant for"
+            )
         inverters = self.inverters
         if not inverters:
             raise ValueError(
@@ -211,26 +240,24 @@ class EdgeSettings(AppSettings):
 
     @property
     def inverters(self) -> tuple[DeviceSettings, ...]:
-        """Every inverter to poll: the `[[devices]]` tables and the one of the environment."""
+        """Every inverter to poll: the `[[devices]]` tables, or the one of the environment."""
+        if self.devices:
+            return tuple(device.model_copy(update=self._defaults_of(device)) for device in self.devices)
         if self.sungrow_host is None:
-            return self.devices
+            return ()
         if self.device_id is None:
             raise ValueError("DEVICE_ID is required beside SUNGROW_HOST; choose a name such as home-roof")
-        single = DeviceSettings(
-            device_id=self.device_id,
-            host=self.sungrow_host,
-            port=self.sungrow_port,
-            unit=self.sungrow_unit_id,
-            family=self.sungrow_family,
-            battery_unit=self.sungrow_battery_unit,
-            poll_interval_s=self.poll_interval_s,
-            inter_register_delay_ms=self.inter_register_delay_ms,
-            timeout_s=self.sungrow_timeout_s,
-            timezone=self.site_timezone,
-            name=self.device_name,
-            plant=self.plant,
-        )
-        return (*self.devices, single)
+        return (DeviceSettings(**self._said(_FOR_ONE | _FOR_ALL)),)
+
+    def _defaults_of(self, device: DeviceSettings) -> dict[str, object]:
+        """What holds for all and is not said in the device's table."""
+        return {
+            key: value for key, value in self._said(_FOR_ALL).items() if key not in device.model_fields_set
+        }
+
+    def _said(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """Settings that were given, by their name in a table."""
+        return {key: getattr(self, name) for name, key in names.items() if name in self.model_fields_set}
 
 
 def _first_repeated(keys: Iterable[str]) -> str | None:

@@ -91,6 +91,73 @@ def test_the_environment_may_hold_the_tables_too(monkeypatch: pytest.MonkeyPatch
     assert settings.batch_size == 7
 
 
+TABLES = """
+[[devices]]
+device_id = "a"
+host = "10.0.0.1"
+[[devices]]
+device_id = "b"
+host = "10.0.0.2"
+timezone = "Europe/Madrid"
+plant = "south"
+poll_interval_s = 5
+inter_register_delay_ms = 20
+timeout_s = 5
+"""
+"""One table says little, one says everything, some of it what is the default anyway."""
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_what_makes_sense_for_all_holds_for_tables_that_do_not_say_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    for_all = {
+        "SITE_TIMEZONE": "Europe/Berlin",
+        "PLANT": "north",
+        "POLL_INTERVAL_S": "30",
+        "INTER_REGISTER_DELAY_MS": "200",
+        "SUNGROW_TIMEOUT_S": "9",
+    }
+    file = tmp_path / "edge.toml"
+    needed = {name: SINGLE[name] for name in ("SERVER_URL", "DEVICE_TOKEN")}
+    if where == "file":
+        text = "".join(
+            f"{name.lower()} = {value if value.isdigit() else repr(value)}\n"
+            for name, value in for_all.items()
+        )
+        file.write_text(text + TABLES)
+        settings = load(monkeypatch, needed, file)
+    else:
+        file.write_text(TABLES)
+        settings = load(monkeypatch, needed | for_all, file)
+    assert [
+        (d.timezone, d.plant, d.poll_interval_s, d.inter_register_delay_ms, d.timeout_s)
+        for d in settings.inverters
+    ] == [("Europe/Berlin", "north", 30, 200, 9), ("Europe/Madrid", "south", 5, 20, 5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("SUNGROW_HOST", "10.0.0.3", "host"),
+        ("SUNGROW_PORT", "1502", "port"),
+        ("SUNGROW_UNIT_ID", "2", "unit"),
+        ("SUNGROW_FAMILY", "sg", "family"),
+        ("SUNGROW_BATTERY_UNIT", "off", "battery_unit"),
+        ("DEVICE_ID", "c", "device_id"),
+        ("DEVICE_NAME", "Roof", "name"),
+    ],
+)
+def test_what_can_be_of_one_inverter_only_is_refused_beside_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, key: str
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(TABLES)
+    needed = {wanted: SINGLE[wanted] for wanted in ("SERVER_URL", "DEVICE_TOKEN")}
+    with pytest.raises(ConfigurationError, match=f"^{name} is for a single inverter .* write {key} into"):
+        load(monkeypatch, needed | {name: value}, file)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

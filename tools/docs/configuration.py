@@ -54,7 +54,8 @@ Few must be given: the edge wants the server's address, a token and an inverter,
 """
 _SINGLE: Final = """\
 A single inverter may stand in the environment; several are `[[devices]]` tables of the file, with the keys
-of the third column.
+of the third column. Beside tables `SITE_TIMEZONE`, `PLANT`, `POLL_INTERVAL_S`, `INTER_REGISTER_DELAY_MS` and
+`SUNGROW_TIMEOUT_S` hold for each that does not say otherwise, and the other variables here are refused.
 """
 
 
