@@ -14,7 +14,8 @@ import secrets
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
@@ -22,8 +23,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles, make_certificates
 from sungrow_lib.demo.postgres import EmbeddedPostgres
+from tests.memory import folder_in_memory, has_plenty
 
 REQUIRE_ALL = os.environ.get("SUNGROW_REQUIRE_ALL") == "1"
 TIMESCALEDB_DSN = os.environ.get("SUNGROW_TEST_TIMESCALEDB_DSN", "")
@@ -150,13 +153,15 @@ def engine_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
     """Start each engine at its first use, all of them throw-away clusters of this session."""
     running: dict[str, str] = {TIMESCALEDB: TIMESCALEDB_DSN}
     with ExitStack() as clusters:
+        # Each database that is made is some hundred files, for which a busy disk takes seconds.
+        in_memory = clusters.enter_context(folder_in_memory()) if has_plenty() else None
 
         def start(engine: str) -> str:
             if engine == OLDEST and not OLDEST_POSTGRESQL.is_dir():
                 _leave_out("PostgreSQL 15", "the oldest supported database (Debian: postgresql-15)")
             if engine not in running:
                 bin_dir = OLDEST_POSTGRESQL if engine == OLDEST else None
-                folder = tmp_path_factory.mktemp(engine)
+                folder = in_memory / engine if in_memory else tmp_path_factory.mktemp(engine)
                 cluster = EmbeddedPostgres(folder, throw_away=True, bin_dir=bin_dir)
                 running[engine] = clusters.enter_context(cluster).dsn
             return running[engine]
@@ -173,7 +178,8 @@ def postgres_dsn(engine_dsn: Callable[[str], str]) -> str:
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[str]:
     """A fresh, empty database in the embedded PostgreSQL."""
-    yield from _fresh_database(postgres_dsn)
+    with _fresh_database(postgres_dsn) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="session")
@@ -185,22 +191,56 @@ def any_engine(request: pytest.FixtureRequest, engine_dsn: Callable[[str], str])
 @pytest.fixture
 def any_database(any_engine: str) -> Iterator[str]:
     """A fresh, empty database on each engine that can be had."""
-    yield from _fresh_database(any_engine, extension="timescaledb" if any_engine == TIMESCALEDB_DSN else "")
+    with _fresh_database(any_engine) as dsn:
+        yield dsn
 
 
-def _fresh_database(engine: str, extension: str = "") -> Iterator[str]:
-    name = f"test_{secrets.token_hex(6)}"  # a TimescaleDB may be shared, and outlive the run
-    with psycopg.connect(engine, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
+@pytest.fixture
+def migrated(any_engine: str, schema_on: Callable[[str], str]) -> Iterator[str]:
+    """A fresh database with the schema, on each engine that can be had."""
+    if any_engine == TIMESCALEDB_DSN:  # its workers come and go: no copy of a database can be made
+        with _fresh_database(any_engine) as dsn:
+            migrate(dsn)
+            yield dsn
+    else:
+        with _fresh_database(any_engine, template=schema_on(any_engine)) as dsn:
+            yield dsn
+
+
+@pytest.fixture(scope="session")
+def schema_on() -> Callable[[str], str]:
+    """Name an engine's database that has the schema and is only copied: faster than to make it anew."""
+
+    @cache
+    def make(engine: str) -> str:
+        name = _made(engine)
+        migrate(make_conninfo(engine, dbname=name))
+        return name
+
+    return make
+
+
+@contextmanager
+def _fresh_database(engine: str, template: str = "template0") -> Iterator[str]:
+    name = _made(engine, template)
     dsn = make_conninfo(engine, dbname=name)
-    if extension:  # not in template0, and without it the same server is nothing but PostgreSQL
+    if (
+        engine == TIMESCALEDB_DSN
+    ):  # not in template0, and without it the same server is nothing but PostgreSQL
         with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(f"CREATE EXTENSION {extension}".encode())
+            connection.execute(b"CREATE EXTENSION timescaledb")
             # Its jobs run when a test says so, not when they find the time.
             connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
     yield dsn
     with psycopg.connect(engine, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _made(engine: str, template: str = "template0") -> str:
+    name = f"test_{secrets.token_hex(6)}"  # a TimescaleDB may be shared, and outlive the run
+    with psycopg.connect(engine, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'".encode())
+    return name
 
 
 # ------------------------------------------------------------------------------------------- the rest

@@ -13,7 +13,6 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from reference_server.storage.migrations import migrate
 from tests.conftest import Need
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -56,10 +55,9 @@ def expanded(sql: str, begin: str = FROM, end: str = TO, interval_s: int = QUART
 
 
 @pytest.fixture
-def filled(any_database: str) -> str:
+def filled(migrated: str) -> str:
     """The schema with one device, rollups of two quarters of an hour and of a day, an edge's status."""
-    migrate(any_database)
-    with psycopg.connect(any_database, autocommit=True) as connection:
+    with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute("INSERT INTO devices (device_id, timezone) VALUES ('roof', 'Europe/Berlin')")
         values = "sample_count, covered_ms, pv_power_w_sum, pv_power_w_ms, pv_total_kwh_increase"
         for table, column, key in (
@@ -77,7 +75,7 @@ def filled(any_database: str) -> str:
         connection.execute(
             "INSERT INTO edge_status (device, edge_id, body) VALUES (1, 'box', '{\"backlog\": 7}')"
         )
-    return any_database
+    return migrated
 
 
 def test_every_query_runs_and_gives_what_its_panel_needs(filled: str) -> None:

@@ -17,7 +17,6 @@ from aiohttp import web
 from reference_server.app import make_runner
 from reference_server.config import ServerSettings
 from reference_server.server import Server
-from reference_server.storage.migrations import migrate
 from reference_server.storage.rollups import REPAIR
 from sungrow_lib.sample import format_ts
 
@@ -101,13 +100,6 @@ async def nothing_to_repair(api: Api) -> None:
 
 
 StartServer = Callable[..., AbstractAsyncContextManager[Api]]
-
-
-@pytest.fixture
-def migrated(any_database: str) -> str:
-    """A database with the schema, on each engine that can be had."""
-    migrate(any_database)
-    return any_database
 
 
 @asynccontextmanager
