@@ -58,6 +58,8 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         device.device_id: DeviceAccount(device.device_id, f"{device.host}:{device.port}")
         for device in settings.inverters
     }
+    for words in settings.slowed:
+        _LOG.warning("poll interval", extra={"reason": words})
     owner_file = OwnerFile(settings.spool_path)
     edge = _Edge(
         settings,

@@ -31,10 +31,14 @@ _ENOUGH_BYTES: Final = 100_000
 async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT001 - the command's own flag
     """Check the spool, the token, the server with every device, and every inverter; print a line for each.
 
+    What works, but not as it was meant, is a note.
+
     Returns:
         Exit status: 0 when all is well, 1 otherwise.
     """
     print("ok    settings")
+    for words in settings.slowed:
+        print(f"NOTE  settings: {words}")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
     if settings.health_file is not None:
         results.append(await _try("health file", lambda: _check_health(settings.health_path)))

@@ -94,7 +94,8 @@ class DeviceSettings(AppSettings):
         family: register family, or ``auto`` to go by the device's type code.
         battery_unit: Modbus unit id of a hybrid's battery, for its cells and modules; ``auto`` looks where it
             usually is (200 on the LAN port, 2 behind a WiNet-S), ``off`` leaves it alone.
-        poll_interval_s: seconds between polls, at least 5.
+        poll_interval_s: seconds between polls, at least 5; the longest of those behind one host holds
+            for all of them.
         inter_register_delay_ms: pause between an answer and the next request; 20 at least, 100 unless told.
         timeout_s: longest wait for one answer.
         timezone: IANA zone of the site; the server counts days in it.
@@ -114,6 +115,11 @@ class DeviceSettings(AppSettings):
     timezone: Zone | None = None
     name: Annotated[str, Field(max_length=128)] | None = None
     plant: Annotated[str, Field(max_length=128)] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port: what is behind the same ones shares a connection and its passes."""
+        return self.host, self.port
 
     @property
     def register_family(self) -> Family | None:
@@ -240,7 +246,31 @@ class EdgeSettings(AppSettings):
 
     @property
     def inverters(self) -> tuple[DeviceSettings, ...]:
-        """Every inverter to poll: the `[[devices]]` tables, or the one of the environment."""
+        """Every inverter to poll: the `[[devices]]` tables, or the one of the environment.
+
+        Those behind one address are read in one pass, so that all of them have the longest of their poll
+        intervals: it is what server and metrics have to go by.
+        """
+        named = self._named
+        longest: dict[tuple[str, int], float] = {}
+        for device in named:
+            longest[device.address] = max(longest.get(device.address, 0.0), device.poll_interval_s)
+        return tuple(d.model_copy(update={"poll_interval_s": longest[d.address]}) for d in named)
+
+    @property
+    def slowed(self) -> tuple[str, ...]:
+        """What to say of inverters that are polled more rarely than they were to be."""
+        return tuple(
+            f"{wanted.device_id} is polled every {polled.poll_interval_s:g} s, not every "
+            f"{wanted.poll_interval_s:g}: inverters behind one address ({wanted.host}:{wanted.port}) are "
+            "read together, at the longest of their poll intervals; give them the same"
+            for wanted, polled in zip(self._named, self.inverters, strict=True)
+            if wanted.poll_interval_s != polled.poll_interval_s
+        )
+
+    @property
+    def _named(self) -> tuple[DeviceSettings, ...]:
+        """The inverters as the settings have them."""
         if self.devices:
             return tuple(device.model_copy(update=self._defaults_of(device)) for device in self.devices)
         if self.sungrow_host is None:

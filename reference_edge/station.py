@@ -30,7 +30,7 @@ def by_address(devices: Iterable[DeviceSettings]) -> list[list[DeviceSettings]]:
     """Group inverters by host and port: those of one group share a connection and its passes."""
     groups: dict[tuple[str, int], list[DeviceSettings]] = {}
     for device in devices:
-        groups.setdefault((device.host, device.port), []).append(device)
+        groups.setdefault(device.address, []).append(device)
     return list(groups.values())
 
 

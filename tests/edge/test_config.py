@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from reference_edge.app import upload_settings
 from reference_edge.cli import main
 from reference_edge.config import EdgeSettings
-from reference_edge.station import by_address, connection_settings
+from reference_edge.station import by_address, connection_settings, device_info
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.settings import load_settings
 
@@ -156,6 +157,31 @@ def test_what_can_be_of_one_inverter_only_is_refused_beside_tables(
     needed = {wanted: SINGLE[wanted] for wanted in ("SERVER_URL", "DEVICE_TOKEN")}
     with pytest.raises(ConfigurationError, match=f"^{name} is for a single inverter .* write {key} into"):
         load(monkeypatch, needed | {name: value}, file)
+
+
+def test_the_interval_that_is_told_is_the_one_at_which_is_polled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "edge.toml"
+    behind = "[[devices]]\ndevice_id = '{}'\nhost = '{}'\nunit = {}\npoll_interval_s = {}\n"
+    devices = [("u1", "10.0.0.1", 1, 5), ("u2", "10.0.0.1", 2, 29), ("u3", "10.0.0.2", 1, 7)]
+    file.write_text("".join(behind.format(*device) for device in devices))
+    needed = {name: SINGLE[name] for name in ("SERVER_URL", "DEVICE_TOKEN")}
+    settings = load(monkeypatch, needed | {"SPOOL_PATH": str(tmp_path / "spool.sqlite")}, file)
+    polled = {
+        device.device_id: connection_settings(group, settings).poll_interval_s
+        for group in by_address(settings.inverters)
+        for device in group
+    }
+    assert polled == {"u1": 29, "u2": 29, "u3": 7}
+    told = upload_settings(settings).devices
+    assert {name: info.poll_interval_s for name, info in told.items()} == polled
+    for group in by_address(settings.inverters):
+        for device in group:
+            assert device_info(device).poll_interval_s == polled[device.device_id]
+    assert main(["check", "--offline", "--config", str(file)]) == 0
+    [note] = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("ok ")]
+    assert note.startswith("NOTE  settings: u1 is polled every 29 s, not every 5: ")
 
 
 @pytest.mark.parametrize(
