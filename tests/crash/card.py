@@ -25,6 +25,8 @@ from tests.crash.damage import (
 from tests.crash.readings import Key, keys_of
 
 NEWER_THAN_COPY: Final = "taken from a spool: newer than the copy it put back"
+NEWER_THAN_OWN: Final = "taken from a spool: another edge's, put aside when its own came back"
+BEGUN_ANEW: Final = "taken from a spool: the file was deleted"
 COPIED_OVER: Final = "taken from a spool: replaced by a copy of another edge's"
 DAMAGED: Final = "taken from a spool: on pages and in frames it damaged or took away, and on no other"
 FULL_AND_RESTORED: Final = "delivered, let go by a full spool, then taken from the server by an older backup"
@@ -58,6 +60,37 @@ class Carried:
         return keys_in(reading)
 
 
+class _Kept:
+    """A copy of a spool's files.
+
+    Args:
+        folder: where they are kept.
+
+    Attributes:
+        is_behind: whether the server has gone back since, so that the copy cannot know what it lacks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.is_behind = folder, False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one."""
+        return self.folder.exists()
+
+    def take(self, files: Iterable[Path], *, is_behind: bool) -> None:
+        """Keep these from now on, and nothing else."""
+        self.drop()
+        self.folder.mkdir()
+        for file in files:
+            shutil.copy(file, self.folder)
+        self.is_behind = is_behind
+
+    def drop(self) -> None:
+        """Keep nothing any more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 class Card:
     """A spool's folder. Whatever is done to it here, no process may have it open meanwhile.
 
@@ -79,8 +112,10 @@ class Card:
         """Readings that went from the server when an older backup came back."""
         self._nowhere = set[Key]()
         """Those of them that the spool, for want of room, had not kept."""
-        self._copy = folder.with_name(f"{folder.name}-copy")
-        self._server_went_back = False
+        self.others = set[Key]()
+        """Readings of other edges that came with their spools."""
+        self._copy = _Kept(folder.with_name(f"{folder.name}-copy"))
+        self._own = _Kept(folder.with_name(f"{folder.name}-own"))
         self.wants_resend = False
         """Whether it is now like an older copy of itself, and the server has lost readings since: nothing
         tells the edge, so the runbook has `spool resend` for it."""
@@ -91,9 +126,9 @@ class Card:
         return self.folder / "spool.sqlite"
 
     @property
-    def has_copy(self) -> bool:
-        """Whether there is a copy to restore."""
-        return self._copy.exists()
+    def is_lent(self) -> bool:
+        """Whether another edge's spool is in it, and its own is kept to be put back."""
+        return self._own.is_there
 
     def states(self) -> dict[Key, SpoolState]:
         """Return where each reading stands."""
@@ -108,20 +143,38 @@ class Card:
 
     def copy(self) -> None:
         """Keep a copy to restore later."""
-        self._server_went_back = self.wants_resend
-        shutil.rmtree(self._copy, ignore_errors=True)
-        self._copy.mkdir()
-        for file in self._files():
-            shutil.copy(file, self._copy)
+        self._copy.take(self._files(), is_behind=self.wants_resend)
 
     def restore(self) -> None:
         """Put the copy in the place of the spool, and note what that takes away."""
-        self._replace(self._copy.iterdir(), Card(self._copy, self.names, lets_go=False), NEWER_THAN_COPY)
-        self.wants_resend = self._server_went_back  # the copy cannot know
+        self._put_back(self._copy, NEWER_THAN_COPY)
 
     def take_over(self, other: Card) -> None:
         """Replace the spool by a copy of another edge's, as a copied card does."""
-        self._replace(other._files(), other, COPIED_OVER)
+        self._replace(other._files(), other.states(), COPIED_OVER)
+
+    def take_in(self, other: Card) -> None:
+        """Keep the spool to be put back later, and move another edge's into its place."""
+        self._own.take(self._files(), is_behind=self.wants_resend)
+        there = other.states()
+        for file in self._files():
+            file.unlink()
+        for file in other._files():
+            shutil.move(file, self.folder)
+        self._note_back(there)
+        self.undone |= other.undone & there.keys()
+        self.touched |= other.touched & there.keys()
+        self.wants_resend, other.wants_resend = other.wants_resend, False
+
+    def give_back(self) -> None:
+        """Put its own spool back in its place, and note what of the other's that takes away."""
+        self._put_back(self._own, NEWER_THAN_OWN)
+        self._own.drop()
+
+    def begin_anew(self) -> None:
+        """Delete the spool, and note what that takes away."""
+        self._replace([], {}, BEGUN_ANEW)
+        self.wants_resend = False
 
     def damage(self, damage: Damage, draw: random.Random) -> bool:
         """Damage the spool's files, and note which readings are on none of them any more.
@@ -143,7 +196,7 @@ class Card:
 
     def _damaged(self, damage: Damage, draw: random.Random) -> tuple[Files, Files]:
         before, files = self.states(), Files.read(self.path)
-        older, self._older = self._older or Files.read(self._copy / self.path.name), files
+        older, self._older = self._older or Files.read(self._copy.folder / self.path.name), files
         after = damage(files, older, draw)
         there, hurt = self._named(files.readings()), self._named(touched(files, after))
         assert before.keys() <= there, "the harness does not find what the spool has"
@@ -156,9 +209,9 @@ class Card:
 
     def note_server_restored(self, gone: set[Key]) -> None:
         """Note which readings went from the server: what was taken from the spool is nowhere now."""
-        self._server_went_back = True
+        self._copy.is_behind = self._own.is_behind = True
         if self.lets_go:  # it does not run
-            self._nowhere |= gone - self.states().keys()
+            self._nowhere |= gone - self.states().keys() - self._states_of(self._own).keys()
         self.undone |= gone - self._nowhere
         self.taken |= dict.fromkeys(gone & self.taken.keys(), False)
 
@@ -177,13 +230,27 @@ class Card:
     def _files(self) -> list[Path]:
         return [path for suffix in ("", "-wal", "-shm") if (path := Path(f"{self.path}{suffix}")).exists()]
 
-    def _replace(self, files: Iterable[Path], other: Card, why: str) -> None:
-        before, kept = self.states(), other.states()
-        self._note_taken({key: state for key, state in before.items() if key not in kept}, why)
+    def _states_of(self, kept: _Kept) -> dict[Key, SpoolState]:
+        return Card(kept.folder, self.names, lets_go=False).states() if kept.is_there else {}
+
+    def _put_back(self, kept: _Kept, why: str) -> None:
+        self._replace(kept.folder.iterdir(), self._states_of(kept), why)
+        self.wants_resend = kept.is_behind  # it cannot know
+
+    def _replace(self, files: Iterable[Path], there: dict[Key, SpoolState], why: str) -> None:
+        before = self.states()
+        self._note_taken({key: state for key, state in before.items() if key not in there}, why)
+        self._note_back(there)
         for file in self._files():
             file.unlink()
         for file in files:
             shutil.copy(file, self.folder)
+
+    def _note_back(self, there: dict[Key, SpoolState]) -> None:
+        """Note what is in the spool from now on: it has to come to the server, wherever it was before."""
+        self.others |= there.keys()
+        for key in there:
+            self.taken.pop(key, None)
 
     def _named(self, readings: Iterable[Stood]) -> set[Key]:
         return {key for reading in readings for key in self.names.of_reading(reading)}
@@ -194,3 +261,4 @@ class Card:
         self.taken |= {
             key: state is SpoolState.DELIVERED and key not in self.undone for key, state in gone.items()
         }
+        self.undone -= gone.keys()

@@ -1,17 +1,24 @@
-"""What is done to an edge's spool while the edge is down: it is damaged, copied, or put back."""
+"""What is done to an edge's spool while the edge is down: damaged, copied, put back, replaced, deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Container
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from sungrow_lib.demo.processes import wait_until
 from tests.crash.damage import DAMAGES
-from tests.crash.either import AnyEdge, down, edge_of, keep_undelivered
+from tests.crash.either import SLOW_S, AnyEdge, await_accepted, down, edge_of, keep_undelivered, server_away
+from tests.crash.readings import key_of
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
 
+OTHERS: Final = "another edge's spool in its place"
+OWN_AGAIN: Final = "its own spool put back"
+ANEW: Final = "spool begun anew"
+EARLIER_LIFE: Final = "spool of an earlier life put back"
 TRIES: Final = 5
 """So often a damage is tried that finds nothing to strike: a log that has just begun, say."""
 
@@ -42,6 +49,89 @@ def restore_spool(run: Run, edge: AnyEdge) -> None:
     run.faults[f"{edge.label}spool restored from an older copy"] += 1
 
 
+def put_in_other_spool(run: Run, edge: AnyEdge) -> None:
+    """Put the spool of another edge in the place of this one's; that edge begins anew.
+
+    It has readings that are nowhere else. The edge may not send them until its owner names their device.
+    """
+    if edge.card.is_lent:
+        put_back_own_spool(run, edge)
+    guest = run.named("guest")
+    with server_away(run):
+        await_accepted(guest, guest.few, "to take some readings")
+        with down(guest), down(edge) as card:
+            card.take_in(guest.card)
+        await_accepted(edge, edge.few, "to go on with another edge's spool")
+    wait_until("the readings to be held", lambda: bool(_held(edge)), timeout_s=SLOW_S, watched=[edge.child])
+    if run.draw.random() < 0.5:
+        name_devices(edge)
+    run.faults[f"{edge.label}{OTHERS}"] += 1
+
+
+def put_back_own_spool(run: Run, edge: AnyEdge) -> None:
+    """Put its own spool back in the place of another edge's, maybe before all of that is delivered."""
+    if not edge.card.is_lent:
+        put_in_other_spool(run, edge)
+    if run.draw.random() < 0.5:
+        deliver_others(run, edge)
+    with down(edge) as card:
+        card.give_back()
+    run.faults[f"{edge.label}{OWN_AGAIN}"] += 1
+
+
+def deliver_others(run: Run, edge: AnyEdge) -> None:
+    """Name the devices of another edge's spool, and wait until all is delivered, as its owner would."""
+    name_devices(edge)
+    wait_until(
+        f"{edge.child.name} to deliver another edge's readings",
+        partial(_is_delivered, edge, run.named("guest").order.devices),
+        timeout_s=SLOW_S,
+        watched=[edge.child],
+    )
+
+
+def name_devices(edge: AnyEdge) -> None:
+    """Name the devices that are held back as their readings tell, with the command for it."""
+    for held, device_id in _held(edge).items():
+        if edge.said("rename", held, device_id, "--force") is None:  # there are some of the same times
+            edge.said("set-aside", held)
+
+
+def _held(edge: AnyEdge) -> dict[str, str]:
+    """Return the devices whose readings are held back, each with the one it is by its readings."""
+    said = edge.said("list", "--json", "--limit", str(10**9)) or ""
+    records = [json.loads(line) for line in said.splitlines()]
+    keys = {r["device_id"]: key_of(r["content"]) for r in records if r.get("held") not in {None, "aside"}}
+    return {held: key.device_id for held, key in keys.items() if key is not None}
+
+
+def _is_delivered(edge: AnyEdge, devices: Container[str]) -> bool:
+    stats = json.loads(edge.said("stats", "--json") or "{}")
+    counts = [count for name, count in stats.get("devices", {"": {"pending": 1}}).items() if name in devices]
+    return not any(count.get(state, 0) for count in counts for state in ("pending", "waiting"))
+
+
+def begin_anew(run: Run, edge: AnyEdge) -> None:
+    """Delete its spool, as somebody does who wants a new one."""
+    keep_undelivered(run, edge)
+    with down(edge) as card:
+        card.begin_anew()
+    await_accepted(edge, 1, "to begin anew")
+    run.faults[f"{edge.label}{ANEW}"] += 1
+
+
+def return_to_earlier_life(run: Run, edge: AnyEdge) -> None:
+    """Put back a copy of the spool from before it was begun anew."""
+    with down(edge) as card:
+        card.copy()
+    begin_anew(run, edge)
+    keep_undelivered(run, edge)
+    with down(edge) as card:
+        card.restore()
+    await_accepted(edge, 1, "to go on as it was before")
+    run.faults[f"{edge.label}{EARLIER_LIFE}"] += 1
+
+
 def to_fed(deed: Callable[[Run, AnyEdge], None], run: Run) -> None:
     """Do it to the fed edge whose spool has to suffer."""
     deed(run, run.named("damaged"))
@@ -62,6 +152,14 @@ CARD_DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "damage_edge": damage_edge,
     "copy_spool": partial(to_fed, copy_spool),
     "copy_edge_spool": partial(to_edge, copy_spool),
+    "lend_spool": partial(to_fed, put_in_other_spool),
+    "lend_edge_spool": partial(to_edge, put_in_other_spool),
+    "return_spool": partial(to_fed, put_back_own_spool),
+    "return_edge_spool": partial(to_edge, put_back_own_spool),
+    "begin_anew": partial(to_fed, begin_anew),
+    "begin_edge_anew": partial(to_edge, begin_anew),
+    "return_to_earlier_life": partial(to_fed, return_to_earlier_life),
+    "return_edge_to_earlier_life": partial(to_edge, return_to_earlier_life),
     "restore_spool": partial(to_fed, restore_spool),
     "restore_edge_spool": partial(to_edge, restore_spool),
 }

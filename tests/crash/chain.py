@@ -48,6 +48,13 @@ def kill(child: Child, ended: list[str] | None = None) -> None:
         wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=60)
 
 
+def spool_command(*words: str) -> str | None:
+    """Run a command of `sungrow-edge spool`; return what it printed, or None when it failed."""
+    command = python(EDGE, "spool", *words)
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+    return None if done.returncode else done.stdout
+
+
 class Backend:
     """Server and database.
 
@@ -259,6 +266,4 @@ class Edge:
 
     def said(self, *command: str) -> str | None:
         """Run one of its spool commands; return what it printed, or None when it failed."""
-        words = python(EDGE, "spool", *command, "--config", str(self._site.edge_config))
-        done = subprocess.run(words, env=clean_environment(), capture_output=True, text=True, check=False)
-        return None if done.returncode else done.stdout
+        return spool_command(*command, "--config", str(self._site.edge_config))

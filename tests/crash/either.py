@@ -30,8 +30,15 @@ def edge_of(run: Run) -> Edge:
 
 def keep_undelivered(run: Run, edge: AnyEdge) -> None:
     """Keep the server away until the edge has taken some readings more."""
+    with server_away(run):
+        await_accepted(edge, edge.few, "to take some readings")
+
+
+@contextmanager
+def server_away(run: Run) -> Iterator[None]:
+    """Let nothing reach the server meanwhile."""
     run.stage.storm, run.stage.force = ("request lost",), 1.0
-    await_accepted(edge, edge.few, "to take some readings")
+    yield
     run.stage.storm = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.crash.card_deeds import ANEW, EARLIER_LIFE, OTHERS, OWN_AGAIN
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.gate import ABOUT_ONE
 from tests.crash.polls import POLLED
@@ -40,6 +41,14 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "take_away_from_edge": tuple(f"{POLLED}: {name}" for name in AWAY),
     "fail_disk": tuple(FAILING),
     "fail_edge_disk": tuple(f"{POLLED}: {name}" for name in FAILING),
+    "lend_spool": (OTHERS,),
+    "lend_edge_spool": (f"{POLLED}: {OTHERS}",),
+    "return_spool": (OWN_AGAIN,),
+    "return_edge_spool": (f"{POLLED}: {OWN_AGAIN}",),
+    "begin_anew": (ANEW,),
+    "begin_edge_anew": (f"{POLLED}: {ANEW}",),
+    "return_to_earlier_life": (EARLIER_LIFE,),
+    "return_edge_to_earlier_life": (f"{POLLED}: {EARLIER_LIFE}",),
     "copy_edge_spool": (f"{POLLED}: spool copied to be restored",),
     "restore_edge_spool": (f"{POLLED}: spool restored from an older copy",),
     "fill_edge_disk": (f"{POLLED}: disk full",),
@@ -71,6 +80,10 @@ OF_INVERTERS: Final = frozenset(
         "fail_edge_disk",
         "copy_edge_spool",
         "restore_edge_spool",
+        "lend_edge_spool",
+        "return_edge_spool",
+        "begin_edge_anew",
+        "return_edge_to_earlier_life",
         "fill_edge_disk",
     }
 )

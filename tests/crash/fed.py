@@ -16,7 +16,7 @@ from sungrow_lib.demo.processes import Child, python
 from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.spool import DurableSpool, SpoolOptions
 from tests.crash.card import Card, Carried
-from tests.crash.chain import kill
+from tests.crash.chain import kill, spool_command
 from tests.crash.edge import HURRY, STATUS, EdgeOrder
 from tests.crash.failing import FailingDisk
 from tests.crash.machine import SmallDisk, preloaded
@@ -45,10 +45,12 @@ EDGES: Final = (
     EdgeKind("twin-2", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("clock", ("crash-e",), 0.05),
     EdgeKind("small", ("crash-f",), 0.2, 0.02, max_bytes=180_000, step_ms=5000),
+    EdgeKind("guest", ("crash-h",), 0.2),
     EdgeKind("full", ("crash-g",), 0.2, 0.005, has_small_disk=True, step_ms=5000),
 )
 """One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one whose
-spool may not grow, one whose disk gets full. The last two hurry only while they are to run out of room."""
+spool may not grow, one whose spool gets into the place of others', one whose disk gets full. The two with the
+least room hurry only while they are to run out of it."""
 
 
 class FedEdge:
@@ -123,6 +125,10 @@ class FedEdge:
         """How many readings its spool has accepted so far."""
         ledger = self.folder / "ledger"
         return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
+
+    def said(self, *command: str) -> str | None:
+        """Run a spool command on its spool; return what it printed, or None when it failed."""
+        return spool_command(*command, "--spool", str(self.card.path))
 
     def ledger(self) -> Tally:
         """What became of its readings."""

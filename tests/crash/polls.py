@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from bisect import bisect_right
 from datetime import UTC, datetime
@@ -11,8 +12,8 @@ from sungrow_lib.demo.proof import LONGEST_READ, dating_block, served_polls
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite
 from sungrow_lib.simulator.journal import JournalEntry, read_journal
 from sungrow_lib.spool import SpoolRecord
-from tests.crash.damage import Stood
-from tests.crash.readings import Key
+from tests.crash.damage import Stood, keys_in
+from tests.crash.readings import Key, keys_of
 
 POLLED: Final = "sungrow-edge"
 """The edge that reads of inverters are counted for."""
@@ -76,7 +77,9 @@ class Numbered:
         return self.key_at(row["device_id"], datetime.fromisoformat(row["ts"]))
 
     def of_record(self, record: SpoolRecord) -> list[Key]:
-        """Return the keys of a reading the spool has."""
+        """Return the keys of a reading the spool has; those of a fed edge carry their own."""
+        if carried := keys_of(json.loads(record.entry.content)):
+            return carried
         key = self.key_at(record.entry.device_id, taken_at(record))
         if key is None:
             return []
@@ -85,7 +88,7 @@ class Numbered:
 
     def of_reading(self, reading: Stood) -> list[Key]:
         """Return the keys of a reading as it stands on a page, if it was seen in the spool."""
-        return [self._known[reading]] if reading in self._known else []
+        return [self._known[reading]] if reading in self._known else keys_in(reading)
 
 
 def taken_at(record: SpoolRecord) -> datetime:

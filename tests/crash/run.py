@@ -18,8 +18,6 @@ from typing import Any, Final
 
 import psycopg
 
-from sungrow_lib.demo.live import EdgeStatus
-from sungrow_lib.demo.processes import ChildError, wait_until
 from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
@@ -27,7 +25,8 @@ from tests.crash.card_deeds import CARD_DEEDS, copy_spool, damage_spool
 from tests.crash.chain import Backend, Edge, Inverters, Machine
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.deeds import DEEDS, await_deliveries, count_rows
-from tests.crash.edge import FINISH, EdgeOrder
+from tests.crash.draining import drain
+from tests.crash.edge import EdgeOrder
 from tests.crash.edge_deeds import EDGE_DEEDS
 from tests.crash.either import edge_of
 from tests.crash.faults import COUNTED, TWINS_MET, absent_kinds, kinds_in_deck
@@ -40,8 +39,6 @@ from tests.crash.readings import Key, Tally, keys_of
 from tests.crash.server_deeds import SERVER_DEEDS
 from tests.crash.use_deeds import USE_DEEDS, damage_in_use
 
-_DRAIN_S: Final = 400.0
-"""A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
 _STRIKES: Final = 15
 _LONGEST_STORM_S: Final = 10.0
 """A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
@@ -351,7 +348,7 @@ class Run:
             await_deliveries(self)
         self.backend.end_server()  # what is delivered from now on is sent again
         self.faults["server restored from an older backup"] += 1
-        edges = self._edges
+        edges = self.all_edges
         letting_go = [edge for edge in edges.values() if edge.card.lets_go]
         for edge in letting_go:  # what they have not kept is to be known
             edge.kill()
@@ -362,7 +359,8 @@ class Run:
             shutil.copytree(self._backup, data, dirs_exist_ok=True)
         gone = before - self._stored_keys()
         for name, edge in edges.items():
-            edge.card.note_server_restored({key for key in gone if key.edge == name})
+            others = edge.card.others
+            edge.card.note_server_restored({key for key in gone if key.edge == name or key in others})
         for edge in letting_go:
             edge.start()
         self._hand_out(self._new_token())  # the backup may know earlier ones only
@@ -379,62 +377,13 @@ class Run:
 
     # --- the end -----------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """End all faults and wait until everything is delivered."""
-        self._end_faults()
-        for edge in self.fed:
-            edge.kill()  # what it still waits for after all those faults takes minutes
-            edge.start()
-        if self.edge is not None:
-            self.edge.requeue()
-            self.edge.restart()
-        for edge in self.fed:
-            (edge.folder / FINISH).touch()
-        self._await_drained()
-        for edge in self.fed:
-            if edge.child.exit_status != 0:
-                edge.child.require_running()
-        if self.edge is not None:
-            self._drain_edge(self.edge)
-
-    def _end_faults(self) -> None:
+    def settle(self) -> None:
+        """Let nothing be spoiled any more, and nothing be under way."""
         self.stage.storm = ()
         self._loop.run(self.stage.settle())
         for line in self.lines:
             line.doubling = line.losing = 0.0
         self.backend.await_health()
-        for edge in self.fed:
-            if edge.order.name == "clock":
-                edge.steer_clock(0, synchronised=True)
-            if edge.order.has_small_disk:
-                edge.small_disk.free()
-        if self.edge is not None and self.edge.disk is not None:
-            self.edge.disk.free()
-        if self.clock is not None:
-            self.clock.set(0.0, synchronised=True)
-
-    def _await_drained(self) -> None:
-        """Wait until the fed edges have delivered all they have, and ended."""
-        deadline = time.monotonic() + _DRAIN_S
-        while left := [edge for edge in self.fed if edge.child.exit_status is None]:
-            if time.monotonic() > deadline:
-                server = self.backend.server
-                said = [*(edge.stuck() for edge in left), f"the end of {server.log}:\n{server.tail()}"]
-                what = f"stuck: {len(left)} fed edges had a backlog {_DRAIN_S:.0f} s after the last fault"
-                raise ChildError("\n".join([what, *said]))
-            time.sleep(0.2)
-
-    def _drain_edge(self, edge: Edge) -> None:
-        status = EdgeStatus(self.site.edge_config)
-
-        def is_empty() -> bool:
-            counts = status.ask()
-            return counts["pending"] + counts["waiting"] + counts["deferred"] == 0
-
-        what = "sungrow-edge to deliver its backlog"
-        wait_until(what, is_empty, timeout_s=_DRAIN_S, watched=[edge.child, self.backend.server])
-        edge.child.stop(20)
-        wait_until("sungrow-edge's last readings", is_empty, timeout_s=1)
 
     def judge(self) -> Account:
         """Compare what was taken and what is stored."""
@@ -443,13 +392,14 @@ class Run:
         fed = Fed(Tally(), shared=self._shared, seed=self.plan.seed)
         for edge in self.fed:
             fed.tally.add(edge.ledger())
-            fed.destroyed.update(edge.card.destroyed())
-            fed.set_apart.update(edge.card.set_apart())
-            fed.touched.update(edge.card.touched)
             fed.no_room_until[edge.order.name] = edge.no_room_until
             fed.misled.update({edge.order.name} if edge.is_misled else ())
             fed.starts[edge.order.name] = edge.starts
             account.ended += edge.ended
+        for either in self.all_edges.values():  # a fed edge's readings may have got into `sungrow-edge`
+            fed.destroyed.update(either.card.destroyed())
+            fed.set_apart.update(either.card.set_apart())
+            fed.touched.update(either.card.touched)
         account.ended += [*self.backend.ended, *(self.edge.ended if self.edge else ())]
         judge_fed(account, fed, rows, rows_kept_aside(self.backend.postgres.dsn))
         if self._shared:
@@ -464,7 +414,7 @@ class Run:
         return account
 
     @property
-    def _edges(self) -> dict[str, FedEdge | Edge]:
+    def all_edges(self) -> dict[str, FedEdge | Edge]:
         """All edges, by the name in the keys of their readings."""
         return {edge.order.name: edge for edge in self.fed} | ({POLLED: self.edge} if self.edge else {})
 
@@ -494,5 +444,5 @@ def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:
         under_way = Run(plan, folder, stack)
         under_way.backend.await_health()
         under_way.rain()
-        under_way.drain()
+        drain(under_way)
         return under_way.judge(), under_way.faults

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import SpoolOptions, foreign, salvage, schema
+from sungrow_lib.spool import Lane, Settlement, SpoolOptions, foreign, salvage, schema
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash import broken
 from tests.crash.account import Account, Fed, judge_fed, keys_in
+from tests.crash.card import Card, Carried
 from tests.crash.damage import DAMAGES, Files, keys_in as keys_on, touched
 from tests.crash.machine import ClockHistory
 from tests.crash.readings import Key, Tally, keys_of, values
@@ -147,3 +148,64 @@ def test_a_reading_that_is_stored_twice_or_otherwise_is_caught() -> None:
     assert judged(THREE[:1], [row_of(values(1, THREE[0], from_ms(NOON_MS)), 100)]).altered
     assert judged([], [row]).altered
     assert judged(THREE[:1], []).lost
+
+
+# --- the record of what is taken from a spool ------------------------------------------------------------
+
+
+def card_of(folder: Path, edge: str, numbers: Sequence[int], *, delivered: Sequence[int] = ()) -> Card:
+    """Make a spool, or add to one, that has taken readings of these numbers, five seconds apart."""
+    (folder / edge).mkdir(exist_ok=True)
+    card = Card(folder / edge, Carried(), lets_go=False)
+    with closing(SpoolStore(card.path, SpoolOptions(), FakeClock())) as store:
+        for number in numbers:
+            ts = NOON_MS + number * 5000
+            content = json.dumps(values(1, Key(edge, edge, number), from_ms(ts)))
+            entry = store.append(edge, ts, content, boot=None, ts_is_final=True)
+            if number in delivered:
+                store.offer(edge, 100, Lane.BACKLOG, skip=(), bound=0)
+                store.settle(edge, Settlement(delivered=[entry.seq]))
+    return card
+
+
+def add_to(card: Card, edge: str, *numbers: int) -> None:
+    card_of(card.folder.parent, edge, numbers)
+
+
+def keys(edge: str, *numbers: int) -> set[Key]:
+    return {Key(edge, edge, number) for number in numbers}
+
+
+def test_a_spool_that_was_put_aside_for_another_has_lost_nothing(tmp_path: Path) -> None:
+    mine, guest = card_of(tmp_path, "mine", [1, 2]), card_of(tmp_path, "guest", [1, 2], delivered=[1])
+    mine.take_in(guest)
+    assert mine.states().keys() == mine.others == keys("guest", 1, 2)
+    assert not guest.states()
+    add_to(mine, "mine", 3)  # of its own, into the other's spool
+    assert mine.destroyed() == guest.destroyed() == {}
+    mine.give_back()
+    assert not mine.is_lent
+    assert mine.states().keys() == keys("mine", 1, 2)
+    assert mine.destroyed().keys() == keys("guest", 2) | keys("mine", 3)
+    mine.note_server_restored(keys("guest", 1))
+    assert mine.destroyed().keys() == keys("guest", 1, 2) | keys("mine", 3)
+
+
+def test_what_went_from_the_server_is_not_called_delivered_in_another_edges_place(tmp_path: Path) -> None:
+    mine, guest = card_of(tmp_path, "mine", []), card_of(tmp_path, "guest", [1, 2], delivered=[1, 2])
+    guest.note_server_restored(keys("guest", 1))
+    mine.take_in(guest)
+    mine.give_back()
+    assert mine.destroyed().keys() == keys("guest", 1)
+
+
+def test_a_spool_of_an_earlier_life_brings_back_what_was_deleted(tmp_path: Path) -> None:
+    card = card_of(tmp_path, "mine", [1, 2])
+    card.copy()
+    add_to(card, "mine", 3)
+    card.begin_anew()
+    assert card.destroyed().keys() == keys("mine", 1, 2, 3)
+    add_to(card, "mine", 4)
+    card.restore()
+    assert card.states().keys() == keys("mine", 1, 2)
+    assert card.destroyed().keys() == keys("mine", 3, 4)
