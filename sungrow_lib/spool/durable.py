@@ -330,6 +330,11 @@ class DurableSpool:
         await self._run(lambda: self._store.forget_answered(device_id, last))
         return total
 
+    async def reoffer_last(self, device_id: str) -> None:
+        """Offer again what was delivered last of a device: the answer tells what the server lacks of it."""
+        for entry in (await self.last_new(device_id, 1))[-1:]:
+            await self._run(partial(self._store.reoffer, device_id, SpoolState.DELIVERED, entry.seq - 1))
+
     async def requeue(self, seqs: Iterable[int]) -> int:
         """Offer quarantined or deferred readings again; return how many of the numbers were such.
 

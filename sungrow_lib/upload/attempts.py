@@ -280,7 +280,7 @@ class Attempts:
         settlement = ruling.settlement
         assert settlement is not None
         if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
-            await self.resend()
+            await self.resend(others=True)
             self._rest()
         with anyio.CancelScope(shield=True):
             spool = self._link.spool
@@ -318,11 +318,27 @@ class Attempts:
             self._resends.reset()
         self._resent_at, self._not_before = now, now + self._resends.next_s()
 
-    async def resend(self) -> None:
-        """Offer again all the spool keeps of this device: the server lacks what it once had."""
+    async def _ask_for_others(self) -> None:
+        """Let one reading of each other device be sent: the server lacks theirs, too, but asks only then.
+
+        There may be none to come: of an inverter that was taken down, or has another name now.
+        """
+        spool = self._link.spool
+        for device_id in await spool.devices():
+            if device_id != self._device_id:
+                await spool.reoffer_last(device_id)
+
+    async def resend(self, *, others: bool = False) -> None:
+        """Offer again all the spool keeps of this device: the server lacks what it once had.
+
+        Args:
+            others: whether it may lack readings of other devices, too.
+        """
         self._witnesses.forget()
         self._resend_epoch += 1  # answers to what was sent before this moment ask for nothing new
         try:
+            if others:
+                await self._ask_for_others()
             count = await self._link.spool.reoffer(self._device_id)
         finally:
             self._resend_epoch += 1

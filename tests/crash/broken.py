@@ -188,8 +188,8 @@ def forget_delivered() -> None:
 def ignore_resend() -> None:
     """Never offer anything again, whatever the server lacks."""
 
-    async def deaf(self: attempts.Attempts) -> None:
-        del self
+    async def deaf(self: attempts.Attempts, *, others: bool = False) -> None:
+        del self, others
 
     attempts.Attempts.resend = deaf  # type: ignore[method-assign]
 

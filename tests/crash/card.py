@@ -130,6 +130,11 @@ class Card:
         """Whether another edge's spool is in it, and its own is kept to be put back."""
         return self._own.is_there
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether its spool may keep readings back: it was damaged, or another one came in its place."""
+        return self._older is not None or bool(self.others)
+
     def states(self) -> dict[Key, SpoolState]:
         """Return where each reading stands."""
         records = spool_records(self.folder)

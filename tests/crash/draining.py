@@ -33,7 +33,7 @@ def drain(run: Run) -> None:
             deliver_others(run, either)
             with down(either) as card:
                 card.give_back()
-        if either.card.touched:  # else it has lost no name
+        if either.card.may_hold:
             name_devices(either)
     for edge in run.fed:
         (edge.folder / FINISH).touch()

@@ -284,6 +284,28 @@ async def test_a_server_that_lost_readings_gets_them_again(
         assert len(server.seen) - requests <= 2  # it is over
 
 
+async def test_a_server_that_lost_readings_gets_those_of_silent_devices_too(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """Of an inverter that was taken down nothing comes any more by which the server could ask."""
+
+    async def restored(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        del request
+        [device_id] = {sample["device_id"] for sample in batch["samples"]}
+        missing = any((device_id, ts) not in server.stored for ts in batch["last_delivered"])
+        return web.json_response(play.judge(server, batch) | {"resend": missing})
+
+    server.rule = restored
+    await fill(spool, 30, "taken-down")
+    await fill(spool, 30)
+    async with running(spool, settings):
+        await counted(spool, delivered=60)
+        server.stored.clear()
+        await fill(spool, 1)
+        await until(lambda: len(server.stored) == 61)
+        await counted(spool, delivered=61, pending=0)
+
+
 async def test_a_server_that_asks_for_everything_again_and_again_is_given_a_rest(
     spool: DurableSpool,
     settings: UploadSettings,
