@@ -106,6 +106,18 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)  # pytest itself puts what shares an engine side by side
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest: as the last, one would keep a single core busy."""
+    if not hasattr(config, "workerinput"):
+        return
+    limits: dict[Path, float] = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits.get(item.path, 0.0), marker.args[0] if marker else 0.0)
+    items.sort(key=lambda item: -limits[item.path])
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let a worker of a run on several cores tell the main process what it left out."""
     if hasattr(session.config, "workeroutput"):

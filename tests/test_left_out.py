@@ -22,7 +22,8 @@ def test_that_needs(beside, folder):
 def run(repository: Path, *, require_all: bool) -> str:
     tests = repository / "tests"
     tests.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("conftest.py"), tests)
+    for name in ("conftest.py", "memory.py"):
+        shutil.copy(Path(__file__).with_name(name), tests)
     (tests / "test_it.py").write_text(_TESTS)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "tests"],
