@@ -18,6 +18,7 @@ from reference_edge.account import DeviceAccount
 from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts
+from sungrow_lib.spool import ClockState
 from sungrow_lib.upload import UploadStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
@@ -77,7 +78,7 @@ class HealthReport:
             "connections": {a.address: a.connection for a in self._accounts.values() if a.connection},
             "upload": upload,
             "alarms": alarms,
-            "clock": {"trusted": self._survey.clock_is_trusted, "offset_s": self._survey.clock_offset_s},
+            "clock": _clock(self._survey.clock),
         }
 
     def _write(self, report: dict[str, Any]) -> None:
@@ -95,6 +96,16 @@ class HealthReport:
             self._has_failed = True
         else:
             self._has_failed = False
+
+
+def _clock(clock: ClockState | None) -> dict[str, Any]:
+    if clock is None:
+        return {"trusted": None, "offset_s": None, "server_serves": None}
+    return {
+        "trusted": clock.is_trusted,
+        "offset_s": clock.offset_s,
+        "server_serves": clock.server_serves and not clock.is_trusted,
+    }
 
 
 def _poll(account: DeviceAccount) -> dict[str, Any]:

@@ -129,12 +129,13 @@ class EdgeCollector:
             "sungrow_edge_memory_readings", "Readings that wait for the spool", [((), self._queued())]
         )
         survey = self._survey
+        clock = survey.clock
         for name, what, value in (
             ("sungrow_edge_spool_bytes", "Size of the spool on disk", survey.spool_bytes),
             ("sungrow_edge_disk_free_bytes", "Room on the spool's disk", survey.disk_free_bytes),
             ("sungrow_edge_merged_readings", "Readings merged into others on a full disk", survey.merged),
-            ("sungrow_edge_clock_offset_seconds", "This clock minus the server's", survey.clock_offset_s),
-            ("sungrow_edge_clock_trusted", "Whether the clock may date readings", survey.clock_is_trusted),
+            ("sungrow_edge_clock_offset_seconds", "This clock minus the server's", clock and clock.offset_s),
+            ("sungrow_edge_clock_trusted", "Whether the clock dates readings", clock and clock.is_trusted),
         ):
             if value is not None:
                 yield _gauge(name, what, [((), float(value))])

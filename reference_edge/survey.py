@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +22,14 @@ from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerError, SpoolError, SungrowError
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.sample import format_ts, whole_milliseconds
-from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolMerging
+from sungrow_lib.spool import ClockState, DurableSpool, HeldDevice, HeldWhy, SpoolMerging
 from sungrow_lib.upload import Alarm, BatchUploader
+from sungrow_lib.upload.uploader import CLOCK
 from sungrow_lib.wire.reports import EdgeStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _LOOK_S: Final = 30.0
+_LISTEN_S: Final = 1.0
 _SECOND_LOOK_S: Final = 8.0
 """By then the first readings are there, and the server's word on the clock."""
 _JUDGE_S: Final = 1.0
@@ -59,8 +61,7 @@ class Survey:
         merged: readings that ever became part of another one on a full disk.
         merging: when that was last.
         disk_free_bytes: room left on the spool's disk for this user.
-        clock_is_trusted: whether the clock may date readings.
-        clock_offset_s: this clock minus the server's.
+        clock: what is known of the machine's clock.
         held: devices whose readings are kept and not sent, and why.
         alarms: raised now, by code.
         owner_file: where it is written down which spool it is.
@@ -72,8 +73,7 @@ class Survey:
     merged: int | None = None
     merging: SpoolMerging | None = None
     disk_free_bytes: int | None = None
-    clock_is_trusted: bool | None = None
-    clock_offset_s: float | None = None
+    clock: ClockState | None = None
     held: dict[str, HeldDevice] = field(default_factory=dict)
     alarms: dict[str, Alarm] = field(default_factory=dict)
     owner_file: OwnerFile | None = None
@@ -92,7 +92,14 @@ class Survey:
             if look % _REPORT_EVERY == 0:
                 await self._report(spool, uploader, accounts)
             look += 1
-            await anyio.sleep(_LOOK_S if look > 1 else _SECOND_LOOK_S)
+            await self._wait(_LOOK_S if look > 1 else _SECOND_LOOK_S, lambda: _told(uploader))
+
+    async def _wait(self, seconds: float, told: Callable[[], object]) -> None:
+        """Wait for the next look; no longer than until what others say of the same things is another."""
+        before = told()
+        with anyio.move_on_after(seconds):
+            while told() == before:  # noqa: ASYNC110 - it is told by nobody else
+                await anyio.sleep(_LISTEN_S)
 
     def note_recovery(self) -> None:
         """Raise an alarm while a damaged spool is recovered; the first look afterwards ends it."""
@@ -107,8 +114,7 @@ class Survey:
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
         try:
             self.disk_free_bytes = shutil.disk_usage(self.folder).free
-            clock = await spool.clock()
-            self.clock_is_trusted, self.clock_offset_s = clock.is_trusted, clock.offset_s
+            self.clock = await spool.clock()
             for device_id, account in accounts.items():
                 account.counts = await spool.counts(device_id)
                 self.spool_bytes, self.merged = account.counts.bytes, account.counts.merged
@@ -181,13 +187,18 @@ class Survey:
             backlog=counts.undelivered if counts else None,
             oldest_waiting=counts.oldest_pending if counts else None,
             quarantined=counts.quarantined if counts else None,
-            clock=None if self.clock_is_trusted is None else _CLOCK[self.clock_is_trusted],
-            clock_offset_s=self.clock_offset_s,
+            clock=self.clock and _dated_by(self.clock, account.device_id),
+            clock_offset_s=self.clock and self.clock.offset_s,
             polled=account.polled,
             accepted=account.accepted,
             not_accepted=dict(account.not_accepted),
             started_at=whole_milliseconds(self.started_at),
         )
+
+
+def _told(uploader: BatchUploader) -> object:
+    """Whether readings wait for a trusted clock: health says the same of the clock within moments."""
+    return any(alarm.code == CLOCK for alarm in uploader.status.alarms)
 
 
 def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:
@@ -222,6 +233,13 @@ def merged_words(merging: SpoolMerging) -> str:
     return f"The disk was full {when}: {merging.readings} readings became part of others, fewer per minute"
 
 
+def _dated_by(clock: ClockState, device_id: str) -> str:
+    """Say what dates a device's readings, in the word of the API."""
+    if clock.dates(device_id):
+        return "trusted"
+    return "server" if clock.server_serves else "untrusted"
+
+
 def _word(text: str | None) -> str | None:
     """Fit a text into one of the API's short ones."""
     return text and re.sub(r"[\x00-\x1f\x7f]+", " ", text)[:_LONGEST_WORD]
@@ -232,4 +250,3 @@ _HELD_WHY: Final = {
     HeldWhy.FOREIGN: "they came with the spool of another edge (what follows the last dot)",
     HeldWhy.ASIDE: "somebody set them aside",
 }
-_CLOCK: Final = {True: "trusted", False: "untrusted"}

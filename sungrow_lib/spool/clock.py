@@ -80,12 +80,22 @@ class ClockState(NamedTuple):
     """What is known of the machine's clock.
 
     Attributes:
-        is_trusted: whether it may date readings.
+        is_trusted: whether it dates the readings of every device.
         offset_s: it minus the server's, in seconds; None when the server's date is not known in this boot.
+        is_vouched: whether the kernel calls it synchronised or the server's date agrees.
+        server_serves: whether the server's date dates readings that it may not, after a day of waiting.
+        behind_s: seconds by which it is behind the last date of a device, where readings wait for that.
     """
 
     is_trusted: bool
     offset_s: float | None
+    is_vouched: bool
+    server_serves: bool
+    behind_s: Mapping[str, float]
+
+    def dates(self, device_id: str) -> bool:
+        """Whether it dates the readings of a device."""
+        return self.is_vouched and device_id not in self.behind_s
 
 
 class TrustedClock(NamedTuple):

@@ -97,11 +97,23 @@ class Dating:
             connection.execute(schema.SET_META, ("server_date", value))
             self._starts.save(connection)
 
-    def state(self, now: ClockReading) -> ClockState:
+    def state(self, connection: sqlite3.Connection, now: ClockReading) -> ClockState:
         """Return what is known of the machine's clock."""
         server_now = self._server.at(now.stamp) if self._server else None
-        offset_s = None if server_now is None else (now.wall_ms - server_now) / 1000
-        return ClockState(self.is_trusted(now), offset_s)
+        serves = server_now is not None and self._server_serves == now.stamp.boot_id
+        behind_s = {}
+        for key, device_id in connection.execute("SELECT id, name FROM device").fetchall():
+            dates = _look(connection, key)
+            if dates.last is not None and now.wall_ms < dates.last and (dates.are_waiting or serves):
+                behind_s[device_id] = (dates.last - now.wall_ms) / 1000
+        is_vouched = self.is_trusted(now)
+        return ClockState(
+            is_trusted=is_vouched and not behind_s,
+            offset_s=None if server_now is None else (now.wall_ms - server_now) / 1000,
+            is_vouched=is_vouched,
+            server_serves=serves,
+            behind_s=behind_s,
+        )
 
     def is_trusted(self, now: ClockReading) -> bool:
         """Whether somebody vouches for the machine's clock."""

@@ -348,7 +348,7 @@ class DurableSpool:
         await self._run(lambda: self._store.observe_server(to_ms(date), stamp))
 
     async def clock(self) -> ClockState:
-        """Return whether this machine's clock may date readings, and how far it is from the server's."""
+        """Return whether this machine's clock dates readings, and where it does not, what is known of it."""
         return await self._run(self._store.clock)
 
     async def release_waiting(self) -> bool:

@@ -201,7 +201,8 @@ class SpoolStore:
 
     def clock(self) -> ClockState:
         """Return what is known of the machine's clock."""
-        return self._dating.state(self._clock.read())
+        with self._database.read() as connection:
+            return self._dating.state(connection, self._clock.read())
 
     def release(self) -> bool | None:
         """Date some waiting rows if a clock may do that now.

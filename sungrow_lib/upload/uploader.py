@@ -10,13 +10,14 @@ from typing import Final, Self
 import anyio
 
 from sungrow_lib.errors import ConfigurationError, ServerError, SpoolError
-from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool import ClockState, DurableSpool
 from sungrow_lib.upload.attempts import Link
 from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.lanes import DeviceLanes
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import UploadStatus
+from sungrow_lib.upload.undated import undated_words
 from sungrow_lib.wire import DeviceInfo
 from sungrow_lib.wire.reports import EdgeStatus
 
@@ -150,7 +151,7 @@ class BatchUploader:
                     next_ask = 0.0
                     self._link.board.clear_alarm(CLOCK, None)
                 else:
-                    self._note_undated(waiting)
+                    self._note_undated(waiting, await self._spool.clock())
                     if anyio.current_time() >= next_ask:
                         # While it does not answer nothing reaches the live view.
                         most_s = float("inf") if await self._ask_server_date() else BACK_WITHIN_S
@@ -171,12 +172,8 @@ class BatchUploader:
             return False
         return True
 
-    def _note_undated(self, waiting: int) -> None:
-        detail = (
-            f"{waiting} readings wait for a trusted clock: neither this machine's is synchronised nor the "
-            "server's known; start NTP, or see why the server is not reached."
-        )
-        if self._link.board.raise_alarm(CLOCK, detail, None):
+    def _note_undated(self, waiting: int, clock: ClockState) -> None:
+        if self._link.board.raise_alarm(CLOCK, undated_words(waiting, clock), None):
             _LOG.info("readings wait for a trusted clock", extra={"readings": waiting})
 
     async def _prune(self) -> None:

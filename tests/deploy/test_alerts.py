@@ -15,6 +15,7 @@ import yaml  # type: ignore[import-untyped] # it has no types
 from reference_edge.account import DeviceAccount
 from reference_edge.metrics import EdgeCollector
 from reference_edge.survey import Survey
+from sungrow_lib.spool import ClockState
 from sungrow_lib.upload.status import StatusBoard
 from tests.conftest import Need
 from tools.docs.service import metrics as server_metrics
@@ -194,7 +195,10 @@ def exported(folder: Path) -> dict[str, tuple[str, ...]]:
     for name in [name for name, kind, _, _ in server_metrics() if kind == "histogram"]:
         found[f"{name}_bucket"] = (*found[name], "le")
     survey = Survey(folder)
-    survey.disk_free_bytes, survey.clock_is_trusted = 1, True
+    survey.disk_free_bytes = 1
+    survey.clock = ClockState(
+        is_trusted=True, offset_s=None, is_vouched=True, server_serves=False, behind_s={}
+    )
     collector = EdgeCollector(
         {"roof": DeviceAccount("roof", "192.168.1.20:502")}, {}, survey, StatusBoard().snapshot, lambda: 0
     )

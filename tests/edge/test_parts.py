@@ -18,6 +18,7 @@ import pytest
 from reference_edge import intake as module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.advice import shown_size
+from reference_edge.health import HealthReport
 from reference_edge.intake import Intake, Taken
 from reference_edge.metrics import EdgeCollector, serving
 from reference_edge.survey import Survey
@@ -33,7 +34,8 @@ from sungrow_lib import (
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.service_manager import ServiceManager
-from sungrow_lib.spool import BootStamp, SpoolEntry, SpoolMerging, SystemClock
+from sungrow_lib.spool import BootStamp, SpoolEntry, SpoolMerging, SpoolState, SystemClock
+from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.upload.status import StatusBoard
 
 pytestmark = pytest.mark.anyio
@@ -382,6 +384,61 @@ async def test_metrics_say_what_is_known_and_leave_out_what_is_not(
             [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
         )
         assert "error" not in done.stdout + done.stderr
+
+
+class BehindClock(SystemClock):
+    """One that somebody vouches for; it ran ahead before."""
+
+    ran_ahead_s = 0
+
+    def read(self) -> ClockReading:
+        now = super().read()
+        return now._replace(wall_ms=now.wall_ms + self.ran_ahead_s * 1000, synchronised=True)
+
+
+async def test_health_metrics_and_report_say_of_the_clock_what_the_dating_does(
+    account: DeviceAccount, tmp_path: Path
+) -> None:
+    clock = BehindClock()
+    other = DeviceAccount("other", "192.168.1.21:502")
+    accounts = {"roof": account, "other": other}
+    survey = Survey(tmp_path)
+    health = HealthReport(tmp_path / "health.json", accounts, survey, StatusBoard().snapshot)
+    collector = EdgeCollector(accounts, {}, survey, StatusBoard().snapshot, lambda: 0)
+
+    async def told(spool: DurableSpool) -> tuple[object, ...]:
+        await survey._look(spool, accounts, Intake(accounts))
+        [trusted] = [f for f in collector.collect() if f.name == "sungrow_edge_clock_trusted"]
+        reports = [survey._status(spool, each).clock for each in accounts.values()]
+        return health._report()["clock"]["trusted"], trusted.samples[0].value, *reports
+
+    async with DurableSpool.open(tmp_path / "spool.db", clock=clock) as spool:
+        clock.ran_ahead_s = 3_600
+        await spool.append(dated_by(clock), boot=clock.stamp())
+        assert await told(spool) == (True, 1.0, "trusted", "trusted")
+        clock.ran_ahead_s = 0
+        assert (await spool.append(dated_by(clock), boot=clock.stamp())).state is SpoolState.WAITING
+        assert await told(spool) == (False, 0.0, "untrusted", "trusted")
+        await spool.observe_server_date(datetime.now(UTC), clock.stamp())
+        spool._store._dating._server_serves = clock.stamp().boot_id  # a day went by
+        await spool.release_waiting()
+        assert await told(spool) == (False, 0.0, "server", "trusted")
+
+
+def dated_by(clock: SystemClock) -> SungrowSample:
+    ts = datetime.fromtimestamp(clock.read().wall_ms // 1000, UTC)
+    return SungrowSample(device_id="roof", ts=ts, pv_power_w=1)
+
+
+async def test_the_next_look_comes_at_once_when_readings_begin_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_edge.survey._LISTEN_S", 0.01)
+    survey = Survey(tmp_path)
+    told = iter([False, False, True])
+    with anyio.fail_after(30):
+        await survey._wait(3600, lambda: next(told))
+    assert next(told, None) is None
 
 
 async def test_an_old_reading_is_not_shown_as_now(account: DeviceAccount, tmp_path: Path) -> None:

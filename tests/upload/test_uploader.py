@@ -838,6 +838,57 @@ async def test_the_alarm_of_the_clock_ends_when_no_reading_waits(
         assert server.health_asked == 1  # what it says can be counted on from then on
 
 
+async def test_the_alarm_of_the_clock_says_how_far_it_is_from_the_server(
+    tmp_path: Path, settings: UploadSettings, server: IngestServer
+) -> None:
+    server.date = "Mon, 01 Jun 2026 12:00:00 GMT"
+    clock = SteppedClock()
+    clock.wall_ms = int((datetime(2026, 6, 1, 11, 10, tzinfo=UTC)).timestamp() * 1000)
+    async with DurableSpool.open(tmp_path / "waiting.db", clock=clock) as spool:
+        await let_wait(spool, clock, 3)
+        async with running(spool, settings) as uploader:
+            await until(lambda: "50 min behind the server's" in alarm_of_the_clock(uploader))
+            assert "not known" not in alarm_of_the_clock(uploader)
+        state = await spool.clock()
+        assert (state.is_trusted, state.is_vouched, state.behind_s) == (False, False, {})
+
+
+async def test_the_alarm_of_the_clock_says_that_it_ran_ahead(
+    tmp_path: Path, settings: UploadSettings, server: IngestServer
+) -> None:
+    clock = SteppedClock()
+    clock.is_set = True
+    clock.wall_ms = int((START + timedelta(hours=3)).timestamp() * 1000)
+    async with DurableSpool.open(tmp_path / "waiting.db", clock=clock) as spool:
+        ahead = SungrowSample(device_id="inv", ts=START + timedelta(hours=3), pv_power_w=1)
+        assert (await spool.append(ahead, boot=clock.stamp())).state is SpoolState.PENDING
+        other = SungrowSample(device_id="other", ts=START, pv_power_w=1)
+        await spool.append(other, ts_is_final=True)
+        clock.wall_ms = int(START.timestamp() * 1000)
+        assert (await spool.clock()).is_trusted  # nothing waits yet
+        await let_wait(spool, clock, 2)
+        async with running(spool, settings) as uploader:
+            await until(lambda: "3 h behind the date of the last" in alarm_of_the_clock(uploader))
+            assert "last reading of inv." in alarm_of_the_clock(uploader)
+        state = await spool.clock()
+        assert (state.is_trusted, state.is_vouched, state.server_serves) == (False, True, False)
+        assert (state.dates("inv"), state.dates("other")) == (False, True)
+        assert server.stored
+
+
+class SteppedClock(UnsynchronisedClock):
+    """One whose wall clock stands where it was put."""
+
+    wall_ms = 0
+
+    def read(self) -> ClockReading:
+        return super().read()._replace(wall_ms=self.wall_ms)
+
+
+def alarm_of_the_clock(uploader: BatchUploader) -> str:
+    return "".join(alarm.detail for alarm in uploader.status.alarms if alarm.code == "clock")
+
+
 # --- settings --------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES, problem_type
 from reference_server.storage.database import Database
-from sungrow_lib.spool import SpoolCounts
+from sungrow_lib.spool import ClockState, SpoolCounts
 from sungrow_lib.upload.status import ConnectionState, UploadStatus
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 from tools.docs.markdown import Page, code, table
@@ -186,7 +186,8 @@ def edge_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
     """Return the same of each metric the edge shows of itself."""
     now = datetime.now(UTC)
     account = DeviceAccount("roof", "", at=now, counts=SpoolCounts(0, 0, 0, 0, 0, 0, 0, 0, 0, now))
-    survey = Survey(Path(), now, 0, 0, None, 0, clock_is_trusted=True, clock_offset_s=0)
+    clock = ClockState(is_trusted=True, offset_s=0, is_vouched=True, server_serves=False, behind_s={})
+    survey = Survey(Path(), now, 0, 0, None, 0, clock)
     status = UploadStatus(ConnectionState.CONNECTED, now, None, 0, 0, (), (), None)
     collector = EdgeCollector({"roof": account}, {"roof": 5.0}, survey, lambda: status, lambda: 0)
     return [_described(family) for family in collector.collect()]
