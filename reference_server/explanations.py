@@ -66,8 +66,9 @@ Devices whose plant has the same name. PV and battery add; import and export are
 share, once.
 """,
     "get_plant_series": """\
-As the series of a device, for all devices of a plant. `left_out` names the devices of which a bucket
-knows nothing: its totals are without them.
+As the series of a device, for all devices of a plant, from the first reading of each on. `left_out` names the
+devices of which a bucket knows nothing: its totals are without them. Powers, and the load, are put together
+by the quarter of an hour, and longer buckets add them up.
 """,
     "list_events": """\
 Begin and end of each, and what the code means. `end` is null while it lasts. `counter_breaks` are counters

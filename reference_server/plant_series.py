@@ -26,7 +26,8 @@ from reference_server.series import Cut, SeriesReader, merged_facts
 from reference_server.sheets import Sheet
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
-from reference_server.zones import Span, known_zone, local_day
+from reference_server.together import COLUMNS, Life, Roles, Together, TogetherReader
+from reference_server.zones import Span, known_zone, local_day, start_of_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
 
@@ -36,13 +37,11 @@ _AT_ONCE: Final = 3
 """So many devices of a plant are read at the same time: fewer than readers have connections."""
 _ADDED: Final = ("pv", "charge", "discharge")
 _METERED: Final = ("import", "export")
-_AVERAGED: Final = (
-    *("pv_power_w", "battery_power_w", "battery_soc_pct", "load_power_w"),
-    *("export_power_w", "active_power_w"),
+_COLUMNS: Final = needed_columns(None) | COLUMNS
+_PV, _BATTERY, _SOC, _LOAD, _EXPORT = (
+    QUANTITY_BY_NAME[name].factor
+    for name in ("pv_power_w", "battery_power_w", "battery_soc_pct", "load_power_w", "export_power_w")
 )
-_PARTS: Final = {name: (f"{name}_sum", f"{name}_ms", QUANTITY_BY_NAME[name].factor) for name in _AVERAGED}
-"""What an average is made of: looked up for each of thousands of buckets."""
-_COLUMNS: Final = needed_columns(None) | {"active_power_w_sum", "active_power_w_ms"}
 
 
 class PlantSeriesReader:
@@ -50,11 +49,15 @@ class PlantSeriesReader:
 
     Args:
         series: reads what each device did.
+        together: finds out what they did at the same time.
         clock: tells the time, UTC.
     """
 
-    def __init__(self, series: SeriesReader, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, series: SeriesReader, together: TogetherReader, *, clock: Callable[[], datetime]
+    ) -> None:
         self._series = series
+        self._together = together
         self._clock = clock
 
     async def frame(self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None) -> Sheet:
@@ -82,17 +85,28 @@ class PlantSeriesReader:
         self, devices: Sequence[KnownDevice], cuts: Iterable[Cut]
     ) -> AsyncIterator[list[dict[str, Any]]]:
         meter: Meter | None = None
+        lives: Sequence[Life] = ()
         for cut in cuts:
             if not cut.spans:
                 continue
             found = await self._facts(devices, cut, _COLUMNS)
-            meter = meter or await self._series.meter(devices, cut.zone)  # what was just read is up to date
+            if meter is None:  # what was just read is up to date
+                meter = await self._series.meter(devices, cut.zone)
+                lives = await self._together.lives(devices)
+            roles = Roles.of(lives, _words(cut, meter, devices))
+            powers = await self._together.of(devices, cut, found, roles)
             meters = await self._meters(devices, cut, found, meter)
             now = self._clock()
             buckets = []
             for span in cut.spans:
                 here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
-                buckets.append(plant_bucket(span, here, meters[span.begin], cut.zone, now))
+                heard = [facts for facts in here.values() if facts.get("sample_count")]
+                buckets.append(
+                    {"bucket": label(span.begin, cut.zone)}
+                    | _powers(powers[span.begin])
+                    | _energies(heard, meters[span.begin], powers[span.begin])
+                    | _cover(span, here, lives, now)
+                )
             yield buckets
 
     async def _facts(
@@ -148,89 +162,53 @@ def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
     return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
 
 
-def plant_bucket(
-    span: Span, devices: Mapping[str, Facts], meter: Facts, zone: ZoneInfo, now: datetime
-) -> dict[str, Any]:
-    """One bucket of a plant from what its devices know of it, and what is known of the meter."""
-    known = {name: facts for name, facts in devices.items() if facts.get("sample_count")}
-    heard = list(known.values())
-    seen = _seen(meter, heard)
-    elapsed_ms = (min(span.end, now) - span.begin) // _MS * len(devices)
+def _words(cut: Cut, meter: Meter, devices: Sequence[KnownDevice]) -> list[tuple[datetime, int]]:
+    """From when on whose word counts, in the days of a cut."""
+    keys = {device.device_id: device.key for device in devices}
+    changes: list[tuple[datetime, int]] = []
+    for day in _days_in(Span(cut.spans[0].begin, cut.spans[-1].end), cut.zone):
+        key = keys[meter.of(day)]
+        if not changes or changes[-1][1] != key:
+            changes.append((start_of_day(day, cut.zone), key))
+    return changes
+
+
+def _powers(known: Together) -> dict[str, float | None]:
     return {
-        "bucket": label(span.begin, zone),
-        **_powers(heard, seen),
-        **_energies(heard, meter, seen),
-        "sample_count": sum(facts["sample_count"] for facts in heard),
-        "coverage": coverage(sum(facts.get("covered_ms", 0) for facts in heard), elapsed_ms),
-        "partial": span.end > now,
-        "left_out": [name for name in devices if name not in known],
+        "avg_pv_power_w": average(known.pv, known.pv_ms, _PV),
+        "avg_battery_power_w": average(known.battery, known.battery_ms, _BATTERY),
+        "avg_battery_soc_pct": average(known.soc, known.soc_ms, _SOC),
+        "avg_load_power_w": average(known.load, known.load_ms, _LOAD),
+        "avg_export_power_w": average(known.export, known.export_ms, _EXPORT),
     }
 
 
-def _seen(meter: Facts, heard: Sequence[Facts]) -> Facts:
-    """Who tells the meter's power: who tells its energy, or where that one is silent, who knows most of it.
-
-    A power belongs to its own time: to take it from another one counts nothing twice.
-    """
-    if meter.get("export_power_w_ms") or not heard:
-        return meter
-    return max(heard, key=lambda facts: facts.get("export_power_w_ms") or 0)
-
-
-def _powers(heard: Sequence[Facts], meter: Facts) -> dict[str, float | None]:
-    socs = [soc for facts in heard if (soc := _average([facts], "battery_soc_pct")) is not None]
-    return {
-        "avg_pv_power_w": _average(heard, "pv_power_w"),
-        "avg_battery_power_w": _average(heard, "battery_power_w"),
-        "avg_battery_soc_pct": socs[0] if len(socs) == 1 else None,  # how large several are nobody knows
-        "avg_load_power_w": _load(heard, meter),
-        "avg_export_power_w": _average([meter], "export_power_w"),
-    }
-
-
-def _average(heard: Sequence[Facts], name: str) -> float | None:
-    """What devices did together, over the time of the one that was heard longest.
-
-    An inverter that sleeps at night adds nothing to it; so the average times its time is the energy.
-    """
-    name_of_sum, name_of_ms, factor = _PARTS[name]
-    total = longest_ms = 0
-    for facts in heard:
-        known_ms = facts.get(name_of_ms)
-        if known_ms:
-            total += facts[name_of_sum]
-            longest_ms = max(longest_ms, known_ms)
-    return average(total, longest_ms, factor) if longest_ms else None
-
-
-def _load(heard: Sequence[Facts], meter: Facts) -> float | None:
-    """Consumption: what one inverter says, or of several their output less what the meter sees leave."""
-    if len(heard) == 1:
-        return _average(heard, "load_power_w")
-    export = _average([meter], "export_power_w")
-    output = _average(heard, "active_power_w")
-    if export is None or output is None or not all(facts.get("active_power_w_ms") for facts in heard):
-        return None
-    return round(max(0.0, output - export), 3)
-
-
-def _energies(heard: Sequence[Facts], meter: Facts, seen: Facts) -> dict[str, Any]:
+def _energies(heard: Sequence[Facts], meter: Facts, known: Together) -> dict[str, Any]:
     pv, charged, discharged = (
         _added([energy_of(facts, COUNTER_OF[name]) for facts in heard]) for name in _ADDED
     )
     imported, exported = (energy_of(meter, COUNTER_OF[name]) for name in _METERED)
     integrals = [wh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
-    known = [integral for integral in integrals if integral is not None]
+    parts = [integral for integral in integrals if integral is not None]
+    load = _signed_wh(known.load)
     balance = balance_of(
         pv,
-        _load_energy(heard, seen),
+        (load, None if load is None else "integral"),
         imported,
         exported,
         charged,
         discharged,
-        sum(known) if known else None,
+        sum(parts) if parts else None,
     )
     return dict(zip(ENERGIES, balance, strict=True))
+
+
+def _signed_wh(integral: int | None) -> int | None:
+    """Energy in Wh of power times time; what one inverter says of the load may be below zero, and adds up."""
+    if integral is None:
+        return None
+    energy = wh_of(integral)
+    return -energy if energy is not None and integral < 0 else energy
 
 
 def _added(energies: Iterable[Energy]) -> Energy:
@@ -241,9 +219,15 @@ def _added(energies: Iterable[Energy]) -> Energy:
     return sum(value for value, _ in known), sources.pop() if len(sources) == 1 else "mixed"
 
 
-def _load_energy(heard: Sequence[Facts], meter: Facts) -> Energy:
-    power = _load(heard, meter)
-    name = "load_power_w_ms" if len(heard) == 1 else "active_power_w_ms"
-    if power is None:
-        return None, None
-    return wh_of(round(power * max(facts[name] for facts in heard))), "integral"
+def _cover(span: Span, devices: Mapping[str, Facts], lives: Sequence[Life], now: datetime) -> dict[str, Any]:
+    """How much of their time the devices were heard, and which of them not at all."""
+    end = min(span.end, now)
+    elapsed = {life.device.device_id: life.time_in(span.begin, end) // _MS for life in lives}
+    counts = {name: facts.get("sample_count") or 0 for name, facts in devices.items()}
+    covered_ms = sum(facts.get("covered_ms") or 0 for facts in devices.values())
+    return {
+        "sample_count": sum(counts.values()),
+        "coverage": coverage(covered_ms, sum(elapsed.values())),
+        "partial": span.end > now,
+        "left_out": [name for name, count in counts.items() if not count and elapsed[name]],
+    }

@@ -78,8 +78,9 @@ async def test_what_adds_adds_and_the_meter_counts_once(api: Api) -> None:
     assert hour["avg_battery_soc_pct"] == 60
     # The second was heard for 50 of 60 minutes (a first reading stands for its interval).
     assert hour["avg_pv_power_w"] == pytest.approx(3000 + 2000 * 50 / 60, abs=0.01)
-    assert hour["avg_load_power_w"] == pytest.approx(2400 + 2000 * 50 / 60 - 3900, abs=0.01)
-    assert hour["load_kwh"] == pytest.approx(hour["avg_load_power_w"] / 1000, abs=0.001)
+    # What the second gave in the first ten minutes nobody knows; so nobody knows the load.
+    assert hour["avg_load_power_w"] == 2400 + 2000 - 3900
+    assert hour["load_kwh"] == pytest.approx(0.5 * 50 / 60, abs=0.001)
     assert hour["pv_kwh"] == pytest.approx(3 * 59 / 60 + 2 * 49 / 60, abs=0.11)
     assert (hour["export_kwh"], hour["import_kwh"]) == (pytest.approx(3.9 * 59 / 60, abs=0.11), 0)
     assert hour["charge_kwh"] == 0.5
@@ -185,9 +186,10 @@ async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
     await api.ingest(*minutes("sh-1", **HYBRID | {"load_power_w": 450}, count=60))
     await api.ingest(*minutes("sh-2", **STRING, start=HOUR + timedelta(hours=1), count=60))
     one, other, none = (await plant(api, **span(hours=3), bucket="1h"))["series"]
-    assert (one["left_out"], other["left_out"], none["left_out"]) == (["sh-2"], ["sh-1"], ["sh-1", "sh-2"])
+    # The second is not there before its first reading: nothing is left out, all the time is covered.
+    assert (one["left_out"], other["left_out"], none["left_out"]) == ([], ["sh-1"], ["sh-1", "sh-2"])
     assert (one["avg_load_power_w"], one["load_kwh"], one["avg_pv_power_w"]) == (450, 0.45, 3000)
-    assert one["coverage"] == 0.5
+    assert (one["coverage"], other["coverage"]) == (1.0, 0.5)
     assert (other["avg_pv_power_w"], other["avg_load_power_w"]) == (2000, None)
     assert (none["avg_pv_power_w"], none["pv_kwh"], none["load_kwh"], none["coverage"]) == (
         None,
@@ -202,7 +204,9 @@ async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
         "energy_source",
     }  # fmt: skip
     assert {before[name] for name in unknown} == {None}
-    assert (before["left_out"], before["coverage"]) == (["sh-1"], 0.25)
+    assert (before["left_out"], before["coverage"]) == ([], 0.5)
+    [one] = (await plant(api, **span(), bucket="1h"))["series"]
+    assert (one["left_out"], one["coverage"]) == (["sh-2"], 0.5)  # it is there by now
 
 
 async def test_without_every_output_the_load_is_unknown(api: Api) -> None:
@@ -279,6 +283,7 @@ async def test_a_zone_nobody_set_is_utc(api: Api) -> None:
 async def test_as_a_table_and_not_twice(api: Api) -> None:
     await home(api)
     await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", 1, HOUR - timedelta(days=1)))
     query = {"plant": "home"} | span() | {"bucket": "1h"}
     url = api.url + "/v1/plants/series"
     headers = api.headers() | {"Accept": "application/vnd.apache.parquet"}
@@ -295,6 +300,7 @@ async def test_as_a_table_and_not_twice(api: Api) -> None:
 async def test_the_client_reads_them(api: Api) -> None:
     await home(api)
     await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", 1, HOUR - timedelta(days=1)))
     async with SungrowClient(api.url, TOKEN) as client:
         day = await client.plant_series("home")
         assert (day.name, day.timezone, len(day)) == ("home", "Europe/Amsterdam", 15)

@@ -1,0 +1,107 @@
+-- name: plant_lives
+-- When each of some devices was heard first and last, where single readings are gone the quarter of an hour, and whether
+-- it ever told of a battery.
+SELECT
+  t.device,
+  first_reading(t.device) AS first_ts,
+  last_reading(t.device) AS last_ts,
+  EXISTS (SELECT FROM rollup_day d WHERE d.device = t.device AND d.battery_soc_pct_ms > 0) AS has_battery
+FROM unnest(%(devices)s::int4[]) AS t(device);
+
+-- name: plant_powers
+-- What some devices did together in spans of time, each with its number. A span comes as pieces, of quarters of an hour,
+-- and as parts: quarters, or what is cut from them, of which is told what each device knows. Only what was heard within
+-- one quarter, or part, is put together; spans add up what quarters and parts say, so that all of them agree.
+--   * pv, battery: the sum, over the time of the one heard longest. Who was not heard adds nothing.
+--   * soc: of the device `battery` names, if any.
+--   * export: of the device `word` names; of the one that knows most of it where that one knows less than half of that.
+--   * load: of one device its own word. Of several their outputs less the export, as averages of the quarter, over the
+--     time in which all of them were heard; unknown where one does not tell its output, or nobody the export. Who gives
+--     less than 100 W may be falling asleep, or waking up: it shortens no time, and adds what it was heard to give.
+-- Powers are in W; averages in between in 10 uW, so that no fraction is lost that would be seen.
+WITH piece AS (
+  SELECT *
+  FROM unnest(
+    %(numbers)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(words)s::int4[], %(batteries)s::int4[]
+  ) AS p(number, begins, ends, word, battery)
+), told AS (
+  SELECT
+    p.number, p.word, p.battery AS owner, r.bucket AS atom, r.device,
+    r.pv_power_w_sum AS pv, r.pv_power_w_ms AS pv_ms,
+    r.battery_power_w_sum AS battery, r.battery_power_w_ms AS battery_ms,
+    r.battery_soc_pct_sum AS soc, r.battery_soc_pct_ms AS soc_ms,
+    r.load_power_w_sum AS load, r.load_power_w_ms AS load_ms,
+    r.export_power_w_sum AS export, nullif(r.export_power_w_ms, 0) AS export_ms,
+    r.active_power_w_sum AS output, nullif(r.active_power_w_ms, 0) AS output_ms
+  FROM piece p
+  CROSS JOIN unnest(%(devices)s::int4[]) AS d(device)
+  CROSS JOIN LATERAL (
+    SELECT * FROM rollup_15m q
+    WHERE q.device = d.device AND q.bucket >= p.begins AND q.bucket < p.ends
+      AND q.bucket >= %(lowest)s AND q.bucket < %(until)s
+    OFFSET 0 -- one look into the index for each piece and device
+  ) r
+  UNION ALL
+  SELECT
+    number, word, owner, atom, device, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms,
+    export, nullif(export_ms, 0), output, nullif(output_ms, 0)
+  FROM unnest(
+    %(part_numbers)s::int4[], %(part_words)s::int4[], %(part_batteries)s::int4[], %(part_begins)s::timestamptz[],
+    %(part_devices)s::int4[], %(pv_power_w_sum)s::int8[], %(pv_power_w_ms)s::int8[],
+    %(battery_power_w_sum)s::int8[], %(battery_power_w_ms)s::int8[],
+    %(battery_soc_pct_sum)s::int8[], %(battery_soc_pct_ms)s::int8[], %(load_power_w_sum)s::int8[],
+    %(load_power_w_ms)s::int8[], %(export_power_w_sum)s::int8[], %(export_power_w_ms)s::int8[],
+    %(active_power_w_sum)s::int8[], %(active_power_w_ms)s::int8[]
+  ) AS t(
+    number, word, owner, atom, device, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms,
+    export, export_ms, output, output_ms
+  )
+), heard AS (
+  SELECT
+    number,
+    count(*) AS devices,
+    add_up(pv) AS pv,
+    max(pv_ms) AS pv_ms,
+    add_up(battery) AS battery,
+    max(battery_ms) AS battery_ms,
+    max(soc) FILTER (WHERE device = owner) AS soc,
+    max(soc_ms) FILTER (WHERE device = owner) AS soc_ms,
+    max(load) AS own_load,
+    max(load_ms) AS own_load_ms,
+    max(export) FILTER (WHERE device = word) AS export,
+    max(export_ms) FILTER (WHERE device = word) AS export_ms,
+    max(ARRAY[export_ms, export]) FILTER (WHERE device <> word AND export_ms IS NOT NULL) AS other,
+    bool_and(output_ms IS NOT NULL) AS all_tell,
+    max(output_ms) AS longest_ms,
+    min(output_ms) FILTER (WHERE abs(output) >= 100 * output_ms) AS shortest_ms,
+    add_up(100000 * output / output_ms) FILTER (WHERE abs(output) >= 100 * output_ms) AS running,
+    add_up(output) FILTER (WHERE abs(output) < 100 * output_ms) AS idle
+  FROM told
+  GROUP BY number, atom
+), metered AS (
+  SELECT
+    number, devices, pv, pv_ms, battery, battery_ms, soc, soc_ms, own_load, own_load_ms,
+    CASE WHEN 2 * export_ms >= coalesce(other[1], 0) THEN export ELSE other[2] END AS export,
+    CASE WHEN 2 * export_ms >= coalesce(other[1], 0) THEN export_ms ELSE other[1] END AS export_ms,
+    CASE WHEN all_tell THEN coalesce(running, 0) + coalesce(100000 * idle / longest_ms, 0) END AS output,
+    shortest_ms
+  FROM heard
+), balanced AS (
+  SELECT
+    *,
+    CASE
+      WHEN devices = 1 THEN own_load
+      ELSE greatest(0, output - 100000 * export / export_ms) * least(shortest_ms, export_ms) / 100000
+    END AS load,
+    CASE
+      WHEN devices = 1 THEN own_load_ms
+      WHEN output IS NOT NULL AND export_ms IS NOT NULL THEN least(shortest_ms, export_ms)
+    END AS load_ms
+  FROM metered
+)
+SELECT
+  number,
+  add_up(pv), add_up(pv_ms), add_up(battery), add_up(battery_ms), add_up(soc), add_up(soc_ms),
+  add_up(load) FILTER (WHERE load_ms IS NOT NULL), add_up(load_ms), add_up(export), add_up(export_ms)
+FROM balanced
+GROUP BY number;

@@ -1,0 +1,345 @@
+"""What the devices of a plant did at the same time: found out by quarters of an hour, and added up.
+
+Averages of a day of two devices do not tell what both did together: one may have been silent at noon, one may
+have replaced the other. So the powers of a plant, and its load, are put together within a quarter of an hour
+(`plant_powers` says how), and whatever is longer adds up quarters. Hours, days and years cannot disagree.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+from reference_server.buckets import Facts
+from reference_server.series import Cut, SeriesReader, is_whole, merged_facts, parts_of
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.zones import QUARTER, Span, end_of_quarter, quarter_of
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+_AT_ONCE: Final = timedelta(days=366)
+"""So long spans are put together by one statement: more would keep others waiting."""
+_REMEMBERED: Final = timedelta(hours=20)
+"""What is shorter is put together anew whenever somebody asks."""
+_MOST_REMEMBERED: Final = 10_000
+_POWERS: Final = (
+    *("pv_power_w", "battery_power_w", "battery_soc_pct"),
+    *("load_power_w", "export_power_w", "active_power_w"),
+)
+_COLUMNS: Final = tuple(f"{name}_{part}" for name in _POWERS for part in ("sum", "ms"))
+_ALL: Final = ("sample_count", "covered_ms", *_COLUMNS)
+COLUMNS: Final = frozenset(_ALL)
+"""What has to be known of each device."""
+_NOBODY: Final = 0
+"""No device has this key."""
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Together(NamedTuple):
+    """Powers of a plant in a span of time, times their times, in ms; None where nobody knows."""
+
+    pv: int | None = None
+    pv_ms: int | None = None
+    battery: int | None = None
+    battery_ms: int | None = None
+    soc: int | None = None
+    soc_ms: int | None = None
+    load: int | None = None
+    load_ms: int | None = None
+    export: int | None = None
+    export_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When a device was heard.
+
+    Attributes:
+        device: which.
+        first: its first reading, or the quarter of an hour where single readings are gone; None before any.
+        last: its last one.
+        has_battery: whether it ever told how full a battery is.
+    """
+
+    device: KnownDevice
+    first: datetime | None
+    last: datetime | None
+    has_battery: bool
+
+    @property
+    def begin(self) -> datetime | None:
+        """Begin of the quarter of an hour in which it was heard first."""
+        return None if self.first is None else quarter_of(self.first)
+
+    def time_in(self, begin: datetime, end: datetime) -> timedelta:
+        """Time between two moments in which it ought to be heard: from its first reading on."""
+        return max(end - max(begin, self.begin), timedelta(0)) if self.begin is not None else timedelta(0)
+
+    def goes_before(self, other: Life) -> bool:
+        """Whether it was silent for good when another one was heard first, within a quarter of an hour."""
+        if self.last is None or other.first is None or self is other:
+            return False
+        return quarter_of(self.last) == quarter_of(other.first) and self.last <= other.first
+
+
+@dataclass
+class Roles:
+    """Who tells what of a plant, and when that changes.
+
+    Attributes:
+        words: from when on whose power of the meter counts, in order.
+        batteries: from when on whose battery is the only one, in order.
+        successors: by the quarter of an hour, devices that were heard last in it, each with the one that was
+            heard first after it: in that quarter they count as one.
+    """
+
+    words: list[tuple[datetime, int]]
+    batteries: list[tuple[datetime, int]]
+    successors: dict[datetime, dict[int, int]]
+    _borders: list[datetime] = field(init=False)
+
+    def __post_init__(self) -> None:
+        changes = {at for at, _ in (*self.words, *self.batteries)}
+        self._borders = sorted(changes | {end for at in self.successors for end in (at, at + QUARTER)})
+
+    @classmethod
+    def of(cls, lives: Sequence[Life], words: list[tuple[datetime, int]]) -> Roles:
+        """Find out who had the only battery and who came after whom; whose word counts is told."""
+        successors: dict[datetime, dict[int, int]] = {}
+        for life in lives:
+            for other in lives:
+                if life.goes_before(other) and life.last is not None:
+                    following = successors.setdefault(quarter_of(life.last), {})
+                    if other.device.key not in following.values():
+                        following.setdefault(life.device.key, other.device.key)
+        return cls(words, _only_batteries(lives, successors), successors)
+
+    def pieces(self, span: Span) -> Iterator[Span]:
+        """Cut a span wherever a role changes."""
+        first, last = (bisect_right(self._borders, at) for at in (span.begin, span.end - _MICROSECOND))
+        ends = [*self._borders[first:last], span.end]
+        begin = span.begin
+        for end in ends:
+            yield Span(begin, end)
+            begin = end
+
+    def at(self, moment: datetime) -> tuple[int, int]:
+        """Whose word, and whose battery, counts at a moment."""
+        word, battery = _at(self.words, moment), _at(self.batteries, moment)
+        following = self.successors.get(quarter_of(moment), {})
+        return following.get(word, word), following.get(battery, battery)
+
+
+def _at(changes: Sequence[tuple[datetime, int]], moment: datetime) -> int:
+    number = bisect_right(changes, moment, key=lambda change: change[0]) - 1
+    return changes[number][1] if number >= 0 else _NOBODY
+
+
+def _only_batteries(
+    lives: Sequence[Life], successors: Mapping[datetime, Mapping[int, int]]
+) -> list[tuple[datetime, int]]:
+    """From when on whose battery is the only one: how full two of unknown size are together, nobody knows."""
+    spans: dict[int, tuple[datetime, datetime]] = {}
+    for life in lives:
+        if life.has_battery and life.begin is not None and life.last is not None:
+            last = quarter_of(life.last)
+            is_followed = life.device.key in successors.get(last, {})
+            spans[life.device.key] = life.begin, last if is_followed else last + QUARTER
+    changes = []
+    for moment in sorted({end for span in spans.values() for end in span}):
+        there = [key for key, (begin, end) in spans.items() if begin <= moment < end]
+        changes.append((moment, there[0] if len(there) == 1 else _NOBODY))
+    return changes
+
+
+class _Part(NamedTuple):
+    """A quarter of an hour, or a part of one, of which it is told what each device knows."""
+
+    number: int
+    begin: datetime
+    facts: Mapping[int, Facts]
+
+
+class TogetherReader:
+    """Puts together what the devices of a plant did.
+
+    What it found of days and months is remembered, each with what all devices' rollups said of it: readings
+    are only ever added, so nothing within can have changed while that is the same.
+
+    Args:
+        database: where the rollups are.
+        series: reads what each device did.
+    """
+
+    def __init__(self, database: Database, series: SeriesReader) -> None:
+        self._database = database
+        self._series = series
+        self._memory: OrderedDict[tuple[Any, ...], tuple[bytes, Together]] = OrderedDict()
+
+    async def lives(self, devices: Sequence[KnownDevice]) -> list[Life]:
+        """When each device was heard first and last."""
+        rows = await self._database.rows("plant_lives", devices=[device.key for device in devices])
+        told = {key: known for key, *known in rows}
+        return [Life(device, *told[device.key]) for device in devices]
+
+    async def of(
+        self,
+        devices: Sequence[KnownDevice],
+        cut: Cut,
+        found: Mapping[str, Mapping[datetime, Facts]],
+        roles: Roles,
+    ) -> dict[datetime, Together]:
+        """Put together the powers in each span of a cut, by its begin, of what each device's rollups say."""
+        keys = {device.device_id: device.key for device in devices}
+        known: dict[datetime, Together] = {}
+        unknown: list[tuple[Span, dict[int, Facts]]] = []
+        digests: dict[datetime, bytes] = {}
+        for span in cut.spans:
+            facts = {keys[name]: told for name in found if (told := found[name].get(span.begin))}
+            together = self._at_once(span, facts, roles)
+            if together is None and span.end - span.begin >= _REMEMBERED:
+                digests[span.begin] = _digest(facts, roles, span)
+                together = self._remembered(keys.values(), span, digests[span.begin])
+            if together is None:
+                unknown.append((span, facts))
+            else:
+                known[span.begin] = together
+        for some in _portions(unknown):
+            for (span, _), together in zip(some, await self._put(devices, some, roles, cut), strict=True):
+                known[span.begin] = together
+                if span.begin in digests:
+                    self._remember((*keys.values(), span), (digests[span.begin], together))
+        return known
+
+    def _at_once(self, span: Span, facts: Mapping[int, Facts], roles: Roles) -> Together | None:
+        """What one device alone tells, or nobody: of a span in which no role changes that matters."""
+        if not facts:
+            return Together()
+        if len(facts) > 1:
+            return None
+        [(key, told)] = facts.items()
+        batteries = {roles.at(piece.begin)[1] for piece in roles.pieces(span)}
+        if told.get("battery_soc_pct_ms") and len(batteries) > 1 and key in batteries:
+            return None
+        has_soc = batteries == {key}
+        return Together(
+            *(told.get(name) for name in _COLUMNS[:4]),
+            *(told.get(name) if has_soc else None for name in _COLUMNS[4:6]),
+            *(told.get(name) for name in _COLUMNS[6:10]),
+        )
+
+    def _remembered(self, keys: Iterable[int], span: Span, digest: bytes) -> Together | None:
+        name = (*keys, span)
+        known, together = self._memory.get(name, (None, None))
+        if known != digest:
+            return None
+        self._memory.move_to_end(name)
+        return together
+
+    def _remember(self, name: tuple[Any, ...], known: tuple[bytes, Together]) -> None:
+        self._memory[name] = known
+        if len(self._memory) > _MOST_REMEMBERED:
+            self._memory.popitem(last=False)
+
+    async def _put(
+        self,
+        devices: Sequence[KnownDevice],
+        spans: Sequence[tuple[Span, Mapping[int, Facts]]],
+        roles: Roles,
+        cut: Cut,
+    ) -> list[Together]:
+        """Put spans together, each of which several devices know something of."""
+        pieces: list[tuple[int, Span, int, int]] = []
+        parts: list[tuple[int, Span]] = []
+        told: list[_Part] = []
+        for number, (span, facts) in enumerate(spans):
+            if end_of_quarter(span.end) == quarter_of(span.begin) + QUARTER:
+                told.append(_Part(number, span.begin, facts))
+                continue
+            for piece in (piece for part in parts_of(span) for piece in roles.pieces(part)):
+                if is_whole(piece) and piece.begin not in roles.successors:
+                    pieces.append((number, piece, *roles.at(piece.begin)))
+                else:
+                    parts.append((number, piece))
+        if parts:
+            told += await self._facts_of(devices, parts, cut)
+        rows = await self._database.rows(
+            "plant_powers",
+            devices=[device.key for device in devices],
+            **_named_pieces(pieces),
+            **_named_parts(told, roles),
+        )
+        by_number = {number: Together(*values) for number, *values in rows}
+        return [by_number.get(number, Together()) for number in range(len(spans))]
+
+    async def _facts_of(
+        self, devices: Sequence[KnownDevice], parts: Sequence[tuple[int, Span]], cut: Cut
+    ) -> list[_Part]:
+        """Read what each device knows of a few parts of spans."""
+        found = [_Part(number, span.begin, {}) for number, span in parts]
+        facts: list[dict[int, Facts]] = [{} for _ in parts]
+        wanted = Cut(cut.zone, sorted({span for _, span in parts}, key=lambda span: span.begin))
+        for device in devices:
+            known = await self._series.facts(device, wanted, COLUMNS)
+            for number, (_, span) in enumerate(parts):
+                if told := known.get(span.begin):
+                    facts[number][device.key] = told
+        return [part._replace(facts=told) for part, told in zip(found, facts, strict=True)]
+
+
+def _digest(facts: Mapping[int, Facts], roles: Roles, span: Span) -> bytes:
+    """What all that is remembered of a span comes from, in a few bytes."""
+    numbers = [(key, *(told.get(name) for name in _ALL)) for key, told in facts.items()]
+    pieces = [(piece.begin, *roles.at(piece.begin)) for piece in roles.pieces(span)]
+    successors = [at for at in roles.successors if span.begin <= at < span.end]
+    return blake2b(repr((numbers, pieces, successors)).encode(), digest_size=16).digest()
+
+
+def _portions(
+    spans: Sequence[tuple[Span, Mapping[int, Facts]]],
+) -> Iterator[list[tuple[Span, Mapping[int, Facts]]]]:
+    """Spans that are put together by one statement."""
+    some: list[tuple[Span, Mapping[int, Facts]]] = []
+    length = timedelta(0)
+    for span, facts in spans:
+        if some and length + (span.end - span.begin) > _AT_ONCE:
+            yield some
+            some, length = [], timedelta(0)
+        some.append((span, facts))
+        length += span.end - span.begin
+    if some:
+        yield some
+
+
+def _named_pieces(pieces: Sequence[tuple[int, Span, int, int]]) -> dict[str, Any]:
+    """Pieces as parameters of a statement."""
+    return {
+        "numbers": [number for number, *_ in pieces],
+        "begins": [piece.begin for _, piece, *_ in pieces],
+        "ends": [piece.end for _, piece, *_ in pieces],
+        "words": [word for *_, word, _ in pieces],
+        "batteries": [battery for *_, battery in pieces],
+        "lowest": min((piece.begin for _, piece, *_ in pieces), default=_EVER),
+        "until": max((piece.end for _, piece, *_ in pieces), default=_EVER),
+    }
+
+
+def _named_parts(parts: Sequence[_Part], roles: Roles) -> dict[str, Any]:
+    """What is told of parts as parameters of a statement; of devices that follow each other as of one."""
+    rows: list[tuple[Any, ...]] = []
+    for number, begin, facts in parts:
+        following = roles.successors.get(quarter_of(begin), {})
+        as_one: dict[int, list[Facts]] = {}
+        for key, told in facts.items():
+            as_one.setdefault(following.get(key, key), []).append(told)
+        for key, some in as_one.items():
+            told = merged_facts(some)
+            rows.append((number, *roles.at(begin), begin, key, *(told.get(name) for name in _COLUMNS)))
+    names = ("part_numbers", "part_words", "part_batteries", "part_begins", "part_devices", *_COLUMNS)
+    columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
