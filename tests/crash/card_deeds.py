@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.demo.processes import wait_until
+from sungrow_lib.spool import HeldWhy
 from tests.crash.damage import DAMAGES
 from tests.crash.either import SLOW_S, AnyEdge, await_accepted, down, edge_of, keep_undelivered, server_away
-from tests.crash.readings import key_of
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
@@ -100,9 +100,11 @@ def name_devices(edge: AnyEdge) -> None:
 def _held(edge: AnyEdge) -> dict[str, str]:
     """Return the devices whose readings are held back, each with the one it is by its readings."""
     said = edge.said("list", "--json", "--limit", str(10**9)) or ""
-    records = [json.loads(line) for line in said.splitlines()]
-    keys = {r["device_id"]: key_of(r["content"]) for r in records if r.get("held") not in {None, "aside"}}
-    return {held: key.device_id for held, key in keys.items() if key is not None}
+    contents: dict[str, list[dict[str, Any]]] = {}
+    for record in map(json.loads, said.splitlines()):
+        if record.get("held") not in {None, HeldWhy.ASIDE}:
+            contents.setdefault(record["device_id"], []).append(record["content"])
+    return {held: edge.device_of(found) for held, found in contents.items()}
 
 
 def _is_delivered(edge: AnyEdge, devices: Container[str]) -> bool:

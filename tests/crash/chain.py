@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from sungrow_lib.demo.certificates import make_certificates
@@ -29,11 +29,12 @@ from sungrow_lib.demo.setup import (
     write_edge_settings,
 )
 from sungrow_lib.demo.site import DEVICES, DemoSite
+from sungrow_lib.quantities import Family
 from tests.crash.card import Card
 from tests.crash.failing import FailingDisk
 from tests.crash.machine import BentClock, SmallDisk, preloaded
 from tests.crash.polls import POLLED, Numbered
-from tests.crash.readings import Key
+from tests.crash.readings import Key, key_of
 
 _REPAIRED_S: Final = 60.0
 """A start that recovers a damaged spool is given so long, for a busy machine."""
@@ -263,6 +264,15 @@ class Edge:
     def accepted(self) -> int:
         """How many readings it said it has accepted."""
         return self._site.log("edge").read_bytes().count(b'"outcome": "accepted"')
+
+    @staticmethod
+    def device_of(contents: Sequence[dict[str, Any]]) -> str:
+        """Return whose readings these are, for what they hold: only a hybrid has a battery."""
+        if (key := key_of(contents[0])) is not None:  # of a fed edge, whose spool is in its place
+            return key.device_id
+        has_battery = any(content.get("battery_soc_pct") is not None for content in contents)
+        family = Family.SH if has_battery else Family.SG
+        return next(device.device_id for device in DEVICES if device.family is family)
 
     def said(self, *command: str) -> str | None:
         """Run one of its spool commands; return what it printed, or None when it failed."""

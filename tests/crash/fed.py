@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -20,7 +20,7 @@ from tests.crash.chain import kill, spool_command
 from tests.crash.edge import HURRY, STATUS, EdgeOrder
 from tests.crash.failing import FailingDisk
 from tests.crash.machine import SmallDisk, preloaded
-from tests.crash.readings import Tally, read_ledger
+from tests.crash.readings import Tally, key_of, read_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,13 @@ class FedEdge:
         """How many readings its spool has accepted so far."""
         ledger = self.folder / "ledger"
         return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
+
+    @staticmethod
+    def device_of(contents: Sequence[dict[str, Any]]) -> str:
+        """Return whose readings these are: they say so."""
+        key = key_of(contents[0])
+        assert key is not None, f"no reading of a fed edge: {contents[0]}"
+        return key.device_id
 
     def said(self, *command: str) -> str | None:
         """Run a spool command on its spool; return what it printed, or None when it failed."""

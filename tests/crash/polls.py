@@ -80,11 +80,10 @@ class Numbered:
         """Return the keys of a reading the spool has; those of a fed edge carry their own."""
         if carried := keys_of(json.loads(record.entry.content)):
             return carried
-        key = self.key_at(record.entry.device_id, taken_at(record))
-        if key is None:
-            return []
-        self._known[Stood(record.entry.seq, record.entry.content)] = key
-        return [key]
+        reading = Stood(record.entry.seq, record.entry.content)
+        if key := self.key_at(record.entry.device_id, taken_at(record)):
+            self._known[reading] = key
+        return [self._known[reading]] if reading in self._known else []  # it may have lost its device's name
 
     def of_reading(self, reading: Stood) -> list[Key]:
         """Return the keys of a reading as it stands on a page, if it was seen in the spool."""
