@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import random
+from asyncio import sleep
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,6 +20,9 @@ SLACK: Final = timedelta(days=1)
 """Raw readings stay so much longer than the horizon: a late reading just inside it finds its bucket whole."""
 
 _INTERVAL_S: Final = 3600.0
+_SOON_S: Final = 60.0, 300.0
+"""After a start, or a failure, it is done within so long: also by a server that never runs for an hour, but
+not while all else begins."""
 
 
 class Retention:
@@ -36,13 +40,16 @@ class Retention:
         self._clock = clock
 
     async def run(self) -> None:
-        """Drop what is too old and refresh what nothing else does, every hour until cancelled."""
+        """Drop what is too old and refresh what nothing else does: soon, then every hour until cancelled."""
+        pause_s = _soon()
         while True:
-            await asyncio.sleep(_INTERVAL_S)
+            await sleep(pause_s)
+            pause_s = _INTERVAL_S
             try:
                 await self.drop()
                 await self.refresh()
             except StorageError as error:
+                pause_s = _soon()
                 _LOG.warning("old readings cannot be dropped now", extra={"error": str(error)})
 
     async def drop(self) -> None:
@@ -61,3 +68,7 @@ class Retention:
         """
         now = self._clock()
         await refresh_unreached(self._database, now - self._retention, now)
+
+
+def _soon() -> float:
+    return random.uniform(*_SOON_S)  # noqa: S311 - jitter
