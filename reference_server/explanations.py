@@ -92,8 +92,8 @@ Backlog, quarantine, connections, clock and versions, once a minute. The last wo
 One entry for each edge that sends for the device; two are a mistake worth an alarm.
 """,
     "get_health": """\
-503 when the database is unreachable. A token with the scope `admin` is also told versions and waiting
-rollups.
+Answered within a second; 503 when the database is unreachable. A token with the scope `admin` is also told
+versions and waiting rollups.
 """,
     "get_metrics": """\
 Prometheus' text format. With `METRICS_PORT` it is also on a loopback listener, without a token.

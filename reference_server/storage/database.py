@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from reference_server.ending import end
+from reference_server.storage.absence import Absence
 from reference_server.storage.connection import Connection, SilenceError, address
 from reference_server.storage.errors import (
     RETRYABLE,
@@ -39,6 +40,13 @@ SILENCE_S: Final = STATEMENT_MS / 1000 + 5
 
 LONG_SILENCE_S: Final = 900.0
 """The same for what has all the time it needs."""
+
+_READ_ONLY: Final = "the database may only be read now: nothing is stored"
+
+_RECONNECT_S: Final = 2.0
+"""So long the pool goes on trying by itself, ever more rarely. Then who needs a connection makes it try."""
+
+_CONNECT: Final[dict[str, Any]] = {"connect_timeout": 5, "application_name": "sungrow-server pool"}
 
 # Rollups have hundreds of short expressions: to compile them takes far longer than to compute them.
 _CONFIGURE: Final = """
@@ -77,9 +85,11 @@ class Database:
             open=False,
             configure=self._configure,
             timeout=patience_s,
-            reconnect_timeout=10.0,
-            kwargs={"connect_timeout": 5, "application_name": "sungrow-server pool"},
+            reconnect_timeout=_RECONNECT_S,
+            kwargs=_CONNECT,
         )
+        self._url = address(url)
+        self._absence = Absence(self._look)
 
     async def open(self) -> None:
         """Start connecting, without waiting: a server may start before its database."""
@@ -108,6 +118,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._absence.close()
         await end(self._checking)
         await self._pool.close()
 
@@ -135,7 +146,7 @@ class Database:
         """Run ``job`` in one transaction and commit it; one statement alone is a transaction by itself.
 
         A deadlock or a lost connection makes it run again, so ``job`` must be repeatable: also when the
-        commit took place and only its confirmation was lost.
+        commit took place and only its confirmation was lost. While the database is away nothing is begun.
 
         Raises:
             StorageUnavailableError: there is no connection.
@@ -143,22 +154,39 @@ class Database:
         """
         with translated():
             for attempt in range(_ATTEMPTS):
+                self._absence.refuse()
                 try:
-                    return await self._in_turn(job, is_one_statement=is_one_statement)
+                    result = await self._in_turn(job, is_one_statement=is_one_statement)
                 except RETRYABLE:
                     if attempt == _ATTEMPTS - 1:
                         raise
                     await asyncio.sleep(_BACKOFF_S * 2**attempt * (1 + random.random()))  # noqa: S311 - jitter
-                except SilenceError:
-                    self._suspect()
-                    raise
                 except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                    if attempt or isinstance(error, psycopg.errors.QueryCanceled):
-                        raise  # one lost connection may be an old one of the pool, two are an outage
+                    if not await self._may_be_an_old_one(error, attempt):
+                        raise
                 except psycopg.Error as error:
                     if attempt == _ATTEMPTS - 1 or not is_outdated(error):
                         raise
+                else:
+                    self._absence.answered()
+                    return result
         raise AssertionError  # pragma: no cover - the loop returns or raises
+
+    async def _may_be_an_old_one(self, error: psycopg.Error, attempt: int) -> bool:
+        """Whether a connection was lost that may have been an old one of the pool; two are an outage.
+
+        Raises:
+            StorageUnavailableError: it was not: the database is away.
+        """
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            return False
+        if isinstance(error, SilenceError):
+            self._suspect()
+        elif not attempt:
+            await self._absence.found_out()
+            return True
+        self._absence.suspect()
+        return False
 
     async def _in_turn(
         self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
@@ -249,16 +277,46 @@ class Database:
         return {name: stats.get(theirs, 0) for name, theirs in named.items()}
 
     async def check(self) -> None:
-        """Prove that the database answers, has the schema, and takes what is written.
+        """Prove that the database answers within a second, has the schema, and takes what is written.
 
         Raises:
             StorageUnavailableError: it does not, or its schema is missing or old.
         """
-        history = await self.rows("read_history")
-        if SCHEMA_VERSION not in {name for name, _ in history}:
-            raise SchemaMissingError
-        if await self.rows("is_read_only") == [(True,)]:
-            raise StorageUnavailableError("the database may only be read now: nothing is stored")
+        await self._absence.examined()
+
+    async def _look(self) -> StorageUnavailableError | None:
+        """Examine the database over an idle connection, else a new one: it may be there while all work."""
+        with translated():
+            for _ in range(self._size):
+                if not self.pool()["idle"]:
+                    break
+                with suppress(psycopg.OperationalError, psycopg.InterfaceError):  # an old one, perhaps
+                    return await self._examined_over_pool()
+            async with await Connection.connect(self._url, **_CONNECT) as connection:
+                await self._configure(connection)
+                return await _examined(connection)
+
+    async def _examined_over_pool(self) -> StorageUnavailableError | None:
+        connection = await self._pool.getconn()
+        try:
+            return await _examined(connection)
+        except SilenceError:
+            self._suspect()
+            raise
+        finally:
+            await self._pool.putconn(connection)
+
+
+async def _examined(connection: Connection) -> StorageUnavailableError | None:
+    """What stands against storing readings in a database that answers."""
+    try:
+        history = await fetch(connection, "read_history")
+    except psycopg.errors.UndefinedTable:
+        return SchemaMissingError()
+    if SCHEMA_VERSION not in {name for name, _ in history}:
+        return SchemaMissingError()
+    is_read_only = await fetch(connection, "is_read_only") == [(True,)]
+    return StorageUnavailableError(_READ_ONLY) if is_read_only else None
 
 
 async def fetch(connection: AsyncConnection[Any], name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:

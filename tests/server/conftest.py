@@ -17,6 +17,7 @@ from aiohttp import web
 from reference_server.app import make_runner
 from reference_server.config import ServerSettings
 from reference_server.server import Server
+from reference_server.storage import absence
 from reference_server.storage.rollups import REPAIR
 from sungrow_lib.sample import format_ts
 
@@ -97,6 +98,12 @@ async def nothing_to_repair(api: Api) -> None:
     async with asyncio.timeout(30):
         while not api.rows(f"SELECT FROM schema_history WHERE name = '{REPAIR}'"):  # noqa: ASYNC110 - the database tells of no event
             await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other tests may answer late: that alone makes no database be away."""
+    monkeypatch.setattr(absence, "_PATIENCE_S", 30.0)
 
 
 StartServer = Callable[..., AbstractAsyncContextManager[Api]]

@@ -160,7 +160,7 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
         context = ssl.create_default_context(cafile=tls_files.ca)
         async with (
             aiohttp.ClientSession() as session,
-            session.get(f"https://127.0.0.1:{port}/health", ssl=context) as answer,
+            session.get(f"https://127.0.0.1:{port}/openapi.json", ssl=context) as answer,
         ):
             assert answer.status == 200
     path = tmp_path / "http.sock"

@@ -256,7 +256,7 @@ async def test_https(migrated: str, tmp_path: Path, tls_files: CertificateFiles)
     tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}
     async with fleet(migrated, tmp_path, **tls) as running:
         context = ssl.create_default_context(cafile=tls_files.ca)
-        url = f"https://127.0.0.1:{running.port}/health"
+        url = f"https://127.0.0.1:{running.port}/openapi.json"
         async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as answer:
             assert answer.status == 200
 
