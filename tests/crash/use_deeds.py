@@ -64,7 +64,7 @@ def _remove_log(path: Path) -> None:
 
 def _remove_all(path: Path) -> None:
     for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # whoever has it open may be faster
 
 
 def _replace_by_text(path: Path) -> None:
