@@ -108,9 +108,11 @@ def _held(edge: AnyEdge) -> dict[str, str]:
 
 
 def _is_delivered(edge: AnyEdge, devices: Container[str]) -> bool:
-    stats = json.loads(edge.said("stats", "--json") or "{}")
-    counts = [count for name, count in stats.get("devices", {"": {"pending": 1}}).items() if name in devices]
-    return not any(count.get(state, 0) for count in counts for state in ("pending", "waiting"))
+    said = edge.said("stats", "--json")
+    if said is None:
+        return False
+    counts = [count for name, count in json.loads(said)["devices"].items() if name in devices]
+    return not any(count[state] for count in counts for state in ("pending", "waiting"))
 
 
 def begin_anew(run: Run, edge: AnyEdge) -> None:
