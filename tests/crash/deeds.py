@@ -28,7 +28,7 @@ _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
 MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
-_MERGING_S: Final = 60.0
+_MERGING_S: Final = 180.0
 _DELIVERED_S: Final = 30.0
 _RESEND_S: Final = 20.0
 
