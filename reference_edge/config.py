@@ -15,7 +15,7 @@ from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
-from sungrow_lib.upload.settings import check_token
+from sungrow_lib.upload.settings import check_token, dns_name
 
 POLL_INTERVAL_MIN_S: Final = 5.0
 REQUEST_GAP_MIN_MS: Final = 20
@@ -32,6 +32,10 @@ def _https(url: str) -> str:
         raise ValueError("must start with https:// ; readings only travel over verified TLS")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or a password; the server knows the edge by DEVICE_TOKEN")
+    try:
+        dns_name(parts.hostname)
+    except ValueError as error:
+        raise ValueError(f"its host {error}") from None
     if parts.query or parts.fragment:
         raise ValueError("must be https://HOST[:PORT][/PATH], without ? or #")
     return url.rstrip("/")

@@ -63,8 +63,10 @@ class AppSettings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _take_no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """`true` of a TOML file would count as 1; as text, it is none."""
+    def _take_what_can_be_meant(cls, value: object, info: ValidationInfo) -> object:
+        """`true` of a TOML file would count as 1; as text, it is none. And no text may hold a NUL."""
+        if isinstance(value, str) and "\0" in value:  # no path, name or address may
+            raise ValueError("must not hold the character NUL (\\u0000)")
         field = cls.model_fields.get(info.field_name or "")
         if isinstance(value, bool) and field is not None and _is_number(field.annotation):
             return str(value).lower()

@@ -21,7 +21,7 @@ import httpcore
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ConfigurationError, ServerUnreachableError, UnexpectedAnswerError
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
-from sungrow_lib.upload.settings import Compression, UploadSettings
+from sungrow_lib.upload.settings import Compression, UploadSettings, dns_name
 from sungrow_lib.upload.verdicts import Reply
 
 if sys.version_info >= (3, 14):
@@ -139,7 +139,7 @@ class _Address:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         assert parts.hostname is not None
-        name = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+        name = dns_name(parts.hostname)
         self._name, self._port = name, parts.port
         self._base = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
         bracketed = f"[{name}]" if ":" in name else name

@@ -70,6 +70,22 @@ class UploadSettings:
             raise ConfigurationError(f"compression must be zstd, gzip or none, not {self.compression}.")
 
 
+def dns_name(host: str) -> str:
+    """Return a host's name in the letters that name servers know.
+
+    Raises:
+        ValueError: it can be no host's; says why.
+    """
+    if not host.isprintable() or " " in host:
+        raise ValueError("holds characters that no name has")
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ValueError(
+            "is no name: between two dots must be 1 to 63 characters, of those that names may have"
+        ) from None
+
+
 def check_token(token: str) -> None:
     """Make sure a token can be sent in a header.
 
@@ -91,5 +107,10 @@ def _check_url(url: str) -> None:
             "server_url must start with https://: readings and token are sent encrypted only. "
             "For a server with a certificate of your own, also set ca_file."
         )
+    if parts.hostname:
+        try:
+            dns_name(parts.hostname)
+        except ValueError as error:
+            raise ConfigurationError(f"The host of server_url {error}.") from None
     if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError("server_url must be https://HOST[:PORT][/PATH], without user, query or #.")

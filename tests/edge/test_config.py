@@ -202,6 +202,11 @@ def test_the_interval_that_is_told_is_the_one_at_which_is_polled(
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ({"SERVER_URL": "https://[half"}, "SERVER_URL: is not an address"),
         ({"SERVER_URL": "https://solar.example.org/?q"}, "without ? or #"),
+        ({"SERVER_URL": "https://bücher..example"}, "SERVER_URL: its host is no name: between two dots"),
+        ({"SERVER_URL": f"https://{'ü' * 70}.example"}, "SERVER_URL: its host is no name"),
+        ({"SERVER_URL": f"https://{'a' * 64}.example"}, "SERVER_URL: its host is no name"),
+        ({"SERVER_URL": "https://a..example"}, "SERVER_URL: its host is no name"),
+        ({"SERVER_URL": "https://two words.example"}, "SERVER_URL: its host holds characters"),
         ({"POLL_INTERVAL_S": "4"}, "POLL_INTERVAL_S: must be at least 5"),
         ({"POLL_INTERVAL_S": "often"}, "POLL_INTERVAL_S: must be a number"),
         ({"SUNGROW_UNIT_ID": "248"}, "SUNGROW_UNIT_ID: must be at most 247"),
@@ -221,6 +226,13 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[
         load(monkeypatch, SINGLE | change)
     assert said in str(caught.value)
     assert SINGLE["DEVICE_TOKEN"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://bücher.example", "https://[fe80::1%eth0]:8443", "https://127.0.0.1"]
+)
+def test_a_name_in_other_letters_and_an_address_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, SINGLE | {"SERVER_URL": url}).server_url == url
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +264,23 @@ def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.Monkey
         (
             "[[devices]]\ndevice_id = 'a'\nhost = 'h'\npoll_interval_s = nan",
             "devices[1].poll_interval_s: must be a number that has an end",
+        ),
+        *(
+            (f'{name} = "/var/\\u0000x"', f"{name.upper()}: must not hold the character NUL")
+            for name in (
+                "spool_path",
+                "ca_file",
+                "device_token_file",
+                "sungrow_lock_dir",
+                "sungrow_state_dir",
+                "health_file",
+                "sungrow_host",
+                "plant",
+            )
+        ),
+        (
+            '[[devices]]\ndevice_id = "a"\nhost = "h\\u0000"',
+            "devices[1].host: must not hold the character NUL",
         ),
         ("[[devices]]\ndevice_id = 'a'\nhots = 'h'", "devices[1].hots: is not a setting"),
         ("sungrow_battery_unit = true", "SUNGROW_BATTERY_UNIT: must be a whole number or must be 'auto' or"),

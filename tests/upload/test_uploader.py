@@ -855,7 +855,7 @@ async def test_the_alarm_of_the_clock_says_how_far_it_is_from_the_server(
 
 
 async def test_the_alarm_of_the_clock_says_that_it_ran_ahead(
-    tmp_path: Path, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw_long_waits(monkeypatch)
     clock = SteppedClock()
@@ -902,6 +902,9 @@ def alarm_of_the_clock(uploader: BatchUploader) -> str:
         ({"server_url": "https://"}, "HOST"),
         ({"server_url": "https://me:secret@solar.example.org"}, "without user"),
         ({"server_url": "https://solar.example.org:port"}, "not an address"),
+        ({"server_url": "https://bücher..example"}, "The host of server_url is no name"),
+        ({"server_url": f"https://{'ü' * 70}.example"}, "The host of server_url is no name"),
+        ({"server_url": "https://solar..example.org"}, "The host of server_url is no name"),
         ({"token": None}, "token_file"),
         ({"token": "a b"}, "token"),
         ({"token": "ä"}, "token"),
