@@ -43,7 +43,9 @@ examples:
   sungrow-edge spool export backup.ndjson                  a copy of everything
   sungrow-edge spool import backup.ndjson                  on another box, or into a new spool
   sungrow-edge spool resend --device roof                  the server lost readings: offer all that is kept
-  sungrow-edge spool rename lost-device-1 roof             damage took its name: give it back, and send
+  sungrow-edge spool rename lost-device-1 roof --into-existing
+                                                           damage took its name: give it back, and send
+  sungrow-edge spool rename --undo lost-device-1           that was wrong: hold again what was not sent yet
 
 exit status: 0 done, 1 the job failed or found something wrong, 2 wrong use
 """
@@ -98,10 +100,16 @@ def add_parser(
     resend = add("resend", "offer everything kept once more, for a server that lost readings")
     resend.add_argument("--device", metavar="ID", help="only this device's")
 
-    rename = add("rename", "name a device whose readings are held back, and send them")
+    rename = add("rename", "name a device whose readings are held back, and send them; or take that back")
     rename.add_argument("old", help="what it is called here, as the alarm `held` says")
-    rename.add_argument("new", help="its device id on the server: one of the settings, or of this spool")
-    rename.add_argument("--force", action="store_true", help="any other name, too: what is sent stays sent")
+    rename.add_argument("new", nargs="?", help="its device id on the server")
+    rename.add_argument(
+        "--into-existing", action="store_true", help="NEW is a device of the settings or of this spool"
+    )
+    rename.add_argument("--force", action="store_true", help="NEW is neither: nobody here knows it")
+    rename.add_argument(
+        "--undo", action="store_true", help="take the last rename of OLD back, as far as nothing was sent"
+    )
     rename.set_defaults(settings=settings)
 
     aside = add("set-aside", "put readings of a device that is held back into quarantine, for good")

@@ -245,20 +245,59 @@ def _resend_lines(done: dict[str, int]) -> Iterator[str]:
 
 
 async def _rename(args: argparse.Namespace, path: Path) -> int:
+    if args.undo:
+        return await _undo_rename(args, path)
+    if args.new is None:
+        raise UsageError("say what it is to be called: rename OLD NEW")
     if not re.fullmatch(DEVICE_ID_PATTERN, args.new):
         raise UsageError(f"{args.new!r} is no device id: 1 to 64 letters, digits, dots, dashes, underscores")
     async with _opened(path) as spool:
-        held = await spool.held()
-        known = {*await spool.devices(), *_configured(args)} - held.keys()
-        if args.new not in known and args.old in held and not args.force:
-            raise UsageError(
-                f"{args.new} is neither in the settings nor known to the spool (known: "
-                f"{', '.join(sorted(known)) or 'none'}); if it is meant, say --force"
-            )
+        if args.old in await spool.held():
+            await _require_meant(spool, args)
         done = await spool.rename_device(args.old, args.new)
-    lines = [f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent"]
+    lines = [
+        f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent",
+        f"if that is wrong: sungrow-edge spool rename --undo {args.old}",
+    ]
     if done.left:
         lines.append(f"{done.left} are left, because {args.new} has readings of the same times")
+    _say(done._asdict(), args, lambda _: lines)
+    return EXIT_FAILED if done.left else EXIT_OK
+
+
+async def _require_meant(spool: DurableSpool, args: argparse.Namespace) -> None:
+    """Ask for a word that says which kind of name it is: what is sent under a wrong one stays sent.
+
+    Raises:
+        UsageError: it is missing.
+    """
+    held = await spool.held()
+    here, configured = {*await spool.devices()} - held.keys(), {*_configured(args)} - held.keys()
+    if args.new in held:
+        return  # which is refused
+    if args.new not in here | configured:
+        if not args.force:
+            raise UsageError(
+                f"{args.new} is neither in the settings nor known to the spool (known: "
+                f"{', '.join(sorted(here | configured)) or 'none'}); if it is meant, say --force"
+            )
+    elif not args.into_existing:
+        place = "of the settings" if args.new in configured else "of this spool"
+        number = held[args.old].undelivered
+        raise UsageError(
+            f"{args.new} is a device {place}, and {number} readings of {args.old} would be sent as its own; "
+            "if it is meant, say --into-existing"
+        )
+
+
+async def _undo_rename(args: argparse.Namespace, path: Path) -> int:
+    if args.new is not None or args.force or args.into_existing:
+        raise UsageError("--undo takes the old name only: rename --undo OLD")
+    async with _opened(path) as spool:
+        done = await spool.undo_rename(args.old)
+    lines = [f"{done.moved} readings are {args.old}'s again, and held back"]
+    if done.left:
+        lines.append(f"{done.left} were sent already, and keep the name they were sent under")
     _say(done._asdict(), args, lambda _: lines)
     return EXIT_FAILED if done.left else EXIT_OK
 

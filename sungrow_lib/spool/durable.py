@@ -288,7 +288,22 @@ class DurableSpool:
         Raises:
             UsageError: ``old`` is not held, or ``new`` is.
         """
-        return await self._run(lambda: self._store.change(partial(holding.rename, old=old, new=new)))
+        from sungrow_lib.spool.renaming import rename  # noqa: PLC0415 - memory, hardly ever needed
+
+        return await self._run(lambda: self._store.change(partial(rename, old=old, new=new)))
+
+    async def undo_rename(self, old: str) -> SpoolRenaming:
+        """Take back the last `rename_device` of ``old``: it is held again, with what was not sent since.
+
+        Returns:
+            How many readings went back, and how many were sent under the new name, and keep it.
+
+        Raises:
+            UsageError: no such renaming is known, or all of them were sent.
+        """
+        from sungrow_lib.spool.renaming import undo  # noqa: PLC0415 - as above
+
+        return await self._run(lambda: self._store.change(partial(undo, old=old)))
 
     async def set_aside_device(self, device_id: str) -> SpoolRenaming:
         """Put the readings of a held device into quarantine for good; those that wait for a date are left.

@@ -103,33 +103,9 @@ def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> No
     renew_generation(connection)
 
 
-def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
-    """Give a held device's readings their name, and send them; see `DurableSpool.rename_device`."""
-    key = _require_held(connection, old)
-    if is_held(connection, new):
-        raise UsageError(f"{new} is held, too; name a device whose readings are sent")
-    there = connection.execute("SELECT id FROM device WHERE name = ?", (new,)).fetchone()
-    moved = connection.execute(schema.COUNT_DEVICE, (key,)).fetchone()[0]
-    left = 0
-    if there is None:
-        connection.execute(schema.RENAME_DEVICE, (new, old))
-    else:
-        for statement in schema.MOVE_DEVICE:
-            connection.execute(statement, {"old": key, "new": there[0]})
-        left = connection.execute(schema.COUNT_DEVICE, (key,)).fetchone()[0]
-        for statement in schema.NAME_DELIVERED:
-            connection.execute(statement)
-        if not left:
-            connection.execute("DELETE FROM device WHERE id = ?", (key,))
-    if not left:
-        connection.execute(schema.LET_GO, (old,))
-    renew_generation(connection)
-    return SpoolRenaming(moved=moved - left, left=left)
-
-
 def set_aside(connection: sqlite3.Connection, device_id: str) -> SpoolRenaming:
     """Put a held device's readings into quarantine for good; see `DurableSpool.set_aside_device`."""
-    key = _require_held(connection, device_id)
+    key = require_held(connection, device_id)
     moved = connection.execute(schema.SET_ASIDE, (key,)).rowcount
     left = connection.execute(schema.COUNT_WAITING, (key,)).fetchone()[0]
     if not left:
@@ -137,7 +113,12 @@ def set_aside(connection: sqlite3.Connection, device_id: str) -> SpoolRenaming:
     return SpoolRenaming(moved=moved, left=left)
 
 
-def _require_held(connection: sqlite3.Connection, device_id: str) -> int:
+def require_held(connection: sqlite3.Connection, device_id: str) -> int:
+    """Return the number of a device that is held.
+
+    Raises:
+        UsageError: it is not.
+    """
     held = read_held(connection)
     row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
     if device_id not in held or row is None:

@@ -53,7 +53,7 @@ def to_record(row: tuple[Any, ...]) -> SpoolRecord:
     seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms, held = row
     return SpoolRecord(
         entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
-        offered=bool(offered),
+        offered=bool(offered % schema.EACH_RENAMING),
         at=None if at is None else from_ms(at),
         code=code,
         reason=reason,

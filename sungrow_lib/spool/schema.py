@@ -45,7 +45,7 @@ BEGIN SELECT RAISE(ABORT, 'the last reading must stay: its number would be used 
 -- One row per reading, at all times. at: delivered when (null: nobody knew the time), or deferred until
 -- (see `Deferrals`).
 -- offered: 0 never, 1 yes; 2 for a row called future that is on its way again: whether the server took it is
--- unknown, so its date must stand.
+-- unknown, so its date must stand. More by a multiple of 4: not since its device was renamed (renaming.py).
 CREATE TABLE standing (
   device INTEGER NOT NULL,
   state INTEGER NOT NULL,
@@ -68,6 +68,9 @@ CREATE TABLE reserved (device INTEGER NOT NULL, ts INTEGER NOT NULL, PRIMARY KEY
 DOUBTFUL: Final = "doubtful"
 """Code of a reading a recovery set apart: its date is not known to be right, and counts for no other."""
 
+EACH_RENAMING: Final = 4
+"""`offered` is so much more, times the number of the renaming, until a reading is sent under its new name."""
+
 META: Final = "SELECT value FROM meta WHERE key = ?"
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 NAME_FILE: Final = "INSERT OR IGNORE INTO meta SELECT ?, value FROM meta WHERE key = 'generation'"
@@ -75,6 +78,7 @@ DROP_META: Final = "DELETE FROM meta WHERE key = ?"
 
 # Devices whose readings are not sent: see holding.py.
 HELD_PREFIX: Final = "held:"
+RENAMED_PREFIX: Final = "renamed:"
 HOLD: Final = f"INSERT OR IGNORE INTO meta VALUES ('{HELD_PREFIX}' || ?, ?)"
 HOLD_LOST: Final = (
     f"INSERT OR IGNORE INTO meta SELECT '{HELD_PREFIX}' || name, ?1 FROM device"
@@ -93,24 +97,6 @@ COUNT_WAITING: Final = "SELECT count(*) FROM standing WHERE device = ? AND state
 SET_ASIDE: Final = (
     "UPDATE standing SET state = 4, at = NULL, code = 'set_aside', reason = 'set aside by command'"
     " WHERE device = ? AND state IN (0, 2)"
-)
-MOVE_DEVICE: Final = (
-    "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
-    "INSERT OR IGNORE INTO temp.there SELECT ts FROM reading WHERE device = :new AND :old",
-    # Two readings of one device and time cannot be: such stay where they are.
-    "UPDATE reading SET device = :new WHERE device = :old AND ts NOT IN temp.there",
-    (
-        "UPDATE standing SET device = :new WHERE device = :old"
-        " AND seq IN (SELECT seq FROM reading WHERE device = :new)"
-    ),
-    "UPDATE OR IGNORE reserved SET device = :new WHERE device = :old",
-    (
-        "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT floor_ts AS ts FROM device"
-        " WHERE id IN (:old, :new) UNION ALL SELECT r.ts FROM reading r JOIN standing s"
-        " ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq WHERE r.device = :new"
-        f" AND s.code IS NOT 'future' AND s.code IS NOT '{DOUBTFUL}')) WHERE id = :new"
-    ),
-    "DROP TABLE temp.there",
 )
 
 _RECORD: Final = (
@@ -157,7 +143,9 @@ _UNDATED: Final = (
     " JOIN boot b ON b.id = r.boot WHERE s.device = ?"
 )
 WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq LIMIT ?"
-FUTURE: Final = f"{_UNDATED} AND s.state = 2 AND s.code = 'future' AND s.offered = 1 ORDER BY s.seq"
+FUTURE: Final = (
+    f"{_UNDATED} AND s.state = 2 AND s.code = 'future' AND s.offered % {EACH_RENAMING} = 1 ORDER BY s.seq"
+)
 IS_WAITING: Final = "SELECT 1 FROM standing WHERE device = ? AND state = 1 LIMIT 1"
 IS_ANY: Final = "SELECT 1 FROM device d JOIN standing s ON s.device = d.id AND s.state = ? LIMIT 1"
 WAITING_SINCE: Final = (
@@ -223,7 +211,8 @@ TRIM_ANSWERED: Final = (
 )
 LAST_NEW: Final = (  # the readings of one batch have one `at`
     f"{_ENTRY} WHERE s.device = ?1 AND s.state = 5 AND s.seq IN (WITH batch AS (SELECT min(seq) AS first,"
-    " max(seq) AS last FROM standing WHERE device = ?1 AND state = 5 GROUP BY at ORDER BY at DESC LIMIT ?2)"
+    f" max(seq) AS last FROM standing WHERE device = ?1 AND state = 5 AND offered < {EACH_RENAMING}"
+    " GROUP BY at ORDER BY at DESC LIMIT ?2)"
     " SELECT first FROM batch UNION SELECT last FROM batch) ORDER BY s.at, s.seq"
 )
 FORGET_ANSWERED: Final = "DELETE FROM answered WHERE device = ? AND id <= ?"
@@ -379,7 +368,8 @@ SALVAGE_SUPERSEDED_TAKE: Final = (
 )
 SALVAGE_STALE_STANDING: Final = (
     # It may have been offered since: it is not merged any more, nor is a date corrected that the server has.
-    "INSERT INTO temp.found VALUES (?1, ?2, ?3, max(?4, 1 + (?2 = 2 AND ?6 IS 'future')), ?5, ?6, ?7, ?8, 1)"
+    "INSERT INTO temp.found VALUES (?1, ?2, ?3, max(?4 % 4, 1 + (?2 = 2 AND ?6 IS 'future')), ?5,"
+    " ?6, ?7, ?8, 1)"
     " ON CONFLICT (seq) DO UPDATE SET device = excluded.device, state = excluded.state,"
     " offered = excluded.offered, at = excluded.at, code = excluded.code, reason = excluded.reason,"
     " rank = excluded.rank WHERE is_stale AND excluded.rank < rank"
@@ -415,7 +405,7 @@ SALVAGE_DOUBT: Final = (
     % "its date may have been another"
     + " (SELECT seq FROM temp.stale_reading WHERE seq IN (SELECT seq FROM temp.once_undated)"
     " AND seq NOT IN (SELECT seq FROM temp.found WHERE NOT is_stale AND (state = 1 OR (state = 2"
-    " AND offered = 1))))",
+    f" AND offered % {EACH_RENAMING} = 1))))",
     # It is there as it should be; that it waits is what an older page says, or no page at all.
     (
         "CREATE TEMP TABLE unsure AS SELECT seq FROM temp.once_undated WHERE seq NOT IN"

@@ -259,7 +259,7 @@ class SpoolStore:
             self.identity = read_identity(connection)  # another program may have imported or restored
             found = self._select(connection, device_id, limit, lane, skip, bound)
             # Deferred ones anew each time: what the server said of the last offer no longer holds.
-            if new := [e for e, offered in found if not offered or e.state is SpoolState.DEFERRED]:
+            if new := [e for e, offered in found if offered not in {1, 2} or e.state is SpoolState.DEFERRED]:
                 device = self._key(connection, "device", device_id)
                 seqs = json.dumps([entry.seq for entry in new])
                 connection.execute(schema.MARK_OFFERED, (device, new[0].state, seqs))

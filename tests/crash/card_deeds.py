@@ -93,7 +93,8 @@ def deliver_others(run: Run, edge: AnyEdge) -> None:
 def name_devices(edge: AnyEdge) -> None:
     """Name the devices that are held back as their readings tell, with the command for it."""
     for held, device_id in _held(edge).items():
-        if edge.said("rename", held, device_id, "--force") is None:  # there are some of the same times
+        words = ("rename", held, device_id, "--into-existing", "--force")
+        if edge.said(*words) is None:  # there are some of the same times
             edge.said("set-aside", held)
 
 

@@ -162,7 +162,7 @@ def name_the_lost(site: DemoSite, edge: Edge) -> None:
     names = {event["seq"]: event["device_id"] for event in events(site, **ACCEPTED)}
     held = {r.entry.device_id: names[r.entry.seq] for r in records(edge) if r.entry.device_id[:5] == "lost-"}
     for lost, name in held.items():
-        assert edge.said("rename", lost, name) is not None, f"{lost} is not renamed"
+        assert edge.said("rename", lost, name, "--into-existing") is not None, f"{lost} is not renamed"
 
 
 def await_delivery(edge: Edge) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -99,7 +100,8 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
 def test_readings_of_the_same_times_are_left_and_said(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     anyio.run(make, path, "lost-device-1", "roof")
-    done = spool_command("rename", "lost-device-1", "roof", "--spool", str(path), "--json")
+    words = ("rename", "lost-device-1", "roof", "--into-existing", "--spool", str(path), "--json")
+    done = spool_command(*words)
     assert done.returncode == 1
     assert json.loads(done.stdout) == {"moved": 0, "left": 5}
 
@@ -168,3 +170,51 @@ def test_what_is_held_is_left_out_and_a_name_nobody_knows_is_refused(tmp_path: P
     assert (done.returncode, done.stdout) == (0, "roof: 0 offered again\n")
     assert "lost-device-1 is held back and left out" in done.stderr
     assert spool_command("rename", "lost-device-1", "shed", "--force", *on_spool).returncode == 0
+
+
+def test_a_name_that_is_another_devices_is_asked_for_and_a_wrong_one_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-1")
+    anyio.run(partial(make, path, "roof", count=7))
+    on_spool = ("--spool", str(path))
+    (tmp_path / "edge.toml").write_text(
+        'server_url = "https://127.0.0.1:1"\ndevice_token = "edge-token-0123456789"\n'
+        '[[devices]]\ndevice_id = "shed"\nhost = "127.0.0.1"\n'
+    )
+    known = (*on_spool, "--config", str(tmp_path / "edge.toml"))
+    for name, place in (("roof", "of this spool"), ("shed", "of the settings")):
+        wrong = spool_command("rename", "lost-device-1", name, *known)
+        assert wrong.returncode == 2
+        assert f"{name} is a device {place}, and 5 readings of lost-device-1 would" in wrong.stderr
+        assert "--into-existing" in wrong.stderr
+        assert spool_command("rename", "lost-device-1", name, "--force", *known).returncode == 2
+    assert spool_command("rename", "lost-device-1", "barn", "--into-existing", *known).returncode == 2
+    done = spool_command("rename", "lost-device-1", "shed", "--into-existing", *known)
+    assert done.returncode == 0
+    assert "spool rename --undo lost-device-1" in done.stdout
+    done = spool_command("rename", "--undo", "lost-device-1", "--json", *on_spool)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"moved": 5, "left": 0})
+    assert spool_command("rename", "lost-device-1", "barn", "--force", *on_spool).returncode == 0
+
+    async def send() -> None:
+        async with DurableSpool.open(path) as spool:
+            assert len(await spool.offer("barn", 2)) == 2
+
+    anyio.run(send)
+    done = spool_command("rename", "--undo", "lost-device-1", *on_spool)
+    assert done.returncode == 1
+    assert "3 readings are lost-device-1's again" in done.stdout
+    assert "2 were sent already" in done.stdout
+
+
+def test_undo_takes_the_old_name_only(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-1")
+    for words in (
+        ["--undo", "lost-device-1"],
+        ["--undo", "lost-device-1", "roof"],
+        ["--undo", "lost-device-1", "--force"],
+        ["lost-device-1"],
+    ):
+        done = spool_command("rename", *words, "--spool", str(path))
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)

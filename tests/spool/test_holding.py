@@ -24,6 +24,7 @@ from sungrow_lib.spool import (
     SystemClock,
     holding,
     place as module,
+    renaming,
     taking_in,
 )
 from sungrow_lib.spool.schema import PAGE_BYTES
@@ -91,7 +92,7 @@ def test_a_device_whose_name_is_lost_is_kept_and_not_sent_until_it_is_named(path
     assert offered(store, "lost-device-1") == []
     append(store, "roof", 10, 11)
     assert offered(store, "roof") == [10, 11]
-    done = store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    done = store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     assert done == SpoolRenaming(moved=10, left=0)
     assert store.look(holding.read_held) == {}
     assert store.devices() == ["roof"]
@@ -131,7 +132,7 @@ def test_the_name_of_an_index_is_the_newest(path: Path) -> None:
     make(path, "roof")
     lose_names(path)
     store = opened(path)
-    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     store.close()
     lose_names(path, ("device",))
     store = opened(path)
@@ -159,7 +160,7 @@ def test_a_new_name_that_is_not_here_yet(path: Path) -> None:
     make(path, "roof")
     lose_names(path)
     store = opened(path)
-    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     append(store, "roof", 10)
     assert offered(store, "roof") == list(range(11))
     assert store.faults() == []
@@ -171,7 +172,7 @@ def test_readings_of_the_same_times_stay_where_they_are(path: Path) -> None:
     lose_names(path)
     store = opened(path)
     append(store, "roof", 4, 5, 20, value=9)
-    done = store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    done = store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     assert done == SpoolRenaming(moved=8, left=2)
     assert offered(store, "roof") == [0, 1, 2, 3, 6, 7, 8, 9, 4, 5, 20]  # in the order they were accepted
     assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 2)}
@@ -190,7 +191,7 @@ def test_what_is_set_aside_is_not_sent_even_when_it_is_requeued(path: Path) -> N
     assert store.requeue(range(1, 11)) == 0
     assert store.reoffer("lost-device-1", SpoolState.CONFLICT, 0) == (None, 0)
     assert store.counts().conflicts == 10
-    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     assert store.requeue(range(1, 11)) == 10
     assert len(offered(store, "roof")) == 10
     store.close()
@@ -199,9 +200,9 @@ def test_what_is_set_aside_is_not_sent_even_when_it_is_requeued(path: Path) -> N
 def test_only_a_held_device_is_renamed(path: Path) -> None:
     make(path, "roof", "shed")
     store = opened(path)
-    for job in (holding.rename, holding.set_aside):
+    for job in (renaming.rename, holding.set_aside):
         with pytest.raises(UsageError, match="no device whose readings are held back"):
-            store.change(lambda c, job=job: job(c, *(["roof", "x"] if job is holding.rename else ["roof"])))  # type: ignore[misc]  # a default it is
+            store.change(lambda c, job=job: job(c, *(["roof", "x"] if job is renaming.rename else ["roof"])))  # type: ignore[misc]  # a default it is
     assert store.devices() == ["roof", "shed"]
     store.close()
 
@@ -280,7 +281,7 @@ def test_a_large_spool_that_is_overwritten_by_another_edges_mixes_no_names(
     assert offered(store, "roof") == offered(store, "barn") == offered(store, "shed") == []
     ((name, device),) = store.look(holding.read_held).items()
     assert device.undelivered >= 50
-    store.change(lambda c: holding.rename(c, name, "roof"))
+    store.change(lambda c: renaming.rename(c, name, "roof"))
     assert set(range(8_000, 8_050)) <= set(offered(store, "roof"))
     store.close()
     assert list(path.parent.glob("*damaged*"))
@@ -314,7 +315,7 @@ def test_delivered_readings_go_with_the_name(path: Path) -> None:
     lose_names(path)
     store = opened(path)
     append(store, "roof", 10)
-    store.change(lambda c: holding.rename(c, "lost-device-1", "roof"))
+    store.change(lambda c: renaming.rename(c, "lost-device-1", "roof"))
     assert store.last_delivered("roof") == [NOON_MS + 5_000 * 4]
     assert offered(store, "roof") == list(range(5, 11))
     store.close()
@@ -349,7 +350,7 @@ def test_what_is_held_stays_so_in_another_spool(path: Path) -> None:
     lose_names(path)
     store = opened(path)
     store.change(lambda c: holding.hold(c, "lost-device-1", HeldWhy.LOST))
-    store.change(lambda c: holding.rename(c, "lost-device-2", "shed"))
+    store.change(lambda c: renaming.rename(c, "lost-device-2", "shed"))
     store.change(lambda c: c.execute("UPDATE device SET name = 'roof.c3544d1e' WHERE id = 1"))
     store.change(lambda c: holding.hold(c, "roof.c3544d1e", HeldWhy.FOREIGN))
     there = _carry(store, path.with_name("there"))

@@ -1,0 +1,149 @@
+"""Gives readings of a held device their name, and takes that back as far as nothing was sent under it.
+
+Each renaming has a number, and its readings carry it, beside what `offered` says, until they are sent again:
+`offered` is 4 times that number more. What was sent before, under another name, counts for nothing there.
+"""
+
+# ruff: noqa: S608 - statements are put together from literals only; values are always bound
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, Final
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.spool import schema
+from sungrow_lib.spool.entries import HeldWhy, SpoolRenaming
+from sungrow_lib.spool.holding import hold, is_held, read_held, require_held
+from sungrow_lib.spool.meta import renew_generation
+
+_EACH: Final = schema.EACH_RENAMING
+_LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing"
+_NOTES: Final = (
+    f"SELECT CAST(substr(key, {len(schema.RENAMED_PREFIX) + 1}) AS INTEGER) AS number, value FROM meta"
+    f" WHERE key GLOB '{schema.RENAMED_PREFIX}*' ORDER BY number"
+)
+# Two readings of one device and time cannot be: such stay where they are.
+_CHOOSE: Final = (
+    "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
+    "INSERT OR IGNORE INTO temp.there SELECT ts FROM reading WHERE device = :target",
+    "CREATE TEMP TABLE moving (seq INTEGER PRIMARY KEY)",
+    (
+        "INSERT INTO temp.moving SELECT r.seq FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+        " WHERE s.device = :source AND r.ts NOT IN temp.there"
+        f" AND (:number IS NULL OR s.offered / {_EACH} = :number)"
+    ),
+)
+_MOVE: Final = (
+    "UPDATE reading SET device = :target WHERE seq IN temp.moving",
+    # 2: whether it was sent is not known at all.
+    (
+        f"UPDATE standing SET device = :target, offered = CASE offered % {_EACH} WHEN 2 THEN 2"
+        f" ELSE offered % {_EACH} + {_EACH} * :mark END WHERE device = :source AND seq IN temp.moving"
+    ),
+    "INSERT OR IGNORE INTO reserved SELECT :target, ts FROM reserved WHERE device = :source",
+    "DROP TABLE temp.there",
+    "DROP TABLE temp.moving",
+)
+_LET_GO: Final = f"UPDATE standing SET offered = offered % {_EACH} WHERE device = ? AND offered / {_EACH} = ?"
+_SET_FLOOR: Final = (
+    "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT ?2 AS ts UNION ALL SELECT r.ts FROM reading r"
+    " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
+    f" WHERE r.device = ?1 AND s.code IS NOT 'future' AND s.code IS NOT '{schema.DOUBTFUL}')) WHERE id = ?1"
+)
+
+
+def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
+    """Give a held device's readings their name, and send them; see `DurableSpool.rename_device`."""
+    source = require_held(connection, old)
+    if is_held(connection, new):
+        raise UsageError(f"{new} is held, too; name a device whose readings are sent")
+    target = _made(connection, new)
+    floors = [_floor(connection, source), _floor(connection, target)]
+    number = 1 + max(connection.execute(_LAST).fetchone()[0], *_notes(connection), 0)
+    why = read_held(connection)[old].why
+    moved = _move(connection, source, target, mark=number)
+    left = connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0]
+    known = [floor for floor in floors if floor is not None]
+    connection.execute(_SET_FLOOR, (target, max(known, default=None)))
+    if not left:
+        connection.execute("DELETE FROM device WHERE id = ?", (source,))
+        connection.execute(schema.LET_GO, (old,))
+    if moved:
+        note = {"old": old, "new": new, "why": why, "floors": floors, "moved": moved}
+        connection.execute(schema.SET_META, (f"{schema.RENAMED_PREFIX}{number}", json.dumps(note)))
+    _finish(connection)
+    return SpoolRenaming(moved=moved, left=left)
+
+
+def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
+    """Take back the last renaming of a device; see `DurableSpool.undo_rename`."""
+    notes = {number: note for number, note in _notes(connection).items() if note["old"] == old}
+    if not notes:
+        raise UsageError(f"no rename of {old} is known here that could be taken back")
+    number, note = notes.popitem()
+    new, source = note["new"], _device(connection, note["new"])
+    if source is None or is_held(connection, new):
+        raise UsageError(f"{old} became {new}, and that has no readings here that are sent")
+    if _device(connection, old) is not None and not is_held(connection, old):
+        raise UsageError(f"there is a device {old} again, with readings of its own")
+    target = _made(connection, old)
+    moved = _move(connection, source, target, mark=0, number=number)
+    if not moved:
+        raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")
+    connection.execute(_LET_GO, (source, number))
+    for key, floor in zip((target, source), note["floors"], strict=True):
+        connection.execute(_SET_FLOOR, (key, floor))
+    hold(connection, old, HeldWhy(note["why"]))
+    connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
+    _finish(connection)
+    return SpoolRenaming(moved=moved, left=note["moved"] - moved)
+
+
+def _move(
+    connection: sqlite3.Connection, source: int, target: int, *, mark: int, number: int | None = None
+) -> int:
+    """Give a device's readings, or those that carry a number, another device; return how many.
+
+    Args:
+        connection: the spool's.
+        source: the device.
+        target: the other one.
+        mark: the number they carry from now on.
+        number: the one they carry; None for all readings.
+    """
+    keys = {"source": source, "target": target, "mark": mark, "number": number}
+    for statement in _CHOOSE:
+        connection.execute(statement, keys)
+    moved = connection.execute("SELECT count(*) FROM temp.moving").fetchone()[0]
+    for statement in _MOVE:
+        connection.execute(statement, keys)
+    return int(moved)
+
+
+def _finish(connection: sqlite3.Connection) -> None:
+    for statement in schema.NAME_DELIVERED:
+        connection.execute(statement)
+    renew_generation(connection)
+
+
+def _notes(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+    return {number: json.loads(value) for number, value in connection.execute(_NOTES)}
+
+
+def _made(connection: sqlite3.Connection, name: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO device (name) VALUES (?)", (name,))
+    key = _device(connection, name)
+    assert key is not None
+    return key
+
+
+def _device(connection: sqlite3.Connection, name: str) -> int | None:
+    row = connection.execute("SELECT id FROM device WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _floor(connection: sqlite3.Connection, key: int) -> int | None:
+    row = connection.execute("SELECT floor_ts FROM device WHERE id = ?", (key,)).fetchone()
+    return None if row[0] is None else int(row[0])

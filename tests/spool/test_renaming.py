@@ -1,0 +1,186 @@
+"""A held device gets its name; where that was wrong it is taken back, while nothing was sent under it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sungrow_lib.errors import UsageError
+from sungrow_lib.spool import (
+    BootStamp,
+    DurableSpool,
+    HeldDevice,
+    HeldWhy,
+    Lane,
+    Settlement,
+    SpoolRenaming,
+    SpoolState,
+    holding,
+    renaming,
+)
+from sungrow_lib.spool.store import SpoolStore
+from tests.spool.helpers import NOON_MS
+from tests.spool.test_holding import RECOVER, append, lose_names, make, offered, opened
+
+pytestmark = pytest.mark.anyio
+ALL = list(range(10))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder / "spool.db"
+
+
+def rename(store: SpoolStore, old: str, new: str) -> SpoolRenaming:
+    return store.change(lambda c: renaming.rename(c, old, new))
+
+
+def undo(store: SpoolStore, old: str) -> SpoolRenaming:
+    return store.change(lambda c: renaming.undo(c, old))
+
+
+def lost(path: Path, *device_ids: str) -> SpoolStore:
+    """A spool whose devices' names are lost; a reading of each was sent before."""
+    store = opened(path)
+    for number in ALL:
+        for device_id in device_ids:
+            append(store, device_id, number)
+    for device_id in device_ids:
+        store.offer(device_id, 1, Lane.FRESH)
+    store.close()
+    lose_names(path)
+    return opened(path)
+
+
+def numbers(store: SpoolStore, device_id: str) -> list[int]:
+    records = [record.entry for record in store.records(0, 1_000)]
+    return [(entry.ts_ms - NOON_MS) // 5_000 for entry in records if entry.device_id == device_id]
+
+
+def test_a_wrong_name_is_taken_back_whole_and_the_right_one_given(path: Path) -> None:
+    store = lost(path, "roof")
+    append(store, "shed", 3, 20)
+    assert rename(store, "lost-device-1", "shed") == SpoolRenaming(moved=9, left=1)
+    append(store, "shed", 21)
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=9, left=0)
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 10)}
+    assert numbers(store, "lost-device-1") == ALL
+    assert offered(store, "shed") == [3, 20, 21]
+    assert offered(store, "lost-device-1") == []
+    assert rename(store, "lost-device-1", "roof") == SpoolRenaming(moved=10, left=0)
+    assert offered(store, "roof") == ALL
+    assert store.faults() == []
+    store.close()
+
+
+def test_what_was_sent_under_the_name_keeps_it(path: Path) -> None:
+    store = lost(path, "roof")
+    rename(store, "lost-device-1", "shed")
+    sent = store.offer("shed", 4, Lane.FRESH)
+    store.settle("shed", Settlement(delivered=[sent[0].seq]))
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=6, left=4)
+    assert numbers(store, "lost-device-1") == ALL[:6]
+    assert numbers(store, "shed") == ALL[6:]
+    with pytest.raises(UsageError, match="no rename of lost-device-1"):
+        undo(store, "lost-device-1")
+    assert store.faults() == []
+    store.close()
+
+
+def test_what_was_sent_to_the_last_reading_is_not_taken_back(path: Path) -> None:
+    store = lost(path, "roof")
+    rename(store, "lost-device-1", "shed")
+    assert offered(store, "shed") == ALL
+    before = store.identity
+    with pytest.raises(UsageError, match="were sent"):
+        undo(store, "lost-device-1")
+    assert store.identity == before
+    assert store.look(holding.read_held) == {}
+    store.close()
+
+
+def test_of_two_devices_with_one_name_each_is_taken_back_by_itself(path: Path) -> None:
+    """Their readings alternate, and those of the first are older than the ones it is put among."""
+    store = lost(path, "roof", "barn")
+    for name in ("lost-device-1", "lost-device-2"):
+        append(store, "shed", *range(20, 23) if name == "lost-device-1" else range(23, 25))
+    rename(store, "lost-device-1", "shed")
+    store.change(lambda c: c.execute("UPDATE reading SET ts = ts + 1 WHERE device = 2"))
+    assert rename(store, "lost-device-2", "shed") == SpoolRenaming(moved=10, left=0)
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=10, left=0)
+    assert numbers(store, "lost-device-1") == ALL
+    assert numbers(store, "shed") == [*ALL, 20, 21, 22, 23, 24]
+    assert undo(store, "lost-device-2") == SpoolRenaming(moved=10, left=0)
+    assert offered(store, "shed") == [20, 21, 22, 23, 24]
+    store.close()
+
+
+def test_the_dates_of_the_one_do_not_stay_with_the_other(path: Path) -> None:
+    """Else it would have no trusted clock until that time comes."""
+    store = lost(path, "roof")
+    append(store, "lost-device-1", 1_000_000)
+    append(store, "shed", 20)
+    rename(store, "lost-device-1", "shed")
+    undo(store, "lost-device-1")
+    append(store, "shed", 21)
+    assert offered(store, "shed") == [20, 21]
+    store.close()
+
+
+def test_readings_that_wait_for_a_date_go_back_too(path: Path) -> None:
+    store = lost(path, "roof")
+    stamp = BootStamp("another boot", 5)
+    store.append("lost-device-1", NOON_MS, '{"pv_power_w":1}', boot=stamp, ts_is_final=False)
+    waiting = store.counts("lost-device-1").waiting
+    rename(store, "lost-device-1", "shed")
+    assert undo(store, "lost-device-1").left == 0
+    assert store.counts("lost-device-1").waiting == waiting
+    assert store.faults() == []
+    store.close()
+
+
+def test_delivered_readings_go_back_and_are_no_witness_of_the_wrong_device(path: Path) -> None:
+    store = opened(path)
+    append(store, "roof", *ALL)
+    seqs = [entry.seq for entry in store.offer("roof", 4, Lane.FRESH)]
+    store.settle("roof", Settlement(delivered=seqs))
+    store.close()
+    lose_names(path)
+    store = opened(path)
+    rename(store, "lost-device-1", "shed")
+    assert store.last_new("shed", 4) == []
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=10, left=0)
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.LOST, 6, 4)}
+    assert store.last_delivered("shed") == []
+    rename(store, "lost-device-1", "roof")
+    store.reoffer("roof", SpoolState.DELIVERED, 0)
+    assert offered(store, "roof") == ALL
+    with pytest.raises(UsageError, match="were sent"):
+        undo(store, "lost-device-1")
+    store.close()
+
+
+def test_it_can_be_taken_back_after_a_recovery(path: Path) -> None:
+    store = lost(path, "roof")
+    append(store, "shed", 20)
+    rename(store, "lost-device-1", "shed")
+    store.offer("shed", 3, Lane.FRESH)
+    store.close()
+    store = opened(path, damage="found by somebody")
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=8, left=2)
+    assert store.faults() == []
+    store.close()
+
+
+async def test_the_library_takes_it_back(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        await spool.rename_device("lost-device-1", "shed")
+        assert await spool.undo_rename("lost-device-1") == SpoolRenaming(moved=10, left=0)
+        assert set(await spool.held()) == {"lost-device-1"}
+        with pytest.raises(UsageError):
+            await spool.undo_rename("shed")
