@@ -292,7 +292,7 @@ class Database:
             raise
 
     def _create(self, connection: sqlite3.Connection) -> None:
-        for statement in schema.statements(schema.CREATE):
+        for statement in (*schema.statements(schema.CREATE), *schema.KEEP_TWICE):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")

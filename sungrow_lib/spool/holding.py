@@ -79,6 +79,8 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
     Returns:
         Whether it goes by other names from now on: these belong into the file then, not only into its log.
     """
+    for statement in schema.KEEP_TWICE:
+        connection.execute(statement)
     identity = identify(connection, None if owner is None else owner.edge_id)
     is_new = identify_file(connection, None if owner is None else owner.spool_id)
     connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))

@@ -71,14 +71,38 @@ DOUBTFUL: Final = "doubtful"
 EACH_RENAMING: Final = 4
 """`offered` is so much more, times the number of the renaming, until a reading is sent under its new name."""
 
+HELD_PREFIX: Final = "held:"
+RENAMED_PREFIX: Final = "renamed:"
+
 META: Final = "SELECT value FROM meta WHERE key = ?"
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+# What decides whether readings may be sent, and as whose, is in the file twice, on pages of their own: one is
+# left where damage takes the other. A recovery reads both alike.
+_IS_KEPT_TWICE: Final = (
+    f"({{0}} IN ('edge_id', 'spool_id', 'follows') OR {{0}} GLOB '{HELD_PREFIX}*'"
+    f" OR {{0}} GLOB '{RENAMED_PREFIX}*')"
+)
+_KEEP_AGAIN: Final = "DELETE FROM again WHERE key = {0}.key; INSERT INTO again VALUES ({0}.key, {0}.value);"
+KEEP_TWICE: Final = (
+    "CREATE TABLE IF NOT EXISTS again (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS again_{event} AFTER {event} ON meta"
+        f" WHEN {_IS_KEPT_TWICE.format('new.key')} BEGIN {_KEEP_AGAIN.format('new')} END"
+        for event in ("insert", "update")
+    ),
+    (
+        f"CREATE TRIGGER IF NOT EXISTS again_delete AFTER DELETE ON meta"
+        f" WHEN {_IS_KEPT_TWICE.format('old.key')} BEGIN DELETE FROM again WHERE key = old.key; END"
+    ),
+    (
+        f"INSERT OR REPLACE INTO again SELECT key, value FROM meta WHERE {_IS_KEPT_TWICE.format('key')}"
+        " EXCEPT SELECT key, value FROM again"
+    ),
+)
 NAME_FILE: Final = "INSERT OR IGNORE INTO meta SELECT ?, value FROM meta WHERE key = 'generation'"
 DROP_META: Final = "DELETE FROM meta WHERE key = ?"
 
 # Devices whose readings are not sent: see holding.py.
-HELD_PREFIX: Final = "held:"
-RENAMED_PREFIX: Final = "renamed:"
 HOLD: Final = f"INSERT OR IGNORE INTO meta VALUES ('{HELD_PREFIX}' || ?, ?)"
 HOLD_LOST: Final = (
     f"INSERT OR IGNORE INTO meta SELECT '{HELD_PREFIX}' || name, ?1 FROM device"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +46,19 @@ def damaged_spool(folder: Path) -> set[tuple[int, int, str]]:
         for number in range(READINGS):
             content = f'{{"pv_power_w":{number},"running_state":"{number * 7919:040x}"}}'
             store.append("inv", 1_780_000_000_000 + number, content, boot=None, ts_is_final=True)
-    damaged = bytearray((folder / SPOOL).read_bytes())
-    for page in (0, len(damaged) // PAGE_BYTES // 2):
-        damaged[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+    sound = (folder / SPOOL).read_bytes()
+    for page in count(len(sound) // PAGE_BYTES // 2):  # the first from there on that has readings
+        damaged = bytearray(sound)
+        for lost_page in (0, page):
+            damaged[lost_page * PAGE_BYTES : (lost_page + 1) * PAGE_BYTES] = bytes(PAGE_BYTES)
+        trial = folder.with_name(f"trial-{page}")
+        trial.mkdir()
+        (trial / SPOOL).write_bytes(damaged)
+        expected = readings(trial)
+        if len(expected) < READINGS:
+            break
     (folder / SPOOL).write_bytes(damaged)
-    trial = folder.with_name("trial")
-    trial.mkdir()
-    (trial / SPOOL).write_bytes(damaged)
-    return readings(trial)
+    return expected
 
 
 def readings(folder: Path) -> set[tuple[int, int, str]]:

@@ -52,7 +52,7 @@ async def test_a_full_spool_refuses_and_keeps_what_it_accepted(path: Path) -> No
 
 async def test_a_full_spool_lets_delivered_readings_go_first(path: Path) -> None:
     clock = FakeClock()
-    async with DurableSpool.open(path, clock=clock, options=SpoolOptions(max_bytes=60_000)) as spool:
+    async with DurableSpool.open(path, clock=clock, options=SpoolOptions(max_bytes=65_000)) as spool:
         seqs = await fill_until_refused(spool, clock)
         await spool.ack("inv", seqs[:50])
         more = await fill_until_refused(spool, clock)

@@ -333,6 +333,69 @@ def test_names_stay_within_what_a_device_id_may_be(path: Path) -> None:
     store.close()
 
 
+# --- pages that tell whose a spool is ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["meta", "again"])
+def test_another_edges_spool_is_known_as_that_whichever_page_that_says_so_is_lost(
+    path: Path, lost: str
+) -> None:
+    owner = make(path, "roof")
+    path.unlink()
+    other = make(path, "roof")
+    lose_names(path, (lost,))
+    store = opened(path, owner)
+    assert store.identity.edge_id == owner.edge_id
+    assert set(store.look(holding.read_held)) == {f"roof.{other.edge_id[:8]}"}
+    store.close()
+
+
+@pytest.mark.parametrize("lost", ["meta", "again"])
+def test_the_own_spool_is_believed_whichever_page_that_says_so_is_lost(path: Path, lost: str) -> None:
+    """Also where nothing is remembered: its edge is called as before."""
+    owner = make(path, "roof")
+    for remembered in (owner, None):
+        lose_names(path, (lost,))
+        store = opened(path, remembered)
+        assert store.identity.edge_id == owner.edge_id
+        assert store.look(holding.read_held) == {}
+        assert len(offered(store, "roof")) == 10
+        store.close()
+
+
+@pytest.mark.parametrize("lost", ["meta", "again"])
+def test_what_is_held_and_what_is_no_longer_outlast_the_loss_of_a_page(path: Path, lost: str) -> None:
+    make(path, "roof.c3544d1e", "shed", "barn")
+    store = opened(path)
+    for name in ("roof.c3544d1e", "shed", "barn"):
+        store.change(lambda c, name=name: holding.hold(c, name, HeldWhy.FOREIGN))  # type: ignore[misc]  # as above
+    store.change(lambda c: renaming.rename(c, "shed", "hut"))
+    store.change(lambda c: holding.set_aside(c, "barn"))
+    store.close()
+    lose_names(path, (lost,))
+    store = opened(path)
+    held = {name: device.why for name, device in store.look(holding.read_held).items()}
+    assert held == {"roof.c3544d1e": HeldWhy.FOREIGN, "barn": HeldWhy.ASIDE}
+    store.change(lambda c: renaming.undo(c, "shed"))
+    store.close()
+
+
+def test_a_spool_of_an_earlier_version_gets_the_second_page(path: Path) -> None:
+    owner = make(path, "roof")
+    with closing(sqlite3.connect(path)) as connection:
+        for event in ("insert", "update", "delete"):
+            connection.execute(f"DROP TRIGGER again_{event}")
+        connection.execute("DROP TABLE again")
+    opened(path).close()
+    before = path.read_bytes()
+    opened(path).close()
+    assert path.read_bytes() == before  # nothing more to be written
+    lose_names(path, ("meta",))
+    store = opened(path)
+    assert store.identity.edge_id == owner.edge_id
+    store.close()
+
+
 # --- on their way to another spool ------------------------------------------------------------------------
 
 
