@@ -67,7 +67,12 @@ def add_parser(
 
     def add(name: str, summary: str, *, reports: bool = True) -> argparse.ArgumentParser:
         parser = parts.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        parser.add_argument("--spool", type=Path, metavar="FILE", help="the spool (default: SPOOL_PATH)")
+        parser.add_argument(
+            "--spool",
+            type=Path,
+            metavar="FILE",
+            help="the spool's file (default: SPOOL_PATH, from the settings)",
+        )
         if reports:
             parser.add_argument("--json", action="store_true", help="print JSON, for programs")
         parser.set_defaults(job=partial(_run, name, settings))

@@ -42,7 +42,7 @@ async def _stats(args: argparse.Namespace, path: Path) -> int:
     async with _opened(path) as spool:
         counts = await spool.counts()
         devices = {name: await spool.counts(name) for name in await spool.devices()}
-        apart = await spool.set_apart()
+        apart, held = await spool.set_apart(), await spool.held()
         identity = spool.identity
     names = [state.name.lower() for state in SpoolState if state is not SpoolState.CONFLICT] + ["conflicts"]
     stats = {
@@ -60,6 +60,7 @@ async def _stats(args: argparse.Namespace, path: Path) -> int:
             {"device_id": device_id, "state": state.name.lower(), "code": code, "readings": number}
             for device_id, state, code, number in apart
         ],
+        "held": {device_id: device._asdict() for device_id, device in held.items()},
     }
     _say(stats, args, _stats_lines)
     return EXIT_OK
@@ -72,6 +73,9 @@ def _stats_lines(stats: dict[str, Any]) -> Iterator[str]:
         yield f"{device_id}: " + ", ".join(f"{number} {name}" for name, number in counted.items() if number)
     for apart in stats["set_apart"]:
         yield f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {apart['code']}"
+    for device_id, held in stats["held"].items():
+        kept = f", and {held['delivered']} delivered ones" if held["delivered"] else ""
+        yield f"{device_id}: held back are {held['undelivered']} readings{kept} ({held['why']})"
     if stats["oldest_pending"]:
         yield f"oldest to deliver: {stats['oldest_pending']}"
 
@@ -272,8 +276,8 @@ async def _require_meant(spool: DurableSpool, args: argparse.Namespace) -> None:
         UsageError: it is missing.
     """
     held = await spool.held()
-    here, configured = {*await spool.devices()} - held.keys(), {*_configured(args)} - held.keys()
-    if args.new in held:
+    here, configured = {*await spool.devices()} - held.keys(), {*_configured(args)}
+    if args.new in held and args.new != args.old:
         return  # which is refused
     if args.new not in here | configured:
         if not args.force:

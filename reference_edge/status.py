@@ -111,11 +111,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "
             f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
         )
-    for name, device in status["held"].items():
-        if is_to_be_named(
-            known := HeldDevice(HeldWhy(device["why"]), device["undelivered"], device["delivered"])
-        ):
-            yield held_words(name, known)
+    yield from _held_lines(status)
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
     if merged := status["spool"]["merged"]:
@@ -126,6 +122,18 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{merged} readings became part of others while the disk was full{last}"
     yield f"the spool takes {shown_size(status['spool']['bytes'])}"
     yield from _disk_lines(status)
+
+
+def _held_lines(status: dict[str, Any]) -> Iterator[str]:
+    """Say what is held, and what to do about it unless an alarm of the daemon's has said that."""
+    said = " ".join(
+        alarm["detail"] for alarm in status["daemon"].get("alarms", ()) if alarm["code"] == "held"
+    )
+    for name, held in status["held"].items():
+        device = HeldDevice(HeldWhy(held["why"]), held["undelivered"], held["delivered"])
+        if is_to_be_named(device):
+            is_told = f"`sungrow-edge spool set-aside {name}`" in said
+            yield f"{name}: {device.undelivered} held back" if is_told else held_words(name, device)
 
 
 def _disk_lines(status: dict[str, Any]) -> Iterator[str]:

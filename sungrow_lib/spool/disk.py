@@ -80,11 +80,12 @@ def _asked(path: Path) -> int:
     """Read and write what is needed to open a spool; return the number of the error, 0 for none."""
     import tempfile  # noqa: PLC0415 - memory, hardly ever needed
 
+    path = Path(os.path.realpath(path))
     try:
         for suffix in _COMPANIONS:
-            with suppress(FileNotFoundError), open(f"{path}{suffix}", "r+b", buffering=0) as file:  # noqa: PTH123 - a name
+            with suppress(FileNotFoundError), Path(f"{path}{suffix}").open("r+b", buffering=0) as file:
                 file.read(1)
-        with tempfile.TemporaryFile(dir=path.absolute().parent, buffering=0) as file:
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
             file.write(b"\0")
             os.fsync(file.fileno())
     except OSError as error:

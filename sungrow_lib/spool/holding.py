@@ -83,7 +83,8 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
         connection.execute(statement)
     identity = identify(connection, None if owner is None else owner.edge_id)
     is_new = identify_file(connection, None if owner is None else owner.spool_id)
-    connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
+    if connection.execute(schema.SEE_NAMES).rowcount:
+        connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
     if owner is None or owner.edge_id == identity.edge_id:
         return is_new
     _disown(connection, identity.edge_id, owner)

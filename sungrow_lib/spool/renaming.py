@@ -57,6 +57,9 @@ _SET_FLOOR: Final = (
 def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     """Give a held device's readings their name, and send them; see `DurableSpool.rename_device`."""
     source = require_held(connection, old)
+    if new == old:  # it is a device's own name: that can be so
+        connection.execute(schema.LET_GO, (old,))
+        return SpoolRenaming(connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0], left=0)
     if is_held(connection, new):
         raise UsageError(f"{new} is held, too; name a device whose readings are sent")
     target = _made(connection, new)

@@ -258,7 +258,9 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
         case Row(None, (str() as name, str() as why)) if name.startswith(schema.HELD_PREFIX):
             if why in set(HeldWhy):
                 connection.execute(schema.SET_META, (name, why))
-        case Row(None, (str() as name, str())) if name.startswith(schema.RENAMED_PREFIX):
+        case Row(None, (str() as name, str())) if name == schema.NAMES_SEEN or name.startswith(
+            schema.RENAMED_PREFIX
+        ):
             connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", row.values)
         case Row(None, (int(), int())):
             connection.execute(schema.RESERVE, row.values)

@@ -73,13 +73,15 @@ EACH_RENAMING: Final = 4
 
 HELD_PREFIX: Final = "held:"
 RENAMED_PREFIX: Final = "renamed:"
+NAMES_SEEN: Final = "lost_names"
+"""Key that is there once names that an earlier version gave were seen to: a device may be called so, too."""
 
 META: Final = "SELECT value FROM meta WHERE key = ?"
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 # What decides whether readings may be sent, and as whose, is in the file twice, on pages of their own: one is
 # left where damage takes the other. A recovery reads both alike.
 _IS_KEPT_TWICE: Final = (
-    f"({{0}} IN ('edge_id', 'spool_id', 'follows') OR {{0}} GLOB '{HELD_PREFIX}*'"
+    f"({{0}} IN ('edge_id', 'spool_id', 'follows', '{NAMES_SEEN}') OR {{0}} GLOB '{HELD_PREFIX}*'"
     f" OR {{0}} GLOB '{RENAMED_PREFIX}*')"
 )
 _KEEP_AGAIN: Final = "DELETE FROM again WHERE key = {0}.key; INSERT INTO again VALUES ({0}.key, {0}.value);"
@@ -104,6 +106,7 @@ DROP_META: Final = "DELETE FROM meta WHERE key = ?"
 
 # Devices whose readings are not sent: see holding.py.
 HOLD: Final = f"INSERT OR IGNORE INTO meta VALUES ('{HELD_PREFIX}' || ?, ?)"
+SEE_NAMES: Final = f"INSERT OR IGNORE INTO meta VALUES ('{NAMES_SEEN}', 'held')"
 HOLD_LOST: Final = (
     f"INSERT OR IGNORE INTO meta SELECT '{HELD_PREFIX}' || name, ?1 FROM device"
     " WHERE name GLOB ?2 || '[0-9]*' AND NOT substr(name, length(?2) + 1) GLOB '*[^0-9]*'"

@@ -107,7 +107,9 @@ def record_line(record: SpoolRecord) -> str:
         "clock_source": entry.clock_source,
         "boot_id": record.stamp.boot_id,
         "boot_ms": record.stamp.boot_ms,
-    } | ({} if record.held is None else {"held": record.held})
+    }
+    if record.held is not None or is_lost_name(entry.device_id):
+        known["held"] = record.held
     return f'{_compact(known)[:-1]},"content":{entry.content}}}'
 
 
@@ -165,7 +167,9 @@ def _to_record(number: int, line: str) -> SpoolRecord:
         reason=read.reason,
         stamp=BootStamp(read.boot_id, read.boot_ms),
         # An export of an earlier version does not say so; such a name does.
-        held=read.held or (HeldWhy.LOST if is_lost_name(read.device_id) else None),
+        held=HeldWhy.LOST
+        if "held" not in read.model_fields_set and is_lost_name(read.device_id)
+        else read.held,
     )
 
 

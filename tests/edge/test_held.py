@@ -19,6 +19,7 @@ from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, HeldWhy, SpoolIdentity, SpoolOptions, SpoolOwner
+from sungrow_lib.spool.holding import is_lost_name
 from tests.edge.test_health import daemon, edge, environment, said
 from tests.edge.test_spool_commands import spool_command
 
@@ -33,6 +34,9 @@ async def make(path: Path, *device_ids: str, count: int = 5) -> SpoolIdentity:
                 ts = START + timedelta(seconds=5 * number)
                 sample = SungrowSample(device_id=device_id, ts=ts, pv_power_w=number)
                 await spool.append(sample, ts_is_final=True)
+        for device_id in device_ids:
+            if is_lost_name(device_id):  # a recovery gives such names
+                await spool.hold_device(device_id, HeldWhy.LOST)
         return spool.identity
 
 
@@ -84,7 +88,12 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
         status = json.loads(edge(variables, "status", "--json").stdout)
         assert status["edge_id"] == own.edge_id
         assert status["held"] == {held: {"why": "foreign", "undelivered": 5, "delivered": 0}}
-        assert f"5 readings of {held} are kept and not sent" in edge(variables, "status").stdout
+        shown = edge(variables, "status").stdout
+        assert shown.count(f"5 readings of {held} are kept and not sent") == 1  # as the alarm
+        assert f"{held}: 5 held back" in shown
+        stats = json.loads(edge(variables, "spool", "stats", "--json").stdout)
+        assert stats["held"] == status["held"]
+        assert f"{held}: held back are 5 readings (foreign)" in edge(variables, "spool", "stats").stdout
     assert any("another edge's" in entry["event"] for entry in said(tmp_path, "error"))
 
 
@@ -218,3 +227,30 @@ def test_undo_takes_the_old_name_only(tmp_path: Path) -> None:
     ):
         done = spool_command("rename", *words, "--spool", str(path))
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_status_says_what_is_held_where_no_alarm_does(tmp_path: Path, tls_files: CertificateFiles) -> None:
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-1")
+    shown = edge(environment(tmp_path, tls_files.ca), "status").stdout
+    assert "5 readings of lost-device-1 are kept and not sent" in shown
+
+
+def test_a_device_may_be_called_as_a_lost_one(tmp_path: Path) -> None:
+    """Held by an earlier version for its name alone: it is renamed to that."""
+    path = tmp_path / "spool.sqlite"
+    anyio.run(make, path, "lost-device-3")
+    on_spool = ("--spool", str(path))
+    assert spool_command("rename", "lost-device-3", "lost-device-3", *on_spool).returncode == 2
+    done = spool_command("rename", "lost-device-3", "lost-device-3", "--force", *on_spool)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    async def sent() -> int:
+        async with DurableSpool.open(path) as spool:
+            return len(await spool.peek("lost-device-3", 10))
+
+    assert anyio.run(sent) == 5
+    assert spool_command("export", str(tmp_path / "all.ndjson"), *on_spool).returncode == 0
+    path.unlink()
+    assert spool_command("import", str(tmp_path / "all.ndjson"), *on_spool).returncode == 0
+    assert anyio.run(sent) == 5

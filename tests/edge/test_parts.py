@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from reference_edge import intake as module
+from reference_edge import intake as module, survey as survey_module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.advice import shown_size
 from reference_edge.health import HealthReport
@@ -459,6 +459,21 @@ async def test_an_old_reading_is_not_shown_as_now(account: DeviceAccount, tmp_pa
 
 
 # --- a full disk and a queue are alarms ------------------------------------------------------------------
+
+
+async def test_an_alarm_shows_and_ends_without_a_look_at_the_spool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey_module, "_JUDGE_S", 0.0)
+    survey, intake = Survey(tmp_path), Intake({"roof": DeviceAccount("roof", "")})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(survey.watch, intake)
+        with anyio.fail_after(60):
+            for refusal in ("it is away", None):
+                intake.refusal = refusal
+                while ("spool" in survey.alarms) is (refusal is None):  # noqa: ASYNC110 - nothing tells
+                    await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
 
 
 def test_the_survey_raises_alarms_and_ends_them(

@@ -152,8 +152,23 @@ def test_it_stays_held_over_a_restart_and_a_second_damage(path: Path) -> None:
 def test_what_an_earlier_version_called_lost_is_held_too(path: Path) -> None:
     make(path, "lost-device-3")
     store = opened(path)
+    store.change(lambda c: c.execute("DELETE FROM meta WHERE key = 'lost_names'"))
+    assert len(offered(store, "lost-device-3")) == 10
+    store.close()
+    store = opened(path)
     assert offered(store, "lost-device-3") == []
     store.close()
+
+
+def test_a_device_of_such_a_name_is_not_held_for_it(path: Path) -> None:
+    """Nor after a recovery that found its name."""
+    make(path, "lost-device-3")
+    opened(path).close()
+    for damage in (None, "found by somebody"):
+        store = opened(path, damage=damage)
+        assert store.look(holding.read_held) == {}
+        assert len(offered(store, "lost-device-3")) == 10
+        store.close()
 
 
 def test_a_new_name_that_is_not_here_yet(path: Path) -> None:
@@ -425,17 +440,21 @@ def test_what_is_held_stays_so_in_another_spool(path: Path) -> None:
 
 
 def test_an_export_that_does_not_say_so_holds_lost_names(path: Path) -> None:
+    """As one of an earlier version; ours says that a name is believed, too."""
     store = opened(path)
     append(store, "lost-device-4", 1)
     append(store, "lost-device-heater", 2)
-    assert all(record.held is None for record in store.records(0, 10))
-    there = _carry(store, path.with_name("there"))
-    assert set(there.look(holding.read_held)) == {"lost-device-4"}
-    there.close()
+    lines = [head_line(store.identity), *map(record_line, store.records(0, 10))]
     store.close()
-    store = opened(path)
-    assert set(store.look(holding.read_held)) == {"lost-device-4"}
-    store.close()
+    for name, of_version, held in (
+        ("ours", lines, set()),
+        ("earlier", [line.replace('"held":null,', "") for line in lines], {"lost-device-4"}),
+    ):
+        there = opened(path.with_name(name))
+        importer = there.importer()
+        there.import_chunk(importer, read_lines(of_version, partial=True))
+        assert set(there.look(holding.read_held)) == held
+        there.close()
 
 
 @pytest.mark.parametrize("is_same_life", [True, False])
