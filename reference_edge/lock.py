@@ -141,10 +141,9 @@ class SpoolLock:
             return True
 
     def _unmade(self, error: OSError) -> SpoolUnavailableError:
-        return SpoolUnavailableError(
-            f"the lock file {self._path} cannot be made or locked: {error.strerror}; put the spool into "
-            "a folder of a local disk that this user may write (SPOOL_PATH)"
-        )
+        advice = "put the spool into a folder of a local disk that this user may write (SPOOL_PATH)"
+        what = f"the lock file {self._path} cannot be made or locked: {error.strerror}"
+        return SpoolUnavailableError(f"{what}; {advice}" if is_setting(error) else what)
 
     def _taken(self) -> SpoolUnavailableError:
         try:
