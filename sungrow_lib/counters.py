@@ -92,11 +92,11 @@ class CounterWatch:
             self._seen[quantity.name] = _Seen(now, ts, now, ts)
             return None
         since, compared = (seen.peak_at, seen.peak) if now >= seen.peak else (seen.last_at, seen.last)
-        elapsed_ms, rise = max(0, (ts - since) // _MS), now - compared
-        kind = None
-        if rise < 0 or rise > most_steps(quantity, elapsed_ms, self.nominal_kw):
+        elapsed_ms = max(0, (ts - since) // _MS)
+        kind = break_of(quantity, now, compared, elapsed_ms, self.nominal_kw, may_reset=False)
+        if kind is BreakKind.RAN_BACK:
             may_reset = self._may_reset(quantity, now, elapsed_ms, since, ts)
-            kind = break_of(quantity, rise, elapsed_ms, self.nominal_kw, may_reset=may_reset)
+            kind = break_of(quantity, now, compared, elapsed_ms, self.nominal_kw, may_reset=may_reset)
         if now >= seen.peak or seen.peak_at < seen.last_at - _STANDSTILL:
             seen.peak, seen.peak_at = now, ts
         seen.last, seen.last_at = now, ts

@@ -210,7 +210,9 @@ FROM (
 --   * At the peak or above: from the peak. So a momentary 0 and its recovery are no energy, nor is a step back.
 --   * A rise beyond what is possible in the time since the value it is taken from and 15 minutes more (three times the
 --     nominal power; a counter may stand still for a while and then catch up): 0. So a jump of a damaged high word is no
---     energy, nor is a counter that comes back after more than 15 minutes of nonsense.
+--     energy, nor is a counter that comes back after more than 15 minutes of nonsense. Where nobody knows the nominal
+--     power, it is that of the largest inverter; from 0 on that of a house's: most counters hold more than such a one
+--     makes in 15 minutes, young ones less than the largest does.
 -- A step that makes no energy is a break, with the difference to what it was compared with. So is one of a daily
 -- counter, but for a fall within three hours of the site's midnight (`zone_ms` from UTC; null while the zone is not
 -- set, then any fall to what can have been counted since).
@@ -226,6 +228,7 @@ WITH target AS (
     t.zone_ms,
     (3000 * d.poll_interval_s)::int8 AS longest_ms,
     coalesce(n.nominal_kw, 352) AS kw, -- that of the largest inverter
+    coalesce(n.nominal_kw, 15) AS from_zero_kw,
     p.ts AS ts_before,
     t.known::jsonb AS known
   FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(zone_ms)s::int8[], %(known)s::text[])
@@ -243,6 +246,7 @@ WITH target AS (
     t.zone_ms,
     t.longest_ms,
     t.kw,
+    t.from_zero_kw,
     (1000 * extract(epoch FROM coalesce(t.ts_before, t.bucket)))::int8 AS before_ms,
     (1000 * extract(epoch FROM t.bucket))::int8 AS bucket_ms,
     (1000 * extract(epoch FROM s.ts))::int8 AS at_ms,
@@ -279,6 +283,7 @@ WITH target AS (
     gap_ms,
     least(coalesce(interval_s, longest_ms), at_ms - lag(at_ms) OVER before) AS dt,
     kw,
+    from_zero_kw,
     at_ms,
     zone_ms,
 -- generated: watched
@@ -379,6 +384,7 @@ WITH target AS (
     turn,
     dt,
     kw,
+    from_zero_kw,
     at_ms,
     zone_ms,
 -- generated: stepped
@@ -490,15 +496,15 @@ SELECT
   bucket,
   bool_or(
 -- generated: any_break
-       pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000
-    OR battery_charge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000
-    OR battery_charge_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000
-    OR battery_discharge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000
-    OR export_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000
-    OR export_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000
-    OR import_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000
-    OR direct_use_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000
-    OR output_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000
+       pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000
+    OR battery_charge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000
+    OR battery_charge_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_from_pv_total_kwh_rise = battery_charge_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000
+    OR battery_discharge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000
+    OR export_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000
+    OR export_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN export_from_pv_total_kwh_rise = export_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000
+    OR import_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000
+    OR direct_use_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN direct_use_total_kwh_rise = direct_use_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000
+    OR output_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN output_total_kwh_rise = output_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000
     OR running_time_total_h_rise NOT BETWEEN 0 AND 4 * 1 * (running_time_total_h_ms_since + 900000) / 3600000
     OR (pv_daily_kwh_rise > greatest(3 * kw, 12) * 10 * (pv_daily_kwh_ms_since + 900000) / 3600000 OR (pv_daily_kwh_rise < 0 AND NOT CASE WHEN zone_ms IS NULL THEN pv_daily_kwh <= greatest(3 * kw, 12) * 10 * (pv_daily_kwh_ms_since + 900000) / 3600000 ELSE (at_ms + zone_ms + 10800000) / 86400000 > (at_ms - pv_daily_kwh_ms_since + zone_ms - 10800000) / 86400000 END))
     OR (battery_charge_daily_kwh_rise > greatest(3 * kw, 12) * 10 * (battery_charge_daily_kwh_ms_since + 900000) / 3600000 OR (battery_charge_daily_kwh_rise < 0 AND NOT CASE WHEN zone_ms IS NULL THEN battery_charge_daily_kwh <= greatest(3 * kw, 12) * 10 * (battery_charge_daily_kwh_ms_since + 900000) / 3600000 ELSE (at_ms + zone_ms + 10800000) / 86400000 > (at_ms - battery_charge_daily_kwh_ms_since + zone_ms - 10800000) / 86400000 END))
@@ -668,52 +674,52 @@ SELECT
   (max(turn + pv_total_kwh) & 4294967295)::int4 AS pv_total_kwh_last,
   (min(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_last_ts,
-  (sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS pv_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
+  (sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS pv_total_kwh_increase,
+  (CASE WHEN sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
   (min(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_first,
   (max(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_last_ts,
-  (sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
+  (sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_total_kwh_increase,
+  (CASE WHEN sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
   (min(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_first,
   (max(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL))::timestamptz AS battery_charge_from_pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_from_pv_total_kwh IS NOT NULL))::timestamptz AS battery_charge_from_pv_total_kwh_last_ts,
-  (sum(CASE WHEN battery_charge_from_pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_from_pv_total_kwh_rise WHEN battery_charge_from_pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_from_pv_total_kwh_increase,
+  (sum(CASE WHEN battery_charge_from_pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_from_pv_total_kwh_rise = battery_charge_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_from_pv_total_kwh_rise WHEN battery_charge_from_pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_from_pv_total_kwh_increase,
   (min(turn + battery_discharge_total_kwh) & 4294967295)::int4 AS battery_discharge_total_kwh_first,
   (max(turn + battery_discharge_total_kwh) & 4294967295)::int4 AS battery_discharge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_last_ts,
-  (sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_discharge_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
+  (sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_discharge_total_kwh_increase,
+  (CASE WHEN sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
   (min(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_first,
   (max(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_last,
   (min(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_last_ts,
-  (sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
+  (sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_total_kwh_increase,
+  (CASE WHEN sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
   (min(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_first,
   (max(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_last,
   (min(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL))::timestamptz AS export_from_pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_from_pv_total_kwh IS NOT NULL))::timestamptz AS export_from_pv_total_kwh_last_ts,
-  (sum(CASE WHEN export_from_pv_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN export_from_pv_total_kwh_rise WHEN export_from_pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_from_pv_total_kwh_increase,
+  (sum(CASE WHEN export_from_pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_from_pv_total_kwh_rise = export_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN export_from_pv_total_kwh_rise WHEN export_from_pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_from_pv_total_kwh_increase,
   (min(turn + import_total_kwh) & 4294967295)::int4 AS import_total_kwh_first,
   (max(turn + import_total_kwh) & 4294967295)::int4 AS import_total_kwh_last,
   (min(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_first_ts,
   (max(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_last_ts,
-  (sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS import_total_kwh_increase,
-  (CASE WHEN sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
+  (sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS import_total_kwh_increase,
+  (CASE WHEN sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) IS NULL THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
   (min(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_first,
   (max(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_last,
   (min(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL))::timestamptz AS direct_use_total_kwh_first_ts,
   (max(ts) FILTER (WHERE direct_use_total_kwh IS NOT NULL))::timestamptz AS direct_use_total_kwh_last_ts,
-  (sum(CASE WHEN direct_use_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000 THEN direct_use_total_kwh_rise WHEN direct_use_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS direct_use_total_kwh_increase,
+  (sum(CASE WHEN direct_use_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN direct_use_total_kwh_rise = direct_use_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000 THEN direct_use_total_kwh_rise WHEN direct_use_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS direct_use_total_kwh_increase,
   (min(turn + output_total_kwh) & 4294967295)::int4 AS output_total_kwh_first,
   (max(turn + output_total_kwh) & 4294967295)::int4 AS output_total_kwh_last,
   (min(ts) FILTER (WHERE output_total_kwh IS NOT NULL))::timestamptz AS output_total_kwh_first_ts,
   (max(ts) FILTER (WHERE output_total_kwh IS NOT NULL))::timestamptz AS output_total_kwh_last_ts,
-  (sum(CASE WHEN output_total_kwh_rise BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000 THEN output_total_kwh_rise WHEN output_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS output_total_kwh_increase,
+  (sum(CASE WHEN output_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN output_total_kwh_rise = output_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000 THEN output_total_kwh_rise WHEN output_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS output_total_kwh_increase,
   (min(turn + running_time_total_h) & 4294967295)::int4 AS running_time_total_h_first,
   (max(turn + running_time_total_h) & 4294967295)::int4 AS running_time_total_h_last,
   (min(ts) FILTER (WHERE running_time_total_h IS NOT NULL))::timestamptz AS running_time_total_h_first_ts,
@@ -1186,15 +1192,15 @@ SELECT s.device, s.ts, b.counter, b.value, b.value - b.rise
 FROM stepped s
 CROSS JOIN LATERAL (VALUES
 -- generated: breaks
-  ('pv_total_kwh', pv_total_kwh, CASE WHEN pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise END),
-  ('battery_charge_total_kwh', battery_charge_total_kwh, CASE WHEN battery_charge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise END),
-  ('battery_charge_from_pv_total_kwh', battery_charge_from_pv_total_kwh, CASE WHEN battery_charge_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_from_pv_total_kwh_rise END),
-  ('battery_discharge_total_kwh', battery_discharge_total_kwh, CASE WHEN battery_discharge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise END),
-  ('export_total_kwh', export_total_kwh, CASE WHEN export_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise END),
-  ('export_from_pv_total_kwh', export_from_pv_total_kwh, CASE WHEN export_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN export_from_pv_total_kwh_rise END),
-  ('import_total_kwh', import_total_kwh, CASE WHEN import_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise END),
-  ('direct_use_total_kwh', direct_use_total_kwh, CASE WHEN direct_use_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000 THEN direct_use_total_kwh_rise END),
-  ('output_total_kwh', output_total_kwh, CASE WHEN output_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * kw, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000 THEN output_total_kwh_rise END),
+  ('pv_total_kwh', pv_total_kwh, CASE WHEN pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise END),
+  ('battery_charge_total_kwh', battery_charge_total_kwh, CASE WHEN battery_charge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise END),
+  ('battery_charge_from_pv_total_kwh', battery_charge_from_pv_total_kwh, CASE WHEN battery_charge_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_from_pv_total_kwh_rise = battery_charge_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_from_pv_total_kwh_rise END),
+  ('battery_discharge_total_kwh', battery_discharge_total_kwh, CASE WHEN battery_discharge_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise END),
+  ('export_total_kwh', export_total_kwh, CASE WHEN export_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise END),
+  ('export_from_pv_total_kwh', export_from_pv_total_kwh, CASE WHEN export_from_pv_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN export_from_pv_total_kwh_rise = export_from_pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (export_from_pv_total_kwh_ms_since + 900000) / 3600000 THEN export_from_pv_total_kwh_rise END),
+  ('import_total_kwh', import_total_kwh, CASE WHEN import_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise END),
+  ('direct_use_total_kwh', direct_use_total_kwh, CASE WHEN direct_use_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN direct_use_total_kwh_rise = direct_use_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (direct_use_total_kwh_ms_since + 900000) / 3600000 THEN direct_use_total_kwh_rise END),
+  ('output_total_kwh', output_total_kwh, CASE WHEN output_total_kwh_rise NOT BETWEEN 0 AND greatest(3 * CASE WHEN output_total_kwh_rise = output_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (output_total_kwh_ms_since + 900000) / 3600000 THEN output_total_kwh_rise END),
   ('running_time_total_h', running_time_total_h, CASE WHEN running_time_total_h_rise NOT BETWEEN 0 AND 4 * 1 * (running_time_total_h_ms_since + 900000) / 3600000 THEN running_time_total_h_rise END),
   ('pv_daily_kwh', pv_daily_kwh, CASE WHEN (pv_daily_kwh_rise > greatest(3 * kw, 12) * 10 * (pv_daily_kwh_ms_since + 900000) / 3600000 OR (pv_daily_kwh_rise < 0 AND NOT CASE WHEN zone_ms IS NULL THEN pv_daily_kwh <= greatest(3 * kw, 12) * 10 * (pv_daily_kwh_ms_since + 900000) / 3600000 ELSE (at_ms + zone_ms + 10800000) / 86400000 > (at_ms - pv_daily_kwh_ms_since + zone_ms - 10800000) / 86400000 END)) THEN pv_daily_kwh_rise END),
   ('battery_charge_daily_kwh', battery_charge_daily_kwh, CASE WHEN (battery_charge_daily_kwh_rise > greatest(3 * kw, 12) * 10 * (battery_charge_daily_kwh_ms_since + 900000) / 3600000 OR (battery_charge_daily_kwh_rise < 0 AND NOT CASE WHEN zone_ms IS NULL THEN battery_charge_daily_kwh <= greatest(3 * kw, 12) * 10 * (battery_charge_daily_kwh_ms_since + 900000) / 3600000 ELSE (at_ms + zone_ms + 10800000) / 86400000 > (at_ms - battery_charge_daily_kwh_ms_since + zone_ms - 10800000) / 86400000 END)) THEN battery_charge_daily_kwh_rise END),

@@ -212,7 +212,10 @@ def _most(counter: Quantity) -> str:
     """Resolution steps that a counter can rise at most, as :func:`most_steps` has it."""
     assert counter.pace is not None
     times, least = counter.pace.times, counter.pace.at_least
-    per_hour = f"greatest({times} * kw, {least})" if times else f"{least}"
+    kw = "kw"
+    if counter.kind is not QuantityKind.DAILY_COUNTER:
+        kw = f"CASE WHEN {counter.name}_rise = {counter.name} THEN from_zero_kw ELSE kw END"
+    per_hour = f"greatest({times} * {kw}, {least})" if times else f"{least}"
     return f"{per_hour} * {counter.factor} * ({counter.name}_ms_since + {1000 * STANDSTILL_S}) / 3600000"
 
 

@@ -64,9 +64,9 @@ async def mend_seams(
 async def _mend(connection: Connection, counter: str, bucket: Bucket, known: Known) -> bool:
     named = {"device": bucket[0], "bucket": bucket[1]}
     for first, first_ts, last, nominal_kw in await on_counter(connection, "seam", counter, **named):
-        rise, elapsed_ms = first - known.value, min(first_ts - known.ts, _LONGEST) // _MS
-        is_break = break_of(QUANTITY_BY_NAME[counter], rise, elapsed_ms, nominal_kw, may_reset=False)
-        step = 0 if is_break else rise
+        quantity, elapsed_ms = QUANTITY_BY_NAME[counter], min(first_ts - known.ts, _LONGEST) // _MS
+        is_break = break_of(quantity, first, known.value, elapsed_ms, nominal_kw, may_reset=False)
+        step = 0 if is_break else first - known.value
         moment = {"device": bucket[0], "ts": first_ts}
         await on_counter(connection, "unflag_seam", counter, **moment)
         if is_break:

@@ -160,6 +160,20 @@ def test_a_clock_that_is_no_clock_is_not_used() -> None:
     assert seen(watch, "pv_daily_kwh", 30.5, 0.2) == []
 
 
+@pytest.mark.parametrize(
+    ("nominal_kw", "value", "is_flagged"),
+    [(None, 11.0, False), (None, 12.0, True), (None, 105.0, True), (110.0, 80.0, False), (10.0, 8.0, True)],
+)
+def test_what_rises_from_0_was_hardly_all_made_by_the_largest_inverter(
+    nominal_kw: float | None, value: float, *, is_flagged: bool
+) -> None:
+    assert bool(seen(CounterWatch(nominal_kw), "pv_total_kwh", 0.0, 0.0, value)) is is_flagged
+
+
+def test_what_rises_from_anything_else_may_be() -> None:
+    assert seen(CounterWatch(), "pv_total_kwh", 0.1, 200.0) == []
+
+
 # --- anything at all -------------------------------------------------------------------------------------
 
 STEPS: Final = st.lists(st.one_of(st.none(), st.integers(0, 2**31 - 1), st.integers(0, 40)), max_size=40)

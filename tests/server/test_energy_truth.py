@@ -68,11 +68,9 @@ def as_sent(row: Reading) -> dict[str, Any]:
     return {"device_id": "sh-1", "ts": format_ts(row["at"])} | {n: v for n, v in row.items() if n != "at"}
 
 
-async def sent(api: Api, rows: Sequence[Reading]) -> None:
+async def sent(api: Api, rows: Sequence[Reading], model: str | None = "SH10RT") -> None:
     for first in range(0, len(rows), 500):
-        await api.ingest(
-            *map(as_sent, rows[first : first + 500]), device={"model": "SH10RT", "timezone": "UTC"}
-        )
+        await api.ingest(*map(as_sent, rows[first : first + 500]), device={"model": model, "timezone": "UTC"})
     await api.server.refresher.refresh_all()
 
 
@@ -193,6 +191,34 @@ async def test_a_zero_before_a_quarter_begins_loses_nothing_of_an_outage(
         assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW), abs=NEAR)
 
 
+@pytest.mark.parametrize("total", [12.0, 105.0])
+@pytest.mark.parametrize("order", ["as read", "zeros last"])
+async def test_a_young_counter_that_shows_0_for_long_is_not_counted_anew(
+    api: Api, total: float, order: str
+) -> None:
+    """Nobody knows the device's power; the largest inverter could have made all of it since the zeros."""
+    begin = datetime(2026, 6, 15, tzinfo=UTC)
+    rows = house(begin, NOW, total=total)
+    show_zeros(rows, begin + timedelta(hours=2), 6)
+    zeros = [row for row in rows if row["pv_total_kwh"] == 0]
+    if order == "zeros last":
+        await sent(api, [row for row in rows if row not in zeros], model=None)
+    await sent(api, rows, model=None)
+    lost = kwh(begin, begin + timedelta(minutes=35))
+    for bucket in ("15m", "1h", "1d"):
+        assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW) - lost, abs=NEAR)
+
+
+async def test_a_new_counter_of_an_unknown_device_counts_from_0_on(api: Api) -> None:
+    begin = datetime(2026, 6, 15, tzinfo=UTC)
+    gone = begin + timedelta(minutes=10)
+    rows = house(begin, NOW, total=0.0, away=between(gone, gone + timedelta(hours=4)))
+    show_zeros(rows, begin, 5)
+    await sent(api, rows, model=None)
+    for bucket in ("15m", "1h", "1d"):
+        assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW), abs=NEAR)
+
+
 def as_csv(file: Path, rows: Sequence[Reading]) -> Path:
     lines = ["ts,interval_s,pv_power_w,pv_total_kwh"]
     for row in rows:
@@ -236,4 +262,5 @@ async def test_an_import_that_ends_at_frozen_rollups(
         for bucket in ("15m", "1h", "1d"):
             assert await total_of(api, begin, end, bucket) == pytest.approx(kwh(begin, end), abs=NEAR)
         days = await told(api, begin, end)
-        assert max(day["pv_kwh"] for day in days) <= kwh(begin, begin + timedelta(days=1)) * 1.3
+        longest = timedelta(days=1, hours=1.5 * silent_h)  # the silence counts on the day on which it ends
+        assert max(day["pv_kwh"] for day in days) <= kwh(begin, begin + longest) * 1.3

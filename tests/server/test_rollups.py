@@ -25,7 +25,7 @@ from reference_server.storage.schema_sql import (
 )
 from reference_server.zones import quarter_of
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Quantity
-from sungrow_lib.quantities.counters import LARGEST_KW, break_of, most_steps
+from sungrow_lib.quantities.counters import FROM_ZERO_KW, LARGEST_KW, break_of, most_steps
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
 
@@ -126,7 +126,7 @@ def plain_breaks(
             since, compared = compared_with(value, earlier)
             elapsed_ms = (at - since) // timedelta(milliseconds=1)
             resets = _may_reset(counter, value, elapsed_ms, kw, (since, at), zone)
-            if break_of(counter, value - compared, elapsed_ms, kw, may_reset=resets) is not None:
+            if break_of(counter, value, compared, elapsed_ms, kw, may_reset=resets) is not None:
                 found.add((at, name, value, compared))
         past.add(at, values)
     return found
@@ -183,8 +183,8 @@ def _add_counter(
     if not earlier:  # without a value before, the increase is unknown, not zero
         return None
     since, compared = compared_with(value, earlier)
-    increase = value - compared
-    is_possible = 0 <= increase <= most_steps(counter, (at - since) // timedelta(milliseconds=1), kw)
+    increase, elapsed_ms = value - compared, (at - since) // timedelta(milliseconds=1)
+    is_possible = break_of(counter, value, compared, elapsed_ms, kw, may_reset=False) is None
     _add(bucket, f"{name}_increase", increase if is_possible else 0)
     return since if is_possible else None
 
@@ -476,4 +476,5 @@ async def test_a_daily_counter_may_begin_anew_around_the_sites_midnight(
 
 
 def test_the_sql_takes_the_same_largest_inverter() -> None:
-    assert f"coalesce(n.nominal_kw, {LARGEST_KW:g})" in query("stepped_readings").decode()
+    assert f"coalesce(n.nominal_kw, {LARGEST_KW:g}) AS kw" in query("stepped_readings").decode()
+    assert f"coalesce(n.nominal_kw, {FROM_ZERO_KW:g}) AS from_zero_kw" in query("stepped_readings").decode()
