@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,8 @@ from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import ConfigurationError, DeviceError, SpoolUnavailableError, SungrowError
 from sungrow_lib.inverter import InverterReader
+from sungrow_lib.modbus.limiter import LOCK_DIR_VARIABLE, lock_dir
+from sungrow_lib.modbus.notes import STATE_DIR_VARIABLE
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.upload.check import check_server
@@ -40,6 +43,8 @@ async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT00
     for words in settings.slowed:
         print(f"NOTE  settings: {words}")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
+    results.append(await _try("locks", lambda: _check_locks(settings)))
+    results.append(await _try("notes", lambda: _check_notes(settings.state_dir)))
     if settings.health_file is not None:
         results.append(await _try("health file", lambda: _check_health(settings.health_path)))
     if settings.metrics_port:
@@ -77,6 +82,29 @@ async def _check_token(settings: EdgeSettings) -> str:
 async def _check_authority(settings: EdgeSettings) -> str:
     async with IngestTransport(upload_settings(settings)):  # reads the certificates, contacts nobody
         return f"certificates read from {settings.ca_file}"
+
+
+async def _check_locks(settings: EdgeSettings) -> str:
+    folder = lock_dir(settings.sungrow_lock_dir)
+    await anyio.to_thread.run_sync(_require_folder, folder, LOCK_DIR_VARIABLE)
+    return str(folder)
+
+
+async def _check_notes(folder: Path) -> str:
+    return await anyio.to_thread.run_sync(_find_notes, folder)
+
+
+def _find_notes(folder: Path) -> str:
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if _exists(place))
+    _require_folder(there, STATE_DIR_VARIABLE)
+    return str(folder) if _exists(folder) else f"{folder} (the daemon will make it)"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except OSError:
+        return True  # to look further says how
 
 
 async def _check_health(path: Path) -> str:
@@ -118,9 +146,13 @@ async def _check_spool(path: Path) -> str:
 
 
 def _require_room(path: Path, variable: str) -> None:
-    folder = path.absolute().parent
+    _require_folder(path.absolute().parent, variable)
+
+
+def _require_folder(folder: Path, variable: str) -> None:
     if not folder.is_dir():
-        raise SpoolUnavailableError(f"the folder {folder} does not exist; make it ({variable})")
+        what = "is no folder; remove it" if _exists(folder) else "does not exist; make it"
+        raise SpoolUnavailableError(f"the folder {folder} {what} ({variable})")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +18,13 @@ from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.words import BLOCK_MAX, Block, Space
 
 STATE_DIR_VARIABLE: Final = "SUNGROW_STATE_DIR"
+_LOG: Final = logging.getLogger(__name__)
+_LOG.addHandler(logging.NullHandler())  # a command without a log has nothing to say of it
+
+_TRY_AGAIN_S: Final = 60.0
+"""Seconds from a file that cannot be written to the next attempt: every reading asks for one."""
+_unwritten: Final[set[Path]] = set()
+"""Folders of which it was said that they cannot be written."""
 
 _HOLES_LAST_S: Final = 86_400.0
 """Seconds after which a hole is looked at again under the same firmware, too."""
@@ -110,6 +119,7 @@ class DeviceNotes:
         self.path = path
         self._fingerprint = fingerprint
         self._saved = ""
+        self._not_before = 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -270,21 +280,25 @@ class DeviceNotes:
     def save(self) -> None:
         """Write the file whole, or leave the old one; does nothing when nothing is new.
 
-        A folder that cannot be written costs time at the next run and nothing now.
+        A folder that cannot be written costs time at the next run and nothing now: that is logged once, and
+        it is tried again.
         """
         document = json.dumps(self._document(), indent=1) + "\n"
-        if self.path is None or document == self._saved:
+        if self.path is None or document == self._saved or time.monotonic() < self._not_before:
             return
-        self._saved = document
         draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(document, encoding="utf-8")
             draft.replace(self.path)
-        except OSError:
-            self.path = None
+        except OSError as error:
+            self._not_before = time.monotonic() + _TRY_AGAIN_S
             with suppress(OSError):
                 draft.unlink()
+            _say_unwritten(self.path.parent, error)
+        else:
+            self._saved = document
+            _unwritten.discard(self.path.parent)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -303,6 +317,15 @@ class DeviceNotes:
     def _refusal(self, block: Block) -> dict[str, Any]:
         asked = self._asked.get(block, _NEVER)
         return {**_entry(block), "code": self.refused[block], "at": asked.at, "times": asked.times}
+
+
+def _say_unwritten(folder: Path, error: OSError) -> None:
+    if folder not in _unwritten:
+        _unwritten.add(folder)
+        _LOG.warning(
+            "what an inverter serves and refuses cannot be noted; it is asked again after a restart",
+            extra={"folder": str(folder), "setting": STATE_DIR_VARIABLE, "reason": error.strerror},
+        )
 
 
 def _file(host: str, port: int, unit: int, folder: Path | None) -> Path:

@@ -226,6 +226,41 @@ def test_check_tries_the_spool(tmp_path: Path, tls_files: CertificateFiles) -> N
     assert not (tmp_path / "spool.sqlite").exists()
 
 
+@pytest.mark.parametrize(
+    ("variable", "what"), [("SUNGROW_LOCK_DIR", "locks"), ("SUNGROW_STATE_DIR", "notes")]
+)
+def test_check_offline_tries_the_folders_of_locks_and_notes(
+    tmp_path: Path, tls_files: CertificateFiles, variable: str, what: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for folder in (file, file / "in-it", Path("/proc/none")):
+        done = edge(environment(tmp_path, tls_files.ca, **{variable: str(folder)}), "check", "--offline")
+        assert done.returncode == 1, folder
+        [line] = [line for line in done.stdout.splitlines() if line.startswith("FAIL")]
+        assert line.startswith(f"FAIL  {what}: ")
+        assert variable in line
+        assert done.stderr == ""
+    good = tmp_path / "good"
+    good.mkdir()
+    done = edge(environment(tmp_path, tls_files.ca, **{variable: str(good)}), "check", "--offline")
+    assert done.returncode == 0
+    assert f"ok    {what}: {good}" in done.stdout
+    assert not list(good.iterdir())
+
+
+def test_check_says_where_notes_will_be_and_makes_nothing(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    done = edge(environment(tmp_path, tls_files.ca), "check", "--offline")
+    assert f"ok    notes: {tmp_path / 'sungrow-state'} (the daemon will make it)" in done.stdout
+    assert not list(tmp_path.iterdir())
+    missing = tmp_path / "none"
+    done = edge(environment(tmp_path, tls_files.ca, SUNGROW_LOCK_DIR=str(missing)), "check", "--offline")
+    assert done.returncode == 1
+    assert f"FAIL  locks: the folder {missing} does not exist; make it (SUNGROW_LOCK_DIR)" in done.stdout
+
+
 def test_check_tries_where_the_health_file_goes_and_the_port_of_the_metrics(
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:

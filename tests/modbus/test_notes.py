@@ -97,6 +97,32 @@ def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
     assert list(folder.iterdir()) == [folder / "device-inverter-502-1.json"]
 
 
+def test_a_full_disk_costs_the_notes_only_as_long_as_it_is_full_and_is_said_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.write_text("in the way")
+    notes, others = load(), load(unit=2)
+    for number in range(5):
+        notes.add(Block(Space.HOLDING, 13000 + number, 1), 2)
+    others.add(REFUSED, 2)
+    [line] = caplog.records
+    assert (line.levelname, line.__dict__["folder"]) == ("WARNING", str(folder))
+    folder.unlink()
+    notes.add(REFUSED, 2)
+    assert not folder.exists()  # not at every reading
+    monkeypatch.setattr("sungrow_lib.modbus.notes._TRY_AGAIN_S", -1.0)
+    notes._not_before = 0.0
+    notes.save()
+    assert len(load().refused) == 5
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("in the way again")
+    notes.add(BLOCK, 2)
+    assert len(caplog.records) == 2
+    folder.unlink()
+    notes.save()
+    assert len(load().refused) == 6
+
+
 DAY = 86_400.0
 
 
