@@ -113,6 +113,9 @@ exit status: 0 done, 1 it failed, 2 wrong use
 _DEVICES: Final = """\
 A device makes itself known with its first reading. What is set here wins over what its edge says.
 
+Delete an inverter that was replaced: it stays in the history of its plant up to its last reading, and is not
+waited for any more. One that is kept counts as silent. What is erased is gone from the plant's history, too.
+
 examples:
   sungrow-server device list
   sungrow-server device set roof --timezone Europe/Amsterdam --plant home
@@ -254,7 +257,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--poll-interval", type=float, metavar="SECONDS", help="time between polls")
     change.set_defaults(run=_device_set)
     for action, summary, deleted in (
-        ("delete", "take no more readings of it", True),
+        ("delete", "take no more readings of it; its plant keeps those it has", True),
         ("restore", "take its readings again", False),
     ):
         end = actions.add_parser(action, help=summary)

@@ -6,14 +6,19 @@ what the first one was silent about would never count. So the word passes from o
 where neither is silent: at a local midnight with a value of each in the quarter of an hour before it. Among
 all the ways to pass it, the one counts by which the least energy is missing, and then the one in which the
 most is known of when it flowed.
+
+One that was heard first after another one had said its last follows it: both are one witness, whose steps
+never overlap, so that the word passes between them at any hour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from itertools import pairwise
+from functools import lru_cache
+from operator import itemgetter
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -32,121 +37,165 @@ class MeterDay(NamedTuple):
     """What a device knows of the meter on a local day; times in ms of Unix time.
 
     Attributes:
-        day: the day.
+        day: the day, as an ordinal.
         known_ms: time in which its power, and each of its counters, were known, added up.
-        first: when each counter was read first; None where it was not.
-        last: when each counter was read last.
+        last: when each counter was read last; None where it was not.
     """
 
-    day: date
+    day: int
     known_ms: int
-    first: tuple[int | None, ...]
     last: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What a device knows of the meter; times in ms of Unix time.
+
+    Attributes:
+        name: the device's.
+        counted: when each of its counters that it knows was read first and last of all.
+        ends: the last day with a counter, 0 when there is none.
+    """
+
+    name: str
+    counted: tuple[tuple[int, int], ...]
+    ends: int
+
+
+Witness = tuple[Testimony, ...]
+"""A device that saw the meter, or several that followed each other."""
+
+
+@dataclass
+class Way:
+    """The best way to pass the word among witnesses, day by day.
+
+    For each day and witness the best way that ends with it is that of the day before with the same one, or,
+    where the word may pass, with another (Viterbi's algorithm). Of days on which it passes to nobody, nothing
+    is kept.
+
+    Attributes:
+        witnesses: who tells.
+        zone: the plant's, whose days they are.
+    """
+
+    witnesses: Sequence[Witness]
+    zone: ZoneInfo
+    _best: list[int] = field(init=False)
+    _at: list[int] = field(init=False)
+    _lasts: list[tuple[int | None, ...]] = field(init=False)
+    _passed: list[tuple[int, list[int]]] = field(default_factory=list)
+    _before: int = 0
+
+    def __post_init__(self) -> None:
+        count = len(self.witnesses)
+        self._best, self._at, self._lasts = [0] * count, [0] * count, [()] * count
+
+    def copy(self, witnesses: Sequence[Witness]) -> Way:
+        """Return a way that goes on from here, whatever else is known of the same witnesses by now."""
+        way = Way(witnesses, self.zone)
+        way._best, way._at, way._lasts = [*self._best], [*self._at], [*self._lasts]
+        way._passed, way._before = [*self._passed], self._before
+        return way
+
+    def go(self, told: Mapping[str, Sequence[MeterDay]]) -> None:
+        """Go on through the next days that any device knows something of, each device's in order."""
+        by_day: dict[int, list[tuple[int, int, MeterDay]]] = {}
+        for number, witness in enumerate(self.witnesses):
+            for member, testimony in enumerate(witness):
+                for known in told.get(testimony.name, ()):
+                    by_day.setdefault(known.day, []).append((number, member, known))
+        counted = [[span for one in witness for span in one.counted] for witness in self.witnesses]
+        for day in sorted(by_day):
+            begin, end = _midnight(day, self.zone), _midnight(day + 1, self.zone)
+            if self._before:
+                midnight = begin if day == self._before + 1 else _midnight(self._before + 1, self.zone)
+                self._pass(day, midnight)
+            for number, spans in enumerate(counted):
+                worth = 0
+                for first, last in spans:
+                    if first < end and last > begin:
+                        worth += (end if end < last else last) - (begin if begin > first else first)  # noqa: FURB136 - thousands of days
+                self._best[number] += worth * _COUNTS
+            for number, member, known in by_day[day]:
+                self._hear(number, member, known)
+            self._before = day
+
+    def _hear(self, number: int, member: int, known: MeterDay) -> None:
+        self._best[number] += known.known_ms
+        if member > self._at[number]:
+            self._at[number], self._lasts[number] = member, ()
+        if member == self._at[number]:
+            before = self._lasts[number] or (None,) * len(known.last)
+            self._lasts[number] = tuple(
+                was if now is None else now for was, now in zip(before, known.last, strict=True)
+            )
+
+    def _pass(self, day: int, midnight: int) -> None:
+        """Let the word pass at a midnight wherever that is better."""
+        best = self._best
+        if min(best) >= max(best) - _PASSING_MS:
+            return
+        numbers = range(len(best))
+        leaving = [number for number in numbers if self._may_leave(number, midnight)]
+        if not leaving:
+            return
+        source = max(leaving, key=best.__getitem__)
+        passed = best[source] - _PASSING_MS
+        origins = [
+            source if best[number] < passed and self._may_take(number, midnight) else number
+            for number in numbers
+        ]
+        if origins != [*numbers]:
+            self._passed.append((day, origins))
+            self._best = [best[n] if origin == n else passed for n, origin in enumerate(origins)]
+
+    def _may_take(self, number: int, midnight: int) -> bool:
+        """Whether its next step holds nothing from before a midnight that the days gone through end with."""
+        witness, member = self.witnesses[number], self._at[number]
+        if member + 1 < len(witness) and witness[member].ends <= self._before:
+            return True
+        return all(last is None or last >= midnight - _NEAR_MS for last in self._lasts[number])
+
+    def _may_leave(self, number: int, midnight: int) -> bool:
+        """Whether what it will say after those days holds nothing from before the midnight, too."""
+        ends = max(one.ends for one in self.witnesses[number])
+        return ends <= self._before or self._may_take(number, midnight)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """From which day on whose word counts, by the number of the witness, in order."""
+        number = max(range(len(self._best)), key=self._best.__getitem__)
+        found: list[tuple[int, int]] = []
+        for day, origins in reversed(self._passed):
+            if origins[number] != number:
+                found.append((day, number))
+                number = origins[number]
+        return [(0, number), *reversed(found)]
 
 
 class Meter:
     """Tells whose word counts on a local day.
 
     Args:
-        devices: what each device that saw the meter knows of it, days in order; at least one device.
-        zone: the plant's, whose days they are.
+        witnesses: who tells, each by the names of its devices and the days on which each was heard first and
+            last.
+        runs: from which day on whose word counts, by the number of the witness, in order.
     """
 
-    def __init__(self, devices: Mapping[str, Sequence[MeterDay]], zone: ZoneInfo) -> None:
-        self._first = next(iter(devices))
-        self._of_day: dict[date, str] = {}
-        if len(devices) > 1:
-            self._of_day = dict(_best_way([_Witness(*told) for told in devices.items()], zone))
+    def __init__(
+        self, witnesses: Sequence[Sequence[tuple[str, date, date]]], runs: Sequence[tuple[int, int]]
+    ) -> None:
+        self._witnesses = witnesses
+        self._runs = runs
 
-    @classmethod
-    def of_one(cls, devices: Mapping[str, Sequence[MeterDay]]) -> Meter:
-        """One device's word for all time, that of the one that knows most: if their days differ."""
-        known = {name: sum(day.known_ms for day in days) for name, days in devices.items()}
-        best = max(known, key=lambda name: known[name])
-        return cls({best: devices[best]}, ZoneInfo("UTC"))
-
-    def of(self, day: date) -> str:
-        """Name of the device; on a day of which none knows anything it does not matter."""
-        return self._of_day.get(day, self._first)
+    def of(self, day: date) -> tuple[str, ...]:
+        """Names of the devices: several where one followed another; what they say of the meter adds."""
+        run = bisect_right(self._runs, day.toordinal(), key=itemgetter(0)) - 1
+        witness = self._witnesses[self._runs[max(run, 0)][1]]
+        there = tuple(name for name, first, last in witness if first <= day <= last)
+        return there or (witness[0][0],)
 
 
-@dataclass
-class _Witness:
-    """A device that saw the meter, followed from day to day.
-
-    Attributes:
-        name: its name.
-        days: what it knows.
-    """
-
-    name: str
-    days: Sequence[MeterDay]
-    _last: dict[int, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._by_day = {known.day: known for known in self.days}
-        self._ends = max((known.day for known in self.days if any(known.last)), default=date.min)
-        self._counted: dict[int, tuple[int, int]] = {}
-        for known in self.days:
-            for counter, (first, last) in enumerate(zip(known.first, known.last, strict=True)):
-                if first is not None and last is not None:
-                    self._counted[counter] = (self._counted.get(counter, (first,))[0], last)
-
-    def know(self, day: date, begin: int, end: int) -> int:
-        """Go on to a day, which begins and ends then; return what the word on it is worth."""
-        worth = 0
-        for first, last in self._counted.values():
-            if first < end and last > begin:
-                worth += min(end, last) - max(begin, first)
-        worth *= _COUNTS
-        known = self._by_day.get(day)
-        if known is not None:
-            worth += known.known_ms
-            self._last.update((number, last) for number, last in enumerate(known.last) if last is not None)
-        return worth
-
-    def may_take(self, midnight: int) -> bool:
-        """Whether its next step holds nothing from before a midnight that the day gone through ends with."""
-        return all(last >= midnight - _NEAR_MS for last in self._last.values())
-
-    def may_leave(self, day: date, midnight: int) -> bool:
-        """Whether what it will say after that day holds nothing from before the midnight, too."""
-        return self._ends <= day or self.may_take(midnight)
-
-
-def _best_way(devices: Sequence[_Witness], zone: ZoneInfo) -> Iterator[tuple[date, str]]:
-    """Return for each day the device on the way in which the most is known, the last day first.
-
-    For each day and device the best way that ends with it is that of the day before with the same one, or,
-    where the word may pass, with another (Viterbi's algorithm).
-    """
-    days = sorted({known.day for device in devices for known in device.days})
-    numbers = range(len(devices))
-    begin, end = _midnight(days[0], zone), _midnight(days[0] + _DAY, zone)
-    best = [device.know(days[0], begin, end) for device in devices]
-    came_from: list[Sequence[int]] = []
-    for before, day in pairwise(days):
-        midnight = end
-        begin = midnight if day - before == _DAY else _midnight(day, zone)
-        end = _midnight(day + _DAY, zone)
-        leaving = [number for number in numbers if devices[number].may_leave(before, midnight)]
-        source = max(leaving, key=best.__getitem__, default=0)
-        passed = best[source] - _PASSING_MS if leaving else -1
-        origins = [
-            source if best[number] < passed and devices[number].may_take(midnight) else number
-            for number in numbers
-        ]
-        best = [
-            (best[number] if origins[number] == number else passed) + devices[number].know(day, begin, end)
-            for number in numbers
-        ]
-        came_from.append(origins)
-    number = max(numbers, key=best.__getitem__)
-    yield days[-1], devices[number].name
-    for day, origin_of in zip(days[-2::-1], reversed(came_from), strict=True):
-        number = origin_of[number]
-        yield day, devices[number].name
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return int(start_of_day(day, zone).timestamp()) * 1000
+@lru_cache(maxsize=16_384)
+def _midnight(day: int, zone: ZoneInfo) -> int:
+    return int(start_of_day(date.fromordinal(day), zone).timestamp()) * 1000

@@ -21,12 +21,14 @@ from reference_server.buckets import (
     needed_columns,
     wh_of,
 )
+from reference_server.lives import Life
 from reference_server.meters import Meter
 from reference_server.series import Cut, SeriesReader, merged_facts
 from reference_server.sheets import Sheet
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.schema_sql import POWER_OF
-from reference_server.together import COLUMNS, Life, Roles, Together, TogetherReader
+from reference_server.together import COLUMNS, Roles, Together, TogetherReader
+from reference_server.witnesses import MeterReader
 from reference_server.zones import Span, known_zone, local_day, start_of_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
@@ -50,14 +52,21 @@ class PlantSeriesReader:
     Args:
         series: reads what each device did.
         together: finds out what they did at the same time.
+        meters: finds out whose word on the meter counts.
         clock: tells the time, UTC.
     """
 
     def __init__(
-        self, series: SeriesReader, together: TogetherReader, *, clock: Callable[[], datetime]
+        self,
+        series: SeriesReader,
+        together: TogetherReader,
+        meters: MeterReader,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._series = series
         self._together = together
+        self._meter_reader = meters
         self._clock = clock
 
     async def frame(self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None) -> Sheet:
@@ -91,9 +100,9 @@ class PlantSeriesReader:
                 continue
             found = await self._facts(devices, cut, _COLUMNS)
             if meter is None:  # what was just read is up to date
-                meter = await self._series.meter(devices, cut.zone)
                 lives = await self._together.lives(devices)
-            roles = Roles.of(lives, _words(cut, meter, devices))
+                meter = await self._meter_reader.meter(lives, cut.zone)
+            roles = Roles.of(lives, _words(cut, meter, lives))
             powers = await self._together.of(devices, cut, found, roles)
             meters = await self._meters(devices, cut, found, meter)
             now = self._clock()
@@ -130,9 +139,9 @@ class PlantSeriesReader:
         """What is known of the meter in each bucket of a cut: what one device says for a whole local day."""
         meters = {}
         for span in cut.spans:
-            names = {meter.of(day) for day in _days_in(span, cut.zone)}
-            if len(names) == 1:
-                meters[span.begin] = found[names.pop()].get(span.begin, {})
+            words = {meter.of(day) for day in _days_in(span, cut.zone)}
+            if len(words) == 1:
+                meters[span.begin] = _told(words.pop(), found, span)
             else:
                 meters[span.begin] = await self._day_by_day(devices, span, cut.zone, meter)
         return meters
@@ -144,8 +153,13 @@ class PlantSeriesReader:
         days: list[Facts] = []
         for cut in self._series.range_cuts(zone, span.begin, span.end, "1d"):
             found = await self._facts(devices, cut, _COLUMNS)
-            days += [found[meter.of(local_day(day.begin, zone))].get(day.begin, {}) for day in cut.spans]
+            days += [_told(meter.of(local_day(day.begin, zone)), found, day) for day in cut.spans]
         return merged_facts(days)
+
+
+def _told(names: Iterable[str], found: Mapping[str, Mapping[datetime, Facts]], span: Span) -> Facts:
+    """What is known of the meter by the words of devices that followed each other."""
+    return merged_facts(found[name].get(span.begin) for name in names)
 
 
 def _days_in(span: Span, zone: ZoneInfo) -> Iterator[date]:
@@ -157,19 +171,22 @@ def _days_in(span: Span, zone: ZoneInfo) -> Iterator[date]:
 
 
 def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
-    """Zone of a plant: that of its first device that has one; UTC while none has."""
-    zones = (known_zone(device.timezone) for device in devices)
+    """Zone of a plant: that of its first device that has one, deleted ones last; UTC while none has."""
+    zones = (known_zone(device.timezone) for device in sorted(devices, key=lambda device: device.deleted))
     return next((zone for zone in zones if zone is not None), ZoneInfo("UTC"))
 
 
-def _words(cut: Cut, meter: Meter, devices: Sequence[KnownDevice]) -> list[tuple[datetime, int]]:
+def _words(cut: Cut, meter: Meter, lives: Sequence[Life]) -> list[tuple[datetime, int]]:
     """From when on whose word counts, in the days of a cut."""
-    keys = {device.device_id: device.key for device in devices}
+    by_name = {life.device.device_id: life for life in lives}
     changes: list[tuple[datetime, int]] = []
     for day in _days_in(Span(cut.spans[0].begin, cut.spans[-1].end), cut.zone):
-        key = keys[meter.of(day)]
-        if not changes or changes[-1][1] != key:
-            changes.append((start_of_day(day, cut.zone), key))
+        midnight = start_of_day(day, cut.zone)
+        for name in meter.of(day):  # in the order in which they followed each other
+            life = by_name[name]
+            if not changes or changes[-1][1] != life.device.key:
+                begin = midnight if life.begin is None or not changes else max(midnight, life.begin)
+                changes.append((begin, life.device.key))
     return changes
 
 

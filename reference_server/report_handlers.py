@@ -129,11 +129,8 @@ async def _plant(server: Server, name: str, devices: list[Device]) -> Plant:
 async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.StreamResponse:
     """Show what a plant did over a span of time."""
     query = call.query
-    listed = await server.devices.listed(call.principal.devices, server.clock())
-    names = sorted(device.device_id for device in listed if device.plant == query.plant)
-    known = await server.devices.find(names)
-    devices = [known[name] for name in names if name in known]
-    if not devices:
+    devices = await server.devices.of_plant(query.plant, call.principal.devices)
+    if all(device.deleted for device in devices):
         raise Problem(404, "this token sees no device of such a plant")
     if query.frame is not None:
         found = await server.plant_series.frame(query.plant, devices, query.frame, query.at)

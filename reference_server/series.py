@@ -11,7 +11,6 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from reference_server.buckets import Facts, Maker, needed_columns
-from reference_server.meters import Meter, MeterDay
 from reference_server.rollups import RollupRefresher
 from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
@@ -199,16 +198,6 @@ class SeriesReader:
             "series_from_steps", columns, device=device_key, first=first, end=end, step=step
         )
 
-    async def meter(self, devices: Sequence[KnownDevice], zone: ZoneInfo) -> Meter:
-        """Whose word on a shared meter counts, once the devices' rollups are up to date."""
-        days: dict[int, list[MeterDay]] = {device.key: [] for device in devices}
-        for key, day, known_ms, *times in await self._database.rows("meter_days", devices=list(days)):
-            days[key].append(MeterDay(day, known_ms, tuple(times[:2]), tuple(times[2:])))
-        witnesses = [device for device in devices if days[device.key]] or devices[:1]
-        known = {device.device_id: days[device.key] for device in witnesses}
-        is_one_zone = all(device.zone == zone for device in witnesses)
-        return Meter(known, zone) if is_one_zone else Meter.of_one(known)
-
     async def _all_months(self, devices: Sequence[KnownDevice], today: date) -> list[tuple[date, date]]:
         """Local months from the first reading of some devices to today, each with the next one's begin."""
         keys = [device.key for device in devices]
@@ -351,8 +340,9 @@ def merged_facts(parts: Iterable[Facts | None]) -> Facts:
     known = [part for part in parts if part]
     if len(known) <= 1:
         return known[0] if known else {}
-    names = known[0].keys() - ROW_KEYS
-    values = {name: [part[name] for part in known if part[name] is not None] for name in names}
+    names: set[str] = set().union(*known).difference(ROW_KEYS)
+    told = {name: [part.get(name) for part in known] for name in names}
+    values = {name: [value for value in some if value is not None] for name, some in told.items()}
     return {name: _MERGED_BY.get(name[-4:], sum)(some) for name, some in values.items() if some}
 
 

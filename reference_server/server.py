@@ -27,6 +27,7 @@ from reference_server.storage.arrivals import ArrivalChannel
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices
 from reference_server.together import TogetherReader
+from reference_server.witnesses import MeterReader
 
 Clock = Callable[[], datetime]
 
@@ -104,7 +105,9 @@ class Server:
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=series,
-            plant_series=PlantSeriesReader(series, TogetherReader(readers, series), clock=clock),
+            plant_series=PlantSeriesReader(
+                series, TogetherReader(readers, series), MeterReader(readers, clock=clock), clock=clock
+            ),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),

@@ -16,6 +16,7 @@ from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from reference_server.buckets import Facts
+from reference_server.lives import Life
 from reference_server.series import Cut, SeriesReader, is_whole, merged_facts, parts_of
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
@@ -53,38 +54,6 @@ class Together(NamedTuple):
     load_ms: int | None = None
     export: int | None = None
     export_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """When a device was heard.
-
-    Attributes:
-        device: which.
-        first: its first reading, or the quarter of an hour where single readings are gone; None before any.
-        last: its last one.
-        has_battery: whether it ever told how full a battery is.
-    """
-
-    device: KnownDevice
-    first: datetime | None
-    last: datetime | None
-    has_battery: bool
-
-    @property
-    def begin(self) -> datetime | None:
-        """Begin of the quarter of an hour in which it was heard first."""
-        return None if self.first is None else quarter_of(self.first)
-
-    def time_in(self, begin: datetime, end: datetime) -> timedelta:
-        """Time between two moments in which it ought to be heard: from its first reading on."""
-        return max(end - max(begin, self.begin), timedelta(0)) if self.begin is not None else timedelta(0)
-
-    def goes_before(self, other: Life) -> bool:
-        """Whether it was silent for good when another one was heard first, within a quarter of an hour."""
-        if self.last is None or other.first is None or self is other:
-            return False
-        return quarter_of(self.last) == quarter_of(other.first) and self.last <= other.first
 
 
 @dataclass

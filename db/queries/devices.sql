@@ -22,6 +22,12 @@ WHERE d.deleted_at IS NULL
   AND (%(device_ids)s::text[] IS NULL OR d.device_id = ANY(%(device_ids)s::text[]))
 ORDER BY d.device_id;
 
+-- name: devices_of_plant
+-- Devices of a plant, deleted ones as well: what they measured is the plant's. Null sees all of them.
+SELECT device, device_id, timezone, poll_interval_s, deleted_at FROM device_settings
+WHERE plant = %(plant)s AND (%(device_ids)s::text[] IS NULL OR device_id = ANY(%(device_ids)s::text[]))
+ORDER BY device_id;
+
 -- name: update_device_from_edge
 -- Take over what the edge says of a device; unchanged rows are not rewritten, absent values stand.
 UPDATE devices SET

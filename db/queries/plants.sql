@@ -1,3 +1,50 @@
+-- name: meter_days
+-- What those of some devices that ever saw a meter know of it: a digest of its days before `split`, these days if they are
+-- wanted, and the days since; when each of its counters was read first and last, in ms of Unix time, and the last day with
+-- one. A day is packed as PostgreSQL sends it: its number; ms with its power and, for each of its counters that is known,
+-- ms with readings, added up; when each counter was read last, in us. Of a single witness any day will do.
+WITH witness AS MATERIALIZED (
+  SELECT t.device FROM unnest(%(devices)s::int4[]) AS t(device)
+  WHERE EXISTS (
+    SELECT FROM rollup_day d WHERE d.device = t.device
+      AND (d.export_power_w_ms > 0 OR d.import_total_kwh_last IS NOT NULL OR d.export_total_kwh_last IS NOT NULL)
+  )
+), told AS (
+  SELECT
+    w.device,
+    coalesce(string_agg(d.packed, ''::bytea ORDER BY d.day) FILTER (WHERE d.day < %(split)s), '') AS head,
+    coalesce(string_agg(d.packed, ''::bytea ORDER BY d.day) FILTER (WHERE d.day >= %(split)s), '') AS tail,
+    min(d.import_total_kwh_first_ts) AS import_first,
+    min(d.export_total_kwh_first_ts) AS export_first,
+    max(d.import_total_kwh_last_ts) AS import_last,
+    max(d.export_total_kwh_last_ts) AS export_last,
+    max(d.day) FILTER (WHERE d.import_total_kwh_last_ts IS NOT NULL OR d.export_total_kwh_last_ts IS NOT NULL) AS last_day
+  FROM witness w
+  CROSS JOIN LATERAL (
+    SELECT
+      r.day,
+      date_send(r.day)
+        || int8send(
+          coalesce(r.export_power_w_ms, 0)
+          + r.covered_ms * ((r.import_total_kwh_last IS NOT NULL)::int + (r.export_total_kwh_last IS NOT NULL)::int)
+        )
+        || coalesce(timestamptz_send(r.import_total_kwh_last_ts), '\x8000000000000000')
+        || coalesce(timestamptz_send(r.export_total_kwh_last_ts), '\x8000000000000000') AS packed,
+      r.import_total_kwh_first_ts, r.export_total_kwh_first_ts, r.import_total_kwh_last_ts, r.export_total_kwh_last_ts
+    FROM rollup_day r WHERE r.device = w.device
+    ORDER BY r.day LIMIT CASE WHEN (SELECT count(*) FROM witness) = 1 THEN 1 END
+  ) AS d
+  GROUP BY w.device
+)
+SELECT
+  device, sha256(head), CASE WHEN %(with_head)s THEN head END, tail,
+  (1000 * extract(epoch FROM import_first))::int8,
+  (1000 * extract(epoch FROM export_first))::int8,
+  (1000 * extract(epoch FROM import_last))::int8,
+  (1000 * extract(epoch FROM export_last))::int8,
+  last_day
+FROM told;
+
 -- name: plant_lives
 -- When each of some devices was heard first and last, where single readings are gone the quarter of an hour, and whether
 -- it ever told of a battery.

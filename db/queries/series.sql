@@ -1090,32 +1090,6 @@ CROSS JOIN LATERAL (
   SELECT min(d.day) AS first, max(d.day) AS last FROM rollup_day d WHERE d.device = t.device
 ) AS span;
 
--- name: meter_days
--- What those of some devices that ever saw a meter know of it on each local day: ms with its power and, for each of its
--- counters that is known, ms with readings; when each was read first and last, in ms of Unix time. Of a single one any day
--- will do.
-WITH witness AS MATERIALIZED (
-  SELECT t.device FROM unnest(%(devices)s::int4[]) AS t(device)
-  WHERE EXISTS (
-    SELECT FROM rollup_day d WHERE d.device = t.device
-      AND (d.export_power_w_ms > 0 OR d.import_total_kwh_last IS NOT NULL OR d.export_total_kwh_last IS NOT NULL)
-  )
-)
-SELECT
-  d.device, d.day,
-  coalesce(d.export_power_w_ms, 0)
-    + d.covered_ms * ((d.import_total_kwh_last IS NOT NULL)::int + (d.export_total_kwh_last IS NOT NULL)::int),
-  (1000 * extract(epoch FROM d.import_total_kwh_first_ts))::int8,
-  (1000 * extract(epoch FROM d.export_total_kwh_first_ts))::int8,
-  (1000 * extract(epoch FROM d.import_total_kwh_last_ts))::int8,
-  (1000 * extract(epoch FROM d.export_total_kwh_last_ts))::int8
-FROM witness w
-CROSS JOIN LATERAL (
-  SELECT * FROM rollup_day r WHERE r.device = w.device
-  ORDER BY r.day LIMIT CASE WHEN (SELECT count(*) FROM witness) = 1 THEN 1 END
-) AS d
-ORDER BY d.device, d.day;
-
 -- name: series_from_samples
 -- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup. The mark is here
 -- that a counter's value cannot be compared with any, so that its last known value must be told.

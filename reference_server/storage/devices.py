@@ -140,6 +140,12 @@ class Devices:
         names = None if device_ids is None else list(device_ids)
         return [_entry(row, now) for row in await self._database.rows("list_devices", device_ids=names)]
 
+    async def of_plant(self, plant: str, device_ids: Collection[str] | None) -> list[KnownDevice]:
+        """Devices of a plant by name, deleted ones as well; only those of ``device_ids``, None sees all."""
+        names = None if device_ids is None else list(device_ids)
+        rows = await self._database.rows("devices_of_plant", plant=plant, device_ids=names)
+        return list(map(KnownDevice.from_record, rows))
+
     def _remember(self, rows: list[tuple[Any, ...]], until: float) -> dict[str, KnownDevice]:
         if len(self._cache) >= _CACHE_LIMIT:
             self._cache.clear()

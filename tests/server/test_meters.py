@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+import random
+import struct
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from reference_server.meters import Meter, MeterDay
+from reference_server.lives import Life
+from reference_server.meters import Meter
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.witnesses import MeterReader
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import Api
 from tests.server.test_plant_series import counting, home, minutes, plant, span
@@ -75,52 +84,249 @@ async def test_it_counts_once(api: Api, first: Silences, second: Silences) -> No
     assert sums == dict.fromkeys(sums, pytest.approx(sums["15m"], abs=0.01))
 
 
-def day(number: int, known: float, *last: float | None) -> MeterDay:
-    """Make the facts of a day: how much is known, and at which hour of it each counter was read last."""
-    midnight = datetime(2026, 6, number, tzinfo=AMSTERDAM)
-    start_ms = int(midnight.timestamp()) * 1000
-    times = tuple(None if hour is None else start_ms + int(hour * 3_600_000) for hour in last)
-    first = tuple(None if hour is None else start_ms for hour in last)
-    return MeterDay(date(2026, 6, number), int(known * 3_600_000), first, times)
+Hours = float | None
+Told = tuple[date, float, tuple[Hours, ...]]
+"""A day: how many hours are known, and at which hour of it each counter was read last."""
 
 
-def words(**devices: list[MeterDay]) -> list[str]:
-    meter = Meter(devices, AMSTERDAM)
-    days = sorted({day.day for days in devices.values() for day in days})
-    return [meter.of(day) for day in days]
+def day(number: int, known: float, *last: Hours) -> Told:
+    return date(2026, 6, number), known, (*last, *(None,) * (2 - len(last)))
 
 
-def test_who_knows_most_where_nobody_is_silent_at_midnight() -> None:
+class Rollups:
+    """Stands in for the database: what it tells of days, packed as PostgreSQL packs it."""
+
+    def __init__(self, **devices: list[Told]) -> None:
+        self.devices = devices
+        self.heads_read = 0
+
+    def lives(self, *, deleted: bool = False) -> list[Life]:
+        return [
+            Life(KnownDevice(number, name, AMSTERDAM.key, 60, deleted), *self._ends(name), has_battery=False)
+            for number, name in enumerate(self.devices)
+        ]
+
+    def _ends(self, name: str) -> tuple[datetime | None, datetime | None]:
+        """When a device was heard: all day long, unless a counter tells when."""
+        days = self.devices[name]
+        if not days:
+            return None, None
+        (first, *_), (last, _, hours) = days[0], days[-1]
+        end = max((hour for hour in hours if hour is not None), default=24.0)
+        begin = FIRSTS.get(name, 0.0)
+        return moment(first, begin), moment(last, end) - timedelta(milliseconds=1)
+
+    async def rows(self, name: str, devices: list[int], split: date, *, with_head: bool) -> list[Any]:
+        assert name == "meter_days"
+        self.heads_read += with_head
+        return [
+            self._row(number, days, split, with_head=with_head)
+            for number, days in enumerate(self.devices.values())
+            if number in devices and any(known or any(last) for _, known, last in days)
+        ]
+
+    def _row(self, number: int, days: list[Told], split: date, *, with_head: bool) -> tuple[Any, ...]:
+        name = list(self.devices)[number]
+        head = b"".join(pack(told) for told in days if told[0] < split)
+        tail = b"".join(pack(told) for told in days if told[0] >= split)
+        firsts: list[int | None] = []
+        lasts: list[int | None] = []
+        for counter in (0, 1):
+            known = [(at, hours[counter]) for at, _, hours in days if hours[counter] is not None]
+            begin = FIRSTS.get(name, 0.0)
+            firsts.append(ms(moment(known[0][0], begin)) if known else None)
+            lasts.append(ms(moment(known[-1][0], known[-1][1] or 0)) if known else None)
+        last_day = max((at for at, _, hours in days if any(hour is not None for hour in hours)), default=None)
+        return number, sha256(head).digest(), head if with_head else None, tail, *firsts, *lasts, last_day
+
+
+FIRSTS: dict[str, float] = {"late": 14.0}
+"""At which hour of their first day devices were heard first."""
+
+
+def moment(at: date, hour: float) -> datetime:
+    return datetime.combine(at, time.min, AMSTERDAM).astimezone(UTC) + timedelta(hours=hour)
+
+
+def ms(at: datetime) -> int:
+    return int(at.timestamp()) * 1000
+
+
+def pack(told: Told) -> bytes:
+    at, known, last = told
+    epoch = datetime(2000, 1, 1, tzinfo=UTC)
+    times = [
+        -(2**63) if hour is None else (moment(at, hour) - epoch) // timedelta(microseconds=1) for hour in last
+    ]
+    return struct.pack(">iqqq", (at - date(2000, 1, 1)).days, int(known * 3_600_000), *times)
+
+
+async def meter_of(rollups: Rollups, now: datetime = END) -> tuple[Meter, MeterReader]:
+    reader = MeterReader(cast("Database", rollups), clock=lambda: now)
+    return await reader.meter(rollups.lives(), AMSTERDAM), reader
+
+
+async def words(**devices: list[Told]) -> list[str]:
+    """Whose word counts on each day, as if the days were long past, and just now."""
+    rollups = Rollups(**devices)
+    days = sorted({told[0] for some in devices.values() for told in some})
+    found = []
+    for now in (END + timedelta(days=900), BEGIN):
+        meter, _ = await meter_of(rollups, now)
+        found.append(["+".join(meter.of(at)) for at in days])
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.anyio
+async def test_who_knows_most_where_nobody_is_silent_at_midnight() -> None:
     many, few = [day(n, 48, 24, 24) for n in (1, 2, 3)], [day(n, 20, 24, 24) for n in (1, 2, 3)]
-    assert words(a=[many[0], few[1], many[2]], b=[few[0], many[1], few[2]]) == ["a", "b", "a"]
+    assert await words(a=[many[0], few[1], many[2]], b=[few[0], many[1], few[2]]) == ["a", "b", "a"]
 
 
-def test_it_does_not_pass_for_a_trifle() -> None:
-    assert words(a=[day(1, 24, 24), day(2, 23.9, 24)], b=[day(1, 23.9, 24), day(2, 24, 24)]) == ["a", "a"]
+@pytest.mark.anyio
+async def test_it_does_not_pass_for_a_trifle() -> None:
+    assert await words(a=[day(1, 24, 24), day(2, 23.9, 24)], b=[day(1, 23.9, 24), day(2, 24, 24)]) == [
+        "a",
+        "a",
+    ]
 
 
-def test_it_does_not_pass_while_one_is_silent() -> None:
+@pytest.mark.anyio
+async def test_it_does_not_pass_while_one_is_silent() -> None:
     a = [day(1, 20, 20), day(2, 4, 24), day(3, 24, 24)]
-    assert words(a=a, b=[day(1, 10, 24), day(2, 24, 24), day(3, 1, 24)]) == ["b", "b", "a"]
-    assert words(a=a, b=[day(1, 1, 23), day(2, 1, 23), day(3, 1, 23)]) == ["a", "a", "a"]
+    assert await words(a=a, b=[day(1, 10, 24), day(2, 24, 24), day(3, 1, 24)]) == ["b", "b", "a"]
+    assert await words(a=a, b=[day(1, 1, 23), day(2, 1, 23), day(3, 1, 23)]) == ["a", "a", "a"]
 
 
-def test_what_is_counted_is_worth_more_than_what_is_known_in_detail() -> None:
-    assert words(a=[day(1, 12, 24), day(2, 1, 24)], b=[day(1, 24, None), day(2, 24, 24)]) == ["a", "b"]
-    assert words(a=[day(1, 12, 20), day(2, 1, 24)], b=[day(2, 24, 24)]) == ["a", "a"]
+@pytest.mark.anyio
+async def test_what_is_counted_is_worth_more_than_what_is_known_in_detail() -> None:
+    assert await words(a=[day(1, 12, 24), day(2, 1, 24)], b=[day(1, 24, None), day(2, 24, 24)]) == ["a", "b"]
+    assert await words(a=[day(1, 12, 20), day(2, 1, 24)], b=[day(2, 24, 24)]) == ["a", "a"]
 
 
-def test_it_passes_from_one_that_says_nothing_more() -> None:
-    assert words(a=[day(1, 20, 20)], b=[day(1, 1, None), day(2, 24, 24)]) == ["a", "b"]
+@pytest.mark.anyio
+async def test_it_passes_from_one_that_says_nothing_more() -> None:
+    assert await words(a=[day(1, 20, 20)], b=[day(1, 1, None), day(2, 24, 24)]) == ["a", "b"]
 
 
-def test_without_counters_it_passes_freely() -> None:
-    assert words(a=[day(1, 20), day(2, 1)], b=[day(1, 1), day(2, 20)]) == ["a", "b"]
+@pytest.mark.anyio
+async def test_one_that_follows_another_adds_its_word_on_the_day_of_the_change() -> None:
+    before = [day(1, 24, 24), day(2, 12, 12)]
+    assert await words(a=before, late=[day(2, 9, 24), day(3, 24, 24)]) == ["a", "a+late", "late"]
+    # Another witness that saw all of it misses nothing on that day.
+    steady = [day(n, 20, 24) for n in (1, 2, 3)]
+    assert await words(a=before, b=steady, late=[day(2, 9, 24), day(3, 24, 24)]) == ["a", "b", "late"]
+    # Heard a moment before the other one ended: what both counted would count twice.
+    FIRSTS["early"] = 11.0
+    assert await words(a=before, early=[day(2, 9, 24), day(3, 24, 24)]) == ["a", "early", "early"]
 
 
-def test_who_never_saw_the_meter_has_no_word() -> None:
-    assert words(a=[day(1, 0, None)], b=[day(1, 1, 3)]) == ["b"]
-    assert Meter({"a": []}, AMSTERDAM).of(date(2026, 6, 1)) == "a"
+@pytest.mark.anyio
+async def test_without_counters_it_passes_freely() -> None:
+    assert await words(a=[day(1, 20), day(2, 1)], b=[day(1, 1), day(2, 20)]) == ["a", "b"]
+
+
+@pytest.mark.anyio
+async def test_who_never_saw_the_meter_has_no_word() -> None:
+    assert await words(a=[day(1, 0, None)], b=[day(1, 1, 3)]) == ["b"]
+    meter, _ = await meter_of(Rollups(a=[]))
+    assert meter.of(date(2026, 6, 1)) == ("a",)
+
+
+# ---------------------------------------------------------------------------------- against the plain way
+
+
+class Plain:
+    """Looks for the way without any short cut; of devices none of which follows another one."""
+
+    def __init__(self, devices: dict[str, list[Told]]) -> None:
+        self.devices = devices
+        self.days = sorted({told[0] for some in devices.values() for told in some})
+
+    def read(self, name: str, counter: int, until: date = date.max) -> list[tuple[date, float]]:
+        """Days up to one on which a counter was read, and at which hour last."""
+        told = [(at, last[counter]) for at, _, last in self.devices[name] if at <= until]
+        return [(at, hour) for at, hour in told if hour is not None]
+
+    def worth(self, name: str, at: date) -> int:
+        begin, end = ms(moment(at, 0)), midnight_after(at)
+        total = sum(int(known * 3_600_000) for day, known, _ in self.devices[name] if day == at)
+        for counter in (0, 1):
+            if read := self.read(name, counter):
+                first, last = ms(moment(read[0][0], 0)), ms(moment(*read[-1]))
+                total += 1000 * max(0, min(end, last) - max(begin, first))
+        return total
+
+    def is_tidy(self, name: str, before: date) -> bool:
+        ends = [ms(moment(*read[-1])) for counter in (0, 1) if (read := self.read(name, counter, before))]
+        return all(end >= midnight_after(before) - 900_000 for end in ends)
+
+    def is_over(self, name: str, before: date) -> bool:
+        return not any(at > before for counter in (0, 1) for at, _ in self.read(name, counter))
+
+    def way(self) -> list[str]:
+        """Whose word counts on each day."""
+        names = list(self.devices)
+        best = {name: self.worth(name, self.days[0]) for name in names}
+        ways = {name: [name] for name in names}
+        for before, at in pairwise(self.days):
+            leaving = [name for name in names if self.is_over(name, before) or self.is_tidy(name, before)]
+            came = {name: name for name in names}
+            if leaving:
+                source = max(leaving, key=best.__getitem__)
+                for name in names:
+                    if best[name] < best[source] - 1_800_000 and self.is_tidy(name, before):
+                        came[name] = source
+            lost = {name: 0 if came[name] == name else 1_800_000 for name in names}
+            best = {name: best[came[name]] - lost[name] + self.worth(name, at) for name in names}
+            ways = {name: [*ways[came[name]], name] for name in names}
+        return ways[max(names, key=best.__getitem__)]
+
+
+def midnight_after(at: date) -> int:
+    return ms(datetime.combine(at + timedelta(days=1), time.min, AMSTERDAM))
+
+
+def some_days(chance: random.Random, first: date, count: int) -> list[Told]:
+    """Days of a device that is silent now and then, for an hour or for days, and may end or begin."""
+    begin, end = chance.choice([0, 0, 0, 5]), chance.choice([count, count, count, count - 7])
+    found = []
+    for number in range(begin, end):
+        if chance.random() < 0.9:
+            last = tuple(chance.choice([24, 24, 24, 23.9, 20, None]) for _ in range(2))
+            found.append((first + timedelta(days=number), chance.choice([48, 48, 47.9, 40, 10]), last))
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_is_remembered_changes_nothing(seed: int) -> None:
+    """The same reader is asked as days come, as late readings change old ones, and as months go by."""
+    chance = random.Random(seed)
+    first = date(2026, 2, 20)
+    devices = {name: some_days(chance, first, 70) for name in ("a", "b", "c")[: 2 + seed % 2]}
+    rollups = Rollups()
+    now = moment(first, 0)
+    reader = MeterReader(cast("Database", rollups), clock=lambda: now)
+    for number in range(30, 70, 3):
+        now = moment(first + timedelta(days=number), 12)
+        if chance.random() < 0.3:  # something late
+            some = devices[chance.choice(list(devices))]
+            place = chance.randrange(len(some))
+            some[place] = (some[place][0], 48, (24, 24))
+        rollups.devices = {
+            name: [told for told in some if told[0] <= first + timedelta(days=number)]
+            for name, some in devices.items()
+        }
+        days = sorted({told[0] for some in rollups.devices.values() for told in some})
+        meter = await reader.meter(rollups.lives(), AMSTERDAM)
+        expected = Plain(rollups.devices).way()
+        there = {(name, told[0]) for name, some in rollups.devices.items() for told in some}
+        for at, name in zip(days, expected, strict=True):
+            [told] = meter.of(at)
+            assert told == name or (told, at) not in there, (number, at)
+    assert rollups.heads_read < 14, "not once for each question"
 
 
 @pytest.mark.anyio
@@ -133,7 +339,11 @@ async def test_one_that_never_saw_the_meter_is_not_asked(api: Api) -> None:
     assert hour["import_kwh"] == pytest.approx(3.9, abs=0.11)
 
 
-def test_in_different_zones_one_has_the_word_for_good() -> None:
+@pytest.mark.anyio
+async def test_in_different_zones_one_has_the_word_for_good() -> None:
     known = {"a": [day(1, 20, 24), day(2, 1, 24)], "b": [day(1, 1, 24), day(2, 30, 24)]}
-    meter = Meter.of_one(known)
-    assert [meter.of(date(2026, 6, number)) for number in (1, 2)] == ["b", "b"]
+    rollups = Rollups(**known)
+    one, other = rollups.lives()
+    lives = [one, replace(other, device=replace(other.device, timezone="Asia/Kathmandu"))]
+    meter = await MeterReader(cast("Database", rollups), clock=lambda: END).meter(lives, AMSTERDAM)
+    assert [meter.of(date(2026, 6, number)) for number in (1, 2)] == [("b",), ("b",)]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from reference_server.administration import create_token, set_device
+from reference_server.administration import create_token, delete_device, erase_device, set_device
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
 from sungrow_lib.sample import format_ts
@@ -271,6 +271,41 @@ async def test_a_token_sees_its_own_part_of_a_plant(api: Api) -> None:
     assert (await api.get("/v1/plants/series", plant="home", **span(), bucket="raw"))[0] == 422
     ages = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
     assert (await api.get("/v1/plants/series", plant="home", **ages, bucket="5m"))[0] == 422
+
+
+async def test_a_deleted_device_stays_in_the_history_of_its_plant(api: Api) -> None:
+    """It ends with its last reading; one that is only silent goes on to be missing."""
+    await home(api)
+    told: dict[str, Any] = {
+        "pv_power_w": 1000,
+        "active_power_w": 1000,
+        "export_power_w": 500,
+        "load_power_w": 500,
+    }
+    await api.ingest(*counting(minutes("sh-1", 60, HOUR - timedelta(days=1), **told), pv_total_kwh=1))
+    await api.ingest(*counting(minutes("sh-2", 60, **told), pv_total_kwh=1))
+
+    async def days() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await plant(api, frame="month"))["series"]
+        return found[-2:]
+
+    before, after = await days()
+    assert (before["pv_kwh"], after["pv_kwh"]) == (1.0, 1.0)
+    assert (before["left_out"], after["left_out"]) == ([], ["sh-1"])
+    assert after["coverage"] == pytest.approx(60 / (14 + 3) / 60, abs=0.01)  # of 14 hours, and of three
+    await delete_device(api.dsn, "sh-1", deleted=True)
+    assert (await days())[0] == before | {"coverage": 1.0}
+    assert (await days())[1] == after | {"left_out": [], "coverage": pytest.approx(1 / 3, abs=0.01)}
+    assert (await plant(api, frame="day"))["devices"] == ["sh-1", "sh-2"]
+    [june] = [b for b in (await plant(api, frame="year"))["series"] if b["sample_count"]]
+    assert (june["avg_pv_power_w"], june["avg_load_power_w"], june["load_kwh"]) == (1000, 500, 1.0)
+    await delete_device(api.dsn, "sh-2", deleted=True)
+    assert (await api.get("/v1/plants/series", plant="home", frame="day"))[0] == 404
+    await delete_device(api.dsn, "sh-2", deleted=False)
+    await erase_device(api.dsn, "sh-1")
+    answer = await plant(api, frame="month")
+    assert answer["devices"] == ["sh-2"]
+    assert answer["series"][-2]["pv_kwh"] is None
 
 
 async def test_a_zone_nobody_set_is_utc(api: Api) -> None:

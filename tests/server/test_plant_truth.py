@@ -348,6 +348,7 @@ async def test_all_that_is_said_of_a_house_is_true(start_server: StartServer, na
         check = Check(api, Oracle(story), clock.now)
         quarters = await check.all_ways(story)
     by_load(slots, quarters)
+    by_meter(story, slots, quarters)
 
 
 def by_load(slots: list[Slot], quarters: dict[datetime, dict[str, Any]]) -> None:
@@ -359,6 +360,16 @@ def by_load(slots: list[Slot], quarters: dict[datetime, dict[str, Any]]) -> None
             assert told == pytest.approx(sum(slot.load for slot in three) / 12_000, abs=0.002), three[0].ts
             complete += 1
     assert complete > len(slots) / 6, "most of it is known"
+
+
+def by_meter(story: Story, slots: list[Slot], quarters: dict[datetime, dict[str, Any]]) -> None:
+    """What flowed through the meter counts once, but for what flowed while no inverter with it was there."""
+    lives = [(i.rows[0]["ts"], i.rows[-1]["ts"]) for i in story.inverters if i.has_meter]
+    seen = [slot.export for slot in slots if any(first < slot.ts <= last for first, last in lives)]
+    for name, sign in (("import_kwh", -1), ("export_kwh", 1)):
+        true = sum(max(0, sign * export) for export in seen) / 12_000
+        told = sum(bucket[name] or 0 for bucket in quarters.values())
+        assert told == pytest.approx(true, abs=0.15 * len(lives)), name  # digits at the ends of each
 
 
 @dataclass
@@ -377,7 +388,8 @@ class Check:
         for bucket in ("15m", "1h", "1d", "1M"):
             series = await self.range(whole, bucket)
             totals[bucket] = total(series)
-            quarters = quarters or {datetime.fromisoformat(b["bucket"]).astimezone(UTC): b for b in series}
+            if bucket == "15m":
+                quarters = {datetime.fromisoformat(b["bucket"]).astimezone(UTC): b for b in series}
         cut = whole[0] + timedelta(hours=8, minutes=7), whole[1] - timedelta(hours=9, minutes=4)
         cuts = {bucket: total(await self.range(cut, bucket)) for bucket in ("15m", "1h", "1d", "1M")}
         await self.range((whole[0] + timedelta(hours=36), whole[0] + timedelta(hours=37)), "5m")

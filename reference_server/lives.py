@@ -1,0 +1,58 @@
+"""When the devices of a plant were there: from their first reading on, and until they end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from reference_server.storage.devices import KnownDevice
+from reference_server.zones import QUARTER, local_day, quarter_of
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When a device was heard.
+
+    Attributes:
+        device: which; one that was deleted ended with its last reading.
+        first: its first reading, or the quarter of an hour where single readings are gone; None before any.
+        last: its last one.
+        has_battery: whether it ever told how full a battery is.
+    """
+
+    device: KnownDevice
+    first: datetime | None
+    last: datetime | None
+    has_battery: bool
+
+    @property
+    def begin(self) -> datetime | None:
+        """Begin of the quarter of an hour in which it was heard first."""
+        return None if self.first is None else quarter_of(self.first)
+
+    def time_in(self, begin: datetime, end: datetime) -> timedelta:
+        """Time between two moments in which it ought to be heard."""
+        if self.begin is None or self.last is None:
+            return timedelta(0)
+        if self.device.deleted:
+            end = min(end, quarter_of(self.last) + QUARTER)
+        return max(end - max(begin, self.begin), timedelta(0))
+
+    def days(self, zone: ZoneInfo) -> tuple[date, date]:
+        """Local days on which it was heard first and last; of one never heard, none."""
+        if self.first is None or self.last is None:
+            return date.max, date.min
+        return local_day(self.first, zone), local_day(self.last, zone)
+
+    def is_over_before(self, other: Life) -> bool:
+        """Whether it was heard for the last time before another one was heard first."""
+        if self.last is None or other.first is None or self is other:
+            return False
+        return self.last <= other.first
+
+    def goes_before(self, other: Life) -> bool:
+        """The same, within a quarter of an hour."""
+        if self.last is None or other.first is None or quarter_of(self.last) != quarter_of(other.first):
+            return False
+        return self.is_over_before(other)

@@ -1,0 +1,194 @@
+"""Reads what the devices of a plant know of the meter they share, and finds out whose word counts.
+
+Ten years of days of each are behind that. So the way through all but the last days is remembered, with a
+digest of the days it comes from, which the database makes of the rows it holds at that moment: it cannot be
+stale.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from hashlib import blake2b
+from struct import iter_unpack
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from reference_server.lives import Life
+from reference_server.meters import Meter, MeterDay, Testimony, Way, Witness
+from reference_server.storage.database import Database
+from reference_server.zones import local_day, month_of, start_of_day
+
+_RECENT: Final = timedelta(days=3)
+"""So old days change seldom: the month they are in is not remembered."""
+_MOST_REMEMBERED: Final = 256
+_ROW: Final = ">iqqq"
+_NEVER: Final = -(2**63)
+_EPOCH: Final = date(2000, 1, 1).toordinal()
+_EPOCH_MS: Final = 946_684_800_000
+"""PostgreSQL counts days, and microseconds, from here."""
+
+
+class _Told(NamedTuple):
+    """What the database tells of a device.
+
+    Attributes:
+        testimony: of all time.
+        digest: of the days long past.
+        head: these days, when they were asked for.
+        tail: the days since.
+    """
+
+    testimony: Testimony
+    digest: bytes
+    head: bytes | None
+    tail: bytes
+
+
+class MeterReader:
+    """Finds out whose word on a shared meter counts.
+
+    Args:
+        database: where the rollups are.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+        self._memory: OrderedDict[bytes, Way] = OrderedDict()
+
+    async def meter(self, lives: Sequence[Life], zone: ZoneInfo) -> Meter:
+        """Tell it of some devices whose rollups are up to date, in a plant's zone."""
+        split = month_of(local_day(self._clock(), zone) - _RECENT)
+        told = await self._told(lives, split, with_head=False)
+        witnesses = [life for life in lives if life.device.device_id in told] or list(lives[:1])
+        lines = lines_of(witnesses, {name: known.testimony for name, known in told.items()})
+        runs = [(0, 0)]
+        if any(life.device.zone != zone for life in witnesses):
+            runs = [(0, await self._best_of(lines, lives, split))]
+        elif len(lines) > 1:
+            runs = (await self._way(lines, lives, told, split, zone)).runs()
+        days = [[(life.device.device_id, *life.days(zone)) for life in line] for line in lines]
+        return Meter(days, runs)
+
+    async def _way(
+        self,
+        lines: Sequence[Sequence[Life]],
+        lives: Sequence[Life],
+        told: Mapping[str, _Told],
+        split: date,
+        zone: ZoneInfo,
+    ) -> Way:
+        key = _key(_witnesses(lines, told, split, zone), told, split, zone)
+        way = self._memory.get(key)
+        if way is None:
+            told = await self._told(lives, split, with_head=True)
+            past = _witnesses(lines, told, split, zone)
+            way = Way(past, zone)
+            way.go({name: days_of(known.head or b"") for name, known in told.items()})
+            key = _key(past, told, split, zone)  # days may have changed between the two statements
+            self._memory[key] = way
+            if len(self._memory) > _MOST_REMEMBERED:
+                self._memory.popitem(last=False)
+        else:
+            self._memory.move_to_end(key)
+        way = way.copy(_witnesses(lines, told))
+        way.go({name: days_of(known.tail) for name, known in told.items()})
+        return way
+
+    async def _best_of(self, lines: Sequence[Sequence[Life]], lives: Sequence[Life], split: date) -> int:
+        """Number of the one that knows most: days of different zones are not compared."""
+        told = await self._told(lives, split, with_head=True)
+        known = [
+            sum(day.known_ms for life in line for day in _all_days(told.get(life.device.device_id)))
+            for line in lines
+        ]
+        return known.index(max(known))
+
+    async def _told(self, lives: Sequence[Life], split: date, *, with_head: bool) -> dict[str, _Told]:
+        names = {life.device.key: life.device.device_id for life in lives}
+        rows = await self._database.rows("meter_days", devices=list(names), split=split, with_head=with_head)
+        told = {}
+        for key, digest, head, tail, *counted, last_day in rows:
+            spans = tuple(
+                (first, last) for first, last in zip(counted[:2], counted[2:], strict=True) if first
+            )
+            ends = last_day.toordinal() if last_day else 0
+            told[names[key]] = _Told(Testimony(names[key], spans, ends), digest, head, tail)
+        return {name: told[name] for name in names.values() if name in told}
+
+
+def lines_of(lives: Sequence[Life], told: Mapping[str, Testimony]) -> list[list[Life]]:
+    """Devices that followed each other, as one: each after the one that ended last before it began."""
+    lines: list[list[Life]] = []
+    for life in sorted(lives, key=lambda life: life.first or datetime.max.replace(tzinfo=UTC)):
+        before = [line for line in lines if _follows(life, line[-1], told)]
+        if before:
+            max(before, key=lambda line: line[-1].last or datetime.min.replace(tzinfo=UTC)).append(life)
+        else:
+            lines.append([life])
+    order = {life.device.key: number for number, life in enumerate(lives)}
+    return sorted(lines, key=lambda line: min(order[life.device.key] for life in line))
+
+
+def _follows(life: Life, other: Life, told: Mapping[str, Testimony]) -> bool:
+    """Whether a device came after another one: also by its counters, where single readings are gone."""
+    if not other.is_over_before(life):
+        return False
+    ends = [last for _, last in _counted(other, told)]
+    begins = [first for first, _ in _counted(life, told)]
+    return not ends or not begins or max(ends) <= min(begins)
+
+
+def _counted(life: Life, told: Mapping[str, Testimony]) -> tuple[tuple[int, int], ...]:
+    testimony = told.get(life.device.device_id)
+    return testimony.counted if testimony else ()
+
+
+def _witnesses(
+    lines: Sequence[Sequence[Life]],
+    told: Mapping[str, _Told],
+    split: date | None = None,
+    zone: ZoneInfo | None = None,
+) -> list[Witness]:
+    """Who tells; of the past before a day only what matters there."""
+    witnesses = []
+    for line in lines:
+        some = [told[life.device.device_id].testimony for life in line if life.device.device_id in told]
+        if split is not None and zone is not None:
+            some = [_until(testimony, split, zone) for testimony in some]
+        witnesses.append(tuple(some))
+    return witnesses
+
+
+def _until(testimony: Testimony, split: date, zone: ZoneInfo) -> Testimony:
+    end = int(start_of_day(split, zone).timestamp()) * 1000
+    counted = tuple((min(first, end), min(last, end)) for first, last in testimony.counted)
+    return replace(testimony, counted=counted, ends=min(testimony.ends, split.toordinal()))
+
+
+def _key(witnesses: Sequence[Witness], told: Mapping[str, _Told], split: date, zone: ZoneInfo) -> bytes:
+    """All that the way through the past comes from, in a few bytes."""
+    digests = [known.digest for known in told.values()]
+    return blake2b(repr((zone.key, split, witnesses, digests)).encode(), digest_size=16).digest()
+
+
+def _all_days(known: _Told | None) -> Iterator[MeterDay]:
+    if known is not None:
+        yield from days_of(known.head or b"")
+        yield from days_of(known.tail)
+
+
+def days_of(packed: bytes) -> list[MeterDay]:
+    """Days as the database packed them."""
+    return [
+        MeterDay(
+            day + _EPOCH,
+            known_ms,
+            tuple(None if at == _NEVER else at // 1000 + _EPOCH_MS for at in last),
+        )
+        for day, known_ms, *last in iter_unpack(_ROW, packed)
+    ]
