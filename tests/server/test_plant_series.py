@@ -14,7 +14,7 @@ from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire import Frame
-from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api
+from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api, StartServer
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +207,32 @@ async def test_who_is_silent_is_named_and_no_zero(api: Api) -> None:
     assert (before["left_out"], before["coverage"]) == ([], 0.5)
     [one] = (await plant(api, **span(), bucket="1h"))["series"]
     assert (one["left_out"], one["coverage"]) == (["sh-2"], 0.5)  # it is there by now
+
+
+async def test_late_readings_change_what_was_told_before(api: Api, start_server: StartServer) -> None:
+    """Days and months are remembered by the process that put them together."""
+    await home(api)
+    first = HOUR - timedelta(days=40)
+    for number in range(3):
+        start = first + timedelta(days=number)
+        await api.ingest(*minutes("sh-1", 60, start, **HYBRID))
+        await api.ingest(*minutes("sh-2", 60, start, **STRING)[number::2])
+    frames = {"month": first.date().isoformat(), "year": "2026-01-01", "all": "2026-01-01"}
+
+    async def told(api: Api) -> dict[str, Any]:
+        return {frame: (await plant(api, frame=frame, at=at))["series"] for frame, at in frames.items()}
+
+    before = await told(api)
+    assert await told(api) == before
+    await api.ingest(*minutes("sh-2", 60, first, **STRING))  # the half that was missing
+    after = await told(api)
+    assert after["month"] != before["month"]
+    days = [bucket for bucket in after["month"] if bucket["sample_count"]]
+    hours = [(await plant(api, frame="day", at=day["bucket"][:10]))["series"] for day in days]
+    for day, its in zip(days, hours, strict=True):
+        assert day["load_kwh"] == pytest.approx(sum(hour["load_kwh"] or 0 for hour in its), abs=0.001)
+    async with start_server() as fresh:
+        assert await told(fresh) == after
 
 
 async def test_without_every_output_the_load_is_unknown(api: Api) -> None:
