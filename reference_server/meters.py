@@ -187,6 +187,19 @@ class Meter:
     ) -> None:
         self._witnesses = witnesses
         self._runs = runs
+        heard = [(first, last) for witness in witnesses for _, first, last in witness if first <= last]
+        days = {date.fromordinal(day) for day, _ in runs if day}
+        self._changes = sorted(days.union(*({first, last + _DAY} for first, last in heard)))
+
+    def changes(self, first: date, last: date) -> list[tuple[date, tuple[str, ...]]]:
+        """From which day on whose word counts, of the days from one to another."""
+        found = [(first, self.of(first))]
+        begin, end = (bisect_right(self._changes, day) for day in (first, last))
+        for day in self._changes[begin:end]:
+            names = self.of(day)
+            if names != found[-1][1]:
+                found.append((day, names))
+        return found
 
     def of(self, day: date) -> tuple[str, ...]:
         """Names of the devices: several where one followed another; what they say of the meter adds."""

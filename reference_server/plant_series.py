@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -34,7 +34,6 @@ from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire import Frame
 
 _MS: Final = timedelta(milliseconds=1)
-_DAY: Final = timedelta(days=1)
 _AT_ONCE: Final = 3
 """So many devices of a plant are read at the same time: fewer than readers have connections."""
 _ADDED: Final = ("pv", "charge", "discharge")
@@ -139,9 +138,9 @@ class PlantSeriesReader:
         """What is known of the meter in each bucket of a cut: what one device says for a whole local day."""
         meters = {}
         for span in cut.spans:
-            words = {meter.of(day) for day in _days_in(span, cut.zone)}
-            if len(words) == 1:
-                meters[span.begin] = _told(words.pop(), found, span)
+            [(_, names), *others] = meter.changes(*_days_of(span, cut.zone))
+            if not others:
+                meters[span.begin] = _told(names, found, span)
             else:
                 meters[span.begin] = await self._day_by_day(devices, span, cut.zone, meter)
         return meters
@@ -162,12 +161,9 @@ def _told(names: Iterable[str], found: Mapping[str, Mapping[datetime, Facts]], s
     return merged_facts(found[name].get(span.begin) for name in names)
 
 
-def _days_in(span: Span, zone: ZoneInfo) -> Iterator[date]:
-    """Local days that a span touches."""
-    day, last = local_day(span.begin, zone), local_day(span.end - _MS, zone)
-    while day <= last:
-        yield day
-        day += _DAY
+def _days_of(span: Span, zone: ZoneInfo) -> tuple[date, date]:
+    """The first and the last local day that a span touches."""
+    return local_day(span.begin, zone), local_day(span.end - _MS, zone)
 
 
 def zone_of(devices: Iterable[KnownDevice]) -> ZoneInfo:
@@ -180,9 +176,9 @@ def _words(cut: Cut, meter: Meter, lives: Sequence[Life]) -> list[tuple[datetime
     """From when on whose word counts, in the days of a cut."""
     by_name = {life.device.device_id: life for life in lives}
     changes: list[tuple[datetime, int]] = []
-    for day in _days_in(Span(cut.spans[0].begin, cut.spans[-1].end), cut.zone):
+    for day, names in meter.changes(*_days_of(Span(cut.spans[0].begin, cut.spans[-1].end), cut.zone)):
         midnight = start_of_day(day, cut.zone)
-        for name in meter.of(day):  # in the order in which they followed each other
+        for name in names:  # in the order in which they followed each other
             life = by_name[name]
             if not changes or changes[-1][1] != life.device.key:
                 begin = midnight if life.begin is None or not changes else max(midnight, life.begin)

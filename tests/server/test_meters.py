@@ -174,6 +174,9 @@ async def words(**devices: list[Told]) -> list[str]:
     for now in (END + timedelta(days=900), BEGIN):
         meter, _ = await meter_of(rollups, now)
         found.append(["+".join(meter.of(at)) for at in days])
+        changes = meter.changes(days[0], days[-1])
+        for at in days:
+            assert meter.of(at) == [names for day, names in changes if day <= at][-1]
     assert found[0] == found[1]
     return found[0]
 
@@ -324,7 +327,8 @@ async def test_what_is_remembered_changes_nothing(seed: int) -> None:
         expected = Plain(rollups.devices).way()
         there = {(name, told[0]) for name, some in rollups.devices.items() for told in some}
         for at, name in zip(days, expected, strict=True):
-            [told] = meter.of(at)
+            [told] = [names for day, names in meter.changes(days[0], days[-1]) if day <= at][-1]
+            assert meter.of(at) == (told,)
             assert told == name or (told, at) not in there, (number, at)
     assert rollups.heads_read < 14, "not once for each question"
 
