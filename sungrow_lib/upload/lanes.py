@@ -27,6 +27,9 @@ _QUICK_REFUSALS: Final = 40
 """So often in a row parts of a batch may be refused at once: enough to part one. Then each costs a pause."""
 _MOST_SUSPECTS: Final = 8
 """Where more readings than this fail and none passes, it is the server that fails, not the readings."""
+_REFUSED_ALONE: Final = 3
+"""So often a reading must be refused alone, and no other pass, until somebody is told: one bad one among good
+is found out sooner."""
 _SET_ASIDE_S: Final = 86_400.0
 _TOKEN_POLL_S: Final = 10.0
 _SAME_TOKEN_S: Final = 300.0
@@ -63,6 +66,7 @@ class _Suspect:
     entry: SpoolEntry
     since: float
     next_try: float
+    refused: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 
 
@@ -264,6 +268,9 @@ class DeviceLanes:
             await self._set_aside(suspect.entry, ruling)
         elif ruling.action is not Action.SETTLE:
             suspect.next_try = anyio.current_time() + suspect.backoff.next_s(ruling.retry_after_s)
+            suspect.refused += ruling.action is Action.HALVE
+            if suspect.refused >= _REFUSED_ALONE:
+                self._alarm(ruling.code, f"No reading passes, not even one alone. {ruling.detail}")
             if ruling.action is Action.PAUSE:
                 self._pause()
                 await self._wait_while_paused()

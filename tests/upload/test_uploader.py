@@ -529,6 +529,21 @@ async def test_a_lone_reading_is_never_set_aside(
         await counted(spool, delivered=3)
 
 
+@pytest.mark.parametrize("code", [400, 422])
+async def test_a_server_that_takes_no_reading_at_all_is_an_alarm_until_it_takes_one(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, code: int
+) -> None:
+    await fill(spool, 1)
+    server.rule = play.status(code)
+    async with running(spool, settings) as uploader:
+        await until(lambda: [alarm.code for alarm in uploader.status.alarms] == [f"http_{code}"])
+        [alarm] = uploader.status.alarms
+        assert alarm.detail.startswith("No reading passes, not even one alone. The server refuses")
+        server.rule = None
+        await counted(spool, delivered=1)
+        await until(lambda: uploader.status.alarms == ())
+
+
 async def test_a_server_that_refuses_everything_is_not_hammered(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
