@@ -12,8 +12,8 @@ FIRST_S: Final = 1.0
 LIMIT_S: Final = 300.0
 BACK_WITHIN_S: Final = 60.0
 """A server out of reach is tried at least this often for fresh readings: people watch the live view."""
-RETRY_AFTER_LIMIT_S: Final = 3600.0
-"""A server that asks for more than an hour is asked again after an hour: it may have been a slip."""
+RETRY_AFTER_LIMIT_S: Final = 86_400.0
+"""A server that asks for more than a day is asked again after a day: years can only be a slip."""
 
 _DATE: Final = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z][a-z]) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
@@ -65,7 +65,7 @@ def parse_date(value: str | None) -> datetime | None:
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Read `Retry-After`, seconds or an HTTP date, as seconds from ``now``: 0 to 3600, or None."""
+    """Read `Retry-After`, seconds or an HTTP date, as seconds from ``now``: up to a day, or None."""
     if value is None:
         return None
     if _SECONDS.fullmatch(value.strip()):
