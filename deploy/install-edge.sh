@@ -109,7 +109,7 @@ lost_with_it() {
       *.replaced-*.done-*) ;;
       # The spool took in its readings; unless it could not be read.
       *.replaced-*.done) if is_filled "$file"; then kept=$(undelivered "$file" | grep unreadable || true); fi ;;
-      *.replaced-*) kept="found in the spool's place, and not taken in" ;;
+      *.replaced-*) if is_filled "$file"; then kept="found in the spool's place, and not taken in"; fi ;;
       *.recovering | *.returning | *.returning-part) kept="part of a spool that is not in its place" ;;
       *.sqlite) if is_filled "$file"; then kept=$(undelivered "$file"); fi ;;
       *.sqlite-wal) [ -e "${file%-wal}" ] || kept="log of a spool that is not there" ;;

@@ -26,6 +26,8 @@ _LOG: Final = logging.getLogger(__name__)
 _SETTLED_S: Final = 10.0
 """A file that changed later than so long ago may still be written by whoever put it there."""
 _ROWS: Final = 500
+_left: Final[set[tuple[Path, float]]] = set()
+"""What was said to be none, or damaged, with the time of its last change: it is not tried again."""
 
 
 async def take_in(spool: DurableSpool, path: Path) -> None:
@@ -35,15 +37,17 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
         SpoolError: this spool takes nothing now; it goes on with the next call.
     """
     for file in found_aside(path):
-        if abs(time.time() - file.lstat().st_ctime) < _SETTLED_S:
+        changed_at = file.lstat().st_ctime
+        if abs(time.time() - changed_at) < _SETTLED_S or (file, changed_at) in _left:
             continue
         try:
             found = await anyio.to_thread.run_sync(_open, file)
         except (SpoolError, OSError) as error:
             _LOG.error(
                 "what was found in the spool's place cannot be taken in; it is left to you",
-                extra={"file": str(mark_done(file)), "reason": str(error)},
+                extra={"file": str(file), "reason": str(error)},
             )
+            _left.add((file, changed_at))
             continue
         try:
             done = await _take_in(spool, found)

@@ -146,6 +146,7 @@ async def test_a_damaged_spool_is_not_taken_for_an_empty_one(root: Path) -> None
 async def test_all_goes_once_all_is_delivered(root: Path) -> None:
     await fill(readings(root) / "spool.sqlite", settle=deliver)
     await fill(readings(root) / "spool.sqlite.replaced-20260101T000000Z.done")  # taken in: the spool has it
+    (readings(root) / "spool.sqlite.replaced-20260102T000000Z").touch()  # an empty file
     (readings(root) / "spool.sqlite.lock").touch()
     (readings(root) / "sungrow-state").mkdir()
     assert purge(root) == (0, "")
