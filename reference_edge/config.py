@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from sungrow_lib.errors import ConfigurationError
+from sungrow_lib.modbus.settings import require_host
 from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
@@ -41,6 +42,13 @@ def _https(url: str) -> str:
     return url.rstrip("/")
 
 
+def _host(host: str) -> str:
+    try:
+        return require_host(host)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -58,6 +66,7 @@ def _token(token: SecretStr) -> SecretStr:
 
 
 DeviceId = Annotated[str, Field(pattern=DEVICE_ID_PATTERN)]
+Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Zone = Annotated[str, AfterValidator(_zone)]
@@ -108,7 +117,7 @@ class DeviceSettings(AppSettings):
     """
 
     device_id: DeviceId
-    host: Annotated[str, Field(min_length=1)]
+    host: Host
     port: Annotated[int, Field(ge=1, le=65_535)] = 502
     unit: Annotated[int, Field(ge=1, le=247)] = 1
     family: FamilyChoice = "auto"
@@ -184,7 +193,7 @@ class EdgeSettings(AppSettings):
     health_file: Path | None = None
     devices: tuple[DeviceSettings, ...] = ()
 
-    sungrow_host: Annotated[str, Field(min_length=1)] | None = None
+    sungrow_host: Host | None = None
     sungrow_port: Annotated[int, Field(ge=1, le=65_535)] = 502
     sungrow_unit_id: Annotated[int, Field(ge=1, le=247)] = 1
     sungrow_family: FamilyChoice = "auto"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -59,18 +61,38 @@ class ConnectionSettings:
 
     def __post_init__(self) -> None:
         """Refuse what would hurt the device."""
-        if not self.host:
-            raise ConfigurationError("the host is empty; give the inverter's name or address")
-        if _MORE_THAN_A_HOST.search(self.host):
-            raise ConfigurationError(
-                f"{self.host!r} is more than a host; give the name or address alone, and the port apart"
-            )
+        require_host(self.host)
         if not 0 < self.port <= _PORT_MAX:
             raise ConfigurationError(f"port {self.port} does not exist; use 1 to {_PORT_MAX}, usually 502")
         _require_at_least("the poll interval", self.poll_interval_s, MIN_POLL_INTERVAL_S)
         _require_at_least("the gap between requests", self.request_gap_s, MIN_REQUEST_GAP_S)
         _require_at_least("the pause after connecting", self.connect_pause_s, 0.0)
         _require_at_least("the time-out", self.timeout_s, 0.1)
+
+
+def require_host(host: str) -> str:
+    """Return ``host`` as it is compared with others: without brackets and blanks around, in small letters.
+
+    Raises:
+        ConfigurationError: it is not a name or an address alone.
+    """
+    name = host.strip()
+    if not name:
+        raise ConfigurationError("the host is empty; give the inverter's name or address")
+    if _MORE_THAN_A_HOST.search(name):
+        raise ConfigurationError(
+            f"{host!r} is more than a host; give the name or address alone, and the port apart"
+        )
+    address, percent, zone = name.strip("[]").partition("%")  # a zone is an interface: its letters count
+    with suppress(ValueError):
+        return f"{ip_address(address)}{percent}{zone}"
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        name = ""
+    if not name.isprintable() or not name or " " in name:
+        raise ConfigurationError(f"{host!r} is no name of a host; give the inverter's name or address")
+    return name.lower()
 
 
 def require_unit(unit: int) -> int:

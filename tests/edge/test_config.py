@@ -193,6 +193,11 @@ def test_the_interval_that_is_told_is_the_one_at_which_is_polled(
         ({"DEVICE_ID": ""}, "DEVICE_ID is required"),
         ({"DEVICE_ID": "my roof"}, "DEVICE_ID"),
         ({"SUNGROW_HOST": ""}, "SUNGROW_HOST"),
+        ({"SUNGROW_HOST": "  "}, "SUNGROW_HOST: the host is empty"),
+        ({"SUNGROW_HOST": "http://192.168.1.20"}, "SUNGROW_HOST: 'http://192.168.1.20' is more than a host"),
+        ({"SUNGROW_HOST": "1.2.3.4:502"}, "SUNGROW_HOST: '1.2.3.4:502' is more than a host"),
+        ({"SUNGROW_HOST": "a..b"}, "SUNGROW_HOST: 'a..b' is no name of a host"),
+        ({"SUNGROW_HOST": "a b"}, "SUNGROW_HOST: 'a b' is no name of a host"),
         ({"SUNGROW_PORT": "70000"}, "SUNGROW_PORT"),
         ({"SUNGROW_UNIT_ID": "one"}, "SUNGROW_UNIT_ID"),
         ({"POLL_INTERVAL_S": "1"}, "POLL_INTERVAL_S"),
@@ -233,6 +238,19 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, change: dict[
 )
 def test_a_name_in_other_letters_and_an_address_are_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     assert load(monkeypatch, SINGLE | {"SERVER_URL": url}).server_url == url
+
+
+@pytest.mark.parametrize(
+    ("host", "kept"),
+    [
+        ("Inv.Local", "inv.local"),
+        ("[::1]", "::1"),
+        ("fe80::1%Eth0", "fe80::1%Eth0"),
+        (" 10.0.0.1 ", "10.0.0.1"),
+    ],
+)
+def test_a_host_is_kept_as_it_is_compared(monkeypatch: pytest.MonkeyPatch, host: str, kept: str) -> None:
+    assert load(monkeypatch, SINGLE | {"SUNGROW_HOST": host}).inverters[0].host == kept
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +312,14 @@ def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.Monkey
         ),
         (
             "[[devices]]\ndevice_id = 'a'\nhost = 'h'\n[[devices]]\ndevice_id = 'b'\nhost = 'h'",
+            "two devices have the same host, port and unit",
+        ),
+        (
+            "[[devices]]\ndevice_id = 'a'\nhost = 'V.de'\n[[devices]]\ndevice_id = 'b'\nhost = ' v.DE'",
+            "two devices have the same host, port and unit: v.de:502 unit 1",
+        ),
+        (
+            "[[devices]]\ndevice_id = 'a'\nhost = '[::1]'\n[[devices]]\ndevice_id = 'b'\nhost = '0:0::1'",
             "two devices have the same host, port and unit",
         ),
     ],

@@ -148,6 +148,7 @@ def _rules(item: Any) -> Iterator[str]:
 
 _FUNCTIONS: Final = {
     "_https": "starts with `https://`; no user, no password, no query",
+    "_host": "a name or address alone",
     "_zone": "IANA time zone such as `Europe/Berlin`",
 }
 
