@@ -176,7 +176,7 @@ class _Edge:
             self.service.say(READY="1", STATUS=self._status_line())
         stations = self._stations(None)
         status = StatusBoard().snapshot
-        health = HealthReport(self.settings.health_path, self.accounts, self.survey, status)
+        health = self._health(status)
         async with anyio.create_task_group() as beside:
             beside.start_soon(health.run)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
@@ -199,7 +199,7 @@ class _Edge:
         self.intake.spool = None
         await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
-        health = HealthReport(self.settings.health_path, self.accounts, self.survey, StatusBoard().snapshot)
+        health = self._health(StatusBoard().snapshot)
         async with anyio.create_task_group() as beside:
             beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)
             beside.start_soon(_cancel_after, beside.cancel_scope, stopping.wait)
@@ -229,6 +229,11 @@ class _Edge:
         if not self.was_open:
             self.damage = self.owner_file.damage
 
+    def _health(self, status: Callable[[], UploadStatus]) -> HealthReport:
+        return HealthReport(
+            self.settings.health_path, self.accounts, self.survey, status, lambda: len(self.intake)
+        )
+
     def _metrics(self, status: Callable[[], UploadStatus]) -> AbstractContextManager[None]:
         if not self.settings.metrics_port:
             return nullcontext()
@@ -246,7 +251,7 @@ class _Edge:
 
     async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
         stations = self._stations(uploader)
-        health = HealthReport(self.settings.health_path, self.accounts, self.survey, lambda: uploader.status)
+        health = self._health(lambda: uploader.status)
         async with anyio.create_task_group() as beside:
             beside.start_soon(uploader.run)
             beside.start_soon(health.run)

@@ -39,6 +39,7 @@ class HealthReport:
         accounts: what became of the polls, by device.
         survey: what spool, disk and clock said last.
         upload_status: tells how the uploader does.
+        queued: how many readings are in memory alone.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class HealthReport:
         accounts: Mapping[str, DeviceAccount],
         survey: Survey,
         upload_status: Callable[[], UploadStatus],
+        queued: Callable[[], int],
     ) -> None:
         self._path = path
         self._accounts = accounts
         self._survey = survey
         self._upload_status = upload_status
+        self._queued = queued
         self._has_failed = False
 
     async def run(self) -> None:
@@ -76,6 +79,7 @@ class HealthReport:
             "started_at": _when(self._survey.started_at),
             "polls": {a.device_id: _poll(a) for a in self._accounts.values() if a.at},
             "connections": {a.address: a.connection for a in self._accounts.values() if a.connection},
+            "in_memory": self._queued(),
             "upload": upload,
             "alarms": alarms,
             "clock": _clock(self._survey.clock),
@@ -168,6 +172,9 @@ def health_lines(health: dict[str, Any]) -> Iterator[str]:
             yield f"{device_id}: counters that ran back or jumped: {told}; they are kept, and make no energy"
     for address, state in health["connections"].items():
         yield f"{address}: {state}"
+    if number := health.get("in_memory"):
+        are = "reading is" if number == 1 else "readings are"
+        yield f"{number} {are} in memory alone, to be written to the spool"
     upload = health["upload"]
     yield f"server: {upload['connection']}, last upload {upload['last_success'] or 'none since the start'}"
     if upload["last_error"] and upload["connection"] != "connected":

@@ -34,8 +34,8 @@ _SECOND_LOOK_S: Final = 8.0
 """By then the first readings are there, and the server's word on the clock."""
 _JUDGE_S: Final = 1.0
 """What polls and spool say is an alarm so soon; what has to be looked for, after the next look."""
-_REPORT_EVERY: Final = 2
-"""Looks between two reports to the server."""
+_REPORT_S: Final = 60.0
+_SECOND_REPORT_S: Final = 38.0
 DISK_LOW_BYTES: Final = 200_000_000
 """Free room below which the disk is an alarm: some months of readings, if nothing else writes."""
 MERGED_TOLD: Final = timedelta(days=1)
@@ -86,20 +86,37 @@ class Survey:
         intake: Intake,
     ) -> None:
         """Look, and report to the server, until cancelled."""
-        look = 0
-        while True:
-            await self._look(spool, accounts, intake)
-            if look % _REPORT_EVERY == 0:
-                await self._report(spool, uploader, accounts)
-            look += 1
-            await self._wait(_LOOK_S if look > 1 else _SECOND_LOOK_S, lambda: _told(uploader))
+        looked = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._go_on_reporting, spool, uploader, accounts, looked)
+            pause_s = _SECOND_LOOK_S
+            while True:
+                before = _told(uploader, intake)
+                await self._look(spool, accounts, intake)
+                looked.set()
+                await self._wait(pause_s, before, lambda: _told(uploader, intake))
+                pause_s = _LOOK_S
 
-    async def _wait(self, seconds: float, told: Callable[[], object]) -> None:
+    async def _wait(self, seconds: float, before: object, told: Callable[[], object]) -> None:
         """Wait for the next look; no longer than until what others say of the same things is another."""
-        before = told()
         with anyio.move_on_after(seconds):
             while told() == before:  # noqa: ASYNC110 - it is told by nobody else
                 await anyio.sleep(_LISTEN_S)
+
+    async def _go_on_reporting(
+        self,
+        spool: DurableSpool,
+        uploader: BatchUploader,
+        accounts: Mapping[str, DeviceAccount],
+        looked: anyio.Event,
+    ) -> None:
+        """Report beside the looks: a server that is silent must not make an alarm late."""
+        await looked.wait()
+        pause_s = _SECOND_REPORT_S
+        while True:
+            await self._report(spool, uploader, accounts)
+            await anyio.sleep(pause_s)
+            pause_s = _REPORT_S
 
     def note_recovery(self) -> None:
         """Raise an alarm while a damaged spool is recovered; the first look afterwards ends it."""
@@ -196,9 +213,10 @@ class Survey:
         )
 
 
-def _told(uploader: BatchUploader) -> object:
-    """Whether readings wait for a trusted clock: health says the same of the clock within moments."""
-    return any(alarm.code == CLOCK for alarm in uploader.status.alarms)
+def _told(uploader: BatchUploader, intake: Intake) -> object:
+    """Whether readings wait for a trusted clock, or in memory: whatever is said of it agrees soon."""
+    waits = any(alarm.code == CLOCK for alarm in uploader.status.alarms)
+    return waits, intake.refusal is None
 
 
 def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:

@@ -416,7 +416,7 @@ from reference_edge.health import HealthReport
 from reference_edge.survey import Survey
 from sungrow_lib.upload.status import StatusBoard
 folder = pathlib.Path(sys.argv[1])
-report = HealthReport(folder / "health.json", {}, Survey(folder), StatusBoard().snapshot)
+report = HealthReport(folder / "health.json", {}, Survey(folder), StatusBoard().snapshot, lambda: 0)
 while True:
     report._write(report._report())
     with (folder / "said").open("a") as said:

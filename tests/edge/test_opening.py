@@ -52,7 +52,7 @@ async def test_it_says_that_it_gets_on_as_long_as_it_does(
     opening.moved_at -= stuck_s
     opening.is_recovering = is_recovering
     health = tmp_path / "health.json"
-    report = HealthReport(health, {}, survey, StatusBoard().snapshot)
+    report = HealthReport(health, {}, survey, StatusBoard().snapshot, lambda: 0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(tell_of_opening, opening, manager, survey, report)
         while not read_health(health)["running"]:  # noqa: ASYNC110 - written by a thread

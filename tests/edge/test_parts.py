@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from reference_edge import intake as module, survey as survey_module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.advice import shown_size
-from reference_edge.health import HealthReport
+from reference_edge.health import HealthReport, health_lines
 from reference_edge.intake import Intake, Taken
 from reference_edge.metrics import EdgeCollector, serving
 from reference_edge.survey import Survey
@@ -36,6 +37,7 @@ from sungrow_lib.sample import format_ts
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import BootStamp, SpoolEntry, SpoolMerging, SpoolState, SystemClock
 from sungrow_lib.spool.clock import ClockReading
+from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.status import StatusBoard
 
 pytestmark = pytest.mark.anyio
@@ -403,7 +405,7 @@ async def test_health_metrics_and_report_say_of_the_clock_what_the_dating_does(
     other = DeviceAccount("other", "192.168.1.21:502")
     accounts = {"roof": account, "other": other}
     survey = Survey(tmp_path)
-    health = HealthReport(tmp_path / "health.json", accounts, survey, StatusBoard().snapshot)
+    health = HealthReport(tmp_path / "health.json", accounts, survey, StatusBoard().snapshot, lambda: 0)
     collector = EdgeCollector(accounts, {}, survey, StatusBoard().snapshot, lambda: 0)
 
     async def told(spool: DurableSpool) -> tuple[object, ...]:
@@ -437,8 +439,43 @@ async def test_the_next_look_comes_at_once_when_readings_begin_to_wait(
     survey = Survey(tmp_path)
     told = iter([False, False, True])
     with anyio.fail_after(30):
-        await survey._wait(3600, lambda: next(told))
+        await survey._wait(3600, False, lambda: next(told))  # noqa: FBT003 - what was told
     assert next(told, None) is None
+
+
+async def test_a_spool_that_takes_nothing_is_an_alarm_at_once_and_status_says_what_is_in_memory(
+    spool: DurableSpool, account: DeviceAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_edge.survey._LISTEN_S", 0.01)
+    monkeypatch.setattr("reference_edge.survey._LOOK_S", 3600.0)
+    monkeypatch.setattr("reference_edge.survey._SECOND_LOOK_S", 3600.0)
+    accounts = {"roof": account}
+    intake, survey, balky = Intake(accounts), Survey(tmp_path), Balky(spool)
+    intake.use(balky)  # type: ignore[arg-type]  # does what the intake asks of a spool
+    health = HealthReport(tmp_path / "h.json", accounts, survey, StatusBoard().snapshot, lambda: len(intake))
+    assert not [line for line in health_lines(said_now(health)) if "in memory" in line]
+    settings = UploadSettings(server_url="https://localhost:1", token="right-token")
+    async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
+        tasks.start_soon(survey.run, spool, uploader, accounts, intake)
+        with anyio.fail_after(30):
+            while survey.clock is None:  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+            balky.refusal = SpoolFullError()
+            await intake.put(taken(1))
+            await intake.put(taken(2))
+            while "spool" not in survey.alarms:  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.01)
+            lines = list(health_lines(said_now(health)))
+            assert "2 readings are in memory alone, to be written to the spool" in lines
+            balky.refusal = None
+            await intake.put(taken(3))
+            while "spool" in survey.alarms:  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+def said_now(health: HealthReport) -> dict[str, Any]:
+    return {"running": True, "age_s": 0.0} | health._report()
 
 
 async def test_an_old_reading_is_not_shown_as_now(account: DeviceAccount, tmp_path: Path) -> None:
