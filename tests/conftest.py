@@ -106,6 +106,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)  # asked by pytest-xdist alone
+def pytest_xdist_auto_num_workers() -> int:
+    """Use two for each core: half of the time a test waits, for a polite pace or for what it starts."""
+    return 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 @pytest.hookimpl(trylast=True)  # pytest itself puts what shares an engine side by side
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that may take longest: as the last, one would keep a single core busy."""
