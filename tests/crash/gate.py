@@ -18,6 +18,7 @@ from aiohttp import web
 
 from reference_server.bodies import decompress
 from sungrow_lib.demo.certificates import CertificateFiles
+from tests.closing import abort_all, close
 
 _Result = TypeVar("_Result")
 _CHUNK: Final = 65_536
@@ -54,6 +55,7 @@ class FaultLoop:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await abort_all()
 
 
 class Line:
@@ -219,7 +221,7 @@ class Stage:
     async def stop(self) -> None:
         """Close everything."""
         await self._client.close()
-        await self._runner.cleanup()
+        await close(self._runner)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:

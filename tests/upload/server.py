@@ -13,6 +13,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.closing import close
+
 Batch = dict[str, Any]
 Behaviour = Callable[["IngestServer", web.Request, Batch], Awaitable[web.StreamResponse]]
 
@@ -62,7 +64,7 @@ class IngestServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._runner is not None
-        await self._runner.cleanup()
+        await close(self._runner)
 
     async def _set_date(self, request: web.Request, response: web.StreamResponse) -> None:
         del request
