@@ -17,6 +17,7 @@ import pytest
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.rollups import REPAIR, rebuild_days
+from reference_server.zones import quarter_of
 from tests.server.conftest import TOKEN, Api, Clock, StartServer, nothing_to_repair
 from tests.server.test_rollups import NAMES, as_sample, days_of, expected, plain_breaks, plain_rollup
 
@@ -185,6 +186,44 @@ async def require_the_same(start_server: StartServer, dice: random.Random, house
 async def test_rollups_are_a_function_of_what_is_stored(start_server: StartServer, seed: int) -> None:
     dice = random.Random(seed)
     await require_the_same(start_server, dice, [small_house(dice) for _ in range(HOUSES)])
+
+
+async def require_the_same_across_the_horizon(
+    api: Api, dice: random.Random, number: int, rows: Rows, ways: tuple[Way, ...]
+) -> None:
+    """Send some readings, let what they made become frozen in part, and send the others in each way."""
+    server, shares = api.server, dice.choice([0.3, 0.5, 0.7])
+    known = rows[: int(len(rows) * shares)]
+    others = rows[len(known) :] + [row | {"at": row["at"] + timedelta(seconds=40)} for row in known[-6:]]
+    horizon = dice.choice(known[len(known) // 2 :])["at"] + timedelta(minutes=dice.choice([0, 7, 20]))
+    names = [f"{way.__name__}-{number}" for way in ways]
+    server.ingest._retention = server.refresher._retention = timedelta(days=400)
+    for name in names:
+        await sent(api, name, [known])
+    frozen = [stored(api, name, "rollup_15m", "bucket") for name in names]
+    server.ingest._retention = server.refresher._retention = api.clock.now - horizon
+    for name, way in zip(names, ways, strict=True):
+        await sent(api, name, way(dice, others))
+    first = names[0]
+    for name, before in zip(names, frozen, strict=True):
+        after = stored(api, name, "rollup_15m", "bucket")
+        behind = {start: values for start, values in before.items() if start < quarter_of(horizon)}
+        assert {start: after[start] for start in behind} == behind, name
+        for table, key in (("rollup_15m", "bucket"), ("rollup_day", "day")):
+            assert stored(api, name, table, key) == stored(api, first, table, key), (name, table)
+        assert breaks_of(api, name) == breaks_of(api, first), name
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_what_comes_after_some_is_frozen_may_come_in_any_order(
+    start_server: StartServer, seed: int
+) -> None:
+    dice = random.Random(1003 + seed)
+    ways = at_once, one_by_one, shuffled, some_late
+    tokens = ",".join(f"{TOKEN}:{way.__name__}-{n}" for n in range(HOUSES) for way in ways)
+    async with start_server(clock=Clock(BEGIN + timedelta(days=8)), device_tokens=tokens) as api:
+        for number in range(HOUSES):
+            await require_the_same_across_the_horizon(api, dice, number, small_house(dice), ways)
 
 
 def reading(minutes: float, **values: float | None) -> dict[str, Any]:
