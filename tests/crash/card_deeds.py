@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.demo.processes import wait_until
@@ -56,9 +57,11 @@ def put_in_other_spool(run: Run, edge: AnyEdge) -> None:
     """
     if edge.card.is_lent:
         put_back_own_spool(run, edge)
-    guest = run.named("guest")
+    guest, owner_file = run.named("guest"), Path(f"{edge.card.path}.owner.json")
     with server_away(run):
         await_accepted(guest, guest.few, "to take some readings")
+        await_accepted(edge, 1, "to have a spool of its own")  # who remembers none believes any
+        wait_until("that to be remembered", owner_file.exists, timeout_s=SLOW_S, watched=[edge.child])
         with down(guest), down(edge) as card:
             card.take_in(guest.card)
         await_accepted(edge, edge.few, "to go on with another edge's spool")

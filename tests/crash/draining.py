@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sungrow_lib.demo.live import EdgeStatus
 from sungrow_lib.demo.processes import ChildError, wait_until
+from sungrow_lib.demo.site import DEVICES
 from tests.crash.card_deeds import deliver_others, name_devices
 from tests.crash.edge import FINISH
 from tests.crash.either import down
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _DRAIN_S: Final = 400.0
 """A backlog that is not delivered so long after the last fault is stuck: the run fails, and says where."""
+_FRESH: Final = 2 * len(DEVICES)
+"""So many readings may wait for the next upload at any moment: those of two polls."""
 
 
 def drain(run: Run) -> None:
@@ -71,13 +74,22 @@ def _await_drained(run: Run) -> None:
 
 
 def _drain_edge(run: Run, edge: Edge) -> None:
-    status = EdgeStatus(run.site.edge_config)
+    """Wait until `sungrow-edge` has hardly anything left, and end it: it goes on polling till then."""
+    status, deadline = EdgeStatus(run.site.edge_config), time.monotonic() + _DRAIN_S
 
-    def is_empty() -> bool:
+    def left() -> int:
         counts = status.ask()
-        return counts["pending"] + counts["waiting"] + counts["deferred"] == 0
+        return counts["pending"] + counts["waiting"] + counts["deferred"]
 
-    what = "sungrow-edge to deliver its backlog"
-    wait_until(what, is_empty, timeout_s=_DRAIN_S, watched=[edge.child, run.backend.server])
-    edge.child.stop(20)
-    wait_until("sungrow-edge's last readings", is_empty, timeout_s=1)
+    while True:
+        what = "sungrow-edge to deliver its backlog"
+        watched = [edge.child, run.backend.server]
+        wait_until(what, lambda: left() <= _FRESH, timeout_s=_DRAIN_S, watched=watched)
+        edge.child.stop(20)  # which delivers what is fresh, within seconds
+        if not left():
+            return
+        if time.monotonic() > deadline:
+            raise ChildError(
+                f"sungrow-edge has {left()} readings left; the end of its log:\n{edge.child.tail()}"
+            )
+        edge.start()
