@@ -93,7 +93,7 @@ _FOR_ONE: Final = {
     "device_id": "device_id",
     "device_name": "name",
 }
-"""Those that can be of one inverter only."""
+"""Those of the one inverter that `SUNGROW_HOST` names, with tables beside it or without."""
 
 
 class DeviceSettings(AppSettings):
@@ -151,9 +151,9 @@ class EdgeSettings(AppSettings):
     """All settings of `sungrow-edge`.
 
     The settings of a single inverter (`SUNGROW_HOST` and its neighbours) may stand in the environment;
-    several inverters are `[[devices]]` tables of the file. Beside tables `SITE_TIMEZONE`, `PLANT`,
-    `POLL_INTERVAL_S`, `INTER_REGISTER_DELAY_MS` and `SUNGROW_TIMEOUT_S` hold for each that does not say
-    otherwise; the others are refused.
+    several inverters are `[[devices]]` tables of the file. Beside tables it is one inverter more, and
+    `SITE_TIMEZONE`, `PLANT`, `POLL_INTERVAL_S`, `INTER_REGISTER_DELAY_MS` and `SUNGROW_TIMEOUT_S` hold for
+    each table that does not say otherwise. What describes an inverter that nothing names is refused.
 
     Attributes:
         server_url: where to upload, ``https://`` only.
@@ -221,13 +221,7 @@ class EdgeSettings(AppSettings):
 
     @model_validator(mode="after")
     def _has_consistent_devices(self) -> Self:
-        misplaced = [name for name in _FOR_ONE if self.devices and name in self.model_fields_set]
-        if misplaced:
-            name = misplaced[0]
-            raise ValueError(
-                f"{name.upper()} is for a single inverter without [[devices]]; beside such tables, remove it "
-                f"and write {_FOR_ONE[name]} into the table it is meant for"
-            )
+        self._require_named()
         inverters = self.inverters
         if not inverters:
             raise ValueError(
@@ -247,6 +241,18 @@ class EdgeSettings(AppSettings):
             )
         return self
 
+    def _require_named(self) -> None:
+        """Refuse what describes an inverter that is not there; the value of the default describes nothing."""
+        if self.sungrow_host is not None or not self.devices:
+            return
+        fields = EdgeSettings.model_fields
+        for name, key in _FOR_ONE.items():
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(
+                    f"{name.upper()} is for the inverter that SUNGROW_HOST names, and that is not set; "
+                    f"remove it, and write {key} into the [[devices]] table it is meant for"
+                )
+
     @property
     def state_dir(self) -> Path:
         """Where the notes on the inverters are kept."""
@@ -259,7 +265,7 @@ class EdgeSettings(AppSettings):
 
     @property
     def inverters(self) -> tuple[DeviceSettings, ...]:
-        """Every inverter to poll: the `[[devices]]` tables, or the one of the environment.
+        """Every inverter to poll: the `[[devices]]` tables and the one that `SUNGROW_HOST` names.
 
         Those behind one address are read in one pass, so that all of them have the longest of their poll
         intervals: it is what server and metrics have to go by.
@@ -284,13 +290,12 @@ class EdgeSettings(AppSettings):
     @property
     def _named(self) -> tuple[DeviceSettings, ...]:
         """The inverters as the settings have them."""
-        if self.devices:
-            return tuple(device.model_copy(update=self._defaults_of(device)) for device in self.devices)
+        tables = tuple(device.model_copy(update=self._defaults_of(device)) for device in self.devices)
         if self.sungrow_host is None:
-            return ()
+            return tables
         if self.device_id is None:
             raise ValueError("DEVICE_ID is required beside SUNGROW_HOST; choose a name such as home-roof")
-        return (DeviceSettings(**self._said(_FOR_ONE | _FOR_ALL)),)
+        return (*tables, DeviceSettings(**self._said(_FOR_ONE | _FOR_ALL)))
 
     def _defaults_of(self, device: DeviceSettings) -> dict[str, object]:
         """What holds for all and is not said in the device's table."""

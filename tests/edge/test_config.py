@@ -140,7 +140,6 @@ def test_what_makes_sense_for_all_holds_for_tables_that_do_not_say_otherwise(
 @pytest.mark.parametrize(
     ("name", "value", "key"),
     [
-        ("SUNGROW_HOST", "10.0.0.3", "host"),
         ("SUNGROW_PORT", "1502", "port"),
         ("SUNGROW_UNIT_ID", "2", "unit"),
         ("SUNGROW_FAMILY", "sg", "family"),
@@ -149,14 +148,64 @@ def test_what_makes_sense_for_all_holds_for_tables_that_do_not_say_otherwise(
         ("DEVICE_NAME", "Roof", "name"),
     ],
 )
-def test_what_can_be_of_one_inverter_only_is_refused_beside_tables(
+def test_what_describes_an_inverter_that_nothing_names_is_refused_beside_tables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, key: str
 ) -> None:
     file = tmp_path / "edge.toml"
     file.write_text(TABLES)
     needed = {wanted: SINGLE[wanted] for wanted in ("SERVER_URL", "DEVICE_TOKEN")}
-    with pytest.raises(ConfigurationError, match=f"^{name} is for a single inverter .* write {key} into"):
+    with pytest.raises(ConfigurationError, match=f"^{name} is for the inverter .* write {key} into"):
         load(monkeypatch, needed | {name: value}, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SUNGROW_PORT", "502"),
+        ("SUNGROW_UNIT_ID", "1"),
+        ("SUNGROW_FAMILY", "auto"),
+        ("SUNGROW_BATTERY_UNIT", "auto"),
+    ],
+)
+def test_the_value_of_a_default_may_be_left_beside_tables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(TABLES)
+    needed = {wanted: SINGLE[wanted] for wanted in ("SERVER_URL", "DEVICE_TOKEN")}
+    assert [d.device_id for d in load(monkeypatch, needed | {name: value}, file).inverters] == ["a", "b"]
+
+
+def test_a_named_inverter_beside_tables_is_one_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(TABLES)
+    said = {"SUNGROW_PORT": "1502", "DEVICE_NAME": "Roof", "SITE_TIMEZONE": "Europe/Rome"}
+    settings = load(monkeypatch, SINGLE | said, file)
+    assert [(d.device_id, d.host, d.port, d.name, d.timezone) for d in settings.inverters] == [
+        ("a", "10.0.0.1", 502, None, "Europe/Rome"),
+        ("b", "10.0.0.2", 502, None, "Europe/Madrid"),
+        ("roof", "192.168.1.20", 1502, "Roof", "Europe/Rome"),
+    ]
+
+
+def test_a_named_inverter_beside_tables_needs_an_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(TABLES)
+    nameless = {name: value for name, value in SINGLE.items() if name != "DEVICE_ID"}
+    with pytest.raises(ConfigurationError, match=r"^DEVICE_ID is required beside SUNGROW_HOST"):
+        load(monkeypatch, nameless, file)
+
+
+@pytest.mark.parametrize("hosts", [("h1", "H1"), ("h1.local", "H1.Local"), ("::1", "[0:0::1]")])
+def test_inverters_behind_one_host_however_it_is_written_share_a_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hosts: tuple[str, str]
+) -> None:
+    behind = "[[devices]]\ndevice_id = '{0}'\nhost = '{1}'\nunit = {2}\n"
+    file = tmp_path / "edge.toml"
+    file.write_text("".join(behind.format(f"u{unit}", host, unit) for unit, host in enumerate(hosts, 1)))
+    needed = {wanted: SINGLE[wanted] for wanted in ("SERVER_URL", "DEVICE_TOKEN")}
+    settings = load(monkeypatch, needed, file)
+    assert [[d.device_id for d in group] for group in by_address(settings.inverters)] == [["u1", "u2"]]
 
 
 def test_the_interval_that_is_told_is_the_one_at_which_is_polled(
