@@ -55,8 +55,13 @@ def _fault(field: str, message: str) -> ValidationError:
     return ValidationError.from_exception_data("query", [fault])
 
 
+def _is_plain_date(value: str) -> bool:
+    """Whether it looks like 2026-01-31; dates of weeks, such as 2026-W01-1, are as long."""
+    return len(value) == _DAY_LENGTH and value[4] == value[7] == "-"
+
+
 def _plain_date(value: object) -> object:
-    if isinstance(value, str) and not (len(value) == _DAY_LENGTH and value[4] == value[7] == "-"):
+    if isinstance(value, str) and not _is_plain_date(value):
         raise ValueError("must be a date such as 2026-01-31")
     return value
 
@@ -81,9 +86,11 @@ def _time_or_day(value: object) -> object:
     if not (isinstance(value, str) and len(value) == _DAY_LENGTH):
         return _time(value)
     try:
-        return date.fromisoformat(value)
+        if _is_plain_date(value):
+            return date.fromisoformat(value)
     except ValueError:
-        raise ValueError("must be a time (RFC 3339), or a date such as 2026-01-31") from None
+        pass  # it looks like one
+    raise ValueError("must be a time (RFC 3339), or a date such as 2026-01-31")
 
 
 QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]

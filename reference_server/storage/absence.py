@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from reference_server.ending import end
-from reference_server.storage.errors import StorageError, StorageUnavailableError
+from reference_server.storage.errors import BusyError, StorageError, StorageUnavailableError
 
 _LOG: Final = logging.getLogger(__name__)
 _AGAIN_S: Final = 1.0
@@ -23,7 +23,8 @@ class Absence:
     """Remembers that the database is away until it answers again.
 
     Only a look says so, made when somebody failed or asks after the service's health: a pool all of whose
-    connections are in use, or a connection that was lost, says nothing of the others. While it is away, one
+    connections are in use, or a connection that was lost, says nothing of the others, nor does a database
+    that takes no more connections. While it is away, one
     look a second goes on and all else is refused at once. Whoever is answered proves that it is there.
 
     Args:
@@ -95,8 +96,11 @@ class Absence:
         try:
             fault = await self._look()
         except StorageError as error:
-            if self._answers == answers:  # else somebody was answered meanwhile, over another connection
-                self._is_away(error)
+            if self._answers != answers:  # somebody was answered meanwhile, over another connection
+                return None
+            if isinstance(error, BusyError):
+                return error
+            self._is_away(error)
             return StorageUnavailableError(self._why)
         self._is_there()
         return fault

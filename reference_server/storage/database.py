@@ -12,15 +12,17 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from reference_server.ending import end
 from reference_server.storage.absence import Absence
 from reference_server.storage.connection import Connection, SilenceError, address
 from reference_server.storage.errors import (
     RETRYABLE,
+    BusyError,
     SchemaMissingError,
     StorageUnavailableError,
+    is_full,
     is_outdated,
     translated,
 )
@@ -42,6 +44,10 @@ LONG_SILENCE_S: Final = 900.0
 """The same for what has all the time it needs."""
 
 _READ_ONLY: Final = "the database may only be read now: nothing is stored"
+
+_BUSY: Final = "all connections to the database are in use"
+_BUSY_S: Final = 0.5
+"""So long who asks after the service's health waits for one of them."""
 
 _RECONNECT_S: Final = 2.0
 """So long the pool goes on trying by itself, ever more rarely. Then who needs a connection makes it try."""
@@ -75,6 +81,7 @@ class Database:
     def __init__(self, url: str, *, size: int = 8, patience_s: float = 2.5) -> None:
         self._connections: WeakSet[Connection] = WeakSet()
         self._checking: set[asyncio.Task[None]] = set()
+        self._taken: set[Connection] = set()
         self._size = size
         self._turns: asyncio.Semaphore | None = None
         self._pool = AsyncConnectionPool(
@@ -212,6 +219,7 @@ class Database:
                 connection.settled()
                 return result
         finally:
+            self._taken.discard(connection)
             await self._pool.putconn(connection)
 
     async def _take(self) -> Connection:
@@ -227,6 +235,7 @@ class Database:
         if task.cancelling() > before:
             await self._pool.putconn(connection)
             raise asyncio.CancelledError
+        self._taken.add(connection)
         return connection
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -292,12 +301,33 @@ class Database:
                     break
                 with suppress(psycopg.OperationalError, psycopg.InterfaceError):  # an old one, perhaps
                     return await self._examined_over_pool()
-            async with await Connection.connect(self._url, **_CONNECT) as connection:
+            try:
+                connection = await Connection.connect(self._url, **_CONNECT)
+            except psycopg.errors.ConnectionTimeout:
+                raise
+            except psycopg.OperationalError as error:
+                return await self._examined_later(error)
+            async with connection:
                 await self._configure(connection)
                 return await _examined(connection)
 
-    async def _examined_over_pool(self) -> StorageUnavailableError | None:
-        connection = await self._pool.getconn()
+    async def _examined_later(self, error: psycopg.OperationalError) -> StorageUnavailableError | None:
+        """Examine a database that gives us no new connection over one that is in use and comes back.
+
+        Raises:
+            BusyError: there is none in time, but nothing says that the database is away.
+            OperationalError: it is.
+        """
+        taken = set(self._taken)
+        if taken or is_full(error):
+            with suppress(PoolTimeout):
+                return await self._examined_over_pool(_BUSY_S)
+        if is_full(error) or (taken and not any(connection.closed for connection in taken)):
+            raise BusyError(_BUSY) from error
+        raise error
+
+    async def _examined_over_pool(self, patience_s: float | None = None) -> StorageUnavailableError | None:
+        connection = await self._pool.getconn(patience_s)
         try:
             return await _examined(connection)
         except SilenceError:

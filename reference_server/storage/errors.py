@@ -24,6 +24,10 @@ class SchemaMissingError(StorageUnavailableError):
     """The database has no schema, or an old one; run `sungrow-server migrate`."""
 
 
+class BusyError(StorageUnavailableError):
+    """The database is there, but has no connection for us now."""
+
+
 RETRYABLE = (
     pg.DeadlockDetected,
     pg.SerializationFailure,
@@ -37,6 +41,17 @@ _AWAY = (
     psycopg.InterfaceError,
     pg.ReadOnlySqlTransaction,  # a standby after a failover, or an administrator who wants no writes now
 )
+
+
+_FULL = ("too many connections", "too many clients", "connection slots are reserved")
+
+
+def is_full(error: psycopg.Error) -> bool:
+    """Whether the server refused a connection because it has too many (53300).
+
+    libpq passes on no code of what is refused while connecting, so it goes by the words.
+    """
+    return error.sqlstate == "53300" or any(words in str(error) for words in _FULL)
 
 
 def is_outdated(error: psycopg.Error) -> bool:

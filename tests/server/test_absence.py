@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,13 +17,22 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from reference_server.storage import absence, database
 from reference_server.storage.absence import Absence
 from reference_server.storage.connection import Connection
-from reference_server.storage.errors import SchemaMissingError, StorageError, StorageUnavailableError
+from reference_server.storage.database import Database
+from reference_server.storage.errors import (
+    BusyError,
+    SchemaMissingError,
+    StorageError,
+    StorageUnavailableError,
+    is_full,
+)
 from tests.crash.gate import Line
 from tests.server.conftest import Api, StartServer, sample
 from tests.server.load import stored
 from tests.server.test_stream import streaming
 
 pytestmark = pytest.mark.anyio
+
+Release = Callable[[], None]
 
 _EVERYTHING = (
     "/v1/realtime?device_id=sh-1",
@@ -164,6 +175,98 @@ async def test_a_pool_that_is_all_in_use_is_not_a_database_that_is_away(start_se
         assert (await api.send(sample(4)))[0] == 200
 
 
+@asynccontextmanager
+async def all_in_use(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Database, Release]]:
+    """A pool of two connections, both of which work until they are released."""
+    monkeypatch.setattr(absence, "_PATIENCE_S", 60.0)
+    ours = Database(dsn, size=2, patience_s=60)
+    await ours.open()
+    release, held = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def hold(connection: Connection) -> None:
+        await connection.execute("SELECT 1")
+        held.release()
+        await release.wait()
+
+    async with asyncio.timeout(100):
+        try:
+            async with asyncio.TaskGroup() as holding:
+                for _ in range(2):
+                    holding.create_task(ours.run(hold))
+                for _ in range(2):
+                    await held.acquire()
+                yield ours, release.set
+                release.set()
+        finally:
+            await ours.close()
+
+
+async def _works_though_busy(ours: Database, release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_BUSY_S", 0.05)
+    with pytest.raises(BusyError, match="all connections to the database are in use"):
+        await ours.check()
+    monkeypatch.setattr(database, "_BUSY_S", 60.0)
+    asking = [asyncio.create_task(ours.rows("is_read_only")) for _ in range(3)]
+    checking = asyncio.create_task(ours.check())
+    await asyncio.sleep(0.1)
+    assert not any(task.done() for task in asking), "they wait, and are not refused"
+    release()
+    assert await asyncio.gather(*asking) == [[(False,)]] * 3
+    await checking
+
+
+async def test_a_database_that_takes_no_more_connections_is_there(
+    migrated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"limited_{uuid4().hex}"
+    with psycopg.connect(migrated, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2")
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+        try:
+            async with all_in_use(make_conninfo(migrated, user=role), monkeypatch) as (ours, release):
+                await _works_though_busy(ours, release, monkeypatch)
+        finally:
+            owner.execute(f"DROP OWNED BY {role}")
+            owner.execute(f"DROP ROLE {role}")
+
+
+async def test_while_connections_work_no_look_says_that_the_database_is_away(
+    through: str, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with all_in_use(through, monkeypatch) as (ours, release):
+        doors.line._target = "/nonexistent/socket"  # new ones are refused
+        await _works_though_busy(ours, release, monkeypatch)
+
+
+async def test_a_look_that_fails_says_so_once_connections_that_worked_are_lost(
+    through: str, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_S", 0.05)
+    ours = Database(through, size=2)
+    await ours.open()
+    async with asyncio.timeout(100):
+        await ours.check()
+        await doors.shut()
+        with pytest.raises(StorageUnavailableError) as told:
+            await ours.check()
+        assert type(told.value) is StorageUnavailableError
+        with pytest.raises(StorageUnavailableError):
+            ours._absence.refuse()
+        await ours.close()
+
+
+def test_what_says_that_there_are_too_many_connections() -> None:
+    for words in (
+        'connection failed: FATAL:  too many connections for role "x"',
+        'FATAL:  too many connections for database "x"',
+        "FATAL:  sorry, too many clients already",
+        "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    ):
+        assert is_full(psycopg.OperationalError(words))
+    assert is_full(psycopg.errors.TooManyConnections("zu viele Verbindungen"))
+    assert not is_full(psycopg.OperationalError("FATAL:  the database system is starting up"))
+
+
 async def test_health_is_answered_while_others_wait_for_a_silent_database(
     start_server: StartServer, through: str, doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,13 +357,27 @@ async def test_who_is_answered_proves_that_it_is_there(pauses: list[float]) -> N
     await asyncio.sleep(0)
     known.answered()  # over a connection there was, while no new one can be had
     play.may_answer.set()
-    await known.found_out()
+    await known.examined()  # what it found is no fault
     assert not _is_away(known)
     assert not pauses
     with pytest.raises(StorageUnavailableError):
         await known.found_out()
     known.answered()
     assert not _is_away(known)
+    await known.close()
+
+
+async def test_a_database_that_is_busy_is_not_away(pauses: list[float]) -> None:
+    play = Play(BusyError("in use"), BusyError("in use"), StorageUnavailableError("gone"))
+    known = Absence(play.look)
+    with pytest.raises(BusyError, match="in use"):
+        await known.examined()
+    await known.found_out()
+    assert not _is_away(known)
+    assert not pauses
+    with pytest.raises(StorageUnavailableError):
+        await known.found_out()
+    assert _is_away(known)
     await known.close()
 
 

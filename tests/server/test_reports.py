@@ -117,6 +117,7 @@ async def test_completeness_counts_by_local_day(api: Api) -> None:
         {"from": "2026-06-15", "to": "2026-06-14"},
         {"from": "2026-06-31", "to": "2026-07-14"},
         {"from": "2026-6-1", "to": "2026-07-14"},
+        {"from": "2026-W24-1", "to": "2026-06-15"},
     ):
         assert (await api.get("/v1/completeness", device_id="sh-1", **wrong))[0] == 422
 
