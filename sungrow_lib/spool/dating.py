@@ -73,6 +73,16 @@ class Dating:
         """Ask the file of all dates anew: it was, or is going to be, changed otherwise than by appending."""
         self._known.clear()
 
+    def is_changed(self, connection: sqlite3.Connection) -> bool:
+        """Whether another program changed the file, or it was opened anew, since this was asked last."""
+        version = connection.execute("PRAGMA data_version").fetchone()
+        if version == self._version and connection is self._connection:
+            return False
+        self._connection, self._version = connection, version
+        self._known.clear()
+        self._waits.clear()  # readings may have come to a device from another one
+        return True
+
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
         self._starts.load(connection)
@@ -154,12 +164,8 @@ class Dating:
         """Return where a reading that arrives now stands, its date and `clock_source`.
 
         The device's dates stay in increasing order: it may be a later millisecond than ``ts``. It counts as
-        stored; if it is not, `forget`.
+        stored; if it is not, `forget`. Ask `is_changed` first, in the same transaction.
         """
-        version = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or connection is not self._connection:
-            self._connection, self._version = connection, version
-            self._known.clear()
         dates = self._known.get(device) or _look(connection, device)
         source = None
         if not is_final:

@@ -93,7 +93,7 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
 
 def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> None:
     """Make the spool of another edge this one's: its devices are held, under names that tell them apart."""
-    names = [str(name) for (name,) in connection.execute("SELECT name FROM device").fetchall()]
+    names = [str(name) for (name,) in connection.execute(schema.NAMES).fetchall()]
     for name, new in foreign_names(names, found).items():
         if not is_held(connection, name):
             connection.execute(schema.RENAME_DEVICE, (new, name))

@@ -71,7 +71,8 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     known = [floor for floor in floors if floor is not None]
     connection.execute(_SET_FLOOR, (target, max(known, default=None)))
     if not left:
-        connection.execute("DELETE FROM device WHERE id = ?", (source,))
+        # The row stays: a program that appends meanwhile knows its number, and it must never be another's.
+        connection.execute("UPDATE device SET floor_ts = NULL WHERE id = ?", (source,))
         connection.execute(schema.LET_GO, (old,))
     if moved:
         note = {"old": old, "new": new, "why": why, "floors": floors, "moved": moved}
@@ -89,9 +90,9 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     new, source = note["new"], _device(connection, note["new"])
     if source is None or is_held(connection, new):
         raise UsageError(f"{old} became {new}, and that has no readings here that are sent")
-    if _device(connection, old) is not None and not is_held(connection, old):
-        raise UsageError(f"there is a device {old} again, with readings of its own")
     target = _made(connection, old)
+    if not is_held(connection, old) and connection.execute(schema.COUNT_DEVICE, (target,)).fetchone()[0]:
+        raise UsageError(f"there is a device {old} again, with readings of its own")
     moved = _move(connection, source, target, mark=0, number=number)
     if not moved:
         raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")

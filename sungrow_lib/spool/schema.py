@@ -119,6 +119,7 @@ HELD: Final = (
     f" FROM device d JOIN meta m ON m.key = '{HELD_PREFIX}' || d.name ORDER BY d.id"
 )
 RENAME_DEVICE: Final = "UPDATE device SET name = ? WHERE name = ?"
+NAMES: Final = "SELECT name FROM device WHERE EXISTS (SELECT 1 FROM standing WHERE device = id) ORDER BY id"
 COUNT_DEVICE: Final = "SELECT count(*) FROM standing WHERE device = ?"
 COUNT_WAITING: Final = "SELECT count(*) FROM standing WHERE device = ? AND state = 1"
 SET_ASIDE: Final = (

@@ -100,7 +100,8 @@ class Change(Transaction):
 
     Args:
         database: the spool's.
-        keys: small numbers that stand for names: to be forgotten when rows they belong to are rolled back.
+        keys: small numbers that stand for names: to be forgotten when rows they belong to are rolled back,
+            and when another program changed the file: it may have given readings another name.
         dating: the spool's; what it remembers is to be forgotten then, and when rows are settled.
     """
 
@@ -110,6 +111,13 @@ class Change(Transaction):
         super().__init__(database)
         self._keys = keys
         self._dating = dating
+
+    def begin(self) -> sqlite3.Connection:
+        """Start it, and forget what the file may not say any more; `undo` what fails from now on."""
+        connection = self._connection = self._database.begin()
+        if self._dating.is_changed(connection):
+            self._keys.clear()
+        return connection
 
     def undo(self, error: BaseException) -> None:
         """Leave nothing that the file does not say; raise what an error means."""

@@ -428,6 +428,7 @@ class SpoolStore:
         """Do something to the file in one transaction."""
         with self._transaction() as connection:
             result = job(connection)
+            self._keys.clear()  # it may have been a renaming
             self.identity = read_identity(connection)
         return result
 
@@ -446,7 +447,7 @@ class SpoolStore:
     def devices(self) -> list[str]:
         """Names of all devices that ever had a reading here."""
         with self._database.read() as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM device ORDER BY id")]
+            return [name for (name,) in connection.execute(schema.NAMES)]
 
     def records(self, after: int, limit: int) -> list[SpoolRecord]:
         """Return readings with all that is known of them, in order of `seq`, from after a number on."""
