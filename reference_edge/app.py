@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import anyio
@@ -19,13 +20,14 @@ from reference_edge.intake import Intake
 from reference_edge.lock import SpoolLock
 from reference_edge.opening import tell_of_opening
 from reference_edge.owner import OwnerFile
+from reference_edge.probe import DiskProbe
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.cli.guard import first_of
 from sungrow_lib.errors import ConfigurationError, SpoolError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
-from sungrow_lib.spool.disk import is_passing, is_setting, may_work
+from sungrow_lib.spool.disk import is_passing, is_setting
 from sungrow_lib.upload import BatchUploader, UploadSettings, UploadStatus
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.status import StatusBoard
@@ -35,6 +37,8 @@ _LAST_PASS_S: Final = 5.5
 """Seconds the pass under way may take to end when the daemon is told to stop: a request waits five."""
 _FLUSH_S: Final = 2.0
 """Seconds the uploader gets then; what is left stays in the spool. A slow disk needs the rest of the ten."""
+_LAST_TRY_S: Final = 8.0
+"""Seconds after the signal until a spool must be open, for readings in memory to be put into it."""
 _ANEW_S: Final = 5.0
 """Seconds before a spool found damaged is opened anew."""
 _OPEN_AGAIN_S: Final = 30.0
@@ -71,7 +75,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     )
     stopping = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_signals, stopping, edge.service)
+        tasks.start_soon(edge.watch_signals, stopping)
         tasks.start_soon(edge.watch_lock, stopping)
         while not stopping.is_set():
             failure = await edge.run(stopping)
@@ -82,14 +86,6 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         tasks.cancel_scope.cancel()
     if edge.lost is not None:
         raise edge.lost
-
-
-async def _watch_signals(stopping: anyio.Event, service: ServiceManager) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
-            service.say(STOPPING="1", STATUS="stopping")
-            stopping.set()
 
 
 @dataclass
@@ -105,9 +101,21 @@ class _Edge:
     lost: SpoolError | None = None
     was_open: bool = False
     damage: str | None = None
+    _too_late_at: float = 0.0
+    """When it is too late to open the spool for what waits in memory; 0 where that is not to be tried."""
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
+        self._probe = DiskProbe(self.settings.spool_path)
+
+    async def watch_signals(self, stopping: anyio.Event) -> None:
+        """Stop when told to."""
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
+                self.service.say(STOPPING="1", STATUS="stopping")
+                self._too_late_at = self._too_late_at or anyio.current_time() + _LAST_TRY_S
+                stopping.set()
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -185,14 +193,32 @@ class _Edge:
                 await self._poll(stations, stopping.wait, self._wait_for_disk)
             beside.cancel_scope.cancel()
         if stopping.is_set():
-            await self.intake.close()
+            await self._try_a_last_time(stopping)
+
+    async def _try_a_last_time(self, stopping: anyio.Event) -> None:
+        """Put what waits in memory into the spool, if its disk works again; say what is lost."""
+        is_worth_it = False
+        if len(self.intake) and self.lost is None:
+            with anyio.CancelScope(deadline=self._too_late_at):  # a disk that hangs is not waited for
+                is_worth_it = await self._probe.may_work()
+        if is_worth_it:
+            try:
+                async with AsyncExitStack() as stack:
+                    spool = await self._open(stack, stopping)
+                    if spool is not None:
+                        spool.guard_place(self.lock.holds)
+                        self.intake.use(spool)
+                        await self.intake.close()
+            except* SpoolError as group:
+                self.intake.refuse(first_of(group))
+        await self.intake.close()
 
     async def _wait_for_disk(self) -> None:
         """Return when it may be worth while to try; no inverter is polled during that."""
         is_worth_it = False
         while not is_worth_it:
             await anyio.sleep(_OPEN_AGAIN_S)
-            is_worth_it = await anyio.to_thread.run_sync(may_work, self.settings.spool_path)
+            is_worth_it = await self._probe.may_work()
 
     async def _open(self, stack: AsyncExitStack, stopping: anyio.Event) -> DurableSpool | None:
         """Open the spool, for the stack to close; None if the daemon was told to stop before it was open."""
@@ -202,7 +228,7 @@ class _Edge:
         health = self._health(StatusBoard().snapshot)
         async with anyio.create_task_group() as beside:
             beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)
-            beside.start_soon(_cancel_after, beside.cancel_scope, stopping.wait)
+            beside.start_soon(_cancel_after, beside.cancel_scope, partial(self._too_late, stopping))
             spool = await stack.enter_async_context(
                 DurableSpool.open(
                     self.settings.spool_path,
@@ -221,6 +247,12 @@ class _Edge:
             await self.intake.close()
             _LOG.info("stopped before the spool was open; what was begun on it begins anew at the next start")
         return spool
+
+    async def _too_late(self, stopping: anyio.Event) -> None:
+        """Return when the spool need not be open any more: at once, unless readings wait for it."""
+        await stopping.wait()
+        if len(self.intake) and self.lost is None:
+            await anyio.sleep_until(self._too_late_at)
 
     def _look_first(self) -> None:
         """See to what has to be known before the spool is opened: that it is ours alone, and what it is."""

@@ -77,7 +77,8 @@ class SpoolLock:
         """
         while True:
             await anyio.sleep(_LOOK_S)
-            await anyio.to_thread.run_sync(self.keep)
+            # A disk that hangs would hold up the end; what is left behind only looks, or waits for the disk.
+            await anyio.to_thread.run_sync(self.keep, abandon_on_cancel=True)
 
     def keep(self) -> None:
         """Make the file again if it is not where it belongs; where that cannot be done, later.

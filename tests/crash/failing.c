@@ -1,6 +1,7 @@
 /* Preloaded into a process, it makes the disk under one folder fail, as a file of five 64-bit numbers says at any
  * moment: the error number; what fails with it: 1 what writes, 2 what reads, 3 both, 0 nothing; and, if only reading
  * some bytes of one file fails: the file's inode (else 0), the first of the bytes, and the one behind the last.
+ * With the error number -1 it does not fail but hangs, until the file says something else.
  *
  *   FAILING_FOLDER  absolute path of the folder
  *   FAILING_FILE    the file; it must lie elsewhere
@@ -52,6 +53,7 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 static int fails(enum what what) {
+  while (order && order[0] == -1 && order[1] & what) usleep(10000);
   if (!order || !(order[1] & what)) return 0;
   errno = (int)order[0];
   return 1;

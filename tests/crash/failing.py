@@ -10,6 +10,7 @@ from typing import Final
 
 _SOURCE: Final = Path(__file__).with_name("failing.c")
 WRITES, READS = 1, 2
+_HANGS: Final = -1
 ERRORS: Final = {"EIO": errno.EIO, "EROFS": errno.EROFS}
 
 
@@ -46,6 +47,10 @@ class FailingDisk:
     def fails(self, error: int, what: int) -> None:
         """Let it fail from now on."""
         self._say(error, what)
+
+    def hangs(self) -> None:
+        """Let whatever reads or writes wait from now on."""
+        self._say(_HANGS, READS | WRITES)
 
     def loses(self, file: Path, first: int, end: int) -> None:
         """Let some bytes of a file be out of reach from now on."""

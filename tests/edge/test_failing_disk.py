@@ -48,6 +48,8 @@ from reference_edge.cli import main
 sys.exit(main(["run"]))
 """
 """The daemon, but it does not let a test wait."""
+ONCE: Final = QUICK.replace("= 2.0, 1.0, 1.0", "= 1e6, 1.0, 1.0")
+"""It does not try to open the spool again, unless it is told to stop."""
 CUT_OFF: Final = """
 import sys
 from sungrow_lib.errors import SpoolCorruptError
@@ -210,6 +212,45 @@ async def test_told_to_stop_while_it_cannot_open_the_spool_it_says_what_is_lost(
     lost = polls(tmp_path, "stopped")
     assert sum(event.get("polls", 1) for event in lost) >= 2
     assert "while the spool took nothing" in str(lost)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["no spool yet", "an old spool"])
+async def test_told_to_stop_when_the_disk_works_again_it_saves_what_waits_in_memory(
+    tmp_path: Path,
+    tls_files: CertificateFiles,
+    library: Path,
+    is_new: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    path = tmp_path / "card" / "spool.sqlite"
+    path.parent.mkdir()
+    if not is_new:
+        await _old_spool(path)
+    disk = FailingDisk(library, path.parent, tmp_path / "order")
+    disk.fails(ERRORS["EROFS"], WRITES)
+    async with polling(tmp_path, tls_files.ca, ONCE, **disk.environment) as child:
+        await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+        disk.works()
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status == 0
+    accepted = polls(tmp_path, "accepted")
+    assert len(accepted) > 1
+    assert not polls(tmp_path, "stopped")
+    async with DurableSpool.open(path) as spool:
+        assert (await spool.counts()).undelivered == len(accepted) + (0 if is_new else 5)
+
+
+async def test_told_to_stop_while_the_disk_hangs_it_does_not_wait_for_it(
+    tmp_path: Path, tls_files: CertificateFiles, library: Path
+) -> None:
+    disk = FailingDisk(library, tmp_path / "card", tmp_path / "order")
+    disk.fails(ERRORS["EROFS"], WRITES)
+    async with polling(tmp_path, tls_files.ca, ONCE, **disk.environment) as child:
+        await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+        disk.hangs()
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
+        assert child.exit_status == 0
+    assert sum(event.get("polls", 1) for event in polls(tmp_path, "stopped")) >= 2
+    assert not polls(tmp_path, "accepted")
 
 
 async def test_damage_is_remembered_when_its_recovery_is_cut_off(
