@@ -7,14 +7,18 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolOwner
 from sungrow_lib.spool.disk import is_setting, sync
 
 _LOG: Final = logging.getLogger("sungrow_edge")
+_SUM: Final = "sha256"
+_KEYS: Final = frozenset({"edge_id", "spool_id", "damage", _SUM})
 
 
 class OwnerFile:
@@ -46,9 +50,9 @@ class OwnerFile:
         """
         if self._is_read:
             return
-        content = ""
+        content = b""
         try:
-            content = self._path.read_text(encoding="utf-8", errors="replace")
+            content = self._path.read_bytes()
             self._is_read = True
         except OSError as error:
             self._is_read = is_setting(error)  # most often there is none
@@ -71,14 +75,24 @@ class OwnerFile:
             return True
         return False
 
-    def _fill(self, content: str) -> None:
-        with suppress(ValueError, KeyError, TypeError, AttributeError):  # then the spool is believed
-            said = json.loads(content)
-            damage = said.get("damage")
-            if damage is not None and damage["inode"] == self._inode():
-                self.damage = str(damage["reason"])
-            spool_id = said.get("spool_id")
-            self.owner = SpoolOwner(str(said["edge_id"]), None if spool_id is None else str(spool_id))
+    def _fill(self, content: bytes) -> None:
+        if not content:
+            return
+        try:
+            said = _believed(content)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._is_written = False
+            _LOG.warning(
+                "what was written down of the spool is damaged; the spool is believed",
+                extra={"file": str(self._path)},
+            )
+            return
+        self._is_written = _SUM in said
+        damage = said.get("damage")
+        if damage is not None and damage["inode"] == self._inode():
+            self.damage = str(damage["reason"])
+        if "edge_id" in said:
+            self.owner = SpoolOwner(said["edge_id"], said.get("spool_id"))
 
     def remember(self, owner: SpoolOwner) -> None:
         """Write down which spool it is, where that is new."""
@@ -98,8 +112,9 @@ class OwnerFile:
         draft = self._path.with_name(f"{self._path.name}.new")
         try:
             damage = None if self.damage is None else {"reason": self.damage, "inode": self._inode()}
+            said = known | {"damage": damage}
             with draft.open("w", encoding="utf-8") as file:
-                json.dump(known | {"damage": damage}, file)
+                json.dump(said | {_SUM: _sum(said)}, file)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._path)
@@ -121,3 +136,30 @@ class OwnerFile:
             return self._spool.stat().st_ino
         except OSError:
             return None
+
+
+def _believed(content: bytes) -> dict[str, Any]:
+    """Return what a note says that is just as it was written: a wrong one would disown the whole spool.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not.
+    """
+    said = json.loads(content.decode("utf-8"))
+    if not isinstance(said, dict) or not said.keys() <= _KEYS:
+        raise ValueError("other keys than ours")
+    rest = {key: value for key, value in said.items() if key != _SUM}
+    if _SUM in said:
+        if said[_SUM] != _sum(rest):
+            raise ValueError("the sum does not fit")
+        return said
+    # An earlier version wrote it.
+    names = [rest["edge_id"]] if rest.get("spool_id") is None else [rest["edge_id"], rest["spool_id"]]
+    if any(str(UUID(name)) != name for name in names):
+        raise ValueError("no names of ours")
+    if rest.get("damage") is not None:
+        _ = rest["damage"]["inode"], rest["damage"]["reason"]
+    return said
+
+
+def _sum(said: dict[str, Any]) -> str:
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

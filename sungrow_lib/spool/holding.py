@@ -87,6 +87,10 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
         connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
     if owner is None or owner.edge_id == identity.edge_id:
         return is_new
+    if owner.spool_id is not None and owner.spool_id == read_spool_id(connection):
+        # The same file never was another edge's: it is the note that is damaged.
+        _LOG.warning("what is remembered of the spool does not fit it; the spool is believed")
+        return is_new
     _disown(connection, identity.edge_id, owner)
     return True
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -115,7 +118,10 @@ def test_readings_of_the_same_times_are_left_and_said(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {"moved": 0, "left": 5}
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"edge_id"'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"edge_id"', '{"edge_id": "e"}', '{"edge_id": 1}', '{"damage": null, "sha256": "0"}'],
+)
 def test_a_damaged_memory_is_none(tmp_path: Path, content: str) -> None:
     path = tmp_path / "spool.sqlite"
     Path(f"{path}.owner.json").write_text(content)
@@ -123,6 +129,63 @@ def test_a_damaged_memory_is_none(tmp_path: Path, content: str) -> None:
     assert file.owner is None
     file.remember(SpoolOwner("edge", "spool"))
     assert OwnerFile(path).owner == SpoolOwner("edge", "spool")
+
+
+FLIPS = [1 << bit for bit in range(8)]
+
+
+def read_with(note: Path, content: bytes) -> SpoolOwner | None:
+    note.write_bytes(content)
+    return OwnerFile(note.with_name("spool.sqlite")).owner
+
+
+def test_a_memory_with_one_wrong_bit_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    owner = SpoolOwner(str(uuid4()), str(uuid4()))
+    OwnerFile(path).remember(owner)
+    note = Path(f"{path}.owner.json")
+    content = note.read_bytes()
+    assert OwnerFile(path).owner == owner
+    for at, flip in product(range(len(content)), FLIPS):
+        wrong = content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :]
+        assert read_with(note, wrong) is None
+
+
+def test_an_older_memory_is_believed_and_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    owner = SpoolOwner(str(uuid4()), str(uuid4()))
+    note = Path(f"{path}.owner.json")
+    note.write_text(json.dumps(asdict(owner) | {"damage": None}))
+    file = OwnerFile(path)
+    assert file.owner == owner
+    assert "sha256" not in note.read_text()
+    file.remember(owner)
+    assert "sha256" in note.read_text()
+    assert OwnerFile(path).owner == owner
+    note.write_text(json.dumps({"edge_id": owner.edge_id}))  # one that is older still
+    assert OwnerFile(path).owner == SpoolOwner(owner.edge_id)
+
+
+async def test_an_older_memory_with_a_wrong_bit_disowns_no_spool(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    await make(path, "roof", count=1)
+    async with DurableSpool.open(path) as spool:
+        owner = await spool.owner()
+    note = Path(f"{path}.owner.json")
+    content = json.dumps(asdict(owner) | {"damage": None}).encode()
+    wrong = {
+        said
+        for at, flip in product(range(len(content)), FLIPS)
+        if (said := read_with(note, content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :]))
+        is not None
+        and said.edge_id != owner.edge_id
+    }
+    assert wrong
+    assert {said.spool_id for said in wrong} == {owner.spool_id}
+    for said in sorted(wrong, key=str)[::10]:
+        async with DurableSpool.open(path, options=SpoolOptions(owner=said)) as spool:
+            assert spool.identity.edge_id == owner.edge_id
+            assert await spool.held() == {}
 
 
 async def test_what_cannot_be_written_down_is_tried_again(tmp_path: Path) -> None:
