@@ -98,34 +98,52 @@ print(", ".join(f"{number} {state}" for state, number in kept.items() if number)
 
 is_filled() { [ -s "$1" ] || [ -s "$1-wal" ]; }
 
+# Every entry of the folder, one a line, with those whose names begin with a dot.
+entries() {
+  for file in "$readings"/* "$readings"/.[!.]* "$readings"/..?*; do
+    if [ -e "$file" ] || [ -L "$file" ]; then printf '%s\n' "${file##*/}"; fi
+  done
+}
+
+# What is known of a file by its name: `nothing` in it is undelivered, a `spool` or a `log` to be looked at, `damaged`,
+# `found` in the spool's place or taken in from there (`done`), a `part` of one. Of any other name nothing is known.
+known_as() {
+  case $1 in
+    sungrow-state | *.sqlite-shm | *.sqlite-reserve | *.sqlite.lock) echo nothing ;;
+    *.sqlite.owner.json | *.sqlite.owner.json.new | *.sqlite.health.json | *.sqlite.health.json.new) echo nothing ;;
+    *.sqlite.damaged-*) echo damaged ;;
+    *.sqlite.replaced-*.done-wal | *.sqlite.replaced-*.done-shm | *.sqlite.replaced-*.done-journal) echo nothing ;;
+    *.sqlite.replaced-*.done) echo done ;;
+    *.sqlite.replaced-*) echo found ;;
+    *.sqlite.recovering | *.sqlite.recovering-* | *.sqlite.returning | *.sqlite.returning-*) echo part ;;
+    *.sqlite.leaving-part | *.sqlite.leaving-part-* | *.sqlite.draft | *.sqlite.draft-*) echo part ;;
+    *.sqlite) echo spool ;;
+    *.sqlite-wal | *.sqlite-journal) echo log ;;
+  esac
+}
+
 # What would be lost with the folder, file by file.
 lost_with_it() {
-  for file in "$readings"/*; do
-    if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
-    name=${file##*/}
+  entries | while IFS= read -r name; do
+    file=$readings/$name
     kept=''
-    case $name in
-      *.damaged-*) kept="damaged, perhaps with readings that were not taken over" ;;
-      *.replaced-*.done-*) ;;
+    case $(known_as "$name") in
+      damaged) kept="damaged, perhaps with readings that were not taken over" ;;
       # The spool took in its readings; unless it could not be read.
-      *.replaced-*.done) if is_filled "$file"; then kept=$(undelivered "$file" | grep unreadable || true); fi ;;
-      *.replaced-*) if is_filled "$file"; then kept="found in the spool's place, and not taken in"; fi ;;
-      *.recovering | *.returning | *.returning-part) kept="part of a spool that is not in its place" ;;
-      *.sqlite) if is_filled "$file"; then kept=$(undelivered "$file"); fi ;;
-      *.sqlite-wal) [ -e "${file%-wal}" ] || kept="log of a spool that is not there" ;;
+      done) if is_filled "$file"; then kept=$(undelivered "$file" </dev/null | grep unreadable || true); fi ;;
+      found) if is_filled "$file"; then kept="found in the spool's place, and not taken in"; fi ;;
+      part) if is_filled "$file"; then kept="part of a spool that is not in its place"; fi ;;
+      spool) if is_filled "$file"; then kept=$(undelivered "$file" </dev/null); fi ;;
+      log) [ -e "${file%-*}" ] || kept="log of a spool that is not there" ;;
     esac
     [ -z "$kept" ] || printf '%s' "$name: $kept; "
   done
 }
 
-# What somebody else put there, such as an export.
+# What somebody else put there, such as an export or a copy of the spool.
 not_ours() {
-  for file in "$readings"/*; do
-    if [ ! -e "$file" ] && [ ! -L "$file" ]; then continue; fi
-    case ${file##*/} in
-      *.sqlite | *.sqlite-* | *.sqlite.* | sungrow-state) ;;
-      *) printf '%s' "${file##*/} " ;;
-    esac
+  entries | while IFS= read -r name; do
+    [ -n "$(known_as "$name")" ] || printf '%s' "$name "
   done
 }
 
@@ -133,7 +151,7 @@ require_purgeable() {
   reason=''
   others=$(not_ours)
   if [ -n "$others" ]; then
-    reason="$readings holds files that are not the edge's; move them elsewhere: $others"
+    reason="$readings holds files that are not the edge's, or copies of its own; move them elsewhere: $others"
   elif [ "$discard" = no ]; then
     kept=$(lost_with_it)
     [ -z "$kept" ] || reason="$readings holds what no server has (${kept%; }). Let the edge deliver it (sudo \

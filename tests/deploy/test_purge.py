@@ -119,6 +119,10 @@ async def test_a_reading_that_waits_for_a_trusted_clock_is_not_purged(root: Path
         "spool.sqlite.replaced-20260101T000000Z.done",
         "spool.sqlite.recovering",
         "spool.sqlite.returning",
+        "spool.sqlite.returning-part",
+        "spool.sqlite.leaving-part",
+        "spool.sqlite.draft",
+        "spool.sqlite.draft-wal",
         "usb.sqlite",
         "other.sqlite-wal",
     ],
@@ -147,7 +151,8 @@ async def test_all_goes_once_all_is_delivered(root: Path) -> None:
     await fill(readings(root) / "spool.sqlite", settle=deliver)
     await fill(readings(root) / "spool.sqlite.replaced-20260101T000000Z.done")  # taken in: the spool has it
     (readings(root) / "spool.sqlite.replaced-20260102T000000Z").touch()  # an empty file
-    (readings(root) / "spool.sqlite.lock").touch()
+    for name in (".lock", "-reserve", "-shm", ".owner.json", ".owner.json.new", ".health.json"):
+        (readings(root) / f"spool.sqlite{name}").write_text("{}")
     (readings(root) / "sungrow-state").mkdir()
     assert purge(root) == (0, "")
     assert not readings(root).exists()
@@ -175,6 +180,30 @@ async def test_what_is_not_the_edges_stays(root: Path) -> None:
     assert status == 1
     assert "readings.ndjson" in said
     assert export.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spool.sqlite.bak",
+        "spool.sqlite-2026-11-01",
+        "spool.sqlite-wal.bak",
+        "spool.sqlite.owner.json.bak",
+        "copy of spool.sqlite.old",
+        ".spool.sqlite.old",
+        "..old",
+    ],
+)
+@pytest.mark.parametrize("words", [(), ("--discard-readings",)])
+async def test_a_copy_of_the_spool_under_a_name_of_somebodys_own_stays(
+    root: Path, name: str, words: tuple[str, ...]
+) -> None:
+    await fill(readings(root) / "spool.sqlite", settle=deliver)
+    await fill(readings(root) / name)
+    status, said = purge(root, *words)
+    assert status == 1
+    assert name in said
+    assert (readings(root) / name).exists()
 
 
 async def test_without_the_programs_nobody_can_tell(root: Path) -> None:
