@@ -201,7 +201,7 @@ class Ingest:
         self._clock = clock
         self._reader = BodyReader()
         self._stored = Stored()
-        self._told: dict[int, DeviceInfo | None] = {}
+        self._told: dict[int, tuple[int, DeviceInfo | None]] = {}  # of which version of the device
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
         self._repeating = False  # whether what comes was stored before: then it is not tried as new first
@@ -336,7 +336,8 @@ class Ingest:
 
     def _info_is_news(self, plan: Plan) -> bool:
         assert plan.speaker is not None
-        return plan.envelope.device not in {None, self._told.get(plan.speaker.key)}
+        info = plan.envelope.device
+        return info is not None and self._told.get(plan.speaker.key) != (plan.speaker.version, info)
 
     async def _note(self, connection: Connection, plan: Plan, speaker: KnownDevice) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
@@ -381,7 +382,7 @@ class Ingest:
             edge = plan.envelope.edge_id, plan.envelope.generation
             self._seen[plan.speaker.key, *edge] = monotonic()
         if self._info_is_news(plan):
-            self._told[plan.speaker.key] = plan.envelope.device
+            self._told[plan.speaker.key] = plan.speaker.version, plan.envelope.device
             self._devices.forget(plan.speaker.device_id)
 
 

@@ -25,6 +25,10 @@ from zoneinfo import ZoneInfo
 from reference_server.zones import start_of_day
 
 _DAY: Final = timedelta(days=1)
+_WAY_BYTES: Final = 2_000
+_WITNESS_BYTES: Final = 500
+_TESTIMONY_BYTES: Final = 900
+_PASS_BYTES: Final = 320
 _NEAR_MS: Final = 15 * 60 * 1000
 """A counter read so shortly before midnight misses nothing there."""
 _PASSING_MS: Final = 30 * 60 * 1000
@@ -90,6 +94,13 @@ class Way:
     def __post_init__(self) -> None:
         count = len(self.witnesses)
         self._best, self._at, self._lasts = [0] * count, [0] * count, [()] * count
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes at most."""
+        count = len(self.witnesses)
+        told = sum(_TESTIMONY_BYTES for witness in self.witnesses for _ in witness)
+        return _WAY_BYTES + told + count * _WITNESS_BYTES + len(self._passed) * (_PASS_BYTES + 8 * count)
 
     def copy(self, witnesses: Sequence[Witness]) -> Way:
         """Return a way that goes on from here, whatever else is known of the same witnesses by now."""

@@ -2,7 +2,7 @@
 
 Ten years of days of each are behind that. So the way through all but the last days is remembered, with a
 digest of the days it comes from, which the database makes of the rows it holds at that moment: it cannot be
-stale.
+stale. Of some devices in a zone one way is remembered, the last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from reference_server.zones import local_day, month_of, start_of_day
 
 _RECENT: Final = timedelta(days=3)
 """So old days change seldom: the month they are in is not remembered."""
-_MOST_REMEMBERED: Final = 256
+_MOST_BYTES: Final = 4 * 2**20
+"""So much the ways that are remembered may take."""
+_Name = tuple[tuple[int, ...], str]
 _ROW: Final = ">iqqq"
 _NEVER: Final = -(2**63)
 _EPOCH: Final = date(2000, 1, 1).toordinal()
@@ -58,7 +60,8 @@ class MeterReader:
     def __init__(self, database: Database, *, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
-        self._memory: OrderedDict[bytes, Way] = OrderedDict()
+        self._memory: OrderedDict[_Name, tuple[bytes, Way]] = OrderedDict()
+        self._bytes = 0
 
     async def meter(self, lives: Sequence[Life], zone: ZoneInfo) -> Meter:
         """Tell it of some devices whose rollups are up to date, in a plant's zone."""
@@ -82,22 +85,31 @@ class MeterReader:
         split: date,
         zone: ZoneInfo,
     ) -> Way:
+        name = tuple(life.device.key for life in lives), zone.key
         key = _key(_witnesses(lines, told, split, zone), told, split, zone)
-        way = self._memory.get(key)
-        if way is None:
+        known, way = self._memory.get(name, (None, None))
+        if way is None or known != key:
             told = await self._told(lives, split, with_head=True)
             past = _witnesses(lines, told, split, zone)
             way = Way(past, zone)
             way.go({name: days_of(known.head or b"") for name, known in told.items()})
             key = _key(past, told, split, zone)  # days may have changed between the two statements
-            self._memory[key] = way
-            if len(self._memory) > _MOST_REMEMBERED:
-                self._memory.popitem(last=False)
+            self._remember(name, key, way)
         else:
-            self._memory.move_to_end(key)
+            self._memory.move_to_end(name)
         way = way.copy(_witnesses(lines, told))
         way.go({name: days_of(known.tail) for name, known in told.items()})
         return way
+
+    def _remember(self, name: _Name, key: bytes, way: Way) -> None:
+        """Keep a way in the place of the one before, and forget those that were not asked for longest."""
+        if name in self._memory:
+            self._bytes -= self._memory.pop(name)[1].size
+        self._memory[name] = key, way
+        self._bytes += way.size
+        while self._bytes > _MOST_BYTES:
+            _, (_, oldest) = self._memory.popitem(last=False)
+            self._bytes -= oldest.size
 
     async def _best_of(self, lines: Sequence[Sequence[Life]], lives: Sequence[Life], split: date) -> int:
         """Number of the one that knows most: days of different zones are not compared."""

@@ -1,7 +1,12 @@
 -- name: find_devices
--- Devices by name.
-SELECT device, device_id, timezone, poll_interval_s, deleted_at FROM device_settings
-WHERE device_id = ANY(%(device_ids)s);
+-- Devices by name. Which version of its row it is tells what was remembered before a device was erased, or changed.
+SELECT s.device, s.device_id, s.timezone, s.poll_interval_s, s.deleted_at, o.xmin::text::int8 AS version
+FROM device_settings s JOIN devices o USING (device)
+WHERE s.device_id = ANY(%(device_ids)s);
+
+-- name: device_versions
+-- Which version of its row each of some devices has now.
+SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(devices)s);
 
 -- name: add_devices
 -- Make devices known.
@@ -24,9 +29,10 @@ ORDER BY d.device_id;
 
 -- name: devices_of_plant
 -- Devices of a plant, deleted ones as well: what they measured is the plant's. Null sees all of them.
-SELECT device, device_id, timezone, poll_interval_s, deleted_at FROM device_settings
-WHERE plant = %(plant)s AND (%(device_ids)s::text[] IS NULL OR device_id = ANY(%(device_ids)s::text[]))
-ORDER BY device_id;
+SELECT s.device, s.device_id, s.timezone, s.poll_interval_s, s.deleted_at, o.xmin::text::int8 AS version
+FROM device_settings s JOIN devices o USING (device)
+WHERE s.plant = %(plant)s AND (%(device_ids)s::text[] IS NULL OR s.device_id = ANY(%(device_ids)s::text[]))
+ORDER BY s.device_id;
 
 -- name: update_device_from_edge
 -- Take over what the edge says of a device; unchanged rows are not rewritten, absent values stand.

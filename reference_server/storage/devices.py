@@ -35,6 +35,7 @@ class KnownDevice:
         timezone: the site's zone as set, None while it is not.
         poll_interval_s: seconds between polls.
         deleted: whether readings are no longer taken.
+        version: of what is known of it: another one whenever that was changed, or the device erased.
     """
 
     key: int
@@ -42,12 +43,13 @@ class KnownDevice:
     timezone: str | None
     poll_interval_s: float
     deleted: bool
+    version: int
 
     @classmethod
     def from_record(cls, record: tuple[Any, ...]) -> Self:
         """Make it of what `find_devices` says."""
-        key, name, timezone, poll_interval_s, deleted_at = record
-        return cls(key, name, timezone, poll_interval_s, deleted_at is not None)
+        key, name, timezone, poll_interval_s, deleted_at, version = record
+        return cls(key, name, timezone, poll_interval_s, deleted_at is not None, version)
 
     @property
     def zone(self) -> ZoneInfo:

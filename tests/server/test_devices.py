@@ -29,7 +29,7 @@ class Asked(Database):
         await asyncio.sleep(0)
         if self.away:
             raise StorageUnavailableError
-        return [(1, name, None, 5.0, None) for name in parameters["device_ids"] if name != "unknown"]
+        return [(1, name, None, 5.0, None, 1) for name in parameters["device_ids"] if name != "unknown"]
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from reference_server.administration import delete_device, erase_device
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, OTHER_TOKEN, Api, StartServer, sample
 
@@ -375,3 +376,20 @@ async def test_a_time_zone_nobody_knows_is_told_until_a_known_one_comes(
     assert vars(record)["zone"] == "Europe/Berlim"
     await api.ingest(sample(2), device={"timezone": "Europe/Paris"})
     assert await shown() == ("Europe/Paris", None)
+
+
+async def test_what_an_edge_says_is_written_down_again_after_the_device_was_erased(api: Api) -> None:
+    info = {"name": "Roof", "plant": "home", "timezone": "Europe/Amsterdam", "poll_interval_s": 10}
+    kept = "SELECT edge_name, edge_plant, edge_timezone, edge_poll_interval_s FROM devices"
+    for offset in range(3):
+        await api.ingest(sample(offset), device=info)
+    await erase_device(api.dsn, "sh-1")
+    await delete_device(api.dsn, "sh-1", deleted=False)
+    assert api.rows(kept) == [(None, None, None, None)]
+    api.server.devices.forget("sh-1")  # what any process remembers for less than a second
+    await api.ingest(sample(3), device=info)
+    assert api.rows(kept) == [tuple(info.values())]
+    [(version,)] = api.rows("SELECT xmin::text FROM devices")
+    for offset in range(4, 8):
+        await api.ingest(sample(offset), device=info)
+    assert api.rows("SELECT xmin::text FROM devices") == [(version,)], "what is known already is not written"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
@@ -13,8 +14,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from reference_server import meters, witnesses
 from reference_server.lives import Life
-from reference_server.meters import Meter
+from reference_server.meters import Meter, Way
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.witnesses import MeterReader
@@ -102,7 +104,9 @@ class Rollups:
 
     def lives(self, *, deleted: bool = False) -> list[Life]:
         return [
-            Life(KnownDevice(number, name, AMSTERDAM.key, 60, deleted), *self._ends(name), has_battery=False)
+            Life(
+                KnownDevice(number, name, AMSTERDAM.key, 60, deleted, 1), *self._ends(name), has_battery=False
+            )
             for number, name in enumerate(self.devices)
         ]
 
@@ -331,6 +335,53 @@ async def test_what_is_remembered_changes_nothing(seed: int) -> None:
             assert meter.of(at) == (told,)
             assert told == name or (told, at) not in there, (number, at)
     assert rollups.heads_read < 14, "not once for each question"
+
+
+@pytest.mark.anyio
+async def test_one_way_of_a_plant_is_remembered_however_often_it_changes() -> None:
+    first = date(2026, 2, 20)
+    devices = {name: some_days(random.Random(name), first, 40) for name in "ab"}
+    rollups = Rollups(**devices)
+    reader = MeterReader(cast("Database", rollups), clock=lambda: END + timedelta(days=900))
+    for number in range(20):
+        devices["a"][number] = (devices["a"][number][0], 48.0 - number / 10, (24, 24))
+        rollups.devices = {name: [*some] for name, some in devices.items()}
+        for _ in range(2):
+            await reader.meter(rollups.lives(), AMSTERDAM)
+    assert rollups.heads_read == 20
+    [(_, way)] = reader._memory.values()
+    assert reader._bytes == way.size
+    await reader.meter(rollups.lives()[::-1], AMSTERDAM)
+    assert len(reader._memory) == 2
+
+
+def test_ways_take_no_more_memory_than_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = MeterReader(cast("Database", Rollups()), clock=lambda: END)
+    for count in (2, 3, 30):
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            names = [f"inverter-{count}-{number}" for number in range(count)]
+            spans = [tuple((10**12 + n, 10**12 + n + 10**9) for n in (number, 7)) for number in range(count)]
+            told = [
+                (meters.Testimony(name, span, END.toordinal()),)
+                for name, span in zip(names, spans, strict=True)
+            ]
+            way = Way(told, AMSTERDAM)
+            for day in range(3000):  # as if the word passed each night
+                best = [10**13 + n * 3_600_000 * (1 if day % 2 else -1) for n in range(count)]
+                way._best, way._lasts = best, [(None, None)] * count
+                way._pass(700_000 + day, 10**12)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(way._passed) == 3000
+        assert after - before < way.size < 3 * (after - before)
+        monkeypatch.setattr(witnesses, "_MOST_BYTES", 3 * way.size)
+        for number in range(9):
+            reader._remember(((number, count), "UTC"), b"", way)
+        assert list(reader._memory) == [((number, count), "UTC") for number in (6, 7, 8)]
+        assert reader._bytes == 3 * way.size
 
 
 @pytest.mark.anyio

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import io
+import random
+import tracemalloc
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import pyarrow.parquet as pq
 import pytest
 
 from reference_server.administration import create_token, delete_device, erase_device, set_device
+from reference_server.series import Cut, SeriesReader
+from reference_server.storage.database import Database
+from reference_server.storage.devices import KnownDevice
+from reference_server.together import Together, TogetherReader
+from reference_server.zones import Span
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
 from sungrow_lib.sample import format_ts
@@ -233,6 +242,77 @@ async def test_late_readings_change_what_was_told_before(api: Api, start_server:
         assert day["load_kwh"] == pytest.approx(sum(hour["load_kwh"] or 0 for hour in its), abs=0.001)
     async with start_server() as fresh:
         assert await told(fresh) == after
+
+
+async def test_what_was_erased_and_came_anew_is_not_what_was_remembered(
+    api: Api, start_server: StartServer
+) -> None:
+    """The same sums of the day, at other times."""
+    day = HOUR - timedelta(days=40)
+    exports = 2000, 0  # as both saw the meter: a load of 0 and 3500 W, then of 1500 W twice
+
+    async def send(*powers: int) -> None:
+        await home(api)
+        for number, power in enumerate(powers):
+            start = day + timedelta(hours=number)
+            its = {"pv_power_w": power, "active_power_w": power, "export_power_w": exports[number]}
+            await api.ingest(*minutes("sh-1", 60, start, **its))
+
+    async def told(api: Api) -> dict[str, Any]:
+        frames = {"month": day.date().isoformat(), "year": "2026-01-01", "all": "2026-01-01"}
+        return {frame: (await plant(api, frame=frame, at=at))["series"] for frame, at in frames.items()}
+
+    await send(1000, 3000)
+    for number, export in enumerate(exports):
+        start = day + timedelta(hours=number)
+        await api.ingest(*minutes("sh-2", 60, start, active_power_w=500, export_power_w=export))
+    before = await told(api)
+    assert await told(api) == before
+    await erase_device(api.dsn, "sh-1")
+    await delete_device(api.dsn, "sh-1", deleted=False)
+    api.server.devices.forget("sh-1")
+    await send(3000, 1000)
+    after = await told(api)
+    async with start_server() as fresh:
+        assert await told(fresh) == after
+    hours = (await plant(api, frame="day", at=day.date().isoformat()))["series"]
+    [its] = [bucket for bucket in after["month"] if bucket["sample_count"]]
+    assert its["load_kwh"] == sum(hour["load_kwh"] or 0 for hour in hours) == 3.0
+
+
+class Versions(Database):
+    """Knows one device, in its fifth version."""
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        assert (name, parameters) == ("device_versions", {"devices": [1]})
+        return [(1, 5)]
+
+
+async def test_nothing_is_remembered_of_a_device_that_was_just_changed() -> None:
+    reader = TogetherReader(Versions(""), cast("SeriesReader", None))
+    long, short = (Cut(ZoneInfo("UTC"), [Span(HOUR, HOUR + timedelta(hours=n))]) for n in (24, 1))
+    device = KnownDevice(1, "sh-1", "UTC", 60, deleted=False, version=5)
+    assert await reader._plant([device], long) is not None
+    assert await reader._plant([replace(device, version=4)], long) is None
+    assert await reader._plant([device], short) is None
+
+
+def test_what_is_remembered_takes_little_memory() -> None:
+    chance = random.Random(1)
+    reader = TogetherReader(cast("Database", None), cast("SeriesReader", None))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(10_000):
+            begin = HOUR + timedelta(days=number)
+            known = Together(*(chance.getrandbits(50) for _ in Together._fields))
+            plant = chance.randbytes(16)
+            reader._remember((plant, Span(begin, begin + timedelta(days=1))), (chance.randbytes(16), known))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(reader._memory) >= 3800, "ten years of days and months"
+    assert after - before < 6 * 2**20
 
 
 async def test_without_every_output_the_load_is_unknown(api: Api) -> None:
