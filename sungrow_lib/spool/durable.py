@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import holding, looking
+from sungrow_lib.spool import holding, looking, settling
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
     HeldDevice,
@@ -345,10 +345,27 @@ class DurableSpool:
         await self._run(lambda: self._store.forget_answered(device_id, last))
         return total
 
-    async def reoffer_last(self, device_id: str) -> None:
-        """Offer again what was delivered last of a device: the answer tells what the server lacks of it."""
-        for entry in (await self.last_new(device_id, 1))[-1:]:
-            await self._run(partial(self._store.reoffer, device_id, SpoolState.DELIVERED, entry.seq - 1))
+    async def ask_last(self, device_id: str) -> None:
+        """Offer the one reading again that was answered last: the answer tells what the server lacks.
+
+        Of one that is held, none: see `held`.
+        """
+        await self._run(lambda: self._store.change(partial(settling.ask_last, device_id=device_id)))
+
+    async def ask_refused(self, device_id: str) -> None:
+        """Offer again what `take_back` took back."""
+        await self._run(lambda: self._store.change(partial(settling.ask_refused, device_id=device_id)))
+
+    async def take_back(self, device_id: str, seqs: Collection[int]) -> bool:
+        """Let readings that are offered only by `ask_last` be delivered as before: their token is refused.
+
+        They are remembered for `ask_refused`.
+
+        Returns:
+            Whether all of them were such; else nothing is changed.
+        """
+        job = partial(settling.take_back, device_id=device_id, seqs=seqs)
+        return await self._run(lambda: self._store.change(job))
 
     async def requeue(self, seqs: Iterable[int]) -> int:
         """Offer quarantined or deferred readings again; return how many of the numbers were such.

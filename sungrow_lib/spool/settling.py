@@ -1,10 +1,12 @@
 """Moves readings where the server's answers say, now or with the next change of the file."""
 
+# ruff: noqa: S608 - statements are put together from literals only; values are always bound
+
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, NamedTuple
 
 from sungrow_lib.spool import schema
@@ -12,10 +14,22 @@ from sungrow_lib.spool.clock import Moment
 from sungrow_lib.spool.database import Database, Transaction
 from sungrow_lib.spool.dating import Dating
 from sungrow_lib.spool.entries import Settlement, SpoolState
+from sungrow_lib.spool.holding import is_held
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
 
 LATEST_MS: Final = 10_000
 """An answer waits this long at most for a reading to be written with."""
+
+# A delivered reading that is asked for once more carries this, until an answer accounts for it.
+_ASKED: Final = "asked"
+_ASK_LAST: Final = (
+    f"UPDATE standing SET state = 0, code = '{_ASKED}', reason = 'asked whether the server has it still'"
+    " WHERE device = ?1 AND state = 5 AND seq = ?2"
+)
+_ASK_AGAIN: Final = f"UPDATE standing SET state = 0 WHERE device = ?1 AND state = 5 AND code = '{_ASKED}'"
+_IS_ASKED: Final = (
+    f"device = ?1 AND state = 0 AND code = '{_ASKED}' AND seq IN (SELECT value FROM json_each(?2))"
+)
 
 
 class _Answer(NamedTuple):
@@ -199,3 +213,32 @@ def _moves(outcome: Settlement, device: int, now_ms: int, until_ms: int) -> list
         for state, at, verdicts in judged
         for seq, code, reason in verdicts
     ]
+
+
+def ask_last(connection: sqlite3.Connection, device_id: str) -> None:
+    """Offer the reading again that was answered last; see `DurableSpool.ask_last`."""
+    if (device := _sent(connection, device_id)) is not None:
+        rows = connection.execute(schema.LAST_NEW, (device, 1)).fetchall()
+        connection.executemany(_ASK_LAST, [(device, row[0]) for row in rows[-1:]])
+
+
+def ask_refused(connection: sqlite3.Connection, device_id: str) -> None:
+    """Offer again what was asked for when the token was refused."""
+    if (device := _sent(connection, device_id)) is not None:
+        connection.execute(_ASK_AGAIN, (device,))
+
+
+def take_back(connection: sqlite3.Connection, device_id: str, seqs: Collection[int]) -> bool:
+    """Let readings that were only asked for be delivered as before; return whether all of them were such."""
+    values = (_sent(connection, device_id), json.dumps([*seqs]))
+    asked = connection.execute(f"SELECT count(*) FROM standing WHERE {_IS_ASKED}", values).fetchone()[0]
+    if asked < len(seqs):
+        return False
+    connection.execute(f"UPDATE standing SET state = 5 WHERE {_IS_ASKED}", values)
+    return True
+
+
+def _sent(connection: sqlite3.Connection, device_id: str) -> int | None:
+    """Return the number of a device whose readings are sent."""
+    row = connection.execute("SELECT id FROM device WHERE name = ?", (device_id,)).fetchone()
+    return None if row is None or is_held(connection, device_id) else int(row[0])

@@ -16,7 +16,7 @@ import anyio
 from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
 from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
-from sungrow_lib.upload.backoff import Backoff
+from sungrow_lib.upload.backoff import CALM_S, Asking, Backoff
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.pace import BatchSize
@@ -30,8 +30,6 @@ _LOG: Final = logging.getLogger(__name__)
 _SLOW_PART: Final = 0.25
 """A request that takes more than this part of the longest time it may take holds too many readings."""
 _TOO_LARGE: Final = "http_413"
-_CALM_S: Final = 600.0
-"""A server that asks for all again later than this after the last time has lost something anew."""
 
 TOO_MANY: Final = "http_429"
 """Code of a ruling when the server has had too much of one kind of batch, and may well take the other."""
@@ -75,6 +73,7 @@ class Link:
         self._reached = anyio.Event()
         self._troubles = Repeated()
         self.refusals = Repeated()
+        self.asking = Asking()
         self._has_token = True
 
     @property
@@ -192,11 +191,23 @@ class Attempts:
             ruling = await self._with_witness(ruling)
         finally:
             board.in_flight -= 1
+        if ruling.action is Action.PAUSE and await self._is_taken_back(batch, ruling):
+            return Ruling(Action.SETTLE, "as delivered as before", "asked")
         if ruling.action is Action.SETTLE:
             await self._settle(batch, ruling, epoch)
         else:
             self._report(ruling, batch)
         return ruling
+
+    async def _is_taken_back(self, batch: Sequence[SpoolEntry], ruling: Ruling) -> bool:
+        """Whether it is no reason for an alarm: only what was delivered, and was asked for, is refused."""
+        if ruling.code == NO_TOKEN:  # of all devices, which is an alarm of its own
+            return False
+        is_taken_back = await self._link.spool.take_back(self._device_id, [entry.seq for entry in batch])
+        if is_taken_back:
+            extra = {"device_id": self._device_id, "code": ruling.code, "reason": ruling.detail}
+            _LOG.info("whether the server still has a device's readings is not known", extra=extra)
+        return is_taken_back
 
     def _adapt(self, ruling: Ruling, count: int, seconds: float) -> None:
         if ruling.action is Action.SETTLE:
@@ -282,6 +293,9 @@ class Attempts:
         if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
             await self.resend(others=True)
             self._rest()
+        elif not ruling.resend:
+            self._link.asking.is_well(self._device_id)
+            await self._ask_for_others()
         with anyio.CancelScope(shield=True):
             spool = self._link.spool
             has_complaints = settlement.conflicts or settlement.rejected or settlement.deferred
@@ -314,7 +328,7 @@ class Attempts:
     def _rest(self) -> None:
         """Wait ever longer with a server that asks for everything again and again: it stores nothing."""
         now = anyio.current_time()
-        if now - self._resent_at > _CALM_S:
+        if now - self._resent_at > CALM_S:
             self._resends.reset()
         self._resent_at, self._not_before = now, now + self._resends.next_s()
 
@@ -323,10 +337,14 @@ class Attempts:
 
         There may be none to come: of an inverter that was taken down, or has another name now.
         """
-        spool = self._link.spool
-        for device_id in await spool.devices():
-            if device_id != self._device_id:
-                await spool.reoffer_last(device_id)
+        spool, asking = self._link.spool, self._link.asking
+        if not asking.is_due(anyio.current_time()):
+            return
+        asking.begin(anyio.current_time())
+        others = [device_id for device_id in await spool.devices() if device_id != self._device_id]
+        for device_id in others:
+            await spool.ask_last(device_id)
+        asking.end(others)
 
     async def resend(self, *, others: bool = False) -> None:
         """Offer again all the spool keeps of this device: the server lacks what it once had.
@@ -338,6 +356,7 @@ class Attempts:
         self._resend_epoch += 1  # answers to what was sent before this moment ask for nothing new
         try:
             if others:
+                self._link.asking.lost(self._device_id, anyio.current_time())
                 await self._ask_for_others()
             count = await self._link.spool.reoffer(self._device_id)
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from math import inf
 from typing import Final
 
 FIRST_S: Final = 1.0
@@ -14,6 +15,9 @@ BACK_WITHIN_S: Final = 60.0
 """A server out of reach is tried at least this often for fresh readings: people watch the live view."""
 RETRY_AFTER_LIMIT_S: Final = 86_400.0
 """A server that asks for more than a day is asked again after a day: years can only be a slip."""
+CALM_S: Final = 600.0
+"""A server that asks for all again later than this after the last time has lost something anew."""
+_ASK_FIRST_S: Final = 60.0
 
 _DATE: Final = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ([A-Z][a-z][a-z]) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII
@@ -45,6 +49,49 @@ class Backoff:
     def reset(self) -> None:
         """Start over after a success."""
         self._failures = 0
+
+
+class Asking:
+    """When the server's loss of one device's readings is a reason to ask for those of the others.
+
+    At once; then ever more seldom, for a server that keeps nothing of one device asks for it for ever, and
+    the others are well.
+    """
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+        self._is_owed = False
+        self._pause_s = 0.0
+        self._not_before = self._lost_at = -inf
+
+    def lost(self, device_id: str, now: float) -> None:
+        """Note that the server lacks readings of a device."""
+        if now - self._lost_at > CALM_S:
+            self._pause_s, self._not_before = 0.0, -inf
+            self._asked.clear()
+        self._lost_at = now
+        if device_id in self._asked:  # with all the others
+            self._asked.discard(device_id)
+        else:
+            self._is_owed = True
+
+    def is_well(self, device_id: str) -> None:
+        """Note that it lacks none."""
+        self._asked.discard(device_id)
+
+    def is_due(self, now: float) -> bool:
+        """Whether to ask for the others now."""
+        return self._is_owed and now >= self._not_before
+
+    def begin(self, now: float) -> None:
+        """Let nobody else ask for a while."""
+        self._pause_s = min(max(2 * self._pause_s, _ASK_FIRST_S), RETRY_AFTER_LIMIT_S)
+        self._not_before = now + self._pause_s
+
+    def end(self, asked: Iterable[str]) -> None:
+        """Note who was asked for."""
+        self._asked.update(asked)
+        self._is_owed = False
 
 
 def parse_date(value: str | None) -> datetime | None:

@@ -153,8 +153,8 @@ class DeviceLanes:
         """Deliver one batch; return whether to go on with the next at once."""
         await self._wait_while_paused()
         started = anyio.current_time()
-        if lane is Lane.DUE:
-            await self._try_suspects()
+        if lane is Lane.DUE and not await self._try_suspects():
+            return False  # its next turn waits for another token
         batch = await self._claim(lane)
         with self._holding(batch):
             if lane is Lane.FRESH and self._has_to_wait(batch):
@@ -256,13 +256,16 @@ class DeviceLanes:
 
     # --- readings that fail on their own -----------------------------------------------------------------
 
-    async def _try_suspects(self) -> None:
+    async def _try_suspects(self) -> bool:
+        """Try those whose time has come; return whether the token is taken."""
         for suspect in list(self._suspects.values()):
             others_pass = self.attempts.delivered_at > suspect.since
-            if others_pass or anyio.current_time() >= suspect.next_try:
-                await self._try_suspect(suspect, others_pass=others_pass)
+            is_due = others_pass or anyio.current_time() >= suspect.next_try
+            if is_due and not await self._try_suspect(suspect, others_pass=others_pass):
+                return False
+        return True
 
-    async def _try_suspect(self, suspect: _Suspect, *, others_pass: bool) -> None:
+    async def _try_suspect(self, suspect: _Suspect, *, others_pass: bool) -> bool:
         ruling = await self.attempts.attempt([suspect.entry])
         if ruling.action in {Action.HALVE, Action.TROUBLE} and others_pass:
             await self._set_aside(suspect.entry, ruling)
@@ -273,9 +276,10 @@ class DeviceLanes:
                 self._alarm(ruling.code, f"No reading passes, not even one alone. {ruling.detail}")
             if ruling.action is Action.PAUSE:
                 self._pause()
-                await self._wait_while_paused()
-            return
+                return False
+            return True
         del self._suspects[suspect.entry.seq]
+        return True
 
     async def _set_aside(self, entry: SpoolEntry, ruling: Ruling) -> None:
         verdict = Judged(entry.seq, ruling.code, ruling.detail)

@@ -180,7 +180,15 @@ class BatchUploader:
         while True:
             async with self._spool_errors():
                 await self._spool.prune()
+            async with self._spool_errors():
+                await self._ask_refused()
             await anyio.sleep(_PRUNE_S)
+
+    async def _ask_refused(self) -> None:
+        """Ask again for what was only asked for, and refused: there may be another token."""
+        await self._link.tokens.refresh()
+        for device_id in await self._spool.devices():
+            await self._spool.ask_refused(device_id)
 
     @asynccontextmanager
     async def _spool_errors(self) -> AsyncIterator[None]:
