@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from benchmarks.measure import cpu_s
 from sungrow_lib import InverterSimulator, living_inverter
 from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.demo.setup import clean_environment
@@ -32,7 +33,6 @@ from sungrow_lib.sample import format_ts
 TOKEN: Final = "benchmark-token-0123456789"
 _SLICE: Final = 4096
 _MEMORY: Final = Path("/dev/shm")
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _AS_INSTALLED: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 """pip compiles what it installs; a checkout whose modules are compiled at every start is another thing."""
 
@@ -218,8 +218,7 @@ class Process:
 
     def cpu_s(self) -> float:
         """Seconds of a core it has used."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_s(self._popen.pid)
 
     def written(self) -> int:
         """Bytes it has sent towards the disk."""

@@ -4,8 +4,9 @@ The floor does for each request one `INSERT .. ON CONFLICT DO NOTHING`, its JSON
 a bare aiohttp handler without any checks or rollups. The peer is VictoriaMetrics' JSON import (Debian package
 `victoria-metrics`), where it is installed; it answers before the readings are on the disk. Our
 server runs a worker for each core, as the peer uses all of them; the floor's work is done by PostgreSQL.
-Rollups are made while readings come; what is left of them when a slice ends is waited for, so that no other
-one pays for it.
+Rollups are made while readings come, and the peer merges its parts while and after they come: what is
+left of either when a slice ends is waited for, so that no other one pays for it. Slices are long enough that
+what is put off for a second or two falls into them, too.
 """
 
 from __future__ import annotations
@@ -33,24 +34,26 @@ import psycopg
 import uvloop
 
 from benchmarks.load import request, send
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, cpu_s
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind, Tier
 from sungrow_lib.sample import format_ts
 
 _CONNECTIONS = 64
-_SLICE_S = 1.0
+_SLICE_S = 3.0
 _SLICES = 6  # the first of them does not count
 _BATCHES = (30, 1000)
-_PREPARED = {30: 80, 1000: 4}  # batches of each device, by size: more than are sent in a slice
+_PREPARED = {30: 240, 1000: 12}  # batches of each device, by size: more than are sent in a slice
 _TOKEN = "benchmark-token-0123456789"
 _HEADERS = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
 _LOADS = ("a", "b", "c", "d", "e")
 _START = datetime.now(UTC) - timedelta(days=300)
 _STEP = timedelta(seconds=5)
 _START_LIMIT_S = 20.0
-_ROLLUPS_LIMIT_S = 300.0
+_REST_LIMIT_S = 300.0
+_IDLE_S = 0.5
+_IDLE_SHARE = 0.1  # of a core: less is what a process that has nothing to do takes
 _PEER = "victoria-metrics"
 _NOT_POLLED = {"sample_count", "clock_source", "running_time_total_h"}
 
@@ -199,7 +202,7 @@ def _samples(
     return (envelope % ",".join(items)).encode()
 
 
-@lru_cache(maxsize=8192)  # all devices send the same in a slice
+@lru_cache(maxsize=32_768)  # all devices send the same in a slice
 def _reading(poll: str, number: int, step: int) -> str:
     tails = _TAILS[poll]
     ts = format_ts(_START.replace(microsecond=0) + _STEP * step)
@@ -214,7 +217,7 @@ def _series(device: str, first: int, length: int) -> bytes:
 _DEVICE = "a device"
 
 
-@lru_cache(maxsize=128)  # all devices send the same in a slice
+@lru_cache(maxsize=512)  # all devices send the same in a slice
 def _lines(first: int, length: int) -> str:
     start = int(_START.timestamp()) * 1000
     stamps = str([start + 5000 * step for step in range(first, first + length)])
@@ -267,7 +270,7 @@ def _ours(dsn: str) -> Iterator[Target]:
 
 
 def _wait_for_rollups(dsn: str) -> None:
-    end = time.monotonic() + _ROLLUPS_LIMIT_S
+    end = time.monotonic() + _REST_LIMIT_S
     with psycopg.connect(dsn, autocommit=True) as connection:
         while connection.execute("SELECT FROM rollup_marks LIMIT 1").fetchone() is not None:
             if time.monotonic() > end:
@@ -299,8 +302,23 @@ def _peer(folder: str) -> Iterator[Target | None]:
     port = _free_port()
     command = [program, f"-storageDataPath={folder}/vm", f"-httpListenAddr=127.0.0.1:{port}"]
     command.append("-retentionPeriod=24")  # months
-    with _running(command, {}, port, "/health"):
-        yield Target(f"http://127.0.0.1:{port}/api/v1/import", _series)
+    with _running(command, {}, port, "/health") as process:
+        rest = partial(_wait_for_idle, process.pid)
+        yield Target(f"http://127.0.0.1:{port}/api/v1/import", _series, rest=rest)
+
+
+def _wait_for_idle(pid: int) -> None:
+    """Wait until a process takes no more of the processor than one that has nothing to do."""
+    end = time.monotonic() + _REST_LIMIT_S
+    before = cpu_s(pid)
+    while True:
+        time.sleep(_IDLE_S)
+        now = cpu_s(pid)
+        if now - before <= _IDLE_S * _IDLE_SHARE:
+            return
+        if time.monotonic() > end:
+            raise SystemExit(f"process {pid} does not come to rest")
+        before = now
 
 
 def _free_port() -> int:
@@ -311,12 +329,14 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(command: list[str], settings: dict[str, str], port: int, path: str) -> Iterator[None]:
+def _running(
+    command: list[str], settings: dict[str, str], port: int, path: str
+) -> Iterator[subprocess.Popen[bytes]]:
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, env=os.environ | settings, stdout=quiet, stderr=quiet) as process:
         try:
             _wait(f"http://127.0.0.1:{port}{path}", process)
-            yield
+            yield process
         finally:
             process.terminate()
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +82,9 @@ def _time(job: Callable[[], object], clock: Callable[[], float]) -> float:
     start = clock()
     job()
     return clock() - start
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of a core that a process has used, in all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
