@@ -106,14 +106,14 @@ entries() {
 }
 
 # What is known of a file by its name: `nothing` in it is undelivered, a `spool` or a `log` to be looked at, `damaged`,
-# `found` in the spool's place or taken in from there (`done`), a `part` of one. Of any other name nothing is known.
+# `found` in the spool's place or `taken` in from there, a `part` of one. Of any other name nothing is known.
 known_as() {
   case $1 in
     sungrow-state | *.sqlite-shm | *.sqlite-reserve | *.sqlite.lock) echo nothing ;;
     *.sqlite.owner.json | *.sqlite.owner.json.new | *.sqlite.health.json | *.sqlite.health.json.new) echo nothing ;;
     *.sqlite.damaged-*) echo damaged ;;
     *.sqlite.replaced-*.done-wal | *.sqlite.replaced-*.done-shm | *.sqlite.replaced-*.done-journal) echo nothing ;;
-    *.sqlite.replaced-*.done) echo done ;;
+    *.sqlite.replaced-*.done) echo taken ;;
     *.sqlite.replaced-*) echo found ;;
     *.sqlite.recovering | *.sqlite.recovering-* | *.sqlite.returning | *.sqlite.returning-*) echo part ;;
     *.sqlite.leaving-part | *.sqlite.leaving-part-* | *.sqlite.draft | *.sqlite.draft-*) echo part ;;
@@ -130,7 +130,7 @@ lost_with_it() {
     case $(known_as "$name") in
       damaged) kept="damaged, perhaps with readings that were not taken over" ;;
       # The spool took in its readings; unless it could not be read.
-      done) if is_filled "$file"; then kept=$(undelivered "$file" </dev/null | grep unreadable || true); fi ;;
+      taken) if is_filled "$file"; then kept=$(undelivered "$file" </dev/null | grep unreadable || true); fi ;;
       found) if is_filled "$file"; then kept="found in the spool's place, and not taken in"; fi ;;
       part) if is_filled "$file"; then kept="part of a spool that is not in its place"; fi ;;
       spool) if is_filled "$file"; then kept=$(undelivered "$file" </dev/null); fi ;;

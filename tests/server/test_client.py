@@ -105,7 +105,8 @@ async def test_refusals_become_the_products_errors(api: Api, start_server: Start
         async with SungrowClient(homeless.url, TOKEN, tries=1) as client:
             with pytest.raises(ServerBusyError) as busy:
                 await client.devices()
-            assert busy.value.retry_after_s == 5
+            assert busy.value.retry_after_s is not None
+            assert busy.value.retry_after_s >= 5
 
 
 async def test_a_busy_server_is_asked_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
