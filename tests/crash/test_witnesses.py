@@ -66,7 +66,7 @@ class GoingBack:
             request.transport.abort()
             return web.Response()
         reply = play.judge(server, batch)
-        missing = any(("inv", ts) not in server.stored for ts in batch["last_delivered"])
+        missing = play.lacks(server, batch)
         return web.json_response(reply | {"resend": missing and self.times > 0})
 
 

@@ -40,7 +40,7 @@ def lacking(forgets: Collection[str] = (), refuses: Collection[str] = ()) -> Beh
         device_id = whose(batch)
         if device_id in refuses:
             return await play.status(403)(server, request, batch)
-        missing = any((device_id, ts) not in server.stored for ts in batch["last_delivered"])
+        missing = play.lacks(server, batch)
         reply = play.judge(server, batch) | {"resend": missing}
         if device_id in forgets:
             server.stored = {key: row for key, row in server.stored.items() if key[0] != device_id}

@@ -52,7 +52,7 @@ class Restored:
 
     async def __call__(self, server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
         reply = play.judge(server, batch)
-        missing = any(("inv", ts) not in server.stored for ts in batch["last_delivered"])
+        missing = play.lacks(server, batch)
         self.resends += missing
         self.count += self.resends > 0
         if self.count and (self.count == self.save_at or self.save_with in batch["seq"]):

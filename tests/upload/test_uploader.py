@@ -261,15 +261,16 @@ async def test_due_readings_are_offered_again(
         await counted(spool, delivered=3, deferred=0)
 
 
+async def restored(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+    """Ask as a real server does: when it lacks what was delivered."""
+    del request
+    missing = play.lacks(server, batch)
+    return web.json_response(play.judge(server, batch) | {"resend": missing})
+
+
 async def test_a_server_that_lost_readings_gets_them_again(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
-    async def restored(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
-        """Ask as a real server does: when it lacks what was delivered."""
-        del request
-        missing = any(("inv", ts) not in server.stored for ts in batch["last_delivered"])
-        return web.json_response(play.judge(server, batch) | {"resend": missing})
-
     server.rule = restored
     await fill(spool, 30)
     async with running(spool, settings):
@@ -288,13 +289,6 @@ async def test_a_server_that_lost_readings_gets_those_of_silent_devices_too(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
     """Of an inverter that was taken down nothing comes any more by which the server could ask."""
-
-    async def restored(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
-        del request
-        [device_id] = {sample["device_id"] for sample in batch["samples"]}
-        missing = any((device_id, ts) not in server.stored for ts in batch["last_delivered"])
-        return web.json_response(play.judge(server, batch) | {"resend": missing})
-
     server.rule = restored
     await fill(spool, 30, "taken-down")
     await fill(spool, 30)
