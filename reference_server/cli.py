@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,7 @@ from reference_server.history import (
 )
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
-from reference_server.progress import Progress, end_at_once
+from reference_server.progress import Progress
 from reference_server.storage import dumps
 from reference_server.storage.address import require_address
 from reference_server.storage.migrations import is_timescaledb_unused, migrate
@@ -422,8 +421,6 @@ def _import(args: argparse.Namespace) -> int:
     url = settings.database_url.get_secret_value()
     retention = timedelta(days=settings.raw_retention_days)
     progress = Progress()
-    if Path("-") in args.files:
-        signal.signal(signal.SIGINT, end_at_once)
     if all(file.suffix == ".json" for file in args.files):
         load = partial(import_captures, url, args.files, source=args.source or "capture")
     elif len(args.files) == 1:

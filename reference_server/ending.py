@@ -1,9 +1,12 @@
-"""Ends background work for certain."""
+"""Ends work at the right moment: for certain, at once, or only when it is whole."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import signal
+from collections.abc import Collection, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 
@@ -21,3 +24,35 @@ async def end(tasks: Collection[asyncio.Task[Any]], *, again_s: float = 1.0) -> 
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=again_s)
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do short work that must not be broken off half way; a cancellation counts after it."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C, and what stands for it, interrupt a part of a coroutine that waits without the event loop.
+
+    The loop would see it at its next turn, and who waits for a pipe has none. Nowhere else may it break into
+    a coroutine: a driver that is at a statement has to be cancelled by its own means.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, as a shell starts jobs in the background
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

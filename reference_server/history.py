@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Final, TextIO
 
+from reference_server.ending import interruptible, to_its_end
 from reference_server.history_files import Told, opened, reason_of, require_past, told_by
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.connection import Connection
@@ -220,9 +222,8 @@ class _Import:
             async with session(self._url) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
                 await fetch(connection, "add_devices", device_ids=[self._device_id])
-                while some := list(islice(told, _ROWS_AT_ONCE)):
+                while some := _some(told):
                     await self._store(connection, some)
-                    self._report(self.result)
                 if self._entry is not None:
                     await fetch(connection, "finish_import_range", entry=self._entry)
         except SungrowError as error:
@@ -252,7 +253,8 @@ class _Import:
 
     async def _store_once(self, connection: Connection, some: Sequence[Told]) -> None:
         result = ImportResult()
-        async with connection.transaction():
+        async with AsyncExitStack() as transaction:
+            await transaction.enter_async_context(connection.transaction())
             known = await known_device(connection, self._device_id)
             assert known is not None
             if known.deleted:
@@ -262,9 +264,16 @@ class _Import:
             made = self._made | await _free_buckets(connection, rows, self._horizon)
             await _import_rows(connection, rows, self._horizon, made, result)
             entry = await self._note(connection, known.key, rows, result.inserted)
-        connection.settled()
-        self._entry, self._made = entry, made
-        self.result.add(result)
+            commit = transaction.pop_all().aclose
+
+        async def settle() -> None:
+            await commit()
+            connection.settled()
+            self._entry, self._made = entry, made
+            self.result.add(result)
+            self._report(self.result)
+
+        await to_its_end(settle())
 
     async def _note(self, connection: Connection, device: int, rows: Sequence[Row], inserted: int) -> int:
         """Write down that a span was imported: one entry for all parts."""
@@ -277,6 +286,12 @@ class _Import:
             return int(entry)
         await fetch(connection, "extend_import_range", entry=self._entry, **span)
         return self._entry
+
+
+def _some(told: Iterator[Told]) -> list[Told]:
+    """Read a part, and be interrupted at once: its file may be a pipe in which nothing comes."""
+    with interruptible():
+        return list(islice(told, _ROWS_AT_ONCE))
 
 
 async def _import_rows(

@@ -1,20 +1,14 @@
-"""What a long import says on the way, and how it ends before its end."""
+"""What a long import says on the way."""
 
 from __future__ import annotations
 
 import sys
 from time import monotonic
-from types import FrameType
 from typing import Final
 
 from reference_server.history import ImportResult
 
 _PROGRESS_S: Final = 5.0
-
-
-def end_at_once(_number: int, _frame: FrameType | None) -> None:
-    """Be interrupted now: an event loop would wait for its next turn, and who reads from a pipe has none."""
-    raise KeyboardInterrupt
 
 
 class Progress:

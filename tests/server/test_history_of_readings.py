@@ -396,6 +396,40 @@ async def test_rollups_go_on_between_the_parts_of_an_import(
     assert free == [(True,)] * 6
 
 
+_COMMIT_WAITS = """
+CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_advisory_xact_lock(1, 1); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER commit_waits AFTER INSERT ON import_ranges
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_the_test()
+"""
+_COMMITS = """
+SELECT FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ILIKE 'commit%'
+"""
+
+
+async def test_a_part_whose_commit_is_interrupted_is_told(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    file = tmp_path / "days.csv"
+    file.write_text(_minutes(40, NOW - timedelta(days=2)))
+    told: list[str] = []
+    load = partial(import_csv, api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+    with psycopg.connect(api.dsn, autocommit=True) as holding:
+        holding.execute(_COMMIT_WAITS)
+        holding.execute("SELECT pg_advisory_lock(1, 1)")
+        importing = asyncio.create_task(load(report=lambda result: told.append(str(result))))
+        while not api.rows(_COMMITS):  # noqa: ASYNC110 - the database says nothing by itself
+            await asyncio.sleep(0.02)
+        importing.cancel()
+        await asyncio.sleep(0.1)  # for what wrongly ends at once
+    with pytest.raises(asyncio.CancelledError):
+        await importing
+    assert told == ["imported 7, known 0, kept aside 0"]
+    assert api.rows("SELECT count(*) FROM samples") == [(7,)]
+
+
 async def test_nothing_is_dropped_while_an_import_goes_on(
     start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
