@@ -55,12 +55,12 @@ class Asking:
     """When the server's loss of one device's readings is a reason to ask for those of the others.
 
     At once; then ever more seldom, for a server that keeps nothing of one device asks for it for ever, and
-    the others are well.
+    the others are well. Once after each start: an earlier process may have put it off.
     """
 
     def __init__(self) -> None:
         self._asked: set[str] = set()
-        self._is_owed = False
+        self._is_owed = True
         self._pause_s = 0.0
         self._not_before = self._lost_at = -inf
 

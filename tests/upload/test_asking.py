@@ -93,6 +93,25 @@ def test_after_a_calm_it_is_another_loss() -> None:
     assert asking.is_due(1 + CALM_S)
 
 
+async def test_what_was_put_off_is_made_up_for_after_a_start(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """The server lost readings twice in a minute, and the edge was stopped before it could ask again."""
+    server.rule = lacking()
+    await fill(spool, 20, "silent")
+    await fill(spool, 5)
+    async with running(spool, settings):
+        await counted(spool, delivered=25)
+        for number in (6, 7):
+            server.stored.clear()
+            await fill(spool, 1)
+            await until(lambda: len(server.stored) == (26 if number == 6 else number))  # noqa: B023 - at once
+            await counted(spool, delivered=20 + number)
+    async with running(spool, settings):
+        await fill(spool, 1)
+        await until(lambda: len(server.stored) == 28)
+
+
 # --- what ------------------------------------------------------------------------------------------------
 
 
