@@ -1092,37 +1092,71 @@ CROSS JOIN LATERAL (
 
 -- name: series_from_samples
 -- Parts of quarters of an hour from the readings themselves; those of one quarter add up to its rollup. The mark is here
--- that a counter's value cannot be compared with any, so that its last known value must be told.
+-- that a counter's value in the quarter cannot be compared with any, so that its last known value must be told.
+-- Where a rollup of these readings says less of a counter than they do, frozen quarters have told the rest: it is taken
+-- from the quarter's first steps.
 {stepped_readings}
 , rolled AS (
   SELECT
     device,
     bucket,
--- generated: shown
-  pv_total_kwh_uncounted IS NOT NULL AS pv_total_kwh_shown,
-  import_total_kwh_uncounted IS NOT NULL AS import_total_kwh_shown,
-  export_total_kwh_uncounted IS NOT NULL AS export_total_kwh_shown,
-  battery_charge_total_kwh_uncounted IS NOT NULL AS battery_charge_total_kwh_shown,
-  battery_discharge_total_kwh_uncounted IS NOT NULL AS battery_discharge_total_kwh_shown
+-- generated: rolled
+    pv_total_kwh_uncounted IS NOT NULL AS pv_total_kwh_shown,
+    pv_total_kwh_increase AS pv_total_kwh_told,
+    import_total_kwh_uncounted IS NOT NULL AS import_total_kwh_shown,
+    import_total_kwh_increase AS import_total_kwh_told,
+    export_total_kwh_uncounted IS NOT NULL AS export_total_kwh_shown,
+    export_total_kwh_increase AS export_total_kwh_told,
+    battery_charge_total_kwh_uncounted IS NOT NULL AS battery_charge_total_kwh_shown,
+    battery_charge_total_kwh_increase AS battery_charge_total_kwh_told,
+    battery_discharge_total_kwh_uncounted IS NOT NULL AS battery_discharge_total_kwh_shown,
+    battery_discharge_total_kwh_increase AS battery_discharge_total_kwh_told,
 -- end of generated
+    sample_count AS rolled_count
   FROM rollup_15m
   WHERE device = ANY(%(devices)s) AND bucket = ANY(%(buckets)s) AND bucket >= %(lowest)s AND bucket < %(highest)s
+), counted AS (
+  SELECT
+    *,
+    sum(coalesce(sample_count, 1)) OVER whole AS whole_count,
+-- generated: counted
+    CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END AS pv_total_kwh_step,
+    sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS pv_total_kwh_until,
+    sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS pv_total_kwh_whole,
+    CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_charge_total_kwh_step,
+    sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS battery_charge_total_kwh_until,
+    sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS battery_charge_total_kwh_whole,
+    CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_discharge_total_kwh_step,
+    sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS battery_discharge_total_kwh_until,
+    sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS battery_discharge_total_kwh_whole,
+    CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END AS export_total_kwh_step,
+    sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS export_total_kwh_until,
+    sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS export_total_kwh_whole,
+    CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END AS import_total_kwh_step,
+    sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS import_total_kwh_until,
+    sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS import_total_kwh_whole,
+-- end of generated
+    bool_or(
+-- generated: lacks
+         pv_total_kwh IS NOT NULL AND pv_total_kwh_rise IS NULL
+      OR battery_charge_total_kwh IS NOT NULL AND battery_charge_total_kwh_rise IS NULL
+      OR battery_charge_from_pv_total_kwh IS NOT NULL AND battery_charge_from_pv_total_kwh_rise IS NULL
+      OR battery_discharge_total_kwh IS NOT NULL AND battery_discharge_total_kwh_rise IS NULL
+      OR export_total_kwh IS NOT NULL AND export_total_kwh_rise IS NULL
+      OR export_from_pv_total_kwh IS NOT NULL AND export_from_pv_total_kwh_rise IS NULL
+      OR import_total_kwh IS NOT NULL AND import_total_kwh_rise IS NULL
+      OR direct_use_total_kwh IS NOT NULL AND direct_use_total_kwh_rise IS NULL
+      OR output_total_kwh IS NOT NULL AND output_total_kwh_rise IS NULL
+      OR running_time_total_h IS NOT NULL AND running_time_total_h_rise IS NULL
+-- end of generated
+    ) OVER whole AS lacks
+  FROM stepped
+  WINDOW
+    whole AS (PARTITION BY device, bucket),
+    until AS (PARTITION BY device, bucket ORDER BY ts ROWS UNBOUNDED PRECEDING)
 )
 SELECT
-  bool_or(
--- generated: lacks
-       pv_total_kwh IS NOT NULL AND pv_total_kwh_rise IS NULL
-    OR battery_charge_total_kwh IS NOT NULL AND battery_charge_total_kwh_rise IS NULL
-    OR battery_charge_from_pv_total_kwh IS NOT NULL AND battery_charge_from_pv_total_kwh_rise IS NULL
-    OR battery_discharge_total_kwh IS NOT NULL AND battery_discharge_total_kwh_rise IS NULL
-    OR export_total_kwh IS NOT NULL AND export_total_kwh_rise IS NULL
-    OR export_from_pv_total_kwh IS NOT NULL AND export_from_pv_total_kwh_rise IS NULL
-    OR import_total_kwh IS NOT NULL AND import_total_kwh_rise IS NULL
-    OR direct_use_total_kwh IS NOT NULL AND direct_use_total_kwh_rise IS NULL
-    OR output_total_kwh IS NOT NULL AND output_total_kwh_rise IS NULL
-    OR running_time_total_h IS NOT NULL AND running_time_total_h_rise IS NULL
--- end of generated
-  ) AS is_marked,
+  bool_or(lacks) AS is_marked,
   p.begins,
 -- generated: aggregate_part
   (sum(coalesce(sample_count, 1)))::int8 AS sample_count,
@@ -1280,13 +1314,13 @@ SELECT
   (max(turn + pv_total_kwh) & 4294967295)::int4 AS pv_total_kwh_last,
   (min(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_first_ts,
   (max(ts) FILTER (WHERE pv_total_kwh IS NOT NULL))::timestamptz AS pv_total_kwh_last_ts,
-  (sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS pv_total_kwh_increase,
+  (sum(pv_total_kwh_step - least(pv_total_kwh_step, greatest(0, CASE WHEN whole_count = rolled_count THEN pv_total_kwh_whole - pv_total_kwh_told END - (pv_total_kwh_until - pv_total_kwh_step)))))::int8 AS pv_total_kwh_increase,
   (CASE WHEN bool_or(pv_total_kwh_shown) THEN sum(pv_power_w::int8 * dt) END)::int8 AS pv_total_kwh_uncounted,
   (min(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_first,
   (max(turn + battery_charge_total_kwh) & 4294967295)::int4 AS battery_charge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_charge_total_kwh IS NOT NULL))::timestamptz AS battery_charge_total_kwh_last_ts,
-  (sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_charge_total_kwh_increase,
+  (sum(battery_charge_total_kwh_step - least(battery_charge_total_kwh_step, greatest(0, CASE WHEN whole_count = rolled_count THEN battery_charge_total_kwh_whole - battery_charge_total_kwh_told END - (battery_charge_total_kwh_until - battery_charge_total_kwh_step)))))::int8 AS battery_charge_total_kwh_increase,
   (CASE WHEN bool_or(battery_charge_total_kwh_shown) THEN sum(greatest(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_charge_total_kwh_uncounted,
   (min(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_first,
   (max(turn + battery_charge_from_pv_total_kwh) & 4294967295)::int4 AS battery_charge_from_pv_total_kwh_last,
@@ -1297,13 +1331,13 @@ SELECT
   (max(turn + battery_discharge_total_kwh) & 4294967295)::int4 AS battery_discharge_total_kwh_last,
   (min(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_first_ts,
   (max(ts) FILTER (WHERE battery_discharge_total_kwh IS NOT NULL))::timestamptz AS battery_discharge_total_kwh_last_ts,
-  (sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS battery_discharge_total_kwh_increase,
+  (sum(battery_discharge_total_kwh_step - least(battery_discharge_total_kwh_step, greatest(0, CASE WHEN whole_count = rolled_count THEN battery_discharge_total_kwh_whole - battery_discharge_total_kwh_told END - (battery_discharge_total_kwh_until - battery_discharge_total_kwh_step)))))::int8 AS battery_discharge_total_kwh_increase,
   (CASE WHEN bool_or(battery_discharge_total_kwh_shown) THEN sum(least(battery_power_w, 0)::int8 * dt) FILTER (WHERE battery_power_w IS NOT NULL) END)::int8 AS battery_discharge_total_kwh_uncounted,
   (min(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_first,
   (max(turn + export_total_kwh) & 4294967295)::int4 AS export_total_kwh_last,
   (min(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_first_ts,
   (max(ts) FILTER (WHERE export_total_kwh IS NOT NULL))::timestamptz AS export_total_kwh_last_ts,
-  (sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS export_total_kwh_increase,
+  (sum(export_total_kwh_step - least(export_total_kwh_step, greatest(0, CASE WHEN whole_count = rolled_count THEN export_total_kwh_whole - export_total_kwh_told END - (export_total_kwh_until - export_total_kwh_step)))))::int8 AS export_total_kwh_increase,
   (CASE WHEN bool_or(export_total_kwh_shown) THEN sum(greatest(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS export_total_kwh_uncounted,
   (min(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_first,
   (max(turn + export_from_pv_total_kwh) & 4294967295)::int4 AS export_from_pv_total_kwh_last,
@@ -1314,7 +1348,7 @@ SELECT
   (max(turn + import_total_kwh) & 4294967295)::int4 AS import_total_kwh_last,
   (min(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_first_ts,
   (max(ts) FILTER (WHERE import_total_kwh IS NOT NULL))::timestamptz AS import_total_kwh_last_ts,
-  (sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END))::int8 AS import_total_kwh_increase,
+  (sum(import_total_kwh_step - least(import_total_kwh_step, greatest(0, CASE WHEN whole_count = rolled_count THEN import_total_kwh_whole - import_total_kwh_told END - (import_total_kwh_until - import_total_kwh_step)))))::int8 AS import_total_kwh_increase,
   (CASE WHEN bool_or(import_total_kwh_shown) THEN sum(least(export_power_w, 0)::int8 * dt) FILTER (WHERE export_power_w IS NOT NULL) END)::int8 AS import_total_kwh_uncounted,
   (min(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_first,
   (max(turn + direct_use_total_kwh) & 4294967295)::int4 AS direct_use_total_kwh_last,
@@ -1332,7 +1366,7 @@ SELECT
   (max(ts) FILTER (WHERE running_time_total_h IS NOT NULL))::timestamptz AS running_time_total_h_last_ts,
   (sum(CASE WHEN running_time_total_h_rise BETWEEN 0 AND 4 * 1 * (running_time_total_h_ms_since + 900000) / 3600000 THEN running_time_total_h_rise WHEN running_time_total_h_rise IS NOT NULL THEN 0 END))::int8 AS running_time_total_h_increase
 -- end of generated
-FROM stepped
+FROM counted
 JOIN unnest(%(quarters)s::timestamptz[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
   AS p(bucket, begins, ends) USING (bucket)
 LEFT JOIN rolled USING (device, bucket)

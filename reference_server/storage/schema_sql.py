@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -199,13 +200,34 @@ def _firsts() -> str:
 
 def _lacks() -> str:
     """Whether a counter has a value that cannot be compared with any."""
-    return "\n".join(f"    OR {q.name} IS NOT NULL AND {q.name}_rise IS NULL" for q in COUNTERS).replace(
+    return "\n".join(f"      OR {q.name} IS NOT NULL AND {q.name}_rise IS NULL" for q in COUNTERS).replace(
         "OR ", "   ", 1
     )
 
 
-def _shown() -> str:
-    return _lines(f"{name}_uncounted IS NOT NULL AS {name}_shown" for name in POWER_OF)
+def _rolled() -> str:
+    """Of the counters that have an integral whether it stands in, and what the rollup says."""
+    columns = ((f"{name}_uncounted IS NOT NULL", f"{name}_increase") for name in POWER_OF)
+    names = ((f"{name}_shown", f"{name}_told") for name in POWER_OF)
+    return _aliased(zip(chain(*columns), chain(*names), strict=True)) + ","
+
+
+def _counted() -> str:
+    """Steps of the same, and their sums in the quarter: up to each reading, and in all."""
+    counters = [(q.name, _step(q)) for q in COUNTERS if q.name in POWER_OF]
+    expressions = ((step, f"sum({step}) OVER until", f"sum({step}) OVER whole") for _, step in counters)
+    names = ((f"{name}_step", f"{name}_until", f"{name}_whole") for name, _ in counters)
+    return _aliased(zip(chain(*expressions), chain(*names), strict=True)) + ","
+
+
+def _aliased(columns: Iterable[tuple[str, str]]) -> str:
+    return _lines((f"{expression} AS {name}" for expression, name in columns), "    ")
+
+
+def _part_of_step(name: str) -> str:
+    """What is left of a step when the first ones of its quarter make up for what is told elsewhere."""
+    elsewhere = f"CASE WHEN whole_count = rolled_count THEN {name}_whole - {name}_told END"
+    return f"{name}_step - least({name}_step, greatest(0, {elsewhere} - ({name}_until - {name}_step)))"
 
 
 def _most(counter: Quantity) -> str:
@@ -277,7 +299,7 @@ def _aggregate_counter(counter: Quantity, *, is_part: bool) -> Iterator[str]:
     yield f"min(ts) FILTER (WHERE {name} IS NOT NULL)"
     yield f"max(ts) FILTER (WHERE {name} IS NOT NULL)"
     step = _step(counter)
-    yield f"sum({step})"
+    yield f"sum({_part_of_step(name) if is_part and name in POWER_OF else step})"
     if name in POWER_OF:
         power, _, part = POWER_OF[name].rpartition("_")
         is_uncounted = f"bool_or({name}_shown)" if is_part else f"sum({step}) IS NULL"
@@ -355,7 +377,8 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "held_and_shown": _held_and_shown,
     "firsts": _firsts,
     "lacks": _lacks,
-    "shown": _shown,
+    "rolled": _rolled,
+    "counted": _counted,
     "aggregate": _aggregate,
     "aggregate_part": lambda: _aggregate(is_part=True),
     "merge_buckets": _merge_buckets,

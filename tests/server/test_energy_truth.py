@@ -16,6 +16,7 @@ import pytest
 
 from reference_server import history
 from reference_server.history import import_csv
+from reference_server.zones import quarter_of
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer
 
@@ -87,6 +88,20 @@ async def total_of(api: Api, begin: datetime, end: datetime, bucket: str = "1d")
     return sum(one["pv_kwh"] or 0 for one in await told(api, begin, end, bucket))
 
 
+async def parts_are_their_quarters(api: Api, begin: datetime, end: datetime) -> None:
+    """Five minutes add up to their quarter of an hour, also where a range cuts it."""
+    quarters = {one["bucket"]: one["pv_kwh"] for one in await told(api, begin, end, "15m")}
+    for cut in range(1, 16):
+        moment = quarter_of(begin) + timedelta(minutes=cut)
+        bucket = "5m" if cut % 2 else "15m"
+        parts = [*await told(api, begin, moment, bucket), *await told(api, moment, end, bucket)]
+        found: dict[str, float] = dict.fromkeys(quarters, 0.0)
+        for one in parts:
+            start = quarter_of(datetime.fromisoformat(one["bucket"]))
+            found[start.astimezone(UTC).isoformat()] += one["pv_kwh"] or 0
+        assert found == pytest.approx(quarters, abs=0.002)  # each is rounded to a watt-hour
+
+
 def show_zeros(rows: list[Reading], begin: datetime, count: int) -> None:
     """Let the counter show 0 for some readings."""
     for row in [row for row in rows if row["at"] >= begin][:count]:
@@ -119,6 +134,7 @@ async def test_a_silence_that_began_behind_the_horizon_counts_once(
             assert await total_of(api, begin, NOW, bucket) == pytest.approx(kwh(begin, NOW), abs=NEAR)
         await sent(api, [{"at": NOW - timedelta(hours=1, minutes=2), "pv_power_w": 3000}])  # makes it anew
         assert await total_of(api, begin, NOW) == pytest.approx(kwh(begin, NOW), abs=NEAR)
+        await parts_are_their_quarters(api, back, NOW)
         after = api.rows("SELECT * FROM rollup_15m ORDER BY bucket")
         behind = sum(row["at"] < horizon and row["at"].minute % 15 == 0 for row in rows)
         assert after[: behind - 1] == frozen[: behind - 1]
