@@ -264,8 +264,14 @@ def coverage(covered_ms: int, elapsed_ms: int) -> float:
 
 
 def wh_of(integral: int | None) -> int | None:
-    """Energy in Wh of power times time, in W x ms; of power that flows back, too."""
-    return None if integral is None else (abs(integral) + _MS_PER_WH // 2) // _MS_PER_WH
+    """Energy in Wh of power times time, in W x ms: below zero where more flowed back."""
+    if integral is None:
+        return None
+    return _magnitude_wh(integral) if integral >= 0 else -_magnitude_wh(integral)
+
+
+def _magnitude_wh(integral: int) -> int:
+    return (abs(integral) + _MS_PER_WH // 2) // _MS_PER_WH
 
 
 def _balance(columns: Sequence[int | None]) -> Balance:
@@ -349,7 +355,7 @@ def energy_of(facts: Facts, counter: str) -> Energy:
 def _energy(increase: int | None, silent: int | None, step_wh: int) -> Energy:
     if silent is None:
         return (None, None) if increase is None else (increase * step_wh, "counter")
-    uncounted = (abs(silent) + _MS_PER_WH // 2) // _MS_PER_WH
+    uncounted = _magnitude_wh(silent)  # of one direction, which is below zero for what comes in
     return (uncounted, "integral") if increase is None else (increase * step_wh + uncounted, "mixed")
 
 

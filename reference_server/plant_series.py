@@ -203,7 +203,7 @@ def _energies(heard: Sequence[Facts], meter: Facts, known: Together) -> dict[str
     imported, exported = (energy_of(meter, COUNTER_OF[name]) for name in _METERED)
     integrals = [wh_of(facts.get(POWER_OF["pv_total_kwh"])) for facts in heard]
     parts = [integral for integral in integrals if integral is not None]
-    load = _signed_wh(known.load)
+    load = wh_of(known.load)
     balance = balance_of(
         pv,
         (load, None if load is None else "integral"),
@@ -214,14 +214,6 @@ def _energies(heard: Sequence[Facts], meter: Facts, known: Together) -> dict[str
         sum(parts) if parts else None,
     )
     return dict(zip(ENERGIES, balance, strict=True))
-
-
-def _signed_wh(integral: int | None) -> int | None:
-    """Energy in Wh of power times time; what one inverter says of the load may be below zero, and adds up."""
-    if integral is None:
-        return None
-    energy = wh_of(integral)
-    return -energy if energy is not None and integral < 0 else energy
 
 
 def _added(energies: Iterable[Energy]) -> Energy:

@@ -452,3 +452,16 @@ async def test_the_client_reads_them(api: Api) -> None:
         assert hour.left_out == ["sh-2"]
         with pytest.raises(RequestRefusedError, match="404"):
             await client.plant_range("elsewhere", begin=HOUR, end=NOW, bucket="1d")
+
+
+async def test_a_house_that_another_source_feeds_takes_less_than_nothing(api: Api) -> None:
+    """A load below zero is no consumption: it takes off from it, for a device as for its plant."""
+    await home(api, "sh-1", timezone="UTC")
+    feeding = minutes("sh-1", count=60, export_power_w=0, load_power_w=-600)
+    taking = minutes("sh-1", count=61, start=HOUR + timedelta(hours=1), export_power_w=0, load_power_w=900)
+    await api.ingest(*feeding, *taking)
+    for bucket, known in ("15m", [-0.15] * 4 + [0.225] * 4), ("1h", [-0.6, 0.9]), ("1d", [0.3]):
+        for path, names in ("/v1/series", {"device_id": "sh-1"}), ("/v1/plants/series", {"plant": "home"}):
+            _, answer = await api.get(path, bucket=bucket, **names, **span(hours=2))
+            found = [one["load_kwh"] for one in answer["series"]]
+            assert found == pytest.approx(known, abs=0.016), (path, bucket)  # a minute changes at each seam

@@ -342,7 +342,7 @@ def plainly(facts: dict[str, Any]) -> dict[str, float | None]:
         "export_kwh": energy("export_total_kwh", 10),
         "charge_kwh": energy("battery_charge_total_kwh", 10),
         "discharge_kwh": energy("battery_discharge_total_kwh", 10),
-        "load_kwh": None if load is None else abs(load) / 3.6e9,
+        "load_kwh": None if load is None else load / 3.6e9,
         "coverage": min(1.0, facts["covered_ms"] / 3_600_000),
         "sample_count": facts["sample_count"],
     }
