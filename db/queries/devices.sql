@@ -152,7 +152,7 @@ DELETE FROM edge_status WHERE device = %(device)s;
 UPDATE devices SET
   name = NULL, plant = NULL, timezone = NULL, poll_interval_s = NULL, edge_name = NULL, edge_plant = NULL,
   edge_timezone = NULL, edge_timezone_refused = NULL, edge_poll_interval_s = NULL, model = NULL, serial = NULL,
-  firmware = NULL, deleted_at = coalesce(deleted_at, now())
+  firmware = NULL, nominal_kw = NULL, deleted_at = coalesce(deleted_at, now())
 WHERE device = %(device)s;
 
 -- name: device_lags

@@ -14,7 +14,7 @@ from time import sleep
 import psycopg
 import pytest
 
-from reference_server.administration import erase_device
+from reference_server.administration import erase_device, set_device
 from reference_server.cli import main
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
@@ -89,19 +89,42 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert actions == [("roof-1", action) for action in ("restored", "set", "deleted", "set", "set")]
 
 
+_ABOUT_DEVICES = """
+SELECT table_name FROM information_schema.columns
+WHERE table_schema = 'public' AND column_name = 'device' AND table_name <> 'device_settings'
+"""
+
+
 @pytest.mark.anyio
 async def test_an_erased_device_leaves_nothing_but_its_name(api: Api) -> None:
-    await api.ingest(sample(0, "sh-1", pv_power_w=1), sample(0, "sh-2", pv_power_w=2), edge_id="e1")
-    await api.ingest(sample(0, "sh-1", pv_power_w=3), edge_id="e1")  # a conflict, kept aside
+    described = {
+        "timezone": "Europe/Paris", "poll_interval_s": 7, "name": "Roof", "plant": "home", "model": "SH10RT",
+        "serial": "A1", "firmware": "F1",
+    }  # fmt: skip
+    await api.ingest(sample(0, "sh-2", pv_power_w=2))
+    await api.ingest(sample(0, "sh-1", pv_power_w=1, pv_total_kwh=5), edge_id="e1", device=described)
+    nowhere = {"timezone": "Mars/Phobos"}
+    await api.ingest(sample(0, "sh-1", pv_power_w=3), device=nowhere)  # a conflict, kept aside
+    await api.ingest(sample(5, "sh-1", pv_total_kwh=2))  # a break
+    await set_device(api.dsn, "sh-1", name="Roof", plant="home", timezone="Europe/Berlin", poll_interval_s=9)
     await api.server.refresher.refresh_all()
-    assert await erase_device(api.dsn, "sh-1") == 1
+    await api.ingest(sample(9, "sh-1"))  # a mark waits
+    kept = "ARRAY['device', 'device_id', 'created_at']"
+    said = f"SELECT to_jsonb(d) - {kept} FROM devices d WHERE device_id = 'sh-1'"
+    [(before,)] = api.rows(said)
+    assert [name for name, value in before.items() if value is None] == ["deleted_at"]
+    assert await erase_device(api.dsn, "sh-1") == 3
+    [(after,)] = api.rows(said)
+    assert [name for name, value in after.items() if value is not None] == ["deleted_at"]
     devices = dict(api.rows("SELECT device_id, device FROM devices"))
-    for table in ("samples", "rollup_15m", "rollup_day", "kept_aside", "edges", "samples_daily"):
+    tables = {table for (table,) in api.rows(_ABOUT_DEVICES)} - {"devices"}
+    assert tables > {"samples", "rollup_15m", "rollup_day", "kept_aside", "edges", "samples_daily"}
+    for table in sorted(tables):
         left = api.rows(f"SELECT DISTINCT device FROM {table}")
         assert devices["sh-1"] not in {device for (device,) in left}, table
     assert api.rows("SELECT device, pv_power_w FROM samples") == [(devices["sh-2"], 2)]
-    assert api.rows("SELECT device_id, action, detail FROM device_audit") == [
-        ("sh-1", "erased", "1 readings")
+    assert api.rows("SELECT device_id, action, detail FROM device_audit WHERE action <> 'set'") == [
+        ("sh-1", "erased", "3 readings")
     ]
     api.server.devices.forget("sh-1")  # what any process remembers for less than a second
     answer = await api.ingest(sample(0, "sh-1", pv_power_w=1))
