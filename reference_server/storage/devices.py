@@ -145,7 +145,7 @@ class Devices:
     async def of_plant(self, plant: str, device_ids: Collection[str] | None) -> list[KnownDevice]:
         """Devices of a plant by name, deleted ones as well; only those of ``device_ids``, None sees all."""
         names = None if device_ids is None else list(device_ids)
-        rows = await self._database.rows("devices_of_plant", plant=plant, device_ids=names)
+        rows = await self._database.rows("devices_of_plant", plant=storable(plant), device_ids=names)
         return list(map(KnownDevice.from_record, rows))
 
     def _remember(self, rows: list[tuple[Any, ...]], until: float) -> dict[str, KnownDevice]:
@@ -200,9 +200,11 @@ async def note_edge(
 async def note_info(connection: Connection, device: int, info: DeviceInfo) -> bool:
     """Take over what the edge knows of a device; return whether the site's time zone changed by it.
 
-    A time zone nobody knows is not taken over; the log says so, and the list of devices shows it.
+    A time zone nobody knows is not taken over; the log says so, and the list of devices shows it. An empty
+    text says nothing.
     """
-    fields = {name: storable(v) if isinstance(v, str) else v for name, v in info.model_dump().items()}
+    told = info.model_dump().items()
+    fields = {name: (storable(v) or None) if isinstance(v, str) else v for name, v in told}
     fields["refused"] = None
     fields["nominal_kw"] = _nominal_kw(info.model)
     if info.timezone is not None and known_zone(info.timezone) is None:

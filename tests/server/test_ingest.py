@@ -354,6 +354,13 @@ async def test_what_the_edge_says_of_a_device_is_remembered_but_the_owner_wins(a
     assert api.rows("SELECT edge_id, generation, max_seq FROM edges") == [("box-1", "g1", 7)]
 
 
+async def test_an_empty_name_of_a_device_or_plant_is_none(api: Api) -> None:
+    await api.ingest(sample(0), device={"name": "", "plant": "home"})
+    await api.ingest(sample(1), device={"name": "Roof", "plant": ""})
+    [device] = (await api.get("/v1/devices"))[1]["devices"]
+    assert (device["name"], device["plant"]) == ("Roof", "home")
+
+
 async def test_the_same_batch_from_many_sides_at_once_is_stored_once(api: Api) -> None:
     batch = [sample(i / 10, pv_power_w=i) for i in range(300)]
     answers = await asyncio.gather(*(api.ingest(*batch[::order]) for order in (1, -1) * 4))
