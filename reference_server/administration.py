@@ -30,6 +30,7 @@ _THE_REST: Final = (
     "erase_edges",
     "erase_edge_status",
     "erase_description",
+    "erase_plant_sums",  # after what says that the device is another one: none is kept any more
 )
 """Statements that forget what else there is of a device."""
 

@@ -106,7 +106,10 @@ class Server:
             refresher=refresher,
             series=series,
             plant_series=PlantSeriesReader(
-                series, TogetherReader(readers, series), MeterReader(readers, clock=clock), clock=clock
+                series,
+                TogetherReader(readers, series, clock=clock),
+                MeterReader(readers, clock=clock),
+                clock=clock,
             ),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from reference_server.buckets import Facts
 from reference_server.lives import Life
-from reference_server.series import Cut, SeriesReader, is_whole, merged_facts, parts_of
+from reference_server.series import Cut, SeriesReader, is_whole, is_whole_days, merged_facts, parts_of
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.plant_sums import KeptSums, Sums
+from reference_server.storage.queries import query
 from reference_server.zones import QUARTER, Span, end_of_quarter, quarter_of
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -27,6 +31,7 @@ _AT_ONCE: Final = timedelta(days=366)
 """So long spans are put together by one statement: more would keep others waiting."""
 _REMEMBERED: Final = timedelta(hours=20)
 """What is shorter is put together anew whenever somebody asks."""
+_LONGEST_DAY: Final = timedelta(hours=26)
 _MOST_REMEMBERED: Final = 6_000
 """Days, months: ten years of a plant are 3,800. They take at most 6 MB (measured by a test)."""
 _POWERS: Final = (
@@ -127,6 +132,20 @@ def _only_batteries(
     return changes
 
 
+class _Open(NamedTuple):
+    """A span that has to be put together.
+
+    Attributes:
+        span: which.
+        facts: what each device that was heard in it knows.
+        digest: what all that is to be found out comes from; None when it is not to be remembered.
+    """
+
+    span: Span
+    facts: Mapping[int, Facts]
+    digest: bytes | None
+
+
 class _Part(NamedTuple):
     """A quarter of an hour, or a part of one, of which it is told what each device knows."""
 
@@ -140,15 +159,19 @@ class TogetherReader:
 
     What it found of days and months is remembered, each with what all devices' rollups said of it: readings
     are only ever added, so nothing within can have changed while that is the same, and no device was erased.
+    What is over is kept in the database, too, for other processes and after a restart.
 
     Args:
         database: where the rollups are.
         series: reads what each device did.
+        clock: tells the time, UTC.
     """
 
-    def __init__(self, database: Database, series: SeriesReader) -> None:
+    def __init__(self, database: Database, series: SeriesReader, *, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._series = series
+        self._kept = KeptSums(database)
+        self._clock = clock
         self._memory: OrderedDict[tuple[bytes, Span], tuple[bytes, Together]] = OrderedDict()
 
     async def lives(self, devices: Sequence[KnownDevice]) -> list[Life]:
@@ -167,25 +190,68 @@ class TogetherReader:
         """Put together the powers in each span of a cut, by its begin, of what each device's rollups say."""
         keys = {device.device_id: device.key for device in devices}
         known: dict[datetime, Together] = {}
-        unknown: list[tuple[Span, dict[int, Facts]]] = []
-        digests: dict[datetime, bytes] = {}
+        unknown: list[_Open] = []
         plant = await self._plant(devices, cut)
         for span in cut.spans:
             facts = {keys[name]: told for name in found if (told := found[name].get(span.begin))}
-            together = self._at_once(span, facts, roles)
+            together, digest = self._at_once(span, facts, roles), None
             if together is None and plant is not None and _is_remembered(span):
-                digests[span.begin] = _digest(devices, facts, roles, span)
-                together = self._remembered((plant, span), digests[span.begin])
+                digest = _digest(facts, roles, span)
+                together = self._remembered((plant, span), digest)
             if together is None:
-                unknown.append((span, facts))
+                unknown.append(_Open(span, facts, digest))
             else:
                 known[span.begin] = together
+        if unknown and plant is not None:
+            known |= await self._recalled(plant, unknown, cut)
+            unknown = [one for one in unknown if one.span.begin not in known]
         for some in _portions(unknown):
-            for (span, _), together in zip(some, await self._put(devices, some, roles, cut), strict=True):
-                known[span.begin] = together
-                if plant is not None and span.begin in digests:
-                    self._remember((plant, span), (digests[span.begin], together))
+            put = list(zip(some, await self._put(devices, some, roles, cut), strict=True))
+            known |= {one.span.begin: together for one, together in put}
+            if plant is not None:
+                for one, together in put:
+                    if one.digest is not None:
+                        self._remember((plant, one.span), (one.digest, together))
+                await self._keep(devices, put, cut)
         return known
+
+    async def _recalled(self, plant: bytes, unknown: Sequence[_Open], cut: Cut) -> dict[datetime, Together]:
+        """What is kept in the database of some spans that are over; it is remembered from now on."""
+        known: dict[datetime, Together] = {}
+        for (heard, is_month), some in self._keepable(unknown, cut).items():
+            begins = [one.span.begin for one in some]
+            kept = await self._kept.find(heard, begins[0], begins[-1], is_month=is_month)
+            for one in some:
+                digest, sums = kept.get(one.span.begin, (None, ()))
+                if digest is not None and digest == one.digest:
+                    known[one.span.begin] = together = Together(*sums)
+                    self._remember((plant, one.span), (digest, together))
+        return known
+
+    async def _keep(
+        self, devices: Sequence[KnownDevice], put: Sequence[tuple[_Open, Together]], cut: Cut
+    ) -> None:
+        """Keep in the database what was put together of spans that are over."""
+        sums = {one.span.begin: together for one, together in put}
+        versions = {device.key: device.version for device in devices}
+        for (heard, is_month), some in self._keepable([one for one, _ in put], cut).items():
+            found: dict[datetime, Sums] = {
+                one.span.begin: (one.digest, sums[one.span.begin]) for one in some if one.digest is not None
+            }
+            await self._kept.keep(versions, heard, found, is_month=is_month)
+
+    def _keepable(self, spans: Iterable[_Open], cut: Cut) -> dict[tuple[tuple[int, ...], bool], list[_Open]]:
+        """Whole local days and months that are over, by who was heard in them."""
+        now = self._clock()
+        ends = cut.spans[0], cut.spans[-1]  # only these may be cut from others
+        found: dict[tuple[tuple[int, ...], bool], list[_Open]] = {}
+        for one in spans:
+            if one.digest is None or one.span.end > now:
+                continue
+            is_month = one.span.end - one.span.begin > _LONGEST_DAY
+            if one.span not in ends or is_whole_days(one.span, cut.zone, months=is_month):
+                found.setdefault((tuple(sorted(one.facts)), is_month), []).append(one)
+        return found
 
     def _at_once(self, span: Span, facts: Mapping[int, Facts], roles: Roles) -> Together | None:
         """What one device alone tells, or nobody: of a span in which no role changes that matters."""
@@ -211,11 +277,11 @@ class TogetherReader:
         """
         if not any(map(_is_remembered, cut.spans)):
             return None
-        keys = [device.key for device in devices]
-        versions = dict(await self._database.rows("device_versions", devices=keys))
-        if any(versions.get(device.key) != device.version for device in devices):
+        versions = [(device.key, device.version) for device in devices]
+        now = dict(await self._database.rows("device_versions", devices=[key for key, _ in versions]))
+        if any(now.get(key) != version for key, version in versions):
             return None
-        return blake2b(repr(keys).encode(), digest_size=16).digest()
+        return blake2b(repr(versions).encode(), digest_size=16).digest()
 
     def _remembered(self, name: tuple[bytes, Span], digest: bytes) -> Together | None:
         known, together = self._memory.get(name, (None, None))
@@ -233,7 +299,7 @@ class TogetherReader:
     async def _put(
         self,
         devices: Sequence[KnownDevice],
-        spans: Sequence[tuple[Span, Mapping[int, Facts]]],
+        spans: Sequence[_Open],
         roles: Roles,
         cut: Cut,
     ) -> list[Together]:
@@ -241,7 +307,7 @@ class TogetherReader:
         pieces: list[tuple[int, Span, int, int]] = []
         parts: list[tuple[int, Span]] = []
         told: list[_Part] = []
-        for number, (span, facts) in enumerate(spans):
+        for number, (span, facts, _) in enumerate(spans):
             if end_of_quarter(span.end) == quarter_of(span.begin) + QUARTER:
                 told.append(_Part(number, span.begin, facts))
                 continue
@@ -280,27 +346,32 @@ def _is_remembered(span: Span) -> bool:
     return span.end - span.begin >= _REMEMBERED
 
 
-def _digest(devices: Iterable[KnownDevice], facts: Mapping[int, Facts], roles: Roles, span: Span) -> bytes:
+def _digest(facts: Mapping[int, Facts], roles: Roles, span: Span) -> bytes:
     """What all that is remembered of a span comes from, in a few bytes."""
-    versions = [device.version for device in devices]
     numbers = [(key, *(told.get(name) for name in _ALL)) for key, told in facts.items()]
     pieces = [(piece.begin, *roles.at(piece.begin)) for piece in roles.pieces(span)]
-    successors = [at for at in roles.successors if span.begin <= at < span.end]
-    return blake2b(repr((versions, numbers, pieces, successors)).encode(), digest_size=16).digest()
+    successors = [(at, *some.items()) for at, some in roles.successors.items() if span.begin <= at < span.end]
+    told = span.begin, span.end, sorted(numbers, key=itemgetter(0)), pieces, sorted(successors)
+    return blake2b(repr(told).encode(), digest_size=16, key=_way()).digest()
 
 
-def _portions(
-    spans: Sequence[tuple[Span, Mapping[int, Facts]]],
-) -> Iterator[list[tuple[Span, Mapping[int, Facts]]]]:
+@cache
+def _way() -> bytes:
+    """By which statement plants are put together: what another one made may be wrong."""
+    return blake2b(query("plant_powers"), digest_size=16).digest()
+
+
+def _portions(spans: Iterable[_Open]) -> Iterator[list[_Open]]:
     """Spans that are put together by one statement."""
-    some: list[tuple[Span, Mapping[int, Facts]]] = []
+    some: list[_Open] = []
     length = timedelta(0)
-    for span, facts in spans:
-        if some and length + (span.end - span.begin) > _AT_ONCE:
+    for one in spans:
+        its = one.span.end - one.span.begin
+        if some and length + its > _AT_ONCE:
             yield some
             some, length = [], timedelta(0)
-        some.append((span, facts))
-        length += span.end - span.begin
+        some.append(one)
+        length += its
     if some:
         yield some
 

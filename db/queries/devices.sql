@@ -8,6 +8,12 @@ WHERE s.device_id = ANY(%(device_ids)s);
 -- Which version of its row each of some devices has now.
 SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(devices)s);
 
+-- name: hold_device_versions
+-- The same, and nobody changes, or erases, one of them until the transaction ends.
+SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(devices)s)
+ORDER BY device
+FOR SHARE;
+
 -- name: add_devices
 -- Make devices known.
 INSERT INTO devices (device_id)
@@ -154,6 +160,10 @@ UPDATE devices SET
   edge_timezone = NULL, edge_timezone_refused = NULL, edge_poll_interval_s = NULL, model = NULL, serial = NULL,
   firmware = NULL, nominal_kw = NULL, deleted_at = coalesce(deleted_at, now())
 WHERE device = %(device)s;
+
+-- name: erase_plant_sums
+-- Forget what a device did together with others.
+DELETE FROM plant_sums WHERE %(device)s = ANY(devices);
 
 -- name: device_lags
 -- Devices with the time of their last reading, null while there is none; at most so many.

@@ -152,3 +152,26 @@ SELECT
   add_up(load) FILTER (WHERE load_ms IS NOT NULL), add_up(load_ms), add_up(export), add_up(export_ms)
 FROM balanced
 GROUP BY number;
+
+-- name: plant_sums
+-- What is kept of days, or months, that begin between two moments and in which exactly these devices were heard.
+SELECT begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
+FROM plant_sums
+WHERE devices = %(devices)s::int4[] AND is_month = %(is_month)s AND begins BETWEEN %(first)s AND %(last)s;
+
+-- name: keep_plant_sums
+-- Keep what was found out of days, or months, in which exactly these devices were heard.
+INSERT INTO plant_sums AS p (
+  devices, is_month, begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
+)
+SELECT %(devices)s::int4[], %(is_month)s, t.*
+FROM unnest(
+  %(begins)s::timestamptz[], %(digests)s::bytea[], %(pv)s::int8[], %(pv_ms)s::int8[], %(battery)s::int8[],
+  %(battery_ms)s::int8[], %(soc)s::int8[], %(soc_ms)s::int8[], %(load)s::int8[], %(load_ms)s::int8[],
+  %(export)s::int8[], %(export_ms)s::int8[]
+) AS t
+ON CONFLICT (devices, is_month, begins) DO UPDATE SET
+  digest = excluded.digest, pv = excluded.pv, pv_ms = excluded.pv_ms, battery = excluded.battery,
+  battery_ms = excluded.battery_ms, soc = excluded.soc, soc_ms = excluded.soc_ms, load = excluded.load,
+  load_ms = excluded.load_ms, export = excluded.export, export_ms = excluded.export_ms
+WHERE p.digest <> excluded.digest;

@@ -22,7 +22,7 @@ from tests.server.conftest import NOW, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
-COUNTED = ("samples", "rollup_15m", "rollup_day", "devices", "schema_history")
+COUNTED = ("samples", "rollup_15m", "rollup_day", "plant_sums", "devices", "schema_history")
 
 
 @pytest.fixture
@@ -59,6 +59,8 @@ async def _filled(api: Api) -> None:
     readings = [sample(-86_400 * day - 5 * n, pv_power_w=100 * n) for day in range(4) for n in range(20)]
     assert (await api.ingest(*readings))["inserted"] == len(readings)
     assert (await api.get("/v1/series", device_id="sh-1", frame="day", at=f"{NOW:%Y-%m-%d}"))[0] == 200
+    with psycopg.connect(api.dsn, autocommit=True) as connection:
+        connection.execute("INSERT INTO plant_sums VALUES ('{1,2}', true, now(), 'digest', 1, 2)")
     if api.rows("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'"):
         with psycopg.connect(api.dsn, autocommit=True) as connection:
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('samples', older_than => now()) c")

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +18,7 @@ from reference_server.administration import create_token, delete_device, erase_d
 from reference_server.series import Cut, SeriesReader
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.plant_sums import KeptSums
 from reference_server.together import Together, TogetherReader
 from reference_server.zones import Span
 from sungrow_lib.client import SungrowClient
@@ -280,6 +282,91 @@ async def test_what_was_erased_and_came_anew_is_not_what_was_remembered(
     assert its["load_kwh"] == sum(hour["load_kwh"] or 0 for hour in hours) == 3.0
 
 
+async def closed_days(api: Api) -> dict[str, str]:
+    """Store readings of two devices on days of a month that is over; return which month that is."""
+    await home(api)
+    first = HOUR - timedelta(days=40)
+    for number in range(3):
+        start = first + timedelta(days=number)
+        await api.ingest(*minutes("sh-1", 60, start, **HYBRID))
+        await api.ingest(*minutes("sh-2", 60, start, **STRING)[number:])
+    return {"frame": "month", "at": first.date().isoformat()}
+
+
+async def test_what_is_over_is_put_together_once_and_kept(
+    api: Api, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month, year = await closed_days(api), {"frame": "year", "at": "2026-01-01"}
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", **STRING))
+    asked: list[str] = []
+    rows = Database.rows
+
+    async def watched(database: Database, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        asked.append(name)
+        return await rows(database, name, **parameters)
+
+    monkeypatch.setattr(Database, "rows", watched)
+    before = [await plant(api, **month), await plant(api, **year)]
+    assert asked.count("plant_powers") == 2
+    assert (await plant(api, frame="month"))["series"][-1]["partial"], "of today nothing is kept"
+    kept = api.rows("SELECT devices, is_month, begins FROM plant_sums ORDER BY is_month, begins")
+    assert [is_month for _, is_month, _ in kept] == [False] * 3 + [True]
+    assert kept[0][2] == kept[3][2] + timedelta(days=5) == datetime(2026, 5, 5, 22, tzinfo=UTC)
+    async with start_server() as fresh:
+        asked.clear()
+        assert await plant(fresh, **month) == before[0]
+        assert (await plant(fresh, **year))["series"][:-1] == before[1]["series"][:-1]
+        assert asked.count("plant_sums") == 2
+        assert asked.count("plant_powers") == 1, "of the running month"
+
+
+async def test_what_is_kept_holds_as_long_as_the_readings_are_the_same(
+    api: Api, start_server: StartServer
+) -> None:
+    month = await closed_days(api)
+    before = (await plant(api, **month))["series"]
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("UPDATE plant_sums SET pv = pv + 1000 * pv_ms")
+    async with start_server() as fresh:
+        told = (await plant(fresh, **month))["series"]
+        powers = [[bucket["avg_pv_power_w"] for bucket in series] for series in (told, before)]
+        more = [now - was for now, was in zip(*powers, strict=True) if was is not None]
+        assert more == [1000] * 3, "it is read"
+        await api.ingest(*minutes("sh-2", 1, HOUR - timedelta(days=39, minutes=30), **STRING))
+        after = (await plant(fresh, **month))["series"]
+    assert [now != was for now, was in zip(after, told, strict=True)].count(True) == 1
+    changed = next(now for now, was in zip(after, told, strict=True) if now != was)
+    assert changed["avg_pv_power_w"] < before[6]["avg_pv_power_w"]
+    hours = (await plant(api, frame="day", at="2026-05-07"))["series"]
+    assert changed["load_kwh"] == pytest.approx(sum(hour["load_kwh"] or 0 for hour in hours), abs=0.001)
+
+
+async def test_nothing_is_kept_of_a_device_that_was_changed_or_erased(api: Api) -> None:
+    await closed_days(api)
+    kept = KeptSums(api.server.database)
+    now = dict(await api.server.database.rows("device_versions", devices=[1, 2]))
+    found = {HOUR: (b"digest", Together(pv=1, pv_ms=2))}
+    await kept.keep({**now, 2: now[2] - 1}, [1, 2], found, is_month=False)
+    assert await kept.find([1, 2], HOUR, HOUR, is_month=False) == {}
+    await kept.keep(now, [1, 2], found, is_month=False)
+    assert await kept.find([1, 2], HOUR, HOUR, is_month=False) == {HOUR: (b"digest", [*found[HOUR][1]])}
+    assert await kept.find([1], HOUR, HOUR, is_month=False) == {}
+    assert await kept.find([1, 2], HOUR, HOUR, is_month=True) == {}
+    await erase_device(api.dsn, "sh-2")
+    assert await kept.find([1, 2], HOUR, HOUR, is_month=False) == {}
+
+
+async def test_a_plant_is_answered_by_a_database_that_takes_nothing(api: Api) -> None:
+    month = await closed_days(api)
+    await api.server.refresher.refresh_all()
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_sums ADD CONSTRAINT nothing CHECK (false)")
+    told = (await plant(api, **month))["series"]
+    assert sum(bucket["sample_count"] for bucket in told) == 60 * 6 - 3
+    assert api.rows("SELECT FROM plant_sums") == []
+
+
 class Versions(Database):
     """Knows one device, in its fifth version."""
 
@@ -289,7 +376,7 @@ class Versions(Database):
 
 
 async def test_nothing_is_remembered_of_a_device_that_was_just_changed() -> None:
-    reader = TogetherReader(Versions(""), cast("SeriesReader", None))
+    reader = TogetherReader(Versions(""), cast("SeriesReader", None), clock=lambda: NOW)
     long, short = (Cut(ZoneInfo("UTC"), [Span(HOUR, HOUR + timedelta(hours=n))]) for n in (24, 1))
     device = KnownDevice(1, "sh-1", "UTC", 60, deleted=False, version=5)
     assert await reader._plant([device], long) is not None
@@ -299,7 +386,7 @@ async def test_nothing_is_remembered_of_a_device_that_was_just_changed() -> None
 
 def test_what_is_remembered_takes_little_memory() -> None:
     chance = random.Random(1)
-    reader = TogetherReader(cast("Database", None), cast("SeriesReader", None))
+    reader = TogetherReader(cast("Database", None), cast("SeriesReader", None), clock=lambda: NOW)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
