@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -21,11 +21,13 @@ import pytest
 from sungrow_lib.demo.live import EdgeStatus
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.demo.proof import read_events
-from sungrow_lib.demo.site import DemoSite
+from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.spool import DurableSpool
 from tests.crash.chain import Backend, Edge, Inverters
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+_SLOW_S: Final = 400.0
+"""What takes seconds is given so long, for a busy machine."""
 
 
 def logged(site: DemoSite) -> set[int]:
@@ -40,9 +42,32 @@ def logged(site: DemoSite) -> set[int]:
 def spool_counts(site: DemoSite) -> dict[str, int]:
     status = EdgeStatus(site.edge_config)
     try:
-        return status.ask()
+        wait_until("`status` to answer", lambda: bool(status.ask()), timeout_s=_SLOW_S)
+        return status.spool
     finally:
         status.close()
+
+
+def undelivered(site: DemoSite) -> int:
+    counts = spool_counts(site)
+    return counts["pending"] + counts["waiting"] + counts["deferred"]
+
+
+def end_with_all_delivered(site: DemoSite, edge: Edge) -> None:
+    """End the edge when it has delivered all; on a busy machine its last poll may need another start."""
+    deadline = time.monotonic() + _SLOW_S
+    while True:
+        wait_until(
+            "the backlog to drain",
+            lambda: undelivered(site) <= len(DEVICES),  # the last poll may always wait for its upload
+            timeout_s=_SLOW_S,
+            watched=[edge.child],
+        )
+        assert edge.child.stop(_SLOW_S), "the edge did not end when told to"
+        if not undelivered(site):
+            return
+        assert time.monotonic() < deadline, "the edge never ends with nothing left"
+        edge.start()
 
 
 async def accepted_by(spool_path: Path) -> dict[int, dict[str, Any]]:
@@ -59,7 +84,7 @@ def test_every_accepted_reading_survives_the_kill_of_every_part(tmp_path: Path) 
         edge = Edge(site, stack, backend.address, backend.token, Inverters(site, stack).ports)
         for victim in ("edge", "server", "postgres", "edge", "server", "postgres"):
             before = len(logged(site))
-            wait_until("further readings", lambda n=before: len(logged(site)) >= n + 2, timeout_s=60)  # type: ignore[misc]
+            wait_until("further readings", lambda n=before: len(logged(site)) >= n + 2, timeout_s=_SLOW_S)  # type: ignore[misc]
             time.sleep(dice.uniform(0, 2))
             match victim:
                 case "edge":
@@ -69,13 +94,7 @@ def test_every_accepted_reading_survives_the_kill_of_every_part(tmp_path: Path) 
                 case _:
                     backend.kill_database(dice.uniform(0, 2))
         backend.await_health()
-        wait_until(
-            "the backlog to drain",
-            lambda: spool_counts(site)["pending"] == 0,
-            timeout_s=90,
-            watched=[edge.child],
-        )
-        assert edge.child.stop(15), "the edge did not end by itself when told to"
+        end_with_all_delivered(site, edge)
         accepted = anyio.run(accepted_by, edge.spool)
         stored = [json.loads(line) for line in backend.commands.export()]
         counts = spool_counts(site)
