@@ -197,6 +197,8 @@ def judge_fed(
         if not keys or not set(keys) <= tally.tried.keys():
             account.altered.append(f"{row['device_id']} {row['ts']}: nobody took it")
             continue
+        if wrong := {key.device_id for key in keys} - {row["device_id"]}:
+            account.altered.append(f"{keys[-1]}: of {', '.join(wrong)}, stored as {row['device_id']}'s")
         if (date := (row["device_id"], row["ts"])) in dates:
             account.doubled.append(f"{keys[-1]}: there are two rows of {date}")
         dates[date] = keys[-1]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
+from sqlite3 import Connection
 from typing import Any, Final
 
 from sungrow_lib.sample import SungrowSample
@@ -15,9 +16,12 @@ from sungrow_lib.spool import (
     Lane,
     Settlement,
     SpoolEntry,
+    SpoolOwner,
     SpoolState,
     foreign,
+    holding,
     relief,
+    renaming,
     salvage,
     schema,
 )
@@ -32,6 +36,8 @@ from sungrow_lib.upload.witnesses import Witnesses
 from sungrow_lib.wire import IngestAnswer
 
 _HELD: Final = 10
+_own_devices: Final[list[str]] = []
+"""Whose readings this process takes."""
 _SECOND: Final = 2
 
 
@@ -41,6 +47,7 @@ def ack_before_answer() -> None:
     async def hasty(self: attempts.Attempts, batch: Sequence[SpoolEntry]) -> Ruling:
         settlement = Settlement(delivered=[entry.seq for entry in batch])
         await self._link.spool.settle(self._device_id, settlement)
+        self._link.board.delivered(self._device_id, len(batch), None)
         return await self._exchange(batch)
 
     attempts.Attempts.attempt = hasty  # type: ignore[method-assign]
@@ -194,6 +201,32 @@ def ignore_resend() -> None:
     attempts.Attempts.resend = deaf  # type: ignore[method-assign]
 
 
+def take_for_own() -> None:
+    """Take another edge's spool for one's own, and the devices in it for one's own, too."""
+
+    def gullible(connection: Connection, found: str, owner: SpoolOwner) -> None:
+        del found
+        names = [name for (name,) in connection.execute(schema.NAMES).fetchall()]
+        for name, own in zip(names, _own_devices, strict=False):
+            connection.execute(schema.RENAME_DEVICE, (own, name))
+        connection.execute(schema.SET_META, ("edge_id", owner.edge_id))
+
+    vars(holding)["_disown"] = gullible
+
+
+def rename_in_two_goes() -> None:
+    """Commit a renaming when the readings have moved, and then once more when all is noted."""
+    move = renaming._move
+
+    def hasty(connection: Connection, *args: Any, **more: Any) -> int:
+        moved = move(connection, *args, **more)
+        connection.execute("COMMIT")
+        connection.execute("BEGIN IMMEDIATE")
+        return moved
+
+    vars(renaming)["_move"] = hasty
+
+
 def use_up_witnesses() -> None:
     """Take another witness each time one is sent, also when the answer to the last one is lost."""
 
@@ -239,10 +272,13 @@ FAULTS: Final[dict[str, Callable[[], None]]] = {
     "keeps the last of what it merges": keep_last_of_merged,
     "forgets what is delivered": forget_delivered,
     "ignores resend": ignore_resend,
+    "takes another edge's spool for its own": take_for_own,
+    "renames in two goes": rename_in_two_goes,
     "uses up its witnesses": use_up_witnesses,
 }
 
 
-def apply(fault: str) -> None:
-    """Break the product in this process."""
+def apply(fault: str, devices: Iterable[str] = ()) -> None:
+    """Break the product in this process, which takes readings of these devices."""
+    _own_devices.extend(devices)
     FAULTS[fault]()

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from sungrow_lib.spool import SpoolRecord, SpoolState
 from tests.crash.account import spool_records
 from tests.crash.damage import (
+    OF_FILE,
     REWINDING,
     Damage,
     Files,
@@ -19,6 +20,7 @@ from tests.crash.damage import (
     fold,
     frames_overwritten,
     keys_in,
+    names_overwritten,
     pages_overwritten,
     touched,
 )
@@ -187,11 +189,11 @@ class Card:
         Returns:
             Whether there was anything to damage.
         """
-        if damage is pages_overwritten and draw.random() < 0.5:
+        if damage is names_overwritten or (damage is pages_overwritten and draw.random() < 0.5):
             fold(self.path)
         files, after = self._damaged(damage, draw)
         after.write(self.path)
-        return after != files and (damage is pages_overwritten or files.frames >= _FEW_FRAMES)
+        return after != files and (damage in OF_FILE or files.frames >= _FEW_FRAMES)
 
     def damage_in_use(self, damage: Damage, draw: random.Random) -> bool:
         """Do the same to the files a process has open; it must be held meanwhile."""

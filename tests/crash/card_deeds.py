@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.spool import HeldWhy
-from tests.crash.damage import DAMAGES
+from tests.crash.chain import KILLED
+from tests.crash.damage import DAMAGES, names_overwritten
 from tests.crash.either import SLOW_S, AnyEdge, await_accepted, down, edge_of, keep_undelivered, server_away
+from tests.crash.readings import keys_of
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
@@ -20,6 +22,10 @@ OTHERS: Final = "another edge's spool in its place"
 OWN_AGAIN: Final = "its own spool put back"
 ANEW: Final = "spool begun anew"
 EARLIER_LIFE: Final = "spool of an earlier life put back"
+NAMELESS: Final = "names of a spool lost, and given back with the command"
+RENAMING_KILLED: Final = "SIGKILL: spool rename"
+_MOST_CHANGES: Final = 30
+"""A renaming makes some more of them on the disk."""
 TRIES: Final = 5
 """So often a damage is tried that finds nothing to strike: a log that has just begun, say."""
 
@@ -65,7 +71,9 @@ def put_in_other_spool(run: Run, edge: AnyEdge) -> None:
         with down(guest), down(edge) as card:
             card.take_in(guest.card)
         await_accepted(edge, edge.few, "to go on with another edge's spool")
-    wait_until("the readings to be held", lambda: bool(_held(edge)), timeout_s=SLOW_S, watched=[edge.child])
+    if not _held_now(edge):
+        [device_id] = guest.order.devices
+        run.mistaken.append(f"{guest.order.name}/{device_id}: not held back by {edge.child.name}")
     if run.draw.random() < 0.5:
         name_devices(edge)
     run.faults[f"{edge.label}{OTHERS}"] += 1
@@ -87,7 +95,7 @@ def deliver_others(run: Run, edge: AnyEdge) -> None:
     name_devices(edge)
     wait_until(
         f"{edge.child.name} to deliver another edge's readings",
-        partial(_is_delivered, edge, run.named("guest").order.devices),
+        partial(_is_delivered, edge, run.named("guest").order.name),
         timeout_s=SLOW_S,
         watched=[edge.child],
     )
@@ -96,9 +104,29 @@ def deliver_others(run: Run, edge: AnyEdge) -> None:
 def name_devices(edge: AnyEdge) -> None:
     """Name the devices that are held back as their readings tell, with the command for it."""
     for held, device_id in _held(edge).items():
-        words = ("rename", held, device_id, "--into-existing", "--force")
-        if edge.said(*words) is None:  # there are some of the same times
+        if edge.said(*_renaming(held, device_id)) is None:  # there are some of the same times
             edge.said("set-aside", held)
+
+
+def _renaming(held: str, device_id: str) -> tuple[str, ...]:
+    return "rename", held, device_id, "--into-existing", "--force"
+
+
+def lose_names(run: Run, edge: AnyEdge) -> None:
+    """Damage the pages that name an edge's devices, and give the names back; the command is killed first."""
+    for _ in range(TRIES):
+        keep_undelivered(run, edge)
+        with down(edge) as card:
+            card.damage(names_overwritten, run.draw)
+        await_accepted(edge, 1, "to go on without its devices' names")  # which are known from then on, too
+        if held := _held(edge):
+            break
+    for pair in held.items():
+        killing = run.killing(edge.card.folder, after=run.draw.randint(1, _MOST_CHANGES))
+        if edge.said(*_renaming(*pair), environment=killing) == KILLED:
+            run.faults[f"{edge.label}{RENAMING_KILLED}"] += 1
+    name_devices(edge)
+    run.faults[f"{edge.label}{NAMELESS}"] += bool(held)
 
 
 def _held(edge: AnyEdge) -> dict[str, str]:
@@ -111,12 +139,29 @@ def _held(edge: AnyEdge) -> dict[str, str]:
     return {held: edge.device_of(found) for held, found in contents.items()}
 
 
-def _is_delivered(edge: AnyEdge, devices: Container[str]) -> bool:
-    said = edge.said("stats", "--json")
-    if said is None:
-        return False
-    counts = [count for name, count in json.loads(said)["devices"].items() if name in devices]
-    return not any(count[state] for count in counts for state in ("pending", "waiting"))
+def _held_now(edge: AnyEdge) -> set[str]:
+    """Return the devices whose readings are held back by an edge that has opened its spool."""
+    answers: list[dict[str, Any]] = []
+
+    def has_answered() -> bool:
+        said = edge.said("stats", "--json")
+        answers.extend([] if said is None else [json.loads(said)])
+        return bool(answers)
+
+    wait_until("`spool stats`", has_answered, timeout_s=SLOW_S, watched=[edge.child])
+    return {name for name, held in answers[-1]["held"].items() if held["why"] != HeldWhy.ASIDE}
+
+
+def _is_delivered(edge: AnyEdge, other: str) -> bool:
+    """Whether nothing of another edge is left to be delivered, whatever the device is called here."""
+    for state in ("pending", "waiting"):
+        said = edge.said("list", "--json", "--limit", str(10**9), "--state", state)
+        if said is None:
+            return False
+        contents = [json.loads(line)["content"] for line in said.splitlines()]
+        if any(key.edge == other for content in contents for key in keys_of(content)):
+            return False
+    return True
 
 
 def begin_anew(run: Run, edge: AnyEdge) -> None:
@@ -158,6 +203,8 @@ def damage_edge(run: Run) -> None:
 
 CARD_DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "damage_edge": damage_edge,
+    "lose_names": partial(to_fed, lose_names),
+    "lose_edge_names": partial(to_edge, lose_names),
     "copy_spool": partial(to_fed, copy_spool),
     "copy_edge_spool": partial(to_edge, copy_spool),
     "lend_spool": partial(to_fed, put_in_other_spool),

@@ -36,6 +36,8 @@ from tests.crash.machine import BentClock, SmallDisk, preloaded
 from tests.crash.polls import POLLED, Numbered
 from tests.crash.readings import Key, key_of
 
+KILLED: Final = "killed"
+"""What is said for a spool command that was."""
 _REPAIRED_S: Final = 60.0
 """A start that recovers a damaged spool is given so long, for a busy machine."""
 
@@ -49,11 +51,17 @@ def kill(child: Child, ended: list[str] | None = None) -> None:
         wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=60)
 
 
-def spool_command(*words: str) -> str | None:
-    """Run a command of `sungrow-edge spool`; return what it printed, or None when it failed."""
+def spool_command(*words: str, environment: dict[str, str] | None = None) -> str | None:
+    """Run a command of `sungrow-edge spool`; return what it printed, or None when it failed.
+
+    Args:
+        words: the command.
+        environment: what it needs beside the usual one.
+    """
     command = python(EDGE, "spool", *words)
-    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout
+    variables = clean_environment() | (environment or {})
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    return KILLED if done.returncode == -signal.SIGKILL else None if done.returncode else done.stdout
 
 
 class Backend:
@@ -274,6 +282,6 @@ class Edge:
         family = Family.SH if has_battery else Family.SG
         return next(device.device_id for device in DEVICES if device.family is family)
 
-    def said(self, *command: str) -> str | None:
+    def said(self, *command: str, environment: dict[str, str] | None = None) -> str | None:
         """Run one of its spool commands; return what it printed, or None when it failed."""
-        return spool_command(*command, "--config", str(self._site.edge_config))
+        return spool_command(*command, "--config", str(self._site.edge_config), environment=environment)

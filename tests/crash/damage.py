@@ -265,6 +265,21 @@ def header_overwritten(files: Files, older: Files, draw: random.Random) -> Files
     return Files(draw.randbytes(PAGE) + files.file[PAGE:], bytes(log), files.index)
 
 
+def names_overwritten(files: Files, older: Files, draw: random.Random) -> Files:
+    """Overwrite the pages that name devices, the table and its index; they hold no reading."""
+    del older
+    content = bytearray(files.file)
+    content[18:20] = b"\1\1"  # what is read from memory has no log
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(bytes(content))
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema").fetchall())
+    content[18:20] = files.file[18:20]
+    for name in ("device", "sqlite_autoindex_device_1"):
+        place = (roots[name] - 1) * PAGE
+        content[place : place + PAGE] = draw.randbytes(PAGE)
+    return Files(bytes(content), files.log, files.index)
+
+
 def log_cut_short(files: Files, older: Files, draw: random.Random) -> Files:
     """Cut the log off somewhere."""
     del older
@@ -342,5 +357,5 @@ DAMAGES_IN_USE: Final[dict[str, Damage]] = {
 """Every way to damage one that a process has open: in the files that it has open."""
 REWINDING: Final = frozenset({log_cut_short, log_deleted, log_of_older_copy, file_cut_short})
 """Those nothing may tell of afterwards: the spool is then like an older copy of itself."""
-OF_FILE: Final = frozenset({pages_overwritten, file_cut_short})
+OF_FILE: Final = frozenset({pages_overwritten, names_overwritten, file_cut_short})
 """Those that strike the file alone, whatever its log has."""

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 DELAYS: Final = ("request late", "answer late")
 _UNDELIVERED: Final = 10
-"""So many readings of each device are delivered before the server goes back."""
+"""So many readings of each device that the backup lacks are called delivered before the server goes back."""
 _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
 MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
 _MERGING_S: Final = 180.0
-_DELIVERED_S: Final = 30.0
 _RESEND_S: Final = 20.0
 
 
@@ -144,13 +143,26 @@ def count_rows(run: Run) -> Counter[str]:
         return Counter(dict(connection.execute(query).fetchall()))
 
 
-def await_deliveries(run: Run) -> None:
-    """Wait until each device has some readings in the database that the backup lacks; not for ever."""
+def count_delivered(run: Run) -> Counter[str]:
+    """Count the readings of each device that edges have called delivered, those sent again each time."""
     devices = {device for edge in run.fed for device in edge.order.devices}
-    deadline = time.monotonic() + _DELIVERED_S
+    return Counter({name: sum(edge.delivered(name) for edge in run.fed) for name in devices})
+
+
+def await_deliveries(run: Run) -> None:
+    """Wait until of each device some readings are called delivered that the backup lacks; not for ever.
+
+    It is not enough that they are in the database: an edge that got no answer sends them again by itself.
+    Where more are called delivered than the backup has, some are not in it.
+    """
+    enough = {
+        device: _UNDELIVERED + max(before, run.backed_up[device])
+        for device, before in run.delivered_then.items()
+    }
+    deadline = time.monotonic() + SLOW_S
     while time.monotonic() < deadline:
-        new = count_rows(run) - run.backed_up
-        if all(new[device] >= _UNDELIVERED for device in devices):
+        delivered = count_delivered(run)
+        if all(delivered[device] >= count for device, count in enough.items()):
             return
         time.sleep(0.5)
 

@@ -66,9 +66,17 @@ def build_recorder(compiler: Path, folder: Path) -> Path:
     return library
 
 
-def recorded(library: Path, folder: Path, listing: Path) -> dict[str, str]:
-    """Environment that makes a process record its changes to ``folder`` in ``listing``."""
+def recorded(library: Path, folder: Path, listing: Path, *, killed_after: int = 0) -> dict[str, str]:
+    """Environment that makes a process record its changes to ``folder`` in ``listing``.
+
+    Args:
+        library: what `build_recorder` made.
+        folder: what is watched.
+        listing: a file elsewhere.
+        killed_after: after so many changes the process kills itself; 0 for never.
+    """
     return {
+        "RECORDER_KILL": str(killed_after),
         "LD_PRELOAD": str(library),
         "RECORDER_FOLDER": str(folder),
         "RECORDER_FILE": str(listing),

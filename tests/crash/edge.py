@@ -23,10 +23,13 @@ from sungrow_lib.logs import configure_logging
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolOptions, SpoolState
 from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.upload import BatchUploader, UploadSettings, backoff
+from sungrow_lib.upload.status import StatusBoard
 from tests.crash.readings import Key, Ledger, read_ledger, reading
 
 FINISH: Final = "finish"
 """Name of the file that ends it."""
+DELIVERED: Final = "delivered-{}"
+"""Name of the file of a device that gets a byte for each of its readings that proves delivered."""
 HURRY: Final = "hurry"
 """Name of the file while which is there it takes readings faster."""
 STATUS: Final = "status.json"
@@ -57,6 +60,7 @@ class EdgeOrder:
         step_ms: its readings are dated so far apart, from `begin_ms` on; 0 for the date they are taken at.
         fault: a deliberate fault of the product to run with; "" for none.
         disk_may_fail: whether to try again, instead of ending, when its spool cannot be used.
+        answer_s: how long it waits for an answer.
     """
 
     name: str
@@ -76,6 +80,7 @@ class EdgeOrder:
     begin_ms: int = 0
     fault: str = ""
     disk_may_fail: bool = False
+    answer_s: float = 4.0
 
     @property
     def is_twin(self) -> bool:
@@ -182,9 +187,10 @@ async def run(order: EdgeOrder) -> None:
     path, damage, is_done = Path(order.disk, "spool.sqlite"), None, False
     owner_file = None if order.is_twin else OwnerFile(path)  # a twin may get the other's card
     while not is_done:
-        if owner_file is not None:
-            options = replace(options, owner=owner_file.owner)
         try:
+            if owner_file is not None:
+                owner_file.read()  # a disk that failed at the start had not told
+                options = replace(options, owner=owner_file.owner)
             async with DurableSpool.open(path, options=options, clock=clock, damage=damage) as spool:
                 try:
                     await _work(order, spool, clock, owner_file)
@@ -209,7 +215,7 @@ async def _work(
         ca_file=Path(order.ca),
         batch_size=40,
         upload_interval_s=0.2,
-        request_timeout_s=4.0,
+        request_timeout_s=order.answer_s,
     )
     stopping = anyio.Event()
     feeder = _Feeder(order, spool, clock)
@@ -229,12 +235,25 @@ async def _work(
         await _drain(spool, settings, folder)
 
 
+def note_deliveries(folder: Path) -> None:
+    """Write down how many readings the uploader calls delivered, as soon as the spool knows."""
+    note = StatusBoard.delivered
+
+    def delivered(self: StatusBoard, device_id: str, count: int, server_version: str | None) -> None:
+        note(self, device_id, count, server_version)
+        with (folder / DELIVERED.format(device_id)).open("ab", buffering=0) as file:
+            file.write(b"." * count)
+
+    StatusBoard.delivered = delivered  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     configure_logging("WARNING")
     vars(backoff)["LIMIT_S"] = _LONGEST_PAUSE_S
     told = EdgeOrder(**json.loads(sys.argv[1]))
+    note_deliveries(Path(told.folder))
     if told.fault:
         from tests.crash import broken
 
-        broken.apply(told.fault)
+        broken.apply(told.fault, told.devices)
     anyio.run(run, told)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.crash.card_deeds import ANEW, EARLIER_LIFE, OTHERS, OWN_AGAIN
+from tests.crash.card_deeds import ANEW, EARLIER_LIFE, NAMELESS, OTHERS, OWN_AGAIN, RENAMING_KILLED
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
 from tests.crash.gate import ABOUT_ONE
 from tests.crash.polls import POLLED
-from tests.crash.use_deeds import AWAY, FAILING
+from tests.crash.use_deeds import AWAY, FAILING, STARTS
 
 TWINS_MET: Final = "two edges with one device id: readings of one time"
 """Not a fault that is done at some moment: two edges have it all the time."""
@@ -41,6 +41,10 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "take_away_from_edge": tuple(f"{POLLED}: {name}" for name in AWAY),
     "fail_disk": tuple(FAILING),
     "fail_edge_disk": tuple(f"{POLLED}: {name}" for name in FAILING),
+    "start_without_disk": tuple(STARTS),
+    "start_edge_without_disk": tuple(f"{POLLED}: {name}" for name in STARTS),
+    "lose_names": (NAMELESS, RENAMING_KILLED),
+    "lose_edge_names": (f"{POLLED}: {NAMELESS}", f"{POLLED}: {RENAMING_KILLED}"),
     "lend_spool": (OTHERS,),
     "lend_edge_spool": (f"{POLLED}: {OTHERS}",),
     "return_spool": (OWN_AGAIN,),
@@ -78,8 +82,10 @@ OF_INVERTERS: Final = frozenset(
         "damage_edge_in_use",
         "take_away_from_edge",
         "fail_edge_disk",
+        "start_edge_without_disk",
         "copy_edge_spool",
         "restore_edge_spool",
+        "lose_edge_names",
         "lend_edge_spool",
         "return_edge_spool",
         "begin_edge_anew",
@@ -87,7 +93,16 @@ OF_INVERTERS: Final = frozenset(
         "fill_edge_disk",
     }
 )
-OF_FAILING_DISK: Final = frozenset({"fail_disk", "fail_edge_disk"})
+OF_COMPILER: Final = frozenset(
+    {
+        "fail_disk",
+        "fail_edge_disk",
+        "start_without_disk",
+        "start_edge_without_disk",
+        "lose_names",
+        "lose_edge_names",
+    }
+)
 OF_SMALL_DISK: Final = frozenset({"fill_disk", "fill_disk_at_recovery", "fill_edge_disk"})
 _OFTEN: Final = {
     "kill_fed": 5,
@@ -101,6 +116,8 @@ _OFTEN: Final = {
     "take_away_from_edge": len(AWAY),
     "fail_disk": len(FAILING),
     "fail_edge_disk": len(FAILING),
+    "start_without_disk": len(STARTS),
+    "start_edge_without_disk": len(STARTS),
 }
 
 
@@ -111,14 +128,14 @@ def kinds_in_deck(chosen: frozenset[str]) -> list[str]:
 
 
 def absent_kinds(
-    *, inverters: bool, clock: bool, failing_disk: bool, server_disk: bool, small_disk: bool
+    *, inverters: bool, clock: bool, compiler: bool, server_disk: bool, small_disk: bool
 ) -> dict[str, str]:
     """Return the kinds that cannot be made for want of something, and why."""
     absent = {} if inverters else dict.fromkeys(OF_INVERTERS, "there are no inverters")
     if not clock:
         absent.setdefault("bend_edge_clock", "it takes a C compiler")
-    if not failing_disk:
-        absent |= dict.fromkeys(OF_FAILING_DISK - absent.keys(), "it takes a C compiler")
+    if not compiler:
+        absent |= dict.fromkeys(OF_COMPILER - absent.keys(), "it takes a C compiler")
     if not server_disk:
         absent["fill_server_disk"] = "no disk may be mounted here"
     if not small_disk:

@@ -17,7 +17,7 @@ from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.spool import DurableSpool, SpoolOptions
 from tests.crash.card import Card, Carried
 from tests.crash.chain import kill, spool_command
-from tests.crash.edge import HURRY, STATUS, EdgeOrder
+from tests.crash.edge import DELIVERED, HURRY, STATUS, EdgeOrder
 from tests.crash.failing import FailingDisk
 from tests.crash.machine import SmallDisk, preloaded
 from tests.crash.readings import Tally, key_of, read_ledger
@@ -36,6 +36,7 @@ class EdgeKind:
     max_bytes: int | None = None
     has_small_disk: bool = False
     step_ms: int = 0
+    answer_s: float = 4.0
 
 
 EDGES: Final = (
@@ -126,6 +127,11 @@ class FedEdge:
         ledger = self.folder / "ledger"
         return ledger.read_bytes().count(b"\nhas ") if ledger.exists() else 0
 
+    def delivered(self, device_id: str) -> int:
+        """How many of a device's readings it has called delivered; it may be killed before it says so."""
+        file = self.folder / DELIVERED.format(device_id)
+        return file.stat().st_size if file.exists() else 0
+
     @staticmethod
     def device_of(contents: Sequence[dict[str, Any]]) -> str:
         """Return whose readings these are: they say so."""
@@ -133,9 +139,9 @@ class FedEdge:
         assert key is not None, f"no reading of a fed edge: {contents[0]}"
         return key.device_id
 
-    def said(self, *command: str) -> str | None:
+    def said(self, *command: str, environment: dict[str, str] | None = None) -> str | None:
         """Run a spool command on its spool; return what it printed, or None when it failed."""
-        return spool_command(*command, "--spool", str(self.card.path))
+        return spool_command(*command, "--spool", str(self.card.path), environment=environment)
 
     def ledger(self) -> Tally:
         """What became of its readings."""

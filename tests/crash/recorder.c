@@ -5,6 +5,7 @@
  *   RECORDER_FOLDER  absolute path of the folder that is watched
  *   RECORDER_FILE    the list; it must lie elsewhere
  *   RECORDER_FULL    while this file exists, the disk is full: no file of the folder grows
+ *   RECORDER_KILL    if set: the process kills itself right after so many changes
  *
  * Not seen: changes by mmap (SQLite's -shm, which is worthless after a power cut), by other processes, through
  * duplicated descriptors, and by calls that neither SQLite nor Python's file objects use.
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +38,7 @@ struct head { uint32_t kind, name; uint64_t inode, offset, length; };
 static uint64_t watched[FILES]; /* inode of each open file of the folder, 0 for others */
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 static int list = -1;
+static long left; /* changes until it kills itself, 0 for never */
 static const char *folder, *full;
 static size_t folder_length;
 
@@ -46,6 +49,7 @@ static size_t folder_length;
 __attribute__((constructor)) static void begin(void) {
   folder = getenv("RECORDER_FOLDER");
   full = getenv("RECORDER_FULL");
+  left = getenv("RECORDER_KILL") ? atol(getenv("RECORDER_KILL")) : 0;
   const char *file = getenv("RECORDER_FILE");
   if (!folder || !file) { folder = NULL; return; }
   folder_length = strlen(folder);
@@ -57,6 +61,9 @@ static int is_ours(const char *path) {
   return folder && list >= 0 && path && !strncmp(path, folder, folder_length) && path[folder_length] == '/';
 }
 
+/* For a process made by fork, which reads no environment anew. */
+void recorder_kill_after(long changes) { left = changes; }
+
 static uint64_t inode_of(int fd) { return fd >= 0 && fd < FILES ? watched[fd] : 0; }
 
 /* One writev per entry: a kill leaves whole entries or a last one that is cut off. */
@@ -65,6 +72,7 @@ static void note(enum kind kind, uint64_t inode, uint64_t offset, const char *na
   struct iovec parts[] = {{&head, sizeof head}, {(void *)name, head.name}, {(void *)data, length}};
   int saved = errno;
   if (writev(list, parts, 3) < 0) _exit(99);
+  if (left && !--left) raise(SIGKILL);
   errno = saved;
 }
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,8 @@ from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_ke
 from tests.crash.card_deeds import CARD_DEEDS, copy_spool, damage_spool
 from tests.crash.chain import Backend, Edge, Inverters, Machine
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
-from tests.crash.deeds import DEEDS, await_deliveries, count_rows
+from tests.crash.deeds import DEEDS, await_deliveries, count_delivered, count_rows
+from tests.crash.disk import build_recorder, recorded
 from tests.crash.draining import drain
 from tests.crash.edge import EdgeOrder
 from tests.crash.edge_deeds import EDGE_DEEDS
@@ -111,6 +112,8 @@ class Run:
         self.edge: Edge | None = None
         self.clock: BentClock | None = None
         self._to_come: dict[str, list[str]] = {}
+        self.mistaken: list[str] = []
+        """Readings whose device's name was believed and could not be, each with by whom."""
         if plan.inverters:
             self._start_inverters(stack)
         self.faults.update(dict.fromkeys(self._fault_names(), 0))
@@ -172,7 +175,7 @@ class Run:
         return absent_kinds(
             inverters=self.edge is not None,
             clock=self.clock is not None,
-            failing_disk=bool(self._failing),
+            compiler=compiler() is not None,
             server_disk=self.server_disk.is_there,
             small_disk=SmallDisk.can_be_made(),
         )
@@ -330,6 +333,17 @@ class Run:
         self._to_come[whose] = left
         return name
 
+    @cached_property
+    def _recorder(self) -> Path:
+        cc, folder = compiler(), self._folder / "recorder"
+        assert cc is not None, "see left_out"
+        folder.mkdir()
+        return build_recorder(cc, folder)
+
+    def killing(self, folder: Path, *, after: int) -> dict[str, str]:
+        """Return what makes a process kill itself after so many changes on the disk under a folder."""
+        return recorded(self._recorder, folder, self._folder / "changes", killed_after=after)
+
     def named(self, name: str) -> FedEdge:
         """Return the fed edge of a name."""
         return next(edge for edge in self.fed if edge.order.name == name)
@@ -340,7 +354,7 @@ class Run:
             shutil.rmtree(self._backup, ignore_errors=True)
             shutil.copytree(data, self._backup)
         self.faults["server backed up"] += 1
-        self.backed_up = count_rows(self)
+        self.backed_up, self.delivered_then = count_rows(self), count_delivered(self)
 
     def restore_server(self, *, at_once: bool = False) -> None:
         """Restore the database from the backup: many times from the same one."""
@@ -401,6 +415,7 @@ class Run:
             fed.set_apart.update(either.card.set_apart())
             fed.touched.update(either.card.touched)
         account.ended += [*self.backend.ended, *(self.edge.ended if self.edge else ())]
+        account.altered += self.mistaken
         judge_fed(account, fed, rows, rows_kept_aside(self.backend.postgres.dsn))
         if self._shared:
             self.faults[TWINS_MET] += count_meetings(fed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -15,6 +16,8 @@ from tests.crash.run import Plan, run
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 _SMALL: Final = 180_000
+_PATIENT_S: Final = 120.0
+"""So long each waits for an answer: on a busy machine too, what the server stores proves delivered."""
 CAUGHT: Final = {
     "hasty": ("ack before answer", "lost"),
     "trusting": ("ack of another batch", "lost"),
@@ -29,27 +32,32 @@ CAUGHT: Final = {
     "deaf": ("ignores resend", "lost"),
 }
 """How each broken edge is broken, and what has to be found. `robbed` is sound: its server is not."""
+TAKING: Final = "takes another edge's spool for its own"
+"""How the edge is broken that gets the spool of a sound one, `guest`."""
 
 
-def broken_edge(name: str, fault: str) -> EdgeKind:
+def an_edge(name: str, fault: str = "") -> EdgeKind:
+    kind = EdgeKind(name, (f"crash-{name}",), 0.1, fault=fault, answer_s=_PATIENT_S)
     if name in {"silent", "curt"}:
-        return EdgeKind(name, (f"crash-{name}",), 0.2, 0.01, max_bytes=_SMALL, step_ms=5000, fault=fault)
-    return EdgeKind(name, (f"crash-{name}",), 0.1, fault=fault)
+        return replace(kind, pause_s=0.2, hurry_s=0.01, max_bytes=_SMALL, step_ms=5000)
+    return kind
 
 
 PLAN: Final = Plan(
-    seed=20_260_685,  # the server goes back early: what then follows tells
+    seed=20_260_604,  # the server goes back first: what is merged later must not go with it
     inverters=False,
     edges=(
-        *(broken_edge(name, fault) for name, (fault, _) in CAUGHT.items()),
-        EdgeKind("robbed", ("crash-robbed",), 0.1),
-        EdgeKind("sound", ("crash-sound",), 0.1),
+        *(an_edge(name, fault) for name, (fault, _) in CAUGHT.items()),
+        an_edge("damaged", TAKING),
+        an_edge("guest"),
+        an_edge("robbed"),
+        an_edge("sound"),
     ),
     storms=(("answer lost",), ("answer lost",), ("answer of another batch",), ("answer of another batch",)),
     damages=(),
     damages_in_use=(),
     server_fault=ROBBING,
-    only=frozenset({"limit_spool", "restore_server"}),
+    only=frozenset({"limit_spool", "restore_server", "lend_spool"}),
 )
 
 
@@ -63,6 +71,15 @@ def test_every_broken_edge_is_caught(judged: tuple[Account, Counter[str]], name:
     account, faults = judged
     found = [line for kind in CAUGHT[name][1].split(" or ") for line in getattr(account, kind)]
     assert any(line.startswith(f"{name}/") for line in found), account.report(faults)
+
+
+def test_an_edge_that_takes_another_edges_spool_for_its_own_is_caught(
+    judged: tuple[Account, Counter[str]],
+) -> None:
+    account, faults = judged
+    readings = [line for line in account.altered if line.startswith("guest/crash-guest")]
+    assert any("not held back" in line for line in readings), account.report(faults)
+    assert any("stored as crash-damaged's" in line for line in readings), account.report(faults)
 
 
 def test_a_server_that_does_not_store_what_it_says_it_has_is_caught(

@@ -146,6 +146,7 @@ def test_a_reading_that_is_stored_twice_or_otherwise_is_caught() -> None:
     assert judged(THREE[:1], [row, row_of(values(1, THREE[0], from_ms(NOON_MS)), 2)]).doubled
     assert judged(THREE[:1], [row | {"battery_soc_pct": 1.5}]).altered
     assert judged(THREE[:1], [row_of(values(1, THREE[0], from_ms(NOON_MS)), 100)]).altered
+    assert judged(THREE[:1], [row | {"device_id": "shed"}]).altered
     assert judged([], [row]).altered
     assert judged(THREE[:1], []).lost
 

@@ -1,4 +1,4 @@
-"""What is done to a spool while a process has it open: its files are damaged, removed and replaced."""
+"""What is done to a spool while a process has it open: damaged, removed, replaced. And its disk fails."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ BACK: Final = b"while in use; it is back in its place, with all it holds"
 """What a log says of a spool that was removed or replaced."""
 _BACK_S: Final = 60.0
 _FEW_PAGES: Final = 10
+TRYING: Final = b"once more: "
+"""What a fed edge says when it cannot open its spool."""
 REFUSING: Final = b"the spool takes no reading"
 """What the log of `sungrow-edge` says when its disk takes nothing."""
 
@@ -157,8 +159,68 @@ def fail_edge_disk(run: Run) -> None:
     run.faults[f"{POLLED}: {name}"] += 1
 
 
+# --- a disk that fails from the start on -----------------------------------------------------------------
+
+STARTS: Final = {f"disk fails at the start: {name}": error for name, error in ERRORS.items()}
+"""Every way in which a disk fails already when the process starts. Later it works."""
+
+
+def start_without_disk(run: Run) -> None:
+    """Start a fed edge on a disk that fails, in the next way: it is to go on trying."""
+    edge, name = run.named("damaged"), run.next_of("failing at the start", STARTS)
+    assert edge.failing is not None
+    keep_undelivered(run, edge)
+    edge.kill()
+    said, ledger = edge.child.log.stat().st_size, edge.folder / "ledger"
+    refused = ledger.read_bytes().count(b"\nno ")
+    _fail(run, edge.failing, name)
+    edge.start()
+
+    def has_noticed() -> bool:
+        tells = edge.child.log.read_bytes()[said:]
+        return TRYING in tells or ledger.read_bytes().count(b"\nno ") > refused
+
+    wait_until(
+        f"edge {edge.order.name} to notice: {name}", has_noticed, timeout_s=SLOW_S, watched=[edge.child]
+    )
+    time.sleep(run.draw.uniform(0, 3))
+    if run.draw.random() < 0.5:
+        run.kill(edge)
+        time.sleep(1)
+    edge.failing.works()
+    await_accepted(edge, 1, f"to open its spool after: {name}")
+    run.faults[name] += 1
+
+
+def start_edge_without_disk(run: Run) -> None:
+    """Start `sungrow-edge` so: it polls into memory until it can open its spool, or is killed before."""
+    edge, name = edge_of(run), run.next_of(f"{POLLED}: failing at the start", STARTS)
+    assert edge.failing is not None
+    keep_undelivered(run, edge)
+    edge.kill()
+    log, since = edge.log, time.time()
+    refusals = log.read_bytes().count(REFUSING)
+    _fail(run, edge.failing, name)
+    edge.start()
+    what = f"sungrow-edge to keep readings in memory: {name}"
+    wait_until(
+        what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=SLOW_S, watched=[edge.child]
+    )
+    time.sleep(run.draw.uniform(5, 15))
+    if run.draw.random() < 0.5:
+        edge.restart()
+        time.sleep(5)
+    edge.failing.works()
+    edge.no_room.append((since, time.time()))
+    await_accepted(edge, 1, f"to open its spool after: {name}")
+    run.faults[f"{POLLED}: {name}"] += 1
+
+
 def _fail(run: Run, disk: FailingDisk, name: str) -> None:
-    disk.fails(FAILING[name], run.draw.choice((WRITES, WRITES | READS)) if name.endswith("EIO") else WRITES)
+    disk.fails(
+        (FAILING | STARTS)[name],
+        run.draw.choice((WRITES, WRITES | READS)) if name.endswith("EIO") else WRITES,
+    )
 
 
 USE_DEEDS: Final[dict[str, Callable[[Run], None]]] = {
@@ -167,5 +229,7 @@ USE_DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "take_away_from_edge": partial(to_edge, take_away),
     "fail_disk": fail_disk,
     "fail_edge_disk": fail_edge_disk,
+    "start_without_disk": start_without_disk,
+    "start_edge_without_disk": start_edge_without_disk,
 }
 """By the names a plan chooses them with."""
