@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import ssl
 import urllib.request
@@ -23,6 +24,9 @@ SUNGROW: Final = "sungrow_lib.cli"
 
 _START_S: Final = 120.0
 _ANSWER_S: Final = 5.0
+_NOT_HANDED_OUT: Final = range(15_000, 32_000)
+"""Ports below those a system gives to whoever asks for any, or connects: such a one may be taken by
+somebody, even by who tries whether it is free yet, before the program it is meant for listens on it."""
 _KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "TMPDIR", "TZDIR", "VIRTUAL_ENV", "SYSTEMROOT")
 
 
@@ -258,11 +262,16 @@ def _toml(values: dict[str, Any]) -> str:
 
 def free_ports(count: int) -> list[int]:
     """Return different TCP ports of this machine nobody listens on."""
+    found: list[int] = []
     with contextlib.ExitStack() as bound:
-        probes = [bound.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        for port in secrets.SystemRandom().sample(_NOT_HANDED_OUT, len(_NOT_HANDED_OUT)):
+            if len(found) == count:
+                break
+            probe = bound.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # somebody has it
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def require_free(port: int) -> None:

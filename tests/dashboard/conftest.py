@@ -120,7 +120,7 @@ class DashboardServer:
             environment=self._environment
             | {"LISTEN_PORT": str(self.port), "RAW_RETENTION_DAYS": str(RAW_DAYS)},
         )
-        wait_until("the server", lambda: is_listening(self.port), timeout_s=30, watched=[self.process])
+        wait_until("the server", lambda: is_listening(self.port), timeout_s=60, watched=[self.process])
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Any:
         connection = http.client.HTTPSConnection("localhost", self.port, context=self._trust, timeout=10)

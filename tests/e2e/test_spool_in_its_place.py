@@ -175,7 +175,7 @@ def stop_when_delivered(edge: Edge) -> None:
     """Stop the edge with nothing left to deliver: what it took last may need one more start."""
     while True:
         await_delivery(edge)
-        assert edge.child.stop(15), "the edge did not end by itself when told to"
+        assert edge.child.stop(60), "the edge did not end by itself when told to"
         if not undelivered(edge):
             return
         edge.restart()

@@ -66,7 +66,7 @@ def events(folder: Path, event: str) -> list[dict[str, object]]:
 
 async def until(what: str, folder: Path, event: str, child: Child, count: int = 1) -> None:
     await anyio.to_thread.run_sync(
-        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=40, watched=[child])
+        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=60, watched=[child])
     )
 
 
@@ -78,7 +78,7 @@ async def test_readings_are_kept_while_the_server_is_away(
     async with InverterSimulator({1: inverter}) as simulator:
         with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody) as child:
             await until("a poll", tmp_path, "poll", child)
-            assert await anyio.to_thread.run_sync(child.stop, 15.0), "it did not end by itself when told to"
+            assert await anyio.to_thread.run_sync(child.stop, 60.0), "it did not end by itself when told to"
             assert child.exit_status == 0
     [first, *_] = events(tmp_path, "poll")
     assert first["outcome"] == "accepted"
@@ -145,7 +145,7 @@ async def test_what_cannot_work_is_one_line(
 ) -> None:
     with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **variables) as child:
         await anyio.to_thread.run_sync(
-            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=20)
+            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=60)
         )
     assert child.exit_status in {1, 2}
     lines = [line for line in (tmp_path / "edge.log").read_text().splitlines() if line]

@@ -267,7 +267,7 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
     environment = edge_environment(spool)
     child = Child("the edge", python("reference_edge", "run"), tmp_path / "log", environment=environment)
     try:
-        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=30)
+        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=60)
     finally:
         child.stop(15.0)
     assert "damaged spool set aside" in (tmp_path / "log").read_text()

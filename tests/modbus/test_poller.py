@@ -303,10 +303,10 @@ async def test_an_address_needs_no_name_server(
 
     monkeypatch.setattr("anyio.getaddrinfo", silent)
     async with InverterSimulator({1: StaticSource(image)}) as inverter:
-        settings = settings_for(inverter.port, timeout_s=0.1)
+        settings = settings_for(inverter.port)
         async with ModbusPoller(settings, [PLAN], clock=clock) as poller:
             assert (await poller.poll()).units[0].outcome is Outcome.READ
-        named = replace(settings, host="inverter.example")
+        named = replace(settings, host="inverter.example", timeout_s=0.1)
         async with ModbusPoller(named, [PLAN], clock=clock) as poller:
             [unit] = (await poller.poll()).units
             assert "no name server said in time where 'inverter.example' is" in str(unit.error)

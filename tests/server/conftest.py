@@ -145,4 +145,7 @@ def start_server(migrated: str) -> StartServer:
 @pytest.fixture
 async def api(start_server: StartServer) -> AsyncIterator[Api]:
     async with start_server() as running:
+        async with asyncio.timeout(60):
+            while not running.server.database.pool()["idle"]:  # noqa: ASYNC110 - a pool has no event
+                await asyncio.sleep(0.01)
         yield running

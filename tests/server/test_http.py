@@ -464,36 +464,39 @@ async def test_who_waits_for_leave_to_send_a_body_gets_it_once_known(api: Api) -
 
 
 async def test_what_waits_too_long_is_told_in_time(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+    api: Api, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await api.ingest(sample(0))
     monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 200)
-    async with start_server() as api:
-        await api.ingest(sample(0))
-        async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(api.dsn) as blocker:
+    async with start_server() as hurried:
+        async with asyncio.timeout(60), await psycopg.AsyncConnection.connect(api.dsn) as blocker:
             await blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
-            async with api.session.post(
-                api.url + "/v1/ingest", json={"samples": [sample(1)]}, headers=api.headers()
+            async with hurried.session.post(
+                hurried.url + "/v1/ingest", json={"samples": [sample(1)]}, headers=hurried.headers()
             ) as answer:
                 assert answer.status == 503
                 assert int(answer.headers["Retry-After"]) >= 5
                 assert "timeout" in (await answer.json(content_type=None))["detail"]
-        assert (await api.ingest(sample(1)))["inserted"] == 1
+        while (status := (await hurried.send(sample(1)))[0]) == 503:  # noqa: ASYNC110 - a busy machine may need more
+            await asyncio.sleep(0.05)
+        assert status == 200
+    assert (await api.ingest(sample(1)))["duplicates"] == 1
 
 
 async def test_rollups_have_all_the_time_they_need(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+    api: Api, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 200)
-    async with start_server() as api:
-        await api.ingest(sample(0))
-        async with await psycopg.AsyncConnection.connect(api.dsn) as blocker:
+    await api.ingest(sample(0))
+    monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 1_000)
+    async with start_server() as hurried:
+        async with await psycopg.AsyncConnection.connect(hurried.dsn) as blocker:
             await blocker.execute("LOCK TABLE rollup_15m IN ACCESS EXCLUSIVE MODE")
-            refreshing = asyncio.create_task(api.server.refresher.refresh_all())
+            refreshing = asyncio.create_task(hurried.server.refresher.refresh_all())
             waiting = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - INTERVAL '0.5 s'"
+                " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - INTERVAL '1.2 s'"
             )
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while api.rows(waiting) == [(0,)]:
                     assert not refreshing.done()
                     await asyncio.sleep(0.02)

@@ -21,6 +21,7 @@ import pytest
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.postgres import EmbeddedPostgres
+from sungrow_lib.demo.setup import free_ports
 from tests.server.conftest import TOKEN
 from tests.server.load import Load, client, recent, stored
 
@@ -30,10 +31,8 @@ COMMAND = [sys.executable, "-m", "reference_server"]
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    [port] = free_ports(1)
+    return port
 
 
 def _environment(dsn: str, port: int, **more: str) -> dict[str, str]:
@@ -104,7 +103,7 @@ async def test_it_starts_before_its_database(tmp_path: Path) -> None:
                 assert answer.status == 503
             assert process.poll() is None
             with cluster:
-                await asyncio.wait_for(until_healthy(session), 30)
+                await asyncio.wait_for(until_healthy(session), 60)
 
 
 async def _until_listening(port: int) -> None:
@@ -133,7 +132,7 @@ async def test_sigterm_finishes_what_was_taken_and_exits_0(migrated: str) -> Non
                 assert not posting.done()
             answer, connection = await posting
             assert (answer["inserted"], connection) == (1, "close")  # the next one goes to another server
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
     assert stored(migrated)[0] == 1
 
 
@@ -168,7 +167,7 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
         with running(migrated, 0, LISTEN_HOST=f"unix:{path}"):
             connector = aiohttp.UnixConnector(str(path))
             async with aiohttp.ClientSession("http://server", connector=connector) as session:
-                await asyncio.wait_for(until_healthy(session), 20)
+                await asyncio.wait_for(until_healthy(session), 60)
 
 
 @pytest.mark.parametrize(

@@ -28,20 +28,22 @@ async def ask(stream: SocketStream, frame: bytes) -> bytes:
             return b""
 
 
-def dongle(restart_s: float = 30.0) -> InverterSimulator:
-    habits = DongleHabits(restart_s=restart_s)
-    return InverterSimulator({1: StaticSource(IMAGE)}, profile=Profile.WINET_S, habits=habits)
+def dongle() -> InverterSimulator:
+    return InverterSimulator({1: StaticSource(IMAGE)}, profile=Profile.WINET_S, habits=DongleHabits())
 
 
-async def test_it_restarts_after_too_many_refusals_and_comes_back() -> None:
-    async with dongle(restart_s=2.0) as inverter:
+async def test_it_restarts_after_too_many_refusals_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    async with dongle() as inverter:
+        monkeypatch.setattr(inverter._dongle, "_clock", lambda: now[0])
+        monkeypatch.setattr(inverter._dongle, "_away_until", 0.0)
         async with await anyio.connect_tcp("127.0.0.1", inverter.port) as stream:
             answers = [await ask(stream, LACKING) for _ in range(5)]
             assert [answer[-2:] for answer in answers[:4]] == [b"\x84\x02"] * 4
             assert await ask(stream, GOOD) == b""
         async with await anyio.connect_tcp("127.0.0.1", inverter.port) as stream:
             assert await ask(stream, GOOD) == b""  # still away
-        await anyio.sleep(2.1)
+        now[0] += 30.0
         async with await anyio.connect_tcp("127.0.0.1", inverter.port) as stream:
             assert (await ask(stream, GOOD))[-2:] == bytes.fromhex("0E12")
 

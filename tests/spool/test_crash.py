@@ -68,12 +68,18 @@ class Victim:
         )
         assert self._process.stdout is not None
         self._said = self._process.stdout
+        self._heard = b""
         assert self._said.readline() == b"ready\n"
+
+    def let_say(self, lines: int) -> None:
+        """Wait until it has said so many more lines."""
+        for _ in range(lines):
+            self._heard += self._said.readline()
 
     def kill(self) -> list[str]:
         """Kill it without warning; return the lines it finished."""
         self._process.send_signal(signal.SIGKILL)
-        output = self._said.read().decode()
+        output = (self._heard + self._said.read()).decode()
         self._said.close()
         assert self._process.wait() == -signal.SIGKILL
         return output.split("\n")[:-1]
@@ -130,7 +136,7 @@ async def test_the_test_above_would_see_a_spool_that_does_not_commit(path: Path)
     async with DurableSpool.open(path):
         pass
     writer = Victim(lazy, path, "inv")
-    time.sleep(0.2)
+    writer.let_say(5)
     said = writer.kill()
     assert len(said) > len(await all_records(path))
 
@@ -146,6 +152,8 @@ async def test_two_writers_and_a_reader_get_along(path: Path) -> None:
             assert now >= counted
             counted = now
             time.sleep(0.01)
+    for writer in writers:
+        writer.let_say(20)
     said = [line for writer in writers for line in writer.kill()]
     records = await all_records(path)
     assert {int(line.split(" ")[0]) for line in said} <= {record.entry.seq for record in records}

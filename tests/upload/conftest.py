@@ -53,5 +53,5 @@ def settings(server: IngestServer, ca_file: Path) -> UploadSettings:
         ca_file=ca_file,
         batch_size=4,
         upload_interval_s=0.02,
-        request_timeout_s=2.0,
+        request_timeout_s=20.0,
     )

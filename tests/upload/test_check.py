@@ -25,6 +25,7 @@ from sungrow_lib.upload.check import check_server
 from sungrow_lib.wire import DeviceInfo
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
+from tests.upload.test_uploader import until
 
 pytestmark = pytest.mark.anyio
 
@@ -145,8 +146,11 @@ async def test_a_missing_token_is_one_error_at_the_start_and_an_alarm(
     caplog.set_level(logging.INFO)
     del server
     async with BatchUploader(spool, replace(settings, token=None, token_file=file)) as uploader:
-        with anyio.move_on_after(0.3):
-            await uploader.run()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(uploader.run)
+            await until(lambda: bool(uploader.status.alarms))
+            await anyio.sleep(0.3)  # in which it asks for the token again
+            tasks.cancel_scope.cancel()
         [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
         assert f"DEVICE_TOKEN_FILE {file}" in str(vars(error)["reason"])
         assert [alarm.code for alarm in uploader.status.alarms] == ["token"]
