@@ -114,7 +114,8 @@ class Devices:
             rows = await self._database.rows("find_devices", device_ids=names)
         finally:
             for name in names:
-                del self._seeking[name]
+                if self._seeking.get(name) is task:
+                    del self._seeking[name]
         return self._remember(rows, begin + _CACHE_S)
 
     def _remembered(self, device_ids: Iterable[str]) -> dict[str, KnownDevice]:
@@ -130,6 +131,8 @@ class Devices:
         missing = [name for name in device_ids if name not in found]
         if missing:
             await self._database.rows("add_devices", device_ids=missing)
+            for name in missing:  # who looks since before that does not see them
+                self._seeking.pop(name, None)
             found |= await self.find(missing)
         return found
 

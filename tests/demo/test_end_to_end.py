@@ -32,7 +32,7 @@ from sungrow_lib.simulator.journal import read_journal
 DEMO = [sys.executable, "-m", "sungrow_lib.cli", "demo", "--history", "2"]
 READY_S = 100.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def processes_of(folder: Path) -> list[int]:

@@ -25,7 +25,7 @@ from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from sungrow_lib.sample import format_ts
 from tests.conftest import Need
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 CADDYFILE: Final = Path(__file__).resolve().parents[2] / "deploy" / "Caddyfile"
 TOKEN: Final = "edge-token-0123456789"

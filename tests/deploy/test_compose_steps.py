@@ -29,7 +29,7 @@ GUIDE: Final = DOCS / "deployment.md"
 COMPOSE: Final = DOCS.parent / "deploy" / "compose.yaml"
 READING: Final = {"device_id": "roof", "pv_power_w": 4242}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass

@@ -79,3 +79,44 @@ async def test_who_gives_up_takes_nobody_along() -> None:
     await asyncio.sleep(0)
     first.cancel()
     assert list(await second) == ["a"]
+
+
+class Adding(Database):
+    """Knows devices once they are added, and takes its time for both."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.known: set[str] = set()
+        self.looks = 0
+        self.adds = asyncio.Event()
+        self.may_add = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        if name == "add_devices":
+            self.adds.set()
+            await self.may_add.wait()
+            self.known.update(parameters["device_ids"])
+            return []
+        self.looks += 1
+        seen = [(1, name, None, 5.0, None, 1) for name in parameters["device_ids"] if name in self.known]
+        if self.looks == 2:
+            await self.may_answer.wait()
+        return seen
+
+
+async def test_a_new_device_is_not_looked_for_by_who_began_before_it_was_added() -> None:
+    database = Adding()
+    devices = Devices(database)
+    adding = asyncio.create_task(devices.find_or_add(["a"]))
+    await database.adds.wait()
+    other = asyncio.create_task(devices.find(["a"]))
+    while database.looks < 2:  # noqa: ASYNC110 - nothing else tells
+        await asyncio.sleep(0)
+    database.may_add.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    database.may_answer.set()
+    assert list(await adding) == ["a"]
+    assert await other == {}
+    assert list(await devices.find(["a"])) == ["a"]
