@@ -35,7 +35,7 @@ def on_device(
 
     def run(command: str, port: int) -> subprocess.CompletedProcess[str]:
         output = ["-o", str(tmp_path / "dump.json")] if command == "dump" else []
-        return sungrow(command, "127.0.0.1", "--port", str(port), "--timeout", "0.5", *output, *arguments)
+        return sungrow(command, "127.0.0.1", "--port", str(port), "--timeout", "2", *output, *arguments)
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(run, COMMANDS, ports))

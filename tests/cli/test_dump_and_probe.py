@@ -32,7 +32,7 @@ def complete(hybrid: StaticSource) -> StaticSource:
 
 
 def run(command: str, inverter: InverterSimulator, *arguments: str) -> int:
-    return main([command, "127.0.0.1", "--port", str(inverter.port), "--timeout", "0.5", *arguments])
+    return main([command, "127.0.0.1", "--port", str(inverter.port), "--timeout", "2", *arguments])
 
 
 def test_dump_masks_serials_unless_told_not_to(

@@ -39,7 +39,7 @@ BATTERY = StaticSource(
 
 
 def read(port: int, *arguments: str) -> int:
-    return main(["read", "127.0.0.1", "--port", str(port), "--timeout", "0.5", *arguments])
+    return main(["read", "127.0.0.1", "--port", str(port), "--timeout", "2", *arguments])
 
 
 def one_line(text: str) -> str:
@@ -409,7 +409,7 @@ def test_what_is_lost_twice_is_named(serve: Serve, hybrid: StaticSource, capsys:
         inverter.inject(None, None, Fault.SILENCE, Fault.SILENCE)
         assert read(inverter.port, "load_power_w", "inverter_temp_c", *options) == 0
         captured = capsys.readouterr()
-        assert f"not answered: inverter_temp_c (unit 1 {lost}: no answer in 0.5 s)" in captured.err
+        assert f"not answered: inverter_temp_c (unit 1 {lost}: no answer in 2 s)" in captured.err
     assert json.loads(captured.out)["not_answered"] == [
         {
             "fields": ["inverter_temp_c"],
@@ -418,7 +418,7 @@ def test_what_is_lost_twice_is_named(serve: Serve, hybrid: StaticSource, capsys:
             "count": lost.count,
             "reason": "timeout",
             "code": None,
-            "detail": f"unit 1 {lost}: no answer in 0.5 s",
+            "detail": f"unit 1 {lost}: no answer in 2 s",
         }
     ]
 

@@ -99,7 +99,7 @@ async def polling(folder: Path, ca: Path, program: str, **more: str) -> AsyncIte
         try:
             yield child
         finally:
-            await anyio.to_thread.run_sync(child.stop, 20.0)
+            await anyio.to_thread.run_sync(child.stop, 60.0)
 
 
 def polls(folder: Path, outcome: str) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ async def test_a_disk_that_fails_for_a_while_costs_no_reading_and_no_restart(
         disk.works()
         await until("readings again", lambda: len(polls(tmp_path, "accepted")) > before + 3, child)
         await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)
-        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status == 0
     accepted = polls(tmp_path, "accepted")
     assert len(accepted) == len([e for e in read_events(tmp_path / "edge.log") if e["event"] == "poll"])
@@ -173,7 +173,7 @@ async def test_bad_places_of_a_card_are_left_behind(
         await until("the recovery", lambda: len(recoveries(tmp_path)) > 0, child)
         before = len(polls(tmp_path, "accepted"))
         await until("readings", lambda: len(polls(tmp_path, "accepted")) > before, child)
-        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status == 0
     [recovery] = recoveries(tmp_path)
     assert (await anyio.Path(recovery["set_aside"]).stat()).st_size >= size
@@ -207,7 +207,7 @@ async def test_told_to_stop_while_it_cannot_open_the_spool_it_says_what_is_lost(
         await until("readings", lambda: len(polls(tmp_path, "accepted")) > 1, child)
         disk.fails(ERRORS["EIO"], READS | WRITES)
         await until("the alarm", lambda: waiting(tmp_path) > 1, child)
-        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status is not None
     lost = polls(tmp_path, "stopped")
     assert sum(event.get("polls", 1) for event in lost) >= 2
@@ -230,7 +230,7 @@ async def test_told_to_stop_when_the_disk_works_again_it_saves_what_waits_in_mem
     async with polling(tmp_path, tls_files.ca, ONCE, **disk.environment) as child:
         await until("the alarm", lambda: waiting(tmp_path) > 1, child)
         disk.works()
-        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status == 0
     accepted = polls(tmp_path, "accepted")
     assert len(accepted) > 1
@@ -261,7 +261,7 @@ async def test_damage_is_remembered_when_its_recovery_is_cut_off(
     async with polling(tmp_path, tls_files.ca, CUT_OFF) as child:
         log = tmp_path / "edge.log"
         await until("the recovery", lambda: "recovering" in log.read_text().splitlines(), child)
-        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status == 0
     assert OwnerFile(path).damage == "It was met by a test."
     assert not list(path.parent.glob("*.damaged-*"))
@@ -326,13 +326,13 @@ async def test_a_disk_that_fails_from_the_start_is_waited_for_with_readings_in_m
     with closing(manager):
         async with polling(tmp_path, tls_files.ca, QUICK, **more) as child:
             await until("the alarm", lambda: waiting(tmp_path) > 1, child)
-            manager.settimeout(10.0)
+            manager.settimeout(60.0)
             assert manager.recv(500).startswith(b"READY=1")
             assert not polls(tmp_path, "accepted")
             disk.works()
             await until("readings", lambda: len(polls(tmp_path, "accepted")) > 3, child)
             await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)
-            assert await anyio.to_thread.run_sync(child.stop, 20.0)
+            assert await anyio.to_thread.run_sync(child.stop, 60.0)
             assert child.exit_status == 0
     accepted = polls(tmp_path, "accepted")
     assert len(accepted) == len([e for e in read_events(tmp_path / "edge.log") if e["event"] == "poll"])
