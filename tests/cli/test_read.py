@@ -146,7 +146,7 @@ def test_watch_reads_slow_values_once_a_minute(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sungrow_lib.cli.read._Printer.sample", note)
-    assert read(inverter.port, "--watch", "--json") == 0
+    assert read(inverter.port, "--watch", "--json", "--timeout", "0.5") == 0
     assert all(sample.pv_power_w is not None for sample in seen)
     read_at = [number for number, sample in enumerate(seen) if sample.backup_power_w is not None]
     assert len(read_at) == 3
