@@ -15,6 +15,15 @@ SPOOL_ID: Final = "spool_id"
 """Key of what names the file: its first generation. Numbers mean the same as long as it stays."""
 FOLLOWS: Final = "follows"
 """Key of the `spool_id` of the one whose place it took."""
+MERGED_RENAMED: Final = f"{schema.RENAMED_PREFIX}0"
+"""Key that is there once readings of a renamed device were merged; no renaming has that number."""
+_COUNT_MERGED: Final = (
+    "INSERT INTO meta VALUES ('merged', ?1)"
+    " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + ?1"
+)
+_LESS_MOVED: Final = (
+    "UPDATE meta SET value = json_set(value, '$.moved', json_extract(value, '$.moved') - ?) WHERE key = ?"
+)
 _ONE_TIME_MS: Final = 86_400_000
 """Mergings no more than this apart are told of as one."""
 
@@ -77,12 +86,18 @@ def read_recovery(connection: sqlite3.Connection) -> SpoolRecovery | None:
 
 def note_merged(connection: sqlite3.Connection, readings: int, now_ms: int) -> None:
     """Count readings that became part of others, and when."""
-    connection.execute(schema.COUNT_MERGED, (readings,))
+    connection.execute(_COUNT_MERGED, (readings,))
     begin_ms, count = now_ms, 0
     if (earlier := _read_merging(connection)) is not None and abs(now_ms - earlier[1]) < _ONE_TIME_MS:
         begin_ms, _, count = earlier
     value = json.dumps([begin_ms, now_ms, count + readings])
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('merging', ?)", (value,))
+
+
+def note_merged_renamed(connection: sqlite3.Connection, number: int, readings: int) -> None:
+    """Note that readings a renaming moved became part of others: it has so many less to take back."""
+    connection.execute(_LESS_MOVED, (readings, f"{schema.RENAMED_PREFIX}{number}"))
+    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (MERGED_RENAMED, '{"old":null}'))
 
 
 def read_merging(connection: sqlite3.Connection) -> SpoolMerging | None:

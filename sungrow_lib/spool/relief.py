@@ -12,7 +12,6 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
-from itertools import groupby
 from typing import Final, NamedTuple
 
 from sungrow_lib.errors import SpoolFullError
@@ -21,7 +20,7 @@ from sungrow_lib.spool import schema
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.entries import SpoolOptions, SpoolState, from_ms
 from sungrow_lib.spool.merging import merge_contents
-from sungrow_lib.spool.meta import note_merged
+from sungrow_lib.spool.meta import note_merged, note_merged_renamed
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.reserve import Reserve
 
@@ -55,12 +54,17 @@ class _Raw(NamedTuple):
     clock: str | None
     ts: int
     boot_ms: int
+    renaming: int
     content: str
 
+    @property
+    def ms(self) -> int:
+        """When it was read; undated readings go by the machine's running time."""
+        return self.boot_ms if self.state == SpoolState.WAITING else self.ts
+
     def bucket(self, width_ms: int) -> tuple[object, ...]:
-        """What it may be merged within; undated readings go by the machine's running time."""
-        ms = self.boot_ms if self.state == SpoolState.WAITING else self.ts
-        return self.state, self.boot, self.clock, ms // width_ms
+        """What it may be merged within: readings of one renaming alone are merged with each other."""
+        return self.renaming, self.state, self.boot, self.clock, self.ms // width_ms
 
 
 class Relief:
@@ -185,8 +189,7 @@ def _merge_chunk(
     end = connection.execute(schema.BEFORE_NEWEST, (device, state, LEFT_ALONE)).fetchone()
     limits = (device, state, after, end[0] if end else 0, _MERGE_CHUNK)
     rows = [_Raw(*row) for row in connection.execute(schema.THINNABLE, limits)]
-    groups = [list(group) for _, group in groupby(rows, key=lambda row: row.bucket(width_ms))]
-    groups = [group for group in groups if len(group) > 1]
+    groups = _grouped(rows, width_ms)
     for group in groups:
         *others, last = group
         content = merge_contents([json.loads(row.content) for row in group])
@@ -194,7 +197,22 @@ def _merge_chunk(
         connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (pack(text), last.seq))
         connection.executemany(schema.DROP, [(device, state, row.seq) for row in others])
         connection.executemany("DELETE FROM reading WHERE seq = ?", [(row.seq,) for row in others])
+        if last.renaming:
+            note_merged_renamed(connection, last.renaming, len(others))
     return (rows[-1].seq if len(rows) == _MERGE_CHUNK else None), groups
+
+
+def _grouped(rows: Iterable[_Raw], width_ms: int) -> list[list[_Raw]]:
+    """Return which rows become one: each group by number and by time, so that its last is the latest."""
+    groups: list[list[_Raw]] = []
+    growing: dict[tuple[object, ...], list[_Raw]] = {}
+    for row in rows:
+        group = growing.get(row.bucket(width_ms))
+        if group is None or row.ms < group[-1].ms:
+            groups.append(group := [])
+            growing[row.bucket(width_ms)] = group
+        group.append(row)
+    return [group for group in groups if len(group) > 1]
 
 
 def _say(name: str, groups: list[list[_Raw]]) -> None:

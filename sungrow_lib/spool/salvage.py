@@ -34,6 +34,11 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 """Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
 
+_IS_RENAMED: Final = (  # then an older page may give a reading another device than the row it is part of
+    f"SELECT EXISTS (SELECT 1 FROM meta WHERE key GLOB '{schema.RENAMED_PREFIX}*')"  # noqa: S608 - ours
+    f" OR EXISTS (SELECT 1 FROM temp.found WHERE offered >= {schema.EACH_RENAMING})"
+)
+
 
 def finish_interrupted(path: Path) -> None:
     """Complete a recovery that was cut off after the damaged file had been renamed: it is missing."""
@@ -225,8 +230,9 @@ def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool
             connection.execute(statement)
     if was_merged:
         find, set_apart = schema.SALVAGE_MERGED
-        connection.execute(find)
-        connection.execute(set_apart, (pages.free() is None,))
+        (is_renamed,) = connection.execute(_IS_RENAMED).fetchone()
+        connection.execute(find, (is_renamed,))
+        connection.execute(set_apart, (pages.free() is None, is_renamed))
 
 
 def _note_version(connection: sqlite3.Connection, row: Row) -> None:

@@ -281,14 +281,10 @@ BEFORE_NEWEST: Final = (
     "SELECT seq FROM standing WHERE device = ? AND state = ? ORDER BY seq DESC LIMIT 1 OFFSET ?"
 )
 THINNABLE: Final = (
-    "SELECT r.seq, s.state, r.boot, r.clock, r.ts, r.boot_ms, unpacked(r.content)"
-    " FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
-    " WHERE s.device = ? AND s.state = ? AND s.offered = 0 AND s.seq > ? AND s.seq <= ?"
+    f"SELECT r.seq, s.state, r.boot, r.clock, r.ts, r.boot_ms, s.offered / {EACH_RENAMING},"
+    " unpacked(r.content) FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
+    f" WHERE s.device = ? AND s.state = ? AND s.offered % {EACH_RENAMING} = 0 AND s.seq > ? AND s.seq <= ?"
     " ORDER BY s.seq LIMIT ?"
-)
-COUNT_MERGED: Final = (
-    "INSERT INTO meta VALUES ('merged', ?1)"
-    " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + ?1"
 )
 MERGED: Final = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'merged'"
 
@@ -461,16 +457,17 @@ SALVAGE_MERGED: Final = (
         " OR json_extract(c.content, '$.sample_count') > 12 AS is_wide"
         " FROM main.reading r JOIN (SELECT seq, CASE WHEN json_valid(unpacked(content))"
         " THEN unpacked(content) END AS content FROM main.reading) c USING (seq)"
-        " WHERE json_extract(c.content, '$.sample_count') > 1 AND r.seq NOT IN temp.stale_reading"
+        " WHERE json_extract(c.content, '$.sample_count') > 1 AND (?1 OR r.seq NOT IN temp.stale_reading)"
     ),
     _SET_APART
     % "it may be part of a merged one"
-    + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON m.device = r.device AND m.boot = r.boot"
-    f" AND m.seq > r.seq AND ({_SAME.format('ts', 60_000)} OR {_SAME.format('boot_ms', 60_000)}"
-    f" OR (m.is_wide AND ({_SAME.format('ts', 900_000)} OR {_SAME.format('boot_ms', 900_000)})))"
+    + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON (m.device = r.device OR ?2)"
+    f" AND m.boot = r.boot AND m.seq > r.seq AND ({_SAME.format('ts', 60_000)}"
+    f" OR {_SAME.format('boot_ms', 60_000)} OR (m.is_wide"
+    f" AND ({_SAME.format('ts', 900_000)} OR {_SAME.format('boot_ms', 900_000)})))"
     " WHERE ?1 OR r.seq IN temp.stale_reading) AND state <> 5"
     # What was ever offered is not merged: whoever knows that, be it from a page no longer used, can be sure.
-    " AND seq NOT IN (SELECT seq FROM temp.found WHERE offered > 0 AND NOT is_stale)",
+    f" AND seq NOT IN (SELECT seq FROM temp.found WHERE offered % {EACH_RENAMING} > 0 AND NOT is_stale)",
 )
 SALVAGE_FINISH: Final = (
     # What is called delivered is named to the server again: it may have been restored meanwhile and lack it.
