@@ -99,19 +99,23 @@ class Line:
             for end in pair:
                 end.transport.abort()
 
-    async def cut(self) -> None:
-        """Cut every connection, in the middle of whatever it carries."""
-        for pair in list(self._pairs):
+    async def cut(self) -> bool:
+        """Cut every connection, in the middle of whatever it carries; return whether there was any."""
+        pairs = list(self._pairs)
+        for pair in pairs:
             self._faults[f"{self._name}: connection cut"] += 1
             for end in pair:
                 end.transport.abort()
+        return bool(pairs)
 
-    async def mute(self, seconds: float) -> None:
-        """Leave every connection half open for a while: no byte passes and no end is told."""
+    async def mute(self, seconds: float) -> bool:
+        """Leave every connection half open for a while: nothing passes, no end is told; return as `cut`."""
+        has_struck = self.is_in_use
         self.fall_silent()
         await asyncio.sleep(seconds)
         await self.cut()
         self.come_back()
+        return has_struck
 
     def fall_silent(self) -> None:
         """Pass nothing on any more, and tell no end of it."""
