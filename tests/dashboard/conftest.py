@@ -64,7 +64,7 @@ CHROMIUM_OPTIONS: Final = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE_MS: Final = 30_000
+PATIENCE_MS: Final = 60_000
 """Of every look at a page: on a loaded machine all of it takes longer."""
 
 T = TypeVar("T")
