@@ -72,7 +72,7 @@ def test_fields_limit_what_is_read_and_may_stand_behind_options(
     assert read(inverter.port, "--json", "battery_soc_pct", "load_power_w") == 0
     assert set(json.loads(capsys.readouterr().out)) == {"device_id", "ts", "battery_soc_pct", "load_power_w"}
     # The simulator, a thread of its own, notes a request once its answer is on the way.
-    wait_until("the note", lambda: len(inverter.requests) >= 2, timeout_s=60)
+    wait_until("the note", lambda: len(inverter.requests) >= 2, timeout_s=120)
     assert len(inverter.requests) == 2  # what it is, and the values
 
 

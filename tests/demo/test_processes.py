@@ -28,7 +28,7 @@ def child(tmp_path: Path, code: str) -> Child:
 
 
 def wait_up(started: Child) -> None:
-    wait_until("the child", lambda: "up" in started.log.read_text(), timeout_s=60, watched=[started])
+    wait_until("the child", lambda: "up" in started.log.read_text(), timeout_s=120, watched=[started])
 
 
 def test_a_child_ends_when_asked(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_child_that_will_not_end_is_ended(tmp_path: Path) -> None:
 def test_a_child_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     started = child(tmp_path, "print('first'); raise SystemExit('the port is taken')")
     with pytest.raises(ChildError, match=r"(?s)the test child ended early \(exit status 1\).*port is taken"):
-        wait_until("never", lambda: False, timeout_s=60, watched=[started])
+        wait_until("never", lambda: False, timeout_s=120, watched=[started])
 
 
 def test_a_killed_child_is_reported_with_its_signal(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_killed_child_is_reported_with_its_signal(tmp_path: Path) -> None:
     wait_up(started)
     os.kill(started.pid, signal.SIGKILL)
     with pytest.raises(ChildError, match="signal 9"):
-        wait_until("never", lambda: False, timeout_s=60, watched=[started])
+        wait_until("never", lambda: False, timeout_s=120, watched=[started])
 
 
 def test_waiting_in_vain_says_for_what_and_shows_the_logs(tmp_path: Path) -> None:

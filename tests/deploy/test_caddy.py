@@ -90,11 +90,11 @@ def front(
     ]
     try:
         for port in (server_port, https, http):
-            wait_until("both", lambda port=port: is_listening(port), timeout_s=60, watched=children)  # type: ignore[misc]
+            wait_until("both", lambda port=port: is_listening(port), timeout_s=120, watched=children)  # type: ignore[misc]
         yield Front(f"https://localhost:{https}", http, metrics, log)
     finally:
         for child in reversed(children):
-            child.stop(15.0)
+            child.stop(60.0)
 
 
 @pytest.fixture

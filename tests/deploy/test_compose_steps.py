@@ -93,7 +93,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
             terminal.type("docker compose run --rm server migrate")
             terminal.type("docker compose start server")
             stack = Stack(terminal, f"http://127.0.0.1:{port}", cluster)
-            wait_until("the server", stack.is_listening, timeout_s=60)
+            wait_until("the server", stack.is_listening, timeout_s=120)
             yield stack
             if stack.is_listening():
                 terminal.type("docker compose stop server")
@@ -113,7 +113,7 @@ def test_a_reader_makes_tokens_backs_up_and_restores(stack: Stack) -> None:
 
     stack.terminal.standing_for = {**stack.terminal.standing_for, "sungrow-2026-01-31": files[0]}
     stack.terminal.type(restore)
-    wait_until("the server", stack.is_listening, timeout_s=60)
+    wait_until("the server", stack.is_listening, timeout_s=120)
     assert {"sungrow", "sungrow_old"} <= stack.databases()
     assert "sungrow_new" not in stack.databases()
     assert stack.ask("GET", "/v1/realtime", me)["ts"] == before

@@ -151,7 +151,7 @@ def watched() -> Iterator[list[Child]]:
     children: list[Child] = []
     yield children
     for child in children:
-        child.stop(15.0)
+        child.stop(60.0)
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_the_server_image_migrates_serves_and_is_healthy(
     wait_until(
         "health",
         lambda: server_image.run(*server_image.health_check, **variables).returncode == 0,
-        timeout_s=60,
+        timeout_s=120,
         watched=[server],
     )
 
@@ -210,7 +210,7 @@ async def test_the_edge_image_polls_and_is_alive(
         def is_alive() -> bool:
             return edge_image.run(*edge_image.health_check, **variables).returncode == 0
 
-        await anyio.to_thread.run_sync(lambda: wait_until("life", is_alive, timeout_s=60, watched=[child]))
+        await anyio.to_thread.run_sync(lambda: wait_until("life", is_alive, timeout_s=120, watched=[child]))
         shown = await anyio.to_thread.run_sync(
             lambda: edge_image.run(*edge_image.command("status", "--json"), **variables)
         )

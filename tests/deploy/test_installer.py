@@ -105,7 +105,7 @@ def server(database: str, tls_files: CertificateFiles, tmp_path: Path) -> Iterat
         child = Child(
             "the server", python("reference_server", "run"), tmp_path / "server.log", environment=environment
         )
-        stack.callback(child.stop, 15.0)
+        stack.callback(child.stop, 60.0)
         yield f"https://localhost:{port}"
 
 
@@ -168,9 +168,9 @@ def _deliver(root: Path, edge: Path, server: str, ca: Path) -> None:
     """Run what was installed until the server shows a reading."""
     child = Child("the edge", [str(edge), "run"], root.parent / "edge.log", environment=clean_environment())
     try:
-        wait_until("a reading", lambda: "pv_power_w" in shown(server, ca), timeout_s=60, watched=[child])
+        wait_until("a reading", lambda: "pv_power_w" in shown(server, ca), timeout_s=120, watched=[child])
     finally:
-        child.stop(15.0)
+        child.stop(60.0)
     assert json.loads(_run(edge, "status", "--json"))["spool"]["delivered"] >= 1
 
 

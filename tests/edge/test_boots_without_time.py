@@ -80,7 +80,7 @@ async def live(
     intake.enough, intake.stopping = readings * len(DEVICES), anyio.Event()
     async with DurableSpool.open(settings.spool_path, clock=clock) as spool:
         intake.use(spool)
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await Station(devices, settings, intake, cast("BatchUploader", _Uploader())).run(intake.stopping)
         await intake.close()
 

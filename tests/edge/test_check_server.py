@@ -34,8 +34,8 @@ def test_the_real_server_is_asked_and_stores_nothing(
     )
     with ExitStack() as stack:
         server = commands.start()
-        stack.callback(server.stop, 15.0)
-        wait_until("the server", address.is_healthy, timeout_s=60, watched=[server])
+        stack.callback(server.stop, 60.0)
+        wait_until("the server", address.is_healthy, timeout_s=120, watched=[server])
         assert settings.server_url in anyio.run(check_server, settings)
         for refused, said in (
             (replace(settings, devices=covered | {"stranger": DeviceInfo()}), "the device stranger"),

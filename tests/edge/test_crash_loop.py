@@ -31,7 +31,7 @@ WITHIN_A_POLL_S: Final = 0.9
 async def until(is_so: Callable[[], bool], child: Child) -> float:
     """Wait for it; return how late this event loop was at most, and so may have noted requests."""
     worst_s, seen_at = 0.0, anyio.current_time()
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         while not is_so():
             child.require_running()
             await anyio.sleep(0.01)

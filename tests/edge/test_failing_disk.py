@@ -379,7 +379,7 @@ def test_wrong_settings_end_a_start_also_while_the_disk_fails(
     ):
         variables = environment(tmp_path, ca, SPOOL_PATH=str(path))
         with daemon(tmp_path, variables | disk.environment) as child:
-            wait_until("its end", lambda: child.exit_status is not None, timeout_s=60)
+            wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
         assert child.exit_status == status
         [line] = (tmp_path / "edge.log").read_text().splitlines()
         assert words in line

@@ -74,7 +74,7 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
     own = anyio.run(make, path, "roof")
     with daemon(tmp_path, variables) as child:
         owner_file = Path(f"{path}.owner.json")
-        wait_until("what is remembered", owner_file.exists, timeout_s=60, watched=[child])
+        wait_until("what is remembered", owner_file.exists, timeout_s=120, watched=[child])
     other = anyio.run(make, tmp_path / "other", "roof")
     for file in tmp_path.glob("spool.sqlite-*"):
         file.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
         def alarms() -> dict[str, str]:
             return {a["code"]: a["detail"] for a in json.loads(health.read_text())["alarms"]}
 
-        wait_until("the alarm", lambda: "held" in alarms(), timeout_s=60, watched=[child])
+        wait_until("the alarm", lambda: "held" in alarms(), timeout_s=120, watched=[child])
         assert f"spool rename {held} NAME" in alarms()["held"]
         status = json.loads(edge(variables, "status", "--json").stdout)
         assert status["edge_id"] == own.edge_id

@@ -70,17 +70,17 @@ def test_whoever_takes_the_lock_file_away_lets_no_second_daemon_in(
     log = tmp_path / "edge.log"
     child = Child("the edge", python("reference_edge", "run"), log, environment=variables)
     try:
-        wait_until("the daemon", lambda: "started" in log.read_text(), timeout_s=60, watched=[child])
+        wait_until("the daemon", lambda: "started" in log.read_text(), timeout_s=120, watched=[child])
         deed(path)
         second = edge(variables, "run")
         assert second.returncode == 1
         [line] = second.stderr.splitlines()
         assert f"works on {path} already" in line
-        wait_until("the lock", Path(f"{path}.lock").exists, timeout_s=60, watched=[child])
-        wait_until("the spool", path.exists, timeout_s=60, watched=[child])
+        wait_until("the lock", Path(f"{path}.lock").exists, timeout_s=120, watched=[child])
+        wait_until("the spool", path.exists, timeout_s=120, watched=[child])
         child.require_running()
     finally:
-        child.stop(15.0)
+        child.stop(60.0)
     assert child.exit_status == 0
 
 
@@ -102,9 +102,9 @@ async def test_a_daemon_whose_lock_another_one_got_leaves_it_the_place_and_what_
             environment=variables | {"SUNGROW_PORT": str(simulator.port)},
         )
         with ExitStack() as stack:
-            stack.callback(child.stop, 15.0)
+            stack.callback(child.stop, 60.0)
             await anyio.to_thread.run_sync(
-                lambda: wait_until("a reading", lambda: accepted() > 0, timeout_s=60, watched=[child])
+                lambda: wait_until("a reading", lambda: accepted() > 0, timeout_s=120, watched=[child])
             )
             other = path.with_name("other")
             async with DurableSpool.open(other):
@@ -116,7 +116,7 @@ async def test_a_daemon_whose_lock_another_one_got_leaves_it_the_place_and_what_
             other.rename(path)
             os.kill(child.pid, signal.SIGCONT)
             await anyio.to_thread.run_sync(
-                lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=60)
+                lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
             )
     assert child.exit_status == 1
     said = log.read_text().splitlines()

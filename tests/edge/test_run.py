@@ -56,7 +56,7 @@ def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more
             folder / "edge.log",
             environment=environment | more,
         )
-        stack.callback(child.stop, 15.0)
+        stack.callback(child.stop, 60.0)
         yield child
 
 
@@ -66,7 +66,7 @@ def events(folder: Path, event: str) -> list[dict[str, object]]:
 
 async def until(what: str, folder: Path, event: str, child: Child, count: int = 1) -> None:
     await anyio.to_thread.run_sync(
-        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=60, watched=[child])
+        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=120, watched=[child])
     )
 
 
@@ -145,7 +145,7 @@ async def test_what_cannot_work_is_one_line(
 ) -> None:
     with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **variables) as child:
         await anyio.to_thread.run_sync(
-            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=60)
+            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
         )
     assert child.exit_status in {1, 2}
     lines = [line for line in (tmp_path / "edge.log").read_text().splitlines() if line]

@@ -43,7 +43,7 @@ def spool_process(*words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -251,9 +251,9 @@ def test_a_running_daemon_recovers_whatever_met_the_damage(spool: Path, tmp_path
     log = tmp_path / "log"
     child = Child("the edge", python("reference_edge", "run"), log, environment=edge_environment(spool))
     try:
-        wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=60)
+        wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=120)
     finally:
-        child.stop(15.0)
+        child.stop(60.0)
     assert log.read_text().count("damaged spool set aside") == 1
     assert spool_command("verify", "--spool", str(spool)).returncode == 0
     with closing(sqlite3.connect(spool)) as connection:
@@ -267,9 +267,9 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
     environment = edge_environment(spool)
     child = Child("the edge", python("reference_edge", "run"), tmp_path / "log", environment=environment)
     try:
-        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=60)
+        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=120)
     finally:
-        child.stop(15.0)
+        child.stop(60.0)
     assert "damaged spool set aside" in (tmp_path / "log").read_text()
     done = subprocess.run(
         python("reference_edge", "status"), env=environment, capture_output=True, check=True

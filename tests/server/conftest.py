@@ -95,7 +95,7 @@ class Api:
 
 async def nothing_to_repair(api: Api) -> None:
     """Wait until a server that was just started has written so down."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not api.rows(f"SELECT FROM schema_history WHERE name = '{REPAIR}'"):  # noqa: ASYNC110 - the database tells of no event
             await asyncio.sleep(0.01)
 
@@ -145,7 +145,7 @@ def start_server(migrated: str) -> StartServer:
 @pytest.fixture
 async def api(start_server: StartServer) -> AsyncIterator[Api]:
     async with start_server() as running:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not running.server.database.pool()["idle"]:  # noqa: ASYNC110 - a pool has no event
                 await asyncio.sleep(0.01)
         yield running

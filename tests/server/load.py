@@ -20,7 +20,7 @@ from tests.server.conftest import TOKEN
 _EDGES: Final = 8
 _PAUSE_S: Final = 0.005
 """s from an answer to the same edge's next batch: a test may have to wait long for what it is about."""
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 120.0
 _CUT: Final = 0
 """Stands for a status where the connection ended without an answer."""
 

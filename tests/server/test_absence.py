@@ -143,7 +143,7 @@ async def test_a_stream_stays_open_and_goes_on(start_server: StartServer, throug
 async def test_a_database_that_restarts_is_not_away(
     start_server: StartServer, through: str, doors: Doors
 ) -> None:
-    async with asyncio.timeout(60), start_server(dsn=through) as api:
+    async with asyncio.timeout(120), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         await asyncio.gather(*(api.get("/v1/events", device_id="sh-1") for _ in range(8)))  # more connections
         for n in range(1, 4):
@@ -152,7 +152,7 @@ async def test_a_database_that_restarts_is_not_away(
 
 
 async def test_a_pool_that_is_all_in_use_is_not_a_database_that_is_away(start_server: StartServer) -> None:
-    async with asyncio.timeout(60), start_server(database_pool_size=2) as api:
+    async with asyncio.timeout(120), start_server(database_pool_size=2) as api:
         await api.ingest(sample(0))
         ours = api.server.database
         ours._pool.timeout = 0.2

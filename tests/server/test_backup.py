@@ -209,7 +209,7 @@ async def test_nothing_works_with_what_a_broken_off_restore_left(
     async with start_server(dsn=empty) as waiting:  # it has connections from before the restore
         assert (await waiting.send(sample()))[0] == 503
         async with await anyio.open_process(command, env=environment, start_new_session=True) as restoring:
-            with anyio.fail_after(60):
+            with anyio.fail_after(120):
                 while not (breaking_off.parent / "done").exists():
                     assert restoring.returncode is None
                     await anyio.sleep(0.05)

@@ -103,7 +103,7 @@ async def test_it_starts_before_its_database(tmp_path: Path) -> None:
                 assert answer.status == 503
             assert process.poll() is None
             with cluster:
-                await asyncio.wait_for(until_healthy(session), 60)
+                await asyncio.wait_for(until_healthy(session), 120)
 
 
 async def _until_listening(port: int) -> None:
@@ -167,7 +167,7 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
         with running(migrated, 0, LISTEN_HOST=f"unix:{path}"):
             connector = aiohttp.UnixConnector(str(path))
             async with aiohttp.ClientSession("http://server", connector=connector) as session:
-                await asyncio.wait_for(until_healthy(session), 60)
+                await asyncio.wait_for(until_healthy(session), 120)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
         "INSERT INTO samples (device, ts, pv_power_w) SELECT device, ts + interval '1 s', 2 FROM samples "
         "RETURNING 1"
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] != 2:  # noqa: ASYNC110 - what another process stored has no event here
             await asyncio.sleep(0.01)
 

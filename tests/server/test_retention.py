@@ -78,7 +78,7 @@ async def test_a_server_that_was_just_started_drops_what_is_too_old(
         await api.server.refresher.refresh_all()
     clock.now = NOW + timedelta(days=15)
     monkeypatch.setattr(retention, "_SOON_S", (0.0, 0.0))
-    async with asyncio.timeout(30), start_server(clock=clock, raw_retention_days=30) as api:
+    async with asyncio.timeout(120), start_server(clock=clock, raw_retention_days=30) as api:
         while api.rows(f"SELECT FROM samples WHERE ts < timestamptz '{NOW}' - INTERVAL '17 days'"):  # noqa: ASYNC110 - the database tells of no event
             await asyncio.sleep(0.02)
         kept = api.rows(f"SELECT count(*) FROM samples WHERE ts > timestamptz '{NOW}' - INTERVAL '15 days'")

@@ -35,7 +35,7 @@ def test_systemd_is_told(database: str, tmp_path: Path, workers: str) -> None:
             for _ in range(2):  # again and again
                 assert manager.recv(4096).startswith(b"WATCHDOG=1\n")
         finally:
-            server.stop(15.0)
+            server.stop(60.0)
         said = [manager.recv(4096)]
         while said[-1] != b"STOPPING=1":
             said.append(manager.recv(4096))

@@ -76,7 +76,7 @@ async def test_one_silent_connection_makes_the_idle_ones_suspicious(
     start_server: StartServer, through: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "SILENCE_S", 1.0)
-    async with asyncio.timeout(60), start_server(dsn=through) as api:
+    async with asyncio.timeout(120), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         while api.server.database.pool()["idle"] < 3:
             await asyncio.gather(*(api.get("/v1/events", device_id="sh-1") for _ in range(8)))

@@ -20,7 +20,7 @@ LACKING = bytes.fromhex("0001 0000 0006 01 04 2000 0001")
 
 async def ask(stream: SocketStream, frame: bytes) -> bytes:
     """Send a request; return the answer, empty when the connection ended."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         try:
             await stream.send(frame)
             return await stream.receive()

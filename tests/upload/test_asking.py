@@ -224,7 +224,7 @@ async def test_flush_ends_at_once_when_the_token_is_refused(
     server.script.extend([refusal, refusal, refusal])  # both, and each alone
     server.rule = play.status(code)
     async with BatchUploader(spool, settings) as uploader:
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             assert not await uploader.flush(600)
     assert len(server.seen) == 4
     assert (await spool.counts()).pending == 2

@@ -55,7 +55,7 @@ async def test_kills_and_cuts_cost_nothing(server: IngestServer, ca_file: Path, 
     server.rule = unreliable
     command = [sys.executable, "-c", UPLOADER, str(spool_file), server.url, str(ca_file)]
     kills = 0
-    with anyio.fail_after(110):
+    with anyio.fail_after(240):
         while len(server.stored) < READINGS:
             async with await anyio.open_process(command, stdout=None, stderr=None) as process:
                 before = len(server.seen)

@@ -92,7 +92,7 @@ async def _delivered(spool: DurableSpool) -> set[int]:
 
 async def is_known_to_be_delivered(spool: DurableSpool, seqs: set[int]) -> None:
     """Wait for the answer, too: of readings whose answer is lost the edge never learns that they were new."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         while not seqs <= await _delivered(spool):  # noqa: ASYNC110 - a test looks from outside
             await anyio.sleep(0.005)
 

@@ -421,7 +421,7 @@ async def test_a_refused_token_pauses_and_a_new_file_goes_on(
     async with running(spool, replace(settings, token=None, token_file=token_file)) as uploader:
         await until(lambda: set(uploader.status.paused) == {"inv", "other"})
         assert {alarm.code for alarm in uploader.status.alarms} == {f"http_{code}"}
-        with anyio.fail_after(60):  # what was on its way may take a while to arrive
+        with anyio.fail_after(120):  # what was on its way may take a while to arrive
             requests = -1
             while len(server.seen) != requests:
                 requests = len(server.seen)
@@ -610,7 +610,7 @@ async def test_a_server_that_came_back_is_found_within_a_minute(
 
 async def keep_reading_until_deferred(spool: DurableSpool, count: int) -> None:
     """Go on accepting readings, as an edge does, until so many are set aside."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         while (await spool.counts()).deferred < count:
             await fill(spool, 1)
             await anyio.sleep(0.02)
