@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sungrow_lib.demo import setup
 from sungrow_lib.demo.processes import (
     Child,
     ChildError,
@@ -18,6 +20,7 @@ from sungrow_lib.demo.processes import (
     undisturbed,
     wait_until,
 )
+from sungrow_lib.demo.setup import free_ports
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
@@ -142,3 +145,13 @@ def test_a_second_ctrl_c_does_not_disturb_the_shutdown(capfd: pytest.CaptureFixt
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert "stopping already" in capfd.readouterr().err
+
+
+def test_free_ports_are_different_and_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowest = min(free_ports(9))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", lowest))
+        monkeypatch.setattr(setup, "_NOT_HANDED_OUT", range(lowest, lowest + 20))
+        for _ in range(20):
+            assert lowest not in free_ports(1)
+        assert len(set(free_ports(5))) == 5
