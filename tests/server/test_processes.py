@@ -25,7 +25,7 @@ from sungrow_lib.demo.setup import free_ports
 from tests.server.conftest import TOKEN
 from tests.server.load import Load, client, recent, stored
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 COMMAND = [sys.executable, "-m", "reference_server"]
 

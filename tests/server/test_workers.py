@@ -32,7 +32,7 @@ from tests.server.test_processes import (
     until_healthy,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 
 Strike = Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]
