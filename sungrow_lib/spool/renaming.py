@@ -18,6 +18,7 @@ from sungrow_lib.spool.entries import HeldWhy, SpoolRenaming
 from sungrow_lib.spool.holding import hold, is_held, read_held, require_held
 from sungrow_lib.spool.meta import renew_generation
 
+_ANY: Final = 2**63 - 1
 _EACH: Final = schema.EACH_RENAMING
 _LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing"
 _NOTES: Final = (
@@ -47,6 +48,10 @@ _MOVE: Final = (
     "DROP TABLE temp.moving",
 )
 _LET_GO: Final = f"UPDATE standing SET offered = offered % {_EACH} WHERE device = ? AND offered / {_EACH} = ?"
+_FOLLOW: Final = (
+    "UPDATE main.reading SET device = (SELECT f.device FROM temp.found f WHERE f.seq = reading.seq)"
+    " WHERE seq IN temp.stale_reading AND seq IN (SELECT seq FROM temp.found WHERE NOT is_stale)"
+)
 _SET_FLOOR: Final = (
     "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT ?2 AS ts UNION ALL SELECT r.ts FROM reading r"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
@@ -59,6 +64,9 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     source = require_held(connection, old)
     if new == old:  # it is a device's own name: that can be so
         connection.execute(schema.LET_GO, (old,))
+        for number, note in _notes(connection).items():
+            if note["old"] == old:  # what had it is no other device any more
+                connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
         return SpoolRenaming(connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0], left=0)
     if is_held(connection, new):
         raise UsageError(f"{new} is held, too; name a device whose readings are sent")
@@ -75,7 +83,8 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
         connection.execute("UPDATE device SET floor_ts = NULL WHERE id = ?", (source,))
         connection.execute(schema.LET_GO, (old,))
     if moved:
-        note = {"old": old, "new": new, "why": why, "floors": floors, "moved": moved}
+        until = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
+        note = {"old": old, "new": new, "why": why, "floors": floors, "moved": moved, "until": until}
         connection.execute(schema.SET_META, (f"{schema.RENAMED_PREFIX}{number}", json.dumps(note)))
     _finish(connection)
     return SpoolRenaming(moved=moved, left=left)
@@ -103,6 +112,25 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
     _finish(connection)
     return SpoolRenaming(moved=moved, left=note["moved"] - moved)
+
+
+def follow_standing(connection: sqlite3.Connection) -> None:
+    """Give readings that a recovery has from an older page the device they have where they stand now."""
+    connection.execute(_FOLLOW)
+
+
+def hold_renamed(connection: sqlite3.Connection) -> None:
+    """Hold the devices that a recovery gave back what may have been renamed: an older page says so.
+
+    It may have been sent under its new name since.
+    """
+    for note in _notes(connection).values():
+        found = (_device(connection, note["old"]), note.get("until", _ANY))
+        if connection.execute(
+            "SELECT 1 FROM reading WHERE device = ? AND seq <= ? LIMIT 1", found
+        ).fetchone():
+            why = HeldWhy(note["why"])
+            hold(connection, note["old"], HeldWhy.LOST if why is HeldWhy.ASIDE else why)
 
 
 def _move(

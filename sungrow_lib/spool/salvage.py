@@ -27,6 +27,7 @@ from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
+from sungrow_lib.spool.renaming import follow_standing, hold_renamed
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -136,7 +137,10 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     for row in pages.rows_behind():  # of the others it is known where they stand
         _take(connection, row, names, after=newest)
     was_merged = _take_superseded(connection, pages, was_merged=was_merged)
+    if pages.free() is not None:  # else what is found may be on a page no longer used
+        follow_standing(connection)
     _name_the_nameless(connection, names)
+    hold_renamed(connection)
     for statement in schema.SALVAGE_STAND:
         connection.execute(statement)
     _set_apart(connection, pages, was_merged=was_merged)
