@@ -185,6 +185,16 @@ def test_the_daemon_does_not_load_what_reads_the_metadata_of_packages_or_mail() 
     assert asked.endswith("_loader.py")
 
 
+def test_usual_addresses_do_not_load_the_letters_of_the_world() -> None:
+    show = (
+        "import sys; from sungrow_lib.upload.settings import dns_name;"
+        " print(*map(dns_name, ['solar.example.org', 'fe80::1', '192.0.2.7']));"
+        " print('encodings.idna' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.split() == ["solar.example.org", "fe80::1", "192.0.2.7", "False"]
+
+
 def test_the_import_reader_sees_every_form() -> None:
     source = "import a.b\nfrom sungrow_lib import wire\nfrom c.d import e\ndef f():\n    import g as h\n"
     assert [found.module for found in imports_of("x.py", source)] == ["a.b", "sungrow_lib.wire", "c.d", "g"]
