@@ -382,6 +382,7 @@ WITH target AS (
     ts,
     sample_count,
     turn,
+    gap_ms,
     dt,
     kw,
     from_zero_kw,
@@ -487,8 +488,9 @@ UNION ALL SELECT * FROM jsonb_populate_recordset(NULL::samples, t.known);
 -- name: fill_rollup_15m
 -- Recompute buckets from their readings. Returns of each whether a counter ran back or jumped in it, and bits of counters:
 -- those that have a value, and those for which the integral of power stands in; of the bucket before it, if that is not
--- recomputed as well, which it is, the counters that have a value, and those of which that is the first value of all, while
--- it is not settled whether the integral stands in; and whether a counter fell shortly before it.
+-- recomputed as well, which it is, the counters that have a value among readings that are still there, and those of which
+-- that is the first value of all, while it is not settled whether the integral stands in; and whether a counter fell
+-- shortly before it.
 {stepped_readings}
 , made AS MATERIALIZED (
 SELECT
@@ -518,6 +520,7 @@ SELECT
     OR (running_time_daily_min_rise > 240 * 1 * (running_time_daily_min_ms_since + 900000) / 3600000 OR (running_time_daily_min_rise < 0 AND NOT CASE WHEN zone_ms IS NULL THEN running_time_daily_min <= 240 * 1 * (running_time_daily_min_ms_since + 900000) / 3600000 ELSE (at_ms + zone_ms + 10800000) / 86400000 > (at_ms - running_time_daily_min_ms_since + zone_ms - 10800000) / 86400000 END))
 -- end of generated
   ) AS has_break,
+  max(gap_ms) = 0 AS is_cut_off,
 -- generated: aggregate
   (sum(coalesce(sample_count, 1)))::int8 AS sample_count,
   (sum(dt))::int8 AS covered_ms,
@@ -1163,7 +1166,7 @@ SELECT
   CASE WHEN pv_total_kwh_last_ts IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_last_ts IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_charge_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 4 END + CASE WHEN battery_discharge_total_kwh_last_ts IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_last_ts IS NULL THEN 0 ELSE 16 END + CASE WHEN export_from_pv_total_kwh_last_ts IS NULL THEN 0 ELSE 32 END + CASE WHEN import_total_kwh_last_ts IS NULL THEN 0 ELSE 64 END + CASE WHEN direct_use_total_kwh_last_ts IS NULL THEN 0 ELSE 128 END + CASE WHEN output_total_kwh_last_ts IS NULL THEN 0 ELSE 256 END + CASE WHEN running_time_total_h_last_ts IS NULL THEN 0 ELSE 512 END AS held,
   CASE WHEN pv_total_kwh_uncounted IS NULL THEN 0 ELSE 1 END + CASE WHEN battery_charge_total_kwh_uncounted IS NULL THEN 0 ELSE 2 END + CASE WHEN battery_discharge_total_kwh_uncounted IS NULL THEN 0 ELSE 8 END + CASE WHEN export_total_kwh_uncounted IS NULL THEN 0 ELSE 16 END + CASE WHEN import_total_kwh_uncounted IS NULL THEN 0 ELSE 64 END AS shown
 -- end of generated
-  , b.before, b.held AS held_before, b.firsts
+  , b.before, CASE WHEN m.is_cut_off THEN 0 ELSE b.held END AS held_before, b.firsts
   , EXISTS (
     SELECT FROM counter_breaks f
     WHERE f.device = m.device AND f.ts < m.bucket AND f.ts >= b.before - INTERVAL '15 minutes' AND f.value < f.before
@@ -1238,11 +1241,20 @@ CROSS JOIN LATERAL (
 ) AS known;
 
 -- name: quarters_known_before
--- The last quarter of an hour in such a day, or after it, with a value of the counter from before others.
-SELECT t.device, t.bucket, known.*
+-- The last quarter of an hour in such a day, or after it, with a value of the counter from before others. Where no readings
+-- from there on are left to tell, also from where the counter fell shortly before that value.
+SELECT t.device, t.bucket, known.*, (
+  SELECT max(b.before) FROM counter_breaks b
+  WHERE b.device = t.device AND b.counter = '{counter}' AND b.value < b.before
+    AND b.ts > known.ts - INTERVAL '15 minutes' AND b.ts <= known.ts
+    AND NOT EXISTS (
+      SELECT FROM samples s
+      WHERE s.device = t.device AND s.ts >= known.bucket AND s.ts < t.bucket AND s.ts >= %(lowest)s AND s.ts < %(until)s
+    )
+)
 FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(days)s::date[]) AS t(device, bucket, day)
 CROSS JOIN LATERAL (
-  SELECT r.bucket, r.{counter}_last_ts, r.{counter}_last FROM rollup_15m r
+  SELECT r.bucket, r.{counter}_last_ts AS ts, r.{counter}_last FROM rollup_15m r
   WHERE r.device = t.device AND r.bucket < t.bucket AND r.bucket >= (t.day - 1)::timestamp AT TIME ZONE 'UTC'
     AND r.bucket >= %(lowest)s AND r.bucket < %(highest)s AND r.{counter}_last_ts IS NOT NULL
   ORDER BY r.bucket DESC LIMIT 1

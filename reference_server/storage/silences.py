@@ -23,6 +23,7 @@ from reference_server.zones import near_each_other
 Bucket = tuple[int, datetime]
 
 _QUARTER: Final = timedelta(minutes=15)
+_MS: Final = timedelta(milliseconds=1)
 _DAYS_APART: Final = timedelta(days=40)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _AROUND: Final = timedelta(days=4)
@@ -39,7 +40,7 @@ class Made(NamedTuple):
         held: those that have a value.
         shown: those for which the integral of power stands in.
         before: the quarter before it that was not recomputed with it, if there is one.
-        held_before: those that have a value in that.
+        held_before: those that have a value in that, if its readings are still there.
         firsts: those whose value in that is the first of all, while the integral there may have to change.
         sees_fall: whether a counter fell shortly before it, in a quarter that was not recomputed with it.
     """
@@ -60,11 +61,13 @@ class Known(NamedTuple):
         bucket: the quarter it lies in.
         ts: when it was read.
         value: its resolution steps.
+        peak: those it fell from shortly before, if it did and the readings that tell are gone.
     """
 
     bucket: datetime
     ts: datetime
     value: int
+    peak: int | None = None
 
 
 Values = dict[Bucket, dict[str, Known]]
@@ -185,7 +188,10 @@ async def values_before(connection: Connection, wanted: Mapping[Bucket, int]) ->
     for counter, buckets in by_counter(wanted).items():
         days = await on_counter(connection, "days_known_before", counter, **columns_of(buckets))
         for some in near_each_other(days, key=itemgetter(2), most=_DAYS_APART):
-            rows = await on_counter(connection, "quarters_known_before", counter, **_in_days(some))
+            until = max(bucket for _, bucket, _ in some)
+            rows = await on_counter(
+                connection, "quarters_known_before", counter, **_in_days(some), until=until
+            )
             for device, bucket, *known in rows:
                 found[device, bucket][counter] = Known(*known)
     return dict(found)
@@ -197,8 +203,10 @@ def as_told(device: int, known: Mapping[str, Known] | None) -> str | None:
         return None
     readings: dict[datetime, dict[str, Any]] = {}
     for counter, value in known.items():
-        reading = readings.setdefault(value.ts, {"device": device, "ts": value.ts.isoformat()})
-        reading[counter] = value.value
+        for ts, steps in ((value.ts, value.value), (value.ts - _MS, value.peak)):
+            if steps is not None:
+                reading = readings.setdefault(ts, {"device": device, "ts": ts.isoformat()})
+                reading[counter] = steps
     return json.dumps(list(readings.values()))
 
 

@@ -90,7 +90,7 @@ async def total_of(api: Api, begin: datetime, end: datetime, bucket: str = "1d")
 
 async def parts_are_their_quarters(api: Api, begin: datetime, end: datetime) -> None:
     """Five minutes add up to their quarter of an hour, also where a range cuts it."""
-    quarters = {one["bucket"]: one["pv_kwh"] for one in await told(api, begin, end, "15m")}
+    quarters = {one["bucket"]: one["pv_kwh"] or 0 for one in await told(api, begin, end, "15m")}
     for cut in range(1, 16):
         moment = quarter_of(begin) + timedelta(minutes=cut)
         bucket = "5m" if cut % 2 else "15m"
