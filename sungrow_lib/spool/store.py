@@ -416,6 +416,7 @@ class SpoolStore:
             done = importer.take(records)
             if done.imported and not importer.has_imported:
                 self.identity = renew_generation(connection)
+                importer.generation = self.identity.generation
         importer.has_imported |= bool(done.imported)
         return done
 

@@ -67,22 +67,23 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
 
 async def _take_in(spool: DurableSpool, found: SpoolStore) -> SpoolImport:
     """Import a store's readings; what another edge calls its devices does not count here."""
-    edge_id = found.identity.edge_id
+    edge_id, why = found.identity.edge_id, HeldWhy.LOST
     names: dict[str, str] = {}
     if edge_id != spool.identity.edge_id:
         names = foreign_names(await anyio.to_thread.run_sync(found.devices), edge_id)
-        for name in names.values():
-            await spool.hold_device(name, HeldWhy.FOREIGN)
+        why = HeldWhy.FOREIGN
     elif (spool_id := found.look(read_owner).spool_id) != (await spool.owner()).spool_id:
         # What has no name there is none of those that have no name here.
         names = foreign_names(list(found.look(read_held)), spool_id or edge_id)
-    return await spool.import_records(
-        replace(
-            record,
-            entry=record.entry._replace(device_id=names.get(record.entry.device_id, record.entry.device_id)),
-        )
-        for record in _records(found)
-    )
+    return await spool.import_records(_named(record, names, why) for record in _records(found))
+
+
+def _named(record: SpoolRecord, names: dict[str, str], why: HeldWhy) -> SpoolRecord:
+    """Give a reading's device the name it has here; each says that it is held, for somebody may rename it."""
+    name = names.get(record.entry.device_id)
+    if name is None:
+        return record
+    return replace(record, entry=record.entry._replace(device_id=name), held=record.held or why)
 
 
 def _open(file: Path) -> SpoolStore:

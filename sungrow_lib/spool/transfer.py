@@ -23,6 +23,7 @@ from sungrow_lib.spool.entries import (
     to_ms,
 )
 from sungrow_lib.spool.holding import hold, is_lost_name
+from sungrow_lib.spool.meta import read_identity
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
 
@@ -193,7 +194,8 @@ class Importer:
     """Puts readings of another spool into this one, each once; used inside the caller's transactions.
 
     A reading is here already when one of the same device and date is, or, while either has no final date,
-    one of the same device, boot and boot-time clock.
+    one of the same device, boot and boot-time clock. Another program may rename a device meanwhile: then it
+    looks at all of them anew.
 
     Args:
         connection: the spool's.
@@ -203,6 +205,7 @@ class Importer:
         has_imported: whether a reading was imported, and the generation is a new one.
         connection: the spool's; what is known of its readings is gone with it.
         has_delivered: whether one of the readings handed over is called delivered.
+        generation: the spool's; it is another after a renaming.
     """
 
     def __init__(self, connection: sqlite3.Connection, key: Key) -> None:
@@ -211,6 +214,7 @@ class Importer:
         self.connection = connection
         self._key = key
         self._seen = 0
+        self.generation = read_identity(connection).generation
         for statement in schema.IMPORT_TABLES:
             connection.execute(statement)
 
@@ -231,6 +235,10 @@ class Importer:
 
     def _look_around(self) -> None:
         """Take note of what came, or got its date, since the last transaction."""
+        generation = read_identity(self.connection).generation
+        if generation != self.generation:
+            self.generation, self._seen = generation, 0
+            self.connection.execute("DELETE FROM temp.here")
         self.connection.execute(schema.IMPORT_NOTE, (self._seen,))
         self.connection.execute(schema.IMPORT_UNDATED)
         self._seen = self.connection.execute("SELECT coalesce(max(seq), 0) FROM reading").fetchone()[0]
