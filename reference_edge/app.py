@@ -24,10 +24,10 @@ from reference_edge.probe import DiskProbe
 from reference_edge.station import Station, by_address, device_info
 from reference_edge.survey import Survey
 from sungrow_lib.cli.guard import first_of
-from sungrow_lib.errors import ConfigurationError, SpoolError
+from sungrow_lib.errors import ConfigurationError, SpoolError, SpoolUnavailableError
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import DurableSpool, SpoolOpening, SpoolOptions
-from sungrow_lib.spool.disk import is_passing, is_setting
+from sungrow_lib.spool.disk import is_passing, is_setting, missing_place
 from sungrow_lib.upload import BatchUploader, UploadSettings, UploadStatus
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.status import StatusBoard
@@ -51,7 +51,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
 
     A spool that proves to be damaged on the way is recovered at once, as at a start. While its disk fails, so
-    that this cannot be done, readings wait in memory; also where it fails from the start.
+    that this cannot be done, readings wait in memory; also where it fails, or is not mounted, from the start.
 
     Raises:
         SpoolError: the spool cannot be opened, and no disk that works will change that; or another daemon
@@ -256,6 +256,8 @@ class _Edge:
 
     def _look_first(self) -> None:
         """See to what has to be known before the spool is opened: that it is ours alone, and what it is."""
+        if (why := missing_place(self.settings.spool_path)) is not None:
+            raise SpoolUnavailableError(why)
         self.lock.require()
         self.owner_file.read()
         if not self.was_open:

@@ -22,6 +22,7 @@ from sungrow_lib.inverter import InverterReader
 from sungrow_lib.modbus.limiter import LOCK_DIR_VARIABLE, lock_dir
 from sungrow_lib.modbus.notes import STATE_DIR_VARIABLE
 from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool.disk import missing_place
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
@@ -141,6 +142,8 @@ async def _check_spool(path: Path) -> str:
     if not await anyio.to_thread.run_sync(is_missing, path):
         async with DurableSpool.open(path):  # which looks at every page first
             return str(path)
+    if (why := await anyio.to_thread.run_sync(missing_place, path)) is not None:
+        raise SpoolUnavailableError(why)
     await anyio.to_thread.run_sync(_require_room, path, "SPOOL_PATH")
     return f"{path} (the daemon will make it)"
 

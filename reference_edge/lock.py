@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from sungrow_lib.errors import SpoolUnavailableError
-from sungrow_lib.spool.disk import is_setting
+from sungrow_lib.spool.disk import is_setting, missing_place
 
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
@@ -37,7 +37,7 @@ class SpoolLock:
 
     Raises:
         SpoolUnavailableError: another daemon has it, or the lock file beside the spool cannot be made, and
-            not because the disk fails: then it is made later, and nobody else can make it either.
+            not because its disk fails or is missing: then it is made later, and nobody else can make it.
     """
 
     def __init__(self, spool_path: Path) -> None:
@@ -57,7 +57,7 @@ class SpoolLock:
             raise self._taken() from None
         except OSError as error:
             self._failure = error
-            if is_setting(error):
+            if is_setting(error) and missing_place(spool_path) is None:
                 self.close()
                 raise self._unmade(error) from error
 
@@ -120,6 +120,8 @@ class SpoolLock:
 
     def _locked(self) -> int:
         """Open and lock the file, and see to it that it is still the one there."""
+        if (why := missing_place(self._spool)) is not None:
+            raise FileNotFoundError(errno.ENOENT, why)
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:

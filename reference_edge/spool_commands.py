@@ -13,6 +13,7 @@ import anyio
 from reference_edge.config import EdgeSettings
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolState
+from sungrow_lib.spool.disk import missing_place
 from sungrow_lib.spool.foreign import is_missing
 
 Settings = Callable[[argparse.Namespace], EdgeSettings]
@@ -152,4 +153,6 @@ def _run(name: str, settings: Settings, args: argparse.Namespace) -> int:
         raise SpoolUnavailableError(
             f"there is no spool at {path}{empty}; name it with --spool, or in SPOOL_PATH"
         )
+    if (why := missing_place(path)) is not None:
+        raise SpoolUnavailableError(why)
     return anyio.run(JOBS[name], args, path)

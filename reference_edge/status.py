@@ -16,6 +16,7 @@ from reference_edge.survey import held_words, is_to_be_named
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolCounts, SpoolOptions
+from sungrow_lib.spool.disk import missing_place
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.spool.reserve import reserve_bytes
 
@@ -36,7 +37,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         "spool_error": None,
     }
     if is_missing(settings.spool_path):
-        advice = "`sungrow-edge run` makes it (SPOOL_PATH)"
+        advice = missing_place(settings.spool_path) or "`sungrow-edge run` makes it (SPOOL_PATH)"
         return known | {"spool_error": f"there is no spool at {settings.spool_path} yet; {advice}"}
     try:
         return known | await _read_spool(settings, is_running=known["daemon"]["running"])

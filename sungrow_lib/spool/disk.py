@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,9 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNTOLD: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 """SQLite says that it could not; the system knows why."""
 _COMPANIONS: Final = ("", "-wal", "-shm")
+_TO_MOUNT: Final = Path("/etc/fstab")
+_MOUNTED: Final = Path("/proc/self/mountinfo")
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
 def sync(path: Path) -> None:
@@ -59,6 +63,8 @@ def is_passing(error: SpoolError, path: Path) -> bool:
     """
     if isinstance(error, NotASpoolError):
         return False
+    if missing_place(path) is not None:
+        return True
     cause = error.__cause__
     if isinstance(cause, OSError):
         return not is_setting(cause)
@@ -73,7 +79,47 @@ def may_work(path: Path) -> bool:
     Args:
         path: the spool, which must not be open: to close a file ends SQLite's locks on it.
     """
-    return _asked(path) in {0, *_SETTINGS, *_NO_ROOM}
+    return missing_place(path) is None and _asked(path) in {0, *_SETTINGS, *_NO_ROOM}
+
+
+def missing_place(path: Path) -> str | None:
+    """Say why there is no place for a spool yet, as while its disk is not mounted; None where there is one.
+
+    A folder on which the system is to mount a disk is no place until it did: a new spool would be on another
+    disk, and out of sight afterwards. One that is there is believed.
+    """
+    whole = Path(os.path.realpath(path))
+    try:
+        whole.parent.stat()
+        whole.stat()
+    except FileNotFoundError:
+        if not whole.parent.exists():
+            return (
+                f"the folder {whole.parent} does not exist; mount its disk, or make it, "
+                "or name another (SPOOL_PATH)"
+            )
+        if (point := _unmounted(whole)) is not None:
+            return f"no disk is mounted at {point} as /etc/fstab says; mount it (SPOOL_PATH)"
+    except OSError:  # whoever opens it says how
+        pass
+    return None
+
+
+def _unmounted(path: Path) -> Path | None:
+    """Return the folder above a file on which a disk is to be mounted, and is not."""
+    try:
+        wanted = [line.split() for line in _TO_MOUNT.read_text().splitlines()]
+        mounted = [line.split() for line in _MOUNTED.read_text().splitlines()]
+        # A folder that is its own mount, as one that a service may write to, is none that a disk is on.
+        there = {_unescaped(words[4]) for words in mounted if words[3] != words[4]}
+    except (OSError, ValueError, IndexError):  # another system
+        return None
+    points = (_unescaped(words[1]) for words in wanted if len(words) > 1 and words[0][0] != "#")
+    return next((p for p in points if p in path.parents and p != Path("/") and p not in there), None)
+
+
+def _unescaped(name: str) -> Path:
+    return Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), name))
 
 
 def _asked(path: Path) -> int:

@@ -364,6 +364,31 @@ async def test_whose_the_spool_is_is_known_before_it_is_opened_late(
         assert [*await spool.held()] == [f"roof.{other.edge_id[:8]}"]
 
 
+async def test_a_disk_that_is_not_mounted_yet_is_waited_for_with_readings_in_memory(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    """Its folder is missing; when it comes, with the spool in it, that is the one."""
+    there, later = tmp_path / "usb" / "edge", tmp_path / "later"
+    later.mkdir()
+    owner = await _old_spool(later / "spool.sqlite")
+    path = there / "spool.sqlite"
+    async with polling(tmp_path, tls_files.ca, QUICK, SPOOL_PATH=str(path)) as child:
+        await until("the alarm", lambda: waiting(tmp_path) > 1, child)
+        assert f"the folder {there} does not exist" in alarms(tmp_path)["spool"]
+        assert not there.parent.exists()
+        there.parent.mkdir()
+        later.rename(there)
+        await until("readings", lambda: len(polls(tmp_path, "accepted")) > 3, child)
+        await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)
+        assert await anyio.to_thread.run_sync(child.stop, 20.0)
+        assert child.exit_status == 0
+    accepted = polls(tmp_path, "accepted")
+    assert len(accepted) == len([e for e in read_events(tmp_path / "edge.log") if e["event"] == "poll"])
+    async with DurableSpool.open(path) as spool:
+        assert await spool.owner() == owner
+        assert (await spool.counts()).accepted == 5 + len(accepted)
+
+
 def test_wrong_settings_end_a_start_also_while_the_disk_fails(
     tmp_path: Path, tls_files: CertificateFiles, library: Path
 ) -> None:
@@ -371,10 +396,11 @@ def test_wrong_settings_end_a_start_also_while_the_disk_fails(
     folder.mkdir()
     disk = FailingDisk(library, folder, tmp_path / "order")
     disk.fails(ERRORS["EROFS"], WRITES)
-    nowhere = tmp_path / "folder" / "spool.sqlite"
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "file" / "spool.sqlite"
     no_authority = tmp_path / "authority.pem"
     for ca, path, status, words in (
-        (tls_files.ca, nowhere, 1, "No such file or directory"),
+        (tls_files.ca, nowhere, 1, "Not a directory"),
         (no_authority, folder / "spool.sqlite", 2, "CA_FILE"),
     ):
         variables = environment(tmp_path, ca, SPOOL_PATH=str(path))
@@ -464,6 +490,6 @@ def test_what_may_pass_is_told_from_what_does_not(tmp_path: Path, error: Any, ex
     failure.__cause__ = cause
     assert is_passing(failure, path) is expected
     if error == sqlite3.SQLITE_CANTOPEN:
-        assert not is_passing(failure, tmp_path / "nowhere" / "spool.sqlite")
+        assert is_passing(failure, tmp_path / "nowhere" / "spool.sqlite")
         path.mkdir()
         assert not is_passing(failure, path)
