@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ _EVERY_S: Final = 5.0
 _LOOK_S: Final = 1.0
 """Seconds between two looks at what changed: the most often the file is written."""
 _PARTS: Final = frozenset({"version", "polls", "connections", "upload", "alarms"})
+_WRITING: Final = threading.Lock()
+"""One write at a time, also where an earlier one was left behind."""
 _STALE_S: Final = 30.0
 """Seconds after which a file says that its daemon no longer writes it."""
 
@@ -65,7 +68,8 @@ class HealthReport:
             report = self._report()
             if report != written or anyio.current_time() >= next_write:
                 written, next_write = report, anyio.current_time() + _EVERY_S
-                await anyio.to_thread.run_sync(self._write, report)
+                # A disk that hangs would hold up the end; what is left behind writes what was so at its time.
+                await anyio.to_thread.run_sync(self._write, report, abandon_on_cancel=True)
             await anyio.sleep(_LOOK_S)
 
     def _report(self) -> dict[str, Any]:
@@ -86,6 +90,10 @@ class HealthReport:
         }
 
     def _write(self, report: dict[str, Any]) -> None:
+        with _WRITING:
+            self._replace(report)
+
+    def _replace(self, report: dict[str, Any]) -> None:
         draft = self._path.with_name(self._path.name + ".new")
         try:
             # Not forced to disk: after a power cut there is no daemon whose health it could tell.

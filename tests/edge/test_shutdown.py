@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -154,6 +155,31 @@ def test_an_inverter_and_a_server_that_are_both_silent(tmp_path: Path) -> None:
                 process.kill()
             assert process.stderr is not None
             assert '"everything_delivered": false' in process.stderr.read()
+
+
+def test_a_health_file_on_a_disk_that_hangs(tmp_path: Path) -> None:
+    """A pipe that nobody reads is as silent."""
+    environment = clean_environment() | {
+        "SERVER_URL": "https://127.0.0.1:1",
+        "DEVICE_TOKEN": "edge-token-0123456789",
+        "SUNGROW_HOST": "127.0.0.1",
+        "SUNGROW_PORT": "1",
+        "DEVICE_ID": "roof",
+        "SPOOL_PATH": str(tmp_path / "spool.sqlite"),
+        "HEALTH_FILE": str(tmp_path / "health.json"),
+        "SUNGROW_LOCK_DIR": str(tmp_path),
+    }
+    os.mkfifo(tmp_path / "health.json.new")
+    command = [sys.executable, "-m", "reference_edge", "run"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert any('"event": "poll"' in line for line in process.stderr)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(3 * LONGEST_S) == 0  # the machine may be busy with other tests
+        finally:
+            process.kill()
+        assert '"event": "stopped"' in process.stderr.read()
 
 
 async def leave_something_to_deliver(path: Path) -> None:
