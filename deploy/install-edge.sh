@@ -162,7 +162,27 @@ sungrow-edge status); or take it along, sudo sungrow-edge spool export >readings
   fail "not purged: $reason"
 }
 
+# Where SPOOL_PATH puts the spool, in the settings or in a drop-in of the unit, if that is outside of our folder.
+spool_elsewhere() {
+  {
+    "$programs/bin/python" -c 'import sys, tomllib
+print(tomllib.load(open(sys.argv[1], "rb")).get("spool_path", ""))' "$settings/edge.toml" 2>/dev/null || true
+    cat "$units"/sungrow-edge.service.d/*.conf 2>/dev/null |
+      sed -n 's/^[[:space:]]*Environment=.*SPOOL_PATH=\([^"[:space:]]*\).*/\1/p' || true
+  } | while IFS= read -r place; do
+    case $place in '' | "$readings"/*) ;; *) printf '%s\n' "$place" ;; esac
+  done | sort -u
+}
+
+# What becomes of that: nothing. It may hold what no server has.
+say_elsewhere() {
+  printf '%s\n' "$1" | while IFS= read -r place; do
+    [ -z "$place" ] || echo "A spool is elsewhere (SPOOL_PATH), and was left alone: $place"
+  done
+}
+
 uninstall() {
+  elsewhere=$(spool_elsewhere)
   if [ "$purge" = yes ]; then
     was_running=no
     if on_system systemctl is-active --quiet sungrow-edge.service 2>/dev/null && [ -z "$root" ]; then
@@ -183,6 +203,7 @@ uninstall() {
   else
     echo "The edge is gone. Settings are still in $settings, readings in $readings."
   fi
+  say_elsewhere "$elsewhere"
 }
 
 # ------------------------------------------------------------------------------------------- install

@@ -213,3 +213,25 @@ async def test_without_the_programs_nobody_can_tell(root: Path) -> None:
     assert status == 1
     assert "spool.sqlite: unreadable" in said
     assert (readings(root) / "spool.sqlite").exists()
+
+
+@pytest.mark.parametrize("words", [["--purge"], []])
+@pytest.mark.parametrize("where", ["settings", "drop-in", "our folder"])
+async def test_a_spool_that_is_elsewhere_is_left_alone_and_named(
+    root: Path, tmp_path: Path, where: str, words: list[str]
+) -> None:
+    folder = readings(root) if where == "our folder" else tmp_path / "usb"
+    folder.mkdir(exist_ok=True)
+    path = folder / "spool.sqlite"
+    await fill(path, settle=deliver)
+    if where == "drop-in":
+        drop_in = root / "etc/systemd/system/sungrow-edge.service.d/usb.conf"
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text(f'[Service]\nEnvironment="SPOOL_PATH={path}" LOG_LEVEL=INFO\n')
+    else:
+        (root / "etc/sungrow-edge/edge.toml").write_text(f'spool_path = "{path}"\n')
+    done = installer(root, "--uninstall", *words)
+    assert done.returncode == 0, done.stderr
+    line = f"A spool is elsewhere (SPOOL_PATH), and was left alone: {path}"
+    assert (line in done.stdout) is (where != "our folder")
+    assert path.exists() is (where != "our folder" or not words)
