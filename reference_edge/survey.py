@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,10 +92,10 @@ class Survey:
             tasks.start_soon(self._go_on_reporting, spool, uploader, accounts, looked)
             pause_s = _SECOND_LOOK_S
             while True:
-                before = _told(uploader, intake)
+                before = _told(spool, uploader, intake)
                 await self._look(spool, accounts, intake)
                 looked.set()
-                await self._wait(pause_s, before, lambda: _told(uploader, intake))
+                await self._wait(pause_s, before, lambda: _told(spool, uploader, intake))
                 pause_s = _LOOK_S
 
     async def _wait(self, seconds: float, before: object, told: Callable[[], object]) -> None:
@@ -124,13 +125,22 @@ class Survey:
 
     async def watch(self, intake: Intake) -> None:
         """Keep the alarms up to date with what is known, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch_disk)
+            while True:
+                self.judge(intake)
+                await anyio.sleep(_JUDGE_S)
+
+    async def _watch_disk(self) -> None:
+        """Know how much room there is; a disk that hangs holds up nobody else, nor the end."""
         while True:
-            self.judge(intake)
+            with suppress(OSError):
+                usage = await anyio.to_thread.run_sync(shutil.disk_usage, self.folder, abandon_on_cancel=True)
+                self.disk_free_bytes = usage.free
             await anyio.sleep(_JUDGE_S)
 
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:
         try:
-            self.disk_free_bytes = shutil.disk_usage(self.folder).free
             self.clock = await spool.clock()
             for device_id, account in accounts.items():
                 account.counts = await spool.counts(device_id)
@@ -213,10 +223,13 @@ class Survey:
         )
 
 
-def _told(uploader: BatchUploader, intake: Intake) -> object:
-    """Whether readings wait for a trusted clock, or in memory: whatever is said of it agrees soon."""
+def _told(spool: DurableSpool, uploader: BatchUploader, intake: Intake) -> object:
+    """Whether readings wait for a trusted clock, or in memory: whatever is said of it agrees soon.
+
+    A spool has a new generation when a device was renamed, or readings were imported: others may be held now.
+    """
     waits = any(alarm.code == CLOCK for alarm in uploader.status.alarms)
-    return waits, intake.refusal is None
+    return waits, intake.refusal is None, spool.identity.generation
 
 
 def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import anyio
@@ -23,6 +24,7 @@ from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, HeldWhy, SpoolIdentity, SpoolOptions, SpoolOwner
 from sungrow_lib.spool.holding import is_lost_name
+from sungrow_lib.upload import BatchUploader, UploadSettings
 from tests.edge.test_health import daemon, edge, environment, said
 from tests.edge.test_spool_commands import spool_command
 
@@ -226,6 +228,46 @@ async def test_what_another_edge_delivered_is_said_too(tmp_path: Path) -> None:
         await spool.hold_device("roof", HeldWhy.FOREIGN)
         await survey._look(spool, accounts, Intake(accounts))
         assert "5 that a server has are not offered again" in survey.alarms["held"].detail
+
+
+async def test_what_is_held_since_a_device_was_renamed_is_told_without_waiting_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_edge.survey._SECOND_LOOK_S", 1e6)
+    monkeypatch.setattr("reference_edge.survey._LISTEN_S", 0.01)
+    path = tmp_path / "spool.sqlite"
+    await make(path, "lost-device-1")
+    survey = Survey(tmp_path)
+    accounts = {"roof": DeviceAccount("roof", "")}
+    async with DurableSpool.open(path) as spool, anyio.create_task_group() as tasks:
+        uploader = BatchUploader(spool, UploadSettings(server_url="https://127.0.0.1:1", token="-" * 20))
+        tasks.start_soon(survey.run, spool, uploader, accounts, Intake(accounts))
+        with anyio.fail_after(60):
+            while "held" not in survey.alarms:  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+            await spool.rename_device("lost-device-1", "roof")
+            while "held" in survey.alarms:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_disk_that_gets_full_is_told_without_waiting_for_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before any look at the spool: it may not be open."""
+    monkeypatch.setattr("reference_edge.survey._JUDGE_S", 0.01)
+    free = [10]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    survey = Survey(tmp_path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(survey.watch, Intake({}))
+        with anyio.fail_after(60):
+            while "disk" not in survey.alarms:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.01)
+            free[0] = 10**12
+            while "disk" in survey.alarms:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
 
 
 def test_what_is_held_is_left_out_and_a_name_nobody_knows_is_refused(tmp_path: Path) -> None:
