@@ -30,7 +30,7 @@ _SHUTDOWN_S: Final = 10.0
 async def _background(server: Server, *, is_keeper: bool) -> AsyncIterator[None]:
     """Open the database and do the background work for as long as requests are answered."""
     await server.database.open()
-    shared = (server.refresher, server.retention) if is_keeper else ()
+    shared = (server.refresher, server.retention, server.plant_keeper) if is_keeper else ()
     tasks = [asyncio.create_task(work.run()) for work in (server.live, *shared)]
     tasks.append(asyncio.create_task(_watch(server)))
     try:
@@ -89,7 +89,8 @@ def make_runner(server: Server, *, is_keeper: bool = True) -> web.BaseRunner:
 
     Args:
         server: what does the work.
-        is_keeper: whether it keeps the rollups fresh and drops old readings, which one process does for all.
+        is_keeper: whether it keeps the rollups fresh, sums of plants as well, and drops old readings:
+            one process does it for all.
     """
     return _Runner(server, is_keeper=is_keeper)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -19,24 +19,28 @@ class Life:
         first: its first reading, or the quarter of an hour where single readings are gone; None before any.
         last: its last one.
         has_battery: whether it ever told how full a battery is.
+        begin: of the quarter of an hour in which it was heard first.
     """
 
     device: KnownDevice
     first: datetime | None
     last: datetime | None
     has_battery: bool
+    begin: datetime | None = field(init=False)
+    _ends: datetime | None = field(init=False)
 
-    @property
-    def begin(self) -> datetime | None:
-        """Begin of the quarter of an hour in which it was heard first."""
-        return None if self.first is None else quarter_of(self.first)
+    def __post_init__(self) -> None:
+        """Find out once what is asked for each of thousands of buckets."""
+        last = self.last if self.device.deleted else None
+        object.__setattr__(self, "begin", None if self.first is None else quarter_of(self.first))
+        object.__setattr__(self, "_ends", None if last is None else quarter_of(last) + QUARTER)
 
     def time_in(self, begin: datetime, end: datetime) -> timedelta:
         """Time between two moments in which it ought to be heard."""
         if self.begin is None or self.last is None:
             return timedelta(0)
-        if self.device.deleted:
-            end = min(end, quarter_of(self.last) + QUARTER)
+        if self._ends is not None:
+            end = min(end, self._ends)
         return max(end - max(begin, self.begin), timedelta(0))
 
     def days(self, zone: ZoneInfo) -> tuple[date, date]:

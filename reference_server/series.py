@@ -169,7 +169,10 @@ class SeriesReader:
     async def _from_whole_days(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Told:
         """Read whole local days or months from the days, and what is cut from others from quarters."""
         is_months = cut.bucket == "1M"
-        kinds = [(span, is_whole_days(span, cut.zone, months=is_months)) for span in cut.spans]
+        ends = cut.spans[0], cut.spans[-1]  # only these may be cut from others
+        kinds = [
+            (span, span not in ends or is_whole_days(span, cut.zone, months=is_months)) for span in cut.spans
+        ]
         whole, rest = ([span for span, is_one in kinds if is_one is wanted] for wanted in (True, False))
         if not whole:
             return await self._from_quarters(device, cut.spans, columns)

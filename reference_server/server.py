@@ -17,6 +17,7 @@ from reference_server.ingest import Ingest
 from reference_server.limits import Guard
 from reference_server.live import LiveHub
 from reference_server.metrics import SHARED_FOLDER, Metrics
+from reference_server.plant_keeper import PlantKeeper
 from reference_server.plant_series import PlantSeriesReader
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
@@ -51,6 +52,7 @@ class Server:
         refresher: keeps rollups fresh.
         series: answers series.
         plant_series: answers series of plants.
+        plant_keeper: puts together what plants did before anybody asks.
         retention: drops raw readings that are too old.
         live: feeds open streams.
         guard: refuses who asks too often.
@@ -69,6 +71,7 @@ class Server:
     refresher: RollupRefresher
     series: SeriesReader
     plant_series: PlantSeriesReader
+    plant_keeper: PlantKeeper
     retention: Retention
     live: LiveHub
     guard: Guard
@@ -91,6 +94,12 @@ class Server:
             clock=clock,
         )
         series = SeriesReader(readers, refresher, retention=retention, clock=clock)
+        plant_series = PlantSeriesReader(
+            series,
+            TogetherReader(readers, series, clock=clock),
+            MeterReader(readers, clock=clock),
+            clock=clock,
+        )
         tokens = parse_device_tokens(settings.device_tokens.get_secret_value())
         authenticator = Authenticator(database, tokens)
         metrics = Metrics(database)
@@ -105,12 +114,8 @@ class Server:
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=series,
-            plant_series=PlantSeriesReader(
-                series,
-                TogetherReader(readers, series, clock=clock),
-                MeterReader(readers, clock=clock),
-                clock=clock,
-            ),
+            plant_series=plant_series,
+            plant_keeper=PlantKeeper(readers, devices, plant_series, clock=clock),
             retention=Retention(database, retention=retention, clock=clock),
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),

@@ -348,7 +348,7 @@ def _is_remembered(span: Span) -> bool:
 
 def _digest(facts: Mapping[int, Facts], roles: Roles, span: Span) -> bytes:
     """What all that is remembered of a span comes from, in a few bytes."""
-    numbers = [(key, *(told.get(name) for name in _ALL)) for key, told in facts.items()]
+    numbers = [(key, *map(told.get, _ALL)) for key, told in facts.items()]
     pieces = [(piece.begin, *roles.at(piece.begin)) for piece in roles.pieces(span)]
     successors = [(at, *some.items()) for at, some in roles.successors.items() if span.begin <= at < span.end]
     told = span.begin, span.end, sorted(numbers, key=itemgetter(0)), pieces, sorted(successors)

@@ -8,7 +8,7 @@ stale. Of some devices in a zone one way is remembered, the last.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
@@ -25,6 +25,8 @@ _RECENT: Final = timedelta(days=3)
 """So old days change seldom: the month they are in is not remembered."""
 _MOST_BYTES: Final = 4 * 2**20
 """So much the ways that are remembered may take."""
+_MOST_ASKED: Final = 4_000
+"""So many names of plants that were asked for are kept: they take about 1 MB."""
 _Name = tuple[tuple[int, ...], str]
 _ROW: Final = ">iqqq"
 _NEVER: Final = -(2**63)
@@ -62,16 +64,17 @@ class MeterReader:
         self._clock = clock
         self._memory: OrderedDict[_Name, tuple[bytes, Way]] = OrderedDict()
         self._bytes = 0
+        self._asked: set[_Name] = set()
 
     async def meter(self, lives: Sequence[Life], zone: ZoneInfo) -> Meter:
         """Tell it of some devices whose rollups are up to date, in a plant's zone."""
         split = month_of(local_day(self._clock(), zone) - _RECENT)
-        told = await self._told(lives, split, with_head=False)
+        told = await self._told(lives, split, with_head=self._is_new(_name(lives, zone)))
         witnesses = [life for life in lives if life.device.device_id in told] or list(lives[:1])
         lines = lines_of(witnesses, {name: known.testimony for name, known in told.items()})
         runs = [(0, 0)]
         if any(life.device.zone != zone for life in witnesses):
-            runs = [(0, await self._best_of(lines, lives, split))]
+            runs = [(0, _best_of(lines, await self._with_head(told, lives, split)))]
         elif len(lines) > 1:
             runs = (await self._way(lines, lives, told, split, zone)).runs()
         days = [[(life.device.device_id, *life.days(zone)) for life in line] for line in lines]
@@ -85,11 +88,11 @@ class MeterReader:
         split: date,
         zone: ZoneInfo,
     ) -> Way:
-        name = tuple(life.device.key for life in lives), zone.key
+        name = _name(lives, zone)
         key = _key(_witnesses(lines, told, split, zone), told, split, zone)
         known, way = self._memory.get(name, (None, None))
         if way is None or known != key:
-            told = await self._told(lives, split, with_head=True)
+            told = await self._with_head(told, lives, split)
             past = _witnesses(lines, told, split, zone)
             way = Way(past, zone)
             way.go({name: days_of(known.head or b"") for name, known in told.items()})
@@ -111,14 +114,20 @@ class MeterReader:
             _, (_, oldest) = self._memory.popitem(last=False)
             self._bytes -= oldest.size
 
-    async def _best_of(self, lines: Sequence[Sequence[Life]], lives: Sequence[Life], split: date) -> int:
-        """Number of the one that knows most: days of different zones are not compared."""
-        told = await self._told(lives, split, with_head=True)
-        known = [
-            sum(day.known_ms for life in line for day in _all_days(told.get(life.device.device_id)))
-            for line in lines
-        ]
-        return known.index(max(known))
+    def _is_new(self, name: _Name) -> bool:
+        """Whether somebody asks for the first time, and old days are most likely wanted."""
+        is_new = name not in self._asked
+        if len(self._asked) >= _MOST_ASKED:
+            self._asked.clear()
+        self._asked.add(name)
+        return is_new
+
+    async def _with_head(
+        self, told: Mapping[str, _Told], lives: Sequence[Life], split: date
+    ) -> Mapping[str, _Told]:
+        if all(known.head is not None for known in told.values()):
+            return told
+        return await self._told(lives, split, with_head=True)
 
     async def _told(self, lives: Sequence[Life], split: date, *, with_head: bool) -> dict[str, _Told]:
         names = {life.device.key: life.device.device_id for life in lives}
@@ -133,6 +142,15 @@ class MeterReader:
         return {name: told[name] for name in names.values() if name in told}
 
 
+def _best_of(lines: Sequence[Sequence[Life]], told: Mapping[str, _Told]) -> int:
+    """Number of the one that knows most: days of different zones are not compared."""
+    known = [
+        sum(day.known_ms for life in line for day in _all_days(told.get(life.device.device_id)))
+        for line in lines
+    ]
+    return known.index(max(known))
+
+
 def lines_of(lives: Sequence[Life], told: Mapping[str, Testimony]) -> list[list[Life]]:
     """Devices that followed each other, as one: each after the one that ended last before it began."""
     lines: list[list[Life]] = []
@@ -144,6 +162,10 @@ def lines_of(lives: Sequence[Life], told: Mapping[str, Testimony]) -> list[list[
             lines.append([life])
     order = {life.device.key: number for number, life in enumerate(lives)}
     return sorted(lines, key=lambda line: min(order[life.device.key] for life in line))
+
+
+def _name(lives: Iterable[Life], zone: ZoneInfo) -> _Name:
+    return tuple(life.device.key for life in lives), zone.key
 
 
 def _follows(life: Life, other: Life, told: Mapping[str, Testimony]) -> bool:

@@ -175,3 +175,30 @@ ON CONFLICT (devices, is_month, begins) DO UPDATE SET
   battery_ms = excluded.battery_ms, soc = excluded.soc, soc_ms = excluded.soc_ms, load = excluded.load,
   load_ms = excluded.load_ms, export = excluded.export, export_ms = excluded.export_ms
 WHERE p.digest <> excluded.digest;
+
+-- name: plants_of_several
+-- Plants of several devices, deleted ones counted.
+SELECT plant FROM device_settings WHERE plant IS NOT NULL
+GROUP BY plant HAVING count(*) > 1
+ORDER BY plant;
+
+-- name: plant_days_missing
+-- The first and the last of the days before today on which several of some devices were heard and that are not kept. A day
+-- that is kept begins near a midnight of the zone's present distance from UTC, whether or not clocks were changed.
+WITH heard AS MATERIALIZED (
+  SELECT day, array_agg(device ORDER BY device) AS devices FROM rollup_day
+  WHERE device = ANY(%(devices)s) AND day >= %(since)s AND day < %(today)s
+  GROUP BY day HAVING count(*) > 1
+), kept AS (
+  SELECT h.devices, (p.begins AT TIME ZONE 'UTC' + %(offset)s + INTERVAL '2 hours')::date AS day
+  FROM (SELECT DISTINCT devices FROM heard) h
+  CROSS JOIN LATERAL (
+    SELECT s.begins FROM plant_sums s
+    WHERE s.devices = h.devices AND NOT s.is_month
+      AND s.begins >= %(since)s::timestamp AT TIME ZONE 'UTC' - INTERVAL '1 day'
+    OFFSET 0 -- a look into the index, not through all plants
+  ) p
+), missing AS (
+  SELECT devices, day FROM heard EXCEPT SELECT devices, day FROM kept
+)
+SELECT min(day), max(day) FROM missing;

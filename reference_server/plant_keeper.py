@@ -1,0 +1,128 @@
+"""Puts together what plants did on days that are over before anybody asks: the first one need not wait."""
+
+from __future__ import annotations
+
+import logging
+import random
+from asyncio import sleep
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import date, datetime, timedelta
+from time import monotonic
+from typing import Final
+
+from reference_server.plant_series import PlantSeriesReader, zone_of
+from reference_server.storage.database import Database
+from reference_server.storage.devices import Devices, KnownDevice
+from reference_server.storage.errors import StorageError
+from reference_server.zones import local_day, start_of_day
+from sungrow_lib.wire import Frame
+
+_LOG: Final = logging.getLogger(__name__)
+
+_INTERVAL_S: Final = 3600.0
+_SOON_S: Final = 60.0, 300.0
+"""After a start, or a failure: not while all else begins."""
+_PAUSES: Final = 9
+"""It pauses so many times longer than it works."""
+_AT_ONCE: Final = timedelta(days=90)
+"""So long spans are put together without a pause."""
+_DAY: Final = timedelta(days=1)
+_RECENT: Final = timedelta(days=40)
+"""What is missing of earlier days is found after a start only: late readings, of which who asks puts together
+the few days they changed."""
+
+
+class PlantKeeper:
+    """Sees to it that the days of plants of several devices are kept.
+
+    Args:
+        database: where they are.
+        devices: finds devices.
+        plants: puts together what they did, and keeps it.
+        clock: tells the time, UTC.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        devices: Devices,
+        plants: PlantSeriesReader,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._devices = devices
+        self._plants = plants
+        self._clock = clock
+        self._seen: dict[str, tuple[date, date] | None] = {}
+
+    async def run(self) -> None:
+        """Keep what is missing: soon, then every hour until cancelled."""
+        pause_s = random.uniform(*_SOON_S)  # noqa: S311 - jitter
+        while True:
+            await sleep(pause_s)
+            pause_s = _INTERVAL_S
+            try:
+                async with aclosing(self.work()) as parts:
+                    async for worked_s in parts:
+                        await sleep(_PAUSES * worked_s)
+            except StorageError as error:
+                pause_s = random.uniform(*_SOON_S)  # noqa: S311 - jitter
+                _LOG.info("what plants did is not kept now", extra={"error": str(error)})
+
+    async def work(self) -> AsyncGenerator[float]:
+        """Keep what is missing, a part at a time; yield how many seconds each took.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        began = monotonic()
+        names = [name for (name,) in await self._database.rows("plants_of_several")]
+        self._seen = {name: self._seen[name] for name in names if name in self._seen}
+        for name in names:
+            devices = await self._devices.of_plant(name, None)
+            missing = await self._missing(name, devices)
+            yield monotonic() - began
+            began = monotonic()
+            if missing is not None:
+                async for _ in self._keep(name, devices, *missing):
+                    yield monotonic() - began
+                    began = monotonic()
+
+    async def _missing(self, plant: str, devices: list[KnownDevice]) -> tuple[date, date] | None:
+        """First and last of the days that are over and missing; None when there is none that can be kept.
+
+        Days that are still missing after they were put together are those of devices in other zones, say.
+        """
+        zone = zone_of(devices)
+        now = self._clock()
+        today = local_day(now, zone)
+        since = today - _RECENT if plant in self._seen else date.min
+        [found] = await self._database.rows(
+            "plant_days_missing",
+            devices=[device.key for device in devices],
+            since=since,
+            today=today,
+            offset=now.astimezone(zone).utcoffset(),
+        )
+        missing = None if found[0] is None else found
+        if plant in self._seen and self._seen[plant] == missing:
+            return None
+        self._seen[plant] = missing
+        return missing
+
+    async def _keep(
+        self, plant: str, devices: list[KnownDevice], first: date, last: date
+    ) -> AsyncIterator[None]:
+        zone = zone_of(devices)
+        while first <= last:
+            end = min(first + _AT_ONCE, last + _DAY)
+            sheet = self._plants.range(
+                plant, devices, start_of_day(first, zone), start_of_day(end, zone), "1d"
+            )
+            async for _ in sheet.pages:
+                yield
+            first = end
+        async for _ in (await self._plants.frame(plant, devices, Frame.ALL, None)).pages:
+            yield
