@@ -47,10 +47,11 @@ async def test_days_that_are_over_are_kept_before_anybody_asks(api: Api, start_s
 
 
 @pytest.mark.parametrize(
-    "zone", ["Pacific/Honolulu", "Pacific/Kiritimati", "Asia/Kathmandu", "America/New_York"]
+    "zone",
+    ["Pacific/Honolulu", "Pacific/Kiritimati", "Asia/Kathmandu", "America/New_York", "Australia/Sydney"],
 )
 async def test_no_day_of_any_zone_is_looked_for_again(api: Api, zone: str) -> None:
-    """Neither those on which clocks change."""
+    """Neither those on which clocks change, nor those before they did."""
     await home(api, timezone=zone)
     starts = [datetime(2026, 3, 7, 6, tzinfo=UTC) + timedelta(hours=12 * number) for number in range(8)]
     for start in starts:
