@@ -24,7 +24,7 @@ def image() -> RegisterWords:
 @pytest.fixture
 def settings_for(tmp_path: Path) -> SettingsFactory:
     def make(port: int, *, state_dir: Path | None = None, **changes: float) -> ConnectionSettings:
-        values: dict[str, float] = {"timeout_s": 5.0, "connect_pause_s": 0.0, "request_gap_s": 0.02} | changes
+        values: dict[str, float] = {"timeout_s": 2.0, "connect_pause_s": 0.0, "request_gap_s": 0.02} | changes
         folder = state_dir or tmp_path / "state"
         return ConnectionSettings(host="127.0.0.1", port=port, lock_dir=tmp_path, state_dir=folder, **values)
 
