@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ _LAST_PASS_S: Final = 5.5
 """Seconds the pass under way may take to end when the daemon is told to stop: a request waits five."""
 _FLUSH_S: Final = 2.0
 """Seconds the uploader gets then; what is left stays in the spool. A slow disk needs the rest of the ten."""
+_LAST_WRITE_S: Final = 6.0
+"""Seconds after the signal until the spool no longer waits for another program that blocks it."""
 _LAST_TRY_S: Final = 8.0
 """Seconds after the signal until a spool must be open, for readings in memory to be put into it."""
 _ANEW_S: Final = 5.0
@@ -106,6 +109,7 @@ class _Edge:
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
+        self._opening = SpoolOpening()
         self._probe = DiskProbe(self.settings.spool_path)
 
     async def watch_signals(self, stopping: anyio.Event) -> None:
@@ -114,6 +118,7 @@ class _Edge:
             async for number in signals:
                 _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
                 self.service.say(STOPPING="1", STATUS="stopping")
+                self._opening.hurries_at = min(self._opening.hurries_at, time.monotonic() + _LAST_WRITE_S)
                 self._too_late_at = self._too_late_at or anyio.current_time() + _LAST_TRY_S
                 stopping.set()
 
@@ -225,6 +230,7 @@ class _Edge:
         self.intake.spool = None
         await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
+        opening.hurries_at, self._opening = self._opening.hurries_at, opening
         health = self._health(StatusBoard().snapshot)
         async with anyio.create_task_group() as beside:
             beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)

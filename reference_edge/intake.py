@@ -73,10 +73,13 @@ class Intake:
         self.spool = None
         self._note(error)
 
-    async def put(self, reading: Taken) -> None:
-        """Hand a reading to the spool, or keep it in memory for when it takes readings again."""
+    async def put(self, *readings: Taken) -> None:
+        """Hand readings to the spool, or keep them in memory for when it takes readings again.
+
+        Cancelled, it leaves them in memory, too: `close` accounts for each.
+        """
+        self._waiting.extend(readings)
         async with self._lock:
-            self._waiting.append(reading)
             if self._is_due():
                 await self._empty()
             while len(self._waiting) > MEMORY_READINGS:

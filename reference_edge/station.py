@@ -120,8 +120,9 @@ class Station:
                         account.polled += 1
                         account.lost(STOPPED, "the daemon was stopped during the poll")
                     raise
-                for reading in readings:
-                    await self._keep(reading)
+                # All of them are accounted for before anything is waited for: that may be cut short.
+                if taken := [found for reading in readings if (found := self._taken(reading))]:
+                    await self._intake.put(*taken)
                 self._busy_since = None
             for unit in self._units:
                 self._account(unit.device_id).say_rest()
@@ -129,17 +130,18 @@ class Station:
     def _account(self, device_id: str) -> DeviceAccount:
         return self._intake.accounts[device_id]
 
-    async def _keep(self, reading: Reading) -> None:
+    def _taken(self, reading: Reading) -> Taken | None:
+        """Account for what a poll brought; return what is to be kept of it."""
         self._introduce(reading)
         self._watch_sleep(reading)
         account = self._account(reading.device_id)
         account.polled_now(reading)
         if reading.sample is None or reading.boottime is None:
             account.lost(str(reading.outcome), account.reason or str(DeviceError()))
-            return
+            return None
         stamp = BootStamp(self._boot_id, int(reading.boottime * 1000))
         missing = tuple(missing.block for missing in reading.missing)
-        await self._intake.put(Taken(reading.device_id, reading.sample, stamp, missing))
+        return Taken(reading.device_id, reading.sample, stamp, missing)
 
     def _introduce(self, reading: Reading) -> None:
         """Tell the server what the device is, once that is known and whenever it changed."""

@@ -22,7 +22,7 @@ from sungrow_lib.spool import schema
 from sungrow_lib.spool.bad_places import BadPlaces
 from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.foreign import require_spool
-from sungrow_lib.spool.opening import SpoolOpening
+from sungrow_lib.spool.opening import BUSY_MS, SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Log, Pages, read_log
 from sungrow_lib.spool.place import Astray, Home, Place
@@ -77,6 +77,7 @@ class Database:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self._max_bytes = max_bytes
+        self._opening = opening or SpoolOpening()
         self._connection: sqlite3.Connection | None = None
         self._damage: SpoolCorruptError | None = None
         self._place = Place(path)
@@ -87,7 +88,7 @@ class Database:
         try:
             require_spool(path)
             with translated(self.path):
-                self._look_first(opening or SpoolOpening(), is_whole=check)
+                self._look_first(self._opening, is_whole=check)
                 self._connect()
                 self._prepare()
                 self._note_files()
@@ -123,7 +124,7 @@ class Database:
         connection = self._connection
         if connection is None or not self._is_kept():
             connection = self._reopened(at_once=False)
-        connection.execute("BEGIN IMMEDIATE")
+        self._opening.begin(connection, self._busy_timeout_s)
         return connection
 
     def undo(self, error: BaseException) -> None:
@@ -235,6 +236,7 @@ class Database:
     def _note_files(self) -> None:
         assert self._connection is not None
         self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log
+        self._connection.execute(f"PRAGMA busy_timeout = {min(BUSY_MS, int(self._busy_timeout_s * 1000))}")
         self._place.note()
 
     def _replaced(self) -> SpoolUnavailableError:
@@ -279,7 +281,7 @@ class Database:
     def _prepare(self) -> None:
         connection = self._connection
         assert connection is not None
-        connection.execute("BEGIN IMMEDIATE")
+        self._opening.begin(connection, self._busy_timeout_s)
         try:
             if not _has_tables(connection):
                 self._create(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from typing import Final
 
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 
+BUSY_MS: Final = 250
+"""SQLite waits so long for another program without asking; `SpoolOpening.begin` goes on."""
+_PRIMARY_CODE: Final = 0xFF
 _STEPS: Final = 20_000
 """Steps of a statement between two looks: some milliseconds."""
 
@@ -19,12 +23,15 @@ class SpoolOpening:
 
     Attributes:
         is_recovering: whether it was found damaged, and a new one is being made.
+        hurries_at: from when on, as `time.monotonic` says, no write waits for another program any more, also
+            when the spool is open.
         moved_at: when it last got on, as `time.monotonic` says. A sync of the disk is one step; with SQLite
             before 3.41 so is the larger part of the check.
     """
 
     def __init__(self) -> None:
         self.is_recovering = False
+        self.hurries_at = math.inf
         self.moved_at = time.monotonic()
         self._is_ended = False
         self._connections: set[sqlite3.Connection] = set()
@@ -38,6 +45,19 @@ class SpoolOpening:
         for connection in tuple(self._connections):
             with suppress(sqlite3.ProgrammingError):  # closed meanwhile
                 connection.interrupt()
+
+    def begin(self, connection: sqlite3.Connection, patience_s: float) -> None:
+        """Begin a write; while another program writes, wait so long at most."""
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() >= min(until, self.hurries_at):
+                    raise
+            else:
+                return
 
     def step(self) -> None:
         """Note that it gets on.

@@ -53,8 +53,8 @@ class _UntilEnough(Intake):
     enough: int
     stopping: anyio.Event
 
-    async def put(self, reading: Taken) -> None:
-        await super().put(reading)
+    async def put(self, *readings: Taken) -> None:
+        await super().put(*readings)
         if sum(account.polled for account in self.accounts.values()) >= self.enough:
             self.stopping.set()
 
