@@ -259,10 +259,12 @@ async def _rename(args: argparse.Namespace, path: Path) -> int:
         if args.old in await spool.held():
             await _require_meant(spool, args)
         done = await spool.rename_device(args.old, args.new)
-    lines = [
-        f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent",
-        f"if that is wrong: sungrow-edge spool rename --undo {args.old}",
-    ]
+    if args.new == args.old:
+        lines = [f"{done.moved} readings of {args.old} are held back no longer; what is undelivered is sent"]
+    else:
+        lines = [f"{done.moved} readings of {args.old} are {args.new}'s now; what is undelivered is sent"]
+        if done.moved:
+            lines.append(f"if that is wrong: sungrow-edge spool rename --undo {args.old}")
     if done.left:
         lines.append(f"{done.left} are left, because {args.new} has readings of the same times")
     _say(done._asdict(), args, lambda _: lines)
@@ -279,6 +281,13 @@ async def _require_meant(spool: DurableSpool, args: argparse.Namespace) -> None:
     here, configured = {*await spool.devices()} - held.keys(), {*_configured(args)}
     if args.new in held and args.new != args.old:
         return  # which is refused
+    if args.new == args.old:
+        if args.new not in configured and not args.force:
+            raise UsageError(
+                f"no device of the settings is called {args.old}, and {held[args.old].undelivered} readings "
+                "would be sent under that name; if a device really is called so, say --force"
+            )
+        return
     if args.new not in here | configured:
         if not args.force:
             raise UsageError(

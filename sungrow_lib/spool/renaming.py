@@ -15,7 +15,7 @@ from typing import Any, Final
 from sungrow_lib.errors import UsageError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import HeldWhy, SpoolRenaming
-from sungrow_lib.spool.holding import hold, is_held, read_held, require_held
+from sungrow_lib.spool.holding import hold, is_held, read_held, require_held, set_aside
 from sungrow_lib.spool.meta import renew_generation
 
 _ANY: Final = 2**63 - 1
@@ -108,7 +108,12 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     connection.execute(_LET_GO, (source, number))
     for key, floor in zip((target, source), note["floors"], strict=True):
         connection.execute(_SET_FLOOR, (key, floor))
-    hold(connection, old, HeldWhy(note["why"]))
+    why = HeldWhy(note["why"])
+    if why is HeldWhy.ASIDE:  # what was requeued under the other name is set aside again
+        hold(connection, old, HeldWhy.LOST)
+        set_aside(connection, old)
+    else:
+        hold(connection, old, why)
     connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
     _finish(connection)
     return SpoolRenaming(moved=moved, left=note["moved"] - moved)

@@ -347,8 +347,16 @@ def test_a_device_may_be_called_as_a_lost_one(tmp_path: Path) -> None:
     anyio.run(make, path, "lost-device-3")
     on_spool = ("--spool", str(path))
     assert spool_command("rename", "lost-device-3", "lost-device-3", *on_spool).returncode == 2
+    (tmp_path / "edge.toml").write_text(
+        'server_url = "https://127.0.0.1:1"\ndevice_token = "edge-token-0123456789"\n'
+        '[[devices]]\ndevice_id = "lost-device-3"\nhost = "127.0.0.1"\n'
+    )
+    shutil.copy(path, tmp_path / "copy.sqlite")
+    copy = ("--spool", str(tmp_path / "copy.sqlite"), "--config", str(tmp_path / "edge.toml"))
+    assert spool_command("rename", "lost-device-3", "lost-device-3", *copy).returncode == 0
     done = spool_command("rename", "lost-device-3", "lost-device-3", "--force", *on_spool)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "5 readings of lost-device-3 are held back no longer; what is undelivered is sent\n"
 
     async def sent() -> int:
         async with DurableSpool.open(path) as spool:

@@ -184,3 +184,16 @@ async def test_the_library_takes_it_back(path: Path) -> None:
         assert set(await spool.held()) == {"lost-device-1"}
         with pytest.raises(UsageError):
             await spool.undo_rename("shed")
+
+
+def test_what_was_set_aside_and_requeued_is_set_aside_again(path: Path) -> None:
+    store = lost(path, "roof")
+    store.change(lambda c: holding.set_aside(c, "lost-device-1"))
+    rename(store, "lost-device-1", "shed")
+    store.requeue([record.entry.seq for record in store.records(0, 1_000)])
+    assert store.counts("shed").pending == 10
+    assert undo(store, "lost-device-1") == SpoolRenaming(moved=10, left=0)
+    assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.ASIDE, 0)}
+    assert {record.code for record in store.records(0, 1_000)} == {"set_aside"}
+    assert store.faults() == []
+    store.close()
