@@ -26,15 +26,19 @@ from sungrow_lib.spool.meta import (
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_ID: Final = 64
 _EDGE_PART: Final = 8
+_RENAME_NOTED: Final = (
+    "UPDATE meta SET value = json_set(value, '$.new', ?3)"
+    " WHERE key GLOB ?1 || '*' AND json_extract(value, '$.new') = ?2"
+)
 LOST: Final = "lost-device-"
 """How the names begin that a recovery gives."""
 
 
-def foreign_names(device_ids: Collection[str], edge_id: str) -> dict[str, str]:
-    """Return what the devices of another edge are called here, each by its name there."""
+def foreign_names(device_ids: Collection[str], edge_id: str, others: Collection[str] = ()) -> dict[str, str]:
+    """Return what the devices of another edge are called here, each by its name there; none of ``others``."""
     names: dict[str, str] = {}
     for device_id in device_ids:
-        taken = {*device_ids, *names.values()}
+        taken = {*device_ids, *others, *names.values()}
         names[device_id] = next(name for name in _foreign_names(device_id, edge_id) if name not in taken)
     return names
 
@@ -98,9 +102,12 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
 def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> None:
     """Make the spool of another edge this one's: its devices are held, under names that tell them apart."""
     names = [str(name) for (name,) in connection.execute(schema.NAMES).fetchall()]
-    for name, new in foreign_names(names, found).items():
+    # Also a device that has no reading any more has its name.
+    others = [str(name) for (name,) in connection.execute("SELECT name FROM device").fetchall()]
+    for name, new in foreign_names(names, found, others).items():
         if not is_held(connection, name):
             connection.execute(schema.RENAME_DEVICE, (new, name))
+            connection.execute(_RENAME_NOTED, (schema.RENAMED_PREFIX, name, new))
             hold(connection, new, HeldWhy.FOREIGN)
     connection.execute(schema.SET_META, ("edge_id", owner.edge_id))
     _LOG.error(

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.spool.database import Database, MixedPagesError, translated
 from sungrow_lib.spool.entries import SpoolOptions
 from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
 
 
-def open_database(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
+def open_database(
+    path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening
+) -> tuple[Database, bool]:
     """Open the file; with `SpoolOptions.recover` a damaged one is recovered first, or one called damaged.
 
-    What an earlier process was about to do when it ended is finished then, too.
+    What an earlier process was about to do when it ended is finished then, too. Where the file cannot be made
+    its owner's, though no page is damaged, it is replaced: trying for ever, nothing would ever be accepted.
+
+    Returns:
+        The file, and whether it goes by other names from now on.
 
     Raises:
         SpoolError: it cannot be done.
     """
+    if path.is_symlink():  # what belongs to the file is beside it, not beside its other name
+        path = Path(os.path.realpath(path))
     with translated(path):
-        return _open(path, options, damage, opening)
+        try:
+            return _owned(_open(path, options, damage, opening), options)
+        except SpoolCorruptError as error:
+            if not options.recover or not isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise
+            from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
+
+            recover(path, str(error), opening, owner=options.owner)
+        try:
+            return _owned(_open(path, options, None, opening), options)
+        except SpoolCorruptError as error:  # it is in its rows, not in its pages: all of it stays aside
+            recover(path, str(error), opening, owner=options.owner, is_taken=False)
+        return _owned(_open(path, options, None, opening), options)
+
+
+def _owned(database: Database, options: SpoolOptions) -> tuple[Database, bool]:
+    try:
+        with database.write() as connection:
+            return database, own(connection, options.owner)
+    except BaseException:
+        database.give_up()
+        raise
 
 
 def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
@@ -35,8 +66,6 @@ def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolO
             stays=options.recover,
         )
 
-    if path.is_symlink():  # what belongs to the file is beside it, not beside its other name
-        path = Path(os.path.realpath(path))
     if not options.recover:
         return attempt()
     from sungrow_lib.spool.returning import finish  # noqa: PLC0415 - memory, hardly ever needed

@@ -61,11 +61,13 @@ def recover(
     *,
     is_mixed: bool = False,
     owner: SpoolOwner | None = None,
+    is_taken: bool = True,
 ) -> None:
     """Replace a damaged spool by a new one with all that is readable; the damaged one is renamed.
 
     Where the file and the log beside it are not of one spool, only one of them is taken: the number that
-    stands for a device here stands for another one there.
+    stands for a device here stands for another one there. Where what is readable is no use (``is_taken``),
+    the new one is empty.
 
     Safe against a crash at any moment: until the new file is complete and synced the old one stays where
     it is, and `finish_interrupted` does the rest.
@@ -85,7 +87,7 @@ def recover(
             drafting(draft_path, opening) as draft,
             closing(pages_of(path, draft.step, is_mixed=is_mixed, owner=owner)) as pages,
         ):
-            counts = _fill(draft.connection, pages)
+            counts = _fill(draft.connection, pages) if is_taken else [0, 0, 0]
             pages.require_settled()
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             note_recovery(draft.connection, recovery)

@@ -26,7 +26,7 @@ from sungrow_lib.spool.entries import (
     SpoolRecord,
     SpoolState,
 )
-from sungrow_lib.spool.holding import is_held, own
+from sungrow_lib.spool.holding import is_held
 from sungrow_lib.spool.looking import count, faults, to_record
 from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.opening import SpoolOpening
@@ -66,7 +66,7 @@ class SpoolStore:
     ) -> None:
         self._options = options
         self._clock = clock
-        self._database = open_database(path, options, damage, opening or SpoolOpening())
+        self._database, is_renamed = open_database(path, options, damage, opening or SpoolOpening())
         self._keys: dict[tuple[str, str], int] = {}
         self._dating = Dating()
         self._deferrals = Deferrals()
@@ -76,7 +76,6 @@ class SpoolStore:
         self._expected: set[str] = set()
         try:
             with self._database.write() as connection:
-                is_renamed = own(connection, options.owner)
                 self.identity = read_identity(connection)
                 self._dating.load(connection)
                 self.recovery = read_recovery(connection)

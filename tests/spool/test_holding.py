@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -487,3 +489,54 @@ async def test_what_is_held_in_a_file_found_in_place_stays_so(
         assert name.startswith("lost-device-1")
         assert (name == "lost-device-1") is is_same_life
         assert await spool.peek(name, 100) == []
+
+
+def swapped(path: Path, edges: Sequence[str]) -> Iterator[SpoolStore]:
+    """A card goes from one edge to the other and back; each names what it finds, and goes on."""
+    for number, edge in enumerate(edges):
+        store = opened(path, SpoolOwner(edge * 8, f"other file {number}"))
+        for name in store.look(holding.read_held):
+            store.change(partial(renaming.rename, old=name, new="roof"))
+        append(store, "roof", 10 + number)
+        yield store
+        store.close()
+
+
+def test_a_spool_that_goes_to_and_fro_between_two_edges_opens_each_time(path: Path) -> None:
+    make(path, "roof")
+    for number, store in enumerate(swapped(path, "abababa")):
+        assert offered(store, "roof") == list(range(11 + number))
+        assert store.recovery is None
+        assert store.faults() == []
+
+
+def test_a_renaming_is_not_taken_back_from_another_edges_device(path: Path) -> None:
+    make(path, "roof")
+    store = opened(path)
+    store.change(lambda c: holding.hold(c, "roof", HeldWhy.LOST))
+    store.change(lambda c: renaming.rename(c, "roof", "shed"))
+    store.close()
+    store = opened(path, SpoolOwner("b" * 8, "other file"))
+    append(store, "shed", 20)
+    [held] = store.look(holding.read_held)
+    with pytest.raises(UsageError, match=f"became {held}"):
+        store.change(lambda c: renaming.undo(c, "roof"))
+    store.close()
+
+
+def test_a_spool_that_cannot_be_made_ones_own_is_set_aside(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: nothing would ever be accepted else."""
+    make(path, "roof", "shed")
+    monkeypatch.setattr(holding, "foreign_names", lambda *_: {"roof": "shed"})
+    store = opened(path, SpoolOwner("b" * 8, "other file"))
+    assert store.recovery is not None
+    assert "UNIQUE" in store.recovery.reason
+    append(store, "roof", 20)
+    assert offered(store, "roof") == [20]
+    assert store.identity.edge_id == "b" * 8
+    store.close()
+    aside = opened(Path(store.recovery.set_aside))
+    assert aside.counts().pending == 20
+    aside.close()
