@@ -1,7 +1,12 @@
--- name: find_devices
--- Devices by name. Which version of its row it is tells what was remembered before a device was erased, or changed.
+-- name: known_devices
+-- Included by others: devices as they are known. Which version of its row it is tells what was remembered before a device
+-- was erased, or changed.
 SELECT s.device, s.device_id, s.timezone, s.poll_interval_s, s.deleted_at, o.xmin::text::int8 AS version
 FROM device_settings s JOIN devices o USING (device)
+
+-- name: find_devices
+-- Devices by name.
+{known_devices}
 WHERE s.device_id = ANY(%(device_ids)s);
 
 -- name: device_versions
@@ -35,8 +40,7 @@ ORDER BY d.device_id;
 
 -- name: devices_of_plant
 -- Devices of a plant, deleted ones as well: what they measured is the plant's. Null sees all of them.
-SELECT s.device, s.device_id, s.timezone, s.poll_interval_s, s.deleted_at, o.xmin::text::int8 AS version
-FROM device_settings s JOIN devices o USING (device)
+{known_devices}
 WHERE s.plant = %(plant)s AND (%(device_ids)s::text[] IS NULL OR s.device_id = ANY(%(device_ids)s::text[]))
 ORDER BY s.device_id;
 

@@ -43,15 +43,18 @@ _AWAY = (
 )
 
 
+_DISK_FULL = "the database's disk is full; make room there: until then no readings are taken"
 _FULL = ("too many connections", "too many clients", "connection slots are reserved")
 
 
 def is_full(error: psycopg.Error) -> bool:
     """Whether the server refused a connection because it has too many (53300).
 
-    libpq passes on no code of what is refused while connecting, so it goes by the words.
+    libpq passes on no code of what is refused while connecting, so there it goes by the words.
     """
-    return error.sqlstate == "53300" or any(words in str(error) for words in _FULL)
+    if error.sqlstate is not None:
+        return isinstance(error, pg.TooManyConnections)
+    return any(words in str(error) for words in _FULL)
 
 
 def is_outdated(error: psycopg.Error) -> bool:
@@ -68,7 +71,7 @@ def translated() -> Iterator[None]:
     """Turn psycopg's errors into the storage's.
 
     Raises:
-        StorageUnavailableError: no connection, or it was lost; or there is no writing now.
+        StorageUnavailableError: no connection, or it was lost; or there is no writing now, or no room.
         SchemaMissingError: a table or column is missing.
         StorageError: anything else the database refused.
     """
@@ -78,6 +81,8 @@ def translated() -> Iterator[None]:
         raise StorageUnavailableError from error
     except _UNDEFINED as error:
         raise SchemaMissingError from error
+    except pg.DiskFull as error:
+        raise StorageUnavailableError(_DISK_FULL) from error
     except _AWAY as error:
         raise StorageUnavailableError(_unusable(error)) from error
     except psycopg.Error as error:

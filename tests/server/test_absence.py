@@ -265,6 +265,7 @@ def test_what_says_that_there_are_too_many_connections() -> None:
         assert is_full(psycopg.OperationalError(words))
     assert is_full(psycopg.errors.TooManyConnections("zu viele Verbindungen"))
     assert not is_full(psycopg.OperationalError("FATAL:  the database system is starting up"))
+    assert not is_full(psycopg.errors.DiskFull("too many connections"))  # the code counts where there is one
 
 
 async def test_health_is_answered_while_others_wait_for_a_silent_database(

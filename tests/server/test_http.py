@@ -273,6 +273,23 @@ async def test_a_database_without_schema_is_503_until_it_is_migrated(
     assert (await api.send(sample(0)))[0] == 200
 
 
+async def test_a_full_disk_of_the_database_is_503_and_named_whatever_language_it_speaks(api: Api) -> None:
+    refuse = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      RAISE EXCEPTION 'konnte Datei nicht erweitern: Kein Platz' USING ERRCODE = '53100';
+    END $$;
+    CREATE TRIGGER disk_is_full BEFORE INSERT ON rollup_marks FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+    """
+    with psycopg.connect(api.dsn, autocommit=True) as connection:
+        connection.execute(refuse.encode())
+        status, problem = await api.send(sample(0))
+        assert (status, problem["detail"].split(";")[0]) == (503, "the database's disk is full")
+        assert (await api.get("/v1/devices"))[0] == 200
+        connection.execute("DROP TRIGGER disk_is_full ON rollup_marks")
+    assert (await api.send(sample(0)))[0] == 200
+
+
 async def test_a_database_that_may_only_be_read_is_503_until_it_may_be_written(api: Api) -> None:
     """A standby after a failover, say, or one whose administrator wants no writes."""
 
