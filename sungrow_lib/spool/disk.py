@@ -8,7 +8,7 @@ import re
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sungrow_lib.errors import NotASpoolError, SpoolError, SpoolUnavailableError
 
@@ -99,23 +99,75 @@ def missing_place(path: Path) -> str | None:
                 "or name another (SPOOL_PATH)"
             )
         if (point := _unmounted(whole)) is not None:
-            return f"no disk is mounted at {point} as /etc/fstab says; mount it (SPOOL_PATH)"
+            return (
+                f"no disk is mounted at {point} as /etc/fstab says; mount it, "
+                "or name another place (SPOOL_PATH)"
+            )
     except OSError:  # whoever opens it says how
         pass
     return None
 
 
 def _unmounted(path: Path) -> Path | None:
-    """Return the folder above a file on which a disk is to be mounted, and is not."""
+    """Return the folder above a file on which a disk is to be mounted, and is not.
+
+    In doubt it is mounted: whoever waits for ever for what is there gives up readings in the end.
+    """
     try:
-        wanted = [line.split() for line in _TO_MOUNT.read_text().splitlines()]
-        mounted = [line.split() for line in _MOUNTED.read_text().splitlines()]
-        # A folder that is its own mount, as one that a service may write to, is none that a disk is on.
-        there = {_unescaped(words[4]) for words in mounted if words[3] != words[4]}
-    except (OSError, ValueError, IndexError):  # another system
+        lines = (line.split() for line in _TO_MOUNT.read_text().splitlines())
+        wanted = [(_unescaped(w[0]), _unescaped(w[1])) for w in lines if len(w) > 1 and w[0][0] != "#"]
+        # What is to be bound onto itself is no disk's.
+        points = (at for what, at in wanted if at in path.parents and at not in {what, Path("/")})
+        return next((point for point in points if _is_bare(point)), None)
+    except (OSError, ValueError, LookupError):  # another system, or a table that does not tell
         return None
-    points = (_unescaped(words[1]) for words in wanted if len(words) > 1 and words[0][0] != "#")
-    return next((p for p in points if p in path.parents and p != Path("/") and p not in there), None)
+
+
+def _is_bare(point: Path) -> bool:
+    """Whether a folder is what lies there in the file system of the folder above.
+
+    That is so where nothing is mounted, and where the folder is bound onto itself, as systemd does for a unit
+    with what it may write to. Where a disk is mounted too, the one on top is seen.
+    """
+    if _device(point) != _device(point.parent):  # a subvolume, too, whose device no table names
+        return False
+    table = [_Mount.read(line) for line in _MOUNTED.read_text().split("\n") if line]
+    if not any(mount.at == Path("/") for mount in table):  # of a part of the system: its disks are not listed
+        return False
+    here = [mount for mount in table if mount.at == point]
+    tops = [mount for mount in here if mount.number not in {other.beneath for other in here}]
+    return all(_is_same(mount, table) for mount in tops) if tops else not here
+
+
+def _is_same(mount: _Mount, table: list[_Mount]) -> bool:
+    """Whether a mount shows the folder that lies at its place in the file system beneath all mounts there."""
+    rest = {other.number: other for other in table}
+    beneath = mount
+    while beneath.at == mount.at:
+        beneath = rest.pop(beneath.beneath)
+    place = beneath.root / mount.at.relative_to(beneath.at)
+    return (mount.device, mount.root) == (beneath.device, place)
+
+
+def _device(folder: Path) -> int:
+    return folder.stat().st_dev
+
+
+class _Mount(NamedTuple):
+    """A line of the system's table of mounts."""
+
+    number: str
+    beneath: str
+    """The number of the mount that it lies on."""
+    device: str
+    root: Path
+    """The folder of the device's file system that is seen."""
+    at: Path
+
+    @classmethod
+    def read(cls, line: str) -> _Mount:
+        number, beneath, device, root, at, *_ = line.split(" ")
+        return cls(number, beneath, device, _unescaped(root), _unescaped(at))
 
 
 def _unescaped(name: str) -> Path:

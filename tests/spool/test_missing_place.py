@@ -21,14 +21,14 @@ def point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table.write_text("\n".join(lines))
     monkeypatch.setattr(disk, "_TO_MOUNT", table)
     monkeypatch.setattr(disk, "_MOUNTED", tmp_path / "mountinfo")
-    mount(tmp_path, "/", "/")
+    mount(tmp_path, "23 1 179:2", "/")
     return folder
 
 
-def mount(tmp_path: Path, root: str, at: str) -> None:
-    """Let something be mounted; ``root`` is the folder of its disk that is seen there."""
+def mount(tmp_path: Path, numbers: str, at: str) -> None:
+    """Let a disk be mounted."""
     with (tmp_path / "mountinfo").open("a") as file:
-        file.write(f"36 35 98:0 {root} {at.replace(' ', chr(92) + '040')} rw,noatime - ext4 /dev/sda1 rw\n")
+        file.write(f"{numbers} / {at.replace(' ', chr(92) + '040')} rw,noatime - ext4 /dev/sda1 rw\n")
 
 
 def test_a_folder_on_which_a_disk_is_to_be_mounted_is_no_place_until_it_is(
@@ -38,9 +38,7 @@ def test_a_folder_on_which_a_disk_is_to_be_mounted_is_no_place_until_it_is(
         path.parent.mkdir(exist_ok=True)
         assert f"no disk is mounted at {point}" in str(missing_place(path))
         assert not may_work(path)
-    mount(tmp_path, str(point).replace(" ", r"\040"), str(point))  # its own folder, for a service to write to
-    assert missing_place(point / "spool.sqlite")
-    mount(tmp_path, "/", str(point))
+    mount(tmp_path, "36 23 8:1", str(point))
     assert missing_place(point / "spool.sqlite") is None
     assert may_work(point / "spool.sqlite")
 
