@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import random
 from asyncio import sleep
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import date, datetime, timedelta
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from reference_server.plant_series import PlantSeriesReader, zone_of
 from reference_server.storage.database import Database
@@ -29,8 +29,20 @@ _AT_ONCE: Final = timedelta(days=90)
 """So long spans are put together without a pause."""
 _DAY: Final = timedelta(days=1)
 _RECENT: Final = timedelta(days=40)
-"""What is missing of earlier days is found after a start only: late readings, of which who asks puts together
-the few days they changed."""
+"""What is missing of earlier days is found after a start, or a change of the plant's devices: else it is of
+late readings, of which who asks puts together the few days they changed."""
+
+
+class _Seen(NamedTuple):
+    """What was found of a plant, and worked off.
+
+    Attributes:
+        devices: its devices as they were when that began. Of one that is changed meanwhile nothing is kept.
+        missing: first and last of the days that were missing.
+    """
+
+    devices: frozenset[tuple[int, int]]
+    missing: tuple[date, date] | None
 
 
 class PlantKeeper:
@@ -55,7 +67,7 @@ class PlantKeeper:
         self._devices = devices
         self._plants = plants
         self._clock = clock
-        self._seen: dict[str, tuple[date, date] | None] = {}
+        self._seen: dict[str, _Seen] = {}
 
     async def run(self) -> None:
         """Keep what is missing: soon, then every hour until cancelled."""
@@ -82,41 +94,42 @@ class PlantKeeper:
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         for name in names:
             devices = await self._devices.of_plant(name, None)
-            missing = await self._missing(name, devices)
+            known = frozenset((device.key, device.version) for device in devices)
+            seen = self._seen.get(name)
+            if seen is not None and seen.devices != known:
+                seen = None
+            missing = await self._missing(devices, all_days=seen is None)
             yield monotonic() - began
             began = monotonic()
-            if missing is not None:
-                async for _ in self._keep(name, devices, *missing):
+            if missing is not None and (seen is None or seen.missing != missing):
+                async for _ in self._keep(name, *missing):
                     yield monotonic() - began
                     began = monotonic()
+            self._seen[name] = _Seen(known, missing)
 
-    async def _missing(self, plant: str, devices: list[KnownDevice]) -> tuple[date, date] | None:
-        """First and last of the days that are over and missing; None when there is none that can be kept.
+    async def _missing(self, devices: Sequence[KnownDevice], *, all_days: bool) -> tuple[date, date] | None:
+        """First and last of the days that are over and missing.
 
         Days that are still missing after they were put together are those of devices in other zones, say.
         """
         zone = zone_of(devices)
         now = self._clock()
         today = local_day(now, zone)
-        since = today - _RECENT if plant in self._seen else date.min
         [found] = await self._database.rows(
             "plant_days_missing",
             devices=[device.key for device in devices],
-            since=since,
+            since=date.min if all_days else today - _RECENT,
             today=today,
             offset=now.astimezone(zone).utcoffset(),
         )
-        missing = None if found[0] is None else found
-        if plant in self._seen and self._seen[plant] == missing:
-            return None
-        self._seen[plant] = missing
-        return missing
+        return None if found[0] is None else found
 
-    async def _keep(
-        self, plant: str, devices: list[KnownDevice], first: date, last: date
-    ) -> AsyncIterator[None]:
-        zone = zone_of(devices)
+    async def _keep(self, plant: str, first: date, last: date) -> AsyncIterator[None]:
         while first <= last:
+            devices = await self._devices.of_plant(plant, None)  # nothing is kept of those that were changed
+            if not devices:
+                return
+            zone = zone_of(devices)
             end = min(first + _AT_ONCE, last + _DAY)
             sheet = self._plants.range(
                 plant, devices, start_of_day(first, zone), start_of_day(end, zone), "1d"

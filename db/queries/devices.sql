@@ -14,10 +14,11 @@ WHERE s.device_id = ANY(%(device_ids)s);
 SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(devices)s);
 
 -- name: hold_device_versions
--- The same, and nobody changes, or erases, one of them until the transaction ends.
+-- The same, and nobody changes, or erases, one of them until the transaction ends. Without those that somebody is at
+-- already: that may take long, and nobody has to wait for it.
 SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(devices)s)
 ORDER BY device
-FOR SHARE;
+FOR SHARE SKIP LOCKED;
 
 -- name: add_devices
 -- Make devices known.

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
-from reference_server.administration import erase_device
+from reference_server.administration import create_token, erase_device
+from reference_server.storage.database import Database
+from reference_server.storage.errors import BusyError
 from tests.server.conftest import Api, StartServer
 from tests.server.test_plant_series import HOUR, HYBRID, STRING, closed_days, home, minutes, plant
 
 pytestmark = pytest.mark.anyio
+
+
+_WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def kept(api: Api) -> list[tuple[bool, datetime]]:
@@ -62,6 +70,67 @@ async def test_no_day_of_any_zone_is_looked_for_again(api: Api, zone: str) -> No
     assert len([begin for is_month, begin in kept(api) if not is_month]) == len(days)
     api.server.plant_keeper._seen.clear()  # as after a restart
     assert await work(api) == 0
+
+
+async def test_what_fails_once_is_kept_at_the_next_try(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await closed_days(api, days_ago=100)
+    rows = Database.rows
+
+    async def busy(database: Database, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        if name == "plant_powers":
+            raise BusyError
+        return await rows(database, name, **parameters)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Database, "rows", busy)
+        with pytest.raises(BusyError):
+            await work(api)
+    assert kept(api) == []
+    assert await work(api) > 0
+    assert len(kept(api)) == 4
+
+
+async def _new_firmware(api: Api) -> None:
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("UPDATE devices SET firmware = 'new' WHERE device_id = 'sh-1'")
+
+
+async def _one_more(api: Api) -> None:
+    await home(api, "sh-3")
+
+
+@pytest.mark.parametrize("change", [_new_firmware, _one_more])
+async def test_days_of_a_plant_whose_devices_change_are_kept_at_the_next_pass(
+    api: Api, change: Callable[[Api], Awaitable[None]]
+) -> None:
+    await closed_days(api, days_ago=100)
+    elsewhere = await create_token(api.dsn, "all", ["ingest"], None, None)
+    await api.ingest(*minutes("sh-3", 60, HOUR - timedelta(days=100), **STRING), token=elsewhere)
+    await api.server.refresher.refresh_all()
+    changes = iter([change])
+    async for _ in api.server.plant_keeper.work():
+        for make in changes:  # while it pauses, after it has looked
+            await make(api)
+    await work(api)
+    in_all = len(kept(api))
+    api.server.plant_keeper._seen.clear()  # as after a restart
+    await work(api)
+    assert len(kept(api)) == in_all >= 4
+
+
+async def test_who_asks_waits_for_nobody_who_changes_a_device(api: Api) -> None:
+    month = await closed_days(api)
+    await api.server.refresher.refresh_all()
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("UPDATE devices SET name = 'Roof' WHERE device_id = 'sh-2'")
+        asking = asyncio.create_task(plant(api, **month))
+        while not asking.done():
+            assert api.rows(_WAITING) == []
+            await asyncio.sleep(0.02)
+        told = await asking
+        assert kept(api) == []
+        connection.rollback()
+    assert await plant(api, **month) == told
 
 
 async def test_devices_in_other_zones_are_no_work_for_ever(api: Api) -> None:

@@ -282,10 +282,10 @@ async def test_what_was_erased_and_came_anew_is_not_what_was_remembered(
     assert its["load_kwh"] == sum(hour["load_kwh"] or 0 for hour in hours) == 3.0
 
 
-async def closed_days(api: Api) -> dict[str, str]:
+async def closed_days(api: Api, days_ago: int = 40) -> dict[str, str]:
     """Store readings of two devices on days of a month that is over; return which month that is."""
     await home(api)
-    first = HOUR - timedelta(days=40)
+    first = HOUR - timedelta(days=days_ago)
     for number in range(3):
         start = first + timedelta(days=number)
         await api.ingest(*minutes("sh-1", 60, start, **HYBRID))
