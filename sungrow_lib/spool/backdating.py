@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.boots import Limit, Span, place_boots
@@ -26,6 +26,7 @@ from sungrow_lib.spool.clock import (
     Undated,
     date_waiting,
 )
+from sungrow_lib.spool.notes import read_note, whole, words
 
 PART_ROWS: Final = 500
 """So many readings of a device get their date at a time ..."""
@@ -47,8 +48,7 @@ class BootStarts:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what earlier processes heard of the server."""
-        row = connection.execute(schema.META, ("server_starts",)).fetchone()
-        self._by_server = {} if row is None else json.loads(row[0])
+        self._by_server = read_note(connection, "server_starts", _starts) or {}
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Keep it for later ones."""
@@ -152,12 +152,8 @@ class _Plan:
         self._clock = clock
         self._now_ms = clock.date(now)
         self._starts = starts
-        row = connection.execute(schema.META, ("boot_lines",)).fetchone()
-        kept: dict[str, dict[str, tuple[int, int, int, int, str | None]]] = json.loads(row[0]) if row else {}
-        self._was_kept = bool(kept)
-        self._lines: dict[int, Lines] = {
-            int(device): {name: Line(*line) for name, line in lines.items()} for device, lines in kept.items()
-        }
+        self._lines: dict[int, Lines] = read_note(connection, "boot_lines", _lines) or {}
+        self._was_kept = bool(self._lines)
 
     def lines(self, device: int) -> Lines:
         """Return the lines of a device's earlier boots: this one's clock is here to be asked."""
@@ -249,3 +245,20 @@ def _start_by_reading(connection: sqlite3.Connection, name: str, seq: int, sourc
 
 def _latest(*dates: int | None) -> int | None:
     return max((date for date in dates if date is not None), default=None)
+
+
+def _starts(value: dict[str, Any]) -> dict[str, int]:
+    return {name: whole(start) for name, start in value.items()}
+
+
+def _lines(value: dict[str, dict[str, list[Any]]]) -> dict[int, Lines]:
+    return {
+        int(device): {name: _line(*line) for name, line in lines.items()} for device, lines in value.items()
+    }
+
+
+def _line(first_ms: int, first_ts: int, length_ms: int, room_ms: int, source: str | None) -> Line:
+    if room_ms and not length_ms:
+        raise ValueError("no line: it has no length")
+    source = None if source is None else words(source)
+    return Line(whole(first_ms), whole(first_ts), whole(length_ms), whole(room_ms), source)

@@ -15,12 +15,12 @@ from sungrow_lib.errors import (
     NotASpoolError,
     SpoolCorruptError,
     SpoolError,
-    SpoolFullError,
     SpoolUnavailableError,
 )
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.bad_places import BadPlaces
 from sungrow_lib.spool.disk import sync
+from sungrow_lib.spool.errors import CORRUPT_ADVICE, code_of, translate, translated
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.opening import BUSY_MS, SpoolOpening
 from sungrow_lib.spool.packing import unpack
@@ -36,10 +36,6 @@ _MOST_LOG_LOOKS: Final = 60
 _LOG_LOOK_S: Final = 0.05
 _UNREADABLE: Final = "btreeInitPage"
 """What `integrity_check` says of a page that is none."""
-_PRIMARY_CODE: Final = 0xFF
-_DAMAGE: Final = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
-)
 
 
 class MixedPagesError(SpoolCorruptError):
@@ -132,8 +128,8 @@ class Database:
         self._roll_back()
         if isinstance(error, sqlite3.ProgrammingError):  # our mistake, not the file's
             return
-        if isinstance(error, sqlite3.Error | OSError):
-            raise _translate(error, self.path) from error
+        if isinstance(error, sqlite3.Error | OSError | UnicodeDecodeError):
+            raise translate(error, self.path) from error
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -306,7 +302,7 @@ class Database:
             return
         if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
             if _looks_like_ours(connection):
-                raise SpoolCorruptError(f"The spool {self.path} is damaged (its header). {_CORRUPT_ADVICE}")
+                raise SpoolCorruptError(f"The spool {self.path} is damaged (its header). {CORRUPT_ADVICE}")
             raise NotASpoolError(
                 f"{self.path} is a database, but not a spool; name another file (SPOOL_PATH).",
                 variable="SPOOL_PATH",
@@ -331,13 +327,13 @@ class Database:
         try:
             fault, is_mixed = self._look("ro", opening)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_READONLY:
+            if code_of(error) != sqlite3.SQLITE_READONLY:
                 raise
             # The power went while the spool was made, before it had a log: what is unfinished is taken back.
             fault, is_mixed = self._look("rw", opening)
         if fault is not None:
             kind = MixedPagesError if is_mixed else SpoolCorruptError
-            raise kind(f"The spool {self.path} is damaged ({fault}). {_CORRUPT_ADVICE}")
+            raise kind(f"The spool {self.path} is damaged ({fault}). {CORRUPT_ADVICE}")
 
     def _look(self, mode: str, opening: SpoolOpening) -> tuple[str | None, bool]:
         """Say what is wrong with the whole file, None if nothing is; and whether each page seems sound.
@@ -389,9 +385,9 @@ class Database:
             return
         if not self.path.exists():
             raise SpoolCorruptError(
-                f"The spool {self.path} is missing, though its log is there. {_CORRUPT_ADVICE}"
+                f"The spool {self.path} is missing, though its log is there. {CORRUPT_ADVICE}"
             )
-        raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {_CORRUPT_ADVICE}")
+        raise SpoolCorruptError(f"The spool {self.path} is damaged (in its log). {CORRUPT_ADVICE}")
 
     def _stamps(self) -> list[tuple[int, int]]:
         """Sizes of the file and its log, and when they were last written."""
@@ -457,11 +453,6 @@ class Transaction:
         self._database.undo(error)
 
 
-_CORRUPT_ADVICE: Final = (
-    "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
-)
-
-
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
@@ -469,31 +460,3 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 def _looks_like_ours(connection: sqlite3.Connection) -> bool:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return {"reading", "standing", "answered"} <= names
-
-
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Say what errors of SQLite and of the disk mean for a spool."""
-    try:
-        yield
-    except sqlite3.ProgrammingError:  # our mistake, not the file's
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise _translate(error, path) from error
-
-
-def _translate(error: sqlite3.Error | OSError, path: Path) -> SpoolError:
-    if isinstance(error, OSError):
-        return SpoolUnavailableError(f"The spool {path} cannot be used: {error.strerror}.")
-    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-    if code == sqlite3.SQLITE_FULL:
-        return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
-    # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested. The same with
-    # SQLITE_CONSTRAINT: a row is where none can be.
-    if code in _DAMAGE:
-        return SpoolCorruptError(f"The spool {path} is damaged ({error}). {_CORRUPT_ADVICE}")
-    if code == sqlite3.SQLITE_BUSY:
-        return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")
-    return SpoolUnavailableError(
-        f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
-    )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.backdating import FEW_ROWS, BootStarts, date_part, give_dates
@@ -29,6 +29,7 @@ from sungrow_lib.spool.clock import (
     judge_clock,
 )
 from sungrow_lib.spool.entries import SpoolState
+from sungrow_lib.spool.notes import read_note, whole, words
 from sungrow_lib.spool.relief import CHUNK
 
 _WITHIN_MS: Final = 2_000
@@ -86,10 +87,7 @@ class Dating:
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the server's date as an earlier process noted it; in another boot it is void by itself."""
         self._starts.load(connection)
-        row = connection.execute(schema.META, ("server_date",)).fetchone()
-        if row is not None:
-            wall_ms, boot_id, boot_ms = json.loads(row[0])
-            self._server = ServerDate(wall_ms, BootStamp(boot_id, boot_ms))
+        self._server = read_note(connection, "server_date", _server_date)
         row = connection.execute(schema.META, ("server_serves",)).fetchone()
         self._server_serves = None if row is None else row[0]
 
@@ -300,3 +298,8 @@ def _final_date(
 
 def _undated(rows: Iterable[tuple[int, int, str, int]]) -> list[Undated]:
     return [Undated(seq, ts, BootStamp(boot_id, boot_ms)) for seq, ts, boot_id, boot_ms in rows]
+
+
+def _server_date(value: list[Any]) -> ServerDate:
+    wall_ms, boot_id, boot_ms = value
+    return ServerDate(whole(wall_ms), BootStamp(words(boot_id), whole(boot_ms)))

@@ -14,7 +14,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sungrow_lib.spool.database import Database, translated
+from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.errors import translated
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -22,14 +23,12 @@ from sungrow_lib.spool.meta import (
     read_spool_id,
     renew_generation,
 )
+from sungrow_lib.spool.notes import mend_copies, note_renaming, read_renamings, why_of
 
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_ID: Final = 64
 _EDGE_PART: Final = 8
-_RENAME_NOTED: Final = (
-    "UPDATE meta SET value = json_set(value, '$.new', ?3)"
-    " WHERE key GLOB ?1 || '*' AND json_extract(value, '$.new') = ?2"
-)
+_NAMES: Final = "SELECT name FROM device UNION ALL SELECT name FROM boot"
 LOST: Final = "lost-device-"
 """How the names begin that a recovery gives."""
 
@@ -67,7 +66,7 @@ def is_held(connection: sqlite3.Connection, device_id: str) -> bool:
 def read_held(connection: sqlite3.Connection) -> dict[str, HeldDevice]:
     """Return the devices that are held, by name."""
     return {
-        name: HeldDevice(HeldWhy(why), undelivered, delivered)
+        name: HeldDevice(why_of(why), undelivered, delivered)
         for name, why, undelivered, delivered in connection.execute(schema.HELD)
     }
 
@@ -85,6 +84,9 @@ def own(connection: sqlite3.Connection, owner: SpoolOwner | None) -> bool:
     """
     for statement in schema.KEEP_TWICE:
         connection.execute(statement)
+    mend_copies(connection)
+    connection.execute(schema.COPY_AGAIN)
+    connection.execute(_NAMES).fetchall()  # no text any more? Then better now than when it is in use
     identity = identify(connection, None if owner is None else owner.edge_id)
     is_new = identify_file(connection, None if owner is None else owner.spool_id)
     if connection.execute(schema.SEE_NAMES).rowcount:
@@ -107,7 +109,7 @@ def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> No
     for name, new in foreign_names(names, found, others).items():
         if not is_held(connection, name):
             connection.execute(schema.RENAME_DEVICE, (new, name))
-            connection.execute(_RENAME_NOTED, (schema.RENAMED_PREFIX, name, new))
+            _rename_noted(connection, name, new)
             hold(connection, new, HeldWhy.FOREIGN)
     connection.execute(schema.SET_META, ("edge_id", owner.edge_id))
     _LOG.error(
@@ -115,6 +117,12 @@ def _disown(connection: sqlite3.Connection, found: str, owner: SpoolOwner) -> No
         extra={"edge_id": owner.edge_id, "found": found, "devices": names},
     )
     renew_generation(connection)
+
+
+def _rename_noted(connection: sqlite3.Connection, name: str, new: str) -> None:
+    for number, note in read_renamings(connection).items():
+        if note is not None and note.new == name:
+            note_renaming(connection, number, replace(note, new=new))
 
 
 def set_aside(connection: sqlite3.Connection, device_id: str) -> SpoolRenaming:

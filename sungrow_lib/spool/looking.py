@@ -7,8 +7,9 @@ from typing import Any
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.clock import BootStamp
-from sungrow_lib.spool.entries import HeldWhy, SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
+from sungrow_lib.spool.entries import SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
 from sungrow_lib.spool.meta import read_merging
+from sungrow_lib.spool.notes import why_of
 from sungrow_lib.spool.packing import unpack
 
 
@@ -58,5 +59,5 @@ def to_record(row: tuple[Any, ...]) -> SpoolRecord:
         code=code,
         reason=reason,
         stamp=BootStamp(boot_id, boot_ms),
-        held=None if held is None else HeldWhy(held),
+        held=None if held is None else why_of(held),
     )

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from dataclasses import asdict
-from typing import Final
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import SpoolIdentity, SpoolMerging, SpoolRecovery, from_ms
+from sungrow_lib.spool.notes import (
+    note_any_merged,
+    note_renaming,
+    read_note,
+    read_renamings,
+    whole,
+    words,
+)
 
 SPOOL_ID: Final = "spool_id"
 """Key of what names the file: its first generation. Numbers mean the same as long as it stays."""
 FOLLOWS: Final = "follows"
 """Key of the `spool_id` of the one whose place it took."""
-MERGED_RENAMED: Final = f"{schema.RENAMED_PREFIX}0"
-"""Key that is there once readings of a renamed device were merged; no renaming has that number."""
 _COUNT_MERGED: Final = (
     "INSERT INTO meta VALUES ('merged', ?1)"
     " ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + ?1"
-)
-_LESS_MOVED: Final = (
-    "UPDATE meta SET value = json_set(value, '$.moved', json_extract(value, '$.moved') - ?) WHERE key = ?"
 )
 _ONE_TIME_MS: Final = 86_400_000
 """Mergings no more than this apart are told of as one."""
@@ -80,8 +83,7 @@ def note_recovery(connection: sqlite3.Connection, recovery: SpoolRecovery) -> No
 
 def read_recovery(connection: sqlite3.Connection) -> SpoolRecovery | None:
     """Return what a spool says of its origin."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'recovery'").fetchone()
-    return None if row is None else SpoolRecovery(**json.loads(row[0]))
+    return read_note(connection, "recovery", _recovery)
 
 
 def note_merged(connection: sqlite3.Connection, readings: int, now_ms: int) -> None:
@@ -96,8 +98,10 @@ def note_merged(connection: sqlite3.Connection, readings: int, now_ms: int) -> N
 
 def note_merged_renamed(connection: sqlite3.Connection, number: int, readings: int) -> None:
     """Note that readings a renaming moved became part of others: it has so many less to take back."""
-    connection.execute(_LESS_MOVED, (readings, f"{schema.RENAMED_PREFIX}{number}"))
-    connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (MERGED_RENAMED, '{"old":null}'))
+    note = read_renamings(connection).get(number)
+    if note is not None:
+        note_renaming(connection, number, replace(note, moved=note.moved - readings))
+    note_any_merged(connection)
 
 
 def read_merging(connection: sqlite3.Connection) -> SpoolMerging | None:
@@ -107,5 +111,22 @@ def read_merging(connection: sqlite3.Connection) -> SpoolMerging | None:
 
 
 def _read_merging(connection: sqlite3.Connection) -> list[int] | None:
-    row = connection.execute("SELECT value FROM meta WHERE key = 'merging'").fetchone()
-    return None if row is None else list(json.loads(row[0]))
+    return read_note(connection, "merging", _merging)
+
+
+def _recovery(value: dict[str, Any]) -> SpoolRecovery:
+    return SpoolRecovery(
+        at=words(value["at"]),
+        reason=words(value["reason"]),
+        set_aside=words(value["set_aside"]),
+        saved=whole(value["saved"]),
+        lost=whole(value["lost"]),
+        doubtful=whole(value.get("doubtful", 0)),
+    )
+
+
+def _merging(value: list[int]) -> list[int]:
+    begin_ms, end_ms, readings = value
+    for moment in (begin_ms, end_ms):
+        from_ms(whole(moment))
+    return [begin_ms, end_ms, whole(readings)]

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
+from sungrow_lib.spool.errors import code_of
 
 BUSY_MS: Final = 250
 """SQLite waits so long for another program without asking; `SpoolOpening.begin` goes on."""
-_PRIMARY_CODE: Final = 0xFF
 _STEPS: Final = 20_000
 """Steps of a statement between two looks: some milliseconds."""
 
@@ -53,7 +53,7 @@ class SpoolOpening:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+                is_busy = code_of(error) == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() >= min(until, self.hurries_at):
                     raise
             else:

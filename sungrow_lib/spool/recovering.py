@@ -7,8 +7,9 @@ import sqlite3
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError
-from sungrow_lib.spool.database import Database, MixedPagesError, translated
+from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.entries import SpoolOptions
+from sungrow_lib.spool.errors import is_no_text, translated
 from sungrow_lib.spool.foreign import require_spool
 from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
@@ -34,7 +35,8 @@ def open_database(
         try:
             return _owned(_open(path, options, damage, opening), options)
         except SpoolCorruptError as error:
-            if not options.recover or not isinstance(error.__cause__, sqlite3.IntegrityError):
+            is_in_rows = isinstance(error.__cause__, sqlite3.IntegrityError) or is_no_text(error.__cause__)
+            if not options.recover or not is_in_rows:
                 raise
             from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
 

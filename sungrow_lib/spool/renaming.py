@@ -8,23 +8,25 @@ Each renaming has a number, and its readings carry it, beside what `offered` say
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from typing import Any, Final
+from typing import Final
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import HeldWhy, SpoolRenaming
-from sungrow_lib.spool.holding import hold, is_held, read_held, require_held, set_aside
+from sungrow_lib.spool.holding import LOST, hold, is_held, read_held, require_held, set_aside
 from sungrow_lib.spool.meta import renew_generation
+from sungrow_lib.spool.notes import (
+    Renaming,
+    drop_renaming,
+    note_renaming,
+    read_renamings,
+    take_unreadable,
+)
 
 _ANY: Final = 2**63 - 1
 _EACH: Final = schema.EACH_RENAMING
 _LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing"
-_NOTES: Final = (
-    f"SELECT CAST(substr(key, {len(schema.RENAMED_PREFIX) + 1}) AS INTEGER) AS number, value FROM meta"
-    f" WHERE key GLOB '{schema.RENAMED_PREFIX}*' ORDER BY number"
-)
 # Two readings of one device and time cannot be: such stay where they are.
 _CHOOSE: Final = (
     "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
@@ -64,15 +66,15 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     source = require_held(connection, old)
     if new == old:  # it is a device's own name: that can be so
         connection.execute(schema.LET_GO, (old,))
-        for number, note in _notes(connection).items():
-            if note["old"] == old:  # what had it is no other device any more
-                connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
+        for number, note in read_renamings(connection).items():
+            if note is not None and note.old == old:  # what had it is no other device any more
+                drop_renaming(connection, number)
         return SpoolRenaming(connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0], left=0)
     if is_held(connection, new):
         raise UsageError(f"{new} is held, too; name a device whose readings are sent")
     target = _made(connection, new)
-    floors = [_floor(connection, source), _floor(connection, target)]
-    number = 1 + max(connection.execute(_LAST).fetchone()[0], *_notes(connection), 0)
+    floors = (_floor(connection, source), _floor(connection, target))
+    number = 1 + max(connection.execute(_LAST).fetchone()[0], *read_renamings(connection), 0)
     why = read_held(connection)[old].why
     moved = _move(connection, source, target, mark=number)
     left = connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0]
@@ -84,19 +86,20 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
         connection.execute(schema.LET_GO, (old,))
     if moved:
         until = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
-        note = {"old": old, "new": new, "why": why, "floors": floors, "moved": moved, "until": until}
-        connection.execute(schema.SET_META, (f"{schema.RENAMED_PREFIX}{number}", json.dumps(note)))
+        note = Renaming(old=old, new=new, why=why, floors=floors, moved=moved, until=until)
+        note_renaming(connection, number, note)
     _finish(connection)
     return SpoolRenaming(moved=moved, left=left)
 
 
 def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     """Take back the last renaming of a device; see `DurableSpool.undo_rename`."""
-    notes = {number: note for number, note in _notes(connection).items() if note["old"] == old}
+    renamings = read_renamings(connection).items()
+    notes = {number: note for number, note in renamings if note is not None and note.old == old}
     if not notes:
         raise UsageError(f"no rename of {old} is known here that could be taken back")
     number, note = notes.popitem()
-    new, source = note["new"], _device(connection, note["new"])
+    new, source = note.new, _device(connection, note.new)
     if source is None or is_held(connection, new):
         raise UsageError(f"{old} became {new}, and that has no readings here that are sent")
     target = _made(connection, old)
@@ -106,17 +109,16 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     if not moved:
         raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")
     connection.execute(_LET_GO, (source, number))
-    for key, floor in zip((target, source), note["floors"], strict=True):
+    for key, floor in zip((target, source), note.floors, strict=True):
         connection.execute(_SET_FLOOR, (key, floor))
-    why = HeldWhy(note["why"])
-    if why is HeldWhy.ASIDE:  # what was requeued under the other name is set aside again
+    if note.why is HeldWhy.ASIDE:  # what was requeued under the other name is set aside again
         hold(connection, old, HeldWhy.LOST)
         set_aside(connection, old)
     else:
-        hold(connection, old, why)
-    connection.execute(schema.DROP_META, (f"{schema.RENAMED_PREFIX}{number}",))
+        hold(connection, old, note.why)
+    drop_renaming(connection, number)
     _finish(connection)
-    return SpoolRenaming(moved=moved, left=note["moved"] - moved)
+    return SpoolRenaming(moved=moved, left=note.moved - moved)
 
 
 def follow_standing(connection: sqlite3.Connection) -> None:
@@ -127,15 +129,24 @@ def follow_standing(connection: sqlite3.Connection) -> None:
 def hold_renamed(connection: sqlite3.Connection) -> None:
     """Hold the devices that a recovery gave back what may have been renamed: an older page says so.
 
-    It may have been sent under its new name since.
+    It may have been sent under its new name since. Where the note of a renaming cannot be read, that is any
+    device with a name that a recovery gives, and one with the name that is still to be made out.
     """
-    for note in _notes(connection).values():
-        found = (_device(connection, note["old"]), note.get("until", _ANY))
-        if connection.execute(
-            "SELECT 1 FROM reading WHERE device = ? AND seq <= ? LIMIT 1", found
-        ).fetchone():
-            why = HeldWhy(note["why"])
-            hold(connection, note["old"], HeldWhy.LOST if why is HeldWhy.ASIDE else why)
+    notes = read_renamings(connection).values()
+    for note in notes:
+        if note is not None:
+            why = HeldWhy.LOST if note.why is HeldWhy.ASIDE else note.why
+            _hold_returned(connection, note.old, _ANY if note.until is None else note.until, why)
+    if None in notes:
+        for name in take_unreadable(connection):
+            _hold_returned(connection, name, _ANY, HeldWhy.LOST)
+        connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
+
+
+def _hold_returned(connection: sqlite3.Connection, name: str, until: int, why: HeldWhy) -> None:
+    found = (_device(connection, name), until)
+    if connection.execute("SELECT 1 FROM reading WHERE device = ? AND seq <= ? LIMIT 1", found).fetchone():
+        hold(connection, name, why)
 
 
 def _move(
@@ -163,10 +174,6 @@ def _finish(connection: sqlite3.Connection) -> None:
     for statement in schema.NAME_DELIVERED:
         connection.execute(statement)
     renew_generation(connection)
-
-
-def _notes(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
-    return {number: json.loads(value) for number, value in connection.execute(_NOTES)}
 
 
 def _made(connection: sqlite3.Connection, name: str) -> int:

@@ -87,7 +87,7 @@ def is_as_left(path: Path, connection: sqlite3.Connection) -> bool:
         address = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True)) as fresh:
             return _fault(fresh) is None and _mark(fresh) == _mark(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if _tells_nothing(getattr(error, "sqlite_errorcode", 0)):
             raise
         return False

@@ -24,6 +24,7 @@ from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolS
 from sungrow_lib.spool.foreign import as_reading
 from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
+from sungrow_lib.spool.notes import keep_copy
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
@@ -265,19 +266,24 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
             connection.execute("INSERT OR IGNORE INTO device VALUES (?, ?, ?)", (key, name, floor))
         case Row(None, (str() as name, int() as key)):
             names.setdefault(name, key)  # an index: all that is left when the table is lost
-        case Row(None, ("edge_id", str() as name)):
-            connection.execute("INSERT OR IGNORE INTO meta VALUES ('edge_id', ?)", (name,))
-        case Row(None, (str() as name, str() as why)) if name.startswith(schema.HELD_PREFIX):
-            if why in set(HeldWhy):
-                connection.execute(schema.SET_META, (name, why))
-        case Row(None, (str() as name, str())) if name == schema.NAMES_SEEN or name.startswith(
-            schema.RENAMED_PREFIX
-        ):
-            connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", row.values)
+        case Row(None, (str() as key, str() as value)):
+            _take_meta(connection, key, value)
         case Row(None, (int(), int())):
             connection.execute(schema.RESERVE, row.values)
         case Row(None, (str(),)):
             connection.execute("INSERT OR IGNORE INTO server_version VALUES (?)", row.values)
+
+
+def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
+    if key in {"edge_id", schema.NAMES_SEEN}:
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+    elif key.startswith(schema.RENAMED_PREFIX):
+        keep_copy(connection, key, value)
+    elif key.startswith(schema.HELD_PREFIX):
+        if value in set(HeldWhy):
+            connection.execute(schema.SET_META, (key, value))
+        else:  # a damaged reason is as good as any other: none of its readings is sent
+            hold(connection, key.removeprefix(schema.HELD_PREFIX), HeldWhy.LOST)
 
 
 def _is_object(content: str | bytes) -> bool:

@@ -96,10 +96,10 @@ KEEP_TWICE: Final = (
         f"CREATE TRIGGER IF NOT EXISTS again_delete AFTER DELETE ON meta"
         f" WHEN {_IS_KEPT_TWICE.format('old.key')} BEGIN DELETE FROM again WHERE key = old.key; END"
     ),
-    (
-        f"INSERT OR REPLACE INTO again SELECT key, value FROM meta WHERE {_IS_KEPT_TWICE.format('key')}"
-        " EXCEPT SELECT key, value FROM again"
-    ),
+)
+COPY_AGAIN: Final = (
+    f"INSERT OR REPLACE INTO again SELECT key, value FROM meta WHERE {_IS_KEPT_TWICE.format('key')}"
+    " EXCEPT SELECT key, value FROM again"
 )
 NAME_FILE: Final = "INSERT OR IGNORE INTO meta SELECT ?, value FROM meta WHERE key = 'generation'"
 DROP_META: Final = "DELETE FROM meta WHERE key = ?"

@@ -1,0 +1,67 @@
+"""What errors of SQLite and of the disk mean for a spool."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolFullError, SpoolUnavailableError
+
+PRIMARY_CODE: Final = 0xFF
+CORRUPT_ADVICE: Final = (
+    "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
+)
+_NO_TEXT: Final = "Could not decode"
+_DAMAGE: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
+)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what errors of SQLite and of the disk mean for a spool."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:  # our mistake, not the file's
+        raise
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        raise translate(error, path) from error
+
+
+def is_no_text(error: BaseException | None) -> bool:
+    """Whether SQLite gave text of the file, and a wrong bit makes it none.
+
+    SQLite itself does not mind. Python's module has no code for it where it is a value, and fails to tell of
+    an error whose message would quote it.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    is_coded = code_of(error) is not None
+    return isinstance(error, sqlite3.OperationalError) and not is_coded and str(error).startswith(_NO_TEXT)
+
+
+def code_of(error: BaseException | None) -> int | None:
+    """Return SQLite's code of an error, None where there is none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & PRIMARY_CODE
+
+
+def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -> SpoolError:
+    """Return what an error means."""
+    if isinstance(error, OSError):
+        return SpoolUnavailableError(f"The spool {path} cannot be used: {error.strerror}.")
+    code = code_of(error)
+    if code == sqlite3.SQLITE_FULL:
+        return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
+    # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested. The same with
+    # SQLITE_CONSTRAINT: a row is where none can be.
+    if code in _DAMAGE or is_no_text(error):
+        return SpoolCorruptError(f"The spool {path} is damaged ({error}). {CORRUPT_ADVICE}")
+    if code == sqlite3.SQLITE_BUSY:
+        return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")
+    return SpoolUnavailableError(
+        f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
+    )
