@@ -96,9 +96,9 @@ async def _check_notes(folder: Path) -> str:
 
 
 def _find_notes(folder: Path) -> str:
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if _exists(place))
-    _require_folder(there, STATE_DIR_VARIABLE)
-    return str(folder) if _exists(folder) else f"{folder} (the daemon will make it)"
+    is_there = _exists(folder)
+    _require_folder(folder if is_there else folder.absolute().parent, STATE_DIR_VARIABLE)
+    return str(folder) if is_there else f"{folder} (the daemon will make it)"
 
 
 def _exists(path: Path) -> bool:

@@ -99,6 +99,10 @@ def state_dir(chosen: Path | None = None) -> Path:
         return chosen
     if named := os.environ.get(STATE_DIR_VARIABLE):
         return Path(named)
+    return _users_folder()
+
+
+def _users_folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "sungrow"
 
@@ -288,7 +292,7 @@ class DeviceNotes:
             return
         draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _make(self.path.parent)
             draft.write_text(document, encoding="utf-8")
             draft.replace(self.path)
         except OSError as error:
@@ -317,6 +321,11 @@ class DeviceNotes:
     def _refusal(self, block: Block) -> dict[str, Any]:
         asked = self._asked.get(block, _NEVER)
         return {**_entry(block), "code": self.refused[block], "at": asked.at, "times": asked.times}
+
+
+def _make(folder: Path) -> None:
+    """Make a folder; of a chosen one only the last part, as the disk for it may not be mounted yet."""
+    folder.mkdir(parents=folder == _users_folder(), exist_ok=True)
 
 
 def _say_unwritten(folder: Path, error: OSError) -> None:

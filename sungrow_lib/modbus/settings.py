@@ -44,7 +44,7 @@ class ConnectionSettings:
         poll_interval_s: seconds from the start of one pass to the start of the next; at least 5.
         lock_dir: folder of the lock files; None for ``SUNGROW_LOCK_DIR`` or the system's lock folder.
         state_dir: folder of the notes on what each device serves; None for ``SUNGROW_STATE_DIR`` or the
-            user's state folder.
+            user's state folder. Of a folder that is named only the last part is made.
 
     Raises:
         ConfigurationError: a value is outside what the device can stand.

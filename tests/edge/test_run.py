@@ -136,7 +136,7 @@ async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
     ("variables", "said"),
     [
         ({"CA_FILE": "/none/ca.pem"}, "/none/ca.pem"),
-        ({"SPOOL_PATH": "/none/spool.sqlite"}, "/none"),
+        ({"SPOOL_PATH": "/etc/passwd/spool.sqlite"}, "/etc/passwd"),
         ({"DEVICE_TOKEN": "", "DEVICE_TOKEN_FILE": ""}, "DEVICE_TOKEN"),
     ],
 )

@@ -89,6 +89,19 @@ def test_folder_that_cannot_be_written_is_no_failure(folder: Path) -> None:
     assert notes.refused == {REFUSED: 2}
 
 
+def test_only_the_last_part_of_a_chosen_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = tmp_path / "disk" / "state"
+    notes = DeviceNotes.load("inverter", 502, 1, ONE, chosen)
+    notes.add(REFUSED, 2)
+    assert not chosen.parent.exists()  # its disk may be mounted there later
+    monkeypatch.delenv("SUNGROW_STATE_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new" / "home"))
+    load().add(REFUSED, 2)
+    assert (tmp_path / "new" / "home" / "sungrow").is_dir()
+
+
 def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
     notes = load()
     assert notes.path is not None
