@@ -325,7 +325,14 @@ class DeviceNotes:
 
 def _make(folder: Path) -> None:
     """Make a folder; of a chosen one only the last part, as the disk for it may not be mounted yet."""
-    folder.mkdir(parents=folder == _users_folder(), exist_ok=True)
+    folder.mkdir(parents=_is_users(folder), exist_ok=True)
+
+
+def _is_users(folder: Path) -> bool:
+    try:
+        return folder == _users_folder()
+    except RuntimeError:  # an account without a home
+        return False
 
 
 def _say_unwritten(folder: Path, error: OSError) -> None:

@@ -29,6 +29,14 @@ _AT_ODDS: Final = (
     f"SELECT key, value FROM again WHERE key GLOB '{schema.RENAMED_PREFIX}*'"
     f" OR key GLOB '{schema.HELD_PREFIX}*' EXCEPT SELECT key, value FROM meta"
 )
+_MEND_TEXT: Final = """
+UPDATE meta SET value = (SELECT a.value FROM again a WHERE a.key = meta.key)
+WHERE typeof(value) <> 'text' AND key IN (SELECT key FROM again WHERE typeof(value) = 'text')
+"""
+_DROP_NO_TEXT: Final = """
+DELETE FROM meta WHERE key IN ('edge_id', 'generation', 'spool_id', 'follows') AND typeof(value) <> 'text'
+"""
+"""Names of the spool: it gets new ones, or what its owner remembers."""
 _OLD: Final = re.compile(r'"old": "([^"\\]+)"')
 _NOTE_MERGED: Final = f"INSERT OR IGNORE INTO meta VALUES ('{schema.RENAMED_PREFIX}0', '{{\"old\":null}}')"
 """A key that is there once readings of a renamed device were merged; no renaming has that number."""
@@ -123,6 +131,8 @@ def keep_copy(connection: sqlite3.Connection, key: str, value: str) -> None:
 
 def mend_copies(connection: sqlite3.Connection) -> None:
     """Take from the second copy what a wrong bit has made unreadable, or given another key, in the first."""
+    connection.execute(_MEND_TEXT)
+    connection.execute(_DROP_NO_TEXT)
     for key, value in connection.execute(_AT_ODDS).fetchall():
         if renaming_number(key) is None:
             connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))

@@ -102,6 +102,18 @@ def test_only_the_last_part_of_a_chosen_folder_is_made(
     assert (tmp_path / "new" / "home" / "sungrow").is_dir()
 
 
+def test_an_account_without_a_home_keeps_notes_in_a_chosen_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    load().add(REFUSED, 2)
+    assert [file.name for file in folder.iterdir()] == ["device-inverter-502-1.json"]
+
+
 def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
     notes = load()
     assert notes.path is not None

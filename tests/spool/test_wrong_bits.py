@@ -80,6 +80,30 @@ def test_a_damaged_note_of_a_renaming_ends_no_recovery(
         assert store.faults() == []
 
 
+@pytest.mark.parametrize("key", ["edge_id", "spool_id", "generation"])
+@pytest.mark.parametrize("copies", [("meta",), ("meta", "again")], ids=["first copy", "both"])
+def test_a_name_of_the_spool_that_is_no_text_any_more_keeps_it_open(
+    path: Path, key: str, copies: tuple[str, ...]
+) -> None:
+    renamed(path)
+    with closing(opened(path)) as store:
+        known = store.look(holding.read_owner), store.identity
+    with closing(sqlite3.connect(path)) as connection:  # one bit of the type before the text
+        for event in ("insert", "update", "delete"):
+            connection.execute(f"DROP TRIGGER again_{event}")
+        for table in copies:
+            connection.execute(f"UPDATE {table} SET value = CAST(value AS BLOB) WHERE key = ?", (key,))
+        connection.commit()
+    with closing(opened(path)) as store:
+        owner = store.look(holding.read_owner)
+        assert all(isinstance(name, str) for name in (owner.edge_id, store.identity.generation))
+        assert "b'" not in str(owner.spool_id)
+        assert {name for name, _ in sendable(store)} == {"roof"}
+        kept = len(copies) == 1 and key != "generation"  # of which there is one copy
+        assert ((owner, store.identity) == known) == kept
+        assert store.recovery is None
+
+
 def insert(connection: sqlite3.Connection, row: tuple[str, str]) -> None:
     connection.execute("INSERT INTO meta VALUES (?, ?)", row)
 
