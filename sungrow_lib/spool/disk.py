@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from sungrow_lib.errors import NotASpoolError, SpoolError, SpoolUnavailableError
+from sungrow_lib.spool.errors import code_of
 
 _SETTINGS: Final = frozenset(
     {
@@ -68,7 +69,7 @@ def is_passing(error: SpoolError, path: Path) -> bool:
     cause = error.__cause__
     if isinstance(cause, OSError):
         return not is_setting(cause)
-    if isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorcode", 0) & 0xFF in _UNTOLD:
+    if isinstance(cause, sqlite3.Error) and code_of(cause) in _UNTOLD:
         return _asked(path) not in _SETTINGS
     return cause is not None or not isinstance(error, SpoolUnavailableError)  # else it said what to do
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
+from sungrow_lib.spool.errors import code_of
 
 _LOG: Final = logging.getLogger(__name__)
 _GRACE_S: Final = 1.0
@@ -341,7 +342,7 @@ class Home:
             try:
                 aside = bring_back(connection, self._place, self._folder_mode)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                if code_of(error) != sqlite3.SQLITE_FULL:
                     raise
                 self.make_room(connection)
                 aside = bring_back(connection, self._place, self._folder_mode)
