@@ -109,6 +109,32 @@ def missing_place(path: Path) -> str | None:
     return None
 
 
+def disk_of(path: Path) -> Path | None:
+    """Return the folder above an open spool on which its disk is mounted.
+
+    None where that is the system's own disk, which is not unmounted, and in doubt.
+    """
+    with suppress(OSError, ValueError, LookupError):
+        folders = {mount.at for mount in _mounts()} - {Path("/")}
+        above = (folder for folder in Path(os.path.realpath(path)).parents if folder in folders)
+        return next((folder for folder in above if not _is_bare(folder)), None)
+    return None
+
+
+def is_gone(disk: Path) -> bool:
+    """Whether a disk is no longer mounted where it was: no other program sees what is written to it now.
+
+    Args:
+        disk: the folder that `disk_of` returned.
+    """
+    try:
+        return _is_bare(disk)
+    except FileNotFoundError:  # who mounted it removed the folder, too
+        return True
+    except (OSError, ValueError, LookupError):
+        return False
+
+
 def _unmounted(path: Path) -> Path | None:
     """Return the folder above a file on which a disk is to be mounted, and is not.
 
@@ -132,12 +158,16 @@ def _is_bare(point: Path) -> bool:
     """
     if _device(point) != _device(point.parent):  # a subvolume, too, whose device no table names
         return False
-    table = [_Mount.read(line) for line in _MOUNTED.read_text().split("\n") if line]
+    table = _mounts()
     if not any(mount.at == Path("/") for mount in table):  # of a part of the system: its disks are not listed
         return False
     here = [mount for mount in table if mount.at == point]
     tops = [mount for mount in here if mount.number not in {other.beneath for other in here}]
     return all(_is_same(mount, table) for mount in tops) if tops else not here
+
+
+def _mounts() -> list[_Mount]:
+    return [_Mount.read(line) for line in _MOUNTED.read_text().split("\n") if line]
 
 
 def _is_same(mount: _Mount, table: list[_Mount]) -> bool:

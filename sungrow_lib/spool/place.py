@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
+from sungrow_lib.spool.disk import disk_of, is_gone
 from sungrow_lib.spool.errors import code_of
 
 _LOG: Final = logging.getLogger(__name__)
@@ -236,6 +237,7 @@ class Home:
         self._place = place
         self.make_room: Callable[[sqlite3.Connection], None] = lambda _: None
         self.is_ours: Callable[[], bool] = lambda: True
+        self._disk = disk_of(place.path)
         self._folder_mode = place.path.absolute().parent.stat().st_mode & 0o7777
         self._missing_since: float | None = None
         self._failed: tuple[float, str] | None = None
@@ -263,6 +265,8 @@ class Home:
             SpoolCorruptError: the file was overwritten, and not all that is open can be read.
             sqlite3.Error, OSError: it cannot be done; all is as before.
         """
+        if astray is not Astray.CHANGED:
+            self._require_disk()
         if astray is not Astray.CHANGED and not self.is_ours():
             if at_once:
                 self._leave(connection)
@@ -302,6 +306,14 @@ class Home:
             "another program has the spool's place; what is here is left beside it",
             extra={"file": self._place.file, "set_aside": str(aside)},
         )
+
+    def _require_disk(self) -> None:
+        """Leave what was unmounted as it is, and what lies below alone: all is safe, and back with its disk."""
+        if self._disk is not None and is_gone(self._disk):
+            raise SpoolUnavailableError(
+                f"No disk is mounted at {self._disk} any more, where the spool {self._place.path.name} is; "
+                "mount it again."
+            )
 
     def _wait(self, astray: Astray) -> None:
         now, path = time.monotonic(), self._place.path

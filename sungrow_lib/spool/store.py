@@ -371,6 +371,7 @@ class SpoolStore:
 
     def prune(self) -> int:
         """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""
+        self._database.keep_place()  # or the reserve would be made where no spool is
         self._relief.keep_reserve()
         now = self._clock.read()
         with self._transaction() as connection:
