@@ -308,7 +308,7 @@ class Home:
         )
 
     def _require_disk(self) -> None:
-        """Leave what was unmounted as it is, and what lies below alone: all is safe, and back with its disk."""
+        """Wait where it was unmounted: all is safe on it, and nothing is begun below."""
         if self._disk is not None and is_gone(self._disk):
             raise SpoolUnavailableError(
                 f"No disk is mounted at {self._disk} any more, where the spool {self._place.path.name} is; "
