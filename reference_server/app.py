@@ -12,7 +12,7 @@ from aiohttp import web
 
 from reference_server import handlers
 from reference_server.answers import Answer
-from reference_server.connections import Connections
+from reference_server.connections import LOGGERS, Connections
 from reference_server.ending import end
 from reference_server.front import Front
 from reference_server.metrics import METRICS_TEXT
@@ -61,8 +61,8 @@ class _Runner(web.ServerRunner):
     """Answers requests, and does the background work meanwhile."""
 
     def __init__(self, server: Server, *, is_keeper: bool) -> None:
-        largest = server.settings.max_request_bytes
-        connections = Connections(Front(server).answer, largest=largest)
+        largest, wanted = server.settings.max_request_bytes, server.settings.access_log
+        connections = Connections(Front(server).answer, largest=largest, logger=LOGGERS[wanted])
         super().__init__(connections, shutdown_timeout=_SHUTDOWN_S)
         self._ours = server
         self._is_keeper = is_keeper

@@ -47,6 +47,8 @@ class ServerSettings(AppSettings):
         pg_bin_dir: folder of `pg_dump` and `pg_restore` for backups; by default one that fits is looked for.
         metrics_port: port on 127.0.0.1 that shows `/metrics` without a token; 0 for none.
         log_level: least level logged; JSON lines on stderr.
+        access_log: `all` logs a line for each request; `problems` only those that are refused, fail or take a
+            second or more.
     """
 
     database_url: SecretStr
@@ -68,6 +70,7 @@ class ServerSettings(AppSettings):
     pg_bin_dir: Path | None = None
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    access_log: Literal["all", "problems"] = "all"
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from sungrow_lib.logs import CONTEXT
 _LOG: Final = logging.getLogger(__name__)
 _ACCESS: Final = logging.getLogger("reference_server.access")
 _TITLES: Final = {400: "Not HTTP"}
+_PROBLEM: Final = 400
+"""The least status that tells of one."""
+_LONG_S: Final = 1.0
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -44,6 +47,19 @@ class AccessLogger(AbstractAccessLogger):
                 "remote": request.remote,
             },
         )
+
+
+class ProblemLogger(AccessLogger):
+    """The same for what went wrong or took long: a fleet's readings alone are thousands of lines a second."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Write the line if there is anything to tell."""
+        if response.status >= _PROBLEM or time >= _LONG_S:
+            super().log(request, response, time)
+
+
+LOGGERS: Final[Mapping[str, type[AccessLogger]]] = {"all": AccessLogger, "problems": ProblemLogger}
+"""What writes the lines, by the setting `ACCESS_LOG`."""
 
 
 class Connection(web.RequestHandler):
@@ -88,15 +104,20 @@ class Connections(web.Server):
     Args:
         answer: answers what comes on them.
         largest: bytes of the largest body.
+        logger: what writes a line for each request.
     """
 
     def __init__(
-        self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, largest: int
+        self,
+        answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        largest: int,
+        logger: type[AccessLogger] = AccessLogger,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._options: dict[str, Any] = {
             "loop": loop,
-            "access_log_class": AccessLogger,
+            "access_log_class": logger,
             "access_log": _ACCESS,
             "auto_decompress": False,
         }

@@ -13,11 +13,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from openapi_spec_validator import validate
 from psycopg import sql
 
 from reference_server.administration import create_token
 from reference_server.bodies import parse_json
+from reference_server.connections import LOGGERS
 from reference_server.operations import OPERATIONS
 from reference_server.problems import Problem
 from reference_server.resources import web_folder
@@ -234,6 +237,26 @@ async def test_every_answer_and_every_line_of_its_log_has_the_request_s_id(
         assert (shown == given) is kept
         last = [record for record in caplog.records if record.name == "reference_server.access"][-1]
         assert vars(last)["request_id"] == shown
+
+
+async def test_only_requests_with_a_problem_are_logged_where_no_others_are_wanted(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with start_server(access_log="problems") as api:
+        for path in ("/health", "/v1/nothing"):
+            async with api.session.get(api.url + path) as answer:
+                await answer.read()
+    lines = [record for record in caplog.records if record.name == "reference_server.access"]
+    assert [(vars(line)["path"], vars(line)["status"]) for line in lines] == [("/v1/nothing", 404)]
+
+
+@pytest.mark.parametrize(("took_s", "lines"), [(0.99, 0), (1.0, 1)])
+def test_so_are_slow_ones(took_s: float, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    logger = LOGGERS["problems"](logging.getLogger(), "")
+    logger.log(make_mocked_request("GET", "/health"), web.Response(), took_s)
+    assert len([record for record in caplog.records if record.name == "reference_server.access"]) == lines
 
 
 def test_what_is_logged_while_answering_has_the_request_s_id() -> None:
