@@ -41,9 +41,16 @@ def require_spool(path: Path) -> None:
     )
 
 
+def unfinished(path: Path) -> Path:
+    """Return where a recovery has the new file until that takes the place of the damaged one."""
+    return path.with_name(f"{path.name}.recovering")
+
+
 def is_missing(path: Path) -> bool:
-    """Whether there is no spool: the file is missing or empty, and no log holds anything of one."""
+    """Whether there is no spool: the file is missing or empty, and neither a log nor a recovery has one."""
     try:
+        if unfinished(path).exists():
+            return False
         if path.exists() and path.stat().st_size:
             return False
         log = read_log(Path(f"{path}-wal"))

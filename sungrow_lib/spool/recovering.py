@@ -6,11 +6,11 @@ import os
 import sqlite3
 from pathlib import Path
 
-from sungrow_lib.errors import SpoolCorruptError
+from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.entries import SpoolOptions
 from sungrow_lib.spool.errors import is_no_text, translated
-from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.foreign import require_spool, unfinished
 from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
 
@@ -68,16 +68,22 @@ def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolO
             stays=options.recover,
         )
 
+    is_cut_off = unfinished(path).exists()
     if not options.recover:
+        if is_cut_off and not path.exists():  # opening it would make an empty one
+            raise SpoolUnavailableError(
+                f"A recovery of the spool {path} was cut off; `sungrow-edge run` completes it."
+            )
         return attempt()
     from sungrow_lib.spool.returning import finish  # noqa: PLC0415 - memory, hardly ever needed
 
     finish(path, opening)
-    if not path.exists():
+    is_there = path.exists()
+    if is_cut_off:
         from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - as above
 
         finish_interrupted(path)
-    elif damage is not None:
+    if damage is not None and is_there:
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
 
         require_spool(path)

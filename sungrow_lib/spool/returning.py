@@ -25,6 +25,7 @@ from typing import Final
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.disk import sync
+from sungrow_lib.spool.foreign import unfinished
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.place import Place
 
@@ -167,11 +168,17 @@ def finish(path: Path, opening: SpoolOpening) -> None:
         SpoolError: it cannot be done; all is as before.
     """
     part = _part(path)
-    if not (part.exists() or _whole(path).exists()):
+    is_recovered = unfinished(part).exists() and not part.exists()
+    if not (part.exists() or _whole(path).exists() or is_recovered):
         return
     try:
         if part.exists():
             _finish_part(path, part, opening)
+        elif is_recovered:
+            from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - memory, hardly ever needed
+
+            finish_interrupted(part)
+            _place_saved(path, part)
         if _is_same(path, _whole(path)):  # it has its place, and its log beside it
             _whole(path).unlink()
         elif _whole(path).exists():
@@ -195,7 +202,11 @@ def _finish_part(path: Path, part: Path, opening: SpoolOpening) -> None:
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
 
         recover(part, "it was cut off on its way back to its place", opening)
-        part.rename(_unused(path) if os.path.lexists(path) else path)
+        _place_saved(path, part)
+
+
+def _place_saved(path: Path, part: Path) -> None:
+    part.rename(_unused(path) if os.path.lexists(path) else path)
 
 
 def _is_sound(part: Path, opening: SpoolOpening) -> bool:

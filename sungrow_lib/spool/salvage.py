@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.belonging import pages_of
@@ -21,7 +21,7 @@ from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolState
-from sungrow_lib.spool.foreign import as_reading
+from sungrow_lib.spool.foreign import as_reading, unfinished
 from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.notes import keep_copy
@@ -32,6 +32,7 @@ from sungrow_lib.spool.renaming import follow_standing, hold_renamed
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
+_DAMAGED: Final = ".damaged"
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 """Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
@@ -43,16 +44,25 @@ _IS_RENAMED: Final = (  # then an older page may give a reading another device t
 
 
 def finish_interrupted(path: Path) -> None:
-    """Complete a recovery that was cut off after the damaged file had been renamed: it is missing."""
-    new = _new(path)
-    if new.exists():
-        with (
-            closing(Database(new, busy_timeout_s=10.0, max_bytes=None, check=False)) as database,
-            database.read() as connection,
-        ):
-            recovery = read_recovery(connection)
-        if recovery is not None:
-            _exchange(path, Path(recovery.set_aside))
+    """Complete a recovery that was cut off after the damaged file had been renamed: it is missing.
+
+    The new file is complete when it has its name, whatever wrong bits make of what it says of itself. Where
+    the spool is there it was made of it, mostly, and is of no use. Who knows, so it is kept.
+    """
+    new = unfinished(path)
+    if not new.exists():
+        return
+    try:
+        if path.exists():
+            aside = _unused(new, "")
+            new.rename(aside)
+            _LOG.error("what a recovery made is set aside: a spool is there", extra={"file": str(aside)})
+        else:
+            _exchange(path, _aside_of(path))
+    except OSError as error:
+        raise SpoolUnavailableError(
+            f"The recovered spool {new} cannot be moved to its place: {error.strerror}."
+        ) from error
 
 
 def recover(
@@ -78,10 +88,9 @@ def recover(
     """
     opening.is_recovering = True
     now = datetime.now(UTC)
-    aside = _unused(path, f"{now:%Y%m%dT%H%M%SZ}")
+    aside = _unused(path, _DAMAGED)
     draft_path = path.with_name(f"{path.name}.draft")
     try:
-        remove(_new(path))
         if not path.exists():  # only its log is there: that is as good as an empty file
             path.touch()
         with (
@@ -92,8 +101,13 @@ def recover(
             pages.require_settled()
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             note_recovery(draft.connection, recovery)
-        draft_path.rename(_new(path))
-        _exchange(path, aside)
+        draft_path.rename(unfinished(path))
+        try:
+            _exchange(path, aside)
+        except OSError:
+            if path.exists():  # nothing has changed: the next attempt makes it anew
+                remove(unfinished(path))
+            raise
         opening.is_recovering = False
     except OSError as error:
         raise SpoolUnavailableError(
@@ -102,23 +116,41 @@ def recover(
     _LOG.error("damaged spool set aside, its readable readings taken over", extra=asdict(recovery))
 
 
-def _new(path: Path) -> Path:
-    return path.with_name(f"{path.name}.recovering")
-
-
-def _unused(path: Path, stamp: str) -> Path:
-    name, count = f"{path.name}.damaged-{stamp}", 1
+def _unused(path: Path, tail: str) -> Path:
+    stem = f"{path.name}{tail}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    name, count = stem, 1
     while path.with_name(name).exists():
         count += 1
-        name = f"{path.name}.damaged-{stamp}-{count}"
+        name = f"{stem}-{count}"
     return path.with_name(name)
+
+
+def _aside_of(path: Path) -> Path:
+    """Return what the damaged file is called whose log may still be in its old place; none that has a log."""
+    noted = ""
+    with (
+        suppress(SpoolError),
+        closing(Database(unfinished(path), busy_timeout_s=10.0, max_bytes=None, check=False)) as database,
+        database.read() as connection,
+    ):
+        recovery = read_recovery(connection)
+        noted = "" if recovery is None else recovery.set_aside
+    names = [
+        file.name
+        for file in path.absolute().parent.iterdir()
+        if file.name.startswith(f"{path.name}{_DAMAGED}-") and not file.name.endswith(_COMPANIONS[1:])
+    ]
+    free = [name for name in names if not path.with_name(f"{name}-wal").exists()]
+    # It may have been moved since, with its folder.
+    found = max((name for name in free if noted.endswith(name)), default=max(free, default=None))
+    return _unused(path, _DAMAGED) if found is None else path.with_name(found)
 
 
 def _exchange(path: Path, aside: Path) -> None:
     for suffix in _COMPANIONS:  # the file itself first: `finish_interrupted` goes by its absence
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
-    _new(path).rename(path)
+    unfinished(path).rename(path)
     sync(path.absolute().parent)
 
 
