@@ -121,7 +121,15 @@ class ServerError(SungrowError):
 
 
 class ServerUnreachableError(ServerError, ConnectionError):
-    """The server cannot be reached over a verified connection."""
+    """The server cannot be reached over a verified connection.
+
+    Attributes:
+        was_connected: whether there was such a connection, so that something may have been sent.
+    """
+
+    def __init__(self, message: str | None = None, *, was_connected: bool = True) -> None:
+        super().__init__(message)
+        self.was_connected = was_connected
 
 
 class CredentialsRefusedError(ServerError):

@@ -71,6 +71,8 @@ class Link:
         self.clock = SystemClock()
         self._not_before = dict.fromkeys(Kind, 0.0)
         self._reached = anyio.Event()
+        self._is_reachable = False
+        self._reaching = anyio.Lock()
         self._troubles = Repeated()
         self.refusals = Repeated()
         self.asking = Asking()
@@ -80,6 +82,11 @@ class Link:
     def edge_id(self) -> str:
         """Name of this edge."""
         return self.settings.edge_id or self.spool.identity.edge_id
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether, as far as is known, there is a token to send and a way to the server."""
+        return self._has_token and self._is_reachable
 
     async def token(self) -> str:
         """Return the token; say once that there is none, and once that there is one again.
@@ -104,6 +111,8 @@ class Link:
     def note_unreachable(self, error: ServerError) -> None:
         """Note that there was no usable answer; each reason is said once, then how often it was so."""
         reason = str(error)
+        if isinstance(error, ServerUnreachableError) and not error.was_connected:
+            self._is_reachable = False
         self.board.failed(ConnectionState.UNREACHABLE, reason)
         if times := self._troubles.count(reason):
             extra = {"reason": reason, "times": times}
@@ -132,12 +141,33 @@ class Link:
 
     async def note_reply(self, reply: Reply) -> None:
         """Wake whoever waits for the network, and let the server's date vouch for the clock."""
+        self._is_reachable = True
         self._reached.set()
         self._reached = anyio.Event()
         if self._troubles.forget():
             _LOG.info("the server is reached again")
         if reply.date is not None:
             await self.spool.observe_server_date(reply.date, self.clock.stamp())
+
+    async def reach(self) -> None:
+        """See that there is a way to the server, if there was none lately.
+
+        Readings are noted as offered before they are sent, and from then on never merged. So while the server
+        is away for long, only this question is sent, and the readings wait as they are.
+
+        Raises:
+            ServerError: there is none.
+        """
+        async with self._reaching:
+            if self._is_reachable:
+                return
+            try:
+                await self.ask_server_date()
+            except ServerError as error:
+                self.note_unreachable(error)
+                if isinstance(error, ServerUnreachableError) and not error.was_connected:
+                    raise
+                self._is_reachable = True  # somebody is there, and may answer to what matters
 
     async def ask_server_date(self) -> None:
         """Ask `GET /health` for the server's date alone.
@@ -184,11 +214,8 @@ class Attempts:
         epoch = self._resend_epoch
         board = self._link.board
         board.in_flight += 1
-        started = anyio.current_time()
         try:
-            ruling = await self._exchange(batch)
-            self._adapt(ruling, len(batch), anyio.current_time() - started)
-            ruling = await self._with_witness(ruling)
+            ruling = await self._with_witness(await self._exchange(batch))
         finally:
             board.in_flight -= 1
         if ruling.action is Action.PAUSE and await self._is_taken_back(batch, ruling):
@@ -198,6 +225,33 @@ class Attempts:
         else:
             self._report(ruling, batch)
         return ruling
+
+    async def hindrance(self) -> Ruling | None:
+        """Tell what keeps anything from being sent now, the token or the network; None when nothing does."""
+        try:
+            await self._token()
+            await self._link.reach()
+        except ConfigurationError as error:
+            ruling = Ruling(Action.PAUSE, str(error), NO_TOKEN)
+        except ServerError as error:
+            ruling = Ruling(Action.KEEP, str(error), UNREACHABLE)
+        else:
+            return None
+        self._report(ruling, [])
+        return ruling
+
+    async def _token(self) -> str:
+        """Return the token.
+
+        Raises:
+            ConfigurationError: there is none; it counts as refused.
+        """
+        version = self._link.tokens.version
+        try:
+            return await self._link.token()
+        except ConfigurationError:
+            self.refused_token = version
+            raise
 
     async def _is_taken_back(self, batch: Sequence[SpoolEntry], ruling: Ruling) -> bool:
         """Whether it is no reason for an alarm: only what was delivered, and was asked for, is refused."""
@@ -211,20 +265,31 @@ class Attempts:
 
     def _adapt(self, ruling: Ruling, count: int, seconds: float) -> None:
         if ruling.action is Action.SETTLE:
-            self.size.passed(seconds)
-        elif ruling.code == _TOO_LARGE or seconds >= self._link.settings.request_timeout_s:
+            self.size.passed(count, seconds)
+        elif ruling.code == _TOO_LARGE:
             self.size.too_large(count)
+        elif ruling.code == UNREACHABLE and seconds >= self._link.settings.request_timeout_s:
+            self.size.timed_out(count)
 
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
-        link = self._link
-        kind = kind_of(batch)
+        link, kind = self._link, kind_of(batch)
         await link.wait_turn(kind)
         token_version = link.tokens.version
         try:
-            token = await link.token()
+            token = await self._token()
         except ConfigurationError as error:
-            self.refused_token = token_version
             return Ruling(Action.PAUSE, str(error), NO_TOKEN)
+        started = anyio.current_time()
+        ruling = await self._send(batch, token)
+        self._adapt(ruling, len(batch), anyio.current_time() - started)
+        if ruling.action is Action.PAUSE:
+            self.refused_token = token_version
+        if ruling.retry_after_s:
+            link.hold_back(ruling.retry_after_s, kind if ruling.code == TOO_MANY else Kind.ANY)
+        return ruling
+
+    async def _send(self, batch: Sequence[SpoolEntry], token: str) -> Ruling:
+        link = self._link
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
         try:
@@ -239,10 +304,6 @@ class Attempts:
         ruling = judge_reply(reply, batch_id=batch_id, seqs=seqs)
         if ruling.action is not Action.SETTLE:
             link.board.failed(ConnectionState.REFUSED, ruling.detail)
-        if ruling.action is Action.PAUSE:
-            self.refused_token = token_version
-        if ruling.retry_after_s:
-            link.hold_back(ruling.retry_after_s, kind if ruling.code == TOO_MANY else Kind.ANY)
         return ruling
 
     async def _body(self, batch_id: str, batch: Sequence[SpoolEntry], seqs: list[int]) -> bytes:

@@ -126,7 +126,8 @@ class IngestTransport:
                 "firewalls in between."
             ) from None
         except (*_BROKEN, OSError) as error:
-            raise ServerUnreachableError(_explain(error)) from error
+            was_connected = not isinstance(error, _NOT_CONNECTED)
+            raise ServerUnreachableError(_explain(error), was_connected=was_connected) from error
         date = parse_date(_header(response, b"date"))
         # Measured on the server's own clock where it tells, for ours may be wrong.
         retry_after_s = parse_retry_after(_header(response, b"retry-after"), date or datetime.now(UTC))
@@ -156,6 +157,9 @@ _BROKEN: Final = (
     httpcore.ProtocolError,
     httpcore.UnsupportedProtocol,
 )
+
+_NOT_CONNECTED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
+"""No address, no answer, or a certificate that is not trusted: not a byte of a request has left."""
 
 
 def _header(response: httpcore.Response, name: bytes) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from math import inf
+from typing import Final, Protocol
 
 import anyio
 
@@ -36,6 +37,14 @@ _SAME_TOKEN_S: Final = 300.0
 """A refused token is tried again this often: the server may have been told about it meanwhile."""
 
 
+class _Take(Protocol):
+    """Looks up readings of a lane, or takes them: what `peek` and `offer` of a spool have in common."""
+
+    async def __call__(
+        self, device_id: str, limit: int, lane: Lane, /, *, skip: Collection[int], bound: int
+    ) -> list[SpoolEntry]: ...
+
+
 @dataclass
 class _Part:
     """A batch, or what is left of one after halving.
@@ -57,6 +66,14 @@ class _Part:
         middle = len(self.entries) // 2
         yield _Part(self.entries[:middle], _REPEATS_OF_PART)
         yield _Part(self.entries[middle:], _REPEATS_OF_PART)
+
+    def within(self, most: int) -> Iterator[_Part]:
+        """Part it so that no part holds more readings than ``most``; itself if it does not."""
+        if len(self.entries) <= most:
+            yield self
+            return
+        for begin in range(0, len(self.entries), most):
+            yield _Part(self.entries[begin : begin + most])
 
 
 @dataclass
@@ -104,6 +121,9 @@ class DeviceLanes:
         A batch that is refused as a whole is halved; a reading that is refused alone waits to the end.
         """
         try:
+            for lane in (Lane.FRESH, Lane.BACKLOG):
+                if await self._hindrance(lane) is not None:
+                    return
             while batch := await self._claim(Lane.FRESH) or await self._claim(Lane.BACKLOG):
                 with self._holding(batch):
                     if not await self._flush(batch):
@@ -155,6 +175,9 @@ class DeviceLanes:
         started = anyio.current_time()
         if lane is Lane.DUE and not await self._try_suspects():
             return False  # its next turn waits for another token
+        if (ruling := await self._hindrance(lane)) is not None:
+            await self._rest(ruling, backoff, BACK_WITHIN_S if lane is Lane.FRESH else inf)
+            return True
         batch = await self._claim(lane)
         with self._holding(batch):
             if lane is Lane.FRESH and self._has_to_wait(batch):
@@ -171,18 +194,23 @@ class DeviceLanes:
             await self._link.spool.expect_offers(self._device_id, are_expected=are_offers)
             self._expects_offers = are_offers
 
+    async def _hindrance(self, lane: Lane) -> Ruling | None:
+        """Tell what keeps readings of a lane from being sent; None when nothing does, or there are none."""
+        if self._link.is_ready or not await self._look(self._link.spool.peek, lane):
+            return None
+        return await self.attempts.hindrance()
+
     async def _claim(self, lane: Lane) -> list[SpoolEntry]:
         """Take readings that no other lane has in hand; release them with `_holding`."""
         async with self._claiming:
-            batch = await self._link.spool.offer(
-                self._device_id,
-                self.attempts.size.current,
-                lane,
-                skip=self._claimed | self._suspects.keys(),
-                bound=0 if lane is Lane.DUE else self._left_to_backlog,
-            )
+            batch = await self._look(self._link.spool.offer, lane)
             self._claimed.update(entry.seq for entry in batch)
         return batch
+
+    async def _look(self, take: _Take, lane: Lane) -> list[SpoolEntry]:
+        skip = self._claimed | self._suspects.keys()
+        bound = 0 if lane is Lane.DUE else self._left_to_backlog
+        return await take(self._device_id, self.attempts.size.current, lane, skip=skip, bound=bound)
 
     @contextmanager
     def _holding(self, batch: Sequence[SpoolEntry]) -> Iterator[None]:
@@ -211,7 +239,7 @@ class DeviceLanes:
                 if refusals <= _QUICK_REFUSALS:
                     continue
             else:
-                parts.append(part)
+                parts.extend(part.within(self.attempts.size.current))  # smaller if it was not taken in time
             if lane is Lane.FRESH and (refusals or part.failures == 0 or part.failures >= part.repeats):
                 # Newer readings may have come meanwhile, or may pass where these do not.
                 if part.failures or refusals:
@@ -244,7 +272,7 @@ class DeviceLanes:
         self._suspects[entry.seq] = _Suspect(entry, since=now, next_try=now)
         return True
 
-    async def _rest(self, ruling: Ruling, backoff: Backoff, at_most_s: float = float("inf")) -> None:
+    async def _rest(self, ruling: Ruling, backoff: Backoff, at_most_s: float = inf) -> None:
         """Wait after a failure: for the network, for another token, or just for a while."""
         if ruling.action is Action.PAUSE:
             self._pause()

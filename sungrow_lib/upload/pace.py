@@ -23,17 +23,24 @@ class BatchSize:
         self.current = most
         """Readings the next request may hold."""
 
-    def passed(self, seconds: float) -> None:
-        """Note a batch that was answered."""
+    def passed(self, count: int, seconds: float) -> None:
+        """Note a batch of so many that was answered; one far smaller than it might be tells nothing."""
+        if count <= self.current // 2:
+            return
         if seconds > self._slow_s:
-            self.too_large(self.current)
+            self.too_large(count)
             return
         self._good += 1
         if self._good >= _GOOD_BATCHES:
             self._good = 0
             self.current = min(2 * self.current, self._most)
 
+    def timed_out(self, count: int) -> None:
+        """Note a batch of so many that was not taken in time; a single reading cannot be parted."""
+        if count > 1:
+            self.too_large(count)
+
     def too_large(self, count: int) -> None:
-        """Note that a batch of so many was refused for its size, or not taken in time."""
+        """Note that a batch of so many was refused for its size."""
         self._good = 0
-        self.current = max(min(self.current, count) // 2, 1)
+        self.current = max(min(self.current, count // 2), 1)

@@ -580,19 +580,39 @@ def test_batch_size_follows_size_limits_and_latency() -> None:
     size = BatchSize(500, slow_s=10.0)
     size.too_large(500)
     assert size.current == 250
-    size.passed(11.0)
+    size.passed(250, 11.0)
     assert size.current == 125
     for _ in range(19):
-        size.passed(0.1)
+        size.passed(125, 0.1)
     assert size.current == 125
-    size.passed(0.1)
+    size.passed(125, 0.1)
     assert size.current == 250
     for _ in range(40):
-        size.passed(0.1)
+        size.passed(250, 0.1)
     assert size.current == 500
     for _ in range(12):
         size.too_large(size.current)
     assert size.current == 1
+
+
+def test_what_was_sent_before_a_batch_shrank_does_not_shrink_it_again() -> None:
+    size = BatchSize(500, slow_s=10.0)
+    for _ in range(6):  # all lanes had that many on their way
+        size.timed_out(500)
+    assert size.current == 250
+
+
+def test_few_readings_tell_nothing_of_how_many_a_batch_may_hold() -> None:
+    size = BatchSize(500, slow_s=10.0)
+    size.timed_out(1)
+    for _ in range(100):
+        size.passed(1, 11.0)
+    assert size.current == 500
+    size.too_large(8)
+    assert size.current == 4
+    for _ in range(100):
+        size.passed(1, 0.1)
+    assert size.current == 4
 
 
 async def test_a_server_that_came_back_is_found_within_a_minute(
