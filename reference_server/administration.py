@@ -11,14 +11,18 @@ from reference_server.auth import NewToken
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import connected, fetch, fetch_records, session
 from reference_server.storage.devices import KnownDevice, known_device
+from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, rebuild_days
 from reference_server.storage.samples import reading_spans
+from reference_server.storage.writers import older_writers
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 
 _LONGEST_INTERVAL_S: Final = 86_400
+_PATIENCE_S: Final = 60.0
+"""So long what is just being stored is waited for."""
 _THE_REST: Final = (
     "erase_rollup_15m",
     "erase_rollup_day",
@@ -176,10 +180,12 @@ async def erase_device(url: str, device_id: str) -> int:
     """Delete a device and forget its readings, rollups and description; return how many readings went.
 
     Its name stays, deleted, so that what an edge still holds is not taken; `device restore` clears that.
-    If it breaks off, the device is deleted already, and erasing it again does the rest.
+    What is just being stored is waited for. If it breaks off, the device is deleted already, and erasing it
+    again does the rest.
 
     Raises:
         UsageError: there is no such device.
+        StorageError: what is just being stored is not done in time, or the database cannot be used.
     """
     async with session(url) as connection:
         found = await fetch(connection, "find_devices", device_ids=[device_id])
@@ -187,6 +193,7 @@ async def erase_device(url: str, device_id: str) -> int:
             raise _no_device(device_id)
         device = found[0][0]
         await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=True)
+        await _wait_for_writers(connection, device, device_id)
         count = await _erase_readings(connection, device)
         async with connection.transaction():
             await lock_device(connection, device)
@@ -196,6 +203,19 @@ async def erase_device(url: str, device_id: str) -> int:
             await fetch(connection, "audit_device", device_id=device_id, action="erased", detail=detail)
     refresh_aggregates(url)
     return count
+
+
+async def _wait_for_writers(connection: Connection, device: int, device_id: str) -> None:
+    """Wait for what may be storing something of a deleted device: after that, nothing of it is stored."""
+    async with connection.transaction():
+        await lock_device(connection, device)  # no import stores any more
+    stalled = await older_writers(connection, _PATIENCE_S)
+    if stalled:
+        raise StorageError(
+            f"{device_id} is deleted, but not erased: a server has been storing readings for more than "
+            f"{_PATIENCE_S:g} s (process {', '.join(map(str, stalled))} of the database); end it if it "
+            "stands still, and erase the device again"
+        )
 
 
 async def _erase_readings(connection: Connection, device: int) -> int:

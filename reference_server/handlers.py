@@ -223,8 +223,13 @@ async def device_named(server: Server, principal: Principal, device_id: str | No
         raise Problem(403, f"this token may not touch {name}")
     device = server.devices.remembered(name) or (await server.devices.find([name])).get(name)
     if device is None or device.deleted:
-        raise Problem(404, f"there is no device {name}")
+        raise no_device(name)
     return device
+
+
+def no_device(name: str) -> Problem:
+    """Say that there is no such device, or none any more."""
+    return Problem(404, f"there is no device {name}")
 
 
 def _own_device(principal: Principal) -> str | None:

@@ -255,15 +255,11 @@ class _Import:
         result = ImportResult()
         async with AsyncExitStack() as transaction:
             await transaction.enter_async_context(connection.transaction())
-            known = await known_device(connection, self._device_id)
-            assert known is not None
-            if known.deleted:
-                raise DeviceDeletedError(self._device_id)
-            await lock_device(connection, known.key)
-            rows = [encode(known.key, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
+            device = await self._locked(connection)
+            rows = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
             made = self._made | await _free_buckets(connection, rows, self._horizon)
             await _import_rows(connection, rows, self._horizon, made, result)
-            entry = await self._note(connection, known.key, rows, result.inserted)
+            entry = await self._note(connection, device, rows, result.inserted)
             commit = transaction.pop_all().aclose
 
         async def settle() -> None:
@@ -274,6 +270,17 @@ class _Import:
             self._report(self.result)
 
         await to_its_end(settle())
+
+    async def _locked(self, connection: Connection) -> int:
+        """Wait for the right to change the device's rollups; return its key."""
+        known = await known_device(connection, self._device_id)
+        assert known is not None
+        await lock_device(connection, known.key)
+        known = await known_device(connection, self._device_id)  # while we waited it may have been erased
+        assert known is not None
+        if known.deleted:
+            raise DeviceDeletedError(self._device_id)
+        return known.key
 
     async def _note(self, connection: Connection, device: int, rows: Sequence[Row], inserted: int) -> int:
         """Write down that a span was imported: one entry for all parts."""

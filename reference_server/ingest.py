@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -18,7 +18,7 @@ from reference_server.auth import Principal
 from reference_server.bodies import parse_json
 from reference_server.decoder import BodyReader, Found, Readings, decode_batch
 from reference_server.group_commit import GroupCommit
-from reference_server.plans import Fates, Plan, Stored, lone_blocks, store
+from reference_server.plans import Fates, OutdatedPlanError, Plan, Stored, lone_blocks, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
 from reference_server.storage.blocks import Block
@@ -35,6 +35,7 @@ from reference_server.storage.samples import (
     keep_aside,
     missing_keys,
 )
+from reference_server.storage.writers import deleted_ones
 from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
 from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope, IngestAnswer, VerdictCode
@@ -126,6 +127,20 @@ class _Sorted:
     indices: list[int] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     allowed: dict[str, bool] = field(default_factory=dict)
+
+    def leave_out(self, deleted: Collection[str]) -> None:
+        """Take nothing of deleted devices, not even what could never be valid."""
+        kept = []
+        for index, item in zip(self.indices, self.items, strict=True):
+            if item["device_id"] in deleted:
+                self.defer_deleted(index)
+            else:
+                kept.append((index, item))
+        self.indices, self.items = [index for index, _ in kept], [item for _, item in kept]
+
+    def defer_deleted(self, index: int) -> None:
+        """Say that a sample is of a deleted device."""
+        self.verdicts.defer(index, VerdictCode.DEVICE_DELETED, "this device was deleted here")
 
     @property
     def named(self) -> list[str]:
@@ -222,11 +237,27 @@ class Ingest:
             Problem: 403, every device of the batch is another's.
             StorageError: nothing is known to be stored; the same batch may be sent again.
         """
-        found = _sort(batch, principal)
-        if found.allowed and not found.named:
-            raise Problem(403, "this token may not send for " + ", ".join(sorted(found.allowed)[:3]))
-        devices = await self._devices.find_or_add(found.named)
-        speaker = self._speaker(found, devices) or await self._only_device(principal, batch)
+        while True:
+            found = _sort(batch, principal)
+            if found.allowed and not found.named:
+                raise Problem(403, "this token may not send for " + ", ".join(sorted(found.allowed)[:3]))
+            devices = await self._devices.find_or_add(found.named)
+            speaker = self._speaker(found, devices) or await self._only_device(principal, batch)
+            try:
+                return await self._take(batch, found, devices, speaker)
+            except OutdatedPlanError:
+                for device in (*devices.values(), *([speaker] if speaker is not None else [])):
+                    self._devices.forget(device.device_id)
+
+    async def _take(
+        self, batch: Batch, found: _Sorted, devices: Mapping[str, KnownDevice], speaker: KnownDevice | None
+    ) -> Taken:
+        """Store a batch as long as its devices are what they are remembered to be.
+
+        Raises:
+            OutdatedPlanError: they are not; nothing is stored.
+            StorageError: nothing is known to be stored.
+        """
         due = self._edge_is_due(batch.envelope, speaker)
         plan = self._plan(batch, found, devices, Plan(batch.envelope, speaker, due))
         stored = await self._group.submit(plan)
@@ -241,15 +272,18 @@ class Ingest:
         """Judge each sample alone."""
         now = self._clock()
         horizon, latest = now - self._retention, now + FUTURE_TOLERANCE
-        keys = {device_id: device.key for device_id, device in devices.items()}
-        plan.block = _block(batch, devices, horizon, latest)
+        keys = {device_id: device.key for device_id, device in devices.items() if not device.deleted}
+        if len(keys) < len(devices):
+            found.leave_out(devices.keys() - keys.keys())
+            if batch.readings is not None:  # all of one device
+                for index in range(batch.size):
+                    found.defer_deleted(index)
+                return plan
+        plan.block = _block(batch, keys, horizon, latest)
         if plan.block is not None:
             return plan
-        deleted = {device.key for device in devices.values() if device.deleted}
         for index, row in _rows(batch, found, plan, keys):
-            if row.device in deleted:
-                found.verdicts.defer(index, VerdictCode.DEVICE_DELETED, "this device was deleted here")
-            elif row.ts > latest:
+            if row.ts > latest:
                 reason = "ts is more than five minutes ahead of the server"
                 found.verdicts.defer(index, VerdictCode.FUTURE, reason)
             elif row.ts < horizon:
@@ -300,7 +334,14 @@ class Ingest:
         return results
 
     async def _commit_any(self, plans: Sequence[Plan]) -> list[_Stored]:
-        """Store plans, whatever they are; the second attempt expects others to insert the same keys."""
+        """Store plans, whatever they are; the second attempt expects others to insert the same keys.
+
+        Whether their devices are still there is asked last, when all that is written to is locked: who
+        deletes one, and sees no such lock from before, need not fear that anything of it comes after.
+
+        Raises:
+            OutdatedPlanError: one is not.
+        """
         attempts = 0
 
         async def job(connection: Connection) -> list[_Stored]:
@@ -308,7 +349,10 @@ class Ingest:
             attempts += 1
             fates = await store(connection, plans, careful=attempts > 1)
             self._repeating = bool(fates.repeated)
-            return await self._judge(connection, plans, fates)
+            judged = await self._judge(connection, plans, fates)
+            if await deleted_ones(connection, {device for plan in plans for device in plan.devices}):
+                raise OutdatedPlanError
+            return judged
 
         return await self._database.run(job)
 
@@ -386,15 +430,12 @@ class Ingest:
             self._devices.forget(plan.speaker.device_id)
 
 
-def _block(
-    batch: Batch, devices: Mapping[str, KnownDevice], horizon: datetime, latest: datetime
-) -> Block | None:
+def _block(batch: Batch, keys: Mapping[str, int], horizon: datetime, latest: datetime) -> Block | None:
     """Readings that all may be stored, in their order; None when they have to be looked at one by one."""
     if batch.readings is None:
         return None
-    device = devices[batch.readings.device_id]
-    block = batch.readings.of_device(device.key)
-    usual = not device.deleted and block.is_in_order and horizon <= block.first and block.last <= latest
+    block = batch.readings.of_device(keys[batch.readings.device_id])
+    usual = block.is_in_order and horizon <= block.first and block.last <= latest
     return block if usual else None
 
 

@@ -42,6 +42,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
 
 
+class OutdatedPlanError(Exception):
+    """One of the devices was deleted since the plan was made: nothing is stored."""
+
+
 @dataclass(slots=True)
 class Plan:
     """What a batch asks of the database: repeatable, because a transaction may run twice.
@@ -68,6 +72,17 @@ class Plan:
     def weight(self) -> int:
         """How much work it is."""
         return 1 + (len(self.fresh) if self.block is None else len(self.block))
+
+    @property
+    def devices(self) -> set[int]:
+        """Those of which something may be written down."""
+        found = {row.device for _, row in self.fresh} | {device for device, _ in self.old}
+        found |= {aside.device for aside in self.asides}
+        if self.block is not None:
+            found.add(self.block.device)
+        if self.speaker is not None and not self.speaker.deleted:
+            found.add(self.speaker.key)
+        return found
 
     @property
     def rows(self) -> list[tuple[int, Row]]:

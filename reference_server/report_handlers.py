@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from reference_server.bodies import read_json
 from reference_server.completeness import completeness as complete_days
 from reference_server.events import events_of
-from reference_server.handlers import Call, device_named, range_of, requested_device
+from reference_server.handlers import Call, device_named, no_device, range_of, requested_device
 from reference_server.plants import plant_of
 from reference_server.problems import Problem
 from reference_server.queries import (
@@ -152,6 +152,8 @@ async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTake
         await server.devices.find_or_add([name])  # its first reading may still be on its way
     device = await device_named(server, call.principal, name)
     at = await reports.put_edge_status(server.database, device.key, status)
+    if at is None:  # deleted in this moment
+        raise no_device(device.device_id)
     return EdgeStatusTaken(device_id=device.device_id, reported_at=at)
 
 

@@ -20,6 +20,17 @@ SELECT device, xmin::text::int8 AS version FROM devices WHERE device = ANY(%(dev
 ORDER BY device
 FOR SHARE SKIP LOCKED;
 
+-- name: those_deleted
+-- Those of the devices that were deleted.
+SELECT device FROM devices WHERE device = ANY(%(marked)s::int4[]) AND deleted_at IS NOT NULL
+
+-- name: writers
+-- Transactions that are writing something of devices: each with the process of the database it runs in.
+SELECT DISTINCT virtualtransaction, pid FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND relation = ANY('{devices, rollup_marks, kept_aside, backfills, edges, edge_status}'::regclass[]);
+
 -- name: add_devices
 -- Make devices known.
 INSERT INTO devices (device_id)

@@ -29,9 +29,9 @@ ORDER BY s.ts;
 
 -- name: note_backfills
 -- Note those of the batches whose last reading is not the newest of its device; answers which. Each device is looked at
--- once, however many of the batches are its own.
+-- once, however many of the batches are its own; a deleted one is not.
 WITH newest AS MATERIALIZED (
-  SELECT device, newest_reading(device) AS ts FROM (SELECT DISTINCT unnest(%(devices)s::int4[])) AS u(device)
+  SELECT device, newest_reading(device) AS ts FROM devices WHERE device = ANY(%(devices)s::int4[]) AND deleted_at IS NULL
 )
 INSERT INTO backfills (device, from_ts, to_ts, row_count)
 SELECT t.device, t.from_ts, t.to_ts, t.row_count
@@ -73,6 +73,7 @@ CROSS JOIN LATERAL (
   LIMIT 1
 ) AS younger
 JOIN stamp p ON p.batch = b.batch AND p.ts < younger.ts
+WHERE EXISTS (SELECT FROM devices d WHERE d.device = b.device AND d.deleted_at IS NULL)
 GROUP BY b.batch, b.device;
 
 -- name: forget_backfills

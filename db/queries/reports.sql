@@ -39,8 +39,9 @@ LIMIT %(limit)s;
 SELECT first_reading(%(device)s);
 
 -- name: put_edge_status
--- Keep what an edge says of itself for a device; the latest word stands.
-INSERT INTO edge_status (device, edge_id, body) VALUES (%(device)s, %(edge_id)s, %(body)s::jsonb)
+-- Keep what an edge says of itself for a device, unless that is deleted; the latest word stands.
+INSERT INTO edge_status (device, edge_id, body)
+SELECT device, %(edge_id)s, %(body)s::jsonb FROM devices WHERE device = %(device)s AND deleted_at IS NULL
 ON CONFLICT (device, edge_id) DO UPDATE SET body = excluded.body, reported_at = now()
 RETURNING date_trunc('milliseconds', reported_at);
 

@@ -21,16 +21,32 @@ WHERE EXISTS (
   WHERE s.device = t.device AND s.ts >= t.first_ts AND s.ts <= t.last_ts AND s.ts >= %(lowest)s AND s.ts <= %(highest)s
 );
 
+-- name: mark_unless_deleted
+-- Marks for buckets about to get readings, unless a device was deleted; answers which. What an `INSERT` sees is younger
+-- than the lock it takes of its table: who deletes a device, and sees no such lock from before, need not fear it.
+WITH hindered AS MATERIALIZED (
+{those_deleted}
+), marks AS (
+{marks_unless_hindered}
+)
+SELECT * FROM hindered;
+
 -- name: mark_if_free
--- The same, and when it is none, marks for buckets about to get readings.
-WITH taken AS MATERIALIZED (
+-- The same, and unless something stands in a span of time.
+WITH hindered AS MATERIALIZED (
+{those_deleted}
+UNION ALL
 {spans_with_rows}
 ), marks AS (
+{marks_unless_hindered}
+)
+SELECT * FROM hindered;
+
+-- name: marks_unless_hindered
+-- Part of both.
   INSERT INTO rollup_marks (device, bucket)
   SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[])
-  WHERE NOT EXISTS (SELECT FROM taken)
-)
-SELECT number FROM taken;
+  WHERE NOT EXISTS (SELECT FROM hindered)
 
 -- name: copy_spans
 -- What stands in spans of time of devices, span by span: a subquery with an order of its own is only ever looped over.

@@ -28,7 +28,7 @@ _NOTHING: Final = SIGNATURE + TRAILER
 async def store_new(
     connection: Connection, blocks: Sequence[Block], believed: Collection[Key], *, unseen: bool = False
 ) -> set[Key] | None:
-    """Store blocks, if in none of their spans anything stands, and commit.
+    """Store blocks, if in none of their spans anything stands and no device was deleted, and commit.
 
     Args:
         connection: outside of any transaction.
@@ -38,7 +38,7 @@ async def store_new(
 
     Returns:
         Those of ``believed`` under which nothing is stored, nor kept aside; None when nothing was done,
-        because something stands in a span.
+        because something stands in a span, or a device was deleted.
 
     Raises:
         psycopg.errors.UniqueViolation: one of the keys was taken meanwhile; nothing is stored.
@@ -47,7 +47,7 @@ async def store_new(
     cursor = AsyncClientCursor(connection)
     marks = _marks(blocks)
     words = [
-        cursor.mogrify(query("mark_buckets"), marks)
+        cursor.mogrify(query("mark_unless_deleted"), marks)
         if unseen
         else cursor.mogrify(query("mark_if_free"), _spans(blocks) | marks),
         with_columns("copy_samples", packed.columns).decode(),
@@ -94,10 +94,10 @@ def _times(stamps: list[int]) -> list[str]:
 
 
 def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:
-    """Send the query, its data, and take what is answered from the copy on; None when the place is taken."""
+    """Send the query, its data, and take what is answered from the copy on; None when something hinders."""
     pgconn.send_query(statements)
-    taken, _ = checked((yield from generators.execute(pgconn)))
-    is_free = taken.ntuples == 0
+    hindered, _ = checked((yield from generators.execute(pgconn)))
+    is_free = hindered.ntuples == 0
     while pgconn.put_copy_data(body if is_free else _NOTHING) == 0:
         yield from generators.send(pgconn)
     while pgconn.put_copy_end() == 0:

@@ -84,12 +84,11 @@ def _counter_event(ts: datetime, counter: str, steps: int, steps_before: int) ->
     )
 
 
-async def put_edge_status(database: Database, device: int, status: EdgeStatus) -> datetime:
-    """Keep what an edge says of itself; return when it was taken."""
+async def put_edge_status(database: Database, device: int, status: EdgeStatus) -> datetime | None:
+    """Keep what an edge says of itself; return when it was taken, None when the device is deleted."""
     body = status.model_dump_json(exclude={"device_id"}, exclude_none=True)
-    [(at,)] = await database.rows("put_edge_status", device=device, edge_id=status.edge_id, body=body)
-    assert isinstance(at, datetime)
-    return at
+    taken = await database.rows("put_edge_status", device=device, edge_id=status.edge_id, body=body)
+    return taken[0][0] if taken else None
 
 
 async def edge_status(database: Database, device: int, device_id: str) -> list[ReportedEdgeStatus]:
