@@ -37,7 +37,7 @@ from reference_server.storage.schema_sql import rollup_columns
 from reference_server.together import COLUMNS
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.sample import format_ts
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 
 _TOKEN = "benchmark-token-0123456789"
 _HEADERS = {"Authorization": f"Bearer {_TOKEN}"}

@@ -26,7 +26,7 @@ from sungrow_lib.sample import format_ts, whole_milliseconds
 from sungrow_lib.spool import ClockState, DurableSpool, HeldDevice, HeldWhy, SpoolMerging
 from sungrow_lib.upload import Alarm, BatchUploader
 from sungrow_lib.upload.uploader import CLOCK
-from sungrow_lib.wire.reports import EdgeStatus
+from sungrow_lib.wire import EdgeStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _LOOK_S: Final = 30.0

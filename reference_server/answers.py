@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError
 from sungrow_lib._version import __version__
 from sungrow_lib.logs import CONTEXT
 from sungrow_lib.sample import format_ts
-from sungrow_lib.wire import Health
+from sungrow_lib.wire.answers import Health
 
 JSON: Final = "application/json; charset=utf-8"
 IS_LAST: Final = web.RequestKey("is_last", bool)

@@ -44,7 +44,7 @@ Balance = tuple[
 
 
 class Bucket(Struct, gc=False):
-    """A bucket with the usual fields, those of :class:`~sungrow_lib.wire.SeriesBucket` in their order.
+    """A bucket with the usual fields: :class:`~sungrow_lib.wire.answers.SeriesBucket` in its order.
 
     The model would take several times as long to make and to write.
     """

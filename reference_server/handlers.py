@@ -26,7 +26,8 @@ from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import whole_milliseconds
-from sungrow_lib.wire import DeviceList, Engine as EngineBody, Health, IngestAnswer
+from sungrow_lib.wire import IngestAnswer
+from sungrow_lib.wire.answers import DeviceList, Engine as EngineBody, Health
 
 _MOST_BUCKETS: Final = 40_000
 _STEP: Final = {

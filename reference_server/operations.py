@@ -13,7 +13,8 @@ from reference_server.operation import Op
 from reference_server.parquet import PARQUET
 from reference_server.server import Server
 from reference_server.tables import CSV
-from sungrow_lib.wire import DeviceList, Health, IngestAnswer, IngestRequest, Realtime, Series, reports
+from sungrow_lib.wire import EdgeStatus, IngestAnswer, IngestRequest, reports
+from sungrow_lib.wire.answers import DeviceList, Health, Realtime, Series
 from sungrow_lib.wire.live import EVENT_STREAM
 
 
@@ -173,7 +174,7 @@ OPERATIONS: Final[tuple[Op, ...]] = (
         summary="Keep what an edge says of itself for a device",
         handler=report_handlers.put_edge_status,
         scope=Scope.INGEST,
-        body=reports.EdgeStatus,
+        body=EdgeStatus,
         body_example=examples.EDGE_STATUS,
         answer=reports.EdgeStatusTaken,
         example=examples.EDGE_STATUS_TAKEN,

@@ -16,7 +16,7 @@ from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices, KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.zones import local_day, start_of_day
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from reference_server.together import COLUMNS, Roles, Together, TogetherReader
 from reference_server.witnesses import MeterReader
 from reference_server.zones import Span, known_zone, local_day, start_of_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 
 _MS: Final = timedelta(milliseconds=1)
 _AT_ONCE: Final = 3

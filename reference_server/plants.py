@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from reference_server.zones import known_zone, local_day
-from sungrow_lib.wire import Device, Realtime
+from sungrow_lib.wire.answers import Device, Realtime
 from sungrow_lib.wire.reports import Plant, PlantTotals
 
 _AS_OLD_AS_NOW: Final = timedelta(minutes=15)

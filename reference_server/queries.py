@@ -19,7 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from reference_server.buckets import SERIES_FIELDS
 from reference_server.tables import RAW_FIELDS
 from sungrow_lib.sample import DEVICE_ID_PATTERN, parse_ts
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999

@@ -17,7 +17,7 @@ from reference_server.storage.devices import KnownDevice
 from reference_server.storage.looks import last_firmware, latest_rows, look_again, newest_stamp
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.wire import Realtime
+from sungrow_lib.wire.answers import Realtime
 
 _LOOK_BACK: Final = 1_000
 """Readings looked through for values the latest one lacks: more than an hour at the polite rate."""

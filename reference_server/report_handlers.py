@@ -28,11 +28,11 @@ from reference_server.server import Server
 from reference_server.storage import reports
 from reference_server.tables import series_response
 from reference_server.zones import start_of_day
-from sungrow_lib.wire import Device
+from sungrow_lib.wire import EdgeStatus
+from sungrow_lib.wire.answers import Device
 from sungrow_lib.wire.reports import (
     Completeness,
     Conflicts,
-    EdgeStatus,
     EdgeStatusList,
     EdgeStatusTaken,
     EventList,

@@ -31,7 +31,7 @@ from reference_server.zones import (
     start_of_step,
     steps,
 )
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)

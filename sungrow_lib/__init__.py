@@ -108,13 +108,12 @@ if TYPE_CHECKING:
     )
     from sungrow_lib.wire import (
         DeviceInfo as DeviceInfo,
-        Frame as Frame,
         IngestAnswer as IngestAnswer,
         IngestRequest as IngestRequest,
         Problem as Problem,
-        Realtime as Realtime,
         Verdict as Verdict,
     )
+    from sungrow_lib.wire.answers import Frame as Frame, Realtime as Realtime
     from sungrow_lib.wire.buckets import Buckets as Buckets
 
 _HOME = {
@@ -201,11 +200,11 @@ _HOME = {
     "UploadSettings": "upload",
     "UploadStatus": "upload",
     "DeviceInfo": "wire",
-    "Frame": "wire",
+    "Frame": "wire.answers",
     "IngestAnswer": "wire",
     "IngestRequest": "wire",
     "Problem": "wire",
-    "Realtime": "wire",
+    "Realtime": "wire.answers",
     "Verdict": "wire",
 }
 """Public name -> the module that defines it."""

@@ -28,7 +28,7 @@ from sungrow_lib.errors import (
     UsageError,
 )
 from sungrow_lib.sample import format_ts
-from sungrow_lib.wire import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
+from sungrow_lib.wire.answers import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
 from sungrow_lib.wire.buckets import Buckets
 from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 from sungrow_lib.wire.reports import (

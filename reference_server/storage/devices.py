@@ -15,7 +15,8 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database, fetch
 from reference_server.zones import known_zone
 from sungrow_lib.registers.devices import device_called
-from sungrow_lib.wire import Device, DeviceInfo
+from sungrow_lib.wire import DeviceInfo
+from sungrow_lib.wire.answers import Device
 
 _LOG: Final = logging.getLogger(__name__)
 

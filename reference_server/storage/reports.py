@@ -13,7 +13,8 @@ from reference_server.zones import Span
 from sungrow_lib.counters import CounterBreak
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.quantities.counters import BreakKind
-from sungrow_lib.wire.reports import CounterEvent, EdgeStatus, KeptAside, ReportedEdgeStatus
+from sungrow_lib.wire import EdgeStatus
+from sungrow_lib.wire.reports import CounterEvent, KeptAside, ReportedEdgeStatus
 
 _MOST_BREAKS: Final = 1_000
 

@@ -18,8 +18,7 @@ from sungrow_lib.upload.lanes import DeviceLanes
 from sungrow_lib.upload.settings import UploadSettings
 from sungrow_lib.upload.status import UploadStatus
 from sungrow_lib.upload.undated import undated_words
-from sungrow_lib.wire import DeviceInfo
-from sungrow_lib.wire.reports import EdgeStatus
+from sungrow_lib.wire import DeviceInfo, EdgeStatus
 
 _LOG: Final = logging.getLogger(__name__)
 _PRUNE_S: Final = 3600.0

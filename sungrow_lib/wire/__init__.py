@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp
+from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, Word
 
 PROBLEM_JSON: Final = "application/problem+json"
 """Media type of every error answer (RFC 9457)."""
@@ -24,6 +24,7 @@ LAST_DELIVERED_LIMIT: Final = 16
 
 BatchId = Annotated[str, Field(strict=True, min_length=1, max_length=64)]
 Seq = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class WireModel(BaseModel):
@@ -163,163 +164,40 @@ class Problem(WireModel):
     errors: list[dict[str, Any]] | None = None
 
 
-class Realtime(SungrowSample):
-    """Answer of `GET /v1/realtime`: the latest sample, completed with last known values.
+class EdgeStatus(WireModel):
+    """What an edge says of itself for a device; everything it does not know is null.
 
     Attributes:
-        read_at: for each field this sample did not bring, when its value was read.
-        implausible: fields whose value can hardly be true; it is shown as it was read, and counts nowhere.
-        age_s: seconds since `ts`, never below 0.
-        stale: whether that is more than three poll intervals.
+        edge_id: which edge installation.
+        device_id: may be left out when the token sees exactly one device.
+        edge_version: its version.
+        connection: how it reaches the device: `ok`, `silent`, `refused`, ...
+        connection_detail: the same for people.
+        backlog: readings waiting for upload.
+        oldest_waiting: time stamp of the first of them.
+        quarantined: readings set aside on the edge.
+        clock: `trusted`, `untrusted` or `server` (taken from the server's `Date`).
+        clock_offset_s: the edge's clock minus the server's, in s.
+        polled: polls since its start.
+        accepted: readings its spool took since its start.
+        not_accepted: the other polls, by reason.
+        started_at: when it started.
     """
 
-    model_config = ConfigDict(extra="allow")
-
-    read_at: dict[str, Timestamp] = Field(default_factory=dict)
-    implausible: list[str] = Field(default_factory=list)
-    age_s: float
-    stale: bool
-
-
-class Frame(StrEnum):
-    """Span and bucket of `GET /v1/series?frame=`."""
-
-    DAY = "day"
-    MONTH = "month"
-    YEAR = "year"
-    ALL = "all"
-
-
-class SeriesBucket(WireModel):
-    """One span of `GET /v1/series`. Null is unknown, never zero.
-
-    Averages are weighted by time. ``avg_``, ``min_`` and ``max_`` of any other gauge come along when asked
-    for by `fields=`.
-
-    Attributes:
-        bucket: its start, RFC 3339 with the site's offset.
-        energy_source: per energy `counter`, `integral` or `mixed`; null when the energy is unknown.
-        residual_kwh: PV energy by its counter minus by integral.
-        self_consumption_pct: (pv - export) / pv, 0..100.
-        autarky_pct: (load - import) / load, 0..100.
-        sample_count: readings in it.
-        coverage: covered / elapsed time, 0..1.
-        partial: whether it is still running.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    bucket: str
-    avg_pv_power_w: float | None = None
-    max_pv_power_w: float | None = None
-    avg_battery_power_w: float | None = None
-    avg_battery_soc_pct: float | None = None
-    avg_load_power_w: float | None = None
-    avg_export_power_w: float | None = None
-    pv_kwh: float | None = None
-    load_kwh: float | None = None
-    import_kwh: float | None = None
-    export_kwh: float | None = None
-    charge_kwh: float | None = None
-    discharge_kwh: float | None = None
-    energy_source: dict[str, str | None] | None = None
-    residual_kwh: float | None = None
-    self_consumption_pct: float | None = None
-    autarky_pct: float | None = None
-    sample_count: int
-    coverage: Annotated[float, Field(ge=0, le=1)]
-    partial: bool
-
-
-class Series(WireModel):
-    """Answer of `GET /v1/series`.
-
-    Attributes:
-        device_id: which device.
-        frame: the frame asked for, null when a range was.
-        timezone: the site's zone, `UTC` when it is not set.
-        series: every bucket up to now, in order.
-    """
-
-    device_id: str
-    frame: Frame | None
-    timezone: str
-    series: list[SeriesBucket]
-
-
-class Device(WireModel):
-    """A device as `GET /v1/devices` lists it.
-
-    Attributes:
-        device_id: which device.
-        name: what its owner calls it.
-        plant: the plant it belongs to.
-        model: such as ``SH8.0RT-20``.
-        serial: serial number.
-        firmware: running firmware.
-        timezone: the site's zone, null while it is not set.
-        timezone_refused: what its edge names as the zone and is none; null when all is well.
-        poll_interval_s: seconds between polls.
-        first_ts: its first reading; the quarter of an hour where single readings are gone.
-        last_ts: its last reading, likewise.
-        health: `ok`, `stale` (silent for more than three poll intervals) or `empty` (no reading yet).
-    """
-
-    device_id: str
-    name: str | None = None
-    plant: str | None = None
-    model: str | None = None
-    serial: str | None = None
-    firmware: str | None = None
-    timezone: str | None = None
-    timezone_refused: str | None = None
-    poll_interval_s: float
-    first_ts: Timestamp | None = None
-    last_ts: Timestamp | None = None
-    health: str
-
-
-class DeviceList(WireModel):
-    """Answer of `GET /v1/devices`: what the token may see.
-
-    Attributes:
-        devices: in the order of their ids.
-        raw_since: single readings, and buckets of five minutes, are kept from here on; what is older is
-            known by the quarter of an hour.
-    """
-
-    devices: list[Device]
-    raw_since: Timestamp | None = None
-
-
-class Engine(WireModel):
-    """What stores the readings.
-
-    Attributes:
-        postgresql: version of PostgreSQL.
-        timescaledb: version of TimescaleDB, null without it.
-        community: whether its compression and continuous aggregates are used.
-    """
-
-    postgresql: str
-    timescaledb: str | None
-    community: bool
-
-
-class Health(WireModel):
-    """Answer of `GET /health`: the status; with a token of scope `admin` what is behind it, too.
-
-    Attributes:
-        status: `ok`.
-        server_version: of this program.
-        engine: what stores the readings.
-        rollup_marks: rollup buckets that wait to be recomputed.
-    """
-
-    status: str
-    server_version: str | None = None
-    engine: Engine | None = None
-    rollup_marks: int | None = None
+    edge_id: Annotated[Word, Field(min_length=1, max_length=64)]
+    device_id: DeviceId | None = None
+    edge_version: Annotated[Word, Field(max_length=64)] | None = None
+    connection: Annotated[Word, Field(max_length=64)] | None = None
+    connection_detail: Word | None = None
+    backlog: Count | None = None
+    oldest_waiting: Timestamp | None = None
+    quarantined: Count | None = None
+    clock: Annotated[Word, Field(max_length=64)] | None = None
+    clock_offset_s: Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)] | None = None
+    polled: Count | None = None
+    accepted: Count | None = None
+    not_accepted: Annotated[dict[Word, Count], Field(max_length=64)] | None = None
+    started_at: Timestamp | None = None
 
 
 __all__ = [
@@ -327,21 +205,15 @@ __all__ = [
     "LAST_DELIVERED_LIMIT",
     "PROBLEM_JSON",
     "BatchId",
-    "Device",
+    "Count",
     "DeviceId",
     "DeviceInfo",
-    "DeviceList",
-    "Engine",
+    "EdgeStatus",
     "Envelope",
-    "Frame",
-    "Health",
     "IngestAnswer",
     "IngestRequest",
     "Problem",
-    "Realtime",
     "Seq",
-    "Series",
-    "SeriesBucket",
     "Verdict",
     "VerdictCode",
     "WireModel",

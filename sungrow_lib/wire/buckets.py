@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sungrow_lib.tabular import table_of, to_pandas, to_polars
-from sungrow_lib.wire import SeriesBucket
+from sungrow_lib.wire.answers import SeriesBucket
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from sungrow_lib.quantities.counters import BreakKind
 from sungrow_lib.registers.faults import Severity
-from sungrow_lib.sample import DeviceId, Timestamp, Word
-from sungrow_lib.wire import Frame, SeriesBucket, WireModel
-
-Count = Annotated[int, Field(ge=0, le=2**53)]
+from sungrow_lib.sample import Timestamp
+from sungrow_lib.wire import Count, EdgeStatus, WireModel
+from sungrow_lib.wire.answers import Frame, SeriesBucket
 
 
 class KeptAside(WireModel):
@@ -97,42 +94,6 @@ class Completeness(WireModel):
     device_id: str
     timezone: str
     days: list[DayCompleteness]
-
-
-class EdgeStatus(WireModel):
-    """What an edge says of itself for a device; everything it does not know is null.
-
-    Attributes:
-        edge_id: which edge installation.
-        device_id: may be left out when the token sees exactly one device.
-        edge_version: its version.
-        connection: how it reaches the device: `ok`, `silent`, `refused`, ...
-        connection_detail: the same for people.
-        backlog: readings waiting for upload.
-        oldest_waiting: time stamp of the first of them.
-        quarantined: readings set aside on the edge.
-        clock: `trusted`, `untrusted` or `server` (taken from the server's `Date`).
-        clock_offset_s: the edge's clock minus the server's, in s.
-        polled: polls since its start.
-        accepted: readings its spool took since its start.
-        not_accepted: the other polls, by reason.
-        started_at: when it started.
-    """
-
-    edge_id: Annotated[Word, Field(min_length=1, max_length=64)]
-    device_id: DeviceId | None = None
-    edge_version: Annotated[Word, Field(max_length=64)] | None = None
-    connection: Annotated[Word, Field(max_length=64)] | None = None
-    connection_detail: Word | None = None
-    backlog: Count | None = None
-    oldest_waiting: Timestamp | None = None
-    quarantined: Count | None = None
-    clock: Annotated[Word, Field(max_length=64)] | None = None
-    clock_offset_s: Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)] | None = None
-    polled: Count | None = None
-    accepted: Count | None = None
-    not_accepted: Annotated[dict[Word, Count], Field(max_length=64)] | None = None
-    started_at: Timestamp | None = None
 
 
 class EdgeStatusTaken(WireModel):

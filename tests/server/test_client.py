@@ -18,7 +18,7 @@ from sungrow_lib.errors import (
     UnexpectedAnswerError,
     UsageError,
 )
-from sungrow_lib.wire import Frame, Realtime
+from sungrow_lib.wire.answers import Frame, Realtime
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio

@@ -24,7 +24,7 @@ from reference_server.zones import Span
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.wire import Frame
+from sungrow_lib.wire.answers import Frame
 from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api, StartServer
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,7 @@ from reference_server.parquet import PARQUET
 from reference_server.series import step_of
 from reference_server.zones import QUARTER, Span, day_span, hours_of, known_zone, quarter_of
 from sungrow_lib.sample import format_ts
-from sungrow_lib.wire import SeriesBucket
+from sungrow_lib.wire.answers import SeriesBucket
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
