@@ -167,6 +167,21 @@ def test_the_daemon_does_not_load_what_only_other_commands_need() -> None:
     loaded = set(run.stdout.split())
     assert not {f"reference_edge.{name}" for name in ("check", "metrics", "spool_jobs", "status")} & loaded
     assert not {"sungrow_lib.spool.salvage", "sungrow_lib.spool.transfer"} & loaded
+    assert not {"sungrow_lib.wire.answers", "sungrow_lib.wire.reports"} & loaded
+
+
+def test_a_new_spool_does_not_load_what_recovers_a_damaged_one(tmp_path: Path) -> None:
+    show = (
+        "import sys, anyio; from sungrow_lib import DurableSpool, SpoolOptions\n"
+        "async def main():\n"
+        "    async with DurableSpool.open(sys.argv[1], options=SpoolOptions(recover=True)):\n"
+        "        print(*sys.modules)\n"
+        "anyio.run(main)\n"
+    )
+    arguments = [sys.executable, "-c", show, str(tmp_path / "spool.sqlite")]
+    for _start in range(2):
+        run = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert not {"sungrow_lib.spool.salvage", "sungrow_lib.spool.renaming"} & set(run.stdout.split())
 
 
 def test_the_daemon_does_not_load_what_reads_the_metadata_of_packages_or_mail() -> None:
