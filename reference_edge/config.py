@@ -13,10 +13,11 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.modbus.settings import require_host
+from sungrow_lib.names import dns_name
 from sungrow_lib.quantities import Family
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.settings import AppSettings
-from sungrow_lib.upload.settings import check_token, dns_name
+from sungrow_lib.upload.settings import check_token
 
 POLL_INTERVAL_MIN_S: Final = 5.0
 REQUEST_GAP_MIN_MS: Final = 20

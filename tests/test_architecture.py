@@ -202,12 +202,15 @@ def test_the_daemon_does_not_load_what_reads_the_metadata_of_packages_or_mail() 
 
 def test_usual_addresses_do_not_load_the_letters_of_the_world() -> None:
     show = (
-        "import sys; from sungrow_lib.upload.settings import dns_name;"
+        "import sys; from sungrow_lib.names import dns_name;"
+        " from sungrow_lib.modbus.settings import require_host;"
         " print(*map(dns_name, ['solar.example.org', 'fe80::1', '192.0.2.7']));"
+        " print(*map(require_host, ['Roof.local', 'fe80::1', '192.0.2.7']));"
         " print('encodings.idna' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert run.stdout.split() == ["solar.example.org", "fe80::1", "192.0.2.7", "False"]
+    addresses = ["fe80::1", "192.0.2.7"]
+    assert run.stdout.split() == ["solar.example.org", *addresses, "roof.local", *addresses, "False"]
 
 
 def test_the_import_reader_sees_every_form() -> None:

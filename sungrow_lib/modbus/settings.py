@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sungrow_lib.errors import ConfigurationError
+from sungrow_lib.names import dns_name
 
 MIN_POLL_INTERVAL_S: Final = 5.0
 """Least time from the start of one pass to the start of the next."""
@@ -87,11 +88,11 @@ def require_host(host: str) -> str:
     with suppress(ValueError):
         return f"{ip_address(address)}{percent}{zone}"
     try:
-        name.encode("idna")
-    except UnicodeError:
-        name = ""
-    if not name.isprintable() or not name or " " in name:
-        raise ConfigurationError(f"{host!r} is no name of a host; give the inverter's name or address")
+        dns_name(name)
+    except ValueError:
+        raise ConfigurationError(
+            f"{host!r} is no name of a host; give the inverter's name or address"
+        ) from None
     return name.lower()
 
 

@@ -20,8 +20,9 @@ import httpcore
 
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ConfigurationError, ServerUnreachableError, UnexpectedAnswerError
+from sungrow_lib.names import dns_name
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
-from sungrow_lib.upload.settings import Compression, UploadSettings, dns_name
+from sungrow_lib.upload.settings import Compression, UploadSettings
 from sungrow_lib.upload.verdicts import Reply
 
 if sys.version_info >= (3, 14):

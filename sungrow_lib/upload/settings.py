@@ -9,6 +9,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from sungrow_lib.errors import ConfigurationError
+from sungrow_lib.names import dns_name
 from sungrow_lib.upload.witnesses import MOST_WITNESSES
 from sungrow_lib.wire import DeviceInfo
 
@@ -17,8 +18,6 @@ Compression = Literal["zstd", "gzip", "none"]
 _OTHER_LANES: Final = 2
 """The fresh and the due lane have one batch in flight each."""
 _LARGEST_BATCH: Final = 10_000
-_LABEL: Final = 63
-"""Most characters between two dots of a host's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,24 +69,6 @@ class UploadSettings:
             raise ConfigurationError("upload_interval_s and request_timeout_s must be above 0.")
         if self.compression not in {"zstd", "gzip", "none"}:
             raise ConfigurationError(f"compression must be zstd, gzip or none, not {self.compression}.")
-
-
-def dns_name(host: str) -> str:
-    """Return a host's name in the letters that name servers know.
-
-    Raises:
-        ValueError: it can be no host's; says why.
-    """
-    if not host.isprintable() or " " in host:
-        raise ValueError("holds characters that no name has")
-    if host.isascii() and all(0 < len(label) <= _LABEL for label in host.removesuffix(".").split(".")):
-        return host  # without the tables for the letters of the world, which take 0.7 MB
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise ValueError(
-            f"is no name: between two dots must be 1 to {_LABEL} characters, of those that names may have"
-        ) from None
 
 
 def check_token(token: str) -> None:
