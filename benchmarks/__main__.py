@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import decode, footprint, ingest, page, poll, serving, spool, storage
 from benchmarks.measure import Figure
+from sungrow_lib.cli.demo import duration
 
 SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
     "decode": decode.run,
@@ -39,15 +41,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suites", metavar="SUITE", nargs="*", help=f"of {', '.join(SUITES)} (default: all)")
     parser.add_argument("--save", action="store_true", help="keep the figures in benchmarks/results/")
+    parser.add_argument(
+        "--for",
+        dest="long_s",
+        type=duration,
+        metavar="TIME",
+        help="footprint: read the memory of one more daemon after so long: 1h, say",
+    )
     args = parser.parse_args()
     if unknown := set(args.suites) - SUITES.keys():
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
     about = _about()
     print(", ".join(f"{name} {value}" for name, value in about.items()) + "\n")
     print(f"{'what':<58} {'ours':>10} {'against':>10}  {'ratio':>6}")
-    for name in args.suites or SUITES:
+    suites = SUITES | {"footprint": partial(footprint.run, args.long_s)}
+    for name in args.suites or suites:
         figures = []
-        for figure in SUITES[name]():
+        for figure in suites[name]():
             print(figure)
             figures.append(figure)
         if args.save:

@@ -50,17 +50,23 @@ time.sleep(3600)
 """The packages the daemon is built on, with nothing of ours."""
 
 
-def run() -> Iterator[Figure]:
-    """Yield the figures."""
+def run(long_s: float | None = None) -> Iterator[Figure]:
+    """Yield the figures.
+
+    Args:
+        long_s: after how many seconds the memory of one more daemon is read; no such daemon when left out.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        yield from asyncio.run(_collect(Path(folder)))
+        yield from asyncio.run(_collect(Path(folder), long_s))
 
 
-async def _collect(folder: Path) -> list[Figure]:
+async def _collect(folder: Path, long_s: float | None) -> list[Figure]:
     figures = []
     async with rig(folder, _MODELS, math.inf) as world:
         figures += [figure async for figure in _starts(world)]
         figures += [figure async for figure in _steady(world)]
+        if long_s is not None:
+            figures.append(await _long(world, long_s))
     async with rig(folder, _MODELS, _LINE_BYTES_S) as world:
         figures += [figure async for figure in _backlog(world)]
     return figures
@@ -129,15 +135,7 @@ async def _steady(world: Rig) -> AsyncIterator[Figure]:
     bare_kilobytes = await asyncio.to_thread(_bare_kilobytes, world.folder)
     for each in (floor, bare):
         await asyncio.to_thread(each.kill)
-    what = f"after {_WARM_S + _WINDOW_S:.0f} s"
-    yield Figure(
-        f"memory with two inverters {what} / a Python with its packages",
-        resident,
-        other,
-        resident / other,
-        unit="MB",
-        goal="<= 50 MB",
-    )
+    yield _memory(resident, other, _WARM_S + _WINDOW_S)
     yield Figure(
         "processor per inverter at 5 s, % of a core / pymodbus that only reads the same",
         percent,
@@ -154,6 +152,22 @@ async def _steady(world: Rig) -> AsyncIterator[Figure]:
         unit="kB",
         goal="<= 14 kB",
     )
+
+
+def _memory(resident: float, other: float, after_s: float) -> Figure:
+    what = f"memory with two inverters after {after_s:.0f} s / a Python with its packages"
+    return Figure(what, resident, other, resident / other, unit="MB", goal="<= 50 MB")
+
+
+async def _long(world: Rig, after_s: float) -> Figure:
+    """What the memory comes to: pages of the spool that SQLite keeps fill their room in the first hours."""
+    floor = _floor(world.folder / "long-floor.log")
+    process = edge(world.configuration("long"))
+    await asyncio.sleep(after_s)
+    figure = _memory(process.resident_mb(), floor.resident_mb(), after_s)
+    await asyncio.to_thread(process.stop)
+    await asyncio.to_thread(floor.kill)
+    return figure
 
 
 def _bare_kilobytes(folder: Path) -> float:

@@ -30,7 +30,7 @@ from sungrow_lib.spool.place import Astray, Home, Place
 _CHECKPOINT_PAGES: Final = 4000
 """The log is folded into the file every 4 MB: a hot page is then written there once for many commits."""
 _CACHE_KB: Final = 256
-"""Of SQLite's 2 MB: batches are read once, and a commit touches a few pages. It is full after an hour or two."""
+"""Of SQLite's 2 MB: batches are read once, and a commit touches a few pages. It fills in the first hours."""
 _LOG_LOOKS: Final = 3
 _MOST_LOG_LOOKS: Final = 60
 _LOG_LOOK_S: Final = 0.05
