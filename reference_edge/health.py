@@ -54,6 +54,7 @@ class HealthReport:
         queued: Callable[[], int],
     ) -> None:
         self._path = path
+        self._draft = path.with_name(path.name + ".new")
         self._accounts = accounts
         self._survey = survey
         self._upload_status = upload_status
@@ -94,11 +95,10 @@ class HealthReport:
             self._replace(report)
 
     def _replace(self, report: dict[str, Any]) -> None:
-        draft = self._path.with_name(self._path.name + ".new")
         try:
             # Not forced to disk: after a power cut there is no daemon whose health it could tell.
-            draft.write_text(json.dumps(report | {"written_at": _now()}), encoding="utf-8")
-            draft.replace(self._path)
+            self._draft.write_text(json.dumps(report | {"written_at": _now()}), encoding="utf-8")
+            self._draft.replace(self._path)
         except OSError as error:
             if not self._has_failed:
                 _LOG.warning(

@@ -155,11 +155,7 @@ class Database:
 
     def size(self) -> int:
         """Bytes of the file and its log on disk."""
-        total = 0
-        for file in (self.path, Path(self._log_name)):
-            with suppress(FileNotFoundError):
-                total += file.stat().st_size
-        return total
+        return sum(size for size, _ in self._stamps())
 
     def keep_place(self, *, at_once: bool = False) -> None:
         """Look whether the file and its log are where they belong, and put that right where they are not.

@@ -219,9 +219,14 @@ def _is_sound(part: Path, opening: SpoolOpening) -> bool:
 
 def found_aside(path: Path) -> list[Path]:
     """Return files that were found in a spool's place and not looked into yet."""
-    names = path.parent.glob(f"{path.name}{_REPLACED}*")
-    skipped = (_DONE, *_COMPANIONS)
-    return sorted(name for name in names if not name.name.endswith(skipped))
+    start, skipped = f"{path.name}{_REPLACED}", (_DONE, *_COMPANIONS)
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208 - every few seconds: no path is made while there is none
+    except OSError:  # the next look sees
+        return []
+    return sorted(
+        path.with_name(name) for name in names if name.startswith(start) and not name.endswith(skipped)
+    )
 
 
 def mark_done(file: Path) -> Path:

@@ -25,6 +25,7 @@ from sungrow_lib.spool import (
     taking_in,
 )
 from sungrow_lib.spool.database import Database
+from sungrow_lib.spool.returning import found_aside
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON, NOON_MS, reading, until_quiet
 
@@ -523,3 +524,17 @@ async def test_what_may_still_be_written_is_left_for_later(
     aside.write_bytes(b"")
     await start(path)
     assert aside.exists()
+
+
+async def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "spool[1].db"
+    another(tmp_path / "another").rename(path.with_name(f"{path.name}.replaced-20260601T120000Z"))
+    async with DurableSpool.open(path, options=OPTIONS) as spool:
+        await spool.take_in_replaced()
+        assert (await spool.counts()).undelivered == 30
+
+
+async def test_a_folder_that_cannot_be_looked_into_is_looked_into_later(path: Path) -> None:
+    async with DurableSpool.open(path, options=OPTIONS) as spool:
+        await spool.take_in_replaced()
+    assert found_aside(path.with_name("gone") / "spool.db") == []
