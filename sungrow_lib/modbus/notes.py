@@ -161,8 +161,9 @@ class DeviceNotes:
         path = _file(host, port, unit, folder)
         notes = cls(path, f"{identity.family} {identity.type_code} {identity.serial}")
         try:
-            notes._saved = _content(path)
-            notes._fill(json.loads(notes._saved))
+            data = json.loads(_content(path))
+            notes._saved = json.dumps(data)
+            notes._fill(data)
         except _UNUSABLE:  # the device is asked afresh, which only takes longer
             notes.forget()
         return notes
@@ -287,13 +288,14 @@ class DeviceNotes:
         A folder that cannot be written costs time at the next run and nothing now: that is logged once, and
         it is tried again.
         """
-        document = json.dumps(self._document(), indent=1) + "\n"
-        if self.path is None or document == self._saved or time.monotonic() < self._not_before:
+        document = self._document()
+        told = json.dumps(document)  # each pass comes here, and to indent takes Python's own slow encoder
+        if self.path is None or told == self._saved or time.monotonic() < self._not_before:
             return
         draft = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
             _make(self.path.parent)
-            draft.write_text(document, encoding="utf-8")
+            draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             draft.replace(self.path)
         except OSError as error:
             self._not_before = time.monotonic() + _TRY_AGAIN_S
@@ -301,7 +303,7 @@ class DeviceNotes:
                 draft.unlink()
             _say_unwritten(self.path.parent, error)
         else:
-            self._saved = document
+            self._saved = told
             _unwritten.discard(self.path.parent)
 
     def _document(self) -> dict[str, Any]:

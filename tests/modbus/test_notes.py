@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 from pathlib import Path
@@ -112,6 +113,23 @@ def test_an_account_without_a_home_keeps_notes_in_a_chosen_folder(
     monkeypatch.setattr(Path, "home", homeless)
     load().add(REFUSED, 2)
     assert [file.name for file in folder.iterdir()] == ["device-inverter-502-1.json"]
+
+
+def test_a_pass_that_brings_nothing_new_leaves_no_garbage_and_the_file_alone(folder: Path) -> None:
+    notes = load()
+    notes.add(REFUSED, 2)
+    notes.no_battery[200] = 5.0
+    notes.save()
+    [file] = folder.iterdir()
+    before = file.stat()
+    assert file.read_text().startswith('{\n "device": ')
+    for known in (notes, load()):
+        gc.collect()
+        gc.disable()
+        known.save()
+        assert gc.collect() == 0
+        gc.enable()
+    assert file.stat().st_ino == before.st_ino
 
 
 def test_a_file_that_cannot_be_replaced_leaves_no_draft(folder: Path) -> None:
