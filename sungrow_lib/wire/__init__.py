@@ -36,6 +36,15 @@ class WireModel(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", defer_build=True)
 
 
+class AnswerModel(WireModel):
+    """Base of what an edge is answered.
+
+    Hardly a text of it comes again, and pydantic would keep each for that: 2 MB after some days.
+    """
+
+    model_config = ConfigDict(cache_strings=False)
+
+
 class DeviceInfo(WireModel):
     """What the edge knows of a device; what `sungrow-server device set` says wins.
 
@@ -108,7 +117,7 @@ class Verdict(WireModel):
     reason: str
 
 
-class IngestAnswer(WireModel):
+class IngestAnswer(AnswerModel):
     """Answer of `POST /v1/ingest`, sent after the server's commit.
 
     inserted + duplicates + the lengths of the three lists = received.
@@ -146,7 +155,7 @@ class IngestAnswer(WireModel):
         )
 
 
-class Problem(WireModel):
+class Problem(AnswerModel):
     """The one error body (RFC 9457).
 
     Attributes:
@@ -204,6 +213,7 @@ __all__ = [
     "FRESH_S",
     "LAST_DELIVERED_LIMIT",
     "PROBLEM_JSON",
+    "AnswerModel",
     "BatchId",
     "Count",
     "DeviceId",

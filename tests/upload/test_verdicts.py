@@ -8,6 +8,7 @@ import pytest
 
 from sungrow_lib.spool import Judged
 from sungrow_lib.upload.verdicts import Action, Reply, judge_reply
+from sungrow_lib.wire import IngestAnswer, Problem
 
 GOOD = {
     "batch_id": "b1",
@@ -36,6 +37,16 @@ def test_an_answer_that_accounts_for_all_settles_all() -> None:
     assert ruling.settlement is not None
     assert ruling.settlement.delivered == (7, 8, 9)
     assert ruling.settlement.server_version == "1.0"
+
+
+def test_no_text_of_an_answer_is_kept_for_the_next_one() -> None:
+    answer = json.dumps(GOOD)
+    problem = json.dumps({"type": "about:blank", "title": "t", "status": 422, "detail": "samples is missing"})
+    one, other = (IngestAnswer.model_validate_json(answer) for _ in range(2))
+    assert one.batch_id == other.batch_id
+    assert one.batch_id is not other.batch_id
+    first, second = (Problem.model_validate_json(problem) for _ in range(2))
+    assert first.detail is not second.detail
 
 
 def test_each_reading_goes_where_its_verdict_says() -> None:
