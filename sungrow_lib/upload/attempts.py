@@ -15,7 +15,7 @@ import anyio
 
 from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
 from sungrow_lib.logs import Repeated
-from sungrow_lib.spool import DurableSpool, SpoolEntry, SystemClock
+from sungrow_lib.spool import DurableSpool, Settlement, SpoolEntry, SystemClock
 from sungrow_lib.upload.backoff import CALM_S, Asking, Backoff
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
@@ -199,8 +199,12 @@ class Attempts:
         self.size = BatchSize(link.settings.batch_size, slow_s)
         self._quarantined = Repeated()
         self._witnesses = Witnesses(link.spool, device_id)
-        # Even while readings are delivered as usual, odd while all are being offered again.
-        self._resend_epoch = 0
+        # Whoever settles an answer has it, and who offers all again: no batch begins meanwhile.
+        self._gate = anyio.Lock()
+        # How often all was offered again. An answer to what was sent before the last time does not count: the
+        # server may have lost since what it said it had.
+        self._offering = 0
+        self._witnessing = anyio.Lock()
         self._resends = Backoff()
         self._resent_at = self._not_before = -inf
 
@@ -210,18 +214,17 @@ class Attempts:
         Raises:
             SpoolError: the answer could not be settled; the batch will be sent again.
         """
-        await anyio.sleep_until(self._not_before)
-        epoch = self._resend_epoch
+        offering = await self._begin()
         board = self._link.board
         board.in_flight += 1
         try:
-            ruling = await self._with_witness(await self._exchange(batch))
+            ruling = await self._with_witness(await self._exchange(batch), offering)
         finally:
             board.in_flight -= 1
         if ruling.action is Action.PAUSE and await self._is_taken_back(batch, ruling):
             return Ruling(Action.SETTLE, "as delivered as before", "asked")
         if ruling.action is Action.SETTLE:
-            await self._settle(batch, ruling, epoch)
+            await self._settle(batch, ruling, offering)
         else:
             self._report(ruling, batch)
         return ruling
@@ -252,6 +255,14 @@ class Attempts:
         except ConfigurationError:
             self.refused_token = version
             raise
+
+    async def _begin(self) -> int:
+        """Wait while all is being offered again, and for the rest after it; return how often that was."""
+        while True:
+            await anyio.sleep_until(self._not_before)
+            async with self._gate:
+                if anyio.current_time() >= self._not_before:
+                    return self._offering
 
     async def _is_taken_back(self, batch: Sequence[SpoolEntry], ruling: Ruling) -> bool:
         """Whether it is no reason for an alarm: only what was delivered, and was asked for, is refused."""
@@ -320,7 +331,7 @@ class Attempts:
         # The samples go as they were accepted, text for text: nothing parses and writes them again.
         return f'{envelope.model_dump_json(exclude_none=True)[:-1]},"samples":[{samples}]}}'.encode()
 
-    async def _with_witness(self, ruling: Ruling) -> Ruling:
+    async def _with_witness(self, ruling: Ruling, offering: int) -> Ruling:
         """Send a witness behind a batch that brought nothing new; both are settled together, or neither is.
 
         Its verdict changes nothing about the witness itself: it was delivered long ago.
@@ -330,10 +341,14 @@ class Attempts:
             return ruling
         if not (settlement.delivered or settlement.conflicts):  # it is not named either
             return ruling
-        await self._witnesses.load()
-        witness = self._witnesses.next()
-        if witness is None:
-            return ruling
+        async with self._witnessing:
+            await self._witnesses.load()
+            witness = self._witnesses.next()
+            if witness is None or offering != self._offering:
+                return ruling
+            return await self._send_witness(witness, ruling, settlement)
+
+    async def _send_witness(self, witness: SpoolEntry, ruling: Ruling, settlement: Settlement) -> Ruling:
         second = await self._exchange([witness])
         if second.action in {Action.HALVE, Action.TROUBLE}:  # whatever ails it must not hold up the others
             self._witnesses.drop(witness)
@@ -348,29 +363,41 @@ class Attempts:
             resend=second.resend or second.inserted > 0,
         )
 
-    async def _settle(self, batch: Sequence[SpoolEntry], ruling: Ruling, epoch: int) -> None:
+    async def _settle(self, batch: Sequence[SpoolEntry], ruling: Ruling, offering: int) -> None:
         settlement = ruling.settlement
         assert settlement is not None
-        if ruling.resend and epoch == self._resend_epoch and epoch % 2 == 0:
-            await self.resend(others=True)
-            self._rest()
-        elif not ruling.resend:
-            self._link.asking.is_well(self._device_id)
-            await self._ask_for_others()
         with anyio.CancelScope(shield=True):
-            spool = self._link.spool
-            has_complaints = settlement.conflicts or settlement.rejected or settlement.deferred
-            await (spool.settle if has_complaints else spool.settle_later)(self._device_id, settlement)
-        if ruling.inserted:
-            delivered = set(settlement.delivered)
-            self._witnesses.add([entry for entry in batch if entry.seq in delivered])
+            is_current = await self._write(settlement, offering)
         if settlement.delivered:
             self.delivered_at = anyio.current_time()
         if self._device_id in self._link.board.paused:
             _LOG.info("the server takes the token again", extra={"device_id": self._device_id})
-        self._link.board.delivered(self._device_id, len(settlement.delivered), settlement.server_version)
+        count = len(settlement.delivered) if is_current else 0
+        self._link.board.delivered(self._device_id, count, settlement.server_version)
         if settlement.delivered:
             self._link.refusals.forget()
+        if is_current:
+            self._report_quarantined(settlement)
+        if is_current and ruling.resend:
+            await self.resend(offering)
+        if ruling.inserted:
+            delivered = set(settlement.delivered)
+            self._witnesses.add([entry for entry in batch if entry.seq in delivered])
+        if is_current and not ruling.resend:
+            self._link.asking.is_well(self._device_id)
+            await self._ask_for_others()
+
+    async def _write(self, settlement: Settlement, offering: int) -> bool:
+        """Settle what an answer says, and return True; or False if all was offered again meanwhile."""
+        spool = self._link.spool
+        has_complaints = settlement.conflicts or settlement.rejected or settlement.deferred
+        async with self._gate:
+            if offering != self._offering:
+                return False
+            await (spool.settle if has_complaints else spool.settle_later)(self._device_id, settlement)
+            return True
+
+    def _report_quarantined(self, settlement: Settlement) -> None:
         for judged in (*settlement.conflicts, *settlement.rejected):
             # Each is in the quarantine, with its reason: `spool list` shows them all.
             times = self._quarantined.count(judged.code)
@@ -407,21 +434,24 @@ class Attempts:
             await spool.ask_last(device_id)
         asking.end(others)
 
-    async def resend(self, *, others: bool = False) -> None:
+    async def resend(self, asked_for: int | None = None) -> None:
         """Offer again all the spool keeps of this device: the server lacks what it once had.
 
         Args:
-            others: whether it may lack readings of other devices, too.
+            asked_for: how often that was done when a batch was sent whose answer asks for it; once more is
+                enough for all of these, and readings of other devices may be lacking, too. None: by hand.
         """
-        self._witnesses.forget()
-        self._resend_epoch += 1  # answers to what was sent before this moment ask for nothing new
-        try:
-            if others:
+        async with self._gate:
+            if asked_for is not None and asked_for != self._offering:
+                return
+            self._offering += 1
+            self._witnesses.forget()
+            if asked_for is not None:
                 self._link.asking.lost(self._device_id, anyio.current_time())
                 await self._ask_for_others()
             count = await self._link.spool.reoffer(self._device_id)
-        finally:
-            self._resend_epoch += 1
+            if asked_for is not None:
+                self._rest()
         _LOG.warning(
             "the server lost readings; offering all again",
             extra={"device_id": self._device_id, "readings": count},

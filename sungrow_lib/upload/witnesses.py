@@ -10,7 +10,8 @@ Of a batch that was new in part nobody knows which part. What a server lacks are
 first reading or the last, unless the span lies inside of the one batch. Both are witnesses.
 
 A witness whose answer is lost may have been stored by that very request: whether the server had it before can
-no longer be known. So no other is sent until this one is answered: the others still tell, and are named.
+no longer be known. So no other is sent until this one is answered, by whichever lane: the others still tell,
+and are named.
 """
 
 from __future__ import annotations

@@ -195,8 +195,8 @@ def forget_delivered() -> None:
 def ignore_resend() -> None:
     """Never offer anything again, whatever the server lacks."""
 
-    async def deaf(self: attempts.Attempts, *, others: bool = False) -> None:
-        del self, others
+    async def deaf(self: attempts.Attempts, asked_for: int | None = None) -> None:
+        del self, asked_for
 
     attempts.Attempts.resend = deaf  # type: ignore[method-assign]
 

@@ -151,6 +151,7 @@ async def test_a_device_the_server_keeps_nothing_of_does_not_trouble_the_healthy
         for number in range(1, 12):
             await fill(spool, 1, "bad")
             await until(lambda: all_again() >= number)  # noqa: B023 - at once
+            await counted(spool, delivered=21 + number)  # until there is another one
     assert sum(sent(server, "healthy")) <= 20 + 5
 
 

@@ -194,6 +194,70 @@ async def test_also_after_a_restart_of_the_edge(
         await all_is_there(spool, server, KEPT + 4)
 
 
+@dataclass
+class Overtaken:
+    """A rule: four new readings are stored, and lost again before their answer comes, amid the next `resend`.
+
+    So are answers to two batches held that were sent meanwhile, until their witnesses are those readings.
+    """
+
+    news: set[int]
+    is_stored: anyio.Event = field(default_factory=anyio.Event)
+    go_on: list[anyio.Event] = field(default_factory=lambda: [anyio.Event() for _ in range(3)])
+    known: list[list[int]] = field(default_factory=list)
+    is_resending: bool = False
+
+    async def __call__(self, server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        del request
+        reply = play.judge(server, batch) | {"resend": play.lacks(server, batch)}
+        if self.news <= set(batch["seq"]) and not self.is_stored.is_set():
+            self.is_stored.set()
+            await self.go_on[0].wait()
+        elif self.is_resending and len(self.known) < 2:
+            self.known.append(batch["seq"])
+            await self.go_on[len(self.known)].wait()
+        return web.json_response(reply)
+
+    async def answer_in_turn(self, spool: DurableSpool) -> None:
+        """Answer the batches one after the other, while all is being offered again."""
+        for _ in range(300):  # longer than other lanes need to send, if they do
+            await spool.counts()
+        for event, seqs in zip(self.go_on, [self.news, *map(set, self.known)], strict=False):
+            event.set()
+            if self.known:
+                await is_known_to_be_delivered(spool, seqs)
+        for event in self.go_on:
+            event.set()
+        self.is_resending = False
+
+
+async def test_an_answer_from_before_all_is_offered_again_does_not_count(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = Overtaken(news={41, 42, 43, 44})
+    reoffer = spool.reoffer
+
+    async def long_reoffer(device_id: str) -> int:
+        rule.is_resending = True
+        count = await reoffer(device_id)
+        await rule.answer_in_turn(spool)
+        return count
+
+    await answers_were_lost(spool, server)
+    await spool.settle("inv", Settlement(delivered=range(1, 41)))
+    await fill(spool, 4)
+    server.rule = rule
+    async with running(spool, changed(settings, backlog_workers=2)) as uploader:
+        await rule.is_stored.wait()
+        make_hole(server, rule.news)
+        monkeypatch.setattr(spool, "reoffer", long_reoffer)
+        await uploader.resend("inv")
+        monkeypatch.undo()
+        await counted(spool, delivered=44, pending=0)
+        await fill(spool, 1)  # the next one would show what the server lacks
+        await all_is_there(spool, server, 45)
+
+
 # --- the witnesses themselves ----------------------------------------------------------------------------
 
 
@@ -300,6 +364,31 @@ async def test_lost_answers_to_witnesses_do_not_hide_what_the_server_lost(
     async with running(spool, changed(settings, backlog_workers=1)):
         await until(lambda: rule.count > lost_answers + 1)
         await all_is_there(spool, server, 40)
+
+
+async def test_one_witness_is_on_its_way_at_a_time(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """The answers to all that are on their way may be lost at once, and what they told of with them."""
+    on_their_way: list[int] = []
+    most = 0
+
+    async def behave(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        nonlocal most
+        on_their_way.append(batch["seq"][0])
+        most = max(most, len(on_their_way))
+        for _ in range(100):  # as long as another lane needs to send one, if it does
+            if most > 1:
+                break
+            await spool.counts()
+        on_their_way.pop()
+        return await play.answer(server, request, batch)
+
+    await answers_were_lost(spool, server)
+    server.rule = to_witnesses(behave)
+    async with running(spool, settings):
+        await counted(spool, delivered=40, pending=0)
+    assert most == 1
 
 
 async def test_a_refused_token_pauses_at_the_witness_too(
