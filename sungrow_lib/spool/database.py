@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -71,7 +72,8 @@ class Database:
         stays: bool = False,
     ) -> None:
         self.path = path
-        self._busy_timeout_s = busy_timeout_s
+        self._patience_s = busy_timeout_s
+        self._busy_timeout_s = min(busy_timeout_s, BUSY_MS / 1000)
         self._max_bytes = max_bytes
         self._opening = opening or SpoolOpening()
         self._connection: sqlite3.Connection | None = None
@@ -120,7 +122,7 @@ class Database:
         connection = self._connection
         if connection is None or not self._is_kept():
             connection = self._reopened(at_once=False)
-        self._opening.begin(connection, self._busy_timeout_s)
+        self._opening.begin(connection, self._patience_s)
         return connection
 
     def undo(self, error: BaseException) -> None:
@@ -228,7 +230,6 @@ class Database:
     def _note_files(self) -> None:
         assert self._connection is not None
         self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log
-        self._connection.execute(f"PRAGMA busy_timeout = {min(BUSY_MS, int(self._busy_timeout_s * 1000))}")
         self._place.note()
 
     def _replaced(self) -> SpoolUnavailableError:
@@ -246,6 +247,16 @@ class Database:
             self.give_up()
 
     def _connect(self) -> sqlite3.Connection:
+        return self._opening.patiently(self._connect_now, self._patience_s)
+
+    def _connect_now(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except BaseException:
+            self.give_up()
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path,
             timeout=self._busy_timeout_s,
@@ -273,7 +284,7 @@ class Database:
     def _prepare(self) -> None:
         connection = self._connection
         assert connection is not None
-        self._opening.begin(connection, self._busy_timeout_s)
+        self._opening.begin(connection, self._patience_s)
         try:
             if not _has_tables(connection):
                 self._create(connection)
@@ -320,13 +331,16 @@ class Database:
                 self._check_log(opening)
 
     def _check(self, opening: SpoolOpening) -> None:
+        def look(mode: str) -> tuple[str | None, bool]:
+            return opening.patiently(partial(self._look, mode, opening), self._patience_s)
+
         try:
-            fault, is_mixed = self._look("ro", opening)
+            fault, is_mixed = look("ro")
         except sqlite3.OperationalError as error:
             if code_of(error) != sqlite3.SQLITE_READONLY:
                 raise
             # The power went while the spool was made, before it had a log: what is unfinished is taken back.
-            fault, is_mixed = self._look("rw", opening)
+            fault, is_mixed = look("rw")
         if fault is not None:
             kind = MixedPagesError if is_mixed else SpoolCorruptError
             raise kind(f"The spool {self.path} is damaged ({fault}). {CORRUPT_ADVICE}")

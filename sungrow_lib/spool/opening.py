@@ -7,13 +7,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.spool.errors import code_of
 
 BUSY_MS: Final = 250
-"""SQLite waits so long for another program without asking; `SpoolOpening.begin` goes on."""
+"""SQLite waits so long for another program without asking; `SpoolOpening.patiently` goes on."""
+_Result = TypeVar("_Result")
 _STEPS: Final = 20_000
 """Steps of a statement between two looks: some milliseconds."""
 
@@ -23,7 +24,7 @@ class SpoolOpening:
 
     Attributes:
         is_recovering: whether it was found damaged, and a new one is being made.
-        hurries_at: from when on, as `time.monotonic` says, no write waits for another program any more, also
+        hurries_at: from when on, as `time.monotonic` says, nothing waits for another program any more, also
             when the spool is open.
         moved_at: when it last got on, as `time.monotonic` says. A sync of the disk is one step; with SQLite
             before 3.41 so is the larger part of the check.
@@ -48,16 +49,23 @@ class SpoolOpening:
 
     def begin(self, connection: sqlite3.Connection, patience_s: float) -> None:
         """Begin a write; while another program writes, wait so long at most."""
+        self.patiently(lambda: connection.execute("BEGIN IMMEDIATE"), patience_s)
+
+    def patiently(self, job: Callable[[], _Result], patience_s: float) -> _Result:
+        """Do something; while another program locks the spool, try again, for so long at most.
+
+        Raises:
+            SpoolUnavailableError: it was asked to end.
+        """
         until = time.monotonic() + patience_s
         while True:
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                return job()
             except sqlite3.OperationalError as error:
                 is_busy = code_of(error) == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() >= min(until, self.hurries_at):
                     raise
-            else:
-                return
+            self.step()
 
     def step(self) -> None:
         """Note that it gets on.

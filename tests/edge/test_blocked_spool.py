@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import anyio
 import pytest
@@ -25,6 +28,8 @@ from sungrow_lib.spool.store import SpoolStore
 from tests.edge.test_parts import taken
 
 pytestmark = pytest.mark.anyio
+LONG_S: Final = 60.0
+"""Nothing waits so long that is told to end."""
 
 
 class Blocked:
@@ -106,21 +111,88 @@ async def test_what_is_polled_while_another_reading_waits_for_the_spool_is_accou
     ]
 
 
+class Watched(SpoolOpening):
+    """Tells that something waits for another program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def step(self) -> None:
+        super().step()
+        self.waits.set()
+
+
+@contextmanager
+def locked(path: Path, how: str) -> Iterator[None]:
+    """Let another program lock a spool: against writing, or altogether."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        if how == "altogether":
+            other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+async def ends_soon(job: Callable[[], object], waits: threading.Event, end: Callable[[], None]) -> None:
+    """See that what waits for another program is refused soon after it was told to end."""
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            with pytest.raises(SpoolUnavailableError):
+                await anyio.to_thread.run_sync(job)
+
+        tasks.start_soon(work)
+        waits.clear()
+        assert await anyio.to_thread.run_sync(waits.wait, LONG_S)
+        end()
+        told_at = anyio.current_time()
+    assert anyio.current_time() < told_at + LONG_S / 2  # a machine that is busy takes its time
+
+
 async def test_told_to_hurry_nothing_waits_for_another_program_any_more(tmp_path: Path) -> None:
-    path, opening = tmp_path / "spool.db", SpoolOpening()
+    path, opening = tmp_path / "spool.db", Watched()
     with closing(
-        SpoolStore(path, SpoolOptions(busy_timeout_s=3600), SystemClock(), opening=opening)
+        SpoolStore(path, SpoolOptions(busy_timeout_s=LONG_S), SystemClock(), opening=opening)
     ) as store:
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            async with anyio.create_task_group() as tasks:
-
-                async def append() -> None:
-                    with pytest.raises(SpoolUnavailableError, match="locked"):
-                        await anyio.to_thread.run_sync(store.renew_generation)
-
-                tasks.start_soon(append)
-                await anyio.sleep(0.5)  # it waits by then, or begins later: both have to end
-                opening.hurries_at = 0
-            other.execute("ROLLBACK")
+        with locked(path, "against writing"):
+            await ends_soon(store.renew_generation, opening.waits, partial(hurry, opening))
         store.renew_generation()
+
+
+def hurry(opening: SpoolOpening) -> None:
+    opening.hurries_at = 0.0
+
+
+@pytest.mark.parametrize("end", [hurry, SpoolOpening.end], ids=["hurry", "end"])
+@pytest.mark.parametrize("how", ["against writing", "altogether"])
+@pytest.mark.parametrize("recover", [True, False])
+async def test_opening_a_locked_spool_ends_soon_when_told_to(
+    tmp_path: Path,
+    how: str,
+    end: Callable[[SpoolOpening], None],
+    recover: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    path, opening = tmp_path / "spool.db", Watched()
+    options = SpoolOptions(busy_timeout_s=LONG_S, recover=recover)
+    SpoolStore(path, options, SystemClock()).close()
+    before = path.read_bytes()
+    with locked(path, how):
+        job = partial(SpoolStore, path, options, SystemClock(), opening=opening)
+        await ends_soon(job, opening.waits, partial(end, opening))
+    assert path.read_bytes() == before
+    SpoolStore(path, options, SystemClock()).close()
+
+
+async def test_a_spool_that_is_locked_for_a_moment_is_opened(tmp_path: Path) -> None:
+    path, opening = tmp_path / "spool.db", Watched()
+    options = SpoolOptions(busy_timeout_s=LONG_S)
+    SpoolStore(path, options, SystemClock()).close()
+    opened: list[SpoolStore] = []
+    async with anyio.create_task_group() as tasks:
+        with locked(path, "altogether"):
+            job = partial(SpoolStore, path, options, SystemClock(), opening=opening)
+            tasks.start_soon(anyio.to_thread.run_sync, lambda: opened.append(job()))
+            opening.waits.clear()
+            assert await anyio.to_thread.run_sync(opening.waits.wait, LONG_S)
+    opened[0].close()
