@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -171,7 +172,8 @@ class EdgeSettings(AppSettings):
         sungrow_lock_dir: folder of the lock files that keep two programs off one dongle; the system's lock
             folder unless given.
         sungrow_state_dir: folder of the notes on what each inverter serves and refuses, so that nothing is
-            refused twice; `sungrow-state` beside the spool unless given; may be deleted.
+            refused twice; `sungrow-state` beside the spool unless given, or where the spool's own folder is
+            given. Only its last part is made where it is missing. May be deleted.
         health_file: what the running daemon says of its health, for `sungrow-edge status`; the spool's name
             with `.health.json` unless given; holds no secret.
         metrics_port: port on 127.0.0.1 that answers Prometheus at `/metrics`; 0 for none.
@@ -256,8 +258,14 @@ class EdgeSettings(AppSettings):
 
     @property
     def state_dir(self) -> Path:
-        """Where the notes on the inverters are kept."""
-        return self.sungrow_state_dir or self.spool_path.absolute().parent / "sungrow-state"
+        """Where the notes on the inverters are kept.
+
+        Never in the spool's own folder, which they would make where its disk is not mounted yet.
+        """
+        beside, chosen = self.spool_path.absolute().parent, self.sungrow_state_dir
+        if chosen is None or os.path.realpath(chosen) == os.path.realpath(beside):
+            return beside / "sungrow-state"
+        return chosen
 
     @property
     def health_path(self) -> Path:

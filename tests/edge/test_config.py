@@ -465,3 +465,12 @@ def test_notes_stand_beside_the_spool_unless_told(monkeypatch: pytest.MonkeyPatc
     settings = load(monkeypatch, SINGLE | {"SUNGROW_STATE_DIR": "/var/lib/notes"})
     [device] = settings.inverters
     assert connection_settings([device], settings).state_dir == Path("/var/lib/notes")
+
+
+def test_notes_are_never_in_the_spool_s_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They would make it, though the spool's disk may be mounted there later."""
+    spool = tmp_path / "usb" / "edge"
+    (tmp_path / "link").symlink_to(spool.parent)
+    for chosen in (spool, tmp_path / "link" / "edge"):
+        more = {"SPOOL_PATH": str(spool / "spool.sqlite"), "SUNGROW_STATE_DIR": str(chosen)}
+        assert load(monkeypatch, SINGLE | more).state_dir == spool / "sungrow-state"
