@@ -10,6 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sungrow_lib.spool.errors import extended_code_of
+
 _SECTOR: Final = 1024
 """So much is given up at least: a page of the spool."""
 _CHUNK: Final = 64 * 1024
@@ -109,8 +111,7 @@ class BadPlaces:
 
     def are_behind(self, error: BaseException | None) -> bool:
         """Whether an error of SQLite's comes of places that cannot be read, while others can."""
-        code = getattr(error, "sqlite_errorcode", 0)
-        if code not in _READ_ERRORS or time.monotonic() < self._not_before:
+        if extended_code_of(error) not in _READ_ERRORS or time.monotonic() < self._not_before:
             return False
         found = any(_is_bad_in_places(file) for file in self._files)
         self._not_before = time.monotonic() + _LOOK_AGAIN_S

@@ -45,8 +45,14 @@ def is_no_text(error: BaseException | None) -> bool:
 
 def code_of(error: BaseException | None) -> int | None:
     """Return SQLite's code of an error, None where there is none."""
+    code = extended_code_of(error)
+    return None if code is None else code & PRIMARY_CODE
+
+
+def extended_code_of(error: BaseException | None) -> int | None:
+    """Return SQLite's code of an error as it is, which says more; None where there is none."""
     code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else int(code) & PRIMARY_CODE
+    return None if code is None else int(code)
 
 
 def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -> SpoolError:

@@ -25,8 +25,9 @@ from typing import Final
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.disk import sync
+from sungrow_lib.spool.errors import code_of, extended_code_of, is_no_text
 from sungrow_lib.spool.foreign import unfinished
-from sungrow_lib.spool.opening import SpoolOpening
+from sungrow_lib.spool.opening import BUSY_MS, SpoolOpening
 from sungrow_lib.spool.place import Place
 
 _LOG: Final = logging.getLogger(__name__)
@@ -86,18 +87,18 @@ def is_as_left(path: Path, connection: sqlite3.Connection) -> bool:
         return False
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True)) as fresh:
+        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_MS / 1000)) as fresh:
             return _fault(fresh) is None and _mark(fresh) == _mark(connection)
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        if _tells_nothing(getattr(error, "sqlite_errorcode", 0)):
+        if _tells_nothing(error):
             raise
         return False
 
 
-def _tells_nothing(code: int) -> bool:
+def _tells_nothing(error: Exception) -> bool:
     """Whether another program, or a disk that fails, kept a file from being looked at."""
-    return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR} and (
-        code != sqlite3.SQLITE_IOERR_SHORT_READ
+    return code_of(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR} and (
+        extended_code_of(error) != sqlite3.SQLITE_IOERR_SHORT_READ
     )
 
 
@@ -213,7 +214,7 @@ def _is_sound(part: Path, opening: SpoolOpening) -> bool:
     try:
         with closing(sqlite3.connect(part)) as copied, opening.over(copied):
             return _fault(copied) is None and bool(_mark(copied))
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False
 
 
@@ -262,10 +263,12 @@ def _set_aside(path: Path, aside: Path) -> None:
 
 
 def _is_damage(error: BaseException, place: Place) -> bool:
+    if is_no_text(error):
+        return True
     if isinstance(error, sqlite3.OperationalError):
-        code = error.sqlite_errorcode
-        is_failing = code & 0xFF == sqlite3.SQLITE_IOERR  # VACUUM does not say that it read too little
-        return code == sqlite3.SQLITE_IOERR_SHORT_READ or (is_failing and place.is_log_cut())
+        is_failing = code_of(error) == sqlite3.SQLITE_IOERR  # VACUUM does not say that it read too little
+        is_short = extended_code_of(error) == sqlite3.SQLITE_IOERR_SHORT_READ
+        return is_short or (is_failing and place.is_log_cut())
     return isinstance(error, sqlite3.DatabaseError)
 
 
@@ -287,9 +290,9 @@ def _fault(connection: sqlite3.Connection) -> str | None:
 
 
 def _mark(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-    """What tells one spool, and one state of it, from others."""
+    """What tells one spool, and one state of it, from others; a wrong bit in it is nothing to decode."""
     return connection.execute(
-        "SELECT value FROM meta WHERE key IN ('edge_id', 'generation')"
+        "SELECT CAST(value AS BLOB) FROM meta WHERE key IN ('edge_id', 'generation')"
         " UNION ALL SELECT coalesce(max(seq), 0) FROM reading"
     ).fetchall()
 

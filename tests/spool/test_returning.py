@@ -7,7 +7,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -538,3 +538,43 @@ async def test_a_folder_that_cannot_be_looked_into_is_looked_into_later(path: Pa
     async with DurableSpool.open(path, options=OPTIONS) as spool:
         await spool.take_in_replaced()
     assert found_aside(path.with_name("gone") / "spool.db") == []
+
+
+def test_a_wrong_bit_in_a_name_of_the_spool_does_not_keep_it_from_its_place(
+    store: SpoolStore, path: Path
+) -> None:
+    with store._database.write() as connection:
+        connection.execute("UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE key = 'edge_id'")
+    path.unlink()
+    with suppress(SpoolUnavailableError):  # the first look
+        store.keep_place()
+    append(store, MORE, before=FIRST)
+    store.close()
+    with closing(SpoolStore(path, OPTIONS, SystemClock())) as again:
+        assert again.counts().accepted == FIRST + MORE
+
+
+def test_a_copy_whose_tables_have_no_names_any_more_is_no_whole_one(path: Path) -> None:
+    whole = another(path.with_name("whole"))
+    part = path.with_name("spool.db.returning-part")
+    content = whole.read_bytes()
+    assert b"triggeragain_insert" in content
+    content = content.replace(b"triggeragain_insert", b"triggeragain\xffinsert")
+    part.write_bytes(content.replace(b"CREATE TRIGGER again_i", b"CREATE TRIGGEX again_i"))
+    anyio.run(start, path)
+    assert moments(path) == list(range(1_000, 1_030))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_damage"),
+    [
+        (sqlite3.OperationalError("Could not decode to UTF-8 column 'value' with text 'ÿ'"), True),
+        (sqlite3.OperationalError("an error without a code"), False),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), True),
+        (sqlite3.DatabaseError("an error without a code"), True),
+        (OSError(5, "an error of the disk"), False),
+    ],
+)
+def test_an_error_without_a_code_is_damage_or_none(path: Path, error: Exception, *, is_damage: bool) -> None:
+    assert returning._is_damage(error, module.Place(path)) is is_damage
+    assert not returning._tells_nothing(error)
