@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -34,6 +35,8 @@ _UNTOLD: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sq
 _COMPANIONS: Final = ("", "-wal", "-shm")
 _TO_MOUNT: Final = Path("/etc/fstab")
 _MOUNTED: Final = Path("/proc/self/mountinfo")
+_POINT: Final = 1
+"""Which word of a line of the table of what is to be mounted says where."""
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -141,13 +144,24 @@ def _unmounted(path: Path) -> Path | None:
     In doubt it is mounted: whoever waits for ever for what is there gives up readings in the end.
     """
     try:
-        lines = (line.split() for line in _TO_MOUNT.read_text().splitlines())
-        wanted = [(_unescaped(w[0]), _unescaped(w[1])) for w in lines if len(w) > 1 and w[0][0] != "#"]
-        # What is to be bound onto itself is no disk's.
-        points = (at for what, at in wanted if at in path.parents and at not in {what, Path("/")})
+        points = (point for point in _points() if point in path.parents and point != Path("/"))
         return next((point for point in points if _is_bare(point)), None)
     except (OSError, ValueError, LookupError):  # another system, or a table that does not tell
         return None
+
+
+def _points() -> Iterator[Path]:
+    """Yield the folders on which the system mounts something by itself, as the kernel calls them."""
+    mounted = {mount.at for mount in _mounts()}
+    for line in _TO_MOUNT.read_text().splitlines():
+        words = line.split()
+        if len(words) <= _POINT or words[0].startswith("#") or "noauto" in "".join(words[3:4]).split(","):
+            continue
+        point = _unescaped(words[_POINT])
+        if point.is_absolute() and point not in mounted:  # of what is, a disk that hangs need not be asked
+            point = Path(os.path.realpath(point))
+        if point != _unescaped(words[0]):  # what is to be bound onto itself is no disk's
+            yield point
 
 
 def _is_bare(point: Path) -> bool:

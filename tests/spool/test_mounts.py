@@ -46,6 +46,8 @@ CASES: Final = {
     "a partition that may fail, and did, beside one that is mounted": Case(
         USB, (*EXT4, DISK.replace("{at}", "{at}2")), MISSING
     ),
+    "a partition that is mounted by hand alone": Case("UUID=0a {at} ext4 noatime,noauto 0 2", EXT4, THERE),
+    "a partition whose table says no more": Case("UUID=0a {at}", EXT4, MISSING),
     "a unit's folder bound onto itself": Case(USB, (*EXT4, ITSELF), MISSING),
     "one on a partition of its own": Case(
         USB, (*VAR, "84 30 179:3 /{name} {at} rw - ext4 /dev/mmcblk0p3 rw"), MISSING
@@ -161,6 +163,20 @@ def test_a_disk_is_missing_where_the_bare_folder_is_seen(
         assert f"no disk is mounted at {point} as" in why
     else:
         assert why is None
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].to_mount == USB])
+def test_the_table_may_name_it_through_a_symbolic_link(
+    name: str, point: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(point.parent)
+    (tmp_path / "itself").symlink_to(point)
+    for link in (tmp_path / "link" / point.name, tmp_path / "itself"):
+        case = CASES[name]
+        to_mount = case.to_mount.replace("{at}", str(link).replace(" ", r"\040"))
+        tell(point, case._replace(to_mount=to_mount), monkeypatch)
+        assert bool(missing_place(point / "spool.sqlite")) == case.is_missing
+        assert bool(missing_place(link / "spool.sqlite")) == case.is_missing
 
 
 @pytest.mark.parametrize("mounted", [TOP_LEVEL, (*TOP_LEVEL, "61 60 0:33 {at} {at} rw - btrfs /dev/vda3 rw")])
