@@ -13,11 +13,9 @@ from typing import Any, Final
 from aiohttp import HttpVersion10, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError
 
 from sungrow_lib._version import __version__
 from sungrow_lib.logs import CONTEXT
-from sungrow_lib.sample import format_ts
 from sungrow_lib.wire.answers import Health
 
 JSON: Final = "application/json; charset=utf-8"
@@ -153,9 +151,4 @@ def json_bytes(answer: BaseModel | Mapping[str, Any], *, exclude: Collection[str
     """JSON of an answer; of health, fields that were not set stay away."""
     if not isinstance(answer, BaseModel):
         return json.dumps(answer).encode()
-    left_out = set(exclude)
-    try:
-        return answer.model_dump_json(exclude_unset=isinstance(answer, Health), exclude=left_out).encode()
-    except (PydanticSerializationError, UnicodeEncodeError):
-        # A field only a newer edge knows holds text that is not text; escaped, JSON can carry it.
-        return json.dumps(answer.model_dump(exclude=left_out), default=format_ts).encode()
+    return answer.model_dump_json(exclude_unset=isinstance(answer, Health), exclude=set(exclude)).encode()

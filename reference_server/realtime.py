@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 from reference_server.answers import json_bytes
-from reference_server.storage.codec import Row, decode, implausible
+from reference_server.storage.codec import Row, implausible, shown
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.looks import last_firmware, latest_rows, look_again, newest_stamp
@@ -79,7 +79,7 @@ class _LastKnown:
         for row in rows:
             if row.ts >= self.latest.ts:
                 self.latest = row
-            for name, value in decode(row).items():
+            for name, value in shown(row).items():
                 known = self.values.get(name)
                 if name not in _OF_ONE_READING and (known is None or known[0] <= row.ts):
                     self.values[name] = (row.ts, value)
@@ -203,7 +203,7 @@ _OURS: Final = Realtime.model_fields.keys() - SungrowSample.model_fields.keys() 
 
 
 def _shown(device: KnownDevice, known: _LastKnown, age_s: float, *, stale: bool) -> Realtime:
-    own = decode(known.latest)
+    own = shown(known.latest)
     older = {name: (ts, value) for name, (ts, value) in known.values.items() if name not in own}
     fields = {name: value for name, (_, value) in older.items()} | own
     for name in _OURS & fields.keys():

@@ -14,7 +14,7 @@ from reference_server.answers import Stream
 from reference_server.live import Event, Listener, LiveHub
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
-from reference_server.storage.codec import Row, decode
+from reference_server.storage.codec import Row, shown
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.looks import newest_stamp, next_stamps, rows_after
@@ -106,7 +106,7 @@ class StreamWriter:
         return _event(StreamEventKind.SAMPLE, self._sample(event), event.ts)
 
     def _sample(self, row: Row) -> dict[str, Any]:
-        return {"device_id": self._device.device_id, "ts": format_ts(row.ts)} | decode(row)
+        return {"device_id": self._device.device_id, "ts": format_ts(row.ts)} | shown(row)
 
 
 def _last_seen(text: str | None) -> datetime | None:

@@ -19,7 +19,7 @@ from reference_server.answers import Answer, Stream
 from reference_server.buckets import record_dict
 from reference_server.parquet import PARQUET, ParquetFile
 from reference_server.sheets import Page, Sheet
-from reference_server.storage.codec import Row, decode, implausible
+from reference_server.storage.codec import Row, implausible, shown
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -238,7 +238,7 @@ class RawSeries:
         yield file.add(group) + file.end()
 
     def _bucket(self, row: Row) -> Mapping[str, Any]:
-        values = decode(row)
+        values = shown(row)
         chosen = values if self._fields is None else {name: values.get(name) for name in self._fields}
         start = row.ts.astimezone(self._device.zone).isoformat(timespec="milliseconds")
         facts = {"sample_count": values.get("sample_count", 1), "coverage": 1.0, "partial": False}

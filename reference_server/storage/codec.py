@@ -34,6 +34,8 @@ COLUMN_TYPES: Final = dict(sample_columns()) | {
 """Their types, for binary COPY."""
 
 _WRAPPED: Final = "$json"
+_NO_FRACTION: Final = 2.0**53
+"""Floats from here on are whole numbers, and not every one that their digits tell."""
 
 
 class Flag(IntFlag):
@@ -158,6 +160,11 @@ def decode(row: Row) -> dict[str, Any]:
     return {name: value for name, value in taken if value is not None} | row.extra
 
 
+def shown(row: Row) -> dict[str, Any]:
+    """The same for an answer, which every parser of JSON can take."""
+    return decode(row) if not row.extra else decode(row._replace(extra=sayable(row.extra)))
+
+
 def implausible(fields: Mapping[str, Any]) -> list[str]:
     """Names of the fields, in the wire's units, whose value lies outside its plausible range."""
     slots = ((name, value, _SLOTS.get(name)) for name, value in fields.items())
@@ -209,7 +216,10 @@ def _is_endless(value: Any) -> bool:
 
 
 def to_jsonb(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Object PostgreSQL takes: what `jsonb` cannot hold (NUL, surrogates, infinity) is wrapped as text."""
+    """Object PostgreSQL takes: what `jsonb` cannot hold is wrapped as text.
+
+    That is NUL, surrogates, infinity, and floats that would come back as another number: as an integer.
+    """
     return dict(fields) if _fits_jsonb(fields) else {_WRAPPED: json.dumps(fields)}
 
 
@@ -221,11 +231,26 @@ def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def sayable(value: Any) -> Any:
+    r"""A value as it can be told: half of a pair of surrogates is no text, it is spelled out (``\ud800``).
+
+    Parsers of JSON differ about what they make of one, and ours refuses it. A number beyond any float, which
+    only stands beside the readings, is null.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {sayable(name): sayable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(sayable, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _fits_jsonb(value: Any) -> bool:
     if isinstance(value, str):
         return _is_text(value)
     if isinstance(value, float):
-        return math.isfinite(value)
+        return abs(value) < _NO_FRACTION
     if isinstance(value, Mapping):
         return _WRAPPED not in value and all(_fits_jsonb(k) and _fits_jsonb(v) for k, v in value.items())
     if isinstance(value, list | tuple):

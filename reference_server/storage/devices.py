@@ -228,5 +228,5 @@ def _nominal_kw(model: str | None) -> float | None:
 
 
 def storable(text: str) -> str:
-    """Replace the one character PostgreSQL's text cannot hold."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """Replace what PostgreSQL's text cannot hold: a character, and what is none, which is spelled out."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace").decode()

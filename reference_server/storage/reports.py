@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-from reference_server.storage.codec import from_jsonb
+from reference_server.storage.codec import from_jsonb, sayable
 from reference_server.storage.database import Database
 from reference_server.zones import Span
 from sungrow_lib.counters import CounterBreak
@@ -32,7 +32,7 @@ async def kept_aside(
             detail=detail,
             edge_id=edge_id,
             received_at=received_at,
-            reading=from_jsonb(body),
+            reading=sayable(from_jsonb(body)),
         )
         for entry, ts, why, detail, edge_id, received_at, body in rows
     ]
