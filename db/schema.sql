@@ -752,6 +752,13 @@ CREATE TABLE IF NOT EXISTS counter_breaks (
   PRIMARY KEY (device, ts, counter)
 );
 
+-- Raw readings from before this moment may be gone: rollups of that time are never made anew, however long raw readings
+-- are to be kept from now on.
+CREATE TABLE IF NOT EXISTS raw_dropped (
+  is_all bool PRIMARY KEY DEFAULT true CHECK (is_all),
+  until timestamptz NOT NULL
+);
+
 -- Buckets to be recomputed. Only appended to and deleted from.
 CREATE TABLE IF NOT EXISTS rollup_marks (
   mark int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

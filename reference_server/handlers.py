@@ -25,7 +25,7 @@ from reference_server.storage.migrations import Engine
 from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
 from sungrow_lib._version import __version__
-from sungrow_lib.sample import whole_milliseconds
+from sungrow_lib.sample import format_ts, whole_milliseconds
 from sungrow_lib.wire import IngestAnswer
 from sungrow_lib.wire.answers import DeviceList, Engine as EngineBody, Health
 
@@ -91,11 +91,12 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
     if query.frame is not None:
         found = await server.series.frame(device, query.frame, query.at, query.chosen_fields)
     else:
-        found = server.series.range(device, *range_of(server, query), query.chosen_fields)
+        span = await range_of(server, query)
+        found = await server.series.range(device, *span, query.chosen_fields)
     return await series_response(call.request, found)
 
 
-def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]:
+async def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]:
     """Return the range a query asks for in place of a frame: from, to, bucket.
 
     Raises:
@@ -107,16 +108,15 @@ def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]
     if (query.to - query.from_) / _STEP[query.bucket] > _MOST_BUCKETS:
         errors = [{"field": "bucket", "message": f"this range has more than {_MOST_BUCKETS} buckets"}]
         raise Problem(422, f"ask for at most {_MOST_BUCKETS} buckets at once", errors=errors)
-    if query.bucket == "5m" and query.from_ < _raw_since(server):
-        days = server.settings.raw_retention_days
-        message = f"5m is made from raw readings, which are kept for {days} days; ask for 15m"
+    if query.bucket == "5m" and query.from_ < (since := await _raw_since(server)):
+        message = f"5m is made from raw readings, which are kept since {format_ts(since)}; ask for 15m"
         raise Problem(422, f"bucket: {message}", errors=[{"field": "bucket", "message": message}])
     return query.from_, query.to, query.bucket
 
 
-def _raw_since(server: Server) -> datetime:
+async def _raw_since(server: Server) -> datetime:
     """The retention horizon, a full millisecond."""
-    return whole_milliseconds(server.clock()) - timedelta(days=server.settings.raw_retention_days)
+    return whole_milliseconds(await server.horizon.lately(server.database))
 
 
 async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
@@ -129,7 +129,7 @@ async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:
     """List the devices of a token."""
     listed = await server.devices.listed(call.principal.devices, server.clock())
-    return DeviceList(devices=listed, raw_since=_raw_since(server))
+    return DeviceList(devices=listed, raw_since=await _raw_since(server))
 
 
 async def metrics(server: Server, call: Call[NoQuery]) -> Answer:

@@ -18,6 +18,7 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.database import fetch, session
 from reference_server.storage.devices import known_device
 from reference_server.storage.errors import RETRYABLE
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.retention import IMPORTS
 from reference_server.storage.rollups import lock_device, recompute
@@ -145,7 +146,7 @@ async def import_csv(
     """
     with opened(file) as stream:
         told = told_by(stream, file.name, device_id)
-        return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
+        return await _Import(url, device_id, source, _horizon(retention), report).run(told)
 
 
 async def import_captures(
@@ -174,7 +175,7 @@ async def import_captures(
         StorageError: the database cannot be used; nothing is stored.
     """
     told: Iterator[Told] = ((sample, {}) for sample in _captured(files, device_id))
-    return await _Import(url, device_id, source, datetime.now(UTC) - retention, report).run(told)
+    return await _Import(url, device_id, source, _horizon(retention), report).run(told)
 
 
 def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
@@ -199,6 +200,12 @@ def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
     return sample
 
 
+def _horizon(retention: timedelta) -> Horizon:
+    """The horizon as of the begin of an import: what lies inside then does so up to its end."""
+    begun = datetime.now(UTC)
+    return Horizon(retention, lambda: begun)
+
+
 class _Import:
     """Stores what is told part by part.
 
@@ -207,7 +214,7 @@ class _Import:
     last reading of this one.
     """
 
-    def __init__(self, url: str, device_id: str, source: str, horizon: datetime, report: Report) -> None:
+    def __init__(self, url: str, device_id: str, source: str, horizon: Horizon, report: Report) -> None:
         self._url = url
         self._device_id = device_id
         self._source = source
@@ -257,8 +264,9 @@ class _Import:
             await transaction.enter_async_context(connection.transaction())
             device = await self._locked(connection)
             rows = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
-            made = self._made | await _free_buckets(connection, rows, self._horizon)
-            await _import_rows(connection, rows, self._horizon, made, result)
+            horizon = await self._horizon.now(connection)
+            made = self._made | await _free_buckets(connection, rows, horizon)
+            await _import_rows(connection, rows, horizon, made, result)
             entry = await self._note(connection, device, rows, result.inserted)
             commit = transaction.pop_all().aclose
 

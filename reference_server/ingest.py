@@ -26,6 +26,7 @@ from reference_server.storage.codec import Row, encode, endless_field
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices, KnownDevice, note_edge, note_info, storable
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.one_trip import store_new
 from reference_server.storage.rollups import rebuild_days
 from reference_server.storage.samples import (
@@ -203,16 +204,16 @@ class Ingest:
     Args:
         database: where readings are stored.
         devices: finds devices.
-        retention: how long raw readings are kept.
+        horizon: readings behind it are kept aside.
         clock: tells the time, UTC.
     """
 
     def __init__(
-        self, database: Database, devices: Devices, *, retention: timedelta, clock: Callable[[], datetime]
+        self, database: Database, devices: Devices, *, horizon: Horizon, clock: Callable[[], datetime]
     ) -> None:
         self._database = database
         self._devices = devices
-        self._retention = retention
+        self._horizon = horizon
         self._clock = clock
         self._reader = BodyReader()
         self._stored = Stored()
@@ -259,7 +260,8 @@ class Ingest:
             StorageError: nothing is known to be stored.
         """
         due = self._edge_is_due(batch.envelope, speaker)
-        plan = self._plan(batch, found, devices, Plan(batch.envelope, speaker, due))
+        horizon = await self._horizon.lately(self._database)
+        plan = self._plan(batch, found, devices, Plan(batch.envelope, speaker, due, horizon))
         stored = await self._group.submit(plan)
         self._remember(plan)
         verdicts = stored.verdicts
@@ -270,8 +272,7 @@ class Ingest:
 
     def _plan(self, batch: Batch, found: _Sorted, devices: Mapping[str, KnownDevice], plan: Plan) -> Plan:
         """Judge each sample alone."""
-        now = self._clock()
-        horizon, latest = now - self._retention, now + FUTURE_TOLERANCE
+        latest = self._clock() + FUTURE_TOLERANCE
         keys = {device_id: device.key for device_id, device in devices.items() if not device.deleted}
         if len(keys) < len(devices):
             found.leave_out(devices.keys() - keys.keys())
@@ -279,14 +280,14 @@ class Ingest:
                 for index in range(batch.size):
                     found.defer_deleted(index)
                 return plan
-        plan.block = _block(batch, keys, horizon, latest)
+        plan.block = _block(batch, keys, plan.horizon, latest)
         if plan.block is not None:
             return plan
         for index, row in _rows(batch, found, plan, keys):
             if row.ts > latest:
                 reason = "ts is more than five minutes ahead of the server"
                 found.verdicts.defer(index, VerdictCode.FUTURE, reason)
-            elif row.ts < horizon:
+            elif row.ts < plan.horizon:
                 plan.old.setdefault(row.key, []).append((index, row))
             else:
                 plan.fresh.append((index, row))
@@ -312,7 +313,7 @@ class Ingest:
         blocks = lone_blocks(plans)
         if len(blocks) < len(plans) or any(plan.asides or plan.old or self._is_news(plan) for plan in plans):
             return None
-        believed = [plan.believed(self._clock() - self._retention) for plan in plans]
+        believed = [plan.believed() for plan in plans]
         attempts = 0
 
         async def job(connection: Connection) -> set[Key] | None:
@@ -358,8 +359,7 @@ class Ingest:
 
     async def _judge(self, connection: Connection, plans: Sequence[Plan], fates: Fates) -> list[_Stored]:
         """Give the verdicts in the order of the requests, and keep what cannot stand."""
-        horizon = self._clock() - self._retention
-        missing = await missing_keys(connection, list(chain(*(plan.believed(horizon) for plan in plans))))
+        missing = await missing_keys(connection, list(chain(*(plan.believed() for plan in plans))))
         results = []
         for plan in plans:
             verdicts = Verdicts()
@@ -369,7 +369,7 @@ class Ingest:
             await keep_aside(connection, asides, plan.envelope.edge_id)
             if plan.speaker is not None and self._is_news(plan):
                 await self._note(connection, plan, plan.speaker)
-            results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed(horizon))))
+            results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed())))
         return results
 
     def _is_news(self, plan: Plan) -> bool:

@@ -54,6 +54,7 @@ class Plan:
         envelope: what came beside the samples.
         speaker: the device the envelope is about, if any.
         edge_is_due: whether to note that the edge still speaks for it.
+        horizon: what is older is kept aside.
         block: its readings, when they may be stored as they are.
         fresh: its readings otherwise, each with its place in the batch.
         old: those behind the horizon, by key.
@@ -63,6 +64,7 @@ class Plan:
     envelope: Envelope
     speaker: KnownDevice | None
     edge_is_due: bool
+    horizon: datetime
     block: Block | None = None
     fresh: list[tuple[int, Row]] = field(default_factory=list)
     old: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
@@ -91,11 +93,11 @@ class Plan:
             self.fresh = list(enumerate(self.block.rows()))
         return self.fresh
 
-    def believed(self, horizon: datetime) -> list[Key]:
+    def believed(self) -> list[Key]:
         """Keys the edge believes delivered, inside the horizon."""
         if self.speaker is None or self.speaker.deleted:
             return []
-        return [(self.speaker.key, ts) for ts in self.envelope.last_delivered or () if ts >= horizon]
+        return [(self.speaker.key, ts) for ts in self.envelope.last_delivered or () if ts >= self.horizon]
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class PlantKeeper:
                 return
             zone = zone_of(devices)
             end = min(first + _AT_ONCE, last + _DAY)
-            sheet = self._plants.range(
+            sheet = await self._plants.range(
                 plant, devices, start_of_day(first, zone), start_of_day(end, zone), "1d"
             )
             async for _ in sheet.pages:

@@ -73,13 +73,12 @@ class PlantSeriesReader:
         cut = await self._series.frame_cut(devices, zone_of(devices), frame, at)
         return self._sheet(plant, devices, frame, [cut])
 
-    def range(
+    async def range(
         self, plant: str, devices: Sequence[KnownDevice], begin: datetime, end: datetime, bucket: str
     ) -> Sheet:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        return self._sheet(
-            plant, devices, None, self._series.range_cuts(zone_of(devices), begin, end, bucket)
-        )
+        cuts = await self._series.range_cuts(zone_of(devices), begin, end, bucket)
+        return self._sheet(plant, devices, None, cuts)
 
     def _sheet(
         self, plant: str, devices: Sequence[KnownDevice], frame: Frame | None, cuts: Iterable[Cut]
@@ -150,7 +149,7 @@ class PlantSeriesReader:
     ) -> Facts:
         """What is known of the meter in a span of days that go by different devices."""
         days: list[Facts] = []
-        for cut in self._series.range_cuts(zone, span.begin, span.end, "1d"):
+        for cut in await self._series.range_cuts(zone, span.begin, span.end, "1d"):
             found = await self._facts(devices, cut, _COLUMNS)
             days += [_told(meter.of(local_day(day.begin, zone)), found, day) for day in cut.spans]
         return merged_facts(days)

@@ -135,7 +135,8 @@ async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.Stre
     if query.frame is not None:
         found = await server.plant_series.frame(query.plant, devices, query.frame, query.at)
     else:
-        found = server.plant_series.range(query.plant, devices, *range_of(server, query))
+        span = await range_of(server, query)
+        found = await server.plant_series.range(query.plant, devices, *span)
     return await series_response(call.request, found)
 
 

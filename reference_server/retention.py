@@ -11,13 +11,11 @@ from typing import Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
+from reference_server.storage.horizon import SLACK
 from reference_server.storage.retention import drop_raw, refresh_unreached
 from reference_server.zones import quarter_of
 
 _LOG: Final = logging.getLogger(__name__)
-
-SLACK: Final = timedelta(days=1)
-"""Raw readings stay so much longer than the horizon: a late reading just inside it finds its bucket whole."""
 
 _INTERVAL_S: Final = 3600.0
 _SOON_S: Final = 60.0, 300.0

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.rollups import (
     MARKS_AT_ONCE,
     SHARDS,
@@ -49,7 +50,7 @@ class RollupRefresher:
     Args:
         database: where they are.
         readers: the same, for what is refreshed because somebody reads it; None for ``database``.
-        retention: rollups of days before it are frozen.
+        horizon: rollups behind it are frozen.
         interval_s: pause between two looks.
         clock: tells the time, UTC.
     """
@@ -59,13 +60,13 @@ class RollupRefresher:
         database: Database,
         *,
         readers: Database | None = None,
-        retention: timedelta,
+        horizon: Horizon,
         interval_s: float,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._readers = readers or database
-        self._retention = retention
+        self._horizon = horizon
         self._interval_s = interval_s
         self._clock = clock
         self._newest = 0
@@ -99,7 +100,7 @@ class RollupRefresher:
         Returns:
             Whether it is done; not while an older one is at work.
         """
-        return await mark_silences(self._database, horizon=self._horizon())
+        return await mark_silences(self._database, horizon=self._horizon)
 
     async def refresh_all(self) -> None:
         """Work off all marks that wait now and that no other process is at."""
@@ -114,7 +115,7 @@ class RollupRefresher:
             newest = max(newest for _, newest, _ in some)
             shards = [shard for shard, _, _ in some]
             began = monotonic()
-            done = await refresh_shards(self._database, shards, horizon=self._horizon(), newest=newest)
+            done = await refresh_shards(self._database, shards, horizon=self._horizon, newest=newest)
             worked_s = monotonic() - began
             if done:
                 self._mark_s = (self._mark_s + worked_s / done) / 2
@@ -149,15 +150,12 @@ class RollupRefresher:
         """
         shard = device % SHARDS
         while (await self._readers.rows("device_is_marked", device=device)) == [(True,)]:
-            if not await refresh_shards(self._readers, [shard], horizon=self._horizon()):
+            if not await refresh_shards(self._readers, [shard], horizon=self._horizon):
                 since = self._busy_since.setdefault(shard, monotonic())  # one waits for all that come later
                 if monotonic() - since >= _READER_WAITS_S:
                     return
                 await asyncio.sleep(_READER_ASKS_S)
         self._busy_since.pop(shard, None)
-
-    def _horizon(self) -> datetime:
-        return self._clock() - self._retention
 
 
 def _say_why(error: StorageError) -> None:

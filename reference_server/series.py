@@ -15,6 +15,7 @@ from reference_server.rollups import RollupRefresher
 from reference_server.sheets import Page, Sheet
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.rollups import ROW_KEYS, Told, merged_readings, merged_rollups
 from reference_server.zones import (
     FIVE_MINUTES,
@@ -71,7 +72,7 @@ class SeriesReader:
     Args:
         database: where the rollups are.
         refresher: brings a device's rollups up to date before they are read.
-        retention: how long raw readings are kept.
+        horizon: behind it there may be no raw readings.
         clock: tells the time, UTC.
     """
 
@@ -80,12 +81,12 @@ class SeriesReader:
         database: Database,
         refresher: RollupRefresher,
         *,
-        retention: timedelta,
+        horizon: Horizon,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._refresher = refresher
-        self._retention = retention
+        self._horizon = horizon
         self._clock = clock
 
     async def frame(
@@ -97,11 +98,11 @@ class SeriesReader:
         cut = await self.frame_cut([device], device.zone, frame, at)
         return self._sheet_of(device, frame, self._pages(device, [cut], fields))
 
-    def range(
+    async def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Sheet:
         """Return the buckets of any span of time, the first and the last cut to it."""
-        cuts = self.range_cuts(device.zone, begin, end, bucket)
+        cuts = await self.range_cuts(device.zone, begin, end, bucket)
         return self._sheet_of(device, None, self._pages(device, cuts, fields))
 
     def _sheet_of(self, device: KnownDevice, frame: Frame | None, pages: AsyncIterator[Page]) -> Sheet:
@@ -142,17 +143,18 @@ class SeriesReader:
             return _cut_into(zone, await self._all_months(devices, local_day(now, zone)))
         return _calendar_cut(zone, frame, day, local_day(now, zone))
 
-    def range_cuts(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Iterator[Cut]:
+    async def range_cuts(self, zone: ZoneInfo, begin: datetime, end: datetime, bucket: str) -> Iterator[Cut]:
         """Cut any span of time, up to now, into buckets, so many at once.
 
         What is cut from a quarter of an hour comes from raw readings, and so do buckets of five minutes.
         Behind the retention horizon, where there are none any more, the span is widened to whole quarters.
         """
         now = self._clock()
-        begin, end = self._widened(begin, end_of_quarter(now) + QUARTER if end > now + QUARTER else end)
+        end = end_of_quarter(now) + QUARTER if end > now + QUARTER else end
+        begin, end = _widened(begin, end, await self._horizon.lately(self._database))
         spans = (span for span in spans_of(bucket, begin, end, zone) if span.begin <= now)
-        while some := list(islice(spans, _BUCKETS_AT_ONCE)):
-            yield Cut(zone, some, bucket=bucket)
+        parts = iter(lambda: list(islice(spans, _BUCKETS_AT_ONCE)), [])
+        return (Cut(zone, some, bucket=bucket) for some in parts)
 
     async def facts(self, device: KnownDevice, cut: Cut, columns: frozenset[str]) -> Mapping[datetime, Facts]:
         """What a device's rollups, brought up to date, know of the spans of a cut, by their begin."""
@@ -208,14 +210,6 @@ class SeriesReader:
             await self._refresher.refresh_device(key)
         [(first, _)] = await self._database.rows("day_span", devices=keys)
         return _months(month_of(first or today), today if first else date.min)
-
-    def _widened(self, begin: datetime, end: datetime) -> tuple[datetime, datetime]:
-        """Widen what would cut a quarter of an hour that raw readings may be gone from."""
-        horizon = self._clock() - self._retention
-        return (
-            quarter_of(begin) if quarter_of(begin) < horizon else begin,
-            end_of_quarter(end) if quarter_of(end) < horizon else end,
-        )
 
     async def _from_parts(self, device: KnownDevice, spans: Sequence[Span], columns: frozenset[str]) -> Told:
         """Read whole quarters of an hour from the rollup, and what is cut from others from the readings."""
@@ -277,6 +271,14 @@ class SeriesReader:
             await self._refresher.refresh_device(device)
             _, found = await merged_rollups(self._database, name, columns, **parameters)
         return found
+
+
+def _widened(begin: datetime, end: datetime, horizon: datetime) -> tuple[datetime, datetime]:
+    """Widen what would cut a quarter of an hour that raw readings may be gone from."""
+    return (
+        quarter_of(begin) if quarter_of(begin) < horizon else begin,
+        end_of_quarter(end) if quarter_of(end) < horizon else end,
+    )
 
 
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:

@@ -27,6 +27,7 @@ from reference_server.shared_table import SharedTable
 from reference_server.storage.arrivals import ArrivalChannel
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices
+from reference_server.storage.horizon import Horizon
 from reference_server.together import TogetherReader
 from reference_server.witnesses import MeterReader
 
@@ -46,6 +47,7 @@ class Server:
         clock: tells the time, UTC.
         database: where everything is stored.
         devices: finds devices.
+        horizon: tells up to when rollups are frozen.
         authenticator: tells who asks.
         ingest: takes batches.
         latest: answers what a device shows now.
@@ -65,6 +67,7 @@ class Server:
     database: Database
     readers: Database
     devices: Devices
+    horizon: Horizon
     authenticator: Authenticator
     ingest: Ingest
     latest: LatestReadings
@@ -86,14 +89,15 @@ class Server:
         readers = database.for_readers()
         devices = Devices(database)
         retention = timedelta(days=settings.raw_retention_days)
+        horizon = Horizon(retention, clock)
         refresher = RollupRefresher(
             database,
             readers=readers,
-            retention=retention,
+            horizon=horizon,
             interval_s=settings.refresh_interval_s,
             clock=clock,
         )
-        series = SeriesReader(readers, refresher, retention=retention, clock=clock)
+        series = SeriesReader(readers, refresher, horizon=horizon, clock=clock)
         plant_series = PlantSeriesReader(
             series,
             TogetherReader(readers, series, clock=clock),
@@ -109,8 +113,9 @@ class Server:
             database=database,
             readers=readers,
             devices=devices,
+            horizon=horizon,
             authenticator=authenticator,
-            ingest=Ingest(database, devices, retention=retention, clock=clock),
+            ingest=Ingest(database, devices, horizon=horizon, clock=clock),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=series,

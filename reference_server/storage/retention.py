@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from reference_server.storage.database import Database
+from reference_server.storage.rollups import LOCK_NAMESPACE, SHARDS
 
 IMPORTS: Final = 0x53470003
 """First key of the advisory locks that imports hold, so that no raw reading is dropped meanwhile."""
@@ -16,11 +17,15 @@ _ROWS_AT_ONCE: Final = 10_000
 async def drop_raw(database: Database, before: datetime) -> None:
     """Delete raw readings from before a moment, in transactions too short to hold up ingest.
 
-    While an import goes on they stay: its next part builds on them.
+    While an import goes on they stay: its next part builds on them. Rollups of what is gone must not be made
+    anew ever again, by whatever retention: that is said first, and whoever has not heard it is waited for.
 
     Raises:
         StorageError: the database cannot be used.
     """
+    if await database.rows("note_dropped", before=before):
+        for shard in range(SHARDS):
+            await database.rows("lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
     if (await database.engine()).community:
         await database.rows("drop_old_chunks", before=before, imports=IMPORTS)
         return

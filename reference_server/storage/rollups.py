@@ -14,6 +14,7 @@ from reference_server.storage.conversation import prepared_rows
 from reference_server.storage.covers import before_falls, deduct_frozen, judged, settle, settle_judged
 from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.falls import Falls, both, fallen, known_beyond_falls
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.queries import merging
 from reference_server.storage.seams import begins_of_runs, ends_of_runs, mend_seams
 from reference_server.storage.silences import (
@@ -86,14 +87,14 @@ class Recomputed(NamedTuple):
 
 
 async def refresh_shards(
-    database: Database, shards: Collection[int], *, horizon: datetime, newest: int = NEWEST
+    database: Database, shards: Collection[int], *, horizon: Horizon, newest: int = NEWEST
 ) -> int:
     """Recompute the marked buckets of some shards of devices, in one transaction.
 
     Args:
         database: where they are.
         shards: which devices, by their keys modulo :data:`SHARDS`; those another process is at are left out.
-        horizon: buckets that begin before it are frozen.
+        horizon: buckets that begin behind it are frozen.
         newest: marks after this one are left for later.
 
     Returns:
@@ -112,14 +113,14 @@ async def refresh_shards(
         if marks:
             async with all_the_time(connection):  # what is late is worked off in large parts
                 buckets = {(device, bucket) for _, device, bucket in marks}
-                await recompute(connection, buckets, horizon=horizon)
+                await recompute(connection, buckets, horizon=await horizon.now(connection))
                 await fetch(connection, "delete_marks", marks=[mark for mark, _, _ in marks])
         return len(marks)
 
     return await database.run(job)
 
 
-async def mark_silences(database: Database, *, horizon: datetime) -> bool:
+async def mark_silences(database: Database, *, horizon: Horizon) -> bool:
     """Once in a database's life mark what older servers made of silences, where all readings are still there.
 
     A migration could not: the older server may run on, and would work off the marks in its own way. Whatever
@@ -128,7 +129,7 @@ async def mark_silences(database: Database, *, horizon: datetime) -> bool:
 
     Args:
         database: where the rollups are.
-        horizon: quarters of an hour that begin before it are frozen.
+        horizon: quarters of an hour that begin behind it are frozen.
 
     Returns:
         Whether it is done, now or before; else it has to be tried again.
@@ -136,15 +137,16 @@ async def mark_silences(database: Database, *, horizon: datetime) -> bool:
     if await database.rows("an_older_server_is_there", name=REPAIR) == [(True,)]:
         return False
     for (device,) in await database.rows("devices_to_repair", name=REPAIR):
-        await _mark_silences_of(database, device, quarter_of(horizon))
+        await _mark_silences_of(database, device, horizon)
     await database.rows("note_repair", name=REPAIR)
     return True
 
 
-async def _mark_silences_of(database: Database, device: int, horizon: datetime) -> None:
+async def _mark_silences_of(database: Database, device: int, horizon: Horizon) -> None:
     async def job(connection: Connection) -> None:
         async with all_the_time(connection):
-            found = await ends_of_silences(connection, device, horizon)
+            begin = quarter_of(await horizon.now(connection))
+            found = await ends_of_silences(connection, device, begin)
             for some in near_each_other(found.values(), key=itemgetter(0), most=_GAP):
                 buckets, begins, ends = map(list, zip(*some, strict=True))
                 named = {"device": device, "buckets": buckets, "begins": begins, "ends": ends}

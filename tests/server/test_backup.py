@@ -22,7 +22,7 @@ from tests.server.conftest import NOW, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
 
-COUNTED = ("samples", "rollup_15m", "rollup_day", "plant_sums", "devices", "schema_history")
+COUNTED = ("samples", "rollup_15m", "rollup_day", "plant_sums", "raw_dropped", "devices", "schema_history")
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ async def _filled(api: Api) -> None:
     assert (await api.get("/v1/series", device_id="sh-1", frame="day", at=f"{NOW:%Y-%m-%d}"))[0] == 200
     with psycopg.connect(api.dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO plant_sums VALUES ('{1,2}', true, now(), 'digest', 1, 2)")
+        connection.execute("INSERT INTO raw_dropped (until) VALUES ('2026-01-31')")
     if api.rows("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'"):
         with psycopg.connect(api.dsn, autocommit=True) as connection:
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('samples', older_than => now()) c")

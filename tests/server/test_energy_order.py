@@ -197,11 +197,11 @@ async def require_the_same_across_the_horizon(
     others = rows[len(known) :] + [row | {"at": row["at"] + timedelta(seconds=40)} for row in known[-6:]]
     horizon = dice.choice(known[len(known) // 2 :])["at"] + timedelta(minutes=dice.choice([0, 7, 20]))
     names = [f"{way.__name__}-{number}" for way in ways]
-    server.ingest._retention = server.refresher._retention = timedelta(days=400)
+    server.horizon._retention = timedelta(days=400)
     for name in names:
         await sent(api, name, [known])
     frozen = [stored(api, name, "rollup_15m", "bucket") for name in names]
-    server.ingest._retention = server.refresher._retention = api.clock.now - horizon
+    server.horizon._retention = api.clock.now - horizon
     for name, way in zip(names, ways, strict=True):
         await sent(api, name, way(dice, others))
     first = names[0]

@@ -17,10 +17,13 @@ import pytest
 from reference_server import rollups
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.database import Database
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.rollups import lock_device, refresh_shards
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, nothing_to_repair, sample
 
 pytestmark = pytest.mark.anyio
+
+HORIZON = Horizon(timedelta(days=400), lambda: NOW)
 
 
 class EndError(Exception):
@@ -96,8 +99,7 @@ async def play(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollups, "refresh_shards", world.refresh_shards)
     monkeypatch.setattr(rollups, "MARKS_AT_ONCE", world.at_once)
     monkeypatch.setattr(rollups, "mark_silences", world.nothing_to_repair)
-    retention = timedelta(days=400)
-    refresher = RollupRefresher(world, retention=retention, interval_s=2.0, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    refresher = RollupRefresher(world, horizon=HORIZON, interval_s=2.0, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
     with suppress(EndError):
         await refresher.run()
 
@@ -133,7 +135,7 @@ async def test_a_mark_that_comes_meanwhile_waits_for_the_next_time(monkeypatch: 
     world = World(end=1e9, every_s=0.01, until=1e9, cost_s=0.02)  # more than can be done
     world.go_on(1)
     monkeypatch.setattr(rollups, "refresh_shards", world.refresh_shards)
-    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    refresher = RollupRefresher(world, horizon=HORIZON, interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
     await refresher.refresh_all()
     assert world.came > 100
     assert min(mark for marks in world.marks for mark, _ in marks) == 101
@@ -181,7 +183,7 @@ async def test_shards_whose_marks_take_long_have_transactions_of_their_own(
     world = World(end=1e9, every_s=0.1, until=1e9, cost_s=0.1)
     for name, value in (("monotonic", world.clock), ("refresh_shards", world.refresh_shards)):
         monkeypatch.setattr(rollups, name, value)
-    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    refresher = RollupRefresher(world, horizon=HORIZON, interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
     for _ in range(3):
         world.go_on(1)
         await refresher.refresh_all()
@@ -259,7 +261,7 @@ async def test_a_reader_waits_for_a_short_refresh(monkeypatch: pytest.MonkeyPatc
     for name, value in (("monotonic", world.clock), ("refresh_shards", world.refresh_shards)):
         monkeypatch.setattr(rollups, name, value)
     monkeypatch.setattr(rollups, "asyncio", SimpleNamespace(sleep=world.sleep))
-    refresher = RollupRefresher(world, retention=timedelta(days=1), interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
+    refresher = RollupRefresher(world, horizon=HORIZON, interval_s=2, clock=lambda: NOW)  # type: ignore[arg-type]  # plays one
     await refresher.refresh_device(16)
     assert not world.marks[0]
     assert world.tries > 1

@@ -14,6 +14,7 @@ import pytest
 from reference_server.administration import set_device
 from reference_server.rollups import RollupRefresher
 from reference_server.storage.connection import Connection
+from reference_server.storage.horizon import Horizon
 from reference_server.storage.migrations import migrate
 from reference_server.storage.rollups import REPAIR, rebuild_days
 from reference_server.storage.schema_sql import COUNTERS, POWER_OF
@@ -391,7 +392,9 @@ async def test_a_server_repairs_by_itself_also_beside_others(api: Api) -> None:
     rows = await _an_older_server(api)
     year = timedelta(days=400)
     several = [
-        RollupRefresher(api.server.database, retention=year, interval_s=0.01, clock=api.clock)
+        RollupRefresher(
+            api.server.database, horizon=Horizon(year, api.clock), interval_s=0.01, clock=api.clock
+        )
         for _ in range(3)
     ]
     tasks = [asyncio.create_task(one.run()) for one in several]
