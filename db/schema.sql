@@ -721,10 +721,18 @@ CREATE TABLE IF NOT EXISTS rollup_day (
   PRIMARY KEY (device, day)
 );
 
+-- Devices that were heard together on a day, or in a month, in the order of their keys. In a hash any number of them finds
+-- room, as in no other index.
+CREATE TABLE IF NOT EXISTS plant_sets (
+  heard int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  devices int4[] NOT NULL,
+  EXCLUDE USING hash (devices WITH =)
+);
+
 -- What devices did together on local days, and in months, that are over: those that were heard in it. It can be found
 -- out again from `rollup_15m`; `digest` is of all that it comes from.
 CREATE TABLE IF NOT EXISTS plant_sums (
-  devices int4[] NOT NULL,
+  heard int4 NOT NULL REFERENCES plant_sets ON DELETE CASCADE,
   is_month bool NOT NULL,
   begins timestamptz NOT NULL,
   digest bytea NOT NULL,
@@ -738,7 +746,7 @@ CREATE TABLE IF NOT EXISTS plant_sums (
   load_ms int8,
   export int8,
   export_ms int8,
-  PRIMARY KEY (devices, is_month, begins)
+  PRIMARY KEY (heard, is_month, begins)
 );
 
 -- Counters that ran back, or jumped by more than the device could have counted: the readings stand as they are, the step

@@ -105,7 +105,10 @@ class PlantKeeper:
                 async for _ in self._keep(name, *missing):
                     yield monotonic() - began
                     began = monotonic()
-            self._seen[name] = _Seen(known, missing)
+            if self._plants.keeps:
+                self._seen[name] = _Seen(known, missing)
+            else:  # whatever is missing is looked for again
+                self._seen.pop(name, None)
 
     async def _missing(self, devices: Sequence[KnownDevice], *, all_days: bool) -> tuple[date, date] | None:
         """First and last of the days that are over and missing.

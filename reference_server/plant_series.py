@@ -68,6 +68,11 @@ class PlantSeriesReader:
         self._meter_reader = meters
         self._clock = clock
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what was last to be kept is."""
+        return self._together.keeps
+
     async def frame(self, plant: str, devices: Sequence[KnownDevice], frame: Frame, at: date | None) -> Sheet:
         """Return the buckets of a local day, month or year, or of all time."""
         cut = await self._series.frame_cut(devices, zone_of(devices), frame, at)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import blake2b
 from operator import itemgetter
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from reference_server.buckets import Facts
@@ -34,6 +35,8 @@ _REMEMBERED: Final = timedelta(hours=20)
 _LONGEST_DAY: Final = timedelta(hours=26)
 _MOST_REMEMBERED: Final = 6_000
 """Days, months: ten years of a plant are 3,800. They take at most 6 MB (measured by a test)."""
+_TRY_AGAIN_S: Final = 60.0
+"""What could not be kept is to be kept not before: the database may only be read, say."""
 _POWERS: Final = (
     *("pv_power_w", "battery_power_w", "battery_soc_pct"),
     *("load_power_w", "export_power_w", "active_power_w"),
@@ -146,6 +149,20 @@ class _Open(NamedTuple):
     digest: bytes | None
 
 
+class _Remembered(NamedTuple):
+    """What was put together of a span.
+
+    Attributes:
+        digest: what all of it comes from.
+        together: what was found.
+        is_kept: whether the database has it, too.
+    """
+
+    digest: bytes
+    together: Together
+    is_kept: bool
+
+
 class _Part(NamedTuple):
     """A quarter of an hour, or a part of one, of which it is told what each device knows."""
 
@@ -172,7 +189,10 @@ class TogetherReader:
         self._series = series
         self._kept = KeptSums(database)
         self._clock = clock
-        self._memory: OrderedDict[tuple[bytes, Span], tuple[bytes, Together]] = OrderedDict()
+        self._memory: OrderedDict[tuple[bytes, Span], _Remembered] = OrderedDict()
+        self._try_at = 0.0
+        self.keeps = True
+        """Whether what was last to be kept is."""
 
     async def lives(self, devices: Sequence[KnownDevice]) -> list[Life]:
         """When each device was heard first and last."""
@@ -194,16 +214,14 @@ class TogetherReader:
         plant = await self._plant(devices, cut)
         for span in cut.spans:
             facts = {keys[name]: told for name in found if (told := found[name].get(span.begin))}
-            together, digest = self._at_once(span, facts, roles), None
-            if together is None and plant is not None and _is_remembered(span):
-                digest = _digest(facts, roles, span)
-                together = self._remembered((plant, span), digest)
+            together = self._at_once(span, facts, roles)
             if together is None:
-                unknown.append(_Open(span, facts, digest))
+                is_long = plant is not None and _is_remembered(span)
+                unknown.append(_Open(span, facts, _digest(facts, roles, span) if is_long else None))
             else:
                 known[span.begin] = together
         if unknown and plant is not None:
-            known |= await self._recalled(plant, unknown, cut)
+            known |= await self._known(plant, devices, unknown, cut)
             unknown = [one for one in unknown if one.span.begin not in known]
         for some in _portions(unknown):
             put = list(zip(some, await self._put(devices, some, roles, cut), strict=True))
@@ -211,9 +229,25 @@ class TogetherReader:
             if plant is not None:
                 for one, together in put:
                     if one.digest is not None:
-                        self._remember((plant, one.span), (one.digest, together))
-                await self._keep(devices, put, cut)
+                        self._remember((plant, one.span), _Remembered(one.digest, together, is_kept=False))
+                await self._keep(plant, devices, put, cut)
         return known
+
+    async def _known(
+        self, plant: bytes, devices: Sequence[KnownDevice], asked: Sequence[_Open], cut: Cut
+    ) -> dict[datetime, Together]:
+        """What is remembered of some spans, or kept in the database.
+
+        What is remembered and not kept, because it was not over yet or the database took nothing, is kept.
+        """
+        found = [(one, self._remembered(plant, one)) for one in asked]
+        remembered = [(one, its) for one, its in found if its is not None]
+        unkept = [(one, its.together) for one, its in remembered if not its.is_kept]
+        if unkept and monotonic() > self._try_at:
+            await self._keep(plant, devices, unkept, cut)
+        others = [one for one, its in found if its is None]
+        known = {one.span.begin: its.together for one, its in remembered}
+        return known | (await self._recalled(plant, others, cut) if others else {})
 
     async def _recalled(self, plant: bytes, unknown: Sequence[_Open], cut: Cut) -> dict[datetime, Together]:
         """What is kept in the database of some spans that are over; it is remembered from now on."""
@@ -225,20 +259,31 @@ class TogetherReader:
                 digest, sums = kept.get(one.span.begin, (None, ()))
                 if digest is not None and digest == one.digest:
                     known[one.span.begin] = together = Together(*sums)
-                    self._remember((plant, one.span), (digest, together))
+                    self._remember((plant, one.span), _Remembered(digest, together, is_kept=True))
         return known
 
     async def _keep(
-        self, devices: Sequence[KnownDevice], put: Sequence[tuple[_Open, Together]], cut: Cut
+        self,
+        plant: bytes,
+        devices: Sequence[KnownDevice],
+        put: Sequence[tuple[_Open, Together]],
+        cut: Cut,
     ) -> None:
-        """Keep in the database what was put together of spans that are over."""
+        """Keep in the database what was put together of spans that are over, later where it takes nothing."""
         sums = {one.span.begin: together for one, together in put}
         versions = {device.key: device.version for device in devices}
         for (heard, is_month), some in self._keepable([one for one, _ in put], cut).items():
             found: dict[datetime, Sums] = {
                 one.span.begin: (one.digest, sums[one.span.begin]) for one in some if one.digest is not None
             }
-            await self._kept.keep(versions, heard, found, is_month=is_month)
+            self.keeps = await self._kept.keep(versions, heard, found, is_month=is_month)
+            if not self.keeps:
+                self._try_at = monotonic() + _TRY_AGAIN_S
+                return
+            for one in some:
+                known = self._memory.get((plant, one.span))
+                if known is not None:
+                    self._memory[plant, one.span] = known._replace(is_kept=True)
 
     def _keepable(self, spans: Iterable[_Open], cut: Cut) -> dict[tuple[tuple[int, ...], bool], list[_Open]]:
         """Whole local days and months that are over, by who was heard in them."""
@@ -283,14 +328,14 @@ class TogetherReader:
             return None
         return blake2b(repr(versions).encode(), digest_size=16).digest()
 
-    def _remembered(self, name: tuple[bytes, Span], digest: bytes) -> Together | None:
-        known, together = self._memory.get(name, (None, None))
-        if known != digest:
+    def _remembered(self, plant: bytes, one: _Open) -> _Remembered | None:
+        known = self._memory.get((plant, one.span))
+        if known is None or known.digest != one.digest:
             return None
-        self._memory.move_to_end(name)
-        return together
+        self._memory.move_to_end((plant, one.span))
+        return known
 
-    def _remember(self, name: tuple[bytes, Span], known: tuple[bytes, Together]) -> None:
+    def _remember(self, name: tuple[bytes, Span], known: _Remembered) -> None:
         self._memory[name] = known
         self._memory.move_to_end(name)
         if len(self._memory) > _MOST_REMEMBERED:

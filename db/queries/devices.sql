@@ -179,7 +179,7 @@ WHERE device = %(device)s;
 
 -- name: erase_plant_sums
 -- Forget what a device did together with others.
-DELETE FROM plant_sums WHERE %(device)s = ANY(devices);
+DELETE FROM plant_sets WHERE %(device)s = ANY(devices);
 
 -- name: device_lags
 -- Devices with the time of their last reading, null while there is none; at most so many.

@@ -157,20 +157,28 @@ GROUP BY number;
 -- What is kept of days, or months, that begin between two moments and in which exactly these devices were heard.
 SELECT begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
 FROM plant_sums
-WHERE devices = %(devices)s::int4[] AND is_month = %(is_month)s AND begins BETWEEN %(first)s AND %(last)s;
+WHERE heard = (SELECT s.heard FROM plant_sets s WHERE s.devices = %(devices)s::int4[])
+  AND is_month = %(is_month)s AND begins BETWEEN %(first)s AND %(last)s;
+
+-- name: add_plant_set
+-- Make devices that were heard together known.
+INSERT INTO plant_sets (devices) VALUES (%(devices)s::int4[])
+ON CONFLICT DO NOTHING;
 
 -- name: keep_plant_sums
 -- Keep what was found out of days, or months, in which exactly these devices were heard.
 INSERT INTO plant_sums AS p (
-  devices, is_month, begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
+  heard, is_month, begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
 )
-SELECT %(devices)s::int4[], %(is_month)s, t.*
-FROM unnest(
+SELECT s.heard, %(is_month)s, t.*
+FROM plant_sets s
+CROSS JOIN unnest(
   %(begins)s::timestamptz[], %(digests)s::bytea[], %(pv)s::int8[], %(pv_ms)s::int8[], %(battery)s::int8[],
   %(battery_ms)s::int8[], %(soc)s::int8[], %(soc_ms)s::int8[], %(load)s::int8[], %(load_ms)s::int8[],
   %(export)s::int8[], %(export_ms)s::int8[]
 ) AS t
-ON CONFLICT (devices, is_month, begins) DO UPDATE SET
+WHERE s.devices = %(devices)s::int4[]
+ON CONFLICT (heard, is_month, begins) DO UPDATE SET
   digest = excluded.digest, pv = excluded.pv, pv_ms = excluded.pv_ms, battery = excluded.battery,
   battery_ms = excluded.battery_ms, soc = excluded.soc, soc_ms = excluded.soc_ms, load = excluded.load,
   load_ms = excluded.load_ms, export = excluded.export, export_ms = excluded.export_ms
@@ -192,9 +200,10 @@ WITH heard AS MATERIALIZED (
 ), kept AS (
   SELECT h.devices, (p.begins AT TIME ZONE 'UTC' + %(offset)s + INTERVAL '2 hours')::date AS day
   FROM (SELECT DISTINCT devices FROM heard) h
+  JOIN plant_sets t ON t.devices = h.devices
   CROSS JOIN LATERAL (
     SELECT s.begins FROM plant_sums s
-    WHERE s.devices = h.devices AND NOT s.is_month
+    WHERE s.heard = t.heard AND NOT s.is_month
       AND s.begins >= %(since)s::timestamp AT TIME ZONE 'UTC' - INTERVAL '1 day'
     OFFSET 0 -- a look into the index, not through all plants
   ) p

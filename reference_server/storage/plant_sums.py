@@ -51,24 +51,30 @@ class KeptSums:
         found: Mapping[datetime, Sums],
         *,
         is_month: bool,
-    ) -> None:
-        """Keep what was found, in place of what was kept; nothing where the database takes nothing now.
+    ) -> bool:
+        """Keep what was found, in place of what was kept.
 
-        Nor of a device that was changed, or erased, since its version was seen: while it is kept, none of
-        them can be, and who erases one forgets afterwards what was kept of it.
+        Nothing of a device that was changed, or erased, since its version was seen: while it is kept, none
+        of them can be, and who erases one forgets afterwards what was kept of it.
+
+        Returns:
+            Whether it is kept; else it may be later, where the database takes nothing now or somebody is at
+            one of the devices.
         """
         digests = [digest for digest, _ in found.values()]
         columns: dict[str, list[Any]] = {"begins": list(found), "digests": digests}
         columns |= {name: [sums[at] for _, sums in found.values()] for at, name in enumerate(_NAMES)}
 
-        async def job(connection: Connection) -> None:
+        async def job(connection: Connection) -> bool:
             rows = await fetch(connection, "hold_device_versions", devices=sorted(versions))
-            if dict(rows) == dict(versions):
-                await fetch(
-                    connection, "keep_plant_sums", devices=list(devices), is_month=is_month, **columns
-                )
+            if dict(rows) != dict(versions):
+                return False
+            await fetch(connection, "add_plant_set", devices=list(devices))
+            await fetch(connection, "keep_plant_sums", devices=list(devices), is_month=is_month, **columns)
+            return True
 
         try:
-            await self._database.run(job)
+            return await self._database.run(job)
         except StorageError as error:
             _LOG.info("what a plant did is not kept now", extra={"error": str(error)})
+            return False

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
+from reference_server import together
 from reference_server.administration import create_token, erase_device
 from reference_server.storage.database import Database
 from reference_server.storage.errors import BusyError
@@ -90,6 +92,21 @@ async def test_what_fails_once_is_kept_at_the_next_try(api: Api, monkeypatch: py
     assert len(kept(api)) == 4
 
 
+async def test_what_the_database_did_not_take_is_kept_at_the_next_pass(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await closed_days(api, days_ago=100)
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_sums ADD CONSTRAINT nothing CHECK (false)")
+    assert await work(api) > 0
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_sums DROP CONSTRAINT nothing")
+    monkeypatch.setattr(together, "monotonic", lambda: monotonic() + 3600)
+    assert await work(api) > 0
+    assert len(kept(api)) == 4
+    assert await work(api) == 0
+
+
 async def _new_firmware(api: Api) -> None:
     with psycopg.connect(api.dsn) as connection:
         connection.execute("UPDATE devices SET firmware = 'new' WHERE device_id = 'sh-1'")
@@ -141,5 +158,5 @@ async def test_devices_in_other_zones_are_no_work_for_ever(api: Api) -> None:
     assert await work(api) > 0
     assert await work(api) == 0
     await erase_device(api.dsn, "sh-2")
-    assert api.rows("SELECT FROM plant_sums WHERE 2 = ANY(devices)") == []
+    assert api.rows("SELECT FROM plant_sets WHERE 2 = ANY(devices)") == []
     assert await work(api) == -1, "one device is no plant of several"

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -14,12 +15,13 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from reference_server import together
 from reference_server.administration import create_token, delete_device, erase_device, set_device
 from reference_server.series import Cut, SeriesReader
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.plant_sums import KeptSums
-from reference_server.together import Together, TogetherReader
+from reference_server.together import Together, TogetherReader, _Remembered
 from reference_server.zones import Span
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
@@ -310,7 +312,10 @@ async def test_what_is_over_is_put_together_once_and_kept(
     before = [await plant(api, **month), await plant(api, **year)]
     assert asked.count("plant_powers") == 2
     assert (await plant(api, frame="month"))["series"][-1]["partial"], "of today nothing is kept"
-    kept = api.rows("SELECT devices, is_month, begins FROM plant_sums ORDER BY is_month, begins")
+    kept = api.rows(
+        "SELECT devices, is_month, begins FROM plant_sums JOIN plant_sets USING (heard)"
+        " ORDER BY is_month, begins"
+    )
     assert [is_month for _, is_month, _ in kept] == [False] * 3 + [True]
     assert kept[0][2] == kept[3][2] + timedelta(days=5) == datetime(2026, 5, 5, 22, tzinfo=UTC)
     async with start_server() as fresh:
@@ -357,7 +362,9 @@ async def test_nothing_is_kept_of_a_device_that_was_changed_or_erased(api: Api) 
     assert await kept.find([1, 2], HOUR, HOUR, is_month=False) == {}
 
 
-async def test_a_plant_is_answered_by_a_database_that_takes_nothing(api: Api) -> None:
+async def test_a_plant_is_answered_by_a_database_that_takes_nothing_and_kept_later(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     month = await closed_days(api)
     await api.server.refresher.refresh_all()
     with psycopg.connect(api.dsn) as connection:
@@ -365,6 +372,42 @@ async def test_a_plant_is_answered_by_a_database_that_takes_nothing(api: Api) ->
     told = (await plant(api, **month))["series"]
     assert sum(bucket["sample_count"] for bucket in told) == 60 * 6 - 3
     assert api.rows("SELECT FROM plant_sums") == []
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_sums DROP CONSTRAINT nothing")
+    assert (await plant(api, **month))["series"] == told
+    assert api.rows("SELECT FROM plant_sums") == [], "not at once"
+    monkeypatch.setattr(together, "monotonic", lambda: monotonic() + 61)
+    assert (await plant(api, **month))["series"] == told
+    assert len(api.rows("SELECT FROM plant_sums")) == 3
+
+
+async def test_what_was_asked_for_before_it_was_over_is_kept_when_it_is(api: Api) -> None:
+    await home(api)
+    await api.ingest(*minutes("sh-1", **HYBRID))
+    await api.ingest(*minutes("sh-2", **STRING))
+    month = {"frame": "month", "at": HOUR.date().isoformat()}
+    before = (await plant(api, **month))["series"]
+    assert api.rows("SELECT FROM plant_sums") == []
+    api.clock.now += timedelta(days=1)
+    assert (await plant(api, **month))["series"][:14] == before[:14]
+    assert len(api.rows("SELECT FROM plant_sums")) == 1
+
+
+async def test_plants_of_any_number_of_devices_are_kept(api: Api) -> None:
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute(
+            "INSERT INTO devices (device_id) SELECT 'd' || n FROM generate_series(1, 3000) AS n"
+        )
+    devices = [device for (device,) in api.rows("SELECT device FROM devices ORDER BY device")]
+    kept = KeptSums(api.server.database)
+    versions = dict(await api.server.database.rows("device_versions", devices=devices))
+    found = {HOUR: (b"digest", Together(pv=1, pv_ms=2))}
+    for some in (devices, devices[1:], devices):
+        assert await kept.keep(versions, some, found, is_month=False)
+        assert list(await kept.find(some, HOUR, HOUR, is_month=False)) == [HOUR]
+    await erase_device(api.dsn, "d1")
+    assert await kept.find(devices, HOUR, HOUR, is_month=False) == {}
+    assert list(await kept.find(devices[1:], HOUR, HOUR, is_month=False)) == [HOUR]
 
 
 class Versions(Database):
@@ -394,7 +437,8 @@ def test_what_is_remembered_takes_little_memory() -> None:
             begin = HOUR + timedelta(days=number)
             known = Together(*(chance.getrandbits(50) for _ in Together._fields))
             plant = chance.randbytes(16)
-            reader._remember((plant, Span(begin, begin + timedelta(days=1))), (chance.randbytes(16), known))
+            its = _Remembered(chance.randbytes(16), known, is_kept=True)
+            reader._remember((plant, Span(begin, begin + timedelta(days=1))), its)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
