@@ -33,6 +33,7 @@ _THE_REST: Final = (
     "erase_backfills",
     "erase_edges",
     "erase_edge_status",
+    "erase_settings",
     "erase_description",
     "erase_plant_sums",  # after what says that the device is another one: none is kept any more
 )

@@ -44,6 +44,7 @@ class _LastKnown:
     """What is known of a device: the latest row, and per field the newest value and its time.
 
     Attributes:
+        version: of the device.
         latest: the latest row.
         since: from when on rows are counted, to see whether a late one came between.
         count: how many those were.
@@ -56,6 +57,7 @@ class _LastKnown:
         text: JSON of all this, without what depends on the time; None when it has to be made.
     """
 
+    version: int
     latest: Row
     since: datetime
     older: int | None
@@ -100,7 +102,7 @@ class LatestReadings:
 
     async def of(self, device: KnownDevice) -> Realtime | None:
         """Return the latest reading of a device; None while there is none."""
-        known = await self._up_to_date(device.key)
+        known = await self._up_to_date(device)
         if known is None:
             return None
         age_s, stale = self._age(device, known)
@@ -108,9 +110,9 @@ class LatestReadings:
 
     async def json_of(self, device: KnownDevice) -> bytes | None:
         """Return the same as JSON; asked for often, it is made once for each reading."""
-        known = self._known.get(device.key)
+        known = self._remembered(device)
         if known is None or not known.is_fresh():
-            known = await self._up_to_date(device.key)
+            known = await self._up_to_date(device)
         if known is None:
             return None
         if known.text is None:
@@ -133,13 +135,21 @@ class LatestReadings:
             return 0.0, False
         return age_s, age_s > _STALE_INTERVALS * device.poll_interval_s
 
-    async def _up_to_date(self, device: int) -> _LastKnown | None:
-        known = self._known.get(device)
+    def _remembered(self, device: KnownDevice) -> _LastKnown | None:
+        """What is known of a device as it is: nothing of what it was before it was erased, say."""
+        known = self._known.get(device.key)
+        if known is not None and known.version != device.version:
+            del self._known[device.key]
+            return None
+        return known
+
+    async def _up_to_date(self, device: KnownDevice) -> _LastKnown | None:
+        known = self._remembered(device)
         if known is None:
             return await self._anew(device)
         if not known.is_fresh():
             async with known.looking:  # those who ask meanwhile need no look of their own
-                if not known.is_fresh() and not await self._caught_up(device, known):
+                if not known.is_fresh() and not await self._caught_up(device.key, known):
                     return await self._anew(device)
         return known
 
@@ -159,8 +169,9 @@ class LatestReadings:
         known.looked_at = begin if known.arrivals == arrivals else -inf
         return True
 
-    async def _anew(self, device: int) -> _LastKnown | None:
+    async def _anew(self, asked: KnownDevice) -> _LastKnown | None:
         """Look at the newest rows again: nothing is known yet, or a late one came between."""
+        device = asked.key
         newest = await newest_stamp(self._database, device)
         if newest is None:
             return None
@@ -171,8 +182,8 @@ class LatestReadings:
             return None  # forgotten meanwhile
         if len(rows) == _LOOK_BACK and rows[-1].ts > since:
             since, older = rows[-1].ts, None
-        before = self._known.get(device)
-        known = _LastKnown(rows[0], since, older, unread=newest + _MICROSECOND)
+        before = self._remembered(asked)
+        known = _LastKnown(asked.version, rows[0], since, older, unread=newest + _MICROSECOND)
         known.learn(rows)
         await self._learn_firmware(device, known)
         if known.unread is not None and before is not None:  # what was looked through once is not again

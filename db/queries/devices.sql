@@ -177,6 +177,11 @@ UPDATE devices SET
   firmware = NULL, nominal_kw = NULL, deleted_at = coalesce(deleted_at, now())
 WHERE device = %(device)s;
 
+-- name: erase_settings
+-- Forget what the owner said of a device; that it was said, and when, stays.
+UPDATE device_audit SET detail = NULL
+WHERE action = 'set' AND device_id = (SELECT device_id FROM devices WHERE device = %(device)s);
+
 -- name: erase_plant_sums
 -- Forget what a device did together with others.
 DELETE FROM plant_sets WHERE %(device)s = ANY(devices);

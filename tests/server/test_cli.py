@@ -107,6 +107,7 @@ async def test_an_erased_device_leaves_nothing_but_its_name(api: Api) -> None:
     await api.ingest(sample(0, "sh-1", pv_power_w=3), device=nowhere)  # a conflict, kept aside
     await api.ingest(sample(5, "sh-1", pv_total_kwh=2))  # a break
     await set_device(api.dsn, "sh-1", name="Roof", plant="home", timezone="Europe/Berlin", poll_interval_s=9)
+    await set_device(api.dsn, "sh-2", name="Shed", plant=None, timezone=None, poll_interval_s=None)
     await api.server.refresher.refresh_all()
     await api.ingest(sample(9, "sh-1"))  # a mark waits
     kept = "ARRAY['device', 'device_id', 'created_at']"
@@ -123,8 +124,10 @@ async def test_an_erased_device_leaves_nothing_but_its_name(api: Api) -> None:
         left = api.rows(f"SELECT DISTINCT device FROM {table}")
         assert devices["sh-1"] not in {device for (device,) in left}, table
     assert api.rows("SELECT device, pv_power_w FROM samples") == [(devices["sh-2"], 2)]
-    assert api.rows("SELECT device_id, action, detail FROM device_audit WHERE action <> 'set'") == [
-        ("sh-1", "erased", "3 readings")
+    assert api.rows("SELECT device_id, action, detail FROM device_audit ORDER BY entry") == [
+        ("sh-1", "set", None),
+        ("sh-2", "set", "name=Shed"),
+        ("sh-1", "erased", "3 readings"),
     ]
     api.server.devices.forget("sh-1")  # what any process remembers for less than a second
     answer = await api.ingest(sample(0, "sh-1", pv_power_w=1))

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from reference_server import realtime
+from reference_server.administration import delete_device, erase_device
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, sample
 
@@ -114,3 +115,14 @@ async def test_stale_after_three_intervals_and_never_younger_than_now(api: Api) 
     assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["stale"]
     await api.ingest({"device_id": "sh-1", "ts": format_ts(NOW + timedelta(minutes=4))})
     assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["age_s"] == 0
+
+
+async def test_nothing_is_known_of_what_was_erased(api: Api) -> None:
+    await api.ingest(sample(-60, firmware="A1", battery_soc_pct=50))
+    assert (await api.get("/v1/realtime", device_id="sh-1"))[1]["firmware"] == "A1"
+    await erase_device(api.dsn, "sh-1")
+    await delete_device(api.dsn, "sh-1", deleted=False)
+    api.server.devices.forget("sh-1")  # what any process remembers for less than a second
+    await api.ingest(sample(-86_400 * 300), sample(0, pv_power_w=7))  # more than one look goes through
+    _, shown = await api.get("/v1/realtime", device_id="sh-1")
+    assert (shown["pv_power_w"], shown["firmware"], shown["battery_soc_pct"]) == (7, None, None)
