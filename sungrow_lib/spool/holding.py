@@ -123,6 +123,8 @@ def _rename_noted(connection: sqlite3.Connection, name: str, new: str) -> None:
     for number, note in read_renamings(connection).items():
         if note is not None and note.new == name:
             note_renaming(connection, number, replace(note, new=new))
+        elif note is not None and note.old == name and note.is_undone:
+            note_renaming(connection, number, replace(note, old=new))
 
 
 def set_aside(connection: sqlite3.Connection, device_id: str) -> SpoolRenaming:

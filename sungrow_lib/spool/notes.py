@@ -11,8 +11,8 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeVar
 
 from sungrow_lib.spool import schema
@@ -20,15 +20,16 @@ from sungrow_lib.spool.entries import HeldWhy
 
 _LOG: Final = logging.getLogger(__name__)
 _Note = TypeVar("_Note")
-_KEY: Final = re.compile(rf"{schema.RENAMED_PREFIX}([1-9]\d{{0,8}})")
+_KEY: Final = re.compile(rf"{schema.RENAMED_PREFIX}([1-9][0-9]{{0,18}})")
 _COPIES: Final = (
     f"SELECT key, value FROM meta WHERE key GLOB '{schema.RENAMED_PREFIX}[1-9]*'"
     f" UNION ALL SELECT key, value FROM again WHERE key GLOB '{schema.RENAMED_PREFIX}[1-9]*'"
 )
 _AT_ODDS: Final = (
-    f"SELECT key, value FROM again WHERE key GLOB '{schema.RENAMED_PREFIX}*'"
-    f" OR key GLOB '{schema.HELD_PREFIX}*' EXCEPT SELECT key, value FROM meta"
+    f"SELECT key, value FROM {{0}} WHERE (key GLOB '{schema.RENAMED_PREFIX}*'"
+    f" OR key GLOB '{schema.HELD_PREFIX}*') EXCEPT SELECT key, value FROM {{1}}"
 )
+_CARRIED: Final = f"SELECT 1 FROM standing WHERE offered / {schema.EACH_RENAMING} = ? LIMIT 1"
 _MEND_TEXT: Final = """
 UPDATE meta SET value = (SELECT a.value FROM again a WHERE a.key = meta.key)
 WHERE typeof(value) <> 'text' AND key IN (SELECT key FROM again WHERE typeof(value) = 'text')
@@ -52,7 +53,11 @@ class Renaming:
         why: why the device was held.
         floors: last dates of both devices before it.
         moved: how many readings it moved.
-        until: the last number there was; None in notes of earlier versions.
+        until: the last number it moved; None in notes of earlier versions, and later in some.
+        since: the first number it moved; 0 in notes of earlier versions.
+        is_undone: whether it was taken back. The note stays: on an older page its readings may still have
+            the new name.
+        also: names that one copy of the note or the other has as the old one; one of them has a wrong bit.
     """
 
     old: str
@@ -61,6 +66,9 @@ class Renaming:
     floors: tuple[int | None, int | None]
     moved: int
     until: int | None = None
+    since: int = 0
+    is_undone: bool = False
+    also: tuple[str, ...] = ()
 
 
 def read_note(connection: sqlite3.Connection, key: str, make: Callable[[Any], _Note]) -> _Note | None:
@@ -83,6 +91,11 @@ def read_note(connection: sqlite3.Connection, key: str, make: Callable[[Any], _N
 def why_of(text: str) -> HeldWhy:
     """Return why a device is held; what cannot be read is no reason to send its readings."""
     return HeldWhy(text) if text in set(HeldWhy) else HeldWhy.LOST
+
+
+def renaming_text(note: Renaming) -> str:
+    """Return a renaming's note as it is written."""
+    return json.dumps(asdict(note))
 
 
 def renaming_of(text: str) -> Renaming | None:
@@ -108,7 +121,7 @@ def read_renamings(connection: sqlite3.Connection) -> dict[int, Renaming | None]
 
 def note_renaming(connection: sqlite3.Connection, number: int, note: Renaming) -> None:
     """Note a renaming, both copies of it."""
-    value = (f"{schema.RENAMED_PREFIX}{number}", json.dumps(asdict(note)))
+    value = (f"{schema.RENAMED_PREFIX}{number}", renaming_text(note))
     connection.execute(schema.SET_META, value)
 
 
@@ -122,22 +135,81 @@ def note_any_merged(connection: sqlite3.Connection) -> None:
     connection.execute(_NOTE_MERGED)
 
 
-def keep_copy(connection: sqlite3.Connection, key: str, value: str) -> None:
-    """Keep a copy of a renaming's note that was found in a damaged file; one that can be read goes first."""
-    there = connection.execute(schema.META, (key,)).fetchone()
-    if there is None or (renaming_of(there[0]) is None and renaming_of(value) is not None):
-        connection.execute(schema.SET_META, (key, value))
+def settled(copies: Sequence[str], known: Container[str]) -> str:
+    """Return what copies of a renaming's note, of which some may have a wrong bit, say together.
+
+    What would be held is held by what any of them says. The one that can be right goes first.
+
+    Args:
+        copies: at least one; of two that seem as good the first counts.
+        known: names of devices.
+    """
+    readable = [(text, note) for text in copies if (note := renaming_of(text)) is not None]
+    if not readable:
+        return copies[0]
+    # In another text than we write, the name of a value is wrong, and what it says is missing.
+    notes = [note for text, note in readable if renaming_text(note) == text]
+    notes = notes or [note for _, note in readable]
+    best = max(notes, key=lambda note: (note.old in known) + (note.new in known))
+    ends = [note.until for note in notes if note.until is not None]
+    return renaming_text(
+        replace(
+            best,
+            until=max(ends) if len(ends) == len(notes) else None,
+            since=min(note.since for note in notes),
+            is_undone=any(note.is_undone for note in notes),
+            also=tuple(sorted({name for note in notes for name in (note.old, *note.also)} - {best.old})),
+        )
+    )
+
+
+def keep_settled(
+    connection: sqlite3.Connection, key: str, copies: Sequence[str], known: Container[str]
+) -> None:
+    """Note a renaming as what was found of it says, in a recovery."""
+    value = copies[0] if renaming_number(key) is None else settled(copies, known)
+    connection.execute(schema.SET_META, (key, value))
 
 
 def mend_copies(connection: sqlite3.Connection) -> None:
-    """Take from the second copy what a wrong bit has made unreadable, or given another key, in the first."""
+    """Make the two copies of a note one again where a wrong bit makes them two, and of its key, too."""
     connection.execute(_MEND_TEXT)
     connection.execute(_DROP_NO_TEXT)
-    for key, value in connection.execute(_AT_ODDS).fetchall():
-        if renaming_number(key) is None:
+    again = dict(connection.execute(_AT_ODDS.format("again", "meta")).fetchall())
+    if not again:  # what is in the one alone is copied later
+        return
+    known = {name for (name,) in connection.execute("SELECT name FROM device")}
+    first = dict(connection.execute(_AT_ODDS.format("meta", "again")).fetchall())
+    for key, value in again.items():
+        if key in first:
+            if renaming_number(key) is not None:
+                connection.execute(schema.SET_META, (key, settled([first[key], value], known)))
+            continue
+        same = (k for k, v in first.items() if v == value and k not in again and not _is_hold(k))
+        other = None if _is_hold(key) else next(same, None)
+        if other is None:
             connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+        elif _is_likelier(connection, key, other, value):
+            connection.execute(schema.DROP_META, (other,))
+            connection.execute(schema.SET_META, (key, value))
         else:
-            keep_copy(connection, key, value)
+            connection.execute("DELETE FROM again WHERE key = ?", (key,))
+
+
+def _is_hold(key: str) -> bool:
+    return key.startswith(schema.HELD_PREFIX)
+
+
+def _is_likelier(connection: sqlite3.Connection, key: str, other: str, value: str) -> bool:
+    """Whether a note has the first key rather than the other; its readings may carry the number."""
+    number, second = renaming_number(key), renaming_number(other)
+    if (second is None) != (renaming_of(value) is None):
+        return True
+    return _is_carried(connection, number) and not _is_carried(connection, second)
+
+
+def _is_carried(connection: sqlite3.Connection, number: int | None) -> bool:
+    return connection.execute(_CARRIED, (number,)).fetchone() is not None
 
 
 def take_unreadable(connection: sqlite3.Connection) -> list[str]:
@@ -157,7 +229,7 @@ def take_unreadable(connection: sqlite3.Connection) -> list[str]:
 def _made(text: str, make: Callable[[Any], _Note]) -> _Note | None:
     try:
         return make(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -172,7 +244,16 @@ def _renaming(value: Any) -> Renaming:
         floors=(first, second),
         moved=whole(value["moved"]),
         until=None if until is None else whole(until),
+        since=whole(value.get("since", 0)),
+        is_undone=_truth(value.get("is_undone", False)),
+        also=tuple(words(name) for name in value.get("also", ())),
     )
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false")  # noqa: TRY004 - as below
+    return value
 
 
 def whole(value: Any) -> int:

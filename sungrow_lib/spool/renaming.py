@@ -9,24 +9,25 @@ Each renaming has a number, and its readings carry it, beside what `offered` say
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Final
 
 from sungrow_lib.errors import UsageError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import HeldWhy, SpoolRenaming
-from sungrow_lib.spool.holding import LOST, hold, is_held, read_held, require_held, set_aside
+from sungrow_lib.spool.holding import hold, is_held, read_held, require_held, set_aside
 from sungrow_lib.spool.meta import renew_generation
 from sungrow_lib.spool.notes import (
     Renaming,
     drop_renaming,
     note_renaming,
     read_renamings,
-    take_unreadable,
 )
 
-_ANY: Final = 2**63 - 1
 _EACH: Final = schema.EACH_RENAMING
-_LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing"
+_MOST: Final = 2**31
+"""No edge has had so many renamings: what carries a higher number has a wrong bit."""
+_LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing WHERE offered < {_EACH * _MOST}"
 # Two readings of one device and time cannot be: such stay where they are.
 _CHOOSE: Final = (
     "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
@@ -49,11 +50,8 @@ _MOVE: Final = (
     "DROP TABLE temp.there",
     "DROP TABLE temp.moving",
 )
+_MOVED: Final = "SELECT count(*), min(seq), max(seq) FROM temp.moving"
 _LET_GO: Final = f"UPDATE standing SET offered = offered % {_EACH} WHERE device = ? AND offered / {_EACH} = ?"
-_FOLLOW: Final = (
-    "UPDATE main.reading SET device = (SELECT f.device FROM temp.found f WHERE f.seq = reading.seq)"
-    " WHERE seq IN temp.stale_reading AND seq IN (SELECT seq FROM temp.found WHERE NOT is_stale)"
-)
 _SET_FLOOR: Final = (
     "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT ?2 AS ts UNION ALL SELECT r.ts FROM reading r"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
@@ -67,16 +65,18 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     if new == old:  # it is a device's own name: that can be so
         connection.execute(schema.LET_GO, (old,))
         for number, note in read_renamings(connection).items():
-            if note is not None and note.old == old:  # what had it is no other device any more
+            # What had it is no other device any more. What was taken back was another's all the same.
+            if note is not None and note.old == old and not note.is_undone:
                 drop_renaming(connection, number)
         return SpoolRenaming(connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0], left=0)
     if is_held(connection, new):
         raise UsageError(f"{new} is held, too; name a device whose readings are sent")
     target = _made(connection, new)
     floors = (_floor(connection, source), _floor(connection, target))
-    number = 1 + max(connection.execute(_LAST).fetchone()[0], *read_renamings(connection), 0)
+    noted = read_renamings(connection)
+    number = 1 + max(connection.execute(_LAST).fetchone()[0], *(key for key in noted if key < _MOST), 0)
     why = read_held(connection)[old].why
-    moved = _move(connection, source, target, mark=number)
+    moved, since, until = _move(connection, source, target, mark=number)
     left = connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0]
     known = [floor for floor in floors if floor is not None]
     connection.execute(_SET_FLOOR, (target, max(known, default=None)))
@@ -84,9 +84,11 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
         # The row stays: a program that appends meanwhile knows its number, and it must never be another's.
         connection.execute("UPDATE device SET floor_ts = NULL WHERE id = ?", (source,))
         connection.execute(schema.LET_GO, (old,))
+        for key, note in noted.items():  # so it was right after all
+            if note is not None and note.is_undone and (note.old, note.new) == (old, new):
+                drop_renaming(connection, key)
     if moved:
-        until = connection.execute("SELECT max(seq) FROM reading").fetchone()[0]
-        note = Renaming(old=old, new=new, why=why, floors=floors, moved=moved, until=until)
+        note = Renaming(old=old, new=new, why=why, floors=floors, moved=moved, until=until, since=since)
         note_renaming(connection, number, note)
     _finish(connection)
     return SpoolRenaming(moved=moved, left=left)
@@ -95,7 +97,7 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
 def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     """Take back the last renaming of a device; see `DurableSpool.undo_rename`."""
     renamings = read_renamings(connection).items()
-    notes = {number: note for number, note in renamings if note is not None and note.old == old}
+    notes = {key: note for key, note in renamings if note and note.old == old and not note.is_undone}
     if not notes:
         raise UsageError(f"no rename of {old} is known here that could be taken back")
     number, note = notes.popitem()
@@ -105,7 +107,7 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     target = _made(connection, old)
     if not is_held(connection, old) and connection.execute(schema.COUNT_DEVICE, (target,)).fetchone()[0]:
         raise UsageError(f"there is a device {old} again, with readings of its own")
-    moved = _move(connection, source, target, mark=0, number=number)
+    moved, _, _ = _move(connection, source, target, mark=0, number=number)
     if not moved:
         raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")
     connection.execute(_LET_GO, (source, number))
@@ -116,43 +118,15 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
         set_aside(connection, old)
     else:
         hold(connection, old, note.why)
-    drop_renaming(connection, number)
+    note_renaming(connection, number, replace(note, is_undone=True))
     _finish(connection)
     return SpoolRenaming(moved=moved, left=note.moved - moved)
 
 
-def follow_standing(connection: sqlite3.Connection) -> None:
-    """Give readings that a recovery has from an older page the device they have where they stand now."""
-    connection.execute(_FOLLOW)
-
-
-def hold_renamed(connection: sqlite3.Connection) -> None:
-    """Hold the devices that a recovery gave back what may have been renamed: an older page says so.
-
-    It may have been sent under its new name since. Where the note of a renaming cannot be read, that is any
-    device with a name that a recovery gives, and one with the name that is still to be made out.
-    """
-    notes = read_renamings(connection).values()
-    for note in notes:
-        if note is not None:
-            why = HeldWhy.LOST if note.why is HeldWhy.ASIDE else note.why
-            _hold_returned(connection, note.old, _ANY if note.until is None else note.until, why)
-    if None in notes:
-        for name in take_unreadable(connection):
-            _hold_returned(connection, name, _ANY, HeldWhy.LOST)
-        connection.execute(schema.HOLD_LOST, (HeldWhy.LOST, LOST))
-
-
-def _hold_returned(connection: sqlite3.Connection, name: str, until: int, why: HeldWhy) -> None:
-    found = (_device(connection, name), until)
-    if connection.execute("SELECT 1 FROM reading WHERE device = ? AND seq <= ? LIMIT 1", found).fetchone():
-        hold(connection, name, why)
-
-
 def _move(
     connection: sqlite3.Connection, source: int, target: int, *, mark: int, number: int | None = None
-) -> int:
-    """Give a device's readings, or those that carry a number, another device; return how many.
+) -> tuple[int, int, int]:
+    """Give a device's readings, or those that carry a number, another device.
 
     Args:
         connection: the spool's.
@@ -160,14 +134,17 @@ def _move(
         target: the other one.
         mark: the number they carry from now on.
         number: the one they carry; None for all readings.
+
+    Returns:
+        How many they are, and the first and the last of their own numbers.
     """
     keys = {"source": source, "target": target, "mark": mark, "number": number}
     for statement in _CHOOSE:
         connection.execute(statement, keys)
-    moved = connection.execute("SELECT count(*) FROM temp.moving").fetchone()[0]
+    moved, since, until = connection.execute(_MOVED).fetchone()
     for statement in _MOVE:
         connection.execute(statement, keys)
-    return int(moved)
+    return int(moved), since or 0, until or 0
 
 
 def _finish(connection: sqlite3.Connection) -> None:

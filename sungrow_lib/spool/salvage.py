@@ -15,20 +15,27 @@ from typing import Any, Final
 
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
-from sungrow_lib.spool import schema
+from sungrow_lib.spool import salvage_schema, schema
 from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.draft import drafting, remove
 from sungrow_lib.spool.entries import HeldWhy, SpoolOwner, SpoolRecovery, SpoolState
+from sungrow_lib.spool.following import (
+    TABLES,
+    follow_standing,
+    hold_renamed,
+    keep_note,
+    see,
+    settle_notes,
+    take_back,
+)
 from sungrow_lib.spool.foreign import as_reading, unfinished
 from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
-from sungrow_lib.spool.notes import keep_copy
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
-from sungrow_lib.spool.renaming import follow_standing, hold_renamed
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -159,7 +166,7 @@ def _exchange(path: Path, aside: Path) -> None:
 
 def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     """Take all readable rows over; return how many are saved, known to be lost, and doubtful."""
-    for statement in schema.SALVAGE_TABLES:
+    for statement in (*salvage_schema.TABLES, *TABLES):
         connection.execute(statement)
     names: dict[str, int] = {}
     was_merged = False
@@ -174,25 +181,26 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     was_merged = _take_superseded(connection, pages, was_merged=was_merged)
     if pages.free() is not None:  # else what is found may be on a page no longer used
         follow_standing(connection)
+    take_back(connection)
     _name_the_nameless(connection, names)
     hold_renamed(connection)
-    for statement in schema.SALVAGE_STAND:
+    for statement in salvage_schema.STAND:
         connection.execute(statement)
     _set_apart(connection, pages, was_merged=was_merged)
-    for statement in schema.SALVAGE_FINISH:
+    for statement in salvage_schema.FINISH:
         connection.execute(statement)
-    return [connection.execute(query).fetchone()[0] for query in schema.SALVAGE_COUNTS]
+    return [connection.execute(query).fetchone()[0] for query in salvage_schema.COUNTS]
 
 
 def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
     """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
     if (reading := as_reading(row)) is not None:
         is_later = reading[0] > after and _is_object(reading[-1])
-        if is_later and not connection.execute(schema.SALVAGE_READING, reading).rowcount:
+        if is_later and not connection.execute(salvage_schema.READING, reading).rowcount:
             _keep_merged(connection, reading)
     elif (standing := _standing(row)) is not None:
         if standing[2] > after and standing[1] in _RANK:
-            connection.execute(schema.SALVAGE_STANDING, (*standing, _RANK[SpoolState(standing[1])]))
+            connection.execute(salvage_schema.STANDING, (*standing, _RANK[SpoolState(standing[1])]))
     else:
         _take_small(connection, row, names)
 
@@ -209,7 +217,7 @@ def _keep_merged(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> No
 def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
     """Take a row of a page whose newest version is damaged, and remember that it may have changed since."""
     if (reading := as_reading(row)) is not None:
-        if _is_object(reading[-1]) and connection.execute(schema.SALVAGE_READING, reading).rowcount:
+        if _is_object(reading[-1]) and connection.execute(salvage_schema.READING, reading).rowcount:
             connection.execute("INSERT INTO temp.stale_reading VALUES (?)", reading[:1])
     elif (standing := _standing(row)) is not None:
         if standing[1] in _RANK:
@@ -217,7 +225,7 @@ def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int])
             # Since then the server may have lost it, so that it was offered again: only asking tells.
             state = SpoolState.PENDING if state == SpoolState.DELIVERED else SpoolState(state)
             values = (device, state, *rest, _RANK[state])
-            connection.execute(schema.SALVAGE_STALE_STANDING, values)
+            connection.execute(salvage_schema.STALE_STANDING, values)
     else:
         _take_small(connection, row, names)
         match row:
@@ -243,19 +251,29 @@ def _take_superseded(connection: sqlite3.Connection, pages: Pages, *, was_merged
     comes back so, too: the server has it, and is asked once more. Merged readings do not, unless they are
     known to be there.
     """
-    is_doubtful = pages.is_doubtful
-    for row in pages.versions(again=is_doubtful):
+    is_doubtful, renamed = pages.is_doubtful, settle_notes(connection)
+    for row in pages.versions(again=is_doubtful or bool(renamed)):
         was_merged |= _tells_of_merging(row)
         if is_doubtful:
             _note_version(connection, row)
         reading = as_reading(row)
+        if renamed:
+            _see_version(connection, reading or _standing(row), renamed)
         if reading is not None and _is_missing(connection, reading) and _is_object(reading[-1]):
-            connection.execute(schema.SALVAGE_SUPERSEDED, reading)
+            connection.execute(salvage_schema.SUPERSEDED, reading)
     if not was_merged:  # the row that says so may be lost
-        was_merged = connection.execute(schema.SALVAGE_IS_MERGED).fetchone() is not None
-    for statement in schema.SALVAGE_SUPERSEDED_TAKE:
+        was_merged = connection.execute(salvage_schema.IS_MERGED).fetchone() is not None
+    for statement in salvage_schema.SUPERSEDED_TAKE:
         connection.execute(statement, (not was_merged,))
     return was_merged
+
+
+def _see_version(connection: sqlite3.Connection, row: tuple[Any, ...] | None, renamed: range) -> None:
+    match row:
+        case (int() as seq, int() as device, _, _, _, _, str() | bytes()) if seq in renamed:
+            see(connection, seq, device, None)
+        case (int() as device, int(), int() as seq, int() as offered, *_) if seq in renamed:
+            see(connection, seq, device, offered)
 
 
 def _is_missing(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> bool:
@@ -264,11 +282,12 @@ def _is_missing(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> boo
 
 def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool) -> None:
     """Find readings that newer knowledge, now lost, may have changed: they are kept, and not sent."""
+    connection.execute(salvage_schema.NOBODYS)
     if pages.is_doubtful:
-        for statement in schema.SALVAGE_DOUBT:
+        for statement in salvage_schema.DOUBT:
             connection.execute(statement)
     if was_merged:
-        find, set_apart = schema.SALVAGE_MERGED
+        find, set_apart = salvage_schema.MERGED
         (is_renamed,) = connection.execute(_IS_RENAMED).fetchone()
         connection.execute(find, (is_renamed,))
         connection.execute(set_apart, (pages.free() is None, is_renamed))
@@ -310,7 +329,7 @@ def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
     if key in {"edge_id", schema.NAMES_SEEN}:
         connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
     elif key.startswith(schema.RENAMED_PREFIX):
-        keep_copy(connection, key, value)
+        keep_note(connection, key, value)
     elif key.startswith(schema.HELD_PREFIX):
         if value in set(HeldWhy):
             connection.execute(schema.SET_META, (key, value))

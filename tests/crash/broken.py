@@ -23,6 +23,7 @@ from sungrow_lib.spool import (
     relief,
     renaming,
     salvage,
+    salvage_schema,
     schema,
 )
 from sungrow_lib.spool.dating import Dating
@@ -218,7 +219,7 @@ def rename_in_two_goes() -> None:
     """Commit a renaming when the readings have moved, and then once more when all is noted."""
     move = renaming._move
 
-    def hasty(connection: Connection, *args: Any, **more: Any) -> int:
+    def hasty(connection: Connection, *args: Any, **more: Any) -> tuple[int, int, int]:
         moved = move(connection, *args, **more)
         connection.execute("COMMIT")
         connection.execute("BEGIN IMMEDIATE")
@@ -244,7 +245,7 @@ def use_up_witnesses() -> None:
 def doubt_everything() -> None:
     """Set every reading apart when a damaged spool is recovered."""
     statement = f"UPDATE standing SET state = 4, code = '{schema.DOUBTFUL}', offered = 1"
-    vars(schema)["SALVAGE_FINISH"] = (statement, *schema.SALVAGE_FINISH)
+    vars(salvage_schema)["FINISH"] = (statement, *salvage_schema.FINISH)
 
 
 ROBBING: Final = """

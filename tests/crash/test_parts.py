@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import Lane, Settlement, SpoolOptions, foreign, salvage, schema
+from sungrow_lib.spool import Lane, Settlement, SpoolOptions, foreign, salvage, salvage_schema
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
@@ -84,7 +84,7 @@ def test_a_recovery_that_drops_rows_is_caught(
 def test_a_recovery_that_sets_readings_apart_without_need_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "SALVAGE_FINISH", schema.SALVAGE_FINISH)  # put back in the end
+    monkeypatch.setattr(salvage_schema, "FINISH", salvage_schema.FINISH)  # put back in the end
     broken.apply("recovery that doubts everything")
     account = account_of(tmp_path, "spool damaged: pages of the file")
     assert account.doubtful, "no page of a reading was damaged"

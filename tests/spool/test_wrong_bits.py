@@ -26,7 +26,7 @@ from sungrow_lib.spool import (
 from sungrow_lib.spool.disk import is_passing
 from sungrow_lib.spool.errors import is_no_text
 from sungrow_lib.spool.meta import note_merged_renamed
-from sungrow_lib.spool.notes import read_renamings
+from sungrow_lib.spool.notes import read_renamings, renaming_number
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.test_holding import append, opened
 from tests.spool.test_stale_names import sendable
@@ -36,6 +36,7 @@ DAMAGES: Final = 12
 SECTOR: Final = 512
 NO_NOTES: Final = (b'"olx": "', b'"old"; "', b'"old": ["')
 OLD: Final = "lost-device-1"
+FAR: Final = f"[{2**62}, {2**62}, 1]"
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +145,77 @@ def test_one_copy_is_enough_to_take_a_renaming_back(path: Path, copies: tuple[in
         assert store.change(lambda c: renaming.undo(c, OLD)).moved == 3
 
 
+def written(path: Path, table: str, *changes: tuple[str, str, str]) -> None:
+    """Change one copy of the note of a renaming, and not the other."""
+    with closing(sqlite3.connect(path)) as connection:
+        for event in ("insert", "update", "delete"):
+            connection.execute(f"DROP TRIGGER again_{event}")
+        for column, was, now in changes:
+            query = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE key GLOB 'renamed:*'"
+            assert connection.execute(query, (was, now)).rowcount == 1
+        connection.commit()
+
+
+@pytest.mark.parametrize("table", ["meta", "again"])
+def test_of_copies_that_both_can_be_read_either_name_is_held(path: Path, table: str) -> None:
+    other = "lost-device-3"
+    with closing(opened(path)) as store:
+        append(store, other, 7)
+    renamed(path)
+    written(path, table, ("value", f'"{OLD}"', f'"{other}"'), ("value", '"until": 4', '"until": 0'))
+    with closing(opened(path)) as store:
+        store.change(lambda c: c.execute("UPDATE reading SET device = 2 WHERE seq = 4"))
+        store.change(lambda c: c.execute("UPDATE standing SET device = 2 WHERE seq = 4"))
+        [note] = store.look(read_renamings).values()
+        assert note is not None
+        assert {note.old, *note.also} == {OLD, other}
+        assert note.until == 4
+        store.change(lambda c: c.execute("DELETE FROM meta WHERE key GLOB 'held:*'"))
+    with closing(opened(path, damage="as a test says")) as store:
+        assert set(store.look(holding.read_held)) == {OLD, other}
+        assert {name for name, _ in sendable(store)} == {"roof"}
+
+
+@pytest.mark.parametrize("table", ["meta", "again"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("value", f'"{OLD}"', '"lost-devicd-1"'),
+        ("value", '"roof"', '"rooF"'),
+        ("value", '"until"', '"untim"'),
+        ("value", '"is_undone"', '"is_undnne"'),
+        ("key", "1", "3"),
+        ("key", "1", "q"),
+    ],
+)
+def test_of_two_copies_the_one_without_a_wrong_bit_is_believed(
+    path: Path, table: str, change: tuple[str, str, str]
+) -> None:
+    renamed(path)
+    written(path, table, change)
+    with closing(opened(path)) as store:
+        [(number, note)] = store.look(read_renamings).items()
+        assert note is not None
+        assert (number, note.old, note.new, note.until) == (1, OLD, "roof", 3)
+        assert store.change(lambda c: renaming.undo(c, OLD)).moved == 3
+    written(path, table, ("value", '"is_undone": true', '"is_undone": false'))
+    with closing(opened(path)) as store:
+        [note] = store.look(read_renamings).values()
+        assert note is not None
+        assert note.is_undone
+
+
+def test_the_number_of_a_renaming_is_one_that_can_be_read_back(path: Path) -> None:
+    assert renaming_number("renamed:\N{ARABIC-INDIC DIGIT ONE}") is None
+    renamed(path)
+    with closing(opened(path)) as store:
+        store.change(lambda c: c.execute(f"UPDATE standing SET offered = {2**62} WHERE seq = 2"))
+        append(store, "lost-device-2", 7)
+        store.change(lambda c: holding.hold(c, "lost-device-2", HeldWhy.LOST))
+        store.change(lambda c: renaming.rename(c, "lost-device-2", "shed"))
+        assert store.change(lambda c: renaming.undo(c, "lost-device-2")).moved == 1
+
+
 def test_a_hold_whose_key_is_damaged_holds_by_its_copy(path: Path) -> None:
     with closing(opened(path)) as store:
         append(store, "roof", 1)
@@ -167,7 +239,9 @@ def test_a_reason_that_is_none_holds_all_the_same(path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["server_date", "server_starts", "boot_lines", "recovery", "merging"])
-@pytest.mark.parametrize("value", ["{", "3", "[]", "[1]", '{"1": 1}', '[1, 2, "3"]', '"x"', "[" * 100_000])
+@pytest.mark.parametrize(
+    "value", [FAR, "{", "3", "[]", "[1]", '{"1": 1}', '[1, 2, "3"]', '"x"', "[" * 100_000]
+)
 def test_a_note_that_says_nothing_counts_as_never_made(path: Path, key: str, value: str) -> None:
     with closing(opened(path)) as store:
         append(store, "roof", 1)
