@@ -153,7 +153,8 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
         lines.seek(0)
         owner = OwnerFile(path).owner  # a new spool is this edge's, too
         async with _opened(path, owner) as spool:
-            done = await spool.import_records(read_lines(lines, partial=args.partial))
+            records = read_lines(lines, partial=args.partial, edge_id=spool.identity.edge_id)
+            done = await spool.import_records(records)
             generation = spool.identity.generation
     result = {
         "imported": done.imported,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,7 +23,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     to_ms,
 )
-from sungrow_lib.spool.holding import hold, is_lost_name
+from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name
 from sungrow_lib.spool.meta import read_identity
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
@@ -114,18 +115,23 @@ def record_line(record: SpoolRecord) -> str:
     return f'{_compact(known)[:-1]},"content":{entry.content}}}'
 
 
-def read_lines(lines: Iterable[str], *, partial: bool = False) -> Iterator[SpoolRecord]:
+def read_lines(
+    lines: Iterable[str], *, partial: bool = False, edge_id: str | None = None
+) -> Iterator[SpoolRecord]:
     """Read an export's lines again.
 
     Args:
         lines: head, readings and tail.
         partial: whether the tail may be missing or name another number: lines were left out on purpose.
+        edge_id: whose spool they are for. A device that another edge holds has a name that means nothing
+            elsewhere, and may be that of one held here: it gets one that tells them apart.
 
     Raises:
         UsageError: a line is not what it should be (named by its number), or some are missing.
     """
     numbered = enumerate(lines, start=1)
-    _parse(_Head, next(numbered, (1, "")), "the first line of a spool export")
+    head = _parse(_Head, next(numbered, (1, "")), "the first line of a spool export")
+    names: dict[str, str] = {}
     count, tail = 0, None
     for number, line in numbered:
         if tail is not None:
@@ -134,12 +140,22 @@ def read_lines(lines: Iterable[str], *, partial: bool = False) -> Iterator[Spool
             tail = _parse(_Tail, (number, line), "the last line of a spool export")
             continue
         count += 1
-        yield _to_record(number, line)
+        record = _to_record(number, line)
+        if record.held is not None and edge_id not in {None, head.edge_id}:
+            record = _renamed(record, head.edge_id, names)
+        yield record
     if not partial and (tail is None or tail.readings != count):
         raise UsageError(
             "the export is not complete: its last line is missing or counts other readings; "
             "use --partial when that is meant"
         )
+
+
+def _renamed(record: SpoolRecord, edge_id: str, names: dict[str, str]) -> SpoolRecord:
+    name = record.entry.device_id
+    if name not in names:
+        names |= foreign_names([name], edge_id, names.values())
+    return replace(record, entry=record.entry._replace(device_id=names[name]))
 
 
 def _parse(model: type[_Line], numbered: tuple[int, str], what: str) -> _Line:

@@ -19,7 +19,9 @@ from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import DurableSpool, Judged, Settlement, SpoolOptions
+from sungrow_lib.spool import DurableSpool, HeldWhy, Judged, Settlement, SpoolOptions
+from sungrow_lib.spool.holding import hold
+from tests.spool.test_holding import append, opened
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -116,6 +118,33 @@ def test_export_and_import_by_file_and_by_pipe(spool: Path, tmp_path: Path) -> N
     refused = spool_command("export", file, "--spool", str(spool))
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "is there already" in refused.stderr
+
+
+def test_what_another_edge_holds_joins_no_device_that_is_held_here(tmp_path: Path) -> None:
+    """Both have lost the name of one; it was not the same."""
+    here, there = (tmp_path / name for name in ("here.sqlite", "there.sqlite"))
+    for path, number in ((here, 1), (there, 2)):
+        with closing(opened(path)) as store:
+            append(store, "lost-device-1", number)
+            append(store, "roof", number)
+            store.change(lambda c: hold(c, "lost-device-1", HeldWhy.LOST))
+            edge_id = store.identity.edge_id
+    lines = spool_command("export", "--spool", str(there)).stdout
+    for imported, known in ((2, 0), (0, 2)):
+        done = spool_command("import", "-", "--spool", str(here), "--json", text=lines)
+        result = json.loads(done.stdout)
+        assert (result["imported"], result["known"], result["different"]) == (imported, known, [])
+    stats = json.loads(spool_command("stats", "--spool", str(here), "--json").stdout)
+    assert {name: held["undelivered"] for name, held in stats["held"].items()} == {
+        "lost-device-1": 1,
+        f"lost-device-1.{edge_id[:8]}": 1,
+    }
+    assert stats["devices"]["roof"]["pending"] == 2
+    own = spool_command("export", "--spool", str(here)).stdout
+    assert (
+        "0 readings imported, 4 were here"
+        in spool_command("import", "-", "--spool", str(here), text=own).stdout
+    )
 
 
 def test_a_damaged_export_changes_nothing(spool: Path, tmp_path: Path) -> None:
