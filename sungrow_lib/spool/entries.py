@@ -330,7 +330,8 @@ class SpoolRecovery:
         reason: what was found.
         set_aside: the damaged file, under its new name.
         saved: readings taken over.
-        lost: readings known to have been there and not readable; there may be others nothing tells of.
+        lost: readings known to have been there and not readable; there may be others nothing tells of. Where
+            nothing is taken over, those the server does not have: they are in the damaged file.
         doubtful: of the saved ones those that are set apart (code `doubtful`) and not sent: newer knowledge
             of them was lost, so that their date may be wrong or another row may contain them.
     """

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sungrow_lib.errors import NotASpoolError
+from sungrow_lib.spool.clock import ESTIMATED, FROM_SERVER
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import MAGIC, Pages, Row, read_log
 
 _COMPANIONS: Final = ("-wal", "-shm", "-reserve")
 _CHUNK: Final = 2**20
+_CLOCKS: Final = frozenset({FROM_SERVER, ESTIMATED})
 
 
 def require_spool(path: Path) -> None:
@@ -81,8 +83,11 @@ def _is_ours(row: Row) -> bool:
 
 
 def as_reading(row: Row) -> tuple[Any, ...] | None:
-    """Return the columns of a row of `reading`, its number first; None for a row of another shape."""
+    """Return the columns of a row of `reading`, its number first; None for a row of another shape.
+
+    Where its date came from is not known any more where that has a wrong bit.
+    """
     match row:
-        case Row(int() as seq, (None, int(), int(), int(), int(), str() | None, str() | bytes())):
-            return (seq, *row.values[1:])
+        case Row(int() as seq, (None, int(), int(), int(), int(), clock, str() | bytes() as content)):
+            return (seq, *row.values[1:5], clock if clock in _CLOCKS else None, content)
     return None

@@ -13,6 +13,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -54,7 +55,7 @@ class Row(NamedTuple):
 
     Attributes:
         rowid: its number; None in a table without, and in an index.
-        values: its columns; None for NULL, and for numbers that are not whole.
+        values: its columns; None for NULL, and for numbers that are not whole. Text that is none is bytes.
     """
 
     rowid: int | None
@@ -473,5 +474,6 @@ def _value(kind: int, data: bytes) -> Value:
     if 0 < kind < len(_INTEGER_BYTES):
         return int.from_bytes(data, signed=True)
     if kind > _FIRST_BLOB and kind % 2:
-        return data.decode()
+        with suppress(UnicodeDecodeError):
+            return data.decode()
     return data if kind >= _FIRST_BLOB else None

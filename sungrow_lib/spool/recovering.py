@@ -35,17 +35,24 @@ def open_database(
         try:
             return _owned(_open(path, options, damage, opening), options)
         except SpoolCorruptError as error:
-            is_in_rows = isinstance(error.__cause__, sqlite3.IntegrityError) or is_no_text(error.__cause__)
-            if not options.recover or not is_in_rows:
+            if not options.recover or not _is_in_rows(error):
                 raise
             from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
 
             recover(path, str(error), opening, owner=options.owner)
         try:
             return _owned(_open(path, options, None, opening), options)
-        except SpoolCorruptError as error:  # it is in its rows, not in its pages: all of it stays aside
+        except SpoolCorruptError as error:
+            if not _is_in_rows(error):  # it was damaged only now: the next attempt recovers it
+                raise
+            # What is readable of it is what is wrong: all of it stays aside.
             recover(path, str(error), opening, owner=options.owner, is_taken=False)
         return _owned(_open(path, options, None, opening), options)
+
+
+def _is_in_rows(error: SpoolCorruptError) -> bool:
+    """Whether damage is in what rows say: no look at the pages finds it."""
+    return isinstance(error.__cause__, sqlite3.IntegrityError) or is_no_text(error.__cause__)
 
 
 def _owned(database: Database, options: SpoolOptions) -> tuple[Database, bool]:

@@ -104,7 +104,7 @@ def recover(
             drafting(draft_path, opening) as draft,
             closing(pages_of(path, draft.step, is_mixed=is_mixed, owner=owner)) as pages,
         ):
-            counts = _fill(draft.connection, pages) if is_taken else [0, 0, 0]
+            counts = _fill(draft.connection, pages) if is_taken else [0, _undelivered(pages), 0]
             pages.require_settled()
             recovery = SpoolRecovery(f"{now:%Y-%m-%dT%H:%M:%SZ}", reason, str(aside), *counts)
             note_recovery(draft.connection, recovery)
@@ -159,6 +159,12 @@ def _exchange(path: Path, aside: Path) -> None:
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
     unfinished(path).rename(path)
     sync(path.absolute().parent)
+
+
+def _undelivered(pages: Pages) -> int:
+    """Count the readings the server does not have, as far as is known."""
+    found = [row for row in map(_standing, pages.rows()) if row is not None and row[1] in _RANK]
+    return len({seq for _, state, seq, *_ in found if state != SpoolState.DELIVERED})
 
 
 # --- sorting the rows -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from sungrow_lib.spool import (
     SystemClock,
     holding,
     place as module,
+    recovering,
     renaming,
     taking_in,
 )
@@ -524,6 +525,24 @@ def test_a_renaming_is_not_taken_back_from_another_edges_device(path: Path) -> N
     store.close()
 
 
+def test_damage_that_comes_between_costs_no_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two attempts to make a spool one's own the second meets another damage than the first."""
+    make(path, "roof")
+    errors = iter([SpoolCorruptError("in a row"), SpoolCorruptError("in a page")])
+
+    def fail(*_: object) -> bool:
+        error = next(errors)
+        raise error from (sqlite3.IntegrityError() if "row" in str(error) else sqlite3.DatabaseError())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovering, "own", fail)
+        with pytest.raises(SpoolCorruptError, match="in a page"):
+            opened(path).close()
+    store = opened(path)
+    assert store.counts().pending == 10
+    store.close()
+
+
 def test_a_spool_that_cannot_be_made_ones_own_is_set_aside(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,6 +552,7 @@ def test_a_spool_that_cannot_be_made_ones_own_is_set_aside(
     store = opened(path, SpoolOwner("b" * 8, "other file"))
     assert store.recovery is not None
     assert "UNIQUE" in store.recovery.reason
+    assert (store.recovery.saved, store.recovery.lost) == (0, 20)
     append(store, "roof", 20)
     assert offered(store, "roof") == [20]
     assert store.identity.edge_id == "b" * 8

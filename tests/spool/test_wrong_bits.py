@@ -281,6 +281,19 @@ def test_text_that_is_none_is_damage_and_the_spool_opens(path: Path, behind: byt
         assert store.faults() == []
 
 
+@pytest.mark.parametrize("clock", [b"serv\xe5r", b"servdr", b""])
+def test_a_reading_whose_clock_has_a_wrong_bit_is_kept(path: Path, clock: bytes) -> None:
+    """No checksum has it, and nothing hangs on it."""
+    with closing(opened(path)) as store:
+        append(store, "roof", 1, 2)
+        store.change(lambda c: c.execute("UPDATE reading SET clock = 'server'"))
+        query = "UPDATE reading SET clock = CAST(? AS TEXT) WHERE seq = 1"
+        store.change(lambda c: c.execute(query, (clock,)))
+    with closing(opened(path, damage="as a test says")) as store:
+        assert [record.entry.clock_source for record in store.records(0, 9)] == [None, "server"]
+        assert [content for _, content in sendable(store)] == ['{"pv_power_w":1}', '{"pv_power_w":2}']
+
+
 # --- many of them ----------------------------------------------------------------------------------------
 
 
