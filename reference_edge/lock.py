@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from sungrow_lib.errors import SpoolUnavailableError
-from sungrow_lib.spool.disk import is_setting, missing_place
+from sungrow_lib.spool.disk import disk_of, is_gone, is_setting, missing_place
 
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
@@ -42,6 +42,7 @@ class SpoolLock:
 
     def __init__(self, spool_path: Path) -> None:
         self._spool = spool_path
+        self._disk: Path | None = None
         self._is_closed = False
         self._failure: OSError | None = None
         path = os.path.realpath(spool_path)
@@ -120,7 +121,10 @@ class SpoolLock:
 
     def _locked(self) -> int:
         """Open and lock the file, and see to it that it is still the one there."""
-        if (why := missing_place(self._spool)) is not None:
+        why = missing_place(self._spool)
+        if why is None and self._disk is not None and is_gone(self._disk):
+            why = f"no disk is mounted at {self._disk} any more"
+        if why is not None:
             raise FileNotFoundError(errno.ENOENT, why)
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -129,6 +133,7 @@ class SpoolLock:
                 if self._is_ours(file):
                     os.ftruncate(file, 0)
                     os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                    self._disk = disk_of(self._spool)
                     return file
             except BaseException:
                 os.close(file)

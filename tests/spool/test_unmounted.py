@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user 
 PROGRAM: Final = """
 import json, pathlib, subprocess, sys
 sys.path[:0] = json.loads(sys.argv[2])
+from reference_edge.lock import SpoolLock
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import SpoolOptions, SystemClock, place
 from sungrow_lib.spool.store import SpoolStore
@@ -35,6 +36,7 @@ def append(count):
         accepted.append(number)
 def refused():
     said = []
+    lock.keep()
     for job in (lambda: append(1), store.keep_place, store.prune, store.devices):
         try:
             job()
@@ -48,11 +50,13 @@ if not is_bound:
     run("mount", "-t", "tmpfs", "tmpfs", disk)
 run("mount", "--bind", disk, point)
 path.parent.mkdir(exist_ok=True)
+lock = SpoolLock(path)
 store = SpoolStore(path, options, SystemClock())
 append(40)
 run("umount", "-l", point)
 answer = {"said": refused(), "below": [str(name) for name in point.rglob("*")]}
 run("mount", "--bind", disk, point)
+lock.require()
 append(10)
 run("umount", "-l", point)
 answer["said again"] = refused()
@@ -94,4 +98,10 @@ def test_nothing_is_made_below_and_it_goes_on_when_the_disk_is_back(
     assert answer["below"] == answer["below at the end"] == []
     assert answer["kept"] == answer["accepted"] == list(range(55))
     assert answer["faults"] == []
-    assert answer["beside"] == ["spool.db", "spool.db-reserve", "spool.db-shm", "spool.db-wal"]
+    assert answer["beside"] == [
+        "spool.db",
+        "spool.db-reserve",
+        "spool.db-shm",
+        "spool.db-wal",
+        "spool.db.lock",
+    ]
