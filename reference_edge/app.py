@@ -87,6 +87,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
             with anyio.move_on_after(0 if stopping.is_set() or failure is not None else _ANEW_S):
                 await stopping.wait()
         tasks.cancel_scope.cancel()
+    await edge.say_last()
     if edge.lost is not None:
         raise edge.lost
 
@@ -111,6 +112,7 @@ class _Edge:
         self.service = ServiceManager()
         self._opening = SpoolOpening()
         self._probe = DiskProbe(self.settings.spool_path)
+        self._upload_status: Callable[[], UploadStatus] = StatusBoard().snapshot
 
     async def watch_signals(self, stopping: anyio.Event) -> None:
         """Stop when told to."""
@@ -121,6 +123,11 @@ class _Edge:
                 self._opening.hurries_at = min(self._opening.hurries_at, time.monotonic() + _LAST_WRITE_S)
                 self._too_late_at = self._too_late_at or anyio.current_time() + _LAST_TRY_S
                 stopping.set()
+
+    async def say_last(self) -> None:
+        """Say in the health file what became of every poll, now that none is under way."""
+        self.survey.judge(self.intake)
+        await self._health().write_last()
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -167,8 +174,9 @@ class _Edge:
         self.intake.use(spool)
         await self.intake.flush()  # whatever fails next, what waited in memory is safe
         uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(self.settings)))
+        self._upload_status = lambda: uploader.status
         try:
-            with self._metrics(lambda: uploader.status):
+            with self._metrics():
                 await self._work(stopping, spool, uploader)
             await self._note(spool.damage)
             is_done = await uploader.flush(_FLUSH_S)
@@ -188,13 +196,13 @@ class _Edge:
         if not self.was_open:
             self.service.say(READY="1", STATUS=self._status_line())
         stations = self._stations(None)
-        status = StatusBoard().snapshot
-        health = self._health(status)
+        self._upload_status = StatusBoard().snapshot
+        health = self._health()
         async with anyio.create_task_group() as beside:
             beside.start_soon(health.run)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             beside.start_soon(self.survey.watch, self.intake)
-            with self._metrics(status):
+            with self._metrics():
                 await self._poll(stations, stopping.wait, self._wait_for_disk)
             beside.cancel_scope.cancel()
         if stopping.is_set():
@@ -231,7 +239,7 @@ class _Edge:
         await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
         opening.hurries_at, self._opening = self._opening.hurries_at, opening
-        health = self._health(StatusBoard().snapshot)
+        health = self._health()
         async with anyio.create_task_group() as beside:
             beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)
             beside.start_soon(_cancel_after, beside.cancel_scope, partial(self._too_late, stopping))
@@ -269,18 +277,24 @@ class _Edge:
         if not self.was_open:
             self.damage = self.owner_file.damage
 
-    def _health(self, status: Callable[[], UploadStatus]) -> HealthReport:
+    def _health(self) -> HealthReport:
         return HealthReport(
-            self.settings.health_path, self.accounts, self.survey, status, lambda: len(self.intake)
+            self.settings.health_path,
+            self.accounts,
+            self.survey,
+            self._upload_status,
+            lambda: len(self.intake),
         )
 
-    def _metrics(self, status: Callable[[], UploadStatus]) -> AbstractContextManager[None]:
+    def _metrics(self) -> AbstractContextManager[None]:
         if not self.settings.metrics_port:
             return nullcontext()
         from reference_edge.metrics import EdgeCollector, serving  # noqa: PLC0415 - memory, only where wanted
 
         intervals = {device.device_id: device.poll_interval_s for device in self.settings.inverters}
-        collector = EdgeCollector(self.accounts, intervals, self.survey, status, lambda: len(self.intake))
+        collector = EdgeCollector(
+            self.accounts, intervals, self.survey, self._upload_status, lambda: len(self.intake)
+        )
         return serving(self.settings.metrics_port, collector)
 
     def _stations(self, uploader: BatchUploader | None) -> list[Station]:
@@ -291,7 +305,7 @@ class _Edge:
 
     async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
         stations = self._stations(uploader)
-        health = self._health(lambda: uploader.status)
+        health = self._health()
         async with anyio.create_task_group() as beside:
             beside.start_soon(uploader.run)
             beside.start_soon(health.run)

@@ -25,6 +25,8 @@ from sungrow_lib.upload import UploadStatus
 _LOG: Final = logging.getLogger("sungrow_edge")
 _EVERY_S: Final = 5.0
 """Seconds between two writes when nothing changes."""
+_LAST_S: Final = 0.5
+"""Seconds the last write may take."""
 _LOOK_S: Final = 1.0
 """Seconds between two looks at what changed: the most often the file is written."""
 _PARTS: Final = frozenset({"version", "polls", "connections", "upload", "alarms"})
@@ -72,6 +74,11 @@ class HealthReport:
                 # A disk that hangs would hold up the end; what is left behind writes what was so at its time.
                 await anyio.to_thread.run_sync(self._write, report, abandon_on_cancel=True)
             await anyio.sleep(_LOOK_S)
+
+    async def write_last(self) -> None:
+        """Write what was so at the end: no poll is missing in it. A disk that hangs does not hold it up."""
+        with anyio.move_on_after(_LAST_S):
+            await anyio.to_thread.run_sync(self._write, self._report(), abandon_on_cancel=True)
 
     def _report(self) -> dict[str, Any]:
         upload = asdict(self._upload_status())

@@ -100,6 +100,16 @@ async def polling(folder: Path, ca: Path, program: str, **more: str) -> AsyncIte
             yield child
         finally:
             await anyio.to_thread.run_sync(child.stop, 60.0)
+        if child.exit_status == 0:
+            require_balance(folder / "health.json")
+
+
+def require_balance(file: Path) -> None:
+    """The last health file says of every poll what became of it, whatever state the daemon was stopped in."""
+    health = json.loads(file.read_text())
+    for poll in health["polls"].values():
+        assert poll["polled"] == poll["accepted"] + sum(poll["not_accepted"].values()), health
+    assert health["in_memory"] == 0
 
 
 def polls(folder: Path, outcome: str) -> list[dict[str, Any]]:
