@@ -149,10 +149,17 @@ class Database:
         with self.write() as connection:
             connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
-    def fold_log(self) -> None:
-        """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
+    def fold_log(self, *, is_needed: bool = False) -> None:
+        """Write the log into the file, and cut both to the size they need; no harm if others are reading.
+
+        Args:
+            is_needed: whether to wait for them, as long as for another program's write.
+        """
+        until = time.monotonic() + (self._patience_s if is_needed else 0.0)
         with translated(self.path):
-            self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            while self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if not self._opening.may_wait(until):
+                    break
             self._place.find(is_own_doing=True)
 
     def size(self) -> int:

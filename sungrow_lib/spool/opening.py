@@ -62,10 +62,13 @@ class SpoolOpening:
             try:
                 return job()
             except sqlite3.OperationalError as error:
-                is_busy = code_of(error) == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() >= min(until, self.hurries_at):
+                if code_of(error) != sqlite3.SQLITE_BUSY or not self.may_wait(until):
                     raise
             self.step()
+
+    def may_wait(self, until: float) -> bool:
+        """Whether to try again what another program locks, with patience until then."""
+        return time.monotonic() < min(until, self.hurries_at)
 
     def step(self) -> None:
         """Note that it gets on.

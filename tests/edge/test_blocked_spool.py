@@ -122,6 +122,10 @@ class Watched(SpoolOpening):
         super().step()
         self.waits.set()
 
+    def may_wait(self, until: float) -> bool:
+        self.waits.set()
+        return super().may_wait(until)
+
 
 @contextmanager
 def locked(path: Path, how: str) -> Iterator[None]:
@@ -196,3 +200,37 @@ async def test_a_spool_that_is_locked_for_a_moment_is_opened(tmp_path: Path) -> 
             opening.waits.clear()
             assert await anyio.to_thread.run_sync(opening.waits.wait, LONG_S)
     opened[0].close()
+
+
+@pytest.mark.parametrize("is_hurried", [False, True])
+async def test_room_on_a_full_disk_waits_for_who_reads_and_holds_the_log(
+    tmp_path: Path,
+    is_hurried: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    path, opening = tmp_path / "spool.db", Watched()
+    options = SpoolOptions(busy_timeout_s=LONG_S)
+
+    def size() -> int:
+        return Path(f"{path}-wal").stat().st_size
+
+    with (
+        closing(SpoolStore(path, options, SystemClock(), opening=opening)) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM reading").fetchall()
+        store.renew_generation()
+        opening.waits.clear()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, partial(store.relief.make_room, settling=True))
+            assert await anyio.to_thread.run_sync(opening.waits.wait, LONG_S)
+            assert size()
+            if is_hurried:
+                hurry(opening)
+            else:
+                other.execute("COMMIT")
+        if is_hurried:
+            other.execute("COMMIT")
+            store.relief.make_room(settling=True)
+        store._database.fold_log()
+        assert not size()

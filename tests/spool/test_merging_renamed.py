@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
@@ -12,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from sungrow_lib.errors import SpoolFullError
-from sungrow_lib.spool import HeldWhy, Lane, SpoolOptions, SpoolRecord, SpoolRenaming, holding, renaming
+from sungrow_lib.spool import (
+    HeldWhy,
+    Lane,
+    SpoolOptions,
+    SpoolRecord,
+    SpoolRenaming,
+    holding,
+    relief,
+    renaming,
+)
+from sungrow_lib.spool.meta import note_merged_renamed
 from sungrow_lib.spool.relief import LEFT_ALONE
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON_MS, FakeClock
@@ -73,6 +84,24 @@ def contents_of(store: SpoolStore, device_id: str) -> list[dict[str, float]]:
 def counted(contents: list[dict[str, float]]) -> float:
     """Readings that rows stand for."""
     return sum(content.get("sample_count", 1) for content in contents)
+
+
+def test_a_renaming_is_noted_once_for_all_of_its_readings_that_are_merged_together(
+    store: SpoolStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[int] = []
+
+    def note(connection: sqlite3.Connection, number: int, readings: int) -> None:
+        noted.append(number)
+        note_merged_renamed(connection, number, readings)
+
+    monkeypatch.setattr(relief, "note_merged_renamed", note)
+    monkeypatch.setattr(relief, "_MERGE_CHUNK", 10_000)
+    for old in ("cellar", "barn"):
+        rename(store, old, "roof")
+    store.relief.make_room(settling=False)
+    assert sorted(noted) == [1, 2]
+    assert store.relief.merged == store.counts().merged > 20
 
 
 def test_they_are_merged_under_their_new_name_each_with_its_own(store: SpoolStore, clock: FakeClock) -> None:
