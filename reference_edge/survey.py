@@ -227,9 +227,10 @@ def _told(spool: DurableSpool, uploader: BatchUploader, intake: Intake) -> objec
     """Whether readings wait for a trusted clock, or in memory: whatever is said of it agrees soon.
 
     A spool has a new generation when a device was renamed, or readings were imported: others may be held now.
+    And readings may have become part of others since, on a full disk.
     """
     waits = any(alarm.code == CLOCK for alarm in uploader.status.alarms)
-    return waits, intake.refusal is None, spool.identity.generation
+    return waits, intake.refusal is None, spool.identity.generation, spool.merged
 
 
 def silent_words(accounts: Mapping[str, DeviceAccount]) -> str | None:

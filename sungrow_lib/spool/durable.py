@@ -16,6 +16,7 @@ import anyio.to_thread
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import holding, looking, settling
+from sungrow_lib.spool.building import build_store
 from sungrow_lib.spool.clock import BootStamp, ClockState
 from sungrow_lib.spool.entries import (
     HeldDevice,
@@ -42,8 +43,6 @@ from sungrow_lib.spool.system_clock import Clock, SystemClock
 
 _Result = TypeVar("_Result")
 _EXPORT_ROWS = 500
-_END_S = 0.05
-"""Seconds between two requests to end."""
 
 
 def _content(sample: SungrowSample) -> str:
@@ -104,7 +103,7 @@ class DurableSpool:
         def build() -> SpoolStore:
             return SpoolStore(Path(path), options or SpoolOptions(), clock or SystemClock(), damage, work)
 
-        store = await _build(build, work, limiter)
+        store = await build_store(build, work, limiter)
         try:
             yield cls(store, limiter)
         finally:
@@ -120,6 +119,11 @@ class DurableSpool:
     def recovery(self) -> SpoolRecovery | None:
         """What became of a damaged file this spool was made from; None for most."""
         return self._store.recovery
+
+    @property
+    def merged(self) -> int:
+        """Readings that became part of others, on a full disk, since it was opened."""
+        return self._store.relief.merged
 
     @property
     def damage(self) -> str | None:
@@ -456,44 +460,3 @@ class DurableSpool:
         while done := await self._run(job):
             total += done
         return total
-
-
-async def _build(
-    build: Callable[[], SpoolStore], opening: SpoolOpening, limiter: anyio.CapacityLimiter
-) -> SpoolStore:
-    """Build a store in a thread; cancelled, end that soon, and leave no store behind."""
-    outcome: list[SpoolStore | BaseException] = []
-    is_over = anyio.Event()
-
-    def job() -> SpoolStore | BaseException:
-        try:
-            return build()
-        except BaseException as error:  # noqa: BLE001 - raised below, as it is: a task group would wrap it
-            return error
-
-    async def work() -> None:
-        try:
-            outcome.append(await anyio.to_thread.run_sync(job, limiter=limiter))
-        finally:
-            is_over.set()
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work)
-            try:
-                await is_over.wait()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    while not is_over.is_set():
-                        opening.end()
-                        await anyio.sleep(_END_S)
-    except anyio.get_cancelled_exc_class():
-        with anyio.CancelScope(shield=True):
-            for made in outcome:
-                if isinstance(made, SpoolStore):
-                    await anyio.to_thread.run_sync(made.close, limiter=limiter)
-        raise
-    (made,) = outcome
-    if isinstance(made, BaseException):
-        raise made
-    return made

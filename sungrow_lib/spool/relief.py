@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import Final, NamedTuple
@@ -78,6 +79,7 @@ class Relief:
 
     Attributes:
         reserve: what is kept for the day the disk is full.
+        merged: readings that became part of others since the spool was opened.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Relief:
         self._now_ms = now_ms
         self._may_merge = options.merge_when_full
         self.reserve = Reserve(database.path, options.reserve_bytes)
+        self.merged = 0
 
     def keep_reserve(self) -> None:
         """Make the reserve where there is room for it; warn once while there is not."""
@@ -131,7 +134,7 @@ class Relief:
 
     def _fold_log(self) -> bool:
         try:
-            self._database.fold_log()
+            self._database.fold_log(is_needed=True)  # else a reader costs the reserve, or a merging
         except SpoolFullError:
             return False
         return True
@@ -178,6 +181,7 @@ class Relief:
                             after, groups = _merge_chunk(connection, device, state, after, width_ms)
                             if freed := sum(len(group) - 1 for group in groups):
                                 note_merged(connection, freed, self._now_ms())
+                        self.merged += freed
                         _say(name, groups)
                         yield freed
 
@@ -197,9 +201,17 @@ def _merge_chunk(
         connection.execute("UPDATE reading SET content = ? WHERE seq = ?", (pack(text), last.seq))
         connection.executemany(schema.DROP, [(device, state, row.seq) for row in others])
         connection.executemany("DELETE FROM reading WHERE seq = ?", [(row.seq,) for row in others])
-        if last.renaming:
-            note_merged_renamed(connection, last.renaming, len(others))
+    _note_renamed(connection, groups)
     return (rows[-1].seq if len(rows) == _MERGE_CHUNK else None), groups
+
+
+def _note_renamed(connection: sqlite3.Connection, groups: Iterable[list[_Raw]]) -> None:
+    gone: Counter[int] = Counter()
+    for *others, last in groups:
+        gone[last.renaming] += len(others)
+    for renaming, readings in gone.items():
+        if renaming:
+            note_merged_renamed(connection, renaming, readings)
 
 
 def _grouped(rows: Iterable[_Raw], width_ms: int) -> list[list[_Raw]]:

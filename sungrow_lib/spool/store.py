@@ -79,8 +79,8 @@ class SpoolStore:
                 self.identity = read_identity(connection)
                 self._dating.load(connection)
                 self.recovery = read_recovery(connection)
-            self._relief = Relief(self._database, self._transaction, options, self._now_ms)
-            self._relief.keep_reserve()
+            self.relief = Relief(self._database, self._transaction, options, self._now_ms)
+            self.relief.keep_reserve()
         except BaseException:
             self._database.give_up()
             raise
@@ -88,7 +88,7 @@ class SpoolStore:
             with suppress(SpoolFullError, SpoolUnavailableError):  # the log says it, too
                 self._database.fold_log()
         if (home := self._database.home) is not None:
-            home.make_room = self._relief.make_room_for_copy
+            home.make_room = self.relief.make_room_for_copy
 
     def keep_place(self) -> None:
         """See to it that the file is where it belongs; see `DurableSpool.keep_place`."""
@@ -123,7 +123,7 @@ class SpoolStore:
         try:
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
         except SpoolFullError:
-            self._relief.make_room(settling=False)
+            self.relief.make_room(settling=False)
             return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
 
     def append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
@@ -131,7 +131,7 @@ class SpoolStore:
         try:
             return self._append_many(readings)
         except SpoolFullError:
-            self._relief.make_room(settling=False)
+            self.relief.make_room(settling=False)
             return self._append_many(readings)
 
     def _append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
@@ -150,7 +150,7 @@ class SpoolStore:
         change = self._settling if self._later.answers else self._change
         try:
             connection = change.begin()
-            if self._options.max_bytes is not None or self._relief.reserve.is_spent:
+            if self._options.max_bytes is not None or self.relief.reserve.is_spent:
                 self._keep_headroom(connection)
             entry = self._add(connection, now, device_id, ts, content, boot, ts_is_final=ts_is_final)
             change.commit()
@@ -189,7 +189,7 @@ class SpoolStore:
             raise SpoolFullError(
                 f"No room left for the spool {self._database.path} within its limit; raise it."
             )
-        if self._relief.is_due(connection):
+        if self.relief.is_due(connection):
             raise SpoolFullError(f"No room left for the spool {self._database.path}; free disk space.")
 
     def observe_server(self, wall_ms: int, stamp: BootStamp) -> None:
@@ -212,7 +212,7 @@ class SpoolStore:
         try:
             return self._release(PART_ROWS)
         except SpoolFullError:
-            self._relief.make_room(settling=True)
+            self.relief.make_room(settling=True)
         try:
             return self._release(PART_ROWS)
         except SpoolFullError:
@@ -247,7 +247,7 @@ class SpoolStore:
         try:
             return self._offer(device_id, limit, lane, skip, bound)
         except SpoolFullError:
-            self._relief.make_room(settling=True)
+            self.relief.make_room(settling=True)
             return self._offer(device_id, limit, lane, skip, bound)
 
     def _offer(
@@ -300,7 +300,7 @@ class SpoolStore:
         try:
             return self._settle(device_id, outcome)
         except SpoolFullError:
-            self._relief.make_room(settling=True)
+            self.relief.make_room(settling=True)
             return self._settle(device_id, outcome)
 
     def _settle(self, device_id: str, outcome: Settlement) -> int:
@@ -372,7 +372,7 @@ class SpoolStore:
     def prune(self) -> int:
         """Delete up to a chunk of delivered readings that are past their time or budget; return how many."""
         self._database.keep_place()  # or the reserve would be made where no spool is
-        self._relief.keep_reserve()
+        self.relief.keep_reserve()
         now = self._clock.read()
         with self._transaction() as connection:
             budget = self._options.keep_bytes

@@ -187,7 +187,7 @@ def forget_delivered() -> None:
     append = SpoolStore.append
 
     def forgetful(self: SpoolStore, *args: Any, **more: Any) -> SpoolEntry:
-        self._relief.delete_delivered()
+        self.relief.delete_delivered()
         return append(self, *args, **more)
 
     SpoolStore.append = forgetful  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -37,6 +38,7 @@ from sungrow_lib.sample import format_ts
 from sungrow_lib.service_manager import ServiceManager
 from sungrow_lib.spool import BootStamp, SpoolEntry, SpoolMerging, SpoolState, SystemClock
 from sungrow_lib.spool.clock import ClockReading
+from sungrow_lib.spool.meta import note_merged
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.status import StatusBoard
 
@@ -472,6 +474,32 @@ async def test_a_spool_that_takes_nothing_is_an_alarm_at_once_and_status_says_wh
             while "spool" in survey.alarms:  # noqa: ASYNC110 - see above
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
+
+
+async def test_readings_merged_on_a_full_disk_are_an_alarm_at_once(
+    spool: DurableSpool, account: DeviceAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_edge.survey._LISTEN_S", 0.01)
+    monkeypatch.setattr("reference_edge.survey._LOOK_S", 3600.0)
+    monkeypatch.setattr("reference_edge.survey._SECOND_LOOK_S", 3600.0)
+    accounts = {"roof": account}
+    intake, survey = Intake(accounts), Survey(tmp_path)
+    settings = UploadSettings(server_url="https://localhost:1", token="right-token")
+
+    def merge(connection: sqlite3.Connection) -> None:
+        note_merged(connection, 7, round(datetime.now(UTC).timestamp() * 1000))
+        spool._store.relief.merged += 7
+
+    async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
+        tasks.start_soon(survey.run, spool, uploader, accounts, intake)
+        with anyio.fail_after(60):
+            while survey.clock is None:  # noqa: ASYNC110 - a test looks from outside
+                await anyio.sleep(0.01)
+            await spool._run(lambda: spool._store.change(merge))
+            while "merged" not in survey.alarms:  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert "7 readings became part of others" in survey.alarms["merged"].detail
 
 
 def said_now(health: HealthReport) -> dict[str, Any]:
