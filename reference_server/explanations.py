@@ -47,9 +47,10 @@ Either a `frame` around a day, in the site's time zone, or any range from `from`
 weighted by time; energies come from the inverter's counters where it has them (`energy_source`). Values
 that can hardly be true count in none; a raw reading shows them, and names them in `implausible`.
 
-`Accept: text/csv` or `application/vnd.apache.parquet` gives a table. An `ETag` lets a client that asks
-again be told that nothing changed; raw readings, and more than 2,000 buckets, are sent as they are read,
-without one.
+`Accept: text/csv` or `application/vnd.apache.parquet` gives a table; of raw readings, its last column
+`extra` is JSON with the fields that only a newer edge knows, unless `fields` were chosen. An `ETag` lets a
+client that asks again be told that nothing changed; raw readings, and more than 2,000 buckets, are sent as
+they are read, without one.
 """,
     "stream_readings": """\
 Server-sent events, for one device: `sample` within a second of its commit, `gap` `{from, to}` where

@@ -288,7 +288,7 @@ class Ingest:
                 reason = "ts is more than five minutes ahead of the server"
                 found.verdicts.defer(index, VerdictCode.FUTURE, reason)
             elif row.ts < plan.horizon:
-                plan.old.setdefault(row.key, []).append((index, row))
+                plan.old.append(row)
             else:
                 plan.fresh.append((index, row))
         return plan
@@ -365,7 +365,7 @@ class Ingest:
             verdicts = Verdicts()
             arrivals, asides = fates.judge(plan, verdicts)
             asides += plan.asides
-            asides += await _keep_old(connection, plan, verdicts)
+            await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
             if plan.speaker is not None and self._is_news(plan):
                 await self._note(connection, plan, plan.speaker)
@@ -483,16 +483,9 @@ def _ts_of(item: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-async def _keep_old(connection: Connection, plan: Plan, verdicts: Verdicts) -> list[Aside]:
-    """Keep rows behind the horizon aside, and return what else to keep of them."""
-    firsts = [Aside.of_row(rows[0][1], AsideReason.BEHIND_HORIZON) for rows in plan.old.values()]
-    kept = await keep_aside(connection, firsts, plan.envelope.edge_id)
-    new = {(device, ts) for device, ts, _ in kept}
-    asides: list[Aside] = []
-    for key, rows in plan.old.items():
-        if key in new:
-            verdicts.inserted += 1
-        else:
-            verdicts.duplicates += 1
-        asides += verdicts.compare_all(rows[0][1], rows[1:])
-    return asides
+async def _keep_old(connection: Connection, plan: Plan, verdicts: Verdicts) -> None:
+    """Keep rows behind the horizon aside: each value of a key once, whichever batch brings it."""
+    asides = [Aside.of_row(row, AsideReason.BEHIND_HORIZON) for row in plan.old]
+    new = await keep_aside(connection, asides, plan.envelope.edge_id)
+    verdicts.inserted += new
+    verdicts.duplicates += len(asides) - new

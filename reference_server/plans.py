@@ -57,7 +57,7 @@ class Plan:
         horizon: what is older is kept aside.
         block: its readings, when they may be stored as they are.
         fresh: its readings otherwise, each with its place in the batch.
-        old: those behind the horizon, by key.
+        old: those behind the horizon.
         asides: what else to keep.
     """
 
@@ -67,7 +67,7 @@ class Plan:
     horizon: datetime
     block: Block | None = None
     fresh: list[tuple[int, Row]] = field(default_factory=list)
-    old: dict[Key, list[tuple[int, Row]]] = field(default_factory=dict)
+    old: list[Row] = field(default_factory=list)
     asides: list[Aside] = field(default_factory=list)
 
     @property
@@ -78,7 +78,7 @@ class Plan:
     @property
     def devices(self) -> set[int]:
         """Those of which something may be written down."""
-        found = {row.device for _, row in self.fresh} | {device for device, _ in self.old}
+        found = {row.device for _, row in self.fresh} | {row.device for row in self.old}
         found |= {aside.device for aside in self.asides}
         if self.block is not None:
             found.add(self.block.device)

@@ -39,6 +39,9 @@ RAW_FIELDS: Final = tuple(quantity.name for quantity in QUANTITIES)
 _ALWAYS: Final = ("sample_count", "coverage", "partial", "implausible")
 """What a table says of each raw reading, whatever fields were asked for."""
 
+_EXTRA: Final = "extra"
+"""Column of a table with all that has none: what only a newer edge knows, as JSON."""
+
 _ROWS_AT_ONCE: Final = 1_000
 _ROW_GROUP: Final = 10_000
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
@@ -189,6 +192,7 @@ class RawSeries:
         self._end = end
         self._fields = fields
         self._names = list(dict.fromkeys(["bucket", *(RAW_FIELDS if fields is None else fields), *_ALWAYS]))
+        self._columns = [*self._names, _EXTRA] if fields is None else self._names
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send them; a year never sits in memory.
@@ -221,21 +225,27 @@ class RawSeries:
         yield b"]}"
 
     async def _csv(self) -> AsyncIterator[bytes]:
-        lead = [self._names]
+        lead = [self._columns]
         async for rows in self._pages():
-            buckets = [self._bucket(row) for row in rows]
-            yield csv_lines([*lead, *([bucket.get(name) for name in self._names] for bucket in buckets)])
+            records = map(self._record, rows)
+            yield csv_lines([*lead, *([record.get(name) for name in self._columns] for record in records)])
             lead = []
 
     async def _parquet(self) -> AsyncIterator[bytes]:
-        file = ParquetFile(self._names, self._device.zone.key)
+        file = ParquetFile(self._columns, self._device.zone.key)
         group: list[Mapping[str, Any]] = []
         async for rows in self._pages():
-            group += map(self._bucket, rows)
+            group += map(self._record, rows)
             if len(group) >= _ROW_GROUP:
                 yield file.add(group)
                 group = []
         yield file.add(group) + file.end()
+
+    def _record(self, row: Row) -> Mapping[str, Any]:
+        """Make a bucket for a table."""
+        bucket = self._bucket(row)
+        rest = {name: value for name, value in bucket.items() if name not in self._names}
+        return {**bucket, _EXTRA: json.dumps(rest) if rest else None}
 
     def _bucket(self, row: Row) -> Mapping[str, Any]:
         values = shown(row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,11 +52,6 @@ class Verdicts:
         self.duplicates += 1
         more = additional(standing, row)
         return Aside(row.device, row.ts, AsideReason.ADDITIONAL, None, json_body(more)) if more else None
-
-    def compare_all(self, standing: Row, rows: Iterable[tuple[int, Row]]) -> list[Aside]:
-        """Judge several rows whose key is taken."""
-        asides = (self.compare(standing, index, row) for index, row in rows)
-        return [aside for aside in asides if aside is not None]
 
     def answer(self, batch_id: str | None, received: int, *, resend: bool) -> IngestAnswer:
         """Return the answer to the batch."""

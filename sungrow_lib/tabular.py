@@ -45,6 +45,7 @@ def arrow_schema(names: Iterable[str], zone: str) -> pa.Schema:
         "partial": arrow.bool_(),
         "left_out": arrow.list_(arrow.string()),
         "implausible": arrow.list_(arrow.string()),
+        "extra": arrow.string(),
         "energy_source": arrow.struct([(energy, arrow.string()) for energy in _ENERGIES]),
     }
     return arrow.schema([(name, fixed.get(name) or _type_of(name, arrow)) for name in names])

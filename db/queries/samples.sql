@@ -129,15 +129,18 @@ WHERE device = %(device)s AND ts >= %(from_ts)s AND ts < %(to_ts)s
 ORDER BY ts;
 
 -- name: keep_aside
--- Keep readings beside the stored ones; the same one again changes nothing. Answers which are new.
-INSERT INTO kept_aside (device, ts, reason, detail, body, edge_id, digest)
-SELECT device, ts, reason, detail, body::jsonb, %(edge_id)s, sha256(convert_to(body::jsonb::text, 'UTF8'))
-FROM unnest(
-  %(devices)s::int4[], %(stamps)s::timestamptz[], %(reasons)s::text[], %(details)s::text[], %(bodies)s::text[]
-) AS t(device, ts, reason, detail, body)
-ORDER BY device, ts, reason
-ON CONFLICT ON CONSTRAINT kept_aside_once DO NOTHING
-RETURNING device, ts, reason;
+-- Keep readings beside the stored ones; the same one again changes nothing. Answers how many are new.
+WITH new AS (
+  INSERT INTO kept_aside (device, ts, reason, detail, body, edge_id, digest)
+  SELECT device, ts, reason, detail, body::jsonb, %(edge_id)s, sha256(convert_to(body::jsonb::text, 'UTF8'))
+  FROM unnest(
+    %(devices)s::int4[], %(stamps)s::timestamptz[], %(reasons)s::text[], %(details)s::text[], %(bodies)s::text[]
+  ) AS t(device, ts, reason, detail, body)
+  ORDER BY device, ts, reason
+  ON CONFLICT ON CONSTRAINT kept_aside_once DO NOTHING
+  RETURNING 1
+)
+SELECT count(*) FROM new;
 
 -- name: missing_keys
 -- Those of the given keys, by number from 1, under which nothing is stored, nor kept aside.

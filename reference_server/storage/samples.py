@@ -281,13 +281,11 @@ async def stored_rows(
     return {row.key: row for row in rows}
 
 
-async def keep_aside(
-    connection: Connection, asides: Sequence[Aside], edge_id: str | None
-) -> set[tuple[int, datetime | None, str]]:
-    """Keep readings beside the stored ones; return device, ts and reason of those not kept before."""
+async def keep_aside(connection: Connection, asides: Sequence[Aside], edge_id: str | None) -> int:
+    """Keep readings beside the stored ones; return how many were not kept before."""
     if not asides:
-        return set()
-    new = await fetch(
+        return 0
+    [(new,)] = await fetch(
         connection,
         "keep_aside",
         devices=[aside.device for aside in asides],
@@ -297,7 +295,7 @@ async def keep_aside(
         bodies=[aside.body for aside in asides],
         edge_id=storable(edge_id) if edge_id is not None else None,
     )
-    return {(device, ts, reason) for device, ts, reason in new}
+    return int(new)
 
 
 async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key]:

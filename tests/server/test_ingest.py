@@ -247,6 +247,16 @@ async def test_a_deleted_device_is_deferred(api: Api) -> None:
     assert (await api.get("/v1/realtime", device_id="sh-1"))[0] == 404
 
 
+async def test_each_value_behind_the_horizon_is_kept_once_whichever_batch_brings_it(api: Api) -> None:
+    old = format_ts(NOW - timedelta(days=401))
+    one, other, third = ({"device_id": "sh-1", "ts": old, "pv_power_w": power} for power in (1, 2, 3))
+    answer = await api.ingest(one, other, one)
+    assert (answer["inserted"], answer["duplicates"]) == (2, 1)
+    answer = await api.ingest(third, other)
+    assert (answer["inserted"], answer["duplicates"]) == (1, 1)
+    assert api.rows("SELECT DISTINCT reason, count(*) FROM kept_aside GROUP BY 1") == [("behind_horizon", 3)]
+
+
 async def test_rows_behind_the_horizon_are_kept_aside(start_server: StartServer) -> None:
     async with start_server(raw_retention_days=10) as api:
         old = {

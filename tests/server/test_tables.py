@@ -93,6 +93,23 @@ async def test_csv_by_accept(api: Api) -> None:
     assert (await text(api, "text/csv, application/json", bucket="15m"))[0] == "application/json"
 
 
+async def test_a_table_of_raw_readings_has_what_only_a_newer_edge_knows(api: Api) -> None:
+    newer = {"wallbox_w": 7, "extra": {"a\ud800": [1]}}
+    await api.ingest(sample(0, pv_power_w=1), sample(1, pv_power_w=10**9, **newer))
+    told = [None, {"wallbox_w": 7, "extra": {"a\\ud800": [1]}}]
+    _, body = await text(api, "text/csv", bucket="raw")
+    lines = list(csv.DictReader(io.StringIO(body)))
+    assert [json.loads(line["extra"] or "null") for line in lines] == told
+    assert [line["pv_power_w"] for line in lines] == ["1", "1000000000"]
+    headers = api.headers() | {"Accept": PARQUET}
+    query = HOUR | {"bucket": "raw"}
+    async with api.session.get(api.url + "/v1/series", params=query, headers=headers) as answer:
+        table = ParquetFile(io.BytesIO(await answer.read())).read()
+    assert [json.loads(cell or "null") for cell in table["extra"].to_pylist()] == told
+    _, body = await text(api, "text/csv", bucket="raw", fields="pv_power_w")
+    assert "extra" not in body
+
+
 @pytest.mark.parametrize("media", tables.MEDIA)
 async def test_a_client_that_leaves_midway_is_no_failure_of_the_server(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, media: str
