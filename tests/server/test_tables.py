@@ -94,7 +94,7 @@ async def test_csv_by_accept(api: Api) -> None:
 
 
 async def test_a_table_of_raw_readings_has_what_only_a_newer_edge_knows(api: Api) -> None:
-    newer = {"wallbox_w": 7, "extra": {"a\ud800": [1]}}
+    newer: dict[str, Any] = {"wallbox_w": 7, "extra": {"a\ud800": [1]}}
     await api.ingest(sample(0, pv_power_w=1), sample(1, pv_power_w=10**9, **newer))
     told = [None, {"wallbox_w": 7, "extra": {"a\\ud800": [1]}}]
     _, body = await text(api, "text/csv", bucket="raw")
