@@ -277,10 +277,10 @@ class Attempts:
     def _adapt(self, ruling: Ruling, count: int, seconds: float) -> None:
         if ruling.action is Action.SETTLE:
             self.size.passed(count, seconds)
-        elif ruling.code == _TOO_LARGE:
+        elif ruling.code == _TOO_LARGE or (
+            ruling.code == UNREACHABLE and seconds >= self._link.settings.request_timeout_s
+        ):
             self.size.too_large(count)
-        elif ruling.code == UNREACHABLE and seconds >= self._link.settings.request_timeout_s:
-            self.size.timed_out(count)
 
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
         link, kind = self._link, kind_of(batch)
@@ -346,6 +346,8 @@ class Attempts:
             witness = self._witnesses.next()
             if witness is None or offering != self._offering:
                 return ruling
+            if self._link.is_held_back(kind_of([witness])):  # and nobody waits with it for as long as that
+                return Ruling(Action.KEEP, "The server asked to wait with old readings.", TOO_MANY)
             return await self._send_witness(witness, ruling, settlement)
 
     async def _send_witness(self, witness: SpoolEntry, ruling: Ruling, settlement: Settlement) -> Ruling:

@@ -67,14 +67,6 @@ class _Part:
         yield _Part(self.entries[:middle], _REPEATS_OF_PART)
         yield _Part(self.entries[middle:], _REPEATS_OF_PART)
 
-    def within(self, most: int) -> Iterator[_Part]:
-        """Part it so that no part holds more readings than ``most``; itself if it does not."""
-        if len(self.entries) <= most:
-            yield self
-            return
-        for begin in range(0, len(self.entries), most):
-            yield _Part(self.entries[begin : begin + most])
-
 
 @dataclass
 class _Suspect:
@@ -239,7 +231,7 @@ class DeviceLanes:
                 if refusals <= _QUICK_REFUSALS:
                     continue
             else:
-                parts.extend(part.within(self.attempts.size.current))  # smaller if it was not taken in time
+                parts.append(part)
             if lane is Lane.FRESH and (refusals or part.failures == 0 or part.failures >= part.repeats):
                 # Newer readings may have come meanwhile, or may pass where these do not.
                 if part.failures or refusals:
@@ -249,6 +241,8 @@ class DeviceLanes:
                 await self._rest(ruling, backoff, at_most_s=BACK_WITHIN_S)
                 return
             await self._rest(ruling, backoff)
+            if len(part.entries) > self.attempts.size.current:
+                return  # they were not taken in time: what is left is taken anew, in smaller batches
 
     def _has_to_wait(self, batch: Sequence[SpoolEntry]) -> bool:
         """Whether these are part of a backlog the server had too much of: no fresh reading waits for it."""
@@ -274,6 +268,7 @@ class DeviceLanes:
 
     async def _rest(self, ruling: Ruling, backoff: Backoff, at_most_s: float = inf) -> None:
         """Wait after a failure: for the network, for another token, or just for a while."""
+        await self._expect(are_offers=False)
         if ruling.action is Action.PAUSE:
             self._pause()
             await self._wait_while_paused()

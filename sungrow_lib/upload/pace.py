@@ -35,12 +35,8 @@ class BatchSize:
             self._good = 0
             self.current = min(2 * self.current, self._most)
 
-    def timed_out(self, count: int) -> None:
-        """Note a batch of so many that was not taken in time; a single reading cannot be parted."""
-        if count > 1:
-            self.too_large(count)
-
     def too_large(self, count: int) -> None:
-        """Note that a batch of so many was refused for its size."""
-        self._good = 0
-        self.current = max(min(self.current, count // 2), 1)
+        """Note that so many were refused for their size, or not taken in time; one cannot be parted."""
+        if count > 1:
+            self._good = 0
+            self.current = min(self.current, count // 2)

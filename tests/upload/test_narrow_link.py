@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace as changed
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -14,7 +16,9 @@ import pytest
 import trustme
 from aiohttp import web
 
+from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.upload import ConnectionState, UploadSettings
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
@@ -23,6 +27,7 @@ from tests.upload.test_uploader import counted, fill, running, until
 pytestmark = pytest.mark.anyio
 
 _EACH_S = 0.1
+_FRESH = timedelta(minutes=5)
 _LIMIT_S = 2.0
 
 
@@ -83,6 +88,81 @@ async def test_what_never_left_was_never_offered(spool: DurableSpool, settings: 
             assert uploader.status.connection is ConnectionState.UNREACHABLE
             assert not await uploader.flush(1.0)
     assert await _were_offered(spool) == []
+
+
+async def test_nor_was_what_came_after_the_server_was_gone(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """Of inverters that were delivered until then: any of them may find out that it is gone, for all."""
+    names = ("one", "two", "three")
+    async with running(spool, settings) as uploader:
+        for name in names:
+            await fill(spool, 1, name)
+        await counted(spool, delivered=3)
+        for name in names:  # all lanes have seen that it takes them
+            await fill(spool, 1, name)
+        await counted(spool, delivered=6)
+        await server.__aexit__()
+        for _ in range(2):
+            for name in names:
+                await fill(spool, 1, name)
+            await until(lambda: uploader.status.connection is ConnectionState.UNREACHABLE)
+        await anyio.sleep(0.3)  # many turns of each lane
+        await fill(spool, 20, "one")
+        await fill(spool, 20, "two")
+        await fill(spool, 20, "three")
+    assert not set(range(13, 73)) & set(await _were_offered(spool))
+
+
+async def test_what_was_claimed_while_a_server_hung_is_not_sent_one_by_one(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """It answers nothing until no batch may hold more than one reading; then all is well again."""
+
+    async def hang(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return await play.answer(server, request, batch)
+
+    server.rule = hang
+    await fill(spool, 600)
+    async with running(spool, changed(settings, batch_size=100, request_timeout_s=0.5)) as uploader:
+        await until(lambda: uploader._lanes("inv").attempts.size.current == 1)
+        server.rule = None
+        hung = len(server.seen)
+        await counted(spool, delivered=600, pending=0)
+    single = [seen for seen in server.seen[hung:] if len(seen.seqs) == 1]
+    assert len(single) < 150
+
+
+async def test_a_fresh_reading_waits_for_no_witness_that_is_old(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """What the server has is settled once an old one is asked for, which it may not want just now."""
+
+    async def busy(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        if is_old(batch):
+            return web.json_response({"title": "later"}, status=429, headers={"Retry-After": "600"})
+        reply = await play.answer(server, request, batch)
+        if is_first.pop() if is_first else False:
+            assert request.transport is not None
+            request.transport.abort()
+        return reply
+
+    def is_old(batch: Batch) -> bool:
+        newest: str = max(sample["ts"] for sample in batch["samples"])
+        return newest < format_ts(datetime.now(UTC) - _FRESH)
+
+    is_first = [True]
+    await fill(spool, 40)
+    async with running(spool, settings):
+        await counted(spool, delivered=40)
+        server.rule = busy
+        await fill(spool, 8)
+        await until(lambda: any(is_old(seen.batch) for seen in server.seen[10:]))
+        for count in range(1, 6):
+            now = from_ms(time.time_ns() // 1_000_000)
+            await spool.append(SungrowSample(device_id="inv", ts=now, pv_power_w=count), ts_is_final=True)
+            await until(lambda: len(server.stored) >= 40 + count)  # noqa: B023 - called at once
 
 
 async def test_nor_was_it_for_want_of_trust_in_the_server(

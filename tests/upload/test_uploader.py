@@ -598,13 +598,13 @@ def test_batch_size_follows_size_limits_and_latency() -> None:
 def test_what_was_sent_before_a_batch_shrank_does_not_shrink_it_again() -> None:
     size = BatchSize(500, slow_s=10.0)
     for _ in range(6):  # all lanes had that many on their way
-        size.timed_out(500)
+        size.too_large(500)
     assert size.current == 250
 
 
 def test_few_readings_tell_nothing_of_how_many_a_batch_may_hold() -> None:
     size = BatchSize(500, slow_s=10.0)
-    size.timed_out(1)
+    size.too_large(1)
     for _ in range(100):
         size.passed(1, 11.0)
     assert size.current == 500
