@@ -9,20 +9,19 @@ import ssl
 import sys
 import zlib
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote, urlsplit
 
 import anyio
-import certifi
 import httpcore
 
 from sungrow_lib._version import __version__
-from sungrow_lib.errors import ConfigurationError, ServerUnreachableError, UnexpectedAnswerError
+from sungrow_lib.errors import ServerUnreachableError, UnexpectedAnswerError
 from sungrow_lib.names import dns_name
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
 from sungrow_lib.upload.settings import Compression, UploadSettings
+from sungrow_lib.upload.trust import tls_context
 from sungrow_lib.upload.verdicts import Reply
 
 if sys.version_info >= (3, 14):
@@ -66,7 +65,7 @@ class IngestTransport:
         self._timeout_s = settings.request_timeout_s
         self._address = _Address(settings.server_url)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_tls_context(settings.ca_file),
+            ssl_context=tls_context(settings.ca_file),
             max_connections=None,
             max_keepalive_connections=_KEPT_CONNECTIONS,
             keepalive_expiry=_KEPT_S,
@@ -187,19 +186,6 @@ def _compress(body: bytes, compression: Compression) -> tuple[bytes, str | None]
     if compression == "gzip":
         return zlib.compress(body, 6, wbits=_AS_GZIP), "gzip"
     return body, None
-
-
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    if ca_file is None:
-        context = ssl.create_default_context(cafile=certifi.where())  # the public authorities
-        context.load_default_certs()  # and those of this machine
-        return context
-    try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except ssl.SSLError:
-        raise ConfigurationError(f"CA_FILE {ca_file} holds no certificate in PEM format.") from None
-    except OSError as error:
-        raise ConfigurationError(f"CA_FILE {ca_file} cannot be read: {error.strerror}.") from None
 
 
 def _explain(error: Exception) -> str:

@@ -139,11 +139,12 @@ class DeviceLanes:
 
     async def _lane(self, lane: Lane) -> None:
         interval_s = self._link.settings.upload_interval_s
-        backoff = Backoff()
+        backoff, has_failed = Backoff(), False
         while True:
             try:
                 is_busy = await self._turn(lane, backoff)
             except SpoolError as error:
+                has_failed = True
                 self._alarm("spool", str(error))
                 await anyio.sleep(backoff.next_s())
                 continue
@@ -152,6 +153,9 @@ class DeviceLanes:
                 self._alarm("internal", "The uploader met an error of its own; see the log.")
                 await anyio.sleep(backoff.next_s())
                 continue
+            if has_failed:  # in this lane: what others do may need less of the spool
+                self._link.board.clear_alarm("spool", self._device_id)
+                has_failed = False
             if not is_busy:
                 await anyio.sleep(interval_s)
 

@@ -193,6 +193,21 @@ async def test_nor_without_a_token(
         await counted(spool, delivered=10)
 
 
+async def test_a_spool_that_works_again_is_no_alarm_though_the_server_is_away(
+    spool: DurableSpool, settings: UploadSettings
+) -> None:
+    await fill(spool, 2)
+    log = anyio.Path(f"{spool._store._database.path}-wal")
+    with _hanging_up() as (url, calls):
+        async with running(spool, changed(settings, server_url=url)) as uploader:
+            await until(lambda: len(calls) > 5)
+            moved = await log.rename(f"{log}-moved")
+            await until(lambda: any(alarm.device_id == "inv" for alarm in uploader.status.alarms))
+            await moved.rename(log)
+            await until(lambda: uploader.status.alarms == ())
+    assert (await spool.counts()).pending == 2
+
+
 async def test_who_answers_to_nothing_but_readings_gets_them(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
