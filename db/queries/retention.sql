@@ -3,15 +3,20 @@
 SELECT until FROM raw_dropped;
 
 -- name: note_dropped
--- Say that raw readings from before a moment are about to go, and answer if that is news. It lies not behind what is
--- rolled up: by a clock that is wrong all would be frozen that is yet to come.
-INSERT INTO raw_dropped AS r (until)
-SELECT least(%(before)s::timestamptz, (max(l.day) + 2)::timestamp AT TIME ZONE 'UTC')
-FROM devices d
-CROSS JOIN LATERAL (SELECT max(o.day) AS day FROM rollup_day o WHERE o.device = d.device) AS l
-HAVING max(l.day) IS NOT NULL
-ON CONFLICT (is_all) DO UPDATE SET until = excluded.until WHERE r.until < excluded.until
-RETURNING 1;
+-- Say that raw readings from before a moment are about to go, and answer if they may: not while somebody imports. It lies
+-- not behind what is rolled up: by a clock that is wrong all would be frozen that is yet to come.
+WITH free AS MATERIALIZED ( -- looked at once: nothing may go that was not said
+  SELECT WHERE
+{no_import_goes_on}
+), noted AS (
+  INSERT INTO raw_dropped AS r (until)
+  SELECT least(%(before)s::timestamptz, (max(l.day) + 2)::timestamp AT TIME ZONE 'UTC')
+  FROM devices d
+  CROSS JOIN LATERAL (SELECT max(o.day) AS day FROM rollup_day o WHERE o.device = d.device) AS l
+  HAVING max(l.day) IS NOT NULL AND EXISTS (SELECT FROM free)
+  ON CONFLICT (is_all) DO UPDATE SET until = excluded.until WHERE r.until < excluded.until
+)
+SELECT 1 FROM free;
 
 -- name: devices_with_old_samples
 -- Devices that have raw readings from before a moment.

@@ -18,14 +18,16 @@ async def drop_raw(database: Database, before: datetime) -> None:
     """Delete raw readings from before a moment, in transactions too short to hold up ingest.
 
     While an import goes on they stay: its next part builds on them. Rollups of what is gone must not be made
-    anew ever again, by whatever retention: that is said first, and whoever has not heard it is waited for.
+    anew ever again, by whatever retention: that is said first, and whoever has not heard it is waited for,
+    also where it was said before: who said it may have waited in vain.
 
     Raises:
         StorageError: the database cannot be used.
     """
-    if await database.rows("note_dropped", before=before):
-        for shard in range(SHARDS):
-            await database.rows("lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
+    if not await database.rows("note_dropped", before=before, imports=IMPORTS):
+        return
+    for shard in range(SHARDS):
+        await database.rows("lock_shard", namespace=LOCK_NAMESPACE, shard=shard)
     if (await database.engine()).community:
         await database.rows("drop_old_chunks", before=before, imports=IMPORTS)
         return

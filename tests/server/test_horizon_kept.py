@@ -12,7 +12,9 @@ import pytest
 
 from reference_server.history import import_csv
 from reference_server.storage import horizon
+from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import migrate
+from reference_server.storage.retention import IMPORTS
 from reference_server.storage.rollups import LOCK_NAMESPACE, SHARDS
 from reference_server.zones import quarter_of
 from sungrow_lib.sample import format_ts
@@ -120,6 +122,13 @@ async def test_it_is_heard_of_while_requests_are_answered(
         assert listed["raw_since"] == format_ts(FROZEN)
 
 
+async def _waits(api: Api, dropping: asyncio.Task[None]) -> None:
+    async with asyncio.timeout(120):
+        while not api.rows(_WAITING):
+            assert not dropping.done(), "it waits for nobody"
+            await asyncio.sleep(0.01)
+
+
 async def test_who_drops_waits_for_who_makes_rollups_anew(start_server: StartServer) -> None:
     """Else a refresh that began before it would find a part of the readings."""
     async with start_server(raw_retention_days=KEPT) as api:
@@ -129,13 +138,46 @@ async def test_who_drops_waits_for_who_makes_rollups_anew(start_server: StartSer
             [(shard,)] = api.rows(f"SELECT device % {SHARDS} FROM devices")
             refreshing.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_NAMESPACE, shard])
             dropping = asyncio.create_task(api.server.retention.drop())
-            async with asyncio.timeout(120):
-                while not api.rows(_WAITING):  # noqa: ASYNC110 - the database tells of no event
-                    await asyncio.sleep(0.01)
+            await _waits(api, dropping)
             assert api.rows("SELECT until FROM raw_dropped") == [(FROZEN,)]
             assert api.rows(_DUE) != [(0,)]
         await dropping
         assert api.rows(_DUE) == [(0,)]
+
+
+async def test_who_drops_waits_again_after_having_waited_for_too_long(start_server: StartServer) -> None:
+    async with start_server(raw_retention_days=KEPT) as api:
+        await _filled(api)
+        api.clock.now = NOW + DAY
+        with psycopg.connect(api.dsn) as refreshing:
+            [(shard,)] = api.rows(f"SELECT device % {SHARDS} FROM devices")
+            refreshing.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK_NAMESPACE, shard])
+            dropping = asyncio.create_task(api.server.retention.drop())
+            await _waits(api, dropping)
+            api.rows(_WAITING.replace("SELECT", "SELECT pg_cancel_backend(pid)"))  # as after 20 seconds
+            with pytest.raises(StorageError):
+                await dropping
+            dropping = asyncio.create_task(api.server.retention.drop())
+            await _waits(api, dropping)
+            assert api.rows(_DUE) != [(0,)]
+        await dropping
+        assert api.rows(_DUE) == [(0,)]
+
+
+async def test_while_an_import_goes_on_nothing_is_said_to_be_dropped(start_server: StartServer) -> None:
+    async with start_server(raw_retention_days=KEPT) as api:
+        await _filled(api)
+        before = api.rows("SELECT until FROM raw_dropped")
+        api.clock.now = NOW + DAY
+        with psycopg.connect(api.dsn, autocommit=True) as importing:
+            importing.execute("SELECT pg_advisory_lock_shared(%s, 0)", [IMPORTS])
+            await api.server.retention.drop()
+            assert api.rows(_DUE) != [(0,)]
+            assert api.rows("SELECT until FROM raw_dropped") == before
+            importing.execute("SELECT pg_advisory_unlock_shared(%s, 0)", [IMPORTS])
+        await api.server.retention.drop()
+        assert api.rows(_DUE) == [(0,)]
+        assert api.rows("SELECT until FROM raw_dropped") == [(FROZEN,)]
 
 
 async def test_kept_for_a_shorter_time_again_it_goes_by_that(start_server: StartServer) -> None:
