@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -151,16 +151,23 @@ def settled(copies: Sequence[str], known: Container[str]) -> str:
     notes = [note for text, note in readable if renaming_text(note) == text]
     notes = notes or [note for _, note in readable]
     best = max(notes, key=lambda note: (note.old in known) + (note.new in known))
+    first, second = zip(*(note.floors for note in notes), strict=True)
     ends = [note.until for note in notes if note.until is not None]
     return renaming_text(
         replace(
             best,
+            # One that is too high is bounded where it is used; below one that is too low, keys may repeat.
+            floors=(_highest(first), _highest(second)),
             until=max(ends) if len(ends) == len(notes) else None,
             since=min(note.since for note in notes),
             is_undone=any(note.is_undone for note in notes),
             also=tuple(sorted({name for note in notes for name in (note.old, *note.also)} - {best.old})),
         )
     )
+
+
+def _highest(floors: Iterable[int | None]) -> int | None:
+    return max((floor for floor in floors if floor is not None), default=None)
 
 
 def keep_settled(

@@ -111,8 +111,9 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     if not moved:
         raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")
     connection.execute(_LET_GO, (source, number))
+    last = _floor(connection, source)
     for key, floor in zip((target, source), note.floors, strict=True):
-        connection.execute(_SET_FLOOR, (key, floor))
+        connection.execute(_SET_FLOOR, (key, _bounded(floor, last)))
     if note.why is HeldWhy.ASIDE:  # what was requeued under the other name is set aside again
         hold(connection, old, HeldWhy.LOST)
         set_aside(connection, old)
@@ -145,6 +146,11 @@ def _move(
     for statement in _MOVE:
         connection.execute(statement, keys)
     return int(moved), since or 0, until or 0
+
+
+def _bounded(floor: int | None, last: int | None) -> int | None:
+    """Return a date a note has, which may have a wrong bit: what was renamed had none above its last one."""
+    return floor if floor is None or last is None else min(floor, last)
 
 
 def _finish(connection: sqlite3.Connection) -> None:

@@ -28,6 +28,7 @@ from sungrow_lib.spool.errors import is_no_text
 from sungrow_lib.spool.meta import note_merged_renamed
 from sungrow_lib.spool.notes import read_renamings, renaming_number
 from sungrow_lib.spool.store import SpoolStore
+from tests.spool.helpers import NOON_MS
 from tests.spool.test_holding import append, opened
 from tests.spool.test_stale_names import sendable
 
@@ -149,7 +150,7 @@ def written(path: Path, table: str, *changes: tuple[str, str, str]) -> None:
     """Change one copy of the note of a renaming, and not the other."""
     with closing(sqlite3.connect(path)) as connection:
         for event in ("insert", "update", "delete"):
-            connection.execute(f"DROP TRIGGER again_{event}")
+            connection.execute(f"DROP TRIGGER IF EXISTS again_{event}")
         for column, was, now in changes:
             query = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE key GLOB 'renamed:*'"
             assert connection.execute(query, (was, now)).rowcount == 1
@@ -203,6 +204,31 @@ def test_of_two_copies_the_one_without_a_wrong_bit_is_believed(
         [note] = store.look(read_renamings).values()
         assert note is not None
         assert note.is_undone
+
+
+def floors_of(store: SpoolStore) -> dict[str, int]:
+    return dict(store.change(lambda c: c.execute("SELECT name, floor_ts FROM device").fetchall()))
+
+
+@pytest.mark.parametrize("tables", [("meta",), ("again",), ("meta", "again")], ids="-".join)
+@pytest.mark.parametrize("wrong", ["37803", "13803"], ids=["too high", "too low"])
+def test_a_wrong_date_in_a_note_dates_no_new_reading(path: Path, wrong: str, tables: tuple[str, ...]) -> None:
+    with closing(opened(path)) as store:
+        append(store, "roof", 1, 2, 3)
+        append(store, OLD, 10, 11, 12)
+        store.change(lambda c: holding.hold(c, OLD, HeldWhy.LOST))
+        dates = "SELECT max(ts) FROM reading WHERE reading.device = device.id"
+        store.change(lambda c: c.execute(f"UPDATE device SET floor_ts = ({dates})"))
+        before = floors_of(store)
+        store.change(lambda c: renaming.rename(c, OLD, "roof"))
+    for table in tables:
+        written(path, table, ("value", "17803", wrong))
+    with closing(opened(path)) as store:
+        store.change(lambda c: renaming.undo(c, OLD))
+        after = floors_of(store)
+        assert all(before[name] <= after[name] <= max(before.values()) for name in before)
+        append(store, "roof", 20)
+        assert store.records(0, 10)[-1].entry.ts_ms == NOON_MS + 100_000
 
 
 def test_the_number_of_a_renaming_is_one_that_can_be_read_back(path: Path) -> None:
