@@ -35,6 +35,7 @@ _CACHE_KB: Final = 256
 _LOG_LOOKS: Final = 3
 _MOST_LOG_LOOKS: Final = 60
 _LOG_LOOK_S: Final = 0.05
+_FOLD_AGAIN_S: Final = 0.05
 _UNREADABLE: Final = "btreeInitPage"
 """What `integrity_check` says of a page that is none."""
 
@@ -160,6 +161,7 @@ class Database:
             while self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if not self._opening.may_wait(until):
                     break
+                time.sleep(_FOLD_AGAIN_S)  # SQLite itself does not wait for another program that folds it
             self._place.find(is_own_doing=True)
 
     def size(self) -> int:

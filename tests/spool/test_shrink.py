@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from sungrow_lib.spool import DurableSpool, SpoolOptions, schema
+from sungrow_lib.spool.database import Database
 from tests.spool.helpers import FakeClock, reading
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +94,33 @@ async def test_delivered_readings_beyond_their_budget_leave_the_disk(path: Path)
         assert path.stat().st_size < 2_000_000
         kept = [record.entry.seq async for record in spool.records()]
         assert kept[-20:] == seqs[-20:]
+
+
+_HOLD: Final = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    fcntl.lockf(index, fcntl.LOCK_EX, 1, 121)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Holds what SQLite locks in the log's index for a checkpoint."""
+
+
+def test_while_another_program_folds_the_log_it_is_not_tried_without_a_pause(path: Path) -> None:
+    tried: list[str] = []
+    with (
+        closing(Database(path, busy_timeout_s=0.3, max_bytes=None, check=False)) as database,
+        subprocess.Popen(
+            [sys.executable, "-c", _HOLD, f"{path}-shm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as other,
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert database._connection is not None
+        database._connection.set_trace_callback(tried.append)
+        database.fold_log(is_needed=True)
+        assert other.stdin is not None
+        other.stdin.close()
+    assert 2 <= sum("wal_checkpoint" in statement for statement in tried) <= 10
