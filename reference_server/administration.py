@@ -36,6 +36,7 @@ _THE_REST: Final = (
     "erase_settings",
     "erase_description",
     "erase_plant_sums",  # after what says that the device is another one: none is kept any more
+    "erase_older_plant_sums",
 )
 """Statements that forget what else there is of a device."""
 

@@ -1,6 +1,7 @@
 -- Sums of plants by a number for the devices that were heard: the list of more than six hundred fits into no index, and
 -- those that name a device can be found. What was kept is put together anew.
-DROP TABLE IF EXISTS plant_sums;
+-- `plant_sums` stays where older servers keep them, which may run beside newer ones; those do nothing with it but forget who
+-- is erased. A later release drops it.
 
 -- Devices that were heard together on a day, or in a month, in the order of their keys. In a hash any number of them finds
 -- room, as in no other index.
@@ -12,7 +13,7 @@ CREATE TABLE IF NOT EXISTS plant_sets (
 
 -- What devices did together on local days, and in months, that are over: those that were heard in it. It can be found
 -- out again from `rollup_15m`; `digest` is of all that it comes from.
-CREATE TABLE IF NOT EXISTS plant_sums (
+CREATE TABLE IF NOT EXISTS plant_kept (
   heard int4 NOT NULL REFERENCES plant_sets ON DELETE CASCADE,
   is_month bool NOT NULL,
   begins timestamptz NOT NULL,

@@ -186,6 +186,10 @@ WHERE action = 'set' AND device_id = (SELECT device_id FROM devices WHERE device
 -- Forget what a device did together with others.
 DELETE FROM plant_sets WHERE %(device)s = ANY(devices);
 
+-- name: erase_older_plant_sums
+-- The same in what servers before `plant_kept` keep.
+DELETE FROM plant_sums WHERE %(device)s = ANY(devices);
+
 -- name: device_lags
 -- Devices with the time of their last reading, null while there is none; at most so many.
 SELECT d.device_id, last_reading(d.device) AS last_ts

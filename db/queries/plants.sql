@@ -156,7 +156,7 @@ GROUP BY number;
 -- name: plant_sums
 -- What is kept of days, or months, that begin between two moments and in which exactly these devices were heard.
 SELECT begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
-FROM plant_sums
+FROM plant_kept
 WHERE heard = (SELECT s.heard FROM plant_sets s WHERE s.devices = %(devices)s::int4[])
   AND is_month = %(is_month)s AND begins BETWEEN %(first)s AND %(last)s;
 
@@ -167,7 +167,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: keep_plant_sums
 -- Keep what was found out of days, or months, in which exactly these devices were heard.
-INSERT INTO plant_sums AS p (
+INSERT INTO plant_kept AS p (
   heard, is_month, begins, digest, pv, pv_ms, battery, battery_ms, soc, soc_ms, load, load_ms, export, export_ms
 )
 SELECT s.heard, %(is_month)s, t.*
@@ -202,7 +202,7 @@ WITH heard AS MATERIALIZED (
   FROM (SELECT DISTINCT devices FROM heard) h
   JOIN plant_sets t ON t.devices = h.devices
   CROSS JOIN LATERAL (
-    SELECT s.begins FROM plant_sums s
+    SELECT s.begins FROM plant_kept s
     WHERE s.heard = t.heard AND NOT s.is_month
       AND s.begins >= %(since)s::timestamp AT TIME ZONE 'UTC' - INTERVAL '1 day'
     OFFSET 0 -- a look into the index, not through all plants

@@ -27,7 +27,7 @@ COUNTED = (
     "rollup_15m",
     "rollup_day",
     "plant_sets",
-    "plant_sums",
+    "plant_kept",
     "raw_dropped",
     "devices",
     "schema_history",
@@ -70,7 +70,7 @@ async def _filled(api: Api) -> None:
     assert (await api.get("/v1/series", device_id="sh-1", frame="day", at=f"{NOW:%Y-%m-%d}"))[0] == 200
     with psycopg.connect(api.dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO plant_sets (devices) VALUES ('{1,2}')")
-        connection.execute("INSERT INTO plant_sums VALUES (1, true, now(), 'digest', 1, 2)")
+        connection.execute("INSERT INTO plant_kept VALUES (1, true, now(), 'digest', 1, 2)")
         connection.execute("INSERT INTO raw_dropped (until) VALUES ('2026-01-31')")
     if api.rows("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'"):
         with psycopg.connect(api.dsn, autocommit=True) as connection:

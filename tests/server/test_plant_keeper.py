@@ -26,7 +26,7 @@ _WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND 
 
 
 def kept(api: Api) -> list[tuple[bool, datetime]]:
-    return api.rows("SELECT is_month, begins FROM plant_sums ORDER BY is_month, begins")
+    return api.rows("SELECT is_month, begins FROM plant_kept ORDER BY is_month, begins")
 
 
 async def work(api: Api) -> int:
@@ -51,7 +51,7 @@ async def test_days_that_are_over_are_kept_before_anybody_asks(api: Api, start_s
     assert await work(api) == 0
     told = await plant(api, **month)
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("DELETE FROM plant_sums")
+        connection.execute("DELETE FROM plant_kept")
     async with start_server() as fresh:  # which has kept nothing, and puts all together itself
         assert await plant(fresh, **month) == told
 
@@ -97,10 +97,10 @@ async def test_what_the_database_did_not_take_is_kept_at_the_next_pass(
 ) -> None:
     await closed_days(api, days_ago=100)
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("ALTER TABLE plant_sums ADD CONSTRAINT nothing CHECK (false)")
+        connection.execute("ALTER TABLE plant_kept ADD CONSTRAINT nothing CHECK (false)")
     assert await work(api) > 0
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("ALTER TABLE plant_sums DROP CONSTRAINT nothing")
+        connection.execute("ALTER TABLE plant_kept DROP CONSTRAINT nothing")
     monkeypatch.setattr(together, "monotonic", lambda: monotonic() + 3600)
     assert await work(api) > 0
     assert len(kept(api)) == 4
@@ -157,6 +157,9 @@ async def test_devices_in_other_zones_are_no_work_for_ever(api: Api) -> None:
     await api.ingest(*minutes("sh-2", 2, HOUR - timedelta(days=3, hours=14), **STRING))
     assert await work(api) > 0
     assert await work(api) == 0
+    with psycopg.connect(api.dsn) as connection:  # as an older server keeps them
+        connection.execute("INSERT INTO plant_sums VALUES ('{1,2}', true, now(), 'digest', 1, 2)")
     await erase_device(api.dsn, "sh-2")
     assert api.rows("SELECT FROM plant_sets WHERE 2 = ANY(devices)") == []
+    assert api.rows("SELECT FROM plant_sums") == []
     assert await work(api) == -1, "one device is no plant of several"

@@ -313,7 +313,7 @@ async def test_what_is_over_is_put_together_once_and_kept(
     assert asked.count("plant_powers") == 2
     assert (await plant(api, frame="month"))["series"][-1]["partial"], "of today nothing is kept"
     kept = api.rows(
-        "SELECT devices, is_month, begins FROM plant_sums JOIN plant_sets USING (heard)"
+        "SELECT devices, is_month, begins FROM plant_kept JOIN plant_sets USING (heard)"
         " ORDER BY is_month, begins"
     )
     assert [is_month for _, is_month, _ in kept] == [False] * 3 + [True]
@@ -332,7 +332,7 @@ async def test_what_is_kept_holds_as_long_as_the_readings_are_the_same(
     month = await closed_days(api)
     before = (await plant(api, **month))["series"]
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("UPDATE plant_sums SET pv = pv + 1000 * pv_ms")
+        connection.execute("UPDATE plant_kept SET pv = pv + 1000 * pv_ms")
     async with start_server() as fresh:
         told = (await plant(fresh, **month))["series"]
         powers = [[bucket["avg_pv_power_w"] for bucket in series] for series in (told, before)]
@@ -368,17 +368,17 @@ async def test_a_plant_is_answered_by_a_database_that_takes_nothing_and_kept_lat
     month = await closed_days(api)
     await api.server.refresher.refresh_all()
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("ALTER TABLE plant_sums ADD CONSTRAINT nothing CHECK (false)")
+        connection.execute("ALTER TABLE plant_kept ADD CONSTRAINT nothing CHECK (false)")
     told = (await plant(api, **month))["series"]
     assert sum(bucket["sample_count"] for bucket in told) == 60 * 6 - 3
-    assert api.rows("SELECT FROM plant_sums") == []
+    assert api.rows("SELECT FROM plant_kept") == []
     with psycopg.connect(api.dsn) as connection:
-        connection.execute("ALTER TABLE plant_sums DROP CONSTRAINT nothing")
+        connection.execute("ALTER TABLE plant_kept DROP CONSTRAINT nothing")
     assert (await plant(api, **month))["series"] == told
-    assert api.rows("SELECT FROM plant_sums") == [], "not at once"
+    assert api.rows("SELECT FROM plant_kept") == [], "not at once"
     monkeypatch.setattr(together, "monotonic", lambda: monotonic() + 61)
     assert (await plant(api, **month))["series"] == told
-    assert len(api.rows("SELECT FROM plant_sums")) == 3
+    assert len(api.rows("SELECT FROM plant_kept")) == 3
 
 
 async def test_what_was_asked_for_before_it_was_over_is_kept_when_it_is(api: Api) -> None:
@@ -387,10 +387,10 @@ async def test_what_was_asked_for_before_it_was_over_is_kept_when_it_is(api: Api
     await api.ingest(*minutes("sh-2", **STRING))
     month = {"frame": "month", "at": HOUR.date().isoformat()}
     before = (await plant(api, **month))["series"]
-    assert api.rows("SELECT FROM plant_sums") == []
+    assert api.rows("SELECT FROM plant_kept") == []
     api.clock.now += timedelta(days=1)
     assert (await plant(api, **month))["series"][:14] == before[:14]
-    assert len(api.rows("SELECT FROM plant_sums")) == 1
+    assert len(api.rows("SELECT FROM plant_kept")) == 1
 
 
 async def test_plants_of_any_number_of_devices_are_kept(api: Api) -> None:

@@ -92,6 +92,18 @@ def test_each_file_is_safe_to_run_again(database: str) -> None:
     assert _catalog(database) == before
 
 
+def test_older_servers_find_what_they_keep_of_plants(database: str) -> None:
+    migrate(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS plant_kept, plant_sums, plant_sets")
+        connection.execute((db_folder() / "migrations" / "0014_plant_sums.sql").read_bytes())
+        connection.execute("INSERT INTO plant_sums VALUES ('{1,2}', true, '2026-01-31', 'digest', 1, 2)")
+        connection.execute("DELETE FROM schema_history WHERE name = '0016_plant_sets'")
+        assert migrate(database) == ["0016_plant_sets"]
+        found = connection.execute("SELECT pv FROM plant_sums WHERE devices = '{1,2}'::int4[]").fetchall()
+        assert found == [(1,)]
+
+
 def test_two_servers_may_migrate_at_once(database: str) -> None:
     applied: list[list[str]] = []
     threads = [threading.Thread(target=lambda: applied.append(migrate(database))) for _ in range(3)]
