@@ -31,6 +31,7 @@ TABLES: Final = (
     # In the order in which they were written, as far as is known; the last of the same ones counts.
     "CREATE TEMP TABLE seen (seq INTEGER, device INTEGER, number INTEGER, UNIQUE (seq, device, number))",
     "CREATE TEMP TABLE nobodys (seq INTEGER PRIMARY KEY)",
+    "CREATE TEMP TABLE undone (device INTEGER, since INTEGER, until INTEGER)",
 )
 _FOLLOW: Final = (
     "UPDATE main.reading SET device = (SELECT f.device FROM temp.found f WHERE f.seq = reading.seq)"
@@ -128,6 +129,24 @@ def _take_back(connection: sqlite3.Connection, number: int, note: Renaming, new:
     keys |= {"is_undone": note.is_undone or bool(was_seen), "old": _device(connection, note.old) or new}
     for statement in _TAKE_BACK:
         connection.execute(statement, keys)
+
+
+def note_undone(connection: sqlite3.Connection) -> list[str]:
+    """Note which devices' readings had another name before that was taken back, in the table ``undone``.
+
+    Returns:
+        The keys of the notes that say so, as far as both devices are known.
+    """
+    keys = []
+    for number, note in read_renamings(connection).items():
+        if note is None or not note.is_undone or note.also:
+            continue
+        devices = _device(connection, note.old), _device(connection, note.new)
+        if None not in devices:
+            rows = [(device, note.since, _until(note)) for device in devices]
+            connection.executemany("INSERT INTO temp.undone VALUES (?, ?, ?)", rows)
+            keys.append(f"{schema.RENAMED_PREFIX}{number}")
+    return keys
 
 
 def hold_renamed(connection: sqlite3.Connection) -> None:

@@ -26,6 +26,7 @@ from sungrow_lib.spool.following import (
     follow_standing,
     hold_renamed,
     keep_note,
+    note_undone,
     see,
     settle_notes,
     take_back,
@@ -45,7 +46,8 @@ _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 """Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
 
 _IS_RENAMED: Final = (  # then an older page may give a reading another device than the row it is part of
-    f"SELECT EXISTS (SELECT 1 FROM meta WHERE key GLOB '{schema.RENAMED_PREFIX}*')"  # noqa: S608 - ours
+    f"SELECT EXISTS (SELECT 1 FROM meta WHERE key GLOB '{schema.RENAMED_PREFIX}*'"  # noqa: S608 - ours
+    " AND key NOT IN (SELECT value FROM json_each(?)))"
     f" OR EXISTS (SELECT 1 FROM temp.found WHERE offered >= {schema.EACH_RENAMING})"
 )
 
@@ -294,7 +296,8 @@ def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool
             connection.execute(statement)
     if was_merged:
         find, set_apart = salvage_schema.MERGED
-        (is_renamed,) = connection.execute(_IS_RENAMED).fetchone()
+        undone = json.dumps(note_undone(connection))
+        (is_renamed,) = connection.execute(_IS_RENAMED, (undone,)).fetchone()
         connection.execute(find, (is_renamed,))
         connection.execute(set_apart, (pages.free() is None, is_renamed))
 

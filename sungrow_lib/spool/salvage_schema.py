@@ -104,6 +104,7 @@ DOUBT: Final = (
     + f" (SELECT seq FROM temp.unsure) AND NOT {_WAS_DATED}"
     " AND 1 <> (SELECT count(*) FROM temp.floor f WHERE f.device = standing.device)",
 )
+_UNDONE: Final = "(SELECT device FROM temp.undone)"
 _SAME = "(r.{0} / {1} = m.{0} / {1})"
 MERGED: Final = (
     # A merged row is there, and one it may be made of comes back from an older page, or from a deleted one.
@@ -115,11 +116,15 @@ MERGED: Final = (
         " OR json_extract(c.content, '$.sample_count') > 12 AS is_wide"
         " FROM main.reading r JOIN (SELECT seq, CASE WHEN json_valid(unpacked(content))"
         " THEN unpacked(content) END AS content FROM main.reading) c USING (seq)"
-        " WHERE json_extract(c.content, '$.sample_count') > 1 AND (?1 OR r.seq NOT IN temp.stale_reading)"
+        " WHERE json_extract(c.content, '$.sample_count') > 1 AND (?1 OR r.seq NOT IN temp.stale_reading"
+        f" OR r.device IN {_UNDONE})"
     ),
     _SET_APART
     % "it may be part of a merged one"
-    + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON (m.device = r.device OR ?2)"
+    + " (SELECT r.seq FROM main.reading r JOIN temp.merged m ON (m.device = r.device OR ?2"
+    # What was taken back tells of its own readings only.
+    f" OR (r.device IN {_UNDONE} AND m.device IN {_UNDONE}"
+    " AND EXISTS (SELECT 1 FROM temp.undone u WHERE r.seq BETWEEN u.since AND u.until)))"
     f" AND m.boot = r.boot AND m.seq > r.seq AND ({_SAME.format('ts', 60_000)}"
     f" OR {_SAME.format('boot_ms', 60_000)} OR (m.is_wide"
     f" AND ({_SAME.format('ts', 900_000)} OR {_SAME.format('boot_ms', 900_000)})))"

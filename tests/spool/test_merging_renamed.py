@@ -176,6 +176,29 @@ def test_none_of_them_comes_back_beside_the_row_it_is_part_of(
     assert doubtful
 
 
+def test_what_was_taken_back_puts_no_other_devices_readings_in_doubt(
+    path: Path, tmp_path: Path, clock: FakeClock
+) -> None:
+    """The note of it stays, but what it was about are readings of two devices, and of a while."""
+    options = SpoolOptions(max_bytes=100_000, merge_when_full=True)
+    with closing(SpoolStore(path, options, clock)) as store:
+        append_unlike(store, clock, "cellar", 1)
+        store.change(lambda c: holding.hold(c, "cellar", HeldWhy.FOREIGN))
+        rename(store, "cellar", "roof")
+        undo(store, "cellar")
+        while store.counts().merged < 100:
+            clock.pass_s(900 - clock.wall_ms / 1000 % 900)
+            append_unlike(store, clock, "barn", int(clock.boot_ms))  # alone in its time: it is never merged
+            for _ in range(10):
+                append_unlike(store, clock, "roof", int(clock.boot_ms))
+        log, file = left(path)
+    for seed in range(8):
+        with closing(recovered(tmp_path / "left.db", with_holes(log, seed), file, clock)) as again:
+            found = records_of(again, "barn")
+            assert found
+            assert [record.code for record in found if record.code == "doubtful"] == []
+
+
 def with_holes(log: bytes, seed: int) -> bytes:
     """A log of whose pages a fifth is damaged."""
     draw, broken = random.Random(seed), bytearray(log)
@@ -185,14 +208,17 @@ def with_holes(log: bytes, seed: int) -> bytes:
     return bytes(broken)
 
 
-def find_apart(path: Path, log: bytes, file: bytes, clock: FakeClock) -> int:
-    """Recover a spool and look that nothing sent is part of a merged row; return how many are set apart."""
+def recovered(path: Path, log: bytes, file: bytes, clock: FakeClock) -> SpoolStore:
     for old in path.parent.glob(f"{path.name}*"):
         old.unlink()
     path.write_bytes(file)
     Path(f"{path}-wal").write_bytes(log)
-    options = SpoolOptions(max_bytes=400_000, merge_when_full=True, recover=True)
-    with closing(SpoolStore(path, options, clock)) as store:
+    return SpoolStore(path, SpoolOptions(max_bytes=400_000, merge_when_full=True, recover=True), clock)
+
+
+def find_apart(path: Path, log: bytes, file: bytes, clock: FakeClock) -> int:
+    """Recover a spool and look that nothing sent is part of a merged row; return how many are set apart."""
+    with closing(recovered(path, log, file, clock)) as store:
         assert store.recovery is not None
         records = store.records(0, 10_000)
     sound = {record.entry.seq for record in records if record.code != "doubtful"}
