@@ -29,7 +29,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "sqlite3": ("sungrow_lib/spool/",),
     "httpx": ("sungrow_lib/client",),
     "httpcore": ("sungrow_lib/upload/http.py",),
-    "certifi": ("sungrow_lib/upload/http.py",),
+    "certifi": ("sungrow_lib/upload/trust.py",),
     "backports": ("sungrow_lib/upload/http.py", "reference_server/"),
     "compression": ("sungrow_lib/upload/http.py", "reference_server/"),
     "psycopg": ("reference_server/storage/",),

@@ -6,15 +6,20 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import ssl
 import subprocess
-from contextlib import closing, redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
 import pytest
 
 from reference_edge.cli import main
+from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.errors import SpoolCorruptError
@@ -270,6 +275,23 @@ def edge_environment(spool: Path) -> dict[str, str]:
     }
 
 
+@contextmanager
+def _somebody(folder: Path) -> Iterator[dict[str, str]]:
+    """Answer over TLS, though no ingest server does so; gives settings of an edge that sends there."""
+    files = make_certificates(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files.cert, files.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield {"SERVER_URL": f"https://localhost:{server.server_port}", "CA_FILE": str(files.ca)}
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_a_running_daemon_recovers_whatever_met_the_damage(spool: Path, tmp_path: Path) -> None:
     """Here the uploader, and the check of the file, then as before, does not find it."""
     with closing(sqlite3.connect(spool)) as connection, connection:
@@ -278,11 +300,13 @@ def test_a_running_daemon_recovers_whatever_met_the_damage(spool: Path, tmp_path
         )
     assert spool_command("verify", "--spool", str(spool)).returncode == 0
     log = tmp_path / "log"
-    child = Child("the edge", python("reference_edge", "run"), log, environment=edge_environment(spool))
-    try:
-        wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=120)
-    finally:
-        child.stop(60.0)
+    with _somebody(tmp_path / "tls") as server:  # what is to be sent is noted first
+        environment = edge_environment(spool) | server
+        child = Child("the edge", python("reference_edge", "run"), log, environment=environment)
+        try:
+            wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=120)
+        finally:
+            child.stop(60.0)
     assert log.read_text().count("damaged spool set aside") == 1
     assert spool_command("verify", "--spool", str(spool)).returncode == 0
     with closing(sqlite3.connect(spool)) as connection:
