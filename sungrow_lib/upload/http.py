@@ -161,7 +161,7 @@ _BROKEN: Final = (
     httpcore.UnsupportedProtocol,
 )
 
-_NOT_CONNECTED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout)
+_NOT_CONNECTED: Final = (httpcore.ConnectError, httpcore.ConnectTimeout, ssl.SSLError)
 """No address, no answer, or a certificate that is not trusted: not a byte of a request has left."""
 
 
