@@ -53,6 +53,11 @@ def kind_of(batch: Sequence[SpoolEntry]) -> Kind:
     return Kind.FRESH if youngest >= (time() - FRESH_S) * 1000 else Kind.BACKLOG
 
 
+def _is_no_way(error: ServerError) -> bool:
+    """Whether there is no way to the server: nothing was sent."""
+    return isinstance(error, ServerUnreachableError) and not error.was_connected
+
+
 class Link:
     """What all devices of an uploader share: the connection, the token, the pause the server asked for.
 
@@ -111,7 +116,7 @@ class Link:
     def note_unreachable(self, error: ServerError) -> None:
         """Note that there was no usable answer; each reason is said once, then how often it was so."""
         reason = str(error)
-        if isinstance(error, ServerUnreachableError) and not error.was_connected:
+        if _is_no_way(error):
             self._is_reachable = False
         self.board.failed(ConnectionState.UNREACHABLE, reason)
         if times := self._troubles.count(reason):
@@ -165,7 +170,7 @@ class Link:
                 await self.ask_server_date()
             except ServerError as error:
                 self.note_unreachable(error)
-                if isinstance(error, ServerUnreachableError) and not error.was_connected:
+                if _is_no_way(error):
                     raise
                 self._is_reachable = True  # somebody is there, and may answer to what matters
 
