@@ -12,7 +12,7 @@ PYTHON := $(or $(FOUND),python3)
 endif
 
 # Of the user's own Python set-up nothing may leak in.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 
 RUN := .venv/bin/python -m

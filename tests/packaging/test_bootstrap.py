@@ -45,6 +45,23 @@ def test_help_lists_every_target() -> None:
         assert f"make {target}\t" in shown
 
 
+def test_of_the_users_python_set_up_nothing_leaks_in() -> None:
+    """Without bytecode each of the hundreds of processes that the tests start would compile its sources."""
+    theirs = dict.fromkeys(("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"), "1")
+    done = subprocess.run(
+        ["make", "-f", "Makefile", "-f", "-", "seen"],
+        cwd=ROOT,
+        env=os.environ | theirs,
+        input="seen: ; @env\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seen = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+    assert seen["PYTHONNOUSERSITE"] == "1"
+    assert not theirs.keys() & seen.keys()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # downloads
 def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) -> None:
