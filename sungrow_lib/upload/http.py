@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 import sys
 import zlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
@@ -69,6 +70,7 @@ class IngestTransport:
             max_connections=None,
             max_keepalive_connections=_KEPT_CONNECTIONS,
             keepalive_expiry=_KEPT_S,
+            network_backend=_Network(),
         )
 
     async def __aenter__(self) -> Self:
@@ -152,6 +154,44 @@ class _Address:
     def of(self, path: str) -> httpcore.URL:
         """Return the address of ``path``."""
         return httpcore.URL(scheme="https", host=self._name, port=self._port, target=self._base + path)
+
+
+class _Network(httpcore.AnyIOBackend):
+    """Leaves no connection open when the time is over, or the daemon stops, before TLS is agreed on."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature is the library's
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        return _Plain(stream)
+
+
+class _Plain(httpcore.AsyncNetworkStream):
+    """A connection without TLS yet: there is nothing to do with it but to begin that, or to close it."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the signature is the library's
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except anyio.get_cancelled_exc_class():  # a failure closes it, and this does not
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 _BROKEN: Final = (

@@ -113,10 +113,9 @@ class DeviceLanes:
         A batch that is refused as a whole is halved; a reading that is refused alone waits to the end.
         """
         try:
-            for lane in (Lane.FRESH, Lane.BACKLOG):
-                if await self._hindrance(lane) is not None:
+            while batch := await self._take(Lane.FRESH) or await self._take(Lane.BACKLOG):
+                if isinstance(batch, Ruling):
                     return
-            while batch := await self._claim(Lane.FRESH) or await self._claim(Lane.BACKLOG):
                 with self._holding(batch):
                     if not await self._flush(batch):
                         return
@@ -171,10 +170,10 @@ class DeviceLanes:
         started = anyio.current_time()
         if lane is Lane.DUE and not await self._try_suspects():
             return False  # its next turn waits for another token
-        if (ruling := await self._hindrance(lane)) is not None:
-            await self._rest(ruling, backoff, BACK_WITHIN_S if lane is Lane.FRESH else inf)
+        batch = await self._take(lane)
+        if isinstance(batch, Ruling):
+            await self._rest(batch, backoff, BACK_WITHIN_S if lane is Lane.FRESH else inf)
             return True
-        batch = await self._claim(lane)
         with self._holding(batch):
             if lane is Lane.FRESH and self._has_to_wait(batch):
                 self._leave_to_backlog(batch)
@@ -190,14 +189,16 @@ class DeviceLanes:
             await self._link.spool.expect_offers(self._device_id, are_expected=are_offers)
             self._expects_offers = are_offers
 
-    async def _hindrance(self, lane: Lane) -> Ruling | None:
-        """Tell what keeps readings of a lane from being sent; None when nothing does, or there are none."""
-        if self._link.is_ready or not await self._look(self._link.spool.peek, lane):
-            return None
-        return await self.attempts.hindrance()
+    async def _take(self, lane: Lane) -> list[SpoolEntry] | Ruling:
+        """Take readings that no other lane has in hand, or tell what keeps them from being sent.
 
-    async def _claim(self, lane: Lane) -> list[SpoolEntry]:
-        """Take readings that no other lane has in hand; release them with `_holding`."""
+        Taken readings count as offered; release them with `_holding`.
+        """
+        if not self._link.is_ready:
+            if not await self._look(self._link.spool.peek, lane):
+                return []  # what comes this moment waits for the next turn: nobody was asked for it
+            if (ruling := await self.attempts.hindrance()) is not None:
+                return ruling
         async with self._claiming:
             batch = await self._look(self._link.spool.offer, lane)
             self._claimed.update(entry.seq for entry in batch)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace as changed
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,7 +18,7 @@ import trustme
 from aiohttp import web
 
 from sungrow_lib.sample import SungrowSample, format_ts
-from sungrow_lib.spool import DurableSpool
+from sungrow_lib.spool import DurableSpool, Lane, SpoolEntry
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.upload import ConnectionState, UploadSettings
 from tests.upload import server as play
@@ -112,6 +113,29 @@ async def test_nor_was_what_came_after_the_server_was_gone(
         await fill(spool, 20, "two")
         await fill(spool, 20, "three")
     assert not set(range(13, 73)) & set(await _were_offered(spool))
+
+
+async def test_nor_was_what_came_between_the_look_and_the_claim(
+    spool: DurableSpool, settings: UploadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane that found nothing to send asked nobody whether there is a way for what comes then."""
+    await fill(spool, 1)
+    await spool.ack("inv", [1])
+    look, came = spool.peek, anyio.Event()
+
+    async def peek(device_id: str, limit: int, lane: Lane, **choice: Any) -> list[SpoolEntry]:
+        found = await look(device_id, limit, lane, **choice)
+        if lane is Lane.FRESH and not (found or came.is_set()):
+            came.set()
+            await fill(spool, 1)
+        return found
+
+    monkeypatch.setattr(spool, "peek", peek)
+    with _hanging_up() as (url, calls):
+        async with running(spool, changed(settings, server_url=url)):
+            await came.wait()
+            await until(lambda: len(calls) > 20)
+    assert 2 not in await _were_offered(spool)
 
 
 async def test_what_was_claimed_while_a_server_hung_is_not_sent_one_by_one(
