@@ -16,7 +16,8 @@ class Life:
 
     Attributes:
         device: which; one that was deleted ended with its last reading.
-        first: its first reading, or the quarter of an hour where single readings are gone; None before any.
+        first: its first reading, or where single readings are gone that of a counter, or the quarter of an
+            hour; None before any.
         last: its last one.
         has_battery: whether it ever told how full a battery is.
         begin: of the quarter of an hour in which it was heard first.
@@ -56,7 +57,10 @@ class Life:
         return self.last <= other.first
 
     def goes_before(self, other: Life) -> bool:
-        """The same, within a quarter of an hour."""
+        """The same, within a quarter of an hour; at one moment both were there.
+
+        Of two of which no more than that quarter is known, neither goes before the other.
+        """
         if self.last is None or other.first is None or quarter_of(self.last) != quarter_of(other.first):
             return False
-        return self.is_over_before(other)
+        return self.last < other.first

@@ -71,7 +71,7 @@ class MeterReader:
         split = month_of(local_day(self._clock(), zone) - _RECENT)
         told = await self._told(lives, split, with_head=self._is_new(_name(lives, zone)))
         witnesses = [life for life in lives if life.device.device_id in told] or list(lives[:1])
-        lines = lines_of(witnesses, {name: known.testimony for name, known in told.items()})
+        lines = lines_of(witnesses)
         runs = [(0, 0)]
         if any(life.device.zone != zone for life in witnesses):
             runs = [(0, _best_of(lines, await self._with_head(told, lives, split)))]
@@ -151,11 +151,11 @@ def _best_of(lines: Sequence[Sequence[Life]], told: Mapping[str, _Told]) -> int:
     return known.index(max(known))
 
 
-def lines_of(lives: Sequence[Life], told: Mapping[str, Testimony]) -> list[list[Life]]:
+def lines_of(lives: Sequence[Life]) -> list[list[Life]]:
     """Devices that followed each other, as one: each after the one that ended last before it began."""
     lines: list[list[Life]] = []
     for life in sorted(lives, key=lambda life: life.first or datetime.max.replace(tzinfo=UTC)):
-        before = [line for line in lines if _follows(life, line[-1], told)]
+        before = [line for line in lines if line[-1].is_over_before(life)]
         if before:
             max(before, key=lambda line: line[-1].last or datetime.min.replace(tzinfo=UTC)).append(life)
         else:
@@ -166,20 +166,6 @@ def lines_of(lives: Sequence[Life], told: Mapping[str, Testimony]) -> list[list[
 
 def _name(lives: Iterable[Life], zone: ZoneInfo) -> _Name:
     return tuple(life.device.key for life in lives), zone.key
-
-
-def _follows(life: Life, other: Life, told: Mapping[str, Testimony]) -> bool:
-    """Whether a device came after another one: also by its counters, where single readings are gone."""
-    if not other.is_over_before(life):
-        return False
-    ends = [last for _, last in _counted(other, told)]
-    begins = [first for first, _ in _counted(life, told)]
-    return not ends or not begins or max(ends) <= min(begins)
-
-
-def _counted(life: Life, told: Mapping[str, Testimony]) -> tuple[tuple[int, int], ...]:
-    testimony = told.get(life.device.device_id)
-    return testimony.counted if testimony else ()
 
 
 def _witnesses(

@@ -46,14 +46,31 @@ SELECT
 FROM told;
 
 -- name: plant_lives
--- When each of some devices was heard first and last, where single readings are gone the quarter of an hour, and whether
--- it ever told of a battery.
+-- When each of some devices was heard first and last, and whether it ever told of a battery. Where single readings are gone
+-- that is when the first and the last of its counters was read; the quarter of an hour, where it had none in it.
+WITH counted AS NOT MATERIALIZED ( -- a look at one row for each end, not at all days
+  SELECT
+    device, day,
+-- generated: counted_span
+    least(pv_total_kwh_first_ts, battery_charge_total_kwh_first_ts, battery_charge_from_pv_total_kwh_first_ts, battery_discharge_total_kwh_first_ts, export_total_kwh_first_ts, export_from_pv_total_kwh_first_ts, import_total_kwh_first_ts, direct_use_total_kwh_first_ts, output_total_kwh_first_ts, running_time_total_h_first_ts) AS counted_first,
+    greatest(pv_total_kwh_last_ts, battery_charge_total_kwh_last_ts, battery_charge_from_pv_total_kwh_last_ts, battery_discharge_total_kwh_last_ts, export_total_kwh_last_ts, export_from_pv_total_kwh_last_ts, import_total_kwh_last_ts, direct_use_total_kwh_last_ts, output_total_kwh_last_ts, running_time_total_h_last_ts) AS counted_last
+-- end of generated
+  FROM rollup_day
+)
 SELECT
   t.device,
-  first_reading(t.device) AS first_ts,
-  last_reading(t.device) AS last_ts,
+  CASE
+    WHEN b.counted_first < f.first_ts + INTERVAL '15 minutes' AND reading_between(
+      t.device, 'min', f.first_ts - INTERVAL '1 microsecond', f.first_ts + INTERVAL '1 microsecond'
+    ) IS NULL THEN b.counted_first
+    ELSE f.first_ts
+  END AS first_ts,
+  greatest(last_reading(t.device), e.counted_last) AS last_ts,
   EXISTS (SELECT FROM rollup_day d WHERE d.device = t.device AND d.battery_soc_pct_ms > 0) AS has_battery
-FROM unnest(%(devices)s::int4[]) AS t(device);
+FROM unnest(%(devices)s::int4[]) AS t(device)
+CROSS JOIN LATERAL (SELECT first_reading(t.device) AS first_ts OFFSET 0) f
+LEFT JOIN LATERAL (SELECT c.counted_first FROM counted c WHERE c.device = t.device ORDER BY c.day LIMIT 1) b ON true
+LEFT JOIN LATERAL (SELECT c.counted_last FROM counted c WHERE c.device = t.device ORDER BY c.day DESC LIMIT 1) e ON true;
 
 -- name: plant_powers
 -- What some devices did together in spans of time, each with its number. A span comes as pieces, of quarters of an hour,

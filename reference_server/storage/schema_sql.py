@@ -365,6 +365,12 @@ def _merge_timescale() -> str:
     )
 
 
+def _counted_span() -> str:
+    """When any counter was read first and last."""
+    firsts, lasts = (", ".join(f"{q.name}_{end}_ts" for q in COUNTERS) for end in ("first", "last"))
+    return f"    least({firsts}) AS counted_first,\n    greatest({lasts}) AS counted_last"
+
+
 SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "samples": _samples,
     "rollup": _rollup,
@@ -379,6 +385,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "lacks": _lacks,
     "rolled": _rolled,
     "counted": _counted,
+    "counted_span": _counted_span,
     "aggregate": _aggregate,
     "aggregate_part": lambda: _aggregate(is_part=True),
     "merge_buckets": _merge_buckets,
