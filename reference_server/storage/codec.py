@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
@@ -234,16 +234,29 @@ def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
 def sayable(value: Any) -> Any:
     r"""A value as it can be told: half of a pair of surrogates is no text, it is spelled out (``\ud800``).
 
-    Parsers of JSON differ about what they make of one, and ours refuses it. A number beyond any float, which
-    only stands beside the readings, is null.
+    Parsers of JSON differ about what they make of one, and ours refuses it. A name that is spelled like one
+    beside it has backslashes in front. A number beyond any float, which only stands beside the readings, is
+    null.
     """
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {sayable(name): sayable(inner) for name, inner in value.items()}
+        names = _told_names(value)
+        return {names[name]: sayable(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return list(map(sayable, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _told_names(names: Iterable[str]) -> dict[str, str]:
+    """How names of one object are told, each in a way of its own: texts as they are."""
+    told = {name: sayable(name) for name in names}
+    taken = {name for name, spelled in told.items() if name == spelled}
+    for name in sorted(told.keys() - taken):
+        while told[name] in taken:
+            told[name] = "\\" + told[name]
+        taken.add(told[name])
+    return told
 
 
 def _fits_jsonb(value: Any) -> bool:

@@ -101,6 +101,18 @@ async def test_half_a_pair_of_surrogates_is_stored_and_spelled_out(api: Api) -> 
     assert {name: line[name] for name in fields} == fields
 
 
+async def test_names_that_are_spelled_alike_are_told_apart(api: Api) -> None:
+    fields: dict[str, Any] = {
+        "new\ud800": 1,
+        "new\\ud800": 2,
+        "inner": {"\udfff\\ud800": 3, "\\udfff\ud800": 4},
+    }
+    assert (await _post(api, sample(0, **fields)))["inserted"] == 1
+    now = from_json(await _get(api, "/v1/realtime"))
+    assert (now["new\\ud800"], now["\\new\\ud800"]) == (2, 1)
+    assert sorted(now["inner"].values()) == [3, 4]
+
+
 async def test_a_number_beyond_any_float_beside_half_a_pair_is_rejected(api: Api) -> None:
     fields: dict[str, Any] = {"new\ud800": [float("inf"), "\udc00"]}
     answer = await _post(api, sample(0, **fields))
