@@ -22,7 +22,7 @@ from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 
 _LONGEST_INTERVAL_S: Final = 86_400
 _PATIENCE_S: Final = 60.0
-"""So long what is just being stored is waited for."""
+"""So long what is just being stored, or held by others, is waited for."""
 _THE_REST: Final = (
     "erase_rollup_15m",
     "erase_rollup_day",
@@ -139,13 +139,14 @@ async def set_device(
 
     Raises:
         UsageError: the name, the time zone or the interval is not valid.
+        StorageError: another session holds the device for too long; nothing is set.
     """
     require_device_id(device_id)
     if timezone is not None and known_zone(timezone) is None:
         raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
         raise UsageError("the poll interval must be more than 0 s and at most a day")
-    async with connected(url) as connection:
+    async with connected(url, patience_s=_PATIENCE_S) as connection:
         before = await known_device(connection, device_id)
         await fetch(connection, "add_devices", device_ids=[device_id])
         [(device,)] = await fetch(
@@ -170,8 +171,9 @@ async def delete_device(url: str, device_id: str, *, deleted: bool) -> None:
 
     Raises:
         UsageError: there is no such device.
+        StorageError: another session holds it for too long; nothing is changed.
     """
-    async with connected(url) as connection:
+    async with connected(url, patience_s=_PATIENCE_S) as connection:
         if not await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted):
             raise _no_device(device_id)
         action = "deleted" if deleted else "restored"
@@ -187,9 +189,10 @@ async def erase_device(url: str, device_id: str) -> int:
 
     Raises:
         UsageError: there is no such device.
-        StorageError: what is just being stored is not done in time, or the database cannot be used.
+        StorageError: what is just being stored is not done in time, another session holds the device for too
+            long, or the database cannot be used.
     """
-    async with session(url) as connection:
+    async with session(url, patience_s=_PATIENCE_S) as connection:
         found = await fetch(connection, "find_devices", device_ids=[device_id])
         if not found:
             raise _no_device(device_id)

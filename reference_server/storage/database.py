@@ -376,21 +376,26 @@ async def all_the_time(connection: Connection) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def session(url: str) -> AsyncIterator[Connection]:
+async def session(url: str, *, patience_s: float = 0.0) -> AsyncIterator[Connection]:
     """One connection for a command, of which each statement is committed by itself.
+
+    Args:
+        url: where the database is.
+        patience_s: how long a statement may wait for what another session holds; 0 for ever.
 
     Raises:
         StorageUnavailableError: there is no connection.
-        StorageError: the database refused.
+        StorageError: the database refused, or patience was at its end.
     """
     with translated():
         async with await Connection.connect(address(url), connect_timeout=10) as connection:
             await _configure(connection)
+            await fetch(connection, "limit_waits", ms=round(patience_s * 1000))
             yield connection
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
+async def connected(url: str, *, patience_s: float = 0.0) -> AsyncIterator[Connection]:
     """The same in one transaction that is committed at the end."""
-    async with session(url) as connection, connection.transaction():
+    async with session(url, patience_s=patience_s) as connection, connection.transaction():
         yield connection

@@ -44,6 +44,10 @@ _AWAY = (
 
 
 _DISK_FULL = "the database's disk is full; make room there: until then no readings are taken"
+_HELD = (
+    "another session of the database has held for too long what this needs; look in pg_stat_activity for one "
+    "that stands still ('idle in transaction', say), end it, and do the same again"
+)
 _FULL = ("too many connections", "too many clients", "connection slots are reserved")
 
 
@@ -81,6 +85,8 @@ def translated() -> Iterator[None]:
         raise StorageUnavailableError from error
     except _UNDEFINED as error:
         raise SchemaMissingError from error
+    except pg.LockNotAvailable as error:
+        raise StorageError(_HELD) from error
     except pg.DiskFull as error:
         raise StorageUnavailableError(_DISK_FULL) from error
     except _AWAY as error:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from reference_server import administration
-from reference_server.administration import delete_device, erase_device
+from reference_server.administration import delete_device, erase_device, set_device
 from reference_server.history import DeviceDeletedError, import_csv
 from reference_server.storage.errors import StorageError
 from reference_server.storage.rollups import LOCK_NAMESPACE, SHARDS
@@ -168,6 +168,36 @@ async def test_erase_gives_up_on_what_is_never_done_and_says_what_to_do(
     assert (await sending)["inserted"] == 1
     monkeypatch.undo()
     assert await erase_device(api.dsn, "sh-1") == 2
+    assert left(api.dsn) == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE devices SET name = name WHERE device_id = 'sh-1'",
+        f"SELECT pg_advisory_xact_lock({LOCK_NAMESPACE}, device % {SHARDS}) FROM devices",
+    ],
+    ids=["the device", "its rollups"],
+)
+async def test_who_deletes_or_erases_a_device_waits_for_no_session_without_end(
+    api: Api, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    await api.ingest(sample(0))
+    monkeypatch.setattr(administration, "_PATIENCE_S", 0.1)
+    async with held(api.dsn, statement):
+        with pytest.raises(StorageError, match=r"another session .* pg_stat_activity .* again") as error:
+            await erase_device(api.dsn, "sh-1")
+        assert "\n" not in str(error.value)
+        if statement.startswith("UPDATE"):
+            with pytest.raises(StorageError, match="another session"):
+                await delete_device(api.dsn, "sh-1", deleted=True)
+        else:
+            with pytest.raises(StorageError, match="another session"):
+                await set_device(
+                    api.dsn, "sh-1", name=None, plant=None, timezone="Asia/Kathmandu", poll_interval_s=None
+                )
+    monkeypatch.undo()
+    assert await erase_device(api.dsn, "sh-1") == 1
     assert left(api.dsn) == {}
 
 
