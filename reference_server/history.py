@@ -146,7 +146,7 @@ async def import_csv(
     """
     with opened(file) as stream:
         told = told_by(stream, file.name, device_id)
-        return await _Import(url, device_id, source, _horizon(retention), report).run(told)
+        return await _Import(url, device_id, source, retention, report).run(told)
 
 
 async def import_captures(
@@ -175,7 +175,7 @@ async def import_captures(
         StorageError: the database cannot be used; nothing is stored.
     """
     told: Iterator[Told] = ((sample, {}) for sample in _captured(files, device_id))
-    return await _Import(url, device_id, source, _horizon(retention), report).run(told)
+    return await _Import(url, device_id, source, retention, report).run(told)
 
 
 def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
@@ -200,25 +200,20 @@ def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
     return sample
 
 
-def _horizon(retention: timedelta) -> Horizon:
-    """The horizon as of the begin of an import: what lies inside then does so up to its end."""
-    begun = datetime.now(UTC)
-    return Horizon(retention, lambda: begun)
-
-
 class _Import:
     """Stores what is told part by part.
 
     Rollups change under the lock of the device's shard, which is held for one part at a time: between two the
     refresher finds its turn. Retention leaves raw readings alone meanwhile, so that the next part finds the
-    last reading of this one.
+    last reading of this one; so what lies inside the horizon as an import begins does so up to its end.
     """
 
-    def __init__(self, url: str, device_id: str, source: str, horizon: Horizon, report: Report) -> None:
+    def __init__(self, url: str, device_id: str, source: str, retention: timedelta, report: Report) -> None:
         self._url = url
         self._device_id = device_id
         self._source = source
-        self._horizon = horizon
+        self._retention = retention
+        self._horizon = _BEGINNING
         self._report = report
         self._entry: int | None = None
         self._made: frozenset[datetime] = frozenset()
@@ -228,6 +223,7 @@ class _Import:
         try:
             async with session(self._url) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
+                self._horizon = await Horizon(self._retention, lambda: datetime.now(UTC)).now(connection)
                 await fetch(connection, "add_devices", device_ids=[self._device_id])
                 while some := _some(told):
                     await self._store(connection, some)
@@ -264,9 +260,8 @@ class _Import:
             await transaction.enter_async_context(connection.transaction())
             device = await self._locked(connection)
             rows = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
-            horizon = await self._horizon.now(connection)
-            made = self._made | await _free_buckets(connection, rows, horizon)
-            await _import_rows(connection, rows, horizon, made, result)
+            made = self._made | await _free_buckets(connection, rows, self._horizon)
+            await _import_rows(connection, rows, self._horizon, made, result)
             entry = await self._note(connection, device, rows, result.inserted)
             commit = transaction.pop_all().aclose
 

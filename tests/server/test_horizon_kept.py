@@ -10,7 +10,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from reference_server.history import import_csv
+from reference_server import history
+from reference_server.history import ImportResult, import_csv
 from reference_server.storage import horizon
 from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import migrate
@@ -207,6 +208,30 @@ async def test_an_import_leaves_it_alone_and_fills_what_has_no_rollup(
         assert _rollups(api) == before
         result = await import_csv(api.dsn, file, "sh-2", source="test", retention=years)
         assert (result.inserted, result.aside) == (len(LATE), 0)
+
+
+async def test_an_import_goes_by_one_horizon_up_to_its_end(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far into it a process of a shorter retention says what it was about to drop."""
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 2)
+    first = quarter_of(NOW - 5 * DAY)
+    minutes = [first + timedelta(minutes=number) for number in range(14)]
+    await sent(api, [{"at": minutes[0], "pv_power_w": 1000, "interval_s": 60.0}])
+    file = tmp_path / "late.csv"
+    file.write_text(
+        "ts,pv_power_w,interval_s\n" + "".join(f"{format_ts(at)},1000,60\n" for at in minutes[1:])
+    )
+
+    def report(_result: ImportResult) -> None:
+        with psycopg.connect(api.dsn) as connection:
+            moved = "INSERT INTO raw_dropped (until) VALUES (%s) ON CONFLICT (is_all) DO NOTHING"
+            connection.execute(moved, [first + DAY])
+
+    years = timedelta(days=4000)
+    result = await import_csv(api.dsn, file, "sh-1", source="test", retention=years, report=report)
+    assert (result.inserted, result.aside) == (13, 0)
+    assert api.rows("SELECT sample_count FROM rollup_15m") == [(14,)]
 
 
 async def test_a_clock_that_was_wrong_for_a_while_keeps_nothing_aside_for_ever(
