@@ -86,10 +86,13 @@ class PlantKeeper:
     async def work(self) -> AsyncGenerator[float]:
         """Keep what is missing, a part at a time; yield how many seconds each took.
 
+        What is kept of one that was erased since is forgotten before.
+
         Raises:
             StorageError: the database cannot be used.
         """
         began = monotonic()
+        await self._database.rows("forget_plant_sets")
         names = [name for (name,) in await self._database.rows("plants_of_several")]
         self._seen = {name: self._seen[name] for name in names if name in self._seen}
         for name in names:

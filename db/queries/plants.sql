@@ -177,6 +177,14 @@ FROM plant_kept
 WHERE heard = (SELECT s.heard FROM plant_sets s WHERE s.devices = %(devices)s::int4[])
   AND is_month = %(is_month)s AND begins BETWEEN %(first)s AND %(last)s;
 
+-- name: forget_plant_sets
+-- Forget what devices did together of which one was erased since: servers from before `plant_kept` leave it.
+DELETE FROM plant_sets s
+WHERE EXISTS (
+  SELECT FROM unnest(s.devices) AS t(device)
+  WHERE NOT EXISTS (SELECT FROM rollup_day d WHERE d.device = t.device)
+);
+
 -- name: add_plant_set
 -- Make devices that were heard together known.
 INSERT INTO plant_sets (devices) VALUES (%(devices)s::int4[])

@@ -163,3 +163,16 @@ async def test_devices_in_other_zones_are_no_work_for_ever(api: Api) -> None:
     assert api.rows("SELECT FROM plant_sets WHERE 2 = ANY(devices)") == []
     assert api.rows("SELECT FROM plant_sums") == []
     assert await work(api) == -1, "one device is no plant of several"
+
+
+async def test_nothing_is_kept_of_a_device_that_an_older_server_erased(api: Api) -> None:
+    await closed_days(api)
+    await work(api)
+    assert kept(api)
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute(
+            "DELETE FROM rollup_day USING devices d WHERE rollup_day.device = d.device AND device_id = 'sh-2'"
+        )
+    await work(api)
+    assert kept(api) == []
+    assert api.rows("SELECT FROM plant_sets") == []
