@@ -209,6 +209,7 @@ class Attempts:
         # How often all was offered again. An answer to what was sent before the last time does not count: the
         # server may have lost since what it said it had.
         self._offering = 0
+        self._is_resend_owed = False  # all is to be offered again, and that did not succeed yet
         self._witnessing = anyio.Lock()
         self._resends = Backoff()
         self._resent_at = self._not_before = -inf
@@ -441,22 +442,36 @@ class Attempts:
             await spool.ask_last(device_id)
         asking.end(others)
 
+    async def resend_owed(self) -> None:
+        """Offer all again where that did not succeed yet: the server may have no reason to ask once more.
+
+        Raises:
+            SpoolError: it does not succeed yet.
+        """
+        if self._is_resend_owed:
+            await self.resend(self._offering)
+
     async def resend(self, asked_for: int | None = None) -> None:
         """Offer again all the spool keeps of this device: the server lacks what it once had.
 
         Args:
             asked_for: how often that was done when a batch was sent whose answer asks for it; once more is
                 enough for all of these, and readings of other devices may be lacking, too. None: by hand.
+
+        Raises:
+            SpoolError: they could not be offered; it is owed from now on.
         """
         async with self._gate:
             if asked_for is not None and asked_for != self._offering:
                 return
             self._offering += 1
-            self._witnesses.forget()
+            self._is_resend_owed = True
             if asked_for is not None:
                 self._link.asking.lost(self._device_id, anyio.current_time())
                 await self._ask_for_others()
             count = await self._link.spool.reoffer(self._device_id)
+            self._is_resend_owed = False
+            self._witnesses.forget()
             if asked_for is not None:
                 self._rest()
         _LOG.warning(

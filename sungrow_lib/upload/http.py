@@ -22,7 +22,7 @@ from sungrow_lib.errors import ServerUnreachableError, UnexpectedAnswerError
 from sungrow_lib.names import dns_name
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
 from sungrow_lib.upload.settings import Compression, UploadSettings
-from sungrow_lib.upload.trust import tls_context
+from sungrow_lib.upload.trust import add_public, tls_context
 from sungrow_lib.upload.verdicts import Reply
 
 if sys.version_info >= (3, 14):
@@ -65,8 +65,10 @@ class IngestTransport:
         self._compression: Compression = settings.compression
         self._timeout_s = settings.request_timeout_s
         self._address = _Address(settings.server_url)
+        self._context = tls_context(settings.ca_file)
+        self._may_know_more = settings.ca_file is None
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls_context(settings.ca_file),
+            ssl_context=self._context,
             max_connections=None,
             max_keepalive_connections=_KEPT_CONNECTIONS,
             keepalive_expiry=_KEPT_S,
@@ -113,6 +115,16 @@ class IngestTransport:
         return await self._request("GET", "/health", {}, None)
 
     async def _request(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
+        try:
+            return await self._once(method, path, headers, content)
+        except ServerUnreachableError as error:
+            if _distrust(error) is None or not self._may_know_more:
+                raise
+        self._may_know_more = False
+        add_public(self._context)
+        return await self._once(method, path, headers, content)
+
+    async def _once(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
         connect_s = min(_CONNECT_S, self._timeout_s * _CONNECT_PART)
         waits = {"connect": connect_s, "read": self._timeout_s, "write": self._timeout_s}
         try:
@@ -228,16 +240,21 @@ def _compress(body: bytes, compression: Compression) -> tuple[bytes, str | None]
     return body, None
 
 
-def _explain(error: Exception) -> str:
+def _distrust(error: Exception) -> ssl.SSLCertVerificationError | None:
+    """Return why the server's certificate is not trusted, if that is the cause."""
     cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"The server's certificate is not trusted ({cause.verify_message}); nothing was sent. "
-                "If the server has a certificate of your own, set CA_FILE to its authority's; "
-                "the name in SERVER_URL must be one of its names and this machine's clock must be right."
-            )
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _explain(error: Exception) -> str:
+    if (distrust := _distrust(error)) is not None:
+        return (
+            f"The server's certificate is not trusted ({distrust.verify_message}); nothing was sent. "
+            "If the server has a certificate of your own, set CA_FILE to its authority's; "
+            "the name in SERVER_URL must be one of its names and this machine's clock must be right."
+        )
     text = str(error)
     return (
         f"The server cannot be reached ({type(error).__name__}{': ' + text if text else ''}); "

@@ -167,6 +167,7 @@ class DeviceLanes:
     async def _turn(self, lane: Lane, backoff: Backoff) -> bool:
         """Deliver one batch; return whether to go on with the next at once."""
         await self._wait_while_paused()
+        await self.attempts.resend_owed()
         started = anyio.current_time()
         if lane is Lane.DUE and not await self._try_suspects():
             return False  # its next turn waits for another token

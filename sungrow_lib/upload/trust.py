@@ -42,10 +42,21 @@ def _public() -> ssl.SSLContext:
     return context
 
 
+def add_public(context: ssl.SSLContext) -> None:
+    """Load all public authorities: this machine's may be older than a server's certificate."""
+    context.load_verify_locations(cafile=certifi.where())
+    context.load_default_certs()
+
+
 def _hashed_folder() -> str | None:
     """Return this machine's folder of authorities by their hash, if it has the public ones."""
     paths = ssl.get_default_verify_paths()
     if not paths.capath or paths.openssl_cafile_env in os.environ:
         return None
-    names = (file.name for file in Path(paths.capath).iterdir())
-    return paths.capath if sum(map(bool, map(_HASHED.fullmatch, names))) >= _PUBLIC else None
+    try:
+        count = sum(
+            bool(_HASHED.fullmatch(file.name)) and file.is_file() for file in Path(paths.capath).iterdir()
+        )
+    except OSError:  # whatever ails it
+        return None
+    return paths.capath if count >= _PUBLIC else None

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from aiohttp import web
 
+from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import DurableSpool, Settlement, SpoolState
 from sungrow_lib.upload import UploadSettings
 from tests.upload import server as play
@@ -437,3 +438,25 @@ async def test_the_list_keeps_naming_what_was_new_last(
     named = await spool.last_delivered("inv")
     assert set(named[::2]) == ends
     assert not new & set(named[1::2])
+
+
+async def test_what_could_not_be_offered_again_is_offered_once_it_can(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server asked with is delivered by then: it has no reason to ask again."""
+    offer_again, refusals = spool.reoffer, iter(range(20))
+
+    async def reoffer(device_id: str) -> int:
+        if next(refusals, None) is not None:
+            raise SpoolUnavailableError("database is locked")
+        return await offer_again(device_id)
+
+    async with running(spool, settings):
+        await fill(spool, 60)
+        await counted(spool, delivered=60)
+        server.stored.clear()
+        server.rule = Restored()
+        monkeypatch.setattr(spool, "reoffer", reoffer)
+        await fill(spool, 1)
+        await until(lambda: len(server.stored) == 61)
+        await counted(spool, delivered=61)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace as changed
+from errno import EACCES
+from http import HTTPStatus
 from pathlib import Path
 
+import anyio
+import certifi
 import pytest
 import trustme
 
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import ConnectionState, UploadSettings
+from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.trust import tls_context
 from tests.conftest import Need
 from tests.upload.server import IngestServer
@@ -60,6 +66,42 @@ async def test_a_server_is_trusted_by_one_that_is_there_and_by_none_other(
     _add(folder, authority.cert_pem.bytes(), need)
     async with running(spool, settings):
         await counted(spool, delivered=1)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("folder")
+async def test_a_server_whose_authority_is_younger_than_the_machine_is_trusted(
+    settings: UploadSettings,
+    server: IngestServer,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is among those that come with the program: of the next version of that list, say."""
+    bundle = tmp_path / "bundle.pem"
+    known = await anyio.Path(certifi.where()).read_bytes()
+    bundle.write_bytes(known + authority.cert_pem.bytes())
+    monkeypatch.setattr("certifi.where", lambda: str(bundle))
+    async with IngestTransport(changed(settings, ca_file=None, server_url=server.url)) as transport:
+        assert (await transport.health()).status == HTTPStatus.OK
+
+
+def test_a_folder_of_links_to_nothing_is_not_believed_to_have_the_public_ones(folder: Path) -> None:
+    for file in list(folder.iterdir()):
+        file.unlink()
+        file.symlink_to(folder / "gone.crt")
+    assert tls_context(None).cert_store_stats()["x509_ca"] > 100
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_that_cannot_be_listed_is_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(
+        folder: Path,
+    ) -> Iterator[Path]:  # nothing is forbidden to root, who runs the tests here and there
+        raise PermissionError(EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert tls_context(None).cert_store_stats()["x509_ca"] > 100
 
 
 @pytest.mark.parametrize("count", [0, 3])
