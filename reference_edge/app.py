@@ -180,7 +180,7 @@ class _Edge:
                 await self._work(stopping, spool, uploader)
             await self._note(spool.damage)
             is_done = await uploader.flush(_FLUSH_S)
-            _LOG.info("stopped", extra={"everything_delivered": is_done})
+            _LOG.info("stopped", extra={"everything_delivered": is_done, **await _left(spool)})
         finally:
             await self._note(spool.damage)
 
@@ -355,6 +355,14 @@ async def _set_after(event: anyio.Event, wait: Callable[[], Awaitable[None]]) ->
 async def _cancel_after(scope: anyio.CancelScope, wait: Callable[[], Awaitable[None]]) -> None:
     await wait()
     scope.cancel()
+
+
+async def _left(spool: DurableSpool) -> dict[str, int]:
+    """How many readings the server lacks, and how many it did not take; nothing when that cannot be told."""
+    with suppress(SpoolError):
+        counts = await spool.counts()
+        return {"undelivered": counts.undelivered, "quarantined": counts.quarantined}
+    return {}
 
 
 def _stuck(stations: list[Station]) -> str | None:

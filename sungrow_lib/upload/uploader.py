@@ -95,7 +95,8 @@ class BatchUploader:
             deadline_s: seconds it may take at most.
 
         Returns:
-            Whether nothing is pending or waits for a date any more. What is left stays in the spool.
+            Whether nothing is left to be offered: nothing is pending, waits for a date or was deferred. What
+            is left stays in the spool.
         """
         async with self._spool_errors():
             with anyio.move_on_after(deadline_s):
@@ -105,8 +106,7 @@ class BatchUploader:
                     for device_id in devices:
                         tasks.start_soon(self._lanes(device_id).flush)
             with anyio.CancelScope(shield=True):
-                counts = await self._spool.counts()
-                return counts.pending + counts.waiting == 0
+                return (await self._spool.counts()).undelivered == 0
         return False
 
     async def resend(self, device_id: str) -> None:

@@ -83,7 +83,10 @@ async def test_readings_are_kept_while_the_server_is_away(
     [first, *_] = events(tmp_path, "poll")
     assert first["outcome"] == "accepted"
     assert events(tmp_path, "identified")[0]["model"] == "SH8.0RT-20"
-    assert events(tmp_path, "stopped")[0]["everything_delivered"] is False
+    stopped = events(tmp_path, "stopped")[0]
+    assert stopped["everything_delivered"] is False
+    assert cast("int", stopped["undelivered"]) >= 1
+    assert stopped["quarantined"] == 0
     status = await anyio.run_process(
         python("reference_edge", "status", "--json"),
         env=clean_environment()

@@ -175,6 +175,17 @@ async def test_flush_delivers_what_is_left(
     assert server.seqs_stored() == set(range(1, 34))
 
 
+async def test_flush_says_that_deferred_readings_are_left(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 3)
+    server.rule = play.verdicts("deferred", "future", is_number(3))
+    async with BatchUploader(spool, settings) as uploader:
+        assert not await uploader.flush(30)
+    counts = await spool.counts()
+    assert (counts.pending, counts.deferred, counts.delivered) == (0, 1, 2)
+
+
 @pytest.mark.parametrize("code", [400, 413, 422])
 async def test_flush_halves_what_is_refused_as_a_whole(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer, code: int
