@@ -6,9 +6,10 @@ has done what leads to that, by its own record.
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -17,9 +18,11 @@ from shutil import copy
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import anyio
 import psycopg
 
 from reference_edge.owner import OwnerFile
+from reference_server.history import export_samples
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import SpoolOptions, SpoolRecord, SpoolState
@@ -156,6 +159,20 @@ def rows_kept_aside(dsn: str) -> list[dict[str, Any]]:
     with psycopg.connect(dsn) as connection:
         rows = connection.execute("SELECT body FROM kept_aside").fetchall()
     return [body if isinstance(body, dict) else json.loads(body) for (body,) in rows]
+
+
+def rows_stored(dsn: str, devices: Collection[str]) -> list[dict[str, Any]]:
+    """Return the rows of those devices that the server knows, as `sungrow-server export` writes them."""
+    return anyio.run(_rows_stored, dsn, devices)
+
+
+async def _rows_stored(dsn: str, devices: Collection[str]) -> list[dict[str, Any]]:
+    with psycopg.connect(dsn) as connection:
+        known = {name for (name,) in connection.execute("SELECT device_id FROM devices").fetchall()}
+    written = io.StringIO()
+    for device_id in sorted(known.intersection(devices)):
+        await export_samples(dsn, device_id, None, None, written)
+    return [json.loads(line) for line in written.getvalue().splitlines()]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -80,11 +80,14 @@ def fill_disk(run: Run) -> None:
 def run_out_of_room(run: Run, edges: list[FedEdge]) -> None:
     """Keep the server away until these edges have had to make room, or to refuse readings."""
     run.stage.storm, run.stage.force = ("request lost",), 1.0
-    for edge in edges:
-        with edge.hurrying():
+    wanted = [(edge, _room_wanted(edge)) for edge in edges]
+    with ExitStack() as hurry:
+        for edge in edges:
+            hurry.enter_context(edge.hurrying())
+        for edge, before in wanted:
             wait_until(
                 f"{edge.child.name} to run out of room",
-                partial(_has_no_room, edge, _room_wanted(edge)),
+                partial(_has_no_room, edge, before),
                 timeout_s=SLOW_S,
                 watched=[edge.child],
             )

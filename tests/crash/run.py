@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +18,7 @@ import psycopg
 
 from sungrow_lib.demo.setup import ServerAddress
 from sungrow_lib.demo.site import DEVICES, DemoSite
-from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside
+from tests.crash.account import Account, Fed, count_meetings, judge_fed, rows_kept_aside, rows_stored
 from tests.crash.card_deeds import CARD_DEEDS, copy_spool, damage_spool
 from tests.crash.chain import Backend, Edge, Inverters, Machine
 from tests.crash.damage import DAMAGES, DAMAGES_IN_USE
@@ -46,7 +44,6 @@ _LONGEST_STORM_S: Final = 10.0
 _LONGEST_FIRST_S: Final = 60.0
 """... and so long, as long as a kind of it has never struck."""
 _TRIES: Final = 5
-_CORES: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -454,12 +451,8 @@ class Run:
             keys.update(key for row in rows if (key := self.edge.numbered.of_row(row)))
         return keys
 
-    def _rows(self, devices: Iterable[str]) -> list[dict[str, Any]]:
-        with psycopg.connect(self.backend.postgres.dsn) as connection:
-            known = {name for (name,) in connection.execute("SELECT device_id FROM devices").fetchall()}
-        with ThreadPoolExecutor(_CORES) as pool:
-            outputs = pool.map(partial(self.backend.commands.run, "export", "--device"), known & set(devices))
-            return [json.loads(line) for output in outputs for line in output.splitlines()]
+    def _rows(self, devices: Collection[str]) -> list[dict[str, Any]]:
+        return rows_stored(self.backend.postgres.dsn, devices)
 
 
 def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:
