@@ -37,6 +37,8 @@ STATUS: Final = "status.json"
 _LOOK_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 """Instead of minutes: it is to come back into the faults, not to wait until they are over."""
+_PATIENT_S: Final = 60.0
+"""So long it waits for an answer at the end: none is lost any more, and a busy machine takes its time."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -232,7 +234,7 @@ async def _work(
     if spool.damage is None:
         for device in order.devices:
             await feeder.take(device)
-        await _drain(spool, settings, folder)
+        await _drain(spool, replace(settings, request_timeout_s=max(order.answer_s, _PATIENT_S)), folder)
 
 
 def note_deliveries(folder: Path) -> None:

@@ -38,9 +38,10 @@ from tests.crash.readings import Key, Tally, keys_of
 from tests.crash.server_deeds import SERVER_DEEDS
 from tests.crash.use_deeds import USE_DEEDS, damage_in_use
 
-_STRIKES: Final = 15
+_STRIKES: Final = 3
 _LONGEST_STORM_S: Final = 10.0
-"""A storm goes on until it has struck so often, for on a busy machine little happens in a second."""
+"""A storm goes on until it has struck each edge about so often, for on a busy machine little happens in a
+second."""
 _LONGEST_FIRST_S: Final = 60.0
 """... and so long, as long as a kind of it has never struck."""
 _TRIES: Final = 5
@@ -234,7 +235,7 @@ class Run:
     def storm(self, tricks: tuple[str, ...], *, force: float | None = None) -> None:
         """Let the stage lie for a while, about a part of the requests."""
         names = [f"answer: {name}" for name in tricks]
-        enough = sum(self.faults[name] for name in names) + _STRIKES
+        enough = sum(self.faults[name] for name in names) + _STRIKES * len(self.all_edges)
         self.stage.storm, self.stage.force = tricks, force or self.draw.uniform(0.4, 1.0)
         time.sleep(self.draw.uniform(0.8, 2.0))
         begun = time.monotonic()

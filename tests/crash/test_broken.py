@@ -37,7 +37,7 @@ TAKING: Final = "takes another edge's spool for its own"
 
 
 def an_edge(name: str, fault: str = "") -> EdgeKind:
-    kind = EdgeKind(name, (f"crash-{name}",), 0.1, fault=fault, answer_s=_PATIENT_S)
+    kind = EdgeKind(name, (f"crash-{name}",), 0.25, fault=fault, answer_s=_PATIENT_S)
     if name in {"silent", "curt"}:
         return replace(kind, pause_s=0.2, hurry_s=0.01, max_bytes=_SMALL, step_ms=5000)
     return kind
