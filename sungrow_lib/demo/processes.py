@@ -18,6 +18,10 @@ from typing import Final
 from sungrow_lib.errors import SungrowError
 
 _POLL_S: Final = 0.05
+_REST: Final = 2.0
+_LONGEST_REST_S: Final = 1.0
+"""So many times as long as a look takes is the pause after it, but no longer than this: who starts a program
+to look, again and again, holds up what is waited for."""
 _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16_384
 
@@ -191,13 +195,16 @@ def wait_until(
         ChildError: it did not become so in time, or a watched process ended.
     """
     deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while not is_so():
+        took_s = time.monotonic() - begun
         for child in watched:
             child.require_running()
         if time.monotonic() > deadline:
             logs = "".join(f"\nthe end of {child.log}:\n{child.tail()}" for child in watched)
             raise ChildError(f"waited {timeout_s:.0f} s in vain for {what}{logs}")
-        time.sleep(_POLL_S)
+        time.sleep(max(_POLL_S, min(_REST * took_s, _LONGEST_REST_S)))
+        begun = time.monotonic()
 
 
 def python(module: str, *arguments: str) -> list[str]:
