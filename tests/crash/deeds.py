@@ -14,7 +14,8 @@ import psycopg
 
 from sungrow_lib.demo.processes import ChildError, wait_until
 from tests.crash.damage import header_overwritten, one_frame_flipped
-from tests.crash.either import SLOW_S, await_accepted, down, keep_undelivered
+from tests.crash.either import SLOW_S, await_accepted, down, keep_undelivered, server_away
+from tests.crash.fed import NARROWED
 from tests.crash.gate import ABOUT_ONE
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _MANY_REFUSED: Final = 200
 """A spool that refuses so many readings is full, and has nothing to merge."""
 MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
+NARROW_KBIT_S: Final = (24.0, 28.0, 32.0)
+"""A whole batch of the edge in question has 35 kB, and it waits eight seconds for an answer."""
 _MERGING_S: Final = 180.0
 _RESEND_S: Final = 20.0
 
@@ -139,6 +142,22 @@ def fill_disk_at_recovery(run: Run) -> None:
     edge.no_room_until = time.time()
 
 
+def narrow_line(run: Run) -> None:
+    """Let a line carry too little for a whole batch in the time of a request, until as many have passed."""
+    edge = run.named(NARROWED)
+    [device_id] = edge.order.devices
+    with run.own_line.narrow(run.draw.choice(NARROW_KBIT_S)):
+        with server_away(run), edge.hurrying():
+            await_accepted(edge, edge.order.batch_size * 3 // 2, "to take more than a batch")
+        enough = edge.delivered(device_id) + edge.order.batch_size
+        wait_until(
+            f"{edge.child.name} to deliver through a narrow line",
+            lambda: edge.delivered(device_id) >= enough,
+            timeout_s=SLOW_S,
+            watched=[edge.child],
+        )
+
+
 def count_rows(run: Run) -> Counter[str]:
     """Count the rows of each device in the database."""
     query = "SELECT device_id, count(*) FROM samples JOIN devices USING (device) GROUP BY device_id"
@@ -235,6 +254,7 @@ DEEDS: Final[dict[str, Callable[[Run], None]]] = {
     "fill_disk": fill_disk,
     "damage_waiting": damage_waiting,
     "fill_disk_at_recovery": fill_disk_at_recovery,
+    "narrow_line": narrow_line,
     "restore_server_twice": restore_server_twice,
     "delay_across_restarts": delay_across_restarts,
     "step_clock": step_clock,

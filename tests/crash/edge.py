@@ -63,6 +63,7 @@ class EdgeOrder:
         fault: a deliberate fault of the product to run with; "" for none.
         disk_may_fail: whether to try again, instead of ending, when its spool cannot be used.
         answer_s: how long it waits for an answer.
+        batch_size: so many readings go into one request at most.
     """
 
     name: str
@@ -83,6 +84,7 @@ class EdgeOrder:
     fault: str = ""
     disk_may_fail: bool = False
     answer_s: float = 4.0
+    batch_size: int = 40
 
     @property
     def is_twin(self) -> bool:
@@ -215,7 +217,7 @@ async def _work(
         server_url=order.url,
         token_file=Path(order.token_file),
         ca_file=Path(order.ca),
-        batch_size=40,
+        batch_size=order.batch_size,
         upload_interval_s=0.2,
         request_timeout_s=order.answer_s,
     )

@@ -22,6 +22,7 @@ COUNTED: Final[dict[str, tuple[str, ...]]] = {
     "fill_server_disk": ("database's disk full: ingest refused",),
     "cut": ("edge-server: connection cut",),
     "mute": ("edge-server: connection half-open",),
+    "narrow_line": ("one edge-server: narrow",),
     "cut_database": ("server-database: connection cut",),
     "mute_database": ("server-database: connection half-open",),
     "cut_modbus": ("dongle-edge: connection cut",),

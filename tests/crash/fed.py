@@ -37,8 +37,11 @@ class EdgeKind:
     has_small_disk: bool = False
     step_ms: int = 0
     answer_s: float = 4.0
+    batch_size: int = 40
 
 
+NARROWED: Final = "guest"
+"""Name of the edge that has a line of its own, which gets narrow."""
 EDGES: Final = (
     EdgeKind("plain", ("crash-a", "crash-b"), 0.02),
     EdgeKind("damaged", ("crash-c",), 0.04),
@@ -46,12 +49,13 @@ EDGES: Final = (
     EdgeKind("twin-2", ("crash-d",), 0.2, grid_ms=100),
     EdgeKind("clock", ("crash-e",), 0.05),
     EdgeKind("small", ("crash-f",), 0.2, 0.02, max_bytes=180_000, step_ms=5000),
-    EdgeKind("guest", ("crash-h",), 0.2),
+    EdgeKind(NARROWED, ("crash-h",), 0.2, 0.005, answer_s=8.0, batch_size=1000),
     EdgeKind("full", ("crash-g",), 0.2, 0.005, has_small_disk=True, step_ms=5000),
 )
 """One with two devices, one whose spool is damaged, two twins of one device, one with a bad clock, one whose
-spool may not grow, one whose spool gets into the place of others', one whose disk gets full. The two with the
-least room hurry only while they are to run out of it."""
+spool may not grow, one whose spool gets into the place of others' and
+whose line gets narrow, one whose disk gets full. The two with the least room hurry only while they are to run
+out of it, and that with the narrow line until it has more to send than fits into a batch."""
 
 
 class FedEdge:

@@ -9,8 +9,9 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import Any, Final, Self, TypeVar
 
 import aiohttp
@@ -22,6 +23,8 @@ from tests.closing import abort_all, close
 
 _Result = TypeVar("_Result")
 _CHUNK: Final = 65_536
+_PIECE: Final = 256
+"""Bytes of one connection that a narrow line carries before those of another."""
 _CONNECTED_S: Final = 10.0
 _LARGEST: Final = 64 * 2**20
 ABOUT_ONE: Final = "answer about a single reading lost"
@@ -58,6 +61,13 @@ class FaultLoop:
         await abort_all()
 
 
+class _Way(Enum):
+    """The two ways of a line."""
+
+    THERE = "there"
+    BACK = "back"
+
+
 class Line:
     """A TCP line: passes bytes on until it is told to misbehave.
 
@@ -77,6 +87,9 @@ class Line:
         """How likely an answer is sent twice."""
         self.losing = 0.0
         """How likely an answer is swallowed."""
+        self.kbit_s = 0.0
+        """So much it carries each way, all connections together; 0 for no limit."""
+        self._free_at = dict.fromkeys(_Way, 0.0)
 
     async def start(self, unix: str | None = None) -> None:
         """Listen on a free port, or on a Unix socket."""
@@ -117,6 +130,16 @@ class Line:
         self.come_back()
         return has_struck
 
+    @contextmanager
+    def narrow(self, kbit_s: float) -> Iterator[None]:
+        """Let it carry so much only."""
+        self._faults[f"{self._name}: narrow"] += 1
+        self.kbit_s = kbit_s
+        try:
+            yield
+        finally:
+            self.kbit_s = 0.0
+
     def fall_silent(self) -> None:
         """Pass nothing on any more, and tell no end of it."""
         self._faults[f"{self._name}: connection half-open"] += len(self._pairs)
@@ -146,20 +169,31 @@ class Line:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                await self._open.wait()
+            while data := await self._carry(reader, _Way.THERE):
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await reader.read(_CHUNK):
-                await self._open.wait()
+            while data := await self._carry(reader, _Way.BACK):
                 for _ in range(self._copies()):
                     writer.write(data)
                 await writer.drain()
         writer.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, way: _Way) -> bytes:
+        """Return what comes next, once it may pass; nothing at the end.
+
+        What was sent is carried also when nobody waits for it any more, as by any line.
+        """
+        data = await reader.read(_PIECE if self.kbit_s else _CHUNK)
+        await self._open.wait()
+        if self.kbit_s:
+            now = asyncio.get_running_loop().time()
+            self._free_at[way] = max(self._free_at[way], now) + len(data) * 8 / (self.kbit_s * 1000)
+            await asyncio.sleep(self._free_at[way] - now)
+        return data
 
     def _copies(self) -> int:
         if self.losing and self._draw.random() < self.losing:

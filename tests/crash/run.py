@@ -29,7 +29,7 @@ from tests.crash.edge import EdgeOrder
 from tests.crash.edge_deeds import EDGE_DEEDS
 from tests.crash.either import edge_of
 from tests.crash.faults import COUNTED, TWINS_MET, absent_kinds, kinds_in_deck
-from tests.crash.fed import EDGES, EdgeKind, FedEdge
+from tests.crash.fed import EDGES, NARROWED, EdgeKind, FedEdge
 from tests.crash.gate import STORMS, FaultLoop, Line, Stage, await_use
 from tests.crash.machine import BentClock, ServerDisk, SmallDisk, compiler, failing_disks
 from tests.crash.polled import judge_polled
@@ -102,6 +102,7 @@ class Run:
         self._loop.run(self.stage.start())
         stack.callback(lambda: self._loop.run(self.stage.stop()))
         self.uplink = self._line(self.stage.port, "edge-server")
+        self.own_line = self._line(self.uplink.port, "one edge-server")
         self.token_file = folder / "fed.token"
         self.token_file.write_text(self.backend.token)
         self._tokens, self._token_label = 0, "first"
@@ -140,12 +141,13 @@ class Run:
             if kind.has_small_disk and not SmallDisk.can_be_made():
                 continue
             disk = self._folder / kind.name / "disk"
+            line = self.own_line if kind.name == NARROWED else self.uplink
             order = EdgeOrder(
                 **asdict(kind),
                 disk_may_fail=disk in self._failing,
                 folder=str(self._folder / kind.name),
                 disk=str(disk),
-                url=f"https://localhost:{self.uplink.port}",
+                url=f"https://localhost:{line.port}",
                 ca=str(self.backend.certificates.ca),
                 token_file=str(self.token_file),
                 seed=self.plan.seed,
