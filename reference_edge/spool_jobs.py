@@ -160,6 +160,7 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
         "imported": done.imported,
         "known": done.known,
         "different": list(done.different),
+        "ahead": done.ahead,
         "generation": generation,
     }
     _say(result, args, _import_lines)
@@ -173,6 +174,11 @@ def _read_through(lines: Iterable[str], partial: bool) -> None:  # noqa: FBT001 
 
 def _import_lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['imported']} readings imported, {result['known']} were here already"
+    if result["ahead"]:
+        yield (
+            f"{result['ahead']} of them are dated ahead of the time: they are deferred (future), "
+            "offered again, and date no other"
+        )
     if result["different"]:
         numbers = ", ".join(map(str, result["different"][:10]))
         yield (

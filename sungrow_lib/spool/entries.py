@@ -309,15 +309,20 @@ class SpoolImport:
         known: readings that were here already.
         different: numbers (in the export) of readings left out, because another one of the same device and
             time is here.
+        ahead: of those imported, so many have a date of the future: they are offered, and date no other.
     """
 
     imported: int = 0
     known: int = 0
     different: tuple[int, ...] = ()
+    ahead: int = 0
 
     def __add__(self, other: SpoolImport) -> SpoolImport:
         return SpoolImport(
-            self.imported + other.imported, self.known + other.known, self.different + other.different
+            self.imported + other.imported,
+            self.known + other.known,
+            self.different + other.different,
+            self.ahead + other.ahead,
         )
 
 

@@ -44,8 +44,17 @@ def foreign_names(device_ids: Collection[str], edge_id: str, others: Collection[
 
 def _foreign_names(device_id: str, edge_id: str) -> Iterator[str]:
     for number in count():
-        tail = f".{edge_id[:_EDGE_PART]}{f'-{number}' if number else ''}"
+        tail = f"{_tail(edge_id)}{f'-{number}' if number else ''}"
         yield f"{device_id[: _LONGEST_ID - len(tail)]}{tail}"
+
+
+def own_name(device_id: str, edge_id: str) -> str:
+    """Return what an edge calls its device that has this name with other edges; "" for those of others."""
+    return device_id.rpartition(_tail(edge_id))[0]
+
+
+def _tail(edge_id: str) -> str:
+    return f".{edge_id[:_EDGE_PART]}"
 
 
 def is_lost_name(device_id: str) -> bool:

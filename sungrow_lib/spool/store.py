@@ -405,8 +405,9 @@ class SpoolStore:
         """Return what puts readings of another spool into this one, chunk by chunk with `import_chunk`."""
         from sungrow_lib.spool.transfer import Importer  # noqa: PLC0415 - as above
 
+        now_ms = self._dating.moment(self._clock.read()).date_ms
         with self._transaction() as connection:
-            return Importer(connection, self._key)
+            return Importer(connection, self._key, now_ms)
 
     def import_chunk(self, importer: Importer, records: Iterable[SpoolRecord]) -> SpoolImport:
         """Import readings; with the first new one the spool gets a new generation."""

@@ -61,6 +61,7 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
                 "imported": done.imported,
                 "known": done.known,
                 "different": list(done.different[:10]),
+                "ahead": done.ahead,
             },
         )
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DeviceId, SungrowSample, Timestamp, format_ts
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.clock import FUTURE_MARGIN_MS, LATEST_MS, BootStamp
 from sungrow_lib.spool.entries import (
     HeldWhy,
     SpoolEntry,
@@ -23,7 +23,7 @@ from sungrow_lib.spool.entries import (
     SpoolState,
     to_ms,
 )
-from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name
+from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name, own_name
 from sungrow_lib.spool.meta import read_identity
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
@@ -31,6 +31,7 @@ from sungrow_lib.wire import VerdictCode
 FORMAT: Final = 1
 """Version of the lines."""
 _SEQ_LIMIT: Final = 2**53
+_AHEAD: Final = "it was dated more than ten minutes ahead of the time when it was imported"
 
 _STATE_NAMES: Final = tuple(state.name.lower() for state in SpoolState)
 _Line = TypeVar("_Line", bound=BaseModel)
@@ -210,12 +211,17 @@ class Importer:
     """Puts readings of another spool into this one, each once; used inside the caller's transactions.
 
     A reading is here already when one of the same device and date is, or, while either has no final date,
-    one of the same device, boot and boot-time clock. Another program may rename a device meanwhile: then it
+    one of the same device, boot and boot-time clock; also where another edge held it meanwhile, under another
+    name. Another program may rename a device meanwhile: then it
     looks at all of them anew.
+
+    One that is dated ahead of the time is kept as if the server had called it future, whatever it is called
+    there: it is offered again, and no date goes on after its own.
 
     Args:
         connection: the spool's.
         key: gives devices and boots their numbers.
+        now_ms: the date somebody vouches for; None when nobody does.
 
     Attributes:
         has_imported: whether a reading was imported, and the generation is a new one.
@@ -224,13 +230,15 @@ class Importer:
         generation: the spool's; it is another after a renaming.
     """
 
-    def __init__(self, connection: sqlite3.Connection, key: Key) -> None:
+    def __init__(self, connection: sqlite3.Connection, key: Key, now_ms: int | None) -> None:
         self.has_imported = False
         self.has_delivered = False
         self.connection = connection
         self._key = key
+        self._latest_ms = LATEST_MS if now_ms is None else now_ms + FUTURE_MARGIN_MS
         self._seen = 0
-        self.generation = read_identity(connection).generation
+        identity = read_identity(connection)
+        self.generation, self._edge_id = identity.generation, identity.edge_id
         for statement in schema.IMPORT_TABLES:
             connection.execute(statement)
 
@@ -261,13 +269,23 @@ class Importer:
 
     def _take(self, record: SpoolRecord) -> SpoolImport:
         entry = record.entry
+        boot = self._key(self.connection, "boot", record.stamp.boot_id)
         if record.held is not None:
+            if self._is_back(record, boot):
+                return SpoolImport(known=1)
             hold(self.connection, entry.device_id, record.held)
         device = self._key(self.connection, "device", entry.device_id)
-        boot = self._key(self.connection, "boot", record.stamp.boot_id)
         found = self._find(record, device, boot)
         if found is not None:
             return SpoolImport(known=1) if found == entry.content else SpoolImport(different=(entry.seq,))
+        is_ahead = entry.state is not SpoolState.WAITING and entry.ts_ms > self._latest_ms
+        if is_ahead:
+            record = _put_off(record)
+        self._add(record, device, boot)
+        return SpoolImport(imported=1, ahead=int(is_ahead))
+
+    def _add(self, record: SpoolRecord, device: int, boot: int) -> None:
+        entry = record.entry
         seq = max(entry.seq, self._seen + 1)  # the same number where it is free
         self._seen = seq
         row = (seq, device, entry.ts_ms, boot, record.stamp.boot_ms, entry.clock_source, pack(entry.content))
@@ -285,7 +303,6 @@ class Importer:
         connection.execute(schema.IMPORT_NOTE_ONE, (seq,))
         if entry.state is SpoolState.WAITING or is_future:
             connection.execute("INSERT OR IGNORE INTO temp.undated VALUES (?)", (seq,))
-        return SpoolImport(imported=1)
 
     def _raise_floor(self, device: int, ts: int | None) -> None:
         """See to it that the device's last date does not fall back to that of an old reading now coming."""
@@ -293,6 +310,12 @@ class Importer:
         dates = [date for date in (last, ts) if date is not None]
         if dates:
             self.connection.execute(schema.RAISE_FLOOR, (max(dates), device))
+
+    def _is_back(self, record: SpoolRecord, boot: int) -> bool:
+        """Whether another edge has a reading from this one, where it still is."""
+        name = own_name(record.entry.device_id, self._edge_id)
+        row = self.connection.execute("SELECT id FROM device WHERE name = ?", (name,)).fetchone()
+        return row is not None and self._find(record, row[0], boot) == record.entry.content
 
     def _find(self, record: SpoolRecord, device: int, boot: int) -> str | None:
         """Return the content of the reading here that this one is, if there is one."""
@@ -302,3 +325,9 @@ class Importer:
             query = schema.IMPORT_FIND_WAITING
         row = self.connection.execute(query, (device, *rest)).fetchone()
         return None if row is None else str(row[0])
+
+
+def _put_off(record: SpoolRecord) -> SpoolRecord:
+    """Return a reading that is dated ahead of the time as one the server has put off for that."""
+    entry = record.entry._replace(state=SpoolState.DEFERRED)
+    return replace(record, entry=entry, at=None, code=VerdictCode.FUTURE, reason=_AHEAD)

@@ -325,6 +325,45 @@ async def test_what_is_taken_in_from_another_edges_spool_is_held(
         assert await spool.set_apart() == []
 
 
+async def test_what_comes_back_by_way_of_another_edge_is_known(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an export, and as a file; what is here no longer is held under a name of its own."""
+    monkeypatch.setattr(module, "_GRACE_S", 0.0)
+    monkeypatch.setattr(taking_in, "_SETTLED_S", 0.0)
+    store = opened(path)
+    append(store, "lost-device-1", *range(10))
+    append(store, "roof", 1, 2)
+    store.change(lambda c: holding.hold(c, "lost-device-1", HeldWhy.LOST))
+    lines = [head_line(store.identity), *map(record_line, store.records(0, 100))]
+    store.change(lambda c: c.execute("DELETE FROM standing WHERE seq = 5"))
+    store.change(lambda c: c.execute("DELETE FROM reading WHERE seq = 5"))
+    own = store.look(holding.read_owner)
+    store.close()
+    another = path.with_name("another")
+    async with DurableSpool.open(another) as there:
+        await there.import_records(read_lines(lines, partial=True, edge_id=there.identity.edge_id))
+        back = [head_line(there.identity), *[record_line(record) async for record in there.records()]]
+        tail = there.identity.edge_id[:8]
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        done = await spool.import_records(read_lines(back, partial=True, edge_id=own.edge_id))
+        assert (done.imported, done.known) == (1, 11)
+        again = f"lost-device-1.{own.edge_id[:8]}.{tail}"
+        expected = {
+            "lost-device-1": HeldDevice(HeldWhy.LOST, 9),
+            again: HeldDevice(HeldWhy.LOST, 1),
+        }
+        assert await spool.held() == expected
+        another.rename(path)
+        await spool.keep_place()
+        await spool.take_in_replaced()
+        assert [(name, device.undelivered) for name, device in (await spool.held()).items()] == [
+            ("lost-device-1", 9),
+            (again, 1),
+            (f"roof.{tail}", 2),
+        ]
+
+
 def test_delivered_readings_go_with_the_name(path: Path) -> None:
     store = opened(path)
     append(store, "roof", *range(10))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sungrow_lib.errors import UsageError
-from sungrow_lib.spool import DurableSpool, Judged, Settlement, SpoolOptions, SpoolRecord, SpoolState
+from sungrow_lib.spool import DurableSpool, Judged, Lane, Settlement, SpoolOptions, SpoolRecord, SpoolState
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 from tests.spool.helpers import FakeClock, reading
 
@@ -270,3 +270,51 @@ async def test_broken_rules_are_found(path: Path) -> None:
     async with DurableSpool.open(path, clock=clock, options=SpoolOptions(check=False)) as spool:
         faults = await spool.faults()
     assert [fault.split(", the first is ")[1] for fault in faults] == ["3", "777", "5", "7"]
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+@pytest.mark.parametrize("state", ["pending", "delivered", "rejected"])
+async def test_a_reading_of_the_future_is_kept_apart_and_dates_no_other(
+    path: Path, state: str, *, is_trusted: bool
+) -> None:
+    clock = FakeClock(synchronised=is_trusted)
+    line = LINE | {"ts": "9999-12-31T23:59:59.999Z", "state": state, "at": "2026-06-01T12:00:00.000Z"}
+    lines = [HEAD, json.dumps(line), tail_line(1)]
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.append(reading("roof", clock.now()), ts_is_final=True)
+        done = await spool.import_records(read_lines(lines))
+        assert (done.imported, done.ahead) == (1, 1)
+        assert (await spool.import_records(read_lines(lines))).known == 1
+        assert [(record.entry.state, record.code) async for record in spool.records()][1:] == [
+            (SpoolState.DEFERRED, "future")
+        ]
+        assert "ahead" in str([record.reason async for record in spool.records()][1])
+        clock.pass_s(5)
+        clock.synchronised = True
+        entry = await spool.append(reading("roof", clock.now()))
+        assert (entry.state, entry.ts) == (SpoolState.PENDING, clock.now())
+        assert [entry.seq for entry in await spool.offer("roof", 10, Lane.DUE)] == [2]
+        assert await spool.faults() == []
+
+
+async def test_a_reading_that_waits_with_a_date_of_the_future_gets_one_of_the_past(path: Path) -> None:
+    clock = FakeClock()
+    line = LINE | {"ts": "9999-12-31T23:59:59.999Z", "state": "waiting"}
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.import_records(read_lines([HEAD, json.dumps(line), tail_line(1)]))
+        assert await spool.release_waiting()
+        clock.pass_s(5)
+        entry = await spool.append(reading("roof", clock.now()))
+        assert (entry.state, entry.ts) == (SpoolState.PENDING, clock.now())
+        [first, _] = [record.entry async for record in spool.records()]
+        assert first.ts <= clock.now()
+
+
+async def test_a_reading_a_little_ahead_is_as_any_other(path: Path) -> None:
+    """The clock of the edge it comes from need not be this one's."""
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        line = LINE | {"ts": "2026-06-01T12:09:00.000Z"}
+        done = await spool.import_records(read_lines([HEAD, json.dumps(line), tail_line(1)]))
+        assert (done.imported, done.ahead) == (1, 0)
+        assert [record.entry.state async for record in spool.records()] == [SpoolState.PENDING]
