@@ -14,9 +14,15 @@ from sungrow_lib.errors import NotASpoolError
 from sungrow_lib.spool.clock import ESTIMATED, FROM_SERVER
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import MAGIC, Pages, Row, read_log
+from sungrow_lib.spool.schema import APPLICATION_ID
 
 _COMPANIONS: Final = ("-wal", "-shm", "-reserve")
 _CHUNK: Final = 2**20
+_HEAD: Final = 100
+_ID_AT, _ID_END = 68, 72
+"""Where a file of SQLite says which program's it is."""
+REPLACED: Final = ".replaced"
+"""How the ending begins of what was found in a spool's place and set aside."""
 _CLOCKS: Final = frozenset({FROM_SERVER, ESTIMATED})
 
 
@@ -46,6 +52,18 @@ def require_spool(path: Path) -> None:
 def unfinished(path: Path) -> Path:
     """Return where a recovery has the new file until that takes the place of the damaged one."""
     return path.with_name(f"{path.name}.recovering")
+
+
+def is_unused(path: Path) -> bool:
+    """Whether a file is missing or empty, or a spool that has no reading; nor has the log beside it."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head and head[_ID_AT:_ID_END] != APPLICATION_ID.to_bytes(_ID_END - _ID_AT, "big"):
+        return False
+    with closing(Pages(path, read_log(Path(f"{path}-wal")))) as pages:
+        return all(as_reading(row) is None for row in (*pages.rows(), *pages.rows_behind()))
 
 
 def is_missing(path: Path) -> bool:

@@ -10,7 +10,7 @@ from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.entries import SpoolOptions
 from sungrow_lib.spool.errors import is_no_text, translated
-from sungrow_lib.spool.foreign import require_spool, unfinished
+from sungrow_lib.spool.foreign import is_unused, require_spool, unfinished
 from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
 
@@ -75,9 +75,9 @@ def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolO
             stays=options.recover,
         )
 
-    is_cut_off = unfinished(path).exists()
+    is_cut_off = unfinished(path).exists() and is_unused(path)
     if not options.recover:
-        if is_cut_off and not path.exists():  # opening it would make an empty one
+        if is_cut_off:  # what is there is empty, or opening it would make an empty one
             raise SpoolUnavailableError(
                 f"A recovery of the spool {path} was cut off; `sungrow-edge run` completes it."
             )
@@ -85,12 +85,11 @@ def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolO
     from sungrow_lib.spool.returning import finish  # noqa: PLC0415 - memory, hardly ever needed
 
     finish(path, opening)
-    is_there = path.exists()
-    if is_cut_off:
+    if unfinished(path).exists():
         from sungrow_lib.spool.salvage import finish_interrupted  # noqa: PLC0415 - as above
 
         finish_interrupted(path)
-    if damage is not None and is_there:
+    if damage is not None and not is_cut_off and path.exists():
         from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - as above
 
         require_spool(path)

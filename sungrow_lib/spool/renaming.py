@@ -25,6 +25,7 @@ from sungrow_lib.spool.notes import (
 )
 
 _EACH: Final = schema.EACH_RENAMING
+_ANY: Final = 2**63 - 1
 _MOST: Final = 2**31
 """No edge has had so many renamings: what carries a higher number has a wrong bit."""
 _LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing WHERE offered < {_EACH * _MOST}"
@@ -52,6 +53,7 @@ _MOVE: Final = (
 )
 _MOVED: Final = "SELECT count(*), min(seq), max(seq) FROM temp.moving"
 _LET_GO: Final = f"UPDATE standing SET offered = offered % {_EACH} WHERE device = ? AND offered / {_EACH} = ?"
+_NEWEST: Final = "SELECT max(ts) FROM reading WHERE device = ? AND seq BETWEEN ? AND ?"
 _SET_FLOOR: Final = (
     "UPDATE device SET floor_ts = (SELECT max(ts) FROM (SELECT ?2 AS ts UNION ALL SELECT r.ts FROM reading r"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq"
@@ -64,10 +66,7 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     source = require_held(connection, old)
     if new == old:  # it is a device's own name: that can be so
         connection.execute(schema.LET_GO, (old,))
-        for number, note in read_renamings(connection).items():
-            # What had it is no other device any more. What was taken back was another's all the same.
-            if note is not None and note.old == old and not note.is_undone:
-                drop_renaming(connection, number)
+        _believe(connection, old)
         return SpoolRenaming(connection.execute(schema.COUNT_DEVICE, (source,)).fetchone()[0], left=0)
     if is_held(connection, new):
         raise UsageError(f"{new} is held, too; name a device whose readings are sent")
@@ -94,6 +93,21 @@ def rename(connection: sqlite3.Connection, old: str, new: str) -> SpoolRenaming:
     return SpoolRenaming(moved=moved, left=left)
 
 
+def _believe(connection: sqlite3.Connection, name: str) -> None:
+    """Let no renaming say any more that a device had a name that is another's own.
+
+    What was taken back was another's all the same.
+    """
+    for number, note in read_renamings(connection).items():
+        if note is None or note.is_undone or name not in (note.old, *note.also):
+            continue
+        others = [other for other in (note.old, *note.also) if other != name]
+        if others:  # the other copy was right
+            note_renaming(connection, number, replace(note, old=others[0], also=tuple(others[1:])))
+        else:
+            drop_renaming(connection, number)
+
+
 def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
     """Take back the last renaming of a device; see `DurableSpool.undo_rename`."""
     renamings = read_renamings(connection).items()
@@ -112,8 +126,13 @@ def undo(connection: sqlite3.Connection, old: str) -> SpoolRenaming:
         raise UsageError(f"all readings of {old} that became {new}'s were sent; nothing can be taken back")
     connection.execute(_LET_GO, (source, number))
     last = _floor(connection, source)
-    for key, floor in zip((target, source), note.floors, strict=True):
-        connection.execute(_SET_FLOOR, (key, _bounded(floor, last)))
+    before, own = (_bounded(floor, last) for floor in note.floors)
+    connection.execute(_SET_FLOOR, (target, before))
+    until = _ANY if note.until is None else note.until
+    (newest,) = connection.execute(_NEWEST, (target, note.since, until)).fetchone()
+    if last is not None and all(last > date for date in (before, newest) if date is not None):
+        own = last  # it came since, and not with what goes back
+    connection.execute(_SET_FLOOR, (source, own))
     if note.why is HeldWhy.ASIDE:  # what was requeued under the other name is set aside again
         hold(connection, old, HeldWhy.LOST)
         set_aside(connection, old)

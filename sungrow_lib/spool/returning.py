@@ -26,13 +26,13 @@ from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.errors import code_of, extended_code_of, is_no_text
-from sungrow_lib.spool.foreign import unfinished
+from sungrow_lib.spool.foreign import REPLACED, unfinished
 from sungrow_lib.spool.opening import BUSY_MS, SpoolOpening
 from sungrow_lib.spool.place import Place
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
-_REPLACED: Final = ".replaced-"
+_REPLACED: Final = f"{REPLACED}-"
 _DONE: Final = ".done"
 
 

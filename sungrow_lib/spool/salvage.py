@@ -31,7 +31,7 @@ from sungrow_lib.spool.following import (
     settle_notes,
     take_back,
 )
-from sungrow_lib.spool.foreign import as_reading, unfinished
+from sungrow_lib.spool.foreign import REPLACED, as_reading, is_unused, unfinished
 from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
 from sungrow_lib.spool.opening import SpoolOpening
@@ -45,6 +45,9 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RANK: Final = {state: rank for rank, state in enumerate((0, 2, 3, 4, 5, 1))}
 """Where a reading seems to stand at two places, the one that is offered again wins: that is always safe."""
 
+_NAMELESS: Final = (
+    "SELECT device FROM main.reading UNION SELECT device FROM temp.seen EXCEPT SELECT id FROM device"
+)
 _IS_RENAMED: Final = (  # then an older page may give a reading another device than the row it is part of
     f"SELECT EXISTS (SELECT 1 FROM meta WHERE key GLOB '{schema.RENAMED_PREFIX}*'"  # noqa: S608 - ours
     " AND key NOT IN (SELECT value FROM json_each(?)))"
@@ -56,13 +59,16 @@ def finish_interrupted(path: Path) -> None:
     """Complete a recovery that was cut off after the damaged file had been renamed: it is missing.
 
     The new file is complete when it has its name, whatever wrong bits make of what it says of itself. Where
-    the spool is there it was made of it, mostly, and is of no use. Who knows, so it is kept.
+    the spool is there it was made of it, mostly, and is of no use. Who knows, so it is kept. One without any
+    reading, as whoever finds none makes it, is in its place, and is set aside.
     """
     new = unfinished(path)
     if not new.exists():
         return
     try:
-        if path.exists():
+        if path.exists() and is_unused(path):
+            _exchange(path, _unused(path, REPLACED))
+        elif path.exists():
             aside = _unused(new, "")
             new.rename(aside)
             _LOG.error("what a recovery made is set aside: a spool is there", extra={"file": str(aside)})
@@ -189,8 +195,9 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     was_merged = _take_superseded(connection, pages, was_merged=was_merged)
     if pages.free() is not None:  # else what is found may be on a page no longer used
         follow_standing(connection)
+    _name_as_indexed(connection, names)  # what was taken back is noted by names
     take_back(connection)
-    _name_the_nameless(connection, names)
+    _name_the_nameless(connection)
     hold_renamed(connection)
     for statement in salvage_schema.STAND:
         connection.execute(statement)
@@ -355,29 +362,35 @@ def _is_object(content: str | bytes) -> bool:
         return False
 
 
-def _name_the_nameless(connection: sqlite3.Connection, names: dict[str, int]) -> None:
-    """Give devices and boots whose names are lost that of their index, or one that says so."""
+def _name_as_indexed(connection: sqlite3.Connection, names: dict[str, int]) -> None:
+    """Give devices whose names are lost that of their index, if it has one; also who had readings once."""
     boots = {name for (name,) in connection.execute("SELECT name FROM boot")}
     devices = {
         key: name
         for name, key in reversed(names.items())  # of two the one found first: the other is on an older page
         if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
     }
+    for (key,) in connection.execute(_NAMELESS).fetchall():
+        if key in devices:
+            connection.execute("INSERT OR IGNORE INTO device (id, name) VALUES (?, ?)", (key, devices[key]))
+            if devices[key].startswith(LOST):
+                hold(connection, devices[key], HeldWhy.LOST)
+
+
+def _name_the_nameless(connection: sqlite3.Connection) -> None:
+    """Give devices and boots whose names are lost one that says so."""
     for key in _missing(connection, "device"):
-        name = _name(connection, "device", key, devices.get(key, f"{LOST}{key}"))
-        if name.startswith(LOST):
-            hold(connection, name, HeldWhy.LOST)
+        hold(connection, _name(connection, "device", key), HeldWhy.LOST)
     for key in _missing(connection, "boot"):
-        _name(connection, "boot", key, f"lost-boot-{key}")
+        _name(connection, "boot", key)
 
 
-def _name(connection: sqlite3.Connection, table: str, key: int, name: str) -> str:
+def _name(connection: sqlite3.Connection, table: str, key: int) -> str:
     """Name a device or boot; the name may be taken, by an earlier recovery or in pages of another time."""
     statement = f"INSERT OR IGNORE INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608 - ours
-    if not connection.execute(statement, (key, name)).rowcount:
-        name = f"lost-{table}-{key}"
-        while not connection.execute(statement, (key, name)).rowcount:
-            name += "-again"
+    name = f"lost-{table}-{key}"
+    while not connection.execute(statement, (key, name)).rowcount:
+        name += "-again"
     return name
 
 

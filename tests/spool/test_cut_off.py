@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sungrow_lib.errors import SpoolError
+from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.spool import SpoolOptions, SystemClock, database, returning
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.spool.store import SpoolStore
@@ -116,6 +117,40 @@ def test_a_new_spool_in_its_place_costs_nothing_of_it(
     [aside] = path.parent.glob("spool.db.recovering-*")
     assert aside.read_bytes() == saved
     assert "what a recovery made is set aside" in caplog.text
+
+
+@pytest.mark.parametrize("there", ["a spool", "a spool in use", "an empty file"])
+def test_what_it_saved_takes_the_place_of_a_spool_without_readings(
+    path: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    """As an earlier version made one; nothing else makes use of what was saved."""
+    cut_off(path, 3, monkeypatch)
+    if there == "an empty file":
+        path.touch()
+    else:
+        other = path.with_name("other.db")
+        with closing(opened(other)):
+            logged = Path(f"{other}-wal").read_bytes()
+        other.rename(path)
+        if there == "a spool in use":
+            Path(f"{path}-wal").write_bytes(logged)
+    with pytest.raises(SpoolError, match="was cut off; `sungrow-edge run` completes it"):
+        SpoolStore(path, SpoolOptions(), SystemClock()).close()
+    with closing(opened(path, damage="as a test says, again")) as store:
+        assert contents(store) == EXPECTED
+    assert len(returning.found_aside(path)) == 1
+    assert len(list(path.parent.glob("spool.db.damaged-*Z"))) == 1
+    assert not list(path.parent.glob("*.recovering*"))
+
+
+def test_what_is_no_spool_is_not_moved_for_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_off(path, 3, monkeypatch)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE mine (what TEXT)")
+    content = path.read_bytes()
+    with pytest.raises(NotASpoolError):
+        opened(path).close()
+    assert path.read_bytes() == content
 
 
 def test_what_does_not_recover_makes_no_new_spool(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

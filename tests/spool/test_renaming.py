@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from sungrow_lib.spool import (
     holding,
     renaming,
 )
+from sungrow_lib.spool.notes import note_renaming, read_renamings
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON_MS
 from tests.spool.test_holding import RECOVER, append, lose_names, make, offered, opened
@@ -196,4 +198,42 @@ def test_what_was_set_aside_and_requeued_is_set_aside_again(path: Path) -> None:
     assert store.look(holding.read_held) == {"lost-device-1": HeldDevice(HeldWhy.ASIDE, 0)}
     assert {record.code for record in store.records(0, 1_000)} == {"set_aside"}
     assert store.faults() == []
+    store.close()
+
+
+def test_a_renaming_taken_back_leaves_the_other_its_own_last_date(path: Path) -> None:
+    """The reading of that date is deleted: a later one of the same time would be taken for it."""
+    store = lost(path, "roof")
+    append(store, "shed", 20)
+    rename(store, "lost-device-1", "shed")
+    append(store, "shed", 30)
+    [newest] = store.offer("shed", 1, Lane.FRESH)
+    store.settle("shed", Settlement(delivered=[newest.seq]))
+    [record] = [record for record in store.records(0, 1_000) if record.entry.seq == newest.seq]
+    earlier = newest._replace(ts_ms=NOON_MS + 25 * 5_000, state=SpoolState.DELIVERED)
+    importer = store.importer()
+    assert store.import_chunk(importer, [replace(record, entry=earlier)]).imported == 1
+    store.relief.delete_delivered()
+    assert newest.seq not in [record.entry.seq for record in store.records(0, 1_000)]
+    assert undo(store, "lost-device-1").moved == 10
+    assert store.append("shed", newest.ts_ms, "{}", boot=None, ts_is_final=True).ts_ms == newest.ts_ms + 1
+    store.close()
+
+
+def test_a_device_that_is_what_it_is_called_is_in_doubt_no_longer(path: Path) -> None:
+    """One copy of a renaming's note had a wrong bit in the old name, and so that of a device there is."""
+    store = lost(path, "roof")
+    append(store, "shed-1", 20)
+    append(store, "shed-3", 20)
+    rename(store, "lost-device-1", "shed-1")
+    (number, note), *_ = store.look(read_renamings).items()
+    assert note is not None
+    for doubted in (
+        replace(note, also=("shed-3",)),
+        replace(note, old="shed-3", also=("lost-device-1",)),
+    ):
+        store.change(lambda c, doubted=doubted: note_renaming(c, number, doubted))  # type: ignore[misc]
+        store.change(lambda c: holding.hold(c, "shed-3", HeldWhy.LOST))
+        rename(store, "shed-3", "shed-3")
+        assert store.look(read_renamings) == {number: note}
     store.close()

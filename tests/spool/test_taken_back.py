@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -70,6 +71,18 @@ def taken_back(path: Path, last_name: str | None) -> tuple[bytes, bytes]:
         return path.read_bytes(), Path(f"{path}-wal").read_bytes()
 
 
+def without_devices(file: bytes, log: bytes) -> tuple[bytes, bytes]:
+    """Overwrite every version of the page of the table of devices; their index has their names still."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.deserialize(file[:18] + b"\1\1" + file[20:])  # as one without a log
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'device'"
+        [[page]] = connection.execute(query).fetchall()
+    lost, begin = b"\xaa" * PAGE_BYTES, (page - 1) * PAGE_BYTES
+    frames = [log[at : at + FRAME] for at in range(32, len(log), FRAME)]
+    kept = [frame[:24] + lost if int.from_bytes(frame[:4], "big") == page else frame for frame in frames]
+    return file[:begin] + lost + file[begin + PAGE_BYTES :], log[:32] + b"".join(kept)
+
+
 def damaged(path: Path, file: bytes, log: bytes, chance: random.Random) -> SpoolStore:
     """Damage a region of the log, or two."""
     for old in path.parent.glob(f"{path.name}*"):
@@ -89,10 +102,13 @@ def number_of(content: str) -> int:
 
 
 @pytest.mark.parametrize("last_name", [None, "shed", "roof"])
+@pytest.mark.parametrize("has_devices", [True, False])
 def test_no_damaged_region_sends_a_reading_under_the_name_that_was_taken_back(
-    path: Path, tmp_path: Path, last_name: str | None
+    path: Path, tmp_path: Path, last_name: str | None, *, has_devices: bool
 ) -> None:
     file, log = taken_back(path, last_name)
+    if not has_devices:
+        file, log = without_devices(file, log)
     chance = random.Random(f"{SEED} {last_name}")
     recoveries = kept = 0
     for turn in range(DAMAGES):
