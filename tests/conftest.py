@@ -151,9 +151,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test of `any_database` once on each engine that can be had."""
+    """Run a test of `any_database` once on each engine that can be had, unless it is marked `one_engine`."""
     if "any_engine" not in metafunc.fixturenames:
         return
+    one_is_enough = metafunc.definition.get_closest_marker("one_engine") is not None
+    engines = [EMBEDDED] if one_is_enough else _engines()
+    metafunc.parametrize("any_engine", engines, indirect=True, scope="session")
+
+
+def _engines() -> list[str]:
     engines = [EMBEDDED]
     if REQUIRE_ALL or OLDEST_POSTGRESQL.is_dir():
         engines.append(OLDEST)
@@ -163,7 +169,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         engines.append(TIMESCALEDB)
     else:
         _left_out["TimescaleDB"] = "the production database (set SUNGROW_TEST_TIMESCALEDB_DSN)"
-    metafunc.parametrize("any_engine", engines, indirect=True, scope="session")
+    return engines
 
 
 @pytest.fixture(scope="session")

@@ -374,6 +374,7 @@ def test_an_import_takes_what_a_spreadsheet_writes(
     assert _output(capsys) == "imported 1, known 0, kept aside 0"
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_import_that_is_interrupted_says_what_is_stored(
     configured: str, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
@@ -406,6 +407,7 @@ def test_an_import_that_is_interrupted_says_what_is_stored(
     assert _output(capsys) == "imported 2500, known 2000, kept aside 0"
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("count", [0, 3_000])
 def test_an_import_that_waits_for_its_input_ends_at_once(

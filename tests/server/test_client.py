@@ -21,7 +21,7 @@ from sungrow_lib.errors import (
 from sungrow_lib.wire.answers import Frame, Realtime
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_engine]
 
 
 async def test_it_reads_what_was_sent(api: Api) -> None:

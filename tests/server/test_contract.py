@@ -31,7 +31,7 @@ from reference_server.operation import Op
 from reference_server.operations import OPERATIONS
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_engine]
 
 CHECKS: Final = [
     not_a_server_error,

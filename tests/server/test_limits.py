@@ -25,7 +25,7 @@ from reference_server.shared_table import OwnTable, SharedTable
 from sungrow_lib.demo.setup import free_ports
 from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, StartServer, sample
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_engine]
 
 
 async def _status(api: Api, token: str, **headers: str) -> tuple[int, str | None]:

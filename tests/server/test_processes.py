@@ -151,6 +151,7 @@ async def _until_blocked(dsn: str) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.one_engine
 async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFiles, tmp_path: Path) -> None:
     port = _free_port()
     tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}

@@ -169,6 +169,7 @@ async def _counted(port: int) -> int:
     return int(float(line.split()[1]))
 
 
+@pytest.mark.one_engine
 async def test_every_worker_counts_what_all_did_also_those_that_died(migrated: str, tmp_path: Path) -> None:
     async with fleet(migrated, tmp_path) as running:
         for number in range(16):
@@ -181,6 +182,7 @@ async def test_every_worker_counts_what_all_did_also_those_that_died(migrated: s
         assert await _counted(running.port) == 16
 
 
+@pytest.mark.one_engine
 async def test_a_stream_on_any_worker_hears_what_any_other_stored(migrated: str, tmp_path: Path) -> None:
     async def heard(opened: asyncio.Semaphore) -> int:
         async with fresh(running.port) as session, session.get("/v1/stream") as answer:
@@ -202,6 +204,7 @@ async def test_a_stream_on_any_worker_hears_what_any_other_stored(migrated: str,
         assert await asyncio.wait_for(asyncio.gather(*listening), 120) == [77] * 12
 
 
+@pytest.mark.one_engine
 async def test_sigterm_ends_all_of_them_and_exits_0(migrated: str, tmp_path: Path) -> None:
     async with fleet(migrated, tmp_path) as running:
         running.process.send_signal(signal.SIGTERM)
@@ -211,12 +214,14 @@ async def test_sigterm_ends_all_of_them_and_exits_0(migrated: str, tmp_path: Pat
         assert not running.said("a worker ended and is replaced")
 
 
+@pytest.mark.one_engine
 async def test_workers_end_when_their_supervisor_is_killed(migrated: str, tmp_path: Path) -> None:
     async with fleet(migrated, tmp_path) as running:
         running.process.kill()
         await running.until(lambda: not any(map(_is_running, running.workers())))
 
 
+@pytest.mark.one_engine
 async def test_what_a_killed_server_left_behind_is_cleaned_up(migrated: str, tmp_path: Path) -> None:
     """Where its workers counted together; a server that runs keeps its own."""
     temporary = tmp_path / "tmp"
@@ -252,6 +257,7 @@ async def test_an_address_that_another_server_has_is_refused(tmp_path: Path) -> 
         assert "LISTEN_PORT" in other.stderr
 
 
+@pytest.mark.one_engine
 async def test_https(migrated: str, tmp_path: Path, tls_files: CertificateFiles) -> None:
     tls = {"TLS_CERT_FILE": str(tls_files.cert), "TLS_KEY_FILE": str(tls_files.key)}
     async with fleet(migrated, tmp_path, **tls) as running:
@@ -261,6 +267,7 @@ async def test_https(migrated: str, tmp_path: Path, tls_files: CertificateFiles)
             assert answer.status == 200
 
 
+@pytest.mark.one_engine
 async def test_a_unix_socket(migrated: str, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     async with fleet(migrated, tmp_path, LISTEN_HOST=f"unix:{path}") as running:
