@@ -179,7 +179,8 @@ class _Edge:
             with self._metrics():
                 await self._work(stopping, spool, uploader)
             await self._note(spool.damage)
-            is_done = await uploader.flush(_FLUSH_S)
+            # A spool that takes nothing lets nothing be offered either, and the ten seconds are short.
+            is_done = self.intake.refusal is None and await uploader.flush(_FLUSH_S)
             _LOG.info("stopped", extra={"everything_delivered": is_done, **await _left(spool)})
         finally:
             await self._note(spool.damage)

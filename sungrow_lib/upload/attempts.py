@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from math import inf
@@ -21,7 +22,7 @@ from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.pace import BatchSize
 from sungrow_lib.upload.settings import UploadSettings
-from sungrow_lib.upload.status import ConnectionState, StatusBoard
+from sungrow_lib.upload.status import NO_TOKEN, ConnectionState, StatusBoard
 from sungrow_lib.upload.verdicts import Action, Reply, Ruling, judge_reply
 from sungrow_lib.upload.witnesses import Witnesses
 from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope
@@ -35,8 +36,6 @@ TOO_MANY: Final = "http_429"
 """Code of a ruling when the server has had too much of one kind of batch, and may well take the other."""
 UNREACHABLE: Final = "unreachable"
 """Code of a ruling without any answer."""
-NO_TOKEN: Final = "token"  # noqa: S105 - a code, no secret
-"""Code of a ruling, and of an alarm, when there is no token to send."""
 
 
 class Kind(Enum):
@@ -99,6 +98,8 @@ class Link:
         Raises:
             ConfigurationError: there is none, with the reason.
         """
+        if not self._has_token:
+            await self.tokens.refresh()  # who waits for another one hears of it, whoever finds it
         try:
             token = await self.tokens.current()
         except ConfigurationError as error:
@@ -110,8 +111,14 @@ class Link:
         if not self._has_token:
             _LOG.info("there is a token now")
             self._has_token = True
-            self.board.clear_alarm(NO_TOKEN, None)
+            self.board.has_token()
         return token
+
+    async def look_for_token(self) -> None:
+        """Look again for a token where there was none: nobody else does who has nothing to send."""
+        if not self._has_token:
+            with suppress(ConfigurationError):
+                await self.token()
 
     def note_unreachable(self, error: ServerError) -> None:
         """Note that there was no usable answer; each reason is said once, then how often it was so."""

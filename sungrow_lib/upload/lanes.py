@@ -180,6 +180,8 @@ class DeviceLanes:
                 self._leave_to_backlog(batch)
                 return False
             await self._deliver(batch, lane, backoff)
+        if lane is Lane.FRESH and not batch:
+            await self._end_pause()
         if lane is Lane.FRESH and batch:
             await self._expect(are_offers=self.attempts.delivered_at >= started)
         return bool(batch) and lane is not Lane.FRESH and self.attempts.delivered_at >= started
@@ -330,6 +332,13 @@ class DeviceLanes:
     def _pause(self) -> None:
         self._paused_at = anyio.current_time()
         self._link.board.paused.add(self._device_id)
+
+    async def _end_pause(self) -> None:
+        """End the alarm of a token that was refused, if nothing is left to be sent with it."""
+        board = self._link.board
+        is_over = self._device_id in board.paused and not self._claimed
+        if is_over and not await self._look(self._link.spool.peek, Lane.BACKLOG):
+            board.has_nothing_refused(self._device_id)
 
     async def _wait_while_paused(self) -> None:
         """Wait until there is another token, or long enough to try the same one again."""

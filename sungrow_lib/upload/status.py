@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final
+
+NO_TOKEN: Final = "token"  # noqa: S105 - a code, no secret
+"""Code of a ruling, and of an alarm, when there is no token to send."""
+REFUSED: Final = ("http_401", "http_403")
+"""Codes of an alarm when the server refuses it."""
 
 
 class ConnectionState(StrEnum):
@@ -99,6 +105,19 @@ class StatusBoard:
     def clear_alarm(self, code: str, device_id: str | None) -> None:
         """End an alarm, if it was raised."""
         self._alarms.pop((device_id, code), None)
+
+    def has_token(self) -> None:
+        """End the alarm that there is no token, of all devices, and their pauses for that."""
+        for device_id, code in [key for key in self._alarms if key[1] == NO_TOKEN]:
+            self.clear_alarm(code, device_id)
+            if device_id is not None:
+                self.paused.discard(device_id)
+
+    def has_nothing_refused(self, device_id: str) -> None:
+        """End a device's pause, and its alarms of a token that was refused."""
+        self.paused.discard(device_id)
+        for code in REFUSED:
+            self.clear_alarm(code, device_id)
 
     def snapshot(self) -> UploadStatus:
         """Return the state now."""

@@ -86,6 +86,7 @@ class BatchUploader:
                         if device_id not in running:
                             running.add(device_id)
                             tasks.start_soon(self._lanes(device_id).run)
+                await self._link.look_for_token()
                 await anyio.sleep(self._settings.upload_interval_s)
 
     async def flush(self, deadline_s: float) -> bool:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter, living_inverter
-from sungrow_lib.upload import attempts, uploader
+from sungrow_lib.upload import status, uploader
 from tools.docs.__main__ import pages as generated_pages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def test_the_link_check_sees_a_broken_link(targets: set[Path], tmp_path: Path) -
 
 def test_the_runbook_knows_every_alarm() -> None:
     """The codes an owner sees in `sungrow-edge status`, taken from where they are raised."""
-    found = {attempts.NO_TOKEN, uploader.CLOCK}
+    found = {status.NO_TOKEN, uploader.CLOCK}
     for path in (*(ROOT / "sungrow_lib" / "upload").glob("*.py"), ROOT / "reference_edge" / "survey.py"):
         text = path.read_text()
         found |= set(re.findall(r'(?:_alarm\(|Action\.ALARM, .*)"(\w+)"', text))

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, cast
@@ -14,17 +14,21 @@ from typing import Any, Final, Self, cast
 import anyio
 import pytest
 
-from reference_edge import station as module
+from reference_edge import app, station as module
 from reference_edge.account import STOPPED, DeviceAccount
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.intake import Intake
+from reference_edge.lock import SpoolLock
+from reference_edge.owner import OwnerFile
 from reference_edge.station import Station
+from reference_edge.survey import Survey
 from sungrow_lib.errors import DeviceError, SpoolUnavailableError
 from sungrow_lib.inverter import Reading
 from sungrow_lib.modbus.results import Outcome
-from sungrow_lib.spool import SpoolOptions, SystemClock
+from sungrow_lib.spool import DurableSpool, SpoolOptions, SystemClock
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.store import SpoolStore
+from sungrow_lib.upload.status import StatusBoard
 from tests.edge.test_parts import taken
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +113,47 @@ async def test_what_is_polled_while_another_reading_waits_for_the_spool_is_accou
         {STOPPED: 1},
         {str(Outcome.SILENT): 1},
     ]
+
+
+@pytest.mark.parametrize("refusal", [None, "The spool is locked by another program; try again."])
+async def test_nothing_is_sent_at_the_end_from_a_spool_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str | None
+) -> None:
+    """It could not be noted as offered, and only takes time that a stop does not have."""
+    flushed: list[float] = []
+
+    class Uploader:
+        def __init__(self, *_: object) -> None:
+            self.status = StatusBoard().snapshot()
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def flush(self, deadline_s: float) -> bool:
+            flushed.append(deadline_s)
+            return True
+
+    async def work(self: app._Edge, *_: object) -> None:
+        self.intake.refusal = refusal
+
+    monkeypatch.setattr(app, "BatchUploader", Uploader)
+    monkeypatch.setattr(app._Edge, "_work", work)
+    settings = EdgeSettings(
+        server_url="https://127.0.0.1:1",
+        device_token="edge-token-0123456789",
+        devices=[DeviceSettings(host="192.168.1.20", device_id="roof")],
+        spool_path=tmp_path / "spool.sqlite",
+    )
+    owner_file = OwnerFile(settings.spool_path)
+    survey = Survey(tmp_path, owner_file=owner_file)
+    with closing(SpoolLock(settings.spool_path)) as lock:
+        edge = app._Edge(settings, {}, Intake({}), survey, lock, owner_file)
+        async with DurableSpool.open(settings.spool_path) as spool, AsyncExitStack() as stack:
+            await edge._use(stack, spool, anyio.Event())
+    assert bool(flushed) is (refusal is None)
 
 
 class Watched(SpoolOpening):
