@@ -185,11 +185,9 @@ async def _backlog(world: Rig) -> AsyncIterator[Figure]:
     process = edge(file)
     await until(lambda: world.line.sent > 0)
     start, before = time.monotonic(), process.resident_mb()
-    most = before
-    while world.server.backlog < _WEEK - _NEWEST:
-        await asyncio.sleep(0.1)
-        most = max(most, process.resident_mb())
-    took = time.monotonic() - start
+    process.forget_most()  # starting takes more for a moment, and gives it back
+    await until(lambda: world.server.backlog >= _WEEK - _NEWEST)
+    took, most = time.monotonic() - start, process.most_resident_mb()
     needed = world.line.sent / _LINE_BYTES_S
     per_reading = world.server.body_bytes / world.server.readings
     await asyncio.to_thread(process.stop)
@@ -208,7 +206,9 @@ async def _backlog(world: Rig) -> AsyncIterator[Figure]:
         unit="B",
         goal="<= 90 B",
     )
-    yield Figure("the same, most memory / at its start", most, before, most / before, unit="MB")
+    yield Figure(
+        "the same, most memory / at its start", most, before, most / before, unit="MB", goal="<= 52 MB"
+    )
 
 
 def _fill(path: Path) -> float:

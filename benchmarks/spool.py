@@ -22,7 +22,6 @@ from zoneinfo import ZoneInfo
 import anyio
 import diskcache  # type: ignore[import-untyped]  # it has no types
 import persistqueue
-from backports import zstd
 
 from benchmarks.measure import Figure, compare
 from sungrow_lib import DurableSpool, Normalizer, RegisterWords, SpoolOptions, living_inverter
@@ -30,6 +29,7 @@ from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import BootStamp, Lane, Settlement, SpoolEntry
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.system_clock import SystemClock
+from sungrow_lib.upload.compression import compress
 
 _NOW: Final = datetime(2026, 6, 15, 8, tzinfo=UTC)
 _START_MS: Final = 1_780_000_000_000
@@ -316,8 +316,8 @@ def _resident_mb() -> float:
 def _wire(samples: Sequence[SungrowSample]) -> Figure:
     """Bytes a reading takes in a batch of a backlog, compressed as the uploader does."""
     chosen = [_only(sample, _FIELDS) for sample in samples]
-    body = f'{{"samples":[{",".join(sample.to_json() for sample in chosen)}]}}'.encode()
-    sent = len(zstd.compress(body, 6)) / len(chosen)
+    body = f'{{"samples":[{",".join(sample.to_json() for sample in chosen)}]}}'
+    sent = len(compress([body], "zstd")[0]) / len(chosen)
     plain = len(body) / len(chosen)
     return Figure(
         f"wire: {_FIELDS} fields, {_BATCH} a batch, zstd / plain",

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool.clock import BootStamp
+from sungrow_lib.spool.packing import unpack
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -62,7 +63,7 @@ class SpoolEntry(NamedTuple):
         seq: running number, never used twice in one spool.
         device_id: the device.
         ts_ms: final date in ms since 1970, UTC (provisional while `state` is WAITING).
-        content: the sample's JSON object without `device_id` and `ts`, exactly as accepted.
+        kept: its content as the spool keeps it, small: a batch of them waits in memory for its answer.
         clock_source: where the date came from, when not from a trusted clock.
         state: where it stands.
     """
@@ -70,9 +71,14 @@ class SpoolEntry(NamedTuple):
     seq: int
     device_id: str
     ts_ms: int
-    content: str
+    kept: str | bytes
     clock_source: str | None = None
     state: SpoolState = SpoolState.PENDING
+
+    @property
+    def content(self) -> str:
+        """The sample's JSON object without `device_id` and `ts`, exactly as accepted."""
+        return unpack(self.kept)
 
     @property
     def ts(self) -> datetime:
@@ -84,7 +90,8 @@ class SpoolEntry(NamedTuple):
         head = f'{{"device_id":"{self.device_id}","ts":"{format_ts(self.ts)}"'
         if self.clock_source is not None:
             head += f',"clock_source":{json.dumps(self.clock_source)}'
-        return f"{head}}}" if self.content == "{}" else f"{head},{self.content[1:]}"
+        content = self.content
+        return f"{head}}}" if content == "{}" else f"{head},{content[1:]}"
 
 
 @dataclass(frozen=True, slots=True)

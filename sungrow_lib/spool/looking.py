@@ -10,7 +10,6 @@ from sungrow_lib.spool.clock import BootStamp
 from sungrow_lib.spool.entries import SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
 from sungrow_lib.spool.meta import read_merging
 from sungrow_lib.spool.notes import why_of
-from sungrow_lib.spool.packing import unpack
 
 
 def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> SpoolCounts:
@@ -53,7 +52,7 @@ def to_record(row: tuple[Any, ...]) -> SpoolRecord:
     """Return what `schema.RECORDS` finds."""
     seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms, held = row
     return SpoolRecord(
-        entry=SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState(state)),
+        entry=SpoolEntry(seq, device_id, ts, content, clock, SpoolState(state)),
         offered=bool(offered % schema.EACH_RENAMING),
         at=None if at is None else from_ms(at),
         code=code,

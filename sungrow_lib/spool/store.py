@@ -30,7 +30,7 @@ from sungrow_lib.spool.holding import is_held
 from sungrow_lib.spool.looking import count, faults, to_record
 from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.opening import SpoolOpening
-from sungrow_lib.spool.packing import pack, unpack
+from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.recovering import open_database
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, excess_pages, used_bytes
 from sungrow_lib.spool.settling import Change, Deferrals, Later, SettlingChange, settle
@@ -174,13 +174,14 @@ class SpoolStore:
         device = keys.get(("device", device_id)) or self._key(connection, "device", device_id)
         boot_key = keys.get(("boot", stamp.boot_id)) or self._key(connection, "boot", stamp.boot_id)
         state, ts, source = self._dating.date(connection, device, ts, boot, now, is_final=ts_is_final)
-        row = (device, ts, boot_key, stamp.boot_ms, source, pack(content))
+        kept = pack(content)
+        row = (device, ts, boot_key, stamp.boot_ms, source, kept)
         seq = connection.execute(schema.APPEND, row).lastrowid
         assert seq is not None
         is_offered = state is SpoolState.PENDING and device_id in self._expected
         # Plain integers: for an enumeration or a truth value sqlite3 looks for an adapter, every time.
         connection.execute(schema.STAND, (device, int(state), seq, int(is_offered)))
-        return SpoolEntry(seq, device_id, ts, content, source, state)
+        return SpoolEntry(seq, device_id, ts, kept, source, state)
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
         """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
@@ -291,7 +292,7 @@ class SpoolStore:
         if lane is Lane.FRESH:
             chosen.reverse()
         return [
-            (SpoolEntry(seq, device_id, ts, unpack(content), clock, state), offered)
+            (SpoolEntry(seq, device_id, ts, content, clock, state), offered)
             for seq, ts, content, clock, offered in chosen
         ]
 
@@ -335,7 +336,7 @@ class SpoolStore:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.LAST_NEW, (device, batches)).fetchall()
         return [
-            SpoolEntry(seq, device_id, ts, unpack(content), clock, SpoolState.DELIVERED)
+            SpoolEntry(seq, device_id, ts, content, clock, SpoolState.DELIVERED)
             for seq, ts, content, clock, _ in rows
         ]
 

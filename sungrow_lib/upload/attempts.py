@@ -18,6 +18,7 @@ from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachabl
 from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool, Settlement, SpoolEntry, SystemClock
 from sungrow_lib.upload.backoff import CALM_S, Asking, Backoff
+from sungrow_lib.upload.compression import write_body
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.pace import BatchSize
@@ -317,8 +318,9 @@ class Attempts:
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
         try:
-            # Nothing keeps the body: as long as the answer takes, only its compressed form is needed.
-            reply = await link.transport.ingest(await self._body(batch_id, batch, seqs), token)
+            reply = await link.transport.ingest(
+                write_body(await self._envelope(batch_id, seqs), batch), token
+            )
         except ServerUnreachableError as error:
             link.note_unreachable(error)
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
@@ -330,9 +332,9 @@ class Attempts:
             link.board.failed(ConnectionState.REFUSED, ruling.detail)
         return ruling
 
-    async def _body(self, batch_id: str, batch: Sequence[SpoolEntry], seqs: list[int]) -> bytes:
+    async def _envelope(self, batch_id: str, seqs: list[int]) -> Envelope:
         spool = self._link.spool
-        envelope = Envelope(
+        return Envelope(
             batch_id=batch_id,
             edge_id=self._link.edge_id,
             generation=spool.identity.generation,
@@ -340,9 +342,6 @@ class Attempts:
             last_delivered=await spool.last_delivered(self._device_id),
             device=self.info,
         )
-        samples = ",".join(entry.to_json() for entry in batch)
-        # The samples go as they were accepted, text for text: nothing parses and writes them again.
-        return f'{envelope.model_dump_json(exclude_none=True)[:-1]},"samples":[{samples}]}}'.encode()
 
     async def _with_witness(self, ruling: Ruling, offering: int) -> Ruling:
         """Send a witness behind a batch that brought nothing new; both are settled together, or neither is.

@@ -56,8 +56,8 @@ async def check_server(settings: UploadSettings) -> str:
     return f"{settings.server_url}, version {answer.server_version}"
 
 
-def _body(samples: list[dict[str, str]]) -> bytes:
-    return json.dumps({"samples": samples}).encode()
+def _body(samples: list[dict[str, str]]) -> list[str]:
+    return [json.dumps({"samples": samples})]
 
 
 def _accepted(reply: Reply, settings: UploadSettings) -> IngestAnswer:

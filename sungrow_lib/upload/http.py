@@ -6,8 +6,6 @@ httpcore is what httpx is made of; without what httpx adds for others, the daemo
 from __future__ import annotations
 
 import ssl
-import sys
-import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -21,23 +19,16 @@ from sungrow_lib._version import __version__
 from sungrow_lib.errors import ServerUnreachableError, UnexpectedAnswerError
 from sungrow_lib.names import dns_name
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
+from sungrow_lib.upload.compression import compress
 from sungrow_lib.upload.settings import Compression, UploadSettings
 from sungrow_lib.upload.trust import add_public, tls_context
 from sungrow_lib.upload.verdicts import Reply
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _ANSWER_LIMIT: Final = 8 * 1024 * 1024
 """Bytes; several times what a verdict on each of 10,000 readings takes."""
 _CONNECT_S: Final = 10.0
 _CONNECT_PART: Final = 0.3
 """Of the time a request may take: first TCP and then TLS may take that long, and it is told that they did."""
-_ZSTD_LEVEL: Final = 6
-"""An eighth fewer bytes than the usual 3, for microseconds a reading."""
-_AS_GZIP: Final = 31
 _KEPT_CONNECTIONS: Final = 4
 _KEPT_S: Final = 60.0
 _HEADERS: Final = {
@@ -87,11 +78,11 @@ class IngestTransport:
     ) -> None:
         await self._pool.__aexit__(exc_type, exc, traceback)
 
-    async def ingest(self, body: bytes, token: str) -> Reply:
+    async def ingest(self, body: Iterable[str], token: str) -> Reply:
         """Send a batch.
 
         Args:
-            body: the request's JSON.
+            body: the request's JSON, in parts.
             token: bearer token.
 
         Raises:
@@ -99,8 +90,7 @@ class IngestTransport:
             UnexpectedAnswerError: the answer is too large to be one.
         """
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        content, encoding = _compress(body, self._compression)
-        del body
+        content, encoding = compress(body, self._compression)
         if encoding:
             headers["Content-Encoding"] = encoding
         return await self._request("POST", "/v1/ingest", headers, content)
@@ -230,14 +220,6 @@ async def _read(response: httpcore.Response) -> bytes:
                 f"The answer is larger than {_ANSWER_LIMIT} bytes; it was not read on."
             )
     return bytes(body)
-
-
-def _compress(body: bytes, compression: Compression) -> tuple[bytes, str | None]:
-    if compression == "zstd":
-        return zstd.compress(body, _ZSTD_LEVEL), "zstd"
-    if compression == "gzip":
-        return zlib.compress(body, 6, wbits=_AS_GZIP), "gzip"
-    return body, None
 
 
 def _distrust(error: Exception) -> ssl.SSLCertVerificationError | None:

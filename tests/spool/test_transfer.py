@@ -162,7 +162,7 @@ async def test_another_value_of_the_same_moment_is_left_out_and_named(path: Path
     async with DurableSpool.open(path, clock=clock) as spool:
         entry = await spool.append(reading(ts=clock.now(), pv_power_w=1))
         [record] = [record async for record in spool.records()]
-        other = replace(record, entry=entry._replace(seq=7, content='{"pv_power_w":2}'))
+        other = replace(record, entry=entry._replace(seq=7, kept='{"pv_power_w":2}'))
         done = await spool.import_records([other])
         assert (done.imported, done.known, done.different) == (0, 0, (7,))
         assert [record async for record in spool.records()] == [record]
