@@ -32,6 +32,7 @@ from reference_server.witnesses import MeterReader
 from reference_server.zones import Span, known_zone, local_day, start_of_day
 from sungrow_lib.quantities import QUANTITY_BY_NAME
 from sungrow_lib.wire.answers import Frame
+from sungrow_lib.wire.buckets import PLANT_COLUMNS
 
 _MS: Final = timedelta(milliseconds=1)
 _AT_ONCE: Final = 3
@@ -91,7 +92,7 @@ class PlantSeriesReader:
         zone = zone_of(devices).key
         names = [device.device_id for device in devices]
         head = {"plant": plant, "devices": names, "frame": frame, "timezone": zone}
-        return Sheet(head, zone, self._pages(devices, cuts))
+        return Sheet(head, zone, PLANT_COLUMNS, self._pages(devices, cuts))
 
     async def _pages(
         self, devices: Sequence[KnownDevice], cuts: Iterable[Cut]

@@ -33,6 +33,7 @@ from reference_server.zones import (
     steps,
 )
 from sungrow_lib.wire.answers import Frame
+from sungrow_lib.wire.buckets import bucket_columns
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
@@ -94,20 +95,27 @@ class SeriesReader:
     ) -> Sheet:
         """Return the buckets of a local day, month or year, or of all time."""
         if frame is Frame.ALL:
-            return self._sheet_of(device, frame, self._all_of(device, fields))
+            return self._sheet_of(device, frame, fields, self._all_of(device, fields))
         cut = await self.frame_cut([device], device.zone, frame, at)
-        return self._sheet_of(device, frame, self._pages(device, [cut], fields))
+        return self._sheet_of(device, frame, fields, self._pages(device, [cut], fields))
 
     async def range(
         self, device: KnownDevice, begin: datetime, end: datetime, bucket: str, fields: Sequence[str] | None
     ) -> Sheet:
         """Return the buckets of any span of time, the first and the last cut to it."""
         cuts = await self.range_cuts(device.zone, begin, end, bucket)
-        return self._sheet_of(device, None, self._pages(device, cuts, fields))
+        return self._sheet_of(device, None, fields, self._pages(device, cuts, fields))
 
-    def _sheet_of(self, device: KnownDevice, frame: Frame | None, pages: AsyncIterator[Page]) -> Sheet:
+    def _sheet_of(
+        self,
+        device: KnownDevice,
+        frame: Frame | None,
+        fields: Sequence[str] | None,
+        pages: AsyncIterator[Page],
+    ) -> Sheet:
         zone = device.zone.key
-        return Sheet({"device_id": device.device_id, "frame": frame, "timezone": zone}, zone, pages)
+        head = {"device_id": device.device_id, "frame": frame, "timezone": zone}
+        return Sheet(head, zone, bucket_columns(fields), pages)
 
     async def _pages(
         self, device: KnownDevice, cuts: Iterable[Cut], fields: Sequence[str] | None

@@ -23,11 +23,13 @@ class Sheet:
     Attributes:
         head: what the answer says beside its buckets.
         timezone: IANA name of the zone of their begins.
+        columns: those of a table of them.
         pages: the buckets, in order; one page for all but long ones.
     """
 
     head: Mapping[str, Any]
     timezone: str
+    columns: Sequence[str]
     pages: AsyncIterator[Page]
 
     async def json(self) -> AsyncIterator[bytes]:

@@ -25,6 +25,7 @@ from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
 from reference_server.storage.looks import rows_between
 from sungrow_lib.quantities import QUANTITIES
+from sungrow_lib.wire.buckets import raw_columns
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -35,9 +36,6 @@ MEDIA: Final = (JSON, CSV, PARQUET)
 
 RAW_FIELDS: Final = tuple(quantity.name for quantity in QUANTITIES)
 """Everything that `fields=` may ask for of raw readings."""
-
-_ALWAYS: Final = ("sample_count", "coverage", "partial", "implausible")
-"""What a table says of each raw reading, whatever fields were asked for."""
 
 _EXTRA: Final = "extra"
 """Column of a table with all that has none: what only a newer edge knows, as JSON."""
@@ -109,24 +107,17 @@ def _chunks(sheet: Sheet, media: str) -> AsyncIterator[bytes]:
 
 
 async def _csv(sheet: Sheet) -> AsyncIterator[bytes]:
-    lead: list[Sequence[Any]] = []
+    yield csv_lines([sheet.columns])
     async for page in sheet.pages:
-        rows = list(map(record_dict, page))
-        if not lead:
-            lead = [list(rows[0])]
-            yield csv_lines(lead)
-        yield csv_lines([row.values() for row in rows])
-    if not lead:
-        yield csv_lines([["bucket"]])
+        rows = map(record_dict, page)
+        yield csv_lines([row[name] for name in sheet.columns] for row in rows)
 
 
 async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
-    file: ParquetFile | None = None
+    file = ParquetFile(sheet.columns, sheet.timezone)
     async for page in sheet.pages:
-        rows = list(map(record_dict, page))
-        file = file or ParquetFile(rows[0], sheet.timezone)
-        yield file.add(rows)
-    yield (file or ParquetFile(["bucket"], sheet.timezone)).end()
+        yield file.add(list(map(record_dict, page)))
+    yield file.end()
 
 
 async def _streamed(request: web.BaseRequest, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
@@ -191,8 +182,8 @@ class RawSeries:
         self._begin = begin
         self._end = end
         self._fields = fields
-        self._names = list(dict.fromkeys(["bucket", *(RAW_FIELDS if fields is None else fields), *_ALWAYS]))
-        self._columns = [*self._names, _EXTRA] if fields is None else self._names
+        self._names = raw_columns(fields)
+        self._columns = (*self._names, _EXTRA) if fields is None else self._names
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send them; a year never sits in memory.
@@ -225,7 +216,7 @@ class RawSeries:
         yield b"]}"
 
     async def _csv(self) -> AsyncIterator[bytes]:
-        lead = [self._columns]
+        lead: list[Sequence[str]] = [self._columns]
         async for rows in self._pages():
             records = map(self._record, rows)
             yield csv_lines([*lead, *([record.get(name) for name in self._columns] for record in records)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from os import PathLike
 from types import TracebackType
@@ -44,16 +44,14 @@ def _iterated(
     def each(
         self: BlockingSungrowClient, /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Iterator[Result]:
-        source = method(self.client, *args, **kwargs)
+        portal, source = self.portal, method(self.client, *args, **kwargs)
 
         async def following() -> Any:
             return await anext(source, _END)
 
-        try:
-            while (item := self.portal.call(following)) is not _END:
+        with self.begun(source):
+            while source in self.sources and (item := portal.call(following)) is not _END:
                 yield item
-        finally:
-            self.portal.call(source.aclose)
 
     return each
 
@@ -91,6 +89,8 @@ class BlockingSungrowClient:
         self._open: ExitStack | None = None
         self._portal: BlockingPortal | None = None
         self._is_closed = False
+        self.sources: set[AsyncGenerator[Any, None]] = set()
+        """Those that are not at their end; closing the client closes them."""
 
     def __enter__(self) -> Self:
         if self._is_closed:
@@ -113,8 +113,24 @@ class BlockingSungrowClient:
         assert self._portal is not None
         return self._portal
 
+    @contextmanager
+    def begun(self, source: AsyncGenerator[Any, None]) -> Iterator[None]:
+        """Have a source closed when it is no longer wanted, at the latest with the client."""
+        self.sources.add(source)
+        try:
+            yield
+        finally:
+            self._end(source)
+
+    def _end(self, source: AsyncGenerator[Any, None]) -> None:
+        if source in self.sources:
+            self.sources.discard(source)
+            self.portal.call(source.aclose)
+
     def close(self) -> None:
-        """Close the connections and end the thread."""
+        """Close the connections, end what is still iterated, and end the thread."""
+        for source in tuple(self.sources):
+            self._end(source)
         self._is_closed = True
         if self._open is not None:
             self._open.close()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import date, datetime, timedelta
 from os import PathLike
 from types import TracebackType
@@ -29,7 +30,7 @@ from sungrow_lib.errors import (
 )
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire.answers import Device, DeviceList, Frame, Realtime, Series, SeriesBucket
-from sungrow_lib.wire.buckets import Buckets
+from sungrow_lib.wire.buckets import PLANT_COLUMNS, Buckets, bucket_columns, raw_columns
 from sungrow_lib.wire.live import StreamEvent, TextEvent, text_events
 from sungrow_lib.wire.reports import (
     Completeness,
@@ -159,7 +160,8 @@ class SungrowClient:
             ServerError: no answer, or a refusal.
         """
         query = {"device_id": device_id, "frame": str(frame), "at": at.isoformat() if at else None}
-        return await self._series(query | _fields(fields))
+        names = _names(fields)
+        return await self._series(query, names, bucket_columns(names))
 
     async def range(
         self,
@@ -184,7 +186,9 @@ class SungrowClient:
             ServerError: no answer, or a refusal.
         """
         query = {"device_id": device_id, "from": _moment(begin), "to": _moment(end), "bucket": bucket}
-        return await self._series(query | _fields(fields))
+        names = _names(fields)
+        columns = raw_columns(names) if bucket == "raw" else bucket_columns(names)
+        return await self._series(query, names, columns)
 
     async def pages(
         self,
@@ -215,9 +219,12 @@ class SungrowClient:
             yield await self.range(device_id, begin=begin, end=after, bucket=bucket, fields=fields)
             begin = after
 
-    async def _series(self, query: Mapping[str, str | None]) -> Buckets[SeriesBucket]:
-        found = await self._get("/v1/series", query, Series)
-        return Buckets(found.series, name=found.device_id, timezone=found.timezone)
+    async def _series(
+        self, query: Mapping[str, str | None], names: Sequence[str] | None, columns: Sequence[str]
+    ) -> Buckets[SeriesBucket]:
+        asked = {**query, "fields": None if names is None else ",".join(names)}
+        found = await self._get("/v1/series", asked, Series)
+        return Buckets(found.series, name=found.device_id, timezone=found.timezone, columns=columns)
 
     async def plants(self) -> tuple[Plant, ...]:
         """Return the plants of the devices this token may see, with what they do now.
@@ -264,7 +271,7 @@ class SungrowClient:
 
     async def _plant_series(self, query: Mapping[str, str | None]) -> Buckets[PlantBucket]:
         found = await self._get("/v1/plants/series", query, PlantSeries)
-        return Buckets(found.series, name=found.plant, timezone=found.timezone)
+        return Buckets(found.series, name=found.plant, timezone=found.timezone, columns=PLANT_COLUMNS)
 
     async def events(
         self, device_id: str | None = None, *, begin: datetime | None = None, end: datetime | None = None
@@ -367,15 +374,16 @@ class SungrowClient:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                async for text_event in self._events(device_id, after):
-                    pause_s = _FIRST_PAUSE_S
-                    after = text_event.ts or after
-                    yield text_event.parsed()
+                async with aclosing(self._events(device_id, after)) as events:
+                    async for text_event in events:
+                        pause_s = _FIRST_PAUSE_S
+                        after = text_event.ts or after
+                        yield text_event.parsed()
             except (ServerBusyError, ServerUnreachableError):
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             await anyio.sleep(pause_s)
 
-    async def _events(self, device_id: str | None, after: datetime | None) -> AsyncIterator[TextEvent]:
+    async def _events(self, device_id: str | None, after: datetime | None) -> AsyncGenerator[TextEvent, None]:
         self._require_open()
         query = {} if device_id is None else {"device_id": device_id}
         headers = {} if after is None else {"Last-Event-ID": _moment(after)}
@@ -440,10 +448,10 @@ def _moment(instant: datetime) -> str:
     return format_ts(instant)
 
 
-def _fields(fields: Sequence[str] | None) -> dict[str, str | None]:
-    if fields is None or isinstance(fields, str):  # one name, or several with commas between
-        return {"fields": fields}
-    return {"fields": ",".join(fields)}
+def _names(fields: Sequence[str] | None) -> list[str] | None:
+    if isinstance(fields, str):  # one name, or several with commas between
+        return [name.strip() for name in fields.split(",")]
+    return None if fields is None else list(fields)
 
 
 def _refusal(response: httpx.Response) -> ServerError:

@@ -81,7 +81,7 @@ def _value(name: str, value: Any) -> Any:
     return datetime.fromisoformat(value) if name == _BUCKET else value
 
 
-def table_of(records: Records, zone: str) -> pa.Table:
+def table_of(records: Records, zone: str, columns: Iterable[str]) -> pa.Table:
     """Put buckets or raw readings of any fields into a table.
 
     Fields that only a newer edge knows have the type of their values; where these differ, they are JSON.
@@ -89,13 +89,15 @@ def table_of(records: Records, zone: str) -> pa.Table:
     Args:
         records: as the API answers them.
         zone: IANA name of the site's zone.
+        columns: those the table has at least, first and in this order.
     """
     arrow = _loaded("pyarrow")
+    names = list(dict.fromkeys([*columns, *(name for record in records for name in record)]))
     table = arrow_table(
         [{name: record[name] for name in record if _is_known(name)} for record in records],
-        arrow_schema([name for name in names_of(records) if _is_known(name)], zone),
+        arrow_schema([name for name in names if _is_known(name)], zone),
     )
-    for name in names_of(records):
+    for name in names:
         if not _is_known(name):
             table = table.append_column(name, _guessed([record.get(name) for record in records], arrow))
     return table
@@ -110,11 +112,6 @@ def _guessed(values: Sequence[Any], arrow: ModuleType) -> Any:
         return arrow.array(values)
     except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError):
         return arrow.array([None if value is None else json.dumps(value) for value in values])
-
-
-def names_of(records: Records) -> list[str]:
-    """Return every field of the records, in the order in which they first appear."""
-    return list(dict.fromkeys(name for record in records for name in record)) or [_BUCKET]
 
 
 def to_pandas(table: pa.Table) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import io
 import json
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import anyio.to_thread
+import polars as pl
+import pyarrow as pa
 import pytest
 from pyarrow.parquet import ParquetFile
 
@@ -276,12 +280,63 @@ async def test_the_client_makes_tables_of_series(api: Api) -> None:
         assert (await client.range("sh-1", begin=NOW, end=NOW, bucket="raw")).to_arrow().num_rows == 0
 
 
+async def test_all_parts_of_a_span_have_the_same_columns(api: Api) -> None:
+    await api.ingest(sample(-86_400, pv_power_w=5), sample(0, pv_power_w=7, running_state="Run"))
+    span: dict[str, Any] = {"begin": NOW - timedelta(days=3), "end": NOW, "bucket": "raw"}
+    async with SungrowClient(api.url, TOKEN) as client:
+        parts = [page async for page in client.pages("sh-1", **span)]
+        one = client.pages("sh-1", **span, fields=["pv_power_w"])
+        chosen = [page.to_pandas().columns.tolist() async for page in one]
+        nothing = await client.range("sh-1", begin=NOW, end=NOW, bucket="1h", fields="min_pv_power_w")
+    assert [len(part) for part in parts] == [0, 1, 1]
+    assert pa.concat_tables([part.to_arrow() for part in parts])["pv_power_w"].to_pylist() == [5, 7]
+    assert pl.concat([part.to_polars() for part in parts])["running_state"].to_list() == [None, "Run"]
+    assert [part.to_pandas().pv_power_w.sum() for part in parts] == [0, 5, 7]
+    assert chosen == 3 * [["pv_power_w", "sample_count", "coverage", "partial", "implausible"]]
+    assert nothing.to_arrow().column_names == [
+        "bucket", "sample_count", "coverage", "partial", "min_pv_power_w",
+    ]  # fmt: skip
+
+
+async def test_a_table_of_nothing_has_its_columns(api: Api) -> None:
+    await api.ingest(sample(0, pv_power_w=1))
+    later = {"from": "2027-06-01T11:00:00Z", "to": "2027-06-01T12:00:00Z", "bucket": "1h"}
+    some = {"fields": "min_pv_power_w,pv_kwh"}
+    _, body = await text(api, "text/csv", **later, **some)
+    assert body == "bucket,pv_kwh,sample_count,coverage,partial,min_pv_power_w\r\n"
+    table = (await parquet(api, **later)).read()
+    assert table.column_names == (await parquet(api, bucket="1h")).read().column_names
+
+
 async def test_a_long_span_comes_in_parts(api: Api) -> None:
     await api.ingest(*(sample(-86_400 * day, pv_power_w=day) for day in range(4)))
     async with SungrowClient(api.url, TOKEN) as client:
         span: dict[str, Any] = {"begin": NOW - timedelta(days=4), "end": NOW, "bucket": "raw"}
         parts = [[b.model_dump()["pv_power_w"] for b in page] async for page in client.pages("sh-1", **span)]
     assert parts == [[3], [2], [1], [0]]
+
+
+async def test_an_iterator_may_outlive_its_client(
+    api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.ingest(sample(0, pv_power_w=7), sample(5, pv_power_w=8))
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda failure: unraisable.append(failure.exc_value))
+
+    def ask() -> None:
+        with BlockingSungrowClient(api.url, TOKEN) as client:
+            held = client.stream("sh-1", after=NOW - timedelta(minutes=2))
+            assert isinstance(next(held), SungrowSample)
+            unused = client.stream("sh-1")
+        assert list(held) == []
+        with pytest.raises(UsageError, match="closed"):
+            next(unused)
+        del held, unused
+        gc.collect()
+
+    await anyio.to_thread.run_sync(ask)
+    assert not unraisable
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_the_client_without_await(api: Api) -> None:
