@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.history import modelled_past, write_csv
 from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
@@ -29,10 +32,17 @@ def main(argv: list[str] | None = None) -> int:
     image = image_named(args.model)
     house = House(args.seed, args.zone, kind=image.kind, born=birth(args.until, args.zone))
     begin = args.until - timedelta(days=args.days)
-    rows = modelled_past(args.device, house, image, args.until)
+    rows = _told(modelled_past(args.device, house, image, args.until))
     with args.output.open("w", encoding="utf-8", newline="") as stream:
         write_csv((row for row in rows if row.ts >= begin), stream)
     return 0
+
+
+def _told(rows: Iterable[SungrowSample]) -> Iterator[SungrowSample]:
+    """Say on standard output, for each day that is reached, which it is."""
+    for day, some in groupby(rows, lambda row: row.ts.date()):
+        print(day, flush=True)
+        yield from some
 
 
 if __name__ == "__main__":

@@ -115,6 +115,10 @@ class Child:
             return False
         return True
 
+    def last_line(self) -> str:
+        """What its log says last; nothing when it says nothing."""
+        return "".join(self.tail().splitlines()[-1:]).strip()
+
     def tail(self) -> str:
         """The last lines of its log."""
         with contextlib.suppress(OSError), self.log.open("rb") as stream:

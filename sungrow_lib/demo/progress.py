@@ -41,6 +41,13 @@ class Progress:
             raise
         self._write(f"{self._back}  ✓ {what} ({time.monotonic() - begun:.1f} s)\n")
 
+    def working(self, text: str) -> None:
+        """Show how far the step that is being done is."""
+        if self._overwrites:
+            self._write(f"{_CLEAR_LINE}  … {text}")
+        else:
+            self.live(f"  … {text}")
+
     def say(self, text: str) -> None:
         """Print a text on lines of its own."""
         self.end_live()

@@ -141,7 +141,7 @@ class _Demo:
             self._started(start_simulator(site, *pair)) for pair in zip(DEVICES, ports, strict=True)
         ]
         with step("a modelled year of history"):
-            finish(histories, _SET_UP_S)
+            finish(histories, _SET_UP_S, self._progress.working)
         with step("filling it in, marked as simulated"):
             commands.import_histories()
         with step("inverters: " + ", ".join(device.model for device in DEVICES)):

@@ -7,14 +7,15 @@ import os
 import secrets
 import socket
 import ssl
+import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sungrow_lib.demo.certificates import CertificateFiles
-from sungrow_lib.demo.processes import Child, Job, python, run_jobs, wait_until
+from sungrow_lib.demo.processes import Child, ChildError, Job, python, run_jobs, wait_until
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite, write_secret
 from sungrow_lib.errors import ConfigurationError
 
@@ -24,6 +25,9 @@ SUNGROW: Final = "sungrow_lib.cli"
 
 _START_S: Final = 120.0
 _ANSWER_S: Final = 5.0
+_IMPORT_S: Final = 3600.0
+"""It is work, not waiting; a slow machine takes its time."""
+_LOOK_S: Final = 0.05
 _NOT_HANDED_OUT: Final = range(15_000, 32_000)
 """Ports below those a system gives to whoever asks for any, or connects: such a one may be taken by
 somebody, even by who tries whether it is free yet, before the program it is meant for listens on it."""
@@ -113,7 +117,8 @@ class ServerCommands:
                     *("--device", device.device_id, "--source", "simulated"),
                 )
                 for device in DEVICES
-            )
+            ),
+            timeout_s=_IMPORT_S,
         )
 
     def export(self) -> Iterator[str]:
@@ -172,15 +177,26 @@ def write_histories(site: DemoSite, days: int) -> list[Child]:
     ]
 
 
-def finish(children: Sequence[Child], timeout_s: float) -> None:
-    """Wait until the processes have ended successfully.
+def finish(children: Sequence[Child], patience_s: float, told: Callable[[str], None]) -> None:
+    """Wait until the processes have ended successfully, however long they take while they get on.
+
+    Args:
+        children: those that :func:`write_histories` started.
+        patience_s: how long none of them may get on.
+        told: is called with how far they are, again and again.
 
     Raises:
-        ChildError: one failed or took too long.
+        ChildError: one failed, or they stand still.
     """
-    wait_until(
-        "the modelled year", lambda: all(c.exit_status is not None for c in children), timeout_s=timeout_s
-    )
+    seen, since = "", time.monotonic()
+    while running := [child for child in children if child.exit_status is None]:
+        now = ", ".join(f"{child.name}: {child.last_line()}" for child in running)
+        if now != seen:
+            seen, since = now, time.monotonic()
+            told(now)
+        if time.monotonic() - since > patience_s:
+            raise ChildError(f"the modelled year stands still since {patience_s:.0f} s ({now})")
+        time.sleep(_LOOK_S)
     for child in children:
         if child.exit_status != 0:
             child.require_running()

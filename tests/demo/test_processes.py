@@ -155,3 +155,40 @@ def test_free_ports_are_different_and_nobodys(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(20):
             assert lowest not in free_ports(1)
         assert len(set(free_ports(5))) == 5
+
+
+GETS_ON = """
+import pathlib, time
+for day in range(5):
+    print(day, flush=True)
+    while not pathlib.Path({folder!r}, str(day)).exists():
+        time.sleep(0.01)
+"""
+
+
+def test_what_gets_on_may_take_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = [0.0], []
+    monkeypatch.setattr("sungrow_lib.demo.setup.time.monotonic", lambda: clock[0])
+
+    def tell(text: str) -> None:
+        told.append(text)
+        clock[0] += 100  # as long as a day takes on this slow machine
+        if day := text.removeprefix("the test child: "):
+            (tmp_path / day).touch()
+
+    setup.finish([child(tmp_path, GETS_ON.format(folder=str(tmp_path)))], 120, tell)
+    assert told[-5:] == [f"the test child: {day}" for day in range(5)]
+
+
+def test_what_stands_still_is_named(tmp_path: Path) -> None:
+    started = child(tmp_path, SLEEPS)
+    try:
+        with pytest.raises(ChildError, match=r"stands still .*the test child: up"):
+            setup.finish([started], 3.0, lambda _: wait_up(started))
+    finally:
+        started.stop(5)
+
+
+def test_what_fails_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChildError, match="exit status 3"):
+        setup.finish([child(tmp_path, "raise SystemExit(3)")], 120, lambda _: None)
