@@ -166,18 +166,25 @@ async def set_device(
     return before
 
 
-async def delete_device(url: str, device_id: str, *, deleted: bool) -> None:
+async def delete_device(url: str, device_id: str, *, deleted: bool) -> bool:
     """Take no more readings of a device, or with ``deleted`` false take them again.
+
+    Returns:
+        Whether that is a change: it was not so already.
 
     Raises:
         UsageError: there is no such device.
         StorageError: another session holds it for too long; nothing is changed.
     """
     async with connected(url, patience_s=_PATIENCE_S) as connection:
-        if not await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted):
+        before = await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted)
+        if not before:
             raise _no_device(device_id)
-        action = "deleted" if deleted else "restored"
-        await fetch(connection, "audit_device", device_id=device_id, action=action, detail=None)
+        [(was_deleted,)] = before
+        if is_change := was_deleted != deleted:
+            action = "deleted" if deleted else "restored"
+            await fetch(connection, "audit_device", device_id=device_id, action=action, detail=None)
+        return bool(is_change)
 
 
 async def erase_device(url: str, device_id: str) -> int:

@@ -397,8 +397,10 @@ def _device_set(args: argparse.Namespace) -> int:
 
 
 def _device_delete(args: argparse.Namespace) -> int:
-    asyncio.run(admin.delete_device(_url(args), args.device, deleted=args.deleted))
-    print(f"{args.device} is {'deleted; its readings stay stored' if args.deleted else 'back'}")
+    if asyncio.run(admin.delete_device(_url(args), args.device, deleted=args.deleted)):
+        print(f"{args.device} is {'deleted; its readings stay stored' if args.deleted else 'back'}")
+    else:
+        print(f"{args.device} is {'deleted already' if args.deleted else 'not deleted'}; nothing is changed")
     return EXIT_OK
 
 

@@ -94,10 +94,14 @@ WHERE device_id = %(device_id)s
 RETURNING device;
 
 -- name: mark_device_deleted
--- Take no more readings of a device, or with false take them again.
-UPDATE devices SET deleted_at = CASE WHEN %(deleted)s THEN now() END
-WHERE device_id = %(device_id)s
-RETURNING device;
+-- Take no more readings of a device, or with false take them again; return whether it was deleted before.
+WITH before AS (
+    SELECT device, deleted_at IS NOT NULL AS was_deleted FROM devices
+    WHERE device_id = %(device_id)s FOR UPDATE
+)
+UPDATE devices AS d SET deleted_at = CASE WHEN %(deleted)s THEN coalesce(d.deleted_at, now()) END
+FROM before WHERE d.device = before.device
+RETURNING before.was_deleted;
 
 -- name: meet_edge
 -- Note which edge sends for a device; at most one write every ten seconds.

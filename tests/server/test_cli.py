@@ -74,8 +74,12 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["device", "list", "--json"]) == 0
     [device] = json.loads(_output(capsys))
     assert (device["name"], device["plant"], device["timezone"]) == ("Roof", "Home", "Europe/Amsterdam")
+    assert main(["device", "restore", "roof-1"]) == 0
+    assert _output(capsys) == "roof-1 is not deleted; nothing is changed"
     assert main(["device", "delete", "roof-1"]) == 0
-    _output(capsys)
+    assert _output(capsys) == "roof-1 is deleted; its readings stay stored"
+    assert main(["device", "delete", "roof-1"]) == 0
+    assert _output(capsys) == "roof-1 is deleted already; nothing is changed"
     assert main(["device", "list"]) == 0
     assert _output(capsys) == "none"
     assert main(["device", "set", "roof-1", "--plant", "Home"]) == 0
