@@ -405,7 +405,10 @@ class SungrowClient:
             raise UsageError("this client is closed; make another one")
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerUnreachableError:
-        return ServerUnreachableError(f"{self._http.base_url}: {str(error) or type(error).__name__}")
+        reason = str(error) or type(error).__name__
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            reason += "; of a private authority, give the certificate with ca="
+        return ServerUnreachableError(f"{self._http.base_url}: {reason}")
 
     async def _get(self, path: str, query: Mapping[str, str | None], kind: type[Answer]) -> Answer:
         parameters = {name: value for name, value in query.items() if value is not None}

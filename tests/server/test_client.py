@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from sungrow_lib.client import SungrowClient
+from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.errors import (
     CredentialsRefusedError,
     RequestRefusedError,
@@ -133,6 +136,16 @@ async def test_a_busy_server_is_asked_again(api: Api, monkeypatch: pytest.Monkey
 async def test_no_server_is_one_error() -> None:
     async with SungrowClient("http://127.0.0.1:9", TOKEN, tries=1) as client:
         with pytest.raises(ServerUnreachableError):
+            await client.devices()
+
+
+async def test_a_private_authority_has_to_be_named(tls_files: CertificateFiles) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls_files.cert, tls_files.key)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server, SungrowClient(f"https://localhost:{port}", TOKEN, tries=1) as client:
+        with pytest.raises(ServerUnreachableError, match="certificate with ca="):
             await client.devices()
 
 
