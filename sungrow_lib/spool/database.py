@@ -150,22 +150,42 @@ class Database:
         with self.write() as connection:
             connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
 
-    def fold_log(self, *, is_needed: bool = False) -> None:
-        """Write the log into the file, and cut both to the size they need; no harm if others are reading.
+    def fold_log(self) -> None:
+        """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
+        self._fold("TRUNCATE", 0.0)
+
+    def rewind_log(self, *, is_needed: bool) -> bool:
+        """Write the log into the file, so that it is written anew from its start; it keeps its room.
+
+        On a full disk that is the only room that no other program takes.
 
         Args:
-            is_needed: whether to wait for them, as long as for another program's write.
+            is_needed: whether to wait for who reads, as long as for another program's write.
+
+        Returns:
+            Whether all of it was written; else somebody reads what was there before.
         """
-        until = time.monotonic() + (self._patience_s if is_needed else 0.0)
+        return self._fold("RESTART", self._patience_s if is_needed else 0.0)
+
+    def _fold(self, how: str, patience_s: float) -> bool:
+        until = time.monotonic() + patience_s
         with translated(self.path):
-            while self._ready().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            while is_read := self._ready().execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]:
                 if not self._opening.may_wait(until):
                     break
                 time.sleep(_FOLD_AGAIN_S)  # SQLite itself does not wait for another program that folds it
             self._place.find(is_own_doing=True)
+        return not is_read
+
+    def log_room(self) -> tuple[int, int]:
+        """Bytes of the log, and by how many the file grows when the log is written into it."""
+        with translated(self.path):
+            pages = self._ready().execute("PRAGMA page_count").fetchone()[0]
+            file, log = (os.stat(name).st_size for name in (self._name, self._log_name))  # noqa: PTH116
+            return log, max(0, int(pages) * schema.PAGE_BYTES - file)
 
     def size(self) -> int:
-        """Bytes of the file and its log on disk."""
+        """Bytes of both on disk."""
         return sum(size for size, _ in self._stamps())
 
     def keep_place(self, *, at_once: bool = False) -> None:

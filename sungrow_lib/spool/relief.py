@@ -1,8 +1,8 @@
 """What is done about a full disk, mildest first; nothing of it is silent.
 
-1. Delivered readings go. 2. The reserve is given up, for what the first takes itself. 3. The oldest readings
-never offered are merged, to one a minute, then to one a quarter of an hour, and only when told so
-(`SpoolOptions.merge_when_full`). After that readings are refused.
+1. Delivered readings go. 2. The reserve is given up, part by part, for what the first takes itself. 3. The
+oldest readings never offered are merged, to one a minute, then to one a quarter of an hour, and only when
+told so (`SpoolOptions.merge_when_full`). After that readings are refused.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _SLACK_PAGES: Final = 1_000
 _SLACK_PART: Final = 4
 """... and this part of it: a day's coming and going stays within."""
 _INCREMENTAL: Final = 2
+_SPARE: Final = 65_536
+"""Disks give room away by the block, and note where it is."""
 _WIDTHS_MS: Final = (60_000, 900_000)
 """Rollups are kept by the quarter of an hour: a merged row stays within one, so their energies stay right."""
 
@@ -109,12 +111,17 @@ class Relief:
         Readings never use the reserve up for themselves: it is for settling those that are here, and for
         what has to be written before pages are free.
         """
-        if self._fold_log() and (self.delete_delivered() or (not settling and self._merge())):
+        if not self._rewind_log(is_needed=settling):
+            # Whoever reads holds the log: all that is written makes it longer, and no page free. So merging
+            # gives no room, and a reading has to wait. Delivery may have what is not needed for folding.
+            if settling and self.reserve.holds(self._database.log_room()[1] + 2 * self.reserve.part):
+                self.reserve.give_up(self.reserve.part)
             return
-        if (settling or self._may_merge or self._has_delivered()) and self.reserve.give_up():
-            self._fold_log()
-            if not self.delete_delivered() and not settling:
-                self._merge()
+        is_short = self._database.log_room()[0] < self.reserve.part
+        if is_short and (settling or self._may_merge or self._has_delivered()):
+            self.reserve.give_up(self.reserve.part)
+        if not self.delete_delivered() and not settling:
+            self._merge()
 
     def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
         """Make room for a second spool as large as this one: delivered readings go, all but the newest."""
@@ -132,12 +139,20 @@ class Relief:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _fold_log(self) -> bool:
+    def _rewind_log(self, *, is_needed: bool) -> bool:
+        """Let the log be written anew from its start; return whether it is.
+
+        Args:
+            is_needed: whether to wait for who reads and holds it: else that costs a part of the reserve.
+        """
         try:
-            self._database.fold_log(is_needed=True)  # else a reader costs the reserve, or a merging
+            return self._database.rewind_log(is_needed=is_needed)
         except SpoolFullError:
-            return False
-        return True
+            if not self.reserve.give_up(self._database.log_room()[1] + _SPARE):
+                return False
+        with suppress(SpoolFullError):
+            return self._database.rewind_log(is_needed=is_needed)
+        return False
 
     # --- delivered readings ------------------------------------------------------------------------------
 

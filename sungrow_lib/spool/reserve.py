@@ -13,6 +13,7 @@ _LOG: Final = logging.getLogger(__name__)
 _CHUNK: Final = 64 * 1024
 _FACTOR: Final = 4
 """The reserve is made only where so many times its size is free."""
+_PARTS: Final = 8
 
 
 def reserve_bytes(path: Path) -> int:
@@ -30,14 +31,15 @@ def _beside(path: Path) -> Path:
 class Reserve:
     """A file beside the spool that is given up when the disk is full, so that delivered readings can go.
 
-    Deleting takes room first: the change is written to the log before any page is free.
+    Deleting takes room first: the change is written to the log before any page is free. And the log takes
+    room before it is written anew: its new pages go to the file's end. So it is given up little by little.
 
     Args:
         path: the spool's file.
         size: bytes to keep; 0 for no reserve.
 
     Attributes:
-        is_spent: whether it was given up, or never made for want of room.
+        is_spent: whether any of it was given up, or it was never made for want of room.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -47,12 +49,17 @@ class Reserve:
         self.is_spent = False
 
     @property
+    def part(self) -> int:
+        """Bytes that are given up at a time, for what is written before pages are free."""
+        return self._size // _PARTS
+
+    @property
     def is_used_up(self) -> bool:
-        """Whether the reserve was given up and half of the room it left is taken."""
+        """Whether half of it was given up, and that room is taken."""
         if not self.is_spent:
             return False
         try:
-            return shutil.disk_usage(self._file.parent).free < self._size // 2
+            return shutil.disk_usage(self._file.parent).free + self._held() < self._size // 2
         except OSError:
             return False
 
@@ -72,23 +79,38 @@ class Reserve:
                 self.is_spent = True
                 self._warn(free)
 
-    def give_up(self) -> bool:
-        """Free the reserve if the disk is what is full; return whether that gave room."""
+    def holds(self, size: int) -> bool:
+        """Whether so much of it is left."""
+        return self._held() >= size
+
+    def give_up(self, size: int | None = None) -> bool:
+        """Free so much of the reserve, or all of it, if the disk is what is full; return whether that did.
+
+        What is left no other program takes.
+        """
         try:
             if shutil.disk_usage(self._file.parent).free > self._size:
                 return False
-            self._file.unlink()
+            held = self._held()
+            if size is None or size >= held:
+                self._file.unlink()
+            else:
+                os.truncate(self._file, held - size)
         except OSError:
             return False
+        if not self.is_spent:
+            _LOG.warning("disk full: the spool's reserve is used", extra={"bytes": self._size})
         self.is_spent = True
-        _LOG.warning("disk full: the spool's reserve is used", extra={"bytes": self._size})
         return True
 
-    def _is_whole(self) -> bool:
+    def _held(self) -> int:
         try:
-            return self._file.stat().st_size == self._size
+            return self._file.stat().st_size
         except FileNotFoundError:
-            return False
+            return 0
+
+    def _is_whole(self) -> bool:
+        return self._held() == self._size
 
     def _fill(self) -> bool:
         # Written, not just announced: some file systems promise room that they do not have. Random bytes,

@@ -17,8 +17,8 @@ CAN_MOUNT: Final = (
 )
 pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user mount a disk of its own")
 
-PROGRAM: Final = """
-import json, logging, os, pathlib, random, subprocess, sys
+BEGIN: Final = """
+import contextlib, json, logging, os, pathlib, random, subprocess, sys
 sys.path[:0] = json.loads(sys.argv[3])
 from sungrow_lib.errors import SpoolFullError
 from sungrow_lib.spool import database, Lane, Settlement, SpoolOptions, SpoolState, SystemClock
@@ -33,7 +33,9 @@ class Keeper(logging.Handler):
     def emit(self, record): logged.append(record.getMessage())
 logging.getLogger("sungrow_lib.spool").addHandler(Keeper())
 
-options = SpoolOptions(reserve_bytes=reserve, keep_delivered_s=0, merge_when_full=bool(merged))
+options = SpoolOptions(
+    reserve_bytes=reserve, keep_delivered_s=0, merge_when_full=bool(merged), busy_timeout_s=0.5
+)
 store = SpoolStore(path, options, SystemClock())
 ts, accepted = 1_780_000_000_000, []
 def append():
@@ -49,6 +51,9 @@ def fill():
             append()
     except SpoolFullError:
         return
+"""
+
+PROGRAM: Final = """
 if merged:
     for _ in range(merged):
         append()
@@ -81,7 +86,50 @@ print(json.dumps(answer))
 """
 
 
-def run(folder: Path, reserve: int, merge: int = 0) -> dict[str, Any]:
+BESIDE_OTHERS: Final = """
+import sqlite3
+def take_the_rest():
+    with (pathlib.Path(folder) / "other").open("ab", buffering=0) as other:
+        try:
+            while True:
+                other.write(bytes(1024))
+        except OSError:
+            return
+def deliver(limit):
+    take_the_rest()
+    seqs = [entry.seq for entry in store.offer("inv", limit, Lane.BACKLOG)]
+    take_the_rest()
+    return store.settle("inv", Settlement(delivered=seqs))
+for _ in range(merged):
+    append()
+answer = {}
+if is_read:
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM reading").fetchone()
+    take_the_rest()
+    fill()
+    answer["merged"], answer["reserve"] = store.counts().merged, os.stat(f"{path}-reserve").st_size
+    answer["meanwhile"] = deliver(20)
+    reader.execute("COMMIT")
+def try_appending():
+    before = len(accepted)
+    with contextlib.suppress(SpoolFullError):
+        for _ in range(100):
+            take_the_rest()
+            append()
+    return len(accepted) - before
+answer["first"], answer["delivered"] = try_appending(), 0
+while done := deliver(50):
+    answer["delivered"] += done
+answer["second"] = try_appending()
+answer["left"] = store.counts().pending
+answer["faults"] = store.faults()
+print(json.dumps(answer))
+"""
+
+
+def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> dict[str, Any]:
     """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
     disk.mkdir()
@@ -90,7 +138,7 @@ def run(folder: Path, reserve: int, merge: int = 0) -> dict[str, Any]:
             *IN_OWN_MOUNT,
             sys.executable,
             "-c",
-            PROGRAM,
+            BEGIN + program,
             str(disk),
             str(reserve),
             json.dumps(sys.path),
@@ -130,3 +178,21 @@ def test_the_oldest_readings_are_merged_where_nothing_else_makes_room(tmp_path: 
     assert answer["told at once"] == answer["merged"] == 6_000 - answer["rows"] > 0
     assert answer["faults"] == []
     assert "disk full: the oldest readings not yet offered were merged" in answer["logged"]
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_young_spool_works_on_a_disk_of_which_others_take_what_they_get(
+    tmp_path: Path,
+    is_read: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Its readings are in the log yet, and to write them into the file takes room, too."""
+    answer = run(tmp_path, 600_000, merge=120, program=f"is_read = {is_read}\n{BESIDE_OTHERS}")
+    assert answer["first"] > 0
+    assert answer["delivered"] > 0
+    assert answer["left"] <= 50 + answer["second"]  # the newest are not of the backlog
+    assert answer["second"] == 100
+    assert answer["faults"] == []
+    if is_read:
+        assert answer["merged"] == 0
+        assert answer["reserve"] > 400_000  # but for what the file grew by
+        assert answer["meanwhile"] == 20

@@ -120,7 +120,7 @@ def test_while_another_program_folds_the_log_it_is_not_tried_without_a_pause(pat
         assert other.stdout.readline() == b"held\n"
         assert database._connection is not None
         database._connection.set_trace_callback(tried.append)
-        database.fold_log(is_needed=True)
+        database.rewind_log(is_needed=True)
         assert other.stdin is not None
         other.stdin.close()
     assert 2 <= sum("wal_checkpoint" in statement for statement in tried) <= 10
