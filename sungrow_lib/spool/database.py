@@ -157,13 +157,8 @@ class Database:
     def rewind_log(self, *, is_needed: bool) -> bool:
         """Write the log into the file, so that it is written anew from its start; it keeps its room.
 
-        On a full disk that is the only room that no other program takes.
-
-        Args:
-            is_needed: whether to wait for who reads, as long as for another program's write.
-
-        Returns:
-            Whether all of it was written; else somebody reads what was there before.
+        On a full disk that is the only room that no other program takes. ``is_needed`` says whether to wait
+        for who reads, as long as for another program's write. Return whether all of it was written.
         """
         return self._fold("RESTART", self._patience_s if is_needed else 0.0)
 
