@@ -27,7 +27,8 @@ STATES: Final = {state.name.lower(): (state,) for state in SpoolState} | {
 }
 """What `--state` may name."""
 _EPILOG: Final = """\
-All of them work beside a running daemon, and none deletes a reading.
+All of them work beside a running daemon, and none deletes a reading. None repairs:
+the daemon recovers a damaged spool by itself, at its start or as it meets the damage.
 
 where a reading stands:
   pending     to be delivered
