@@ -318,9 +318,8 @@ class Attempts:
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
         try:
-            reply = await link.transport.ingest(
-                write_body(await self._envelope(batch_id, seqs), batch), token
-            )
+            head = await self._envelope(batch_id, seqs)
+            reply = await link.transport.ingest(write_body(head, batch), token)
         except ServerUnreachableError as error:
             link.note_unreachable(error)
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
@@ -333,13 +332,12 @@ class Attempts:
         return ruling
 
     async def _envelope(self, batch_id: str, seqs: list[int]) -> Envelope:
-        spool = self._link.spool
         return Envelope(
             batch_id=batch_id,
             edge_id=self._link.edge_id,
-            generation=spool.identity.generation,
+            generation=self._link.spool.identity.generation,
             seq=seqs,
-            last_delivered=await spool.last_delivered(self._device_id),
+            last_delivered=await self._link.spool.last_delivered(self._device_id),
             device=self.info,
         )
 
