@@ -363,18 +363,26 @@ def _is_object(content: str | bytes) -> bool:
 
 
 def _name_as_indexed(connection: sqlite3.Connection, names: dict[str, int]) -> None:
-    """Give devices whose names are lost that of their index, if it has one; also who had readings once."""
-    boots = {name for (name,) in connection.execute("SELECT name FROM boot")}
-    devices = {
-        key: name
-        for name, key in reversed(names.items())  # of two the one found first: the other is on an older page
-        if name not in boots and not _UUID.fullmatch(name) and re.fullmatch(DEVICE_ID_PATTERN, name)
-    }
+    """Give devices and boots whose names are lost that of their index, if it has one.
+
+    Devices also if they had readings once. A boot without its name would pass for one that ended before the
+    present one, whose readings then get a date before it.
+    """
+    known = {name for (name,) in connection.execute("SELECT name FROM boot")}
+    devices, boots = {}, {}
+    for name, key in reversed(names.items()):  # of two the one found first: the other is on an older page
+        if _UUID.fullmatch(name):
+            boots[key] = name
+        elif name not in known and re.fullmatch(DEVICE_ID_PATTERN, name):
+            devices[key] = name
     for (key,) in connection.execute(_NAMELESS).fetchall():
         if key in devices:
             connection.execute("INSERT OR IGNORE INTO device (id, name) VALUES (?, ?)", (key, devices[key]))
             if devices[key].startswith(LOST):
                 hold(connection, devices[key], HeldWhy.LOST)
+    for key in _missing(connection, "boot"):
+        if key in boots:
+            connection.execute("INSERT OR IGNORE INTO boot VALUES (?, ?)", (key, boots[key]))
 
 
 def _name_the_nameless(connection: sqlite3.Connection) -> None:

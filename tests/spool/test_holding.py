@@ -33,7 +33,7 @@ from sungrow_lib.spool import (
 from sungrow_lib.spool.schema import PAGE_BYTES
 from sungrow_lib.spool.store import SpoolStore
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line
-from tests.spool.helpers import NOON_MS
+from tests.spool.helpers import NOON_MS, FakeClock
 
 pytestmark = pytest.mark.anyio
 RECOVER = SpoolOptions(recover=True)
@@ -73,7 +73,7 @@ def offered(store: SpoolStore, device_id: str) -> list[int]:
 
 
 def lose_names(path: Path, tables: tuple[str, ...] = ("device", "sqlite_autoindex_device_1")) -> None:
-    """Overwrite the pages that name devices: the table, and its index."""
+    """overwrite pages of tables and indexes, those that name devices if none are given."""
     with closing(sqlite3.connect(path)) as connection:
         roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema").fetchall())
     pages = [roots[name] - 1 for name in tables]
@@ -599,3 +599,28 @@ def test_a_spool_that_cannot_be_made_ones_own_is_set_aside(
     aside = opened(Path(store.recovery.set_aside))
     assert aside.counts().pending == 20
     aside.close()
+
+
+@pytest.mark.parametrize("lost", [("boot",), ("sqlite_autoindex_boot_1",)], ids=["its table", "its index"])
+def test_readings_that_wait_for_a_date_keep_their_boot(path: Path, lost: tuple[str, ...]) -> None:
+    """Without its name it would pass for an earlier one, and they would be dated before the present one."""
+    boot_id = "4f9c2d10-1111-4222-8333-944455566677"
+    clock = FakeClock(boot_id=boot_id, boot_ms=5 * 3_600_000, synchronised=False)
+    store = SpoolStore(path, RECOVER, clock)
+    dates = []
+    for number in range(5):
+        clock.pass_s(5)
+        dates.append(clock.wall_ms)
+        content = f'{{"pv_power_w":{number}}}'
+        store.append("roof", clock.wall_ms, content, boot=clock.stamp(), ts_is_final=False)
+    store.close()
+    lose_names(path, lost)
+    store = SpoolStore(path, RECOVER, clock)
+    clock.pass_s(5)
+    clock.synchronised = True
+    while store.release() is None:
+        pass
+    saved = store.records(0, 10)
+    assert [(record.entry.ts_ms, record.stamp.boot_id) for record in saved] == [(ts, boot_id) for ts in dates]
+    assert {record.entry.clock_source for record in saved} == {None}
+    store.close()
