@@ -26,6 +26,7 @@ from psycopg.conninfo import make_conninfo
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles, make_certificates
 from sungrow_lib.demo.postgres import EmbeddedPostgres
+from tests import wheels
 from tests.memory import folder_in_memory, has_plenty
 
 REQUIRE_ALL = os.environ.get("SUNGROW_REQUIRE_ALL") == "1"
@@ -268,6 +269,15 @@ def _made(engine: str, template: str = "template0") -> str:
 
 
 # ------------------------------------------------------------------------------------------- the rest
+
+
+@pytest.fixture(scope="session")
+def pip_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables with which pip installs what the lock files name from wheels that are brought once a run."""
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    return wheels.bring(common / "wheels")
 
 
 @pytest.fixture(scope="session")

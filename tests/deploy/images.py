@@ -37,10 +37,12 @@ class Image:
     Args:
         dockerfile: what to follow.
         folder: stands for the file systems of its stages.
+        pip_settings: variables for what is installed.
     """
 
-    def __init__(self, dockerfile: Path, folder: Path) -> None:
+    def __init__(self, dockerfile: Path, folder: Path, pip_settings: dict[str, str]) -> None:
         self._folder = folder
+        self._pip_settings = pip_settings
         self._instructions = instructions(dockerfile)
         self.environment = {"HOME": str(folder), "PATH": f"{folder}/python/bin:/usr/local/bin:/usr/bin:/bin"}
         self.settings: dict[str, str] = {}
@@ -119,7 +121,8 @@ class Image:
             ["/bin/sh", "-euc", self.inside(command)],
             cwd=workdir,
             env=self.environment
-            | {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))},
+            | {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
+            | self._pip_settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -131,17 +131,17 @@ def test_the_databases_health_check_asks_a_running_database(postgres_dsn: str) -
 
 
 @pytest.fixture(scope="module")
-def server_image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return built("server", tmp_path_factory)
+def server_image(tmp_path_factory: pytest.TempPathFactory, pip_settings: dict[str, str]) -> Image:
+    return built("server", tmp_path_factory.mktemp("server"), pip_settings)
 
 
 @pytest.fixture(scope="module")
-def edge_image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return built("edge", tmp_path_factory)
+def edge_image(tmp_path_factory: pytest.TempPathFactory, pip_settings: dict[str, str]) -> Image:
+    return built("edge", tmp_path_factory.mktemp("edge"), pip_settings)
 
 
-def built(app: str, factory: pytest.TempPathFactory) -> Image:
-    image = Image(DEPLOY / f"{app}.Dockerfile", factory.mktemp(app))
+def built(app: str, folder: Path, pip_settings: dict[str, str]) -> Image:
+    image = Image(DEPLOY / f"{app}.Dockerfile", folder, pip_settings)
     image.build()
     return image
 
@@ -155,7 +155,7 @@ def watched() -> Iterator[list[Child]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # downloads
+@pytest.mark.timeout(1200)  # downloads
 def test_the_server_image_migrates_serves_and_is_healthy(
     server_image: Image, database: str, tmp_path: Path, watched: list[Child]
 ) -> None:
@@ -177,7 +177,7 @@ def test_the_server_image_migrates_serves_and_is_healthy(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_server_image_does_not_serve_the_world_without_tls(server_image: Image) -> None:
     done = server_image.run(*server_image.command(), DATABASE_URL="postgresql://nobody@127.0.0.1:9/none")
     assert done.returncode != 0
@@ -186,7 +186,7 @@ def test_the_server_image_does_not_serve_the_world_without_tls(server_image: Ima
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # downloads
+@pytest.mark.timeout(1200)  # downloads
 @pytest.mark.anyio
 async def test_the_edge_image_polls_and_is_alive(
     edge_image: Image, tmp_path: Path, tls_files: CertificateFiles, watched: list[Child]

@@ -8,10 +8,11 @@ import re
 import ssl
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.request import Request, urlopen
 from zoneinfo import ZoneInfo
@@ -36,11 +37,13 @@ TOKEN: Final = "edge-token-0123456789"
 GIVEN: Final = ("--server", "https://localhost:1", "--inverter", "127.0.0.1", "--device", "roof")
 
 
-def installer(root: Path, *words: str, token: str = "") -> subprocess.CompletedProcess[str]:
+def installer(
+    root: Path, *words: str, token: str = "", pip_settings: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
     return subprocess.run(
         [INSTALLER, "--root", root, *words],
-        env=kept | {"PATH": os.environ["PATH"], "HOME": str(root.parent)},
+        env=kept | {"PATH": os.environ["PATH"], "HOME": str(root.parent), **pip_settings},
         input=token,
         capture_output=True,
         text=True,
@@ -124,17 +127,19 @@ def shown(server: str, ca: Path) -> dict[str, object]:
 @pytest.mark.timeout(1200)  # downloads
 @pytest.mark.anyio
 async def test_one_command_installs_an_edge_that_works_and_another_undoes_it(
-    server: str, tls_files: CertificateFiles, tmp_path: Path
+    server: str, tls_files: CertificateFiles, tmp_path: Path, pip_settings: dict[str, str]
 ) -> None:
     inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
     async with InverterSimulator({1: inverter}) as simulator:
         options = (*GIVEN, "--server", server, "--port", str(simulator.port), "--ca", str(tls_files.ca))
-        await anyio.to_thread.run_sync(_live, tmp_path / "root", options, server, tls_files.ca)
+        await anyio.to_thread.run_sync(_live, tmp_path / "root", options, server, tls_files.ca, pip_settings)
 
 
-def _live(root: Path, options: tuple[str, ...], server: str, ca: Path) -> None:
+def _live(root: Path, options: tuple[str, ...], server: str, ca: Path, pip_settings: dict[str, str]) -> None:
     root.mkdir()
-    done = installer(root, *options, "--timezone", "Europe/Berlin", token=TOKEN + "\n")
+    done = installer(
+        root, *options, "--timezone", "Europe/Berlin", token=TOKEN + "\n", pip_settings=pip_settings
+    )
     assert done.returncode == 0, done.stderr
     edge = root / "usr/local/bin/sungrow-edge"
     settings = root / "etc/sungrow-edge/edge.toml"
@@ -151,7 +156,7 @@ def _live(root: Path, options: tuple[str, ...], server: str, ca: Path) -> None:
     assert tomllib.loads(settings.read_text())["devices"][0]["timezone"] == "Europe/Berlin"
     _run(edge, "check", "--offline")
     _deliver(root, edge, server, ca)
-    _upgrade(root, edge, settings)
+    _upgrade(root, edge, settings, pip_settings)
     _deliver(root, edge, server, ca)
     _undo(root, edge)
 
@@ -174,7 +179,7 @@ def _deliver(root: Path, edge: Path, server: str, ca: Path) -> None:
     assert json.loads(_run(edge, "status", "--json"))["spool"]["delivered"] >= 1
 
 
-def _upgrade(root: Path, edge: Path, settings: Path) -> None:
+def _upgrade(root: Path, edge: Path, settings: Path, pip_settings: dict[str, str]) -> None:
     """The guide is followed to a newer version: it asks and changes nothing and keeps every reading."""
     folder = root.parent / "upgrade"
     folder.mkdir()
@@ -187,7 +192,8 @@ def _upgrade(root: Path, edge: Path, settings: Path) -> None:
     readings = _readings(edge, folder / "before.jsonl")
     assert __version__ in _run(edge, "--version")
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
-    environment = clean_environment() | kept | {"MACHINE_STAND_IN": str(folder / "machine.json")}
+    environment = clean_environment() | kept | pip_settings
+    environment |= {"MACHINE_STAND_IN": str(folder / "machine.json")}
     [block] = runnable(DOCS / "deployment.md", "edge-machine")
     with Terminal(clone.folder, environment, {}) as terminal:
         terminal.environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"

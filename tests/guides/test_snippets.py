@@ -99,6 +99,7 @@ def followed(
     inverter_port: int,
     empty_database: str,
     tls_files: CertificateFiles,
+    pip_settings: dict[str, str],
 ) -> Iterator[Followed]:
     parent = tmp_path_factory.mktemp("quick-start")
     folder = Clone(parent).folder
@@ -116,7 +117,7 @@ def followed(
         SITE: f"https://localhost:{port}",
         "LISTEN_HOST=0.0.0.0 LISTEN_PORT=8443": f"LISTEN_HOST=127.0.0.1 LISTEN_PORT={port}",
     }
-    environment = clean_environment() | _pip_settings(parent)
+    environment = clean_environment() | _pinned(parent) | pip_settings
     environment |= {
         "SSL_CERT_FILE": str(_trusted(parent, tls_files.ca)),
         "SUNGROW_LOCK_DIR": str(folder),
@@ -138,8 +139,8 @@ def followed(
         yield Followed(terminal, outputs, tokens[1])
 
 
-def _pip_settings(folder: Path) -> dict[str, str]:
-    """Let the reader's `pip install` bring the versions that are tested, from this machine's registry."""
+def _pinned(folder: Path) -> dict[str, str]:
+    """Let the reader's `pip install` bring the versions that are tested."""
     lock = (ROOT / "requirements" / "dev.lock").read_text()
     pins = re.findall(r"^[\w.-]+==[^\\\n]+", lock, re.MULTILINE)
     assert len(pins) > 50
