@@ -113,6 +113,16 @@ class _Edge:
         self._opening = SpoolOpening()
         self._probe = DiskProbe(self.settings.spool_path)
         self._upload_status: Callable[[], UploadStatus] = StatusBoard().snapshot
+        self._health = HealthReport(
+            self.settings.health_path,
+            self.accounts,
+            self.survey,
+            self._say_of_upload,
+            lambda: len(self.intake),
+        )
+
+    def _say_of_upload(self) -> UploadStatus:
+        return self._upload_status()
 
     async def watch_signals(self, stopping: anyio.Event) -> None:
         """Stop when told to."""
@@ -127,7 +137,7 @@ class _Edge:
     async def say_last(self) -> None:
         """Say in the health file what became of every poll, now that none is under way."""
         self.survey.judge(self.intake)
-        await self._health().write_last()
+        await self._health.write_last()
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -198,9 +208,8 @@ class _Edge:
             self.service.say(READY="1", STATUS=self._status_line())
         stations = self._stations(None)
         self._upload_status = StatusBoard().snapshot
-        health = self._health()
         async with anyio.create_task_group() as beside:
-            beside.start_soon(health.run)
+            beside.start_soon(self._health.run)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             beside.start_soon(self.survey.watch, self.intake)
             with self._metrics():
@@ -240,9 +249,8 @@ class _Edge:
         await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
         opening.hurries_at, self._opening = self._opening.hurries_at, opening
-        health = self._health()
         async with anyio.create_task_group() as beside:
-            beside.start_soon(tell_of_opening, opening, self.service, self.survey, health)
+            beside.start_soon(tell_of_opening, opening, self.service, self.survey, self._health)
             beside.start_soon(_cancel_after, beside.cancel_scope, partial(self._too_late, stopping))
             spool = await stack.enter_async_context(
                 DurableSpool.open(
@@ -278,15 +286,6 @@ class _Edge:
         if not self.was_open:
             self.damage = self.owner_file.damage
 
-    def _health(self) -> HealthReport:
-        return HealthReport(
-            self.settings.health_path,
-            self.accounts,
-            self.survey,
-            self._upload_status,
-            lambda: len(self.intake),
-        )
-
     def _metrics(self) -> AbstractContextManager[None]:
         if not self.settings.metrics_port:
             return nullcontext()
@@ -306,10 +305,9 @@ class _Edge:
 
     async def _work(self, stopping: anyio.Event, spool: DurableSpool, uploader: BatchUploader) -> None:
         stations = self._stations(uploader)
-        health = self._health()
         async with anyio.create_task_group() as beside:
             beside.start_soon(uploader.run)
-            beside.start_soon(health.run)
+            beside.start_soon(self._health.run)
             beside.start_soon(self.intake.run)
             beside.start_soon(self.intake.watch)
             beside.start_soon(self.survey.watch, self.intake)

@@ -20,6 +20,7 @@ from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import ClockState
+from sungrow_lib.spool.disk import disk_of, is_gone
 from sungrow_lib.upload import UploadStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
@@ -40,7 +41,8 @@ class HealthReport:
     """Collects what happens and keeps the health file up to date.
 
     Args:
-        path: the file; replaced as a whole, so that it is never read half written.
+        path: the file; replaced as a whole, so that it is never read half written. While its disk is
+            unmounted, nothing is written: it would lie below, in the way and out of sight.
         accounts: what became of the polls, by device.
         survey: what spool, disk and clock said last.
         upload_status: tells how the uploader does.
@@ -62,6 +64,7 @@ class HealthReport:
         self._upload_status = upload_status
         self._queued = queued
         self._has_failed = False
+        self._disk = disk_of(path)
 
     async def run(self) -> None:
         """Write the file at each change and every few seconds, until cancelled."""
@@ -99,7 +102,9 @@ class HealthReport:
 
     def _write(self, report: dict[str, Any]) -> None:
         with _WRITING:
-            self._replace(report)
+            self._disk = self._disk or disk_of(self._path)  # it may be mounted late
+            if self._disk is None or not is_gone(self._disk):
+                self._replace(report)
 
     def _replace(self, report: dict[str, Any]) -> None:
         try:
