@@ -15,9 +15,16 @@ import anyio.to_thread
 from reference_edge.advice import advise
 from reference_edge.app import upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
+from reference_edge.health import read_health
 from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
-from sungrow_lib.errors import ConfigurationError, DeviceError, SpoolUnavailableError, SungrowError
+from sungrow_lib.errors import (
+    ConfigurationError,
+    DeviceBusyError,
+    DeviceError,
+    SpoolUnavailableError,
+    SungrowError,
+)
 from sungrow_lib.inverter import InverterReader
 from sungrow_lib.modbus.limiter import LOCK_DIR_VARIABLE, lock_dir
 from sungrow_lib.modbus.notes import STATE_DIR_VARIABLE
@@ -167,11 +174,34 @@ def _require_folder(folder: Path, variable: str) -> None:
 
 
 async def _check_inverters(devices: list[DeviceSettings], settings: EdgeSettings) -> str:
-    async with InverterReader(connection_settings(devices, settings), units(devices)) as reader:
-        readings = await reader.poll()
-    for reading in readings:
-        if reading.sample is None:
-            raise reading.error or DeviceError()
+    try:
+        async with InverterReader(connection_settings(devices, settings), units(devices)) as reader:
+            readings = await reader.poll()
+        for reading in readings:
+            if reading.sample is None:
+                raise reading.error or DeviceError()
+    except DeviceBusyError as busy:
+        return await anyio.to_thread.run_sync(_said_by_daemon, busy, devices, settings.health_path)
     return ", ".join(
         f"{reading.identity.model or reading.identity.family}" for reading in readings if reading.identity
     )
+
+
+def _said_by_daemon(busy: DeviceBusyError, devices: list[DeviceSettings], health_path: Path) -> str:
+    """Return what the daemon with these settings says of inverters, if it is the one that is reading them.
+
+    Raises:
+        DeviceError: it is not, or its last poll of one of them brought no reading.
+    """
+    health = read_health(health_path)
+    if not health["running"] or health["pid"] != busy.process:
+        raise busy
+    who = f"the daemon (process {busy.process})"
+    for device in devices:
+        poll = health["polls"].get(device.device_id)
+        if poll is None:
+            raise DeviceError(f"{who} has not polled {device.device_id} yet; ask again in a minute")
+        if poll["reason"]:
+            raise DeviceError(f"{who} polls it, last at {poll['at']}: {poll['outcome']}, {poll['reason']}")
+    last = min(health["polls"][device.device_id]["at"] for device in devices)
+    return f"{who} polls it, last at {last}"

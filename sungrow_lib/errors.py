@@ -77,7 +77,15 @@ class DeviceTimeoutError(DeviceError, TimeoutError):
 
 
 class DeviceBusyError(DeviceError):
-    """Another program is reading this device."""
+    """Another program is reading this device.
+
+    Attributes:
+        process: its number; 0 where that is not known.
+    """
+
+    def __init__(self, message: str | None = None, *, process: int = 0) -> None:
+        super().__init__(message)
+        self.process = process
 
 
 class RegisterRefusedError(DeviceError):

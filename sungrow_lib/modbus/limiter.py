@@ -252,7 +252,7 @@ class DeviceLimiter:
         try:
             self._file = _LockFile(self._path)
         except BlockingIOError:
-            raise DeviceBusyError(self._busy_text()) from None
+            raise self._busy() from None
         except OSError as error:
             raise ConfigurationError(
                 f"the lock file {self._path} cannot be used ({error.strerror}); "
@@ -276,15 +276,16 @@ class DeviceLimiter:
     def _now(self) -> _Moment:
         return _Moment(self._boot_id, self._clock.boottime(), self._clock.wall().timestamp())
 
-    def _busy_text(self) -> str:
+    def _busy(self) -> DeviceBusyError:
         try:
             holder = _Record.parse(self._path.read_bytes(), self._now()).process
         except OSError:
             holder = 0
         who = f"process {holder}" if holder else "another process"
-        return (
+        return DeviceBusyError(
             f"{self._endpoint} is being read by {who}; stop it first, "
-            "because a dongle serves one program at a time"
+            "because a dongle serves one program at a time",
+            process=holder,
         )
 
     def release(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ import anyio
 import pytest
 
 from reference_edge.account import DeviceAccount
+from reference_edge.check import _said_by_daemon
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.intake import Intake
 from reference_edge.station import Station
@@ -32,13 +34,13 @@ from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.proof import read_events
 from sungrow_lib.demo.setup import clean_environment, free_ports
+from sungrow_lib.errors import DeviceBusyError, DeviceError
 
 pytestmark = pytest.mark.anyio
 
 
-@contextmanager
-def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more: str) -> Iterator[Child]:
-    environment = clean_environment() | {
+def variables(folder: Path, *, inverter_port: int, ca: Path, server_port: int) -> dict[str, str]:
+    return clean_environment() | {
         "SERVER_URL": f"https://localhost:{server_port}",
         "DEVICE_TOKEN": "edge-token-0123456789",
         "CA_FILE": str(ca),
@@ -49,13 +51,14 @@ def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more
         "SUNGROW_LOCK_DIR": str(folder),
         "LOG_LEVEL": "DEBUG",
     }
+
+
+@contextmanager
+def edge(folder: Path, *, inverter_port: int, ca: Path, server_port: int, **more: str) -> Iterator[Child]:
+    environment = variables(folder, inverter_port=inverter_port, ca=ca, server_port=server_port) | more
     with ExitStack() as stack:
-        child = Child(
-            "the edge",
-            python("reference_edge", "run"),
-            folder / "edge.log",
-            environment=environment | more,
-        )
+        command = python("reference_edge", "run")
+        child = Child("the edge", command, folder / "edge.log", environment=environment)
         stack.callback(child.stop, 60.0)
         yield child
 
@@ -136,7 +139,7 @@ async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("wrong", "said"),
     [
         ({"CA_FILE": "/none/ca.pem"}, "/none/ca.pem"),
         ({"SPOOL_PATH": "/etc/passwd/spool.sqlite"}, "/etc/passwd"),
@@ -144,9 +147,9 @@ async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
     ],
 )
 async def test_what_cannot_work_is_one_line(
-    tmp_path: Path, tls_files: CertificateFiles, variables: dict[str, str], said: str
+    tmp_path: Path, tls_files: CertificateFiles, wrong: dict[str, str], said: str
 ) -> None:
-    with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **variables) as child:
+    with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **wrong) as child:
         await anyio.to_thread.run_sync(
             lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
         )
@@ -161,17 +164,7 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
     nobody, nowhere = free_ports(2)
     done = await anyio.run_process(
         python("reference_edge", "check"),
-        env=clean_environment()
-        | {
-            "SERVER_URL": f"https://localhost:{nowhere}",
-            "DEVICE_TOKEN": "edge-token-0123456789",
-            "CA_FILE": str(tls_files.ca),
-            "SUNGROW_HOST": "127.0.0.1",
-            "SUNGROW_PORT": str(nobody),
-            "DEVICE_ID": "roof",
-            "SPOOL_PATH": str(tmp_path / "spool.sqlite"),
-            "SUNGROW_LOCK_DIR": str(tmp_path),
-        },
+        env=variables(tmp_path, inverter_port=nobody, ca=tls_files.ca, server_port=nowhere),
         check=False,
     )
     assert done.returncode == 1
@@ -186,6 +179,55 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
         "FAIL  roof",
     ]
     assert done.stderr == b""
+
+
+async def test_check_beside_the_daemon_says_what_that_says(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    health = tmp_path / "spool.sqlite.health.json"
+
+    def has_polled() -> bool:
+        return health.exists() and bool(json.loads(health.read_text())["polls"])
+
+    async with InverterSimulator({1: inverter}) as simulator:
+        with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=1) as child:
+            await anyio.to_thread.run_sync(
+                lambda: wait_until("a poll", has_polled, timeout_s=120, watched=[child])
+            )
+            done = await anyio.run_process(
+                python("reference_edge", "check"),
+                env=variables(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=1),
+                check=False,
+            )
+            pid = json.loads(health.read_text())["pid"]
+    said = done.stdout.decode().splitlines()[-1]
+    assert said.startswith(f"ok    roof: the daemon (process {pid}) polls it, last at 20")
+
+
+@pytest.mark.parametrize(
+    ("process", "polls", "words"),
+    [
+        pytest.param(1, {}, "is being read", id="another program"),
+        pytest.param(os.getpid(), {}, "has not polled roof yet", id="not polled yet"),
+        pytest.param(
+            os.getpid(),
+            {"roof": {"at": "2026-06-01T10:00:00.000Z", "outcome": "silent", "reason": "no answer in 5 s"}},
+            r"last at 2026-06-01T10:00:00.000Z: silent, no answer in 5 s",
+            id="no reading",
+        ),
+    ],
+)
+async def test_check_fails_for_a_device_in_use_that_brings_no_reading(
+    tmp_path: Path, process: int, polls: dict[str, object], words: str
+) -> None:
+    health = tmp_path / "health.json"
+    now = datetime.now(UTC).isoformat()
+    report = {"pid": os.getpid(), "written_at": now, "version": "1", "polls": polls}
+    health.write_text(json.dumps(report | {"connections": {}, "upload": {}, "alarms": []}))
+    busy = DeviceBusyError("it is being read", process=process)
+    with pytest.raises(DeviceError, match=words):
+        _said_by_daemon(busy, [DeviceSettings(device_id="roof", host="192.168.1.20")], health)
 
 
 def test_sleep_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
