@@ -408,6 +408,8 @@ class SungrowClient:
         reason = str(error) or type(error).__name__
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             reason += "; of a private authority, give the certificate with ca="
+        elif isinstance(error, httpx.ConnectError):
+            reason += "; is the address right, and does the server run?"
         return ServerUnreachableError(f"{self._http.base_url}: {reason}")
 
     async def _get(self, path: str, query: Mapping[str, str | None], kind: type[Answer]) -> Answer:
@@ -461,7 +463,11 @@ def _refusal(response: httpx.Response) -> ServerError:
     """Error for a refusal, with the server's own words where it has any."""
     status, detail = response.status_code, _detail(response)
     if status in {401, 403}:
-        return CredentialsRefusedError(detail, status=status)
+        does_not_know = status == httpx.codes.UNAUTHORIZED
+        advice = (
+            "; whoever runs the server makes one with: sungrow-server token create" if does_not_know else ""
+        )
+        return CredentialsRefusedError(detail + advice, status=status)
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         retry_after = response.headers.get("Retry-After", "")
         return ServerBusyError(

@@ -13,6 +13,7 @@ import pytest
 
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.demo.certificates import CertificateFiles
+from sungrow_lib.demo.setup import free_ports
 from sungrow_lib.errors import (
     CredentialsRefusedError,
     RequestRefusedError,
@@ -100,7 +101,7 @@ async def test_refusals_become_the_products_errors(api: Api, start_server: Start
         with pytest.raises(UnexpectedAnswerError):
             await client._get("/openapi.json", {}, Realtime)
     async with SungrowClient(api.url, "wrong-token") as client:
-        with pytest.raises(CredentialsRefusedError) as unknown:
+        with pytest.raises(CredentialsRefusedError, match="sungrow-server token create") as unknown:
             await client.devices()
         assert unknown.value.status == 401
     async with start_server(dsn="host=/nonexistent dbname=x") as homeless:
@@ -146,6 +147,13 @@ async def test_a_private_authority_has_to_be_named(tls_files: CertificateFiles) 
     port = server.sockets[0].getsockname()[1]
     async with server, SungrowClient(f"https://localhost:{port}", TOKEN, tries=1) as client:
         with pytest.raises(ServerUnreachableError, match="certificate with ca="):
+            await client.devices()
+
+
+async def test_where_nothing_listens_the_address_is_asked_about() -> None:
+    [nobody] = free_ports(1)
+    async with SungrowClient(f"https://localhost:{nobody}", TOKEN, tries=1) as client:
+        with pytest.raises(ServerUnreachableError, match="is the address right"):
             await client.devices()
 
 
