@@ -102,13 +102,20 @@ class BatchUploader:
         async with self._spool_errors():
             with anyio.move_on_after(deadline_s):
                 await self._spool.release_waiting()
-                devices = await self._spool.devices()
-                async with anyio.create_task_group() as tasks:
-                    for device_id in devices:
-                        tasks.start_soon(self._lanes(device_id).flush)
+                left = None
+                # Again while it gets on: the first answer lets readings of the others be asked for.
+                while (pending := (await self._spool.counts()).pending) and pending != left:
+                    left = pending
+                    await self._flush_once()
             with anyio.CancelScope(shield=True):
                 return (await self._spool.counts()).undelivered == 0
         return False
+
+    async def _flush_once(self) -> None:
+        devices = await self._spool.devices()
+        async with anyio.create_task_group() as tasks:
+            for device_id in devices:
+                tasks.start_soon(self._lanes(device_id).flush)
 
     async def resend(self, device_id: str) -> None:
         """Offer again all the spool keeps of a device.

@@ -175,6 +175,20 @@ async def test_flush_delivers_what_is_left(
     assert server.seqs_stored() == set(range(1, 34))
 
 
+async def test_flush_delivers_what_its_first_answer_lets_be_asked_for(
+    spool: DurableSpool, settings: UploadSettings
+) -> None:
+    """Once after each start a reading of each other device is offered again: the server may lack it."""
+    await fill(spool, 3)
+    await fill(spool, 3, "other")
+    async with BatchUploader(spool, settings) as uploader:
+        assert await uploader.flush(60)
+    await fill(spool, 3)
+    async with BatchUploader(spool, settings) as uploader:
+        assert await uploader.flush(60)
+    assert (await spool.counts()).delivered == 9
+
+
 async def test_flush_says_that_deferred_readings_are_left(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
