@@ -154,23 +154,25 @@ class Database:
         """Write the log into the file, and cut both to the size they need; no harm if others are reading."""
         self._fold("TRUNCATE", 0.0)
 
-    def rewind_log(self, *, is_needed: bool) -> bool:
+    def rewind_log(self, *, is_needed: bool) -> int | None:
         """Write the log into the file, so that it is written anew from its start; it keeps its room.
 
         On a full disk that is the only room that no other program takes. ``is_needed`` says whether to wait
-        for who reads, as long as for another program's write. Return whether all of it was written.
+        for who reads, as long as for another program's write. Return how many bytes of it can be written
+        anew; None when somebody reads it.
         """
         return self._fold("RESTART", self._patience_s if is_needed else 0.0)
 
-    def _fold(self, how: str, patience_s: float) -> bool:
+    def _fold(self, how: str, patience_s: float) -> int | None:
         until = time.monotonic() + patience_s
         with translated(self.path):
-            while is_read := self._ready().execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0]:
+            while (found := self._ready().execute(f"PRAGMA wal_checkpoint({how})").fetchone())[0]:
                 if not self._opening.may_wait(until):
                     break
                 time.sleep(_FOLD_AGAIN_S)  # SQLite itself does not wait for another program that folds it
             self._place.find(is_own_doing=True)
-        return not is_read
+        is_read, pages, _ = found
+        return None if is_read else max(0, int(pages)) * schema.PAGE_BYTES
 
     def log_room(self) -> tuple[int, int]:
         """Bytes of the log, and by how many the file grows when the log is written into it."""

@@ -282,7 +282,7 @@ class DurableSpool:
 
     async def hold_device(self, device_id: str, why: HeldWhy) -> None:
         """Keep a device's readings, and send none of them until it is renamed."""
-        await self._run(lambda: self._store.change(partial(holding.hold, device_id=device_id, why=why)))
+        await self._change(lambda: self._store.change(partial(holding.hold, device_id=device_id, why=why)))
 
     async def rename_device(self, old: str, new: str) -> SpoolRenaming:
         """Give the readings of a held device their name, and send them.
@@ -294,7 +294,7 @@ class DurableSpool:
         """
         from sungrow_lib.spool.renaming import rename  # noqa: PLC0415 - memory, hardly ever needed
 
-        return await self._run(lambda: self._store.change(partial(rename, old=old, new=new)))
+        return await self._change(lambda: self._store.change(partial(rename, old=old, new=new)))
 
     async def undo_rename(self, old: str) -> SpoolRenaming:
         """Take back the last `rename_device` of ``old``: it is held again, with what was not sent since.
@@ -307,7 +307,7 @@ class DurableSpool:
         """
         from sungrow_lib.spool.renaming import undo  # noqa: PLC0415 - as above
 
-        return await self._run(lambda: self._store.change(partial(undo, old=old)))
+        return await self._change(lambda: self._store.change(partial(undo, old=old)))
 
     async def set_aside_device(self, device_id: str) -> SpoolRenaming:
         """Put the readings of a held device into quarantine for good; those that wait for a date are left.
@@ -315,7 +315,7 @@ class DurableSpool:
         Raises:
             UsageError: it is not held.
         """
-        return await self._run(lambda: self._store.change(partial(holding.set_aside, device_id=device_id)))
+        return await self._change(lambda: self._store.change(partial(holding.set_aside, device_id=device_id)))
 
     async def owner(self) -> SpoolOwner:
         """Return what to remember elsewhere, to know this spool again (`SpoolOptions.owner`)."""
@@ -343,10 +343,10 @@ class DurableSpool:
         for state in (SpoolState.DELIVERED, SpoolState.REJECTED, SpoolState.CONFLICT):
             after: int | None = 0
             while after is not None:
-                after, done = await self._run(partial(self._store.reoffer, device_id, state, after))
+                after, done = await self._change(partial(self._store.reoffer, device_id, state, after))
                 total += done
         # Last: after a crash in between, the server still has a reason to ask again.
-        await self._run(lambda: self._store.forget_answered(device_id, last))
+        await self._change(lambda: self._store.forget_answered(device_id, last))
         return total
 
     async def ask_last(self, device_id: str) -> None:
@@ -354,11 +354,11 @@ class DurableSpool:
 
         Of one that is held, none: see `held`.
         """
-        await self._run(lambda: self._store.change(partial(settling.ask_last, device_id=device_id)))
+        await self._change(lambda: self._store.change(partial(settling.ask_last, device_id=device_id)))
 
     async def ask_refused(self, device_id: str) -> None:
         """Offer again what `take_back` took back."""
-        await self._run(lambda: self._store.change(partial(settling.ask_refused, device_id=device_id)))
+        await self._change(lambda: self._store.change(partial(settling.ask_refused, device_id=device_id)))
 
     async def take_back(self, device_id: str, seqs: Collection[int]) -> bool:
         """Let readings that are offered only by `ask_last` be delivered as before: their token is refused.
@@ -369,7 +369,7 @@ class DurableSpool:
             Whether all of them were such; else nothing is changed.
         """
         job = partial(settling.take_back, device_id=device_id, seqs=seqs)
-        return await self._run(lambda: self._store.change(job))
+        return await self._change(lambda: self._store.change(job))
 
     async def requeue(self, seqs: Iterable[int]) -> int:
         """Offer quarantined or deferred readings again; return how many of the numbers were such.
@@ -377,11 +377,11 @@ class DurableSpool:
         Those of a device that is held stay as they are: see `held`.
         """
         numbers = tuple(seqs)
-        return await self._run(lambda: self._store.requeue(numbers))
+        return await self._change(lambda: self._store.requeue(numbers))
 
     async def observe_server_date(self, date: datetime, stamp: BootStamp) -> None:
         """Take note of the `Date` of an answer over a verified connection, and when it arrived."""
-        await self._run(lambda: self._store.observe_server(to_ms(date), stamp))
+        await self._change(lambda: self._store.observe_server(to_ms(date), stamp))
 
     async def clock(self) -> ClockState:
         """Return whether this machine's clock dates readings, and where it does not, what is known of it."""
@@ -449,6 +449,10 @@ class DurableSpool:
             if await anyio.to_thread.run_sync(self._store.is_worn, error, limiter=self._limiter):
                 self._note_damage(f"Places of it cannot be read ({error.__cause__}).")
             raise
+
+    async def _change(self, job: Callable[[], _Result]) -> _Result:
+        """Run what changes rows and adds none: a full disk has room for that in the log, and all is kept."""
+        return await self._run(partial(self._store.relief.with_log, job))
 
     def _note_damage(self, what: str) -> None:
         self._damage = self._damage or what

@@ -7,6 +7,7 @@ reading anywhere inside, tells that it is ours. A file of zeros is what some dis
 from __future__ import annotations
 
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,15 +56,21 @@ def unfinished(path: Path) -> Path:
 
 
 def is_unused(path: Path) -> bool:
-    """Whether a file is missing or empty, or a spool that has no reading; nor has the log beside it."""
-    if not path.exists():
-        return True
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if head and head[_ID_AT:_ID_END] != APPLICATION_ID.to_bytes(_ID_END - _ID_AT, "big"):
+    """Whether a file is missing or empty, or a spool that has no reading; nor has the log beside it.
+
+    One that cannot be read may have some.
+    """
+    try:
+        if not path.exists():
+            return True
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head and head[_ID_AT:_ID_END] != APPLICATION_ID.to_bytes(_ID_END - _ID_AT, "big"):
+            return False
+        with closing(Pages(path, read_log(Path(f"{path}-wal")))) as pages:
+            return all(as_reading(row) is None for row in chain(pages.rows(), pages.rows_behind()))
+    except OSError:
         return False
-    with closing(Pages(path, read_log(Path(f"{path}-wal")))) as pages:
-        return all(as_reading(row) is None for row in (*pages.rows(), *pages.rows_behind()))
 
 
 def is_missing(path: Path) -> bool:

@@ -13,7 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from sungrow_lib.errors import SpoolFullError
 from sungrow_lib.sample import format_ts
@@ -24,6 +24,8 @@ from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.meta import note_merged, note_merged_renamed
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.reserve import Reserve
+
+_Result = TypeVar("_Result")
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -111,17 +113,43 @@ class Relief:
         Readings never use the reserve up for themselves: it is for settling those that are here, and for
         what has to be written before pages are free.
         """
-        if not self._rewind_log(is_needed=settling):
+        gained = self._make_log_room(settling=settling)
+        if gained is None:
+            return
+        if gained > self.reserve.part // 2 and self._has_pages():
+            return  # the log was all that was full: what is deleted a restored server cannot get any more
+        if not self.delete_delivered() and not settling:
+            self._merge()
+
+    def with_log(self, job: Callable[[], _Result]) -> _Result:
+        """Do what needs no room but in the log: where that is full once more, when it is written anew.
+
+        Raises:
+            SpoolFullError: it is full still.
+        """
+        try:
+            return job()
+        except SpoolFullError:
+            self._make_log_room(settling=True)
+        return job()
+
+    def _make_log_room(self, *, settling: bool) -> int | None:
+        """Let the log be written anew, and longer where it is short; return the gain, None if it is read."""
+        gained = self._rewind_log(is_needed=settling)
+        if gained is None:
             # Whoever reads holds the log: all that is written makes it longer, and no page free. So merging
             # gives no room, and a reading has to wait. Delivery may have what is not needed for folding.
             if settling and self.reserve.holds(self._database.log_room()[1] + 2 * self.reserve.part):
                 self.reserve.give_up(self.reserve.part)
-            return
+            return None
         is_short = self._database.log_room()[0] < self.reserve.part
         if is_short and (settling or self._may_merge or self._has_delivered()):
             self.reserve.give_up(self.reserve.part)
-        if not self.delete_delivered() and not settling:
-            self._merge()
+        return gained
+
+    def _has_pages(self) -> bool:
+        with self._database.read() as connection:
+            return bool(connection.execute("PRAGMA freelist_count").fetchone()[0] >= _FEW_PAGES)
 
     def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
         """Make room for a second spool as large as this one: delivered readings go, all but the newest."""
@@ -139,8 +167,8 @@ class Relief:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
 
-    def _rewind_log(self, *, is_needed: bool) -> bool:
-        """Let the log be written anew from its start; return whether it is.
+    def _rewind_log(self, *, is_needed: bool) -> int | None:
+        """Let the log be written anew from its start; return how many bytes that gives, None when it is not.
 
         Args:
             is_needed: whether to wait for who reads and holds it: else that costs a part of the reserve.
@@ -149,10 +177,10 @@ class Relief:
             return self._database.rewind_log(is_needed=is_needed)
         except SpoolFullError:
             if not self.reserve.give_up(self._database.log_room()[1] + _SPARE):
-                return False
+                return None
         with suppress(SpoolFullError):
             return self._database.rewind_log(is_needed=is_needed)
-        return False
+        return None
 
     # --- delivered readings ------------------------------------------------------------------------------
 

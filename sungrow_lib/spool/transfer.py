@@ -279,7 +279,7 @@ class Importer:
         if found is not None:
             return SpoolImport(known=1) if found == entry.content else SpoolImport(different=(entry.seq,))
         is_ahead = entry.state is not SpoolState.WAITING and entry.ts_ms > self._latest_ms
-        if is_ahead:
+        if is_ahead and record.code != schema.DOUBTFUL:  # that is not sent, whatever its date
             record = _put_off(record)
         self._add(record, device, boot)
         return SpoolImport(imported=1, ahead=int(is_ahead))
@@ -293,7 +293,7 @@ class Importer:
         connection = self.connection
         is_future = record.code == VerdictCode.FUTURE
         if entry.state is not SpoolState.WAITING:
-            self._raise_floor(device, None if is_future else entry.ts_ms)
+            self._raise_floor(device, None if is_future or record.code == schema.DOUBTFUL else entry.ts_ms)
         connection.execute(schema.IMPORT_READING, row)
         offered = (2 if is_future else 1) if record.offered else 0  # its last answer may be on its way there
         standing = (device, entry.state, seq, offered, at, record.code, record.reason)

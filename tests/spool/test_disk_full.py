@@ -129,6 +129,31 @@ print(json.dumps(answer))
 """
 
 
+OFFERED_AGAIN: Final = """
+import asyncio
+from sungrow_lib.spool import DurableSpool
+for _ in range(merged):
+    append()
+while seqs := [entry.seq for entry in store.offer("inv", 100, Lane.FRESH)]:
+    store.settle("inv", Settlement(delivered=seqs))
+store.close()
+async def main():
+    async with DurableSpool.open(path, options=options) as spool:
+        with (pathlib.Path(folder) / "other").open("ab", buffering=0) as other, contextlib.suppress(OSError):
+            while True:
+                other.write(bytes(1024))
+        await spool.ask_last("inv")
+        count = await spool.reoffer("inv")
+        answer = {"count": count, "offered": 0, "reserve": os.stat(f"{path}-reserve").st_size}
+        while entries := await spool.offer("inv", 100, Lane.FRESH):
+            answer["offered"] += len(entries)
+            await spool.settle("inv", Settlement(delivered=[entry.seq for entry in entries]))
+        answer["kept"] = (await spool.counts()).delivered
+        return answer
+print(json.dumps(asyncio.run(main())))
+"""
+
+
 def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> dict[str, Any]:
     """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
@@ -196,3 +221,12 @@ def test_a_young_spool_works_on_a_disk_of_which_others_take_what_they_get(
         assert answer["merged"] == 0
         assert answer["reserve"] > 400_000  # but for what the file grew by
         assert answer["meanwhile"] == 20
+
+
+def test_what_the_server_lost_is_offered_again_on_a_full_disk(tmp_path: Path) -> None:
+    """Its log is empty, and has no room; nothing of what the server asks for is deleted for that."""
+    answer = run(tmp_path, 600_000, merge=400, program=OFFERED_AGAIN)
+    assert answer["count"] == 399  # the last one was asked for before
+    assert answer["offered"] == 400
+    assert answer["kept"] == 400
+    assert answer["reserve"] > 300_000

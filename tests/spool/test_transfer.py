@@ -318,3 +318,18 @@ async def test_a_reading_a_little_ahead_is_as_any_other(path: Path) -> None:
         done = await spool.import_records(read_lines([HEAD, json.dumps(line), tail_line(1)]))
         assert (done.imported, done.ahead) == (1, 0)
         assert [record.entry.state async for record in spool.records()] == [SpoolState.PENDING]
+
+
+async def test_a_doubtful_reading_of_the_future_is_not_sent_for_its_date(path: Path) -> None:
+    clock = FakeClock(synchronised=False)
+    doubt = {"state": "conflict", "code": "doubtful", "reason": "its date may have changed"}
+    line = LINE | doubt | {"ts": "2098-12-31T23:59:59.999Z", "at": "2026-06-01T12:00:00.000Z"}
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.import_records(read_lines([HEAD, json.dumps(line), tail_line(1)]))
+        assert await spool.offer("roof", 10, Lane.DUE) == []
+        [record] = [record async for record in spool.records()]
+        assert (record.entry.state, record.code) == (SpoolState.CONFLICT, "doubtful")
+        clock.pass_s(5)
+        clock.synchronised = True
+        entry = await spool.append(reading("roof", clock.now()))
+        assert (entry.state, entry.ts) == (SpoolState.PENDING, clock.now())
