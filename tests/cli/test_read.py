@@ -388,7 +388,7 @@ def test_a_lost_answer_costs_a_new_connection_and_no_value(
     serve: Serve, hybrid: StaticSource, capsys: Capsys, fault: Fault, before: int
 ) -> None:
     inverter = serve({1: hybrid})
-    assert read(inverter.port, "--json") == 0
+    assert read(inverter.port, "--json", "--timeout", "20") == 0  # nothing is tried again before an answer
     undisturbed = sample_of(capsys)
     inverter = serve({1: hybrid})
     inverter.inject(*[None] * before, fault)
@@ -444,7 +444,7 @@ def test_faults_again_and_again_cost_no_power_value(
     serve: Serve, hybrid: StaticSource, capsys: Capsys, fault: Fault
 ) -> None:
     inverter = serve({1: hybrid})
-    assert read(inverter.port, "--json") == 0
+    assert read(inverter.port, "--json", "--timeout", "20") == 0  # nothing is tried again before an answer
     undisturbed = sample_of(capsys)
     inverter = serve({1: hybrid})
     pattern = [fault] if fault is Fault.CLOSE else [None, None, fault]
