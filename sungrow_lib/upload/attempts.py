@@ -14,7 +14,7 @@ from typing import Final
 
 import anyio
 
-from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError
+from sungrow_lib.errors import ConfigurationError, ServerError, ServerUnreachableError, SpoolError
 from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool, Settlement, SpoolEntry, SystemClock
 from sungrow_lib.upload.backoff import CALM_S, Asking, Backoff
@@ -447,11 +447,7 @@ class Attempts:
         asking.end(others)
 
     async def resend_owed(self) -> None:
-        """Offer all again where that did not succeed yet: the server may have no reason to ask once more.
-
-        Raises:
-            SpoolError: it does not succeed yet.
-        """
+        """Offer all again where that raised, and raise likewise: the server may not ask once more."""
         if self._is_resend_owed:
             await self.resend(self._offering)
 
@@ -469,12 +465,15 @@ class Attempts:
             if asked_for is not None and asked_for != self._offering:
                 return
             self._offering += 1
-            self._is_resend_owed = True
             if asked_for is not None:
                 self._link.asking.lost(self._device_id, anyio.current_time())
                 await self._ask_for_others()
-            count = await self._link.spool.reoffer(self._device_id)
             self._is_resend_owed = False
+            try:
+                count = await self._link.spool.reoffer(self._device_id)
+            except SpoolError:
+                self._is_resend_owed = True
+                raise
             self._witnesses.forget()
             if asked_for is not None:
                 self._rest()
