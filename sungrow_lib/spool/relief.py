@@ -102,10 +102,7 @@ class Relief:
 
     def is_due(self, connection: sqlite3.Connection) -> bool:
         """Whether one more reading would take the room that settling, deleting and merging need."""
-        if not self.reserve.is_used_up:
-            return False
-        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        return bool(free < _FEW_PAGES)
+        return self.reserve.is_used_up and not _has_pages(connection)
 
     def make_room(self, *, settling: bool) -> None:
         """Make room for one more reading, or for what an answer of the server changes.
@@ -116,7 +113,9 @@ class Relief:
         gained = self._make_log_room(settling=settling)
         if gained is None:
             return
-        if gained > self.reserve.part // 2 and self._has_pages():
+        with self._database.read() as connection:
+            has_pages = _has_pages(connection)
+        if has_pages and gained > self.reserve.part // 2:
             return  # the log was all that was full: what is deleted a restored server cannot get any more
         if not self.delete_delivered() and not settling:
             self._merge()
@@ -146,10 +145,6 @@ class Relief:
         if is_short and (settling or self._may_merge or self._has_delivered()):
             self.reserve.give_up(self.reserve.part)
         return gained
-
-    def _has_pages(self) -> bool:
-        with self._database.read() as connection:
-            return bool(connection.execute("PRAGMA freelist_count").fetchone()[0] >= _FEW_PAGES)
 
     def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
         """Make room for a second spool as large as this one: delivered readings go, all but the newest."""
@@ -285,6 +280,12 @@ def _say(name: str, groups: list[list[_Raw]]) -> None:
             "merged": [[group[0].seq, group[-1].seq] for group in groups],
         },
     )
+
+
+def _has_pages(connection: sqlite3.Connection) -> bool:
+    """Whether the file has as many unused pages as settling, deleting and merging need."""
+    free: int = connection.execute("PRAGMA freelist_count").fetchone()[0]
+    return free >= _FEW_PAGES
 
 
 def delete_delivered(connection: sqlite3.Connection, *, before_ms: int | None) -> int:
