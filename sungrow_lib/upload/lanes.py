@@ -70,12 +70,21 @@ class _Part:
 
 @dataclass
 class _Suspect:
-    """A single reading that failed although others may pass."""
+    """A single reading that failed although others may pass.
+
+    Attributes:
+        entry: the reading.
+        since: when it first failed, on the event loop's clock.
+        next_try: when to try it again, at the latest.
+        refused: how often it was refused alone.
+        is_token_refused: whether, last time, it was the token that was.
+    """
 
     entry: SpoolEntry
     since: float
     next_try: float
     refused: int = 0
+    is_token_refused: bool = False
     backoff: Backoff = field(default_factory=Backoff)
 
 
@@ -298,6 +307,7 @@ class DeviceLanes:
 
     async def _try_suspect(self, suspect: _Suspect, *, others_pass: bool) -> bool:
         ruling = await self.attempts.attempt([suspect.entry])
+        suspect.is_token_refused = ruling.action is Action.PAUSE
         if ruling.action in {Action.HALVE, Action.TROUBLE} and others_pass:
             await self._set_aside(suspect.entry, ruling)
         elif ruling.action is not Action.SETTLE:
@@ -336,7 +346,8 @@ class DeviceLanes:
     async def _end_pause(self) -> None:
         """End the alarm of a token that was refused, if nothing is left to be sent with it."""
         board = self._link.board
-        is_over = self._device_id in board.paused and not self._claimed
+        is_waiting = self._claimed or any(suspect.is_token_refused for suspect in self._suspects.values())
+        is_over = self._device_id in board.paused and not is_waiting
         if is_over and not await self._look(self._link.spool.peek, Lane.BACKLOG):
             board.has_nothing_refused(self._device_id)
 

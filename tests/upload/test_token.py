@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from sungrow_lib.spool import DurableSpool
-from sungrow_lib.upload import UploadSettings
+from sungrow_lib.upload import BatchUploader, UploadSettings
+from tests.upload import server as play
 from tests.upload.server import IngestServer
 from tests.upload.test_uploader import counted, fill, running, until
 
@@ -60,3 +62,29 @@ async def test_who_waits_for_a_token_hears_of_it_whoever_found_it(
         token_file.write_text(server.token)
         assert await uploader._link.token() == server.token  # as a report of the edge's state asks for it
         await counted(spool, within_s=60.0, delivered=2)
+
+
+def _refused_since(uploader: BatchUploader) -> list[datetime]:
+    return [alarm.since for alarm in uploader.status.alarms if alarm.code == "http_401"]
+
+
+async def test_it_is_one_alarm_while_a_reading_that_fails_alone_waits_for_the_token(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch holds it any more, and it is all there is to be sent."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 0.05)
+    monkeypatch.setattr("sungrow_lib.upload.lanes._SAME_TOKEN_S", 0.05)
+    server.rule = play.status(422)
+    await fill(spool, 1)
+    async with running(spool, settings) as uploader:
+        await until(lambda: len(server.seen) > 5)
+        server.rule = play.status(401)
+        await until(lambda: bool(_refused_since(uploader)))
+        first, already = _refused_since(uploader), len(server.seen)
+        await until(lambda: len(server.seen) > already + 10)
+        assert _refused_since(uploader) == first
+        server.rule = play.status(422)  # the token is taken now
+        await until(lambda: uploader.status.paused == () and not _refused_since(uploader))
+        server.rule = None
+        await counted(spool, delivered=1)
+        assert uploader.status.alarms == ()
