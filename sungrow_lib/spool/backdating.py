@@ -36,6 +36,10 @@ _ANCHOR_ROWS: Final = 2_000
 """How far around a row of an earlier boot a dated row of that boot is looked for."""
 _BOOTS: Final = 64
 """Of so many boots it is kept when the server saw them: readings of them may still have to be dated."""
+LOST_BOOT: Final = "lost-boot-"
+"""How the names begin that a recovery gives to boots whose own are lost."""
+SERVER_STARTS: Final = "server_starts"
+"""Key of when the server saw boots."""
 
 Lines = dict[str, Line]
 
@@ -48,11 +52,11 @@ class BootStarts:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what earlier processes heard of the server."""
-        self._by_server = read_note(connection, "server_starts", _starts) or {}
+        self._by_server = read_note(connection, SERVER_STARTS, _starts) or {}
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Keep it for later ones."""
-        connection.execute(schema.SET_META, ("server_starts", json.dumps(self._by_server)))
+        connection.execute(schema.SET_META, (SERVER_STARTS, json.dumps(self._by_server)))
 
     def observe(self, seen: ServerDate) -> bool:
         """Note when this boot began by the server's date; return whether that is news worth saving."""
@@ -150,10 +154,15 @@ class _Plan:
     ) -> None:
         self._connection = connection
         self._clock = clock
-        self._now_ms = clock.date(now)
+        self._now = now
         self._starts = starts
         self._lines: dict[int, Lines] = read_note(connection, "boot_lines", _lines) or {}
         self._was_kept = bool(self._lines)
+
+    @property
+    def _this(self) -> Line:
+        """The line of the present boot."""
+        return Line(0, self._clock.started_ms, length_ms=0, room_ms=0, source=self._clock.source)
 
     def lines(self, device: int) -> Lines:
         """Return the lines of a device's earlier boots: this one's clock is here to be asked."""
@@ -177,7 +186,8 @@ class _Plan:
                 if name not in self._lines.get(device, {}):
                     bounded = boot._replace(after=afters[device])
                     boots[name] = boots.get(name, bounded).joined(bounded)
-        first_ts = self._now_ms
+        joined = self._join_nameless(boots)
+        first_ts = self._clock.date(self._now)
         if (this := boots.pop(self._clock.boot_id, None)) is not None:
             first_ts = min(first_ts, self._clock.started_ms + this.first_ms)
         spans = [
@@ -190,7 +200,35 @@ class _Plan:
             lines = common
             if is_squeezed:  # where one device's last date leaves too little room, others need not suffer
                 lines, _ = place_boots([span._replace(after=afters[device]) for span in spans], before)
-            self._lines[device] = lines | self._lines.get(device, {})
+            parts = {name: lines.get(later, self._this)._replace(source=ESTIMATED) for name, later in joined}
+            self._lines[device] = lines | parts | self._lines.get(device, {})
+
+    def _join_nameless(self, boots: dict[str, _Boot]) -> list[tuple[str, str]]:
+        """Take a boot whose name is lost for a part of the next one where the machine's time goes on in that.
+
+        A spool that was recovered in use goes on in the same boot, under its name. A boot that had ended
+        would rather have run for longer than the next one when that took its first reading.
+
+        Returns:
+            The names of such boots, each with that of the boot it is part of.
+        """
+        joined: dict[str, str] = {}
+        for name in sorted(boots, key=lambda name: boots[name].first_seq, reverse=True):
+            later = self._goes_on_as(name, boots[name])
+            if later is not None:
+                boot, later = boots.pop(name), joined.get(later, later)
+                boots[later] = boot.joined(boots.get(later, boot))
+                joined[name] = later
+        return list(joined.items())
+
+    def _goes_on_as(self, name: str, boot: _Boot) -> str | None:
+        if not name.startswith(LOST_BOOT) or any(
+            self._starts.vouched(self._connection, name, boot.first_seq)
+        ):
+            return None
+        row = self._connection.execute(schema.NEXT_BOOT, (boot.last_seq, name)).fetchone()
+        later = self._now if row is None else BootStamp(*row)
+        return later.boot_id if later.boot_ms >= boot.last_ms else None
 
     def _waiting_boots(self, device: int) -> Iterator[tuple[str, _Boot]]:
         for name, *row in self._connection.execute(schema.WAITING_BOOTS, (device,)):
@@ -218,10 +256,8 @@ class _Plan:
 
         If the machine starts anew before all have their dates, nobody knows any more when this boot was.
         """
-        clock = self._clock
-        this = Line(first_ms=0, first_ts=clock.started_ms, length_ms=0, room_ms=0, source=clock.source)
         for device in dated:
-            self._lines.setdefault(device, {})[clock.boot_id] = this
+            self._lines.setdefault(device, {})[self._clock.boot_id] = self._this
         kept = {device: lines for device, lines in self._lines.items() if self._is_waiting(device)}
         if kept:
             self._connection.execute(schema.SET_META, ("boot_lines", json.dumps(kept)))

@@ -16,6 +16,7 @@ from typing import Any, Final
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import salvage_schema, schema
+from sungrow_lib.spool.backdating import LOST_BOOT, SERVER_STARTS
 from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.disk import sync
@@ -342,7 +343,7 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
 
 
 def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
-    if key in {"edge_id", schema.NAMES_SEEN}:
+    if key in {"edge_id", SERVER_STARTS, schema.NAMES_SEEN}:
         connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
     elif key.startswith(schema.RENAMED_PREFIX):
         keep_note(connection, key, value)
@@ -388,15 +389,14 @@ def _name_as_indexed(connection: sqlite3.Connection, names: dict[str, int]) -> N
 def _name_the_nameless(connection: sqlite3.Connection) -> None:
     """Give devices and boots whose names are lost one that says so."""
     for key in _missing(connection, "device"):
-        hold(connection, _name(connection, "device", key), HeldWhy.LOST)
+        hold(connection, _name(connection, "device", f"{LOST}{key}", key), HeldWhy.LOST)
     for key in _missing(connection, "boot"):
-        _name(connection, "boot", key)
+        _name(connection, "boot", f"{LOST_BOOT}{key}", key)
 
 
-def _name(connection: sqlite3.Connection, table: str, key: int) -> str:
+def _name(connection: sqlite3.Connection, table: str, name: str, key: int) -> str:
     """Name a device or boot; the name may be taken, by an earlier recovery or in pages of another time."""
     statement = f"INSERT OR IGNORE INTO {table} (id, name) VALUES (?, ?)"  # noqa: S608 - ours
-    name = f"lost-{table}-{key}"
     while not connection.execute(statement, (key, name)).rowcount:
         name += "-again"
     return name

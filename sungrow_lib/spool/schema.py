@@ -185,6 +185,10 @@ WAITING_BOOTS: Final = (
     " CROSS JOIN reading r ON r.seq = s.seq JOIN boot b ON b.id = r.boot"
     " WHERE s.device = ? AND s.state = 1 GROUP BY r.boot"
 )
+NEXT_BOOT: Final = (
+    "SELECT b.name, r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot WHERE r.seq > ? AND b.name <> ?"
+    " ORDER BY r.seq LIMIT 1"
+)
 START_SAID: Final = "SELECT ts - boot_ms FROM reading WHERE seq = ?"
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1 AND seq <= ?"
 # A row the server calls future must not hold up those after it: then the floor is what the others say.
