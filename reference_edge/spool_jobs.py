@@ -123,8 +123,9 @@ async def _export(args: argparse.Namespace, path: Path) -> int:
     count = 0
     async with _opened(path) as spool:
         await _known(spool, args.device)  # before a file is made
+        owner = await spool.owner()
         with _output(args.file) as output:
-            output.write(f"{head_line(spool.identity)}\n")
+            output.write(f"{head_line(spool.identity, owner.spool_id)}\n")
             async for record in _chosen(spool, args):
                 output.write(f"{record_line(record)}\n")
                 count += 1
@@ -153,7 +154,7 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
         lines.seek(0)
         owner = OwnerFile(path).owner  # a new spool is this edge's, too
         async with _opened(path, owner) as spool:
-            records = read_lines(lines, partial=args.partial, edge_id=spool.identity.edge_id)
+            records = read_lines(lines, partial=args.partial, here=await spool.owner())
             done = await spool.import_records(records)
             generation = spool.identity.generation
     result = {

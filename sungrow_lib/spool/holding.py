@@ -27,34 +27,40 @@ from sungrow_lib.spool.notes import mend_copies, note_renaming, read_renamings, 
 
 _LOG: Final = logging.getLogger(__name__)
 _LONGEST_ID: Final = 64
-_EDGE_PART: Final = 8
+_ORIGIN_PART: Final = 8
 _NAMES: Final = "SELECT name FROM device UNION ALL SELECT name FROM boot"
 LOST: Final = "lost-device-"
 """How the names begin that a recovery gives."""
 
 
-def foreign_names(device_ids: Collection[str], edge_id: str, others: Collection[str] = ()) -> dict[str, str]:
-    """Return what the devices of another edge are called here, each by its name there; none of ``others``."""
+def foreign_names(device_ids: Collection[str], origin: str, others: Collection[str] = ()) -> dict[str, str]:
+    """Return what the devices of another spool are called here, each by its name there; none of ``others``.
+
+    Args:
+        device_ids: their names there.
+        origin: `edge_id` of another edge; `spool_id` of another spool of this one.
+        others: names that are not free.
+    """
     names: dict[str, str] = {}
     for device_id in device_ids:
         taken = {*device_ids, *others, *names.values()}
-        names[device_id] = next(name for name in _foreign_names(device_id, edge_id) if name not in taken)
+        names[device_id] = next(name for name in _foreign_names(device_id, origin) if name not in taken)
     return names
 
 
-def _foreign_names(device_id: str, edge_id: str) -> Iterator[str]:
+def _foreign_names(device_id: str, origin: str) -> Iterator[str]:
     for number in count():
-        tail = f"{_tail(edge_id)}{f'-{number}' if number else ''}"
+        tail = f"{_tail(origin)}{f'-{number}' if number else ''}"
         yield f"{device_id[: _LONGEST_ID - len(tail)]}{tail}"
 
 
-def own_name(device_id: str, edge_id: str) -> str:
-    """Return what an edge calls its device that has this name with other edges; "" for those of others."""
-    return device_id.rpartition(_tail(edge_id))[0]
+def own_name(device_id: str, origin: str) -> str:
+    """Return what a spool calls its device that has this name in other ones; "" for those of others."""
+    return device_id.rpartition(_tail(origin))[0]
 
 
-def _tail(edge_id: str) -> str:
-    return f".{edge_id[:_EDGE_PART]}"
+def _tail(origin: str) -> str:
+    return f".{origin[:_ORIGIN_PART]}"
 
 
 def is_lost_name(device_id: str) -> bool:

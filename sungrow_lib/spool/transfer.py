@@ -19,11 +19,12 @@ from sungrow_lib.spool.entries import (
     SpoolEntry,
     SpoolIdentity,
     SpoolImport,
+    SpoolOwner,
     SpoolRecord,
     SpoolState,
     to_ms,
 )
-from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name, own_name
+from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name, own_name, read_owner
 from sungrow_lib.spool.meta import read_identity
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
@@ -45,6 +46,8 @@ class _Head(BaseModel):
     spool_export: Literal[1]
     edge_id: str
     generation: str
+    spool_id: str | None = None
+    """None in exports of earlier versions."""
 
 
 class _Tail(BaseModel):
@@ -85,9 +88,10 @@ class _Reading(BaseModel):
 # --- lines ------------------------------------------------------------------------------------------------
 
 
-def head_line(identity: SpoolIdentity) -> str:
-    """Return the first line of an export."""
-    return _compact({"spool_export": FORMAT, "edge_id": identity.edge_id, "generation": identity.generation})
+def head_line(identity: SpoolIdentity, spool_id: str | None = None) -> str:
+    """Return the first line of an export; ``spool_id`` names the file (`SpoolOwner`)."""
+    known = {"spool_export": FORMAT, "edge_id": identity.edge_id, "generation": identity.generation}
+    return _compact(known if spool_id is None else known | {"spool_id": spool_id})
 
 
 def tail_line(readings: int) -> str:
@@ -117,21 +121,23 @@ def record_line(record: SpoolRecord) -> str:
 
 
 def read_lines(
-    lines: Iterable[str], *, partial: bool = False, edge_id: str | None = None
+    lines: Iterable[str], *, partial: bool = False, here: SpoolOwner | None = None
 ) -> Iterator[SpoolRecord]:
     """Read an export's lines again.
 
     Args:
         lines: head, readings and tail.
         partial: whether the tail may be missing or name another number: lines were left out on purpose.
-        edge_id: whose spool they are for. A device that another edge holds has a name that means nothing
-            elsewhere, and may be that of one held here: it gets one that tells them apart.
+        here: the spool they are for. A device that another edge holds, or this one in another spool, has a
+            name that means nothing elsewhere, and may be that of one held here: it gets one that tells them
+            apart.
 
     Raises:
         UsageError: a line is not what it should be (named by its number), or some are missing.
     """
     numbered = enumerate(lines, start=1)
     head = _parse(_Head, next(numbered, (1, "")), "the first line of a spool export")
+    origin = None if here is None else _origin(head, here)
     names: dict[str, str] = {}
     count, tail = 0, None
     for number, line in numbered:
@@ -142,8 +148,8 @@ def read_lines(
             continue
         count += 1
         record = _to_record(number, line)
-        if record.held is not None and edge_id not in {None, head.edge_id}:
-            record = _renamed(record, head.edge_id, names)
+        if record.held is not None and origin is not None:
+            record = _renamed(record, origin, names)
         yield record
     if not partial and (tail is None or tail.readings != count):
         raise UsageError(
@@ -152,10 +158,17 @@ def read_lines(
         )
 
 
-def _renamed(record: SpoolRecord, edge_id: str, names: dict[str, str]) -> SpoolRecord:
+def _origin(head: _Head, here: SpoolOwner) -> str | None:
+    """Return what tells the names held in an export from those held here; None where they are the same."""
+    if head.edge_id != here.edge_id:
+        return head.edge_id
+    return head.spool_id if here.spool_id not in {None, head.spool_id} else None
+
+
+def _renamed(record: SpoolRecord, origin: str, names: dict[str, str]) -> SpoolRecord:
     name = record.entry.device_id
     if name not in names:
-        names |= foreign_names([name], edge_id, names.values())
+        names |= foreign_names([name], origin, names.values())
     return replace(record, entry=record.entry._replace(device_id=names[name]))
 
 
@@ -237,8 +250,7 @@ class Importer:
         self._key = key
         self._latest_ms = LATEST_MS if now_ms is None else now_ms + FUTURE_MARGIN_MS
         self._seen = 0
-        identity = read_identity(connection)
-        self.generation, self._edge_id = identity.generation, identity.edge_id
+        self.generation = read_identity(connection).generation
         for statement in schema.IMPORT_TABLES:
             connection.execute(statement)
 
@@ -312,10 +324,26 @@ class Importer:
             self.connection.execute(schema.RAISE_FLOOR, (max(dates), device))
 
     def _is_back(self, record: SpoolRecord, boot: int) -> bool:
-        """Whether another edge has a reading from this one, where it still is."""
-        name = own_name(record.entry.device_id, self._edge_id)
+        """Whether another spool has a reading from this one, or this one from what it was, where it still is.
+
+        What was recovered is another spool, with the same lost names: there the moment tells, to the boot.
+        """
+        name, content = record.entry.device_id, record.entry.content
+        own = [device for device in map(self._device, self._own_names(name)) if device is not None]
+        if any(self._find(record, device, boot) == content for device in own):
+            return True
+        lost = name.rpartition(".")[0]
+        device = self._device(lost) if is_lost_name(lost) else None
+        moment = (device, record.entry.ts_ms, boot, record.stamp.boot_ms, content)
+        return self.connection.execute(schema.IMPORT_FIND_WAITING, moment).fetchone() is not None
+
+    def _own_names(self, device_id: str) -> list[str]:
+        owner = read_owner(self.connection)
+        return [own_name(device_id, origin) for origin in (owner.edge_id, owner.spool_id) if origin]
+
+    def _device(self, name: str) -> int | None:
         row = self.connection.execute("SELECT id FROM device WHERE name = ?", (name,)).fetchone()
-        return row is not None and self._find(record, row[0], boot) == record.entry.content
+        return None if row is None else int(row[0])
 
     def _find(self, record: SpoolRecord, device: int, boot: int) -> str | None:
         """Return the content of the reading here that this one is, if there is one."""

@@ -342,11 +342,11 @@ async def test_what_comes_back_by_way_of_another_edge_is_known(
     store.close()
     another = path.with_name("another")
     async with DurableSpool.open(another) as there:
-        await there.import_records(read_lines(lines, partial=True, edge_id=there.identity.edge_id))
+        await there.import_records(read_lines(lines, partial=True, here=await there.owner()))
         back = [head_line(there.identity), *[record_line(record) async for record in there.records()]]
         tail = there.identity.edge_id[:8]
     async with DurableSpool.open(path, options=RECOVER) as spool:
-        done = await spool.import_records(read_lines(back, partial=True, edge_id=own.edge_id))
+        done = await spool.import_records(read_lines(back, partial=True, here=own))
         assert (done.imported, done.known) == (1, 11)
         again = f"lost-device-1.{own.edge_id[:8]}.{tail}"
         expected = {
@@ -479,6 +479,62 @@ def test_what_is_held_stays_so_in_another_spool(path: Path) -> None:
     assert len(offered(there, "shed")) == 10
     there.close()
     store.close()
+
+
+async def test_names_held_in_an_earlier_life_of_the_spool_are_not_those_held_here(path: Path) -> None:
+    """Begun anew, the same edge's spool has lost the name of another device under the same number."""
+    owner = make(path, "roof")
+    lose_names(path)
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        id_there = (await spool.owner()).spool_id
+        records = [record_line(record) async for record in spool.records()]
+        lines = [head_line(spool.identity, id_there), *records]
+        old = [head_line(spool.identity), *records]
+    assert id_there is not None
+    for file in path.parent.glob("spool.db*"):
+        file.unlink()
+    opened(path, owner).close()
+    make(path, "shed")
+    store = opened(path)
+    store.change(lambda c: c.execute("UPDATE reading SET ts = ts + 1, boot_ms = boot_ms + 1"))
+    store.close()
+    lose_names(path)
+    told_apart = f"lost-device-1.{id_there[:8]}"
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        for imported, known in ((10, 0), (0, 10)):
+            done = await spool.import_records(read_lines(lines, partial=True, here=await spool.owner()))
+            assert (done.imported, done.known, done.different) == (imported, known, ())
+        lost = HeldDevice(HeldWhy.LOST, 10)
+        assert await spool.held() == {"lost-device-1": lost, told_apart: lost}
+        back = [head_line(spool.identity, (await spool.owner()).spool_id)]
+        back += [record_line(record) async for record in spool.records()]
+        # One of an earlier version does not say of which life it is.
+        done = await spool.import_records(read_lines(old, partial=True, here=await spool.owner()))
+        assert (done.imported, await spool.held()) == (
+            10,
+            {"lost-device-1": HeldDevice(HeldWhy.LOST, 20), told_apart: lost},
+        )
+    there = opened(path.with_name("there"), owner)
+    there.change(lambda c: c.execute("UPDATE meta SET value = ? WHERE key = 'spool_id'", (id_there,)))
+    here = there.look(holding.read_owner)
+    for some in (lines, back):
+        importer = there.importer()
+        there.import_chunk(importer, read_lines(some, partial=True, here=here))
+    assert sorted(device.undelivered for device in there.look(holding.read_held).values()) == [10, 10]
+    there.close()
+
+
+async def test_an_export_of_what_a_spool_was_before_it_was_recovered_is_known(path: Path) -> None:
+    make(path, "roof")
+    lose_names(path)
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        lines = [head_line(spool.identity, (await spool.owner()).spool_id)]
+        lines += [record_line(record) async for record in spool.records()]
+    lose_names(path, ("answered",))
+    async with DurableSpool.open(path, options=RECOVER) as spool:
+        held = await spool.held()
+        done = await spool.import_records(read_lines(lines, partial=True, here=await spool.owner()))
+        assert (done.imported, done.known, await spool.held()) == (0, 10, held)
 
 
 def test_an_export_that_does_not_say_so_holds_lost_names(path: Path) -> None:
