@@ -61,14 +61,16 @@ def finish_interrupted(path: Path) -> None:
 
     The new file is complete when it has its name, whatever wrong bits make of what it says of itself. Where
     the spool is there it was made of it, mostly, and is of no use. Who knows, so it is kept. One without any
-    reading, as whoever finds none makes it, is in its place, and is set aside.
+    reading, as whoever finds none makes it, is in its place, and is set aside; unless it is the damaged one.
     """
     new = unfinished(path)
     if not new.exists():
         return
     try:
         if path.exists() and is_unused(path):
-            _exchange(path, _unused(path, REPLACED))
+            noted = _noted_aside(path)
+            is_damaged_one = noted is not None and not noted.exists()
+            _exchange(path, noted if is_damaged_one else _unused(path, REPLACED))
         elif path.exists():
             aside = _unused(new, "")
             new.rename(aside)
@@ -141,25 +143,32 @@ def _unused(path: Path, tail: str) -> Path:
     return path.with_name(name)
 
 
-def _aside_of(path: Path) -> Path:
-    """Return what the damaged file is called whose log may still be in its old place; none that has a log."""
-    noted = ""
+def _noted_aside(path: Path) -> Path | None:
+    """Return what the damaged file is called once it is set aside, as the new one says; None if unknown."""
     with (
         suppress(SpoolError),
         closing(Database(unfinished(path), busy_timeout_s=10.0, max_bytes=None, check=False)) as database,
         database.read() as connection,
     ):
         recovery = read_recovery(connection)
-        noted = "" if recovery is None else recovery.set_aside
-    names = [
-        file.name
+        # It may have been moved since, with its folder.
+        name = "" if recovery is None else Path(recovery.set_aside).name
+        return path.with_name(name) if name.startswith(f"{path.name}{_DAMAGED}-") else None
+    return None
+
+
+def _aside_of(path: Path) -> Path:
+    """Return what the damaged file is called whose log may still be in its old place; none that has a log."""
+    noted = _noted_aside(path)
+    files = [
+        file
         for file in path.absolute().parent.iterdir()
         if file.name.startswith(f"{path.name}{_DAMAGED}-") and not file.name.endswith(_COMPANIONS[1:])
     ]
-    free = [name for name in names if not path.with_name(f"{name}-wal").exists()]
-    # It may have been moved since, with its folder.
-    found = max((name for name in free if noted.endswith(name)), default=max(free, default=None))
-    return _unused(path, _DAMAGED) if found is None else path.with_name(found)
+    free = [path.with_name(file.name) for file in files if not Path(f"{file}-wal").exists()]
+    if noted in free or (not files and noted is not None):
+        return noted
+    return max(free, default=_unused(path, _DAMAGED))
 
 
 def _exchange(path: Path, aside: Path) -> None:

@@ -34,6 +34,10 @@ def cut_off(path: Path, at: int, patch: pytest.MonkeyPatch) -> None:
         file = path.read_bytes()
     path.write_bytes(file)
     Path(f"{path}-wal").write_bytes(log)
+    cut_off_now(path, at, patch)
+
+
+def cut_off_now(path: Path, at: int, patch: pytest.MonkeyPatch) -> None:
     rename, done = Path.rename, 0
 
     def fail(self: Path, target: str | Path) -> Path:
@@ -141,6 +145,29 @@ def test_what_it_saved_takes_the_place_of_a_spool_without_readings(
     assert len(returning.found_aside(path)) == 1
     assert len(list(path.parent.glob("spool.db.damaged-*Z"))) == 1
     assert not list(path.parent.glob("*.recovering*"))
+
+
+@pytest.mark.parametrize("is_begun_anew", [False, True])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_the_damaged_file_is_called_as_the_note_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, at: int, is_begun_anew: bool
+) -> None:
+    """Also one without readings, which could be a new one in its place."""
+    with closing(opened(path)):
+        log = Path(f"{path}-wal").read_bytes()
+        file = path.read_bytes()
+    path.write_bytes(file)
+    Path(f"{path}-wal").write_bytes(log)
+    cut_off_now(path, at, monkeypatch)
+    if is_begun_anew and not path.exists():
+        path.touch()
+    with closing(opened(path)) as store:
+        assert store.recovery is not None
+        aside = Path(store.recovery.set_aside)
+    assert aside.read_bytes() == file
+    is_new_there = is_begun_anew and at > 1
+    assert len(list(path.parent.glob("spool.db.*"))) == 2 + is_new_there
+    assert len(returning.found_aside(path)) == is_new_there
 
 
 def test_what_is_no_spool_is_not_moved_for_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
