@@ -80,8 +80,11 @@ class Reserve:
                 self._warn(free)
 
     def holds(self, size: int) -> bool:
-        """Whether so much of it is left."""
-        return self._held() >= size
+        """Whether so much of it is left; not where the disk does not tell."""
+        try:
+            return self._held() >= size
+        except OSError:
+            return False
 
     def give_up(self, size: int | None = None) -> bool:
         """Free so much of the reserve, or all of it, if the disk is what is full; return whether that did.

@@ -69,8 +69,9 @@ def finish_interrupted(path: Path) -> None:
     try:
         if path.exists() and is_unused(path):
             noted = _noted_aside(path)
-            is_damaged_one = noted is not None and not noted.exists()
-            _exchange(path, noted if is_damaged_one else _unused(path, REPLACED))
+            if noted is None or noted.exists():  # else what is there is the damaged one
+                noted = _unused(path, REPLACED)
+            _exchange(path, noted)
         elif path.exists():
             aside = _unused(new, "")
             new.rename(aside)

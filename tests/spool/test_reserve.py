@@ -42,3 +42,14 @@ def test_the_log_says_once_what_the_disk_has_no_room_for(
         reserve.keep()
     assert [record.getMessage().split(";")[0] for record in caplog.records] == said
     assert reserve_bytes(path) == (100_000 if free > 400_000 else 0)
+
+
+def test_a_disk_that_does_not_tell_has_no_reserve(path: Path) -> None:
+    """A name that leads to itself fails as a disk may."""
+    path.with_name(f"{path.name}-reserve").symlink_to(f"{path.name}-reserve")
+    reserve = Reserve(path, 100_000)
+    reserve.keep()
+    assert not reserve.holds(0)
+    assert not reserve.give_up(reserve.part)
+    assert not reserve.is_used_up
+    assert reserve_bytes(path) == 0
