@@ -76,8 +76,16 @@ def each(rows: Iterable[Register], **changes: Any) -> tuple[Register, ...]:
 
 
 def sourced(rows: Iterable[Register], sources: Mapping[Status, str]) -> tuple[Register, ...]:
-    """The same registers, each with the source its status stands for unless it names one itself."""
-    return tuple(replace(row, source=row.source or sources[row.status]) for row in rows)
+    """The same registers, each with the source its status stands for unless it names one itself.
+
+    They are named where they are: nobody has seen them yet, and the modules that list them group by group
+    would keep every one of them a second time.
+    """
+    table = tuple(rows)
+    for row in table:
+        if not row.source:
+            object.__setattr__(row, "source", sources[row.status])
+    return table
 
 
 def settings(*rows: Register) -> tuple[Register, ...]:

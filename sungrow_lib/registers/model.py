@@ -85,6 +85,8 @@ class Status(StrEnum):
 _UNKNOWN_CHOICE: Final = re.compile(r"unknown \(0x([0-9A-F]{4})\)")
 _STRING_PADDING: Final = b"\x00\xff "
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+_NO_TEXTS: Final[Mapping[int, str]] = {}
+"""One for the many registers without any: memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +131,9 @@ class Register:
     access: Access = Access.READ
     valid_range: tuple[float, float] | None = None
     applies: Applies = EVERYWHERE
-    choices: Mapping[int, str] = field(default_factory=dict, hash=False)
+    choices: Mapping[int, str] = field(default_factory=lambda: _NO_TEXTS, hash=False)
     otherwise: str | None = None
-    bits: Mapping[int, str] = field(default_factory=dict, hash=False)
+    bits: Mapping[int, str] = field(default_factory=lambda: _NO_TEXTS, hash=False)
     code_bases: tuple[int, int] | None = None
     feature: str = ""
     signed_by_firmware: bool = False

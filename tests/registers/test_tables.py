@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections import Counter
 from itertools import combinations
 
@@ -32,6 +34,22 @@ def test_names_are_unique_and_snake_case(family: Family) -> None:
 @pytest.mark.parametrize("family", Family)
 def test_every_register_names_its_source(family: Family) -> None:
     assert [register.name for register in RegisterMap.for_family(family) if not register.source] == []
+
+
+def test_a_register_is_in_memory_once() -> None:
+    count = (
+        "import gc; from sungrow_lib.registers.map import _TABLES;"
+        " from sungrow_lib.registers.model import Register; gc.collect();"
+        " print(sum(type(found) is Register for found in gc.get_objects()), sum(map(len, _TABLES.values())))"
+    )
+    run = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    made, listed = run.stdout.split()
+    assert made == listed
+
+
+def test_registers_without_texts_share_their_map_of_none() -> None:
+    one, other = (Register(name=name, number=1, type=DataType.U16) for name in ("one", "other"))
+    assert one.choices is one.bits is other.bits == {}
 
 
 @pytest.mark.parametrize("family", Family)
