@@ -12,6 +12,8 @@ from typing import Final
 
 from sungrow_lib.cli.start import start
 
+_AUTHORITIES: Final = "certifi"
+"""Public ones: where one is named, or the system has its own, they and what finds them are not needed."""
 _PLUGINS: Final = "pydantic.plugin._loader"
 _ZONES: Final = Path("/usr/share/zoneinfo")
 
@@ -26,23 +28,28 @@ def main() -> int:
         os.environ.setdefault(
             "PYTHONTZPATH", f"{_ZONES}:/usr/lib/zoneinfo:/usr/share/lib/zoneinfo:/etc/zoneinfo"
         )
+    sys.modules.setdefault(_AUTHORITIES, _WhenUsed(_AUTHORITIES))
     return start("sungrow-edge", _prepare, has_service=True)
 
 
-class _NoPlugins(ModuleType):
+class _WhenUsed(ModuleType):
+    """Stands for a module that much imports and hardly anything uses; whoever does gets the module itself."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # what the import system asks
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _NoPlugins(_WhenUsed):
     """Says that there are no plugins, in place of a module that loads a megabyte first to say the same."""
 
     @staticmethod
     def get_plugins() -> tuple[()]:
         """Return no plugins."""
         return ()
-
-    def __getattr__(self, name: str) -> object:
-        """Be the module itself for whoever wants anything else of it."""
-        if name.startswith("__"):  # what the import system asks
-            raise AttributeError(name)
-        del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
 
 
 def _prepare() -> Callable[[], int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from sungrow_lib.errors import ServerError, SpoolError, SungrowError
 from sungrow_lib.modbus.connection import ConnectionState
 from sungrow_lib.sample import format_ts, whole_milliseconds
 from sungrow_lib.spool import ClockState, DurableSpool, HeldDevice, HeldWhy, SpoolMerging
+from sungrow_lib.spool.disk import free_bytes
 from sungrow_lib.upload import Alarm, BatchUploader
 from sungrow_lib.upload.uploader import CLOCK
 from sungrow_lib.wire import EdgeStatus
@@ -135,8 +135,9 @@ class Survey:
         """Know how much room there is; a disk that hangs holds up nobody else, nor the end."""
         while True:
             with suppress(OSError):
-                usage = await anyio.to_thread.run_sync(shutil.disk_usage, self.folder, abandon_on_cancel=True)
-                self.disk_free_bytes = usage.free
+                self.disk_free_bytes = await anyio.to_thread.run_sync(
+                    free_bytes, self.folder, abandon_on_cancel=True
+                )
             await anyio.sleep(_JUDGE_S)
 
     async def _look(self, spool: DurableSpool, accounts: Mapping[str, DeviceAccount], intake: Intake) -> None:

@@ -200,6 +200,22 @@ def test_the_daemon_does_not_load_what_reads_the_metadata_of_packages_or_mail() 
     assert asked.endswith("_loader.py")
 
 
+def test_the_daemon_loads_public_authorities_and_what_copies_files_only_where_they_are_needed() -> None:
+    show = (
+        "import sys; sys.argv[1:] = ['run', '--config', '/no']; from reference_edge.__main__ import main;"
+        " print(main()); import reference_edge.app; print(*sys.modules);"
+        " from sungrow_lib.upload.trust import certifi; print(certifi.where());"
+        " print(certifi.contents is certifi.contents)"
+    )
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    status, loaded, authorities, is_loaded_once = run.stdout.splitlines()
+    assert status == "2"
+    assert not {"certifi.core", "importlib.resources", "tempfile", "shutil", "bz2", "lzma"} & set(
+        loaded.split()
+    )
+    assert (Path(authorities).is_file(), is_loaded_once) == (True, "True")
+
+
 def test_usual_addresses_do_not_load_the_letters_of_the_world() -> None:
     show = (
         "import sys; from sungrow_lib.names import dns_name;"

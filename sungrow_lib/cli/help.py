@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Final
@@ -12,13 +14,29 @@ _COLUMNS: Final = re.compile(r"(?P<indent> *)(?P<left>\S.*?  +)(?P<right>\S.*)")
 """A line of two columns; the right one begins behind the last wide gap."""
 _NARROWEST: Final = 24
 """Characters that a right column needs to stay beside the left one."""
+_USUAL_WIDTH: Final = 80
+_MARGIN: Final = 2
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Leaves descriptions as they are written, as long as the terminal is wide enough for them."""
 
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_terminal_width() - _MARGIN)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in _narrowed(text.splitlines(), width - len(indent)))
+
+
+def _terminal_width() -> int:
+    """What `shutil` says, without loading it: a formatter is made for each option, also in a daemon."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdecimal() and int(told):
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_WIDTH  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # no terminal, or nothing at all
+        return _USUAL_WIDTH
 
 
 def _narrowed(lines: list[str], width: int) -> Iterator[str]:

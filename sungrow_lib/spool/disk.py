@@ -53,6 +53,16 @@ def sync(path: Path) -> None:
         os.close(number)
 
 
+def free_bytes(folder: Path) -> int:
+    """How much room a folder's disk has for us.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    disk = os.statvfs(folder)  # not by `shutil`, which takes half a megabyte of the daemon's memory
+    return disk.f_bavail * disk.f_frsize
+
+
 def is_setting(error: OSError) -> bool:
     """Whether an error comes of a path or a right, and not of the disk."""
     return error.errno in _SETTINGS

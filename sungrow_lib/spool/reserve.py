@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from sungrow_lib.spool.disk import free_bytes
 
 _LOG: Final = logging.getLogger(__name__)
 _CHUNK: Final = 64 * 1024
@@ -59,7 +60,7 @@ class Reserve:
         if not self.is_spent:
             return False
         try:
-            return shutil.disk_usage(self._file.parent).free + self._held() < self._size // 2
+            return free_bytes(self._file.parent) + self._held() < self._size // 2
         except OSError:
             return False
 
@@ -68,7 +69,7 @@ class Reserve:
         if not self._size:
             return
         with suppress(OSError):
-            free = shutil.disk_usage(self._file.parent).free
+            free = free_bytes(self._file.parent)
             if self._is_whole():
                 self.is_spent = False
                 self._warn(free)
@@ -92,7 +93,7 @@ class Reserve:
         What is left no other program takes.
         """
         try:
-            if shutil.disk_usage(self._file.parent).free > self._size:
+            if free_bytes(self._file.parent) > self._size:
                 return False
             held = self._held()
             if size is None or size >= held:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import uuid4
 
 import anyio
@@ -257,7 +256,7 @@ async def test_a_disk_that_gets_full_is_told_without_waiting_for_the_next_look(
     """Also before any look at the spool: it may not be open."""
     monkeypatch.setattr("reference_edge.survey._JUDGE_S", 0.01)
     free = [10]
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    monkeypatch.setattr("reference_edge.survey.free_bytes", lambda _: free[0])
     survey = Survey(tmp_path)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(survey.watch, Intake({}))
