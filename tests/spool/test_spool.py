@@ -382,6 +382,28 @@ async def test_offering_again_works_through_many_chunks(
     assert await offered(spool, 20) == seqs
 
 
+async def test_a_reading_that_comes_meanwhile_waits_for_one_chunk_alone(
+    spool: DurableSpool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sungrow_lib.spool.store.CHUNK", 3)
+    await spool.ack("inv", await fill(spool, clock, 30))
+    came: list[str] = []
+
+    async def offer_again() -> None:
+        await spool.reoffer("inv")
+        came.append("all offered")
+
+    async def accept() -> None:
+        for _ in range(3):
+            await fill(spool, clock, 1)
+            came.append("accepted")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(offer_again)
+        tasks.start_soon(accept)
+    assert came == ["accepted"] * 3 + ["all offered"]
+
+
 async def test_requeue_takes_quarantined_and_deferred_ones_only(
     spool: DurableSpool, clock: FakeClock
 ) -> None:
