@@ -22,6 +22,7 @@ from sungrow_lib.upload.backoff import parse_date, parse_retry_after
 from sungrow_lib.upload.compression import compress
 from sungrow_lib.upload.settings import Compression, UploadSettings
 from sungrow_lib.upload.trust import add_public, tls_context
+from sungrow_lib.upload.turns import Turn, Turns
 from sungrow_lib.upload.verdicts import Reply
 
 _ANSWER_LIMIT: Final = 8 * 1024 * 1024
@@ -29,8 +30,12 @@ _ANSWER_LIMIT: Final = 8 * 1024 * 1024
 _CONNECT_S: Final = 10.0
 _CONNECT_PART: Final = 0.3
 """Of the time a request may take: first TCP and then TLS may take that long, and it is told that they did."""
-_KEPT_CONNECTIONS: Final = 4
 _KEPT_S: Final = 60.0
+"""So long a connection is kept that nobody uses.
+
+How many is not limited: httpcore counts those in use for that limit, too, and would close each of a backlog's
+lanes after every batch. There are no more than lanes.
+"""
 _HEADERS: Final = {
     "Connection": "keep-alive",
     "User-Agent": f"sungrow-edge/{__version__}",
@@ -58,10 +63,11 @@ class IngestTransport:
         self._address = _Address(settings.server_url)
         self._context = tls_context(settings.ca_file)
         self._may_know_more = settings.ca_file is None
+        self._turns = Turns()
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=self._context,
             max_connections=None,
-            max_keepalive_connections=_KEPT_CONNECTIONS,
+            max_keepalive_connections=None,
             keepalive_expiry=_KEPT_S,
             network_backend=_Network(),
         )
@@ -105,16 +111,19 @@ class IngestTransport:
         return await self._request("GET", "/health", {}, None)
 
     async def _request(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
-        try:
-            return await self._once(method, path, headers, content)
-        except ServerUnreachableError as error:
-            if _distrust(error) is None or not self._may_know_more:
-                raise
-        self._may_know_more = False
-        add_public(self._context)
-        return await self._once(method, path, headers, content)
+        async with self._turns.take() as turn:
+            try:
+                return await self._once(method, path, headers, content, turn)
+            except ServerUnreachableError as error:
+                if _distrust(error) is None or not self._may_know_more:
+                    raise
+            self._may_know_more = False
+            add_public(self._context)
+            return await self._once(method, path, headers, content, turn)
 
-    async def _once(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
+    async def _once(
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None, turn: Turn
+    ) -> Reply:
         connect_s = min(_CONNECT_S, self._timeout_s * _CONNECT_PART)
         waits = {"connect": connect_s, "read": self._timeout_s, "write": self._timeout_s}
         try:
@@ -124,7 +133,7 @@ class IngestTransport:
                     self._address.of(path),
                     headers=list(({"Host": self._address.host} | _HEADERS | headers).items()),
                     content=content,
-                    extensions={"timeout": waits},
+                    extensions={"timeout": waits, "trace": turn.note},
                 ) as response:
                     body = await _read(response)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""Connections are closed, however far they came."""
+"""Connections are opened one at a time, kept while they are of use, and closed, however far they came."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import replace as changed
 
 import anyio
 import pytest
+from aiohttp import web
 
+from sungrow_lib.errors import ServerUnreachableError
 from sungrow_lib.upload import UploadSettings
 from sungrow_lib.upload.http import IngestTransport
+from tests.upload import server as play
+from tests.upload.server import Batch, IngestServer
 
 pytestmark = pytest.mark.anyio
 
@@ -38,3 +42,62 @@ async def test_a_stop_while_tls_begins_closes_the_connection(settings: UploadSet
         gc.collect()  # what nobody closed warns now
         with anyio.fail_after(30):
             await has_ended.wait()
+
+
+async def test_one_connection_is_opened_at_a_time_and_its_failure_counts_for_who_waits(
+    settings: UploadSettings,
+) -> None:
+    """On a narrow line several at once take longer than any may: then none of them would come to an end."""
+    calls: list[int] = []
+    errors: list[ServerUnreachableError] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls.append(1)
+        await reader.readexactly(1)
+        writer.transport.abort()
+
+    async def ask(transport: IngestTransport) -> None:
+        with pytest.raises(ServerUnreachableError) as caught:
+            await transport.health()
+        errors.append(caught.value)
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
+        url = f"https://localhost:{listener.sockets[0].getsockname()[1]}"
+        async with IngestTransport(changed(settings, server_url=url)) as transport:
+            for _ in range(2):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(4):
+                        tasks.start_soon(ask, transport)
+    assert len(calls) == 2  # one each time: who comes later tries anew
+    assert len(errors) == 8
+    assert not any(error.was_connected for error in errors)
+    assert len({str(error) for error in errors}) == 1
+
+
+async def test_requests_are_on_their_way_side_by_side_and_keep_their_connections(
+    settings: UploadSettings, server: IngestServer
+) -> None:
+    """As those of two inverters with a backlog: one opened anew for every batch would cost more than that."""
+    count = 8
+    ports: list[int] = []
+    all_came = anyio.Event()
+
+    async def together(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername")[1])
+        if len(ports) % count == 0:
+            all_came.set()
+        await all_came.wait()
+        return await play.answer(server, request, batch)
+
+    server.rule = together
+    body = '{"batch_id":"b","samples":[],"seq":[]}'
+    async with IngestTransport(settings) as transport:
+        for _ in range(3):
+            all_came = anyio.Event()
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(count):
+                        tasks.start_soon(transport.ingest, [body], server.token)
+    assert len(ports) == 3 * count
+    assert len(set(ports)) == count
