@@ -190,10 +190,18 @@ class Card:
             Whether there was anything to damage.
         """
         if damage is names_overwritten or (damage is pages_overwritten and draw.random() < 0.5):
-            fold(self.path)
+            self._fold()
         files, after = self._damaged(damage, draw)
         after.write(self.path)
         return after != files and (damage in OF_FILE or files.frames >= _FEW_FRAMES)
+
+    def _fold(self) -> None:
+        """Fold the log into the file, and note what that takes away: all behind a frame damaged in use."""
+        before = self.states()
+        fold(self.path)
+        after = self.states()
+        self._note_taken({key: state for key, state in before.items() if key not in after}, DAMAGED)
+        self.wants_resend |= after != before and bool(self.undone)  # it is like an older copy of itself
 
     def damage_in_use(self, damage: Damage, draw: random.Random) -> bool:
         """Do the same to the files a process has open; it must be held meanwhile."""

@@ -12,14 +12,21 @@ from typing import Any
 import pytest
 
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import Lane, Settlement, SpoolOptions, foreign, salvage, salvage_schema
+from sungrow_lib.spool import Lane, Settlement, SpoolEntry, SpoolOptions, foreign, salvage, salvage_schema
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.spool.merging import merge_contents
 from sungrow_lib.spool.store import SpoolStore
 from tests.crash import broken
 from tests.crash.account import Account, Fed, judge_fed, keys_in
 from tests.crash.card import Card, Carried
-from tests.crash.damage import DAMAGES, Files, keys_in as keys_on, touched
+from tests.crash.damage import (
+    DAMAGES,
+    Files,
+    frames_overwritten,
+    keys_in as keys_on,
+    pages_overwritten,
+    touched,
+)
 from tests.crash.machine import ClockHistory
 from tests.crash.readings import Key, Tally, keys_of, values
 from tests.spool.helpers import NOON_MS, FakeClock
@@ -154,15 +161,19 @@ def test_a_reading_that_is_stored_twice_or_otherwise_is_caught() -> None:
 # --- the record of what is taken from a spool ------------------------------------------------------------
 
 
+def taken(store: SpoolStore, edge: str, number: int) -> SpoolEntry:
+    ts = NOON_MS + number * 5000
+    content = json.dumps(values(1, Key(edge, edge, number), from_ms(ts)))
+    return store.append(edge, ts, content, boot=None, ts_is_final=True)
+
+
 def card_of(folder: Path, edge: str, numbers: Sequence[int], *, delivered: Sequence[int] = ()) -> Card:
     """Make a spool, or add to one, that has taken readings of these numbers, five seconds apart."""
     (folder / edge).mkdir(exist_ok=True)
     card = Card(folder / edge, Carried(), lets_go=False)
     with closing(SpoolStore(card.path, SpoolOptions(), FakeClock())) as store:
         for number in numbers:
-            ts = NOON_MS + number * 5000
-            content = json.dumps(values(1, Key(edge, edge, number), from_ms(ts)))
-            entry = store.append(edge, ts, content, boot=None, ts_is_final=True)
+            entry = taken(store, edge, number)
             if number in delivered:
                 store.offer(edge, 100, Lane.BACKLOG, skip=(), bound=0)
                 store.settle(edge, Settlement(delivered=[entry.seq]))
@@ -210,3 +221,22 @@ def test_a_spool_of_an_earlier_life_brings_back_what_was_deleted(tmp_path: Path)
     card.restore()
     assert card.states().keys() == keys("mine", 1, 2)
     assert card.destroyed().keys() == keys("mine", 3, 4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_goes_when_a_damaged_log_is_folded_is_taken_by_who_folds_it(tmp_path: Path, seed: int) -> None:
+    """SQLite ends at the first frame that is damaged, and deletes the rest: the product never lets it."""
+    card, draw = card_of(tmp_path, "mine", range(10), delivered=range(5)), random.Random(seed)
+    with closing(SpoolStore(card.path, SpoolOptions(), FakeClock())) as store:
+        for number in range(10, 20):
+            taken(store, "mine", number)
+        card.damage_in_use(frames_overwritten, draw)
+        for number in range(20, 40):
+            taken(store, "mine", number)
+        files = Files.read(card.path)
+    files.write(card.path)  # as a kill leaves it
+    card.note_server_restored(keys("mine", 0))
+    card.damage(pages_overwritten, draw)
+    with closing(SpoolStore(card.path, SpoolOptions(recover=True), FakeClock())):
+        pass
+    assert card.states().keys() | card.taken.keys() == keys("mine", *range(40))
