@@ -71,8 +71,33 @@ class Bucket(Struct, gc=False):
     partial: bool = False
 
 
-Record = Bucket | dict[str, Any]
-"""A bucket: with the usual fields, or with others."""
+class PlantBucket(Struct, gc=False):
+    """A bucket of a plant: :class:`~sungrow_lib.wire.reports.PlantBucket` in the order of its answers."""
+
+    bucket: str
+    avg_pv_power_w: float | None
+    avg_battery_power_w: float | None
+    avg_battery_soc_pct: float | None
+    avg_load_power_w: float | None
+    avg_export_power_w: float | None
+    pv_kwh: float | None
+    load_kwh: float | None
+    import_kwh: float | None
+    export_kwh: float | None
+    charge_kwh: float | None
+    discharge_kwh: float | None
+    energy_source: Sources | None
+    residual_kwh: float | None
+    self_consumption_pct: float | None
+    autarky_pct: float | None
+    sample_count: int
+    coverage: float
+    partial: bool
+    left_out: list[str]
+
+
+Record = Bucket | PlantBucket | dict[str, Any]
+"""A bucket: with the usual fields, of a plant, or with others."""
 
 _FIELDS: Final = Bucket.__struct_fields__
 _ALWAYS: Final = ("bucket", "sample_count", "coverage", "partial")

@@ -21,6 +21,7 @@ class Life:
         last: its last one.
         has_battery: whether it ever told how full a battery is.
         begin: of the quarter of an hour in which it was heard first.
+        end: of the quarter in which it was heard last; None while it is to be heard.
     """
 
     device: KnownDevice
@@ -28,20 +29,20 @@ class Life:
     last: datetime | None
     has_battery: bool
     begin: datetime | None = field(init=False)
-    _ends: datetime | None = field(init=False)
+    end: datetime | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Find out once what is asked for each of thousands of buckets."""
         last = self.last if self.device.deleted else None
         object.__setattr__(self, "begin", None if self.first is None else quarter_of(self.first))
-        object.__setattr__(self, "_ends", None if last is None else quarter_of(last) + QUARTER)
+        object.__setattr__(self, "end", None if last is None else quarter_of(last) + QUARTER)
 
     def time_in(self, begin: datetime, end: datetime) -> timedelta:
         """Time between two moments in which it ought to be heard."""
         if self.begin is None or self.last is None:
             return timedelta(0)
-        if self._ends is not None:
-            end = min(end, self._ends)
+        if self.end is not None:
+            end = min(end, self.end)
         return max(end - max(begin, self.begin), timedelta(0))
 
     def days(self, zone: ZoneInfo) -> tuple[date, date]:

@@ -7,7 +7,7 @@ have replaced the other. So the powers of a plant, and its load, are put togethe
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,14 +27,14 @@ from reference_server.storage.plant_sums import KeptSums, Sums
 from reference_server.storage.queries import query
 from reference_server.zones import QUARTER, Span, end_of_quarter, quarter_of
 
-_MICROSECOND: Final = timedelta(microseconds=1)
 _AT_ONCE: Final = timedelta(days=366)
 """So long spans are put together by one statement: more would keep others waiting."""
 _REMEMBERED: Final = timedelta(hours=20)
 """What is shorter is put together anew whenever somebody asks."""
 _LONGEST_DAY: Final = timedelta(hours=26)
 _MOST_REMEMBERED: Final = 6_000
-"""Days, months: ten years of a plant are 3,800. They take at most 6 MB (measured by a test)."""
+"""Days, months: ten years of a plant are 3,800. They take at most 6 MB (measured by a test), while the
+database takes nothing; else they are the few that are not over."""
 _TRY_AGAIN_S: Final = 60.0
 """What could not be kept is to be kept not before: the database may only be read, say."""
 _POWERS: Final = (
@@ -80,10 +80,12 @@ class Roles:
     batteries: list[tuple[datetime, int]]
     successors: dict[datetime, dict[int, int]]
     _borders: list[datetime] = field(init=False)
+    _between: list[tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         changes = {at for at, _ in (*self.words, *self.batteries)}
         self._borders = sorted(changes | {end for at in self.successors for end in (at, at + QUARTER)})
+        self._between = [self._found_at(at) for at in (_EVER, *self._borders)]
 
     @classmethod
     def of(cls, lives: Sequence[Life], words: list[tuple[datetime, int]]) -> Roles:
@@ -99,15 +101,22 @@ class Roles:
 
     def pieces(self, span: Span) -> Iterator[Span]:
         """Cut a span wherever a role changes."""
-        first, last = (bisect_right(self._borders, at) for at in (span.begin, span.end - _MICROSECOND))
-        ends = [*self._borders[first:last], span.end]
         begin = span.begin
-        for end in ends:
+        for end in (*self.changes(span)[0], span.end):
             yield Span(begin, end)
             begin = end
 
+    def changes(self, span: Span) -> tuple[Sequence[datetime], Sequence[tuple[int, int]]]:
+        """When roles change within a span; whose word, and battery, counts before each change and at last."""
+        first = bisect_right(self._borders, span.begin)
+        last = bisect_left(self._borders, span.end, lo=first)
+        return self._borders[first:last], self._between[first : last + 1]
+
     def at(self, moment: datetime) -> tuple[int, int]:
         """Whose word, and whose battery, counts at a moment."""
+        return self._between[bisect_right(self._borders, moment)]
+
+    def _found_at(self, moment: datetime) -> tuple[int, int]:
         word, battery = _at(self.words, moment), _at(self.batteries, moment)
         following = self.successors.get(quarter_of(moment), {})
         return following.get(word, word), following.get(battery, battery)
@@ -149,20 +158,6 @@ class _Open(NamedTuple):
     digest: bytes | None
 
 
-class _Remembered(NamedTuple):
-    """What was put together of a span.
-
-    Attributes:
-        digest: what all of it comes from.
-        together: what was found.
-        is_kept: whether the database has it, too.
-    """
-
-    digest: bytes
-    together: Together
-    is_kept: bool
-
-
 class _Part(NamedTuple):
     """A quarter of an hour, or a part of one, of which it is told what each device knows."""
 
@@ -174,9 +169,10 @@ class _Part(NamedTuple):
 class TogetherReader:
     """Puts together what the devices of a plant did.
 
-    What it found of days and months is remembered, each with what all devices' rollups said of it: readings
-    are only ever added, so nothing within can have changed while that is the same, and no device was erased.
-    What is over is kept in the database, too, for other processes and after a restart.
+    What it found of days and months that are over is kept in the database, for other processes and after a
+    restart, each with what all devices' rollups said of it: readings are only ever added, so nothing within
+    can have changed while that is the same, and no device was erased. What is not kept, because it is not
+    over or the database takes nothing, is remembered.
 
     Args:
         database: where the rollups are.
@@ -189,7 +185,7 @@ class TogetherReader:
         self._series = series
         self._kept = KeptSums(database)
         self._clock = clock
-        self._memory: OrderedDict[tuple[bytes, Span], _Remembered] = OrderedDict()
+        self._memory: OrderedDict[tuple[bytes, Span], tuple[bytes, Together]] = OrderedDict()
         self._try_at = 0.0
         self.keeps = True
         """Whether what was last to be kept is."""
@@ -202,21 +198,31 @@ class TogetherReader:
 
     async def of(
         self,
+        plant: bytes | None,
         devices: Sequence[KnownDevice],
         cut: Cut,
+        spans: Iterable[Span],
         found: Mapping[str, Mapping[datetime, Facts]],
         roles: Roles,
     ) -> dict[datetime, Together]:
-        """Put together the powers in each span of a cut, by its begin, of what each device's rollups say."""
+        """Put together the powers in some spans of a cut, by their begin, of what each device's rollups say.
+
+        Args:
+            plant: name of these devices, see :meth:`plant`.
+            devices: which.
+            cut: where the spans are from.
+            spans: which.
+            found: what each device's rollups say of them.
+            roles: who tells what.
+        """
         keys = {device.device_id: device.key for device in devices}
         known: dict[datetime, Together] = {}
         unknown: list[_Open] = []
-        plant = await self._plant(devices, cut)
-        for span in cut.spans:
+        for span in spans:
             facts = {keys[name]: told for name in found if (told := found[name].get(span.begin))}
             together = self._at_once(span, facts, roles)
             if together is None:
-                is_long = plant is not None and _is_remembered(span)
+                is_long = plant is not None and is_remembered(span)
                 unknown.append(_Open(span, facts, _digest(facts, roles, span) if is_long else None))
             else:
                 known[span.begin] = together
@@ -229,28 +235,24 @@ class TogetherReader:
             if plant is not None:
                 for one, together in put:
                     if one.digest is not None:
-                        self._remember((plant, one.span), _Remembered(one.digest, together, is_kept=False))
+                        self._remember((plant, one.span), one.digest, together)
                 await self._keep(plant, devices, put, cut)
         return known
 
     async def _known(
         self, plant: bytes, devices: Sequence[KnownDevice], asked: Sequence[_Open], cut: Cut
     ) -> dict[datetime, Together]:
-        """What is remembered of some spans, or kept in the database.
-
-        What is remembered and not kept, because it was not over yet or the database took nothing, is kept.
-        """
+        """What is remembered of some spans, which is kept if that can be by now, or kept in the database."""
         found = [(one, self._remembered(plant, one)) for one in asked]
         remembered = [(one, its) for one, its in found if its is not None]
-        unkept = [(one, its.together) for one, its in remembered if not its.is_kept]
-        if unkept and monotonic() > self._try_at:
-            await self._keep(plant, devices, unkept, cut)
+        if remembered and monotonic() > self._try_at:
+            await self._keep(plant, devices, remembered, cut)
         others = [one for one, its in found if its is None]
-        known = {one.span.begin: its.together for one, its in remembered}
-        return known | (await self._recalled(plant, others, cut) if others else {})
+        known = {one.span.begin: its for one, its in remembered}
+        return known | (await self._recalled(others, cut) if others else {})
 
-    async def _recalled(self, plant: bytes, unknown: Sequence[_Open], cut: Cut) -> dict[datetime, Together]:
-        """What is kept in the database of some spans that are over; it is remembered from now on."""
+    async def _recalled(self, unknown: Sequence[_Open], cut: Cut) -> dict[datetime, Together]:
+        """What is kept in the database of some spans that are over."""
         known: dict[datetime, Together] = {}
         for (heard, is_month), some in self._keepable(unknown, cut).items():
             begins = [one.span.begin for one in some]
@@ -258,8 +260,7 @@ class TogetherReader:
             for one in some:
                 digest, sums = kept.get(one.span.begin, (None, ()))
                 if digest is not None and digest == one.digest:
-                    known[one.span.begin] = together = Together(*sums)
-                    self._remember((plant, one.span), _Remembered(digest, together, is_kept=True))
+                    known[one.span.begin] = Together(*sums)
         return known
 
     async def _keep(
@@ -269,7 +270,10 @@ class TogetherReader:
         put: Sequence[tuple[_Open, Together]],
         cut: Cut,
     ) -> None:
-        """Keep in the database what was put together of spans that are over, later where it takes nothing."""
+        """Keep in the database what was put together of spans that are over, later where it takes nothing.
+
+        What is kept need not be remembered.
+        """
         sums = {one.span.begin: together for one, together in put}
         versions = {device.key: device.version for device in devices}
         for (heard, is_month), some in self._keepable([one for one, _ in put], cut).items():
@@ -281,9 +285,7 @@ class TogetherReader:
                 self._try_at = monotonic() + _TRY_AGAIN_S
                 return
             for one in some:
-                known = self._memory.get((plant, one.span))
-                if known is not None:
-                    self._memory[plant, one.span] = known._replace(is_kept=True)
+                self._memory.pop((plant, one.span), None)
 
     def _keepable(self, spans: Iterable[_Open], cut: Cut) -> dict[tuple[tuple[int, ...], bool], list[_Open]]:
         """Whole local days and months that are over, by who was heard in them."""
@@ -315,12 +317,13 @@ class TogetherReader:
             *(told.get(name) for name in _COLUMNS[6:10]),
         )
 
-    async def _plant(self, devices: Sequence[KnownDevice], cut: Cut) -> bytes | None:
-        """Name of these devices in the memory; None when nothing can be remembered of the spans of a cut.
+    async def plant(self, devices: Sequence[KnownDevice], cut: Cut) -> bytes | None:
+        """Name of these devices in a memory; None when nothing can be remembered of the spans of a cut.
 
-        Nor can it while a device is changed, or erased: its rollups may be of before, or of after.
+        Nor can it while a device is changed, or erased: its rollups, which have been read before, may be of
+        before, or of after.
         """
-        if not any(map(_is_remembered, cut.spans)):
+        if not any(map(is_remembered, cut.spans)):
             return None
         versions = [(device.key, device.version) for device in devices]
         now = dict(await self._database.rows("device_versions", devices=[key for key, _ in versions]))
@@ -328,15 +331,19 @@ class TogetherReader:
             return None
         return blake2b(repr(versions).encode(), digest_size=16).digest()
 
-    def _remembered(self, plant: bytes, one: _Open) -> _Remembered | None:
-        known = self._memory.get((plant, one.span))
-        if known is None or known.digest != one.digest:
+    def is_settled(self, plant: bytes, span: Span) -> bool:
+        """Whether nothing of a span waits for being kept."""
+        return (plant, span) not in self._memory
+
+    def _remembered(self, plant: bytes, one: _Open) -> Together | None:
+        digest, together = self._memory.get((plant, one.span), (None, None))
+        if digest is None or digest != one.digest:
             return None
         self._memory.move_to_end((plant, one.span))
-        return known
+        return together
 
-    def _remember(self, name: tuple[bytes, Span], known: _Remembered) -> None:
-        self._memory[name] = known
+    def _remember(self, name: tuple[bytes, Span], digest: bytes, together: Together) -> None:
+        self._memory[name] = digest, together
         self._memory.move_to_end(name)
         if len(self._memory) > _MOST_REMEMBERED:
             self._memory.popitem(last=False)
@@ -387,7 +394,8 @@ class TogetherReader:
         return [part._replace(facts=told) for part, told in zip(found, facts, strict=True)]
 
 
-def _is_remembered(span: Span) -> bool:
+def is_remembered(span: Span) -> bool:
+    """Whether a span is so long that what was found out of it is remembered."""
     return span.end - span.begin >= _REMEMBERED
 
 

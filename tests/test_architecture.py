@@ -37,7 +37,9 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("reference_server/",),
     "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
     "numpy": ("reference_server/columns.py", "reference_server/storage/"),
-    "msgspec": tuple(f"reference_server/{name}.py" for name in ("decoder", "buckets", "sheets")),
+    "msgspec": tuple(
+        f"reference_server/{name}.py" for name in ("decoder", "buckets", "sheets", "plant_memory")
+    ),
     "pyarrow": ("sungrow_lib/tabular.py", "sungrow_lib/wire/buckets.py", "reference_server/parquet.py"),
     "uvloop": ("reference_server/service.py",),
     "trustme": ("sungrow_lib/demo/certificates.py",),

@@ -21,7 +21,7 @@ from reference_server.series import Cut, SeriesReader
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.plant_sums import KeptSums
-from reference_server.together import Together, TogetherReader, _Remembered
+from reference_server.together import Together, TogetherReader
 from reference_server.zones import Span
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError
@@ -422,9 +422,9 @@ async def test_nothing_is_remembered_of_a_device_that_was_just_changed() -> None
     reader = TogetherReader(Versions(""), cast("SeriesReader", None), clock=lambda: NOW)
     long, short = (Cut(ZoneInfo("UTC"), [Span(HOUR, HOUR + timedelta(hours=n))]) for n in (24, 1))
     device = KnownDevice(1, "sh-1", "UTC", 60, deleted=False, version=5)
-    assert await reader._plant([device], long) is not None
-    assert await reader._plant([replace(device, version=4)], long) is None
-    assert await reader._plant([device], short) is None
+    assert await reader.plant([device], long) is not None
+    assert await reader.plant([replace(device, version=4)], long) is None
+    assert await reader.plant([device], short) is None
 
 
 def test_what_is_remembered_takes_little_memory() -> None:
@@ -437,8 +437,8 @@ def test_what_is_remembered_takes_little_memory() -> None:
             begin = HOUR + timedelta(days=number)
             known = Together(*(chance.getrandbits(50) for _ in Together._fields))
             plant = chance.randbytes(16)
-            its = _Remembered(chance.randbytes(16), known, is_kept=True)
-            reader._remember((plant, Span(begin, begin + timedelta(days=1))), its)
+            span = Span(begin, begin + timedelta(days=1))
+            reader._remember((plant, span), chance.randbytes(16), known)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
