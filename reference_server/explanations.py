@@ -13,6 +13,10 @@ positive while charging, `export_power_w` while exporting.
 Every call below `/v1/` needs `Authorization: Bearer TOKEN`; never put a token into an address. A token
 has scopes and the devices it may touch. Where it sees exactly one device, `device_id` may be left out.
 
+A query parameter that an operation does not take, or one that is given twice, is refused with 422, lest what
+was meant is passed over: the answer names it, and those there are. Names that begin with `_` are ignored,
+and so is all that is asked of an operation without parameters.
+
 Any request may be sent again: a reading is known by `(device_id, ts)` and stored once. Every error is
 `application/problem+json` (RFC 9457); 429 and 503 say in `Retry-After` when to come back.
 """

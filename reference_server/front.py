@@ -17,6 +17,7 @@ from reference_server.auth import Principal
 from reference_server.handlers import Call, login, visitor_of
 from reference_server.limits import Visitor
 from reference_server.problems import DETAILS, Problem, not_now, problem_response
+from reference_server.queries import check_names
 from reference_server.routes import Route, route_of
 from reference_server.server import NOBODY, Server
 from reference_server.storage.errors import StorageUnavailableError
@@ -98,6 +99,7 @@ class Front:
     def _checked(self, request: web.BaseRequest, route: Route) -> BaseModel:
         """Check a query; the same one is asked again and again, and models of queries do not change."""
         try:
+            check_names(route.query, [name for name, _ in request.query.items()])
             query = route.query.model_validate(dict(request.query))
         except ValidationError as error:
             raise Problem.wrong_content(error) from None

@@ -17,7 +17,7 @@ from reference_server.connections import Connection
 from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
 from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
-from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery
+from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery, StreamQuery
 from reference_server.server import Server
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -119,11 +119,11 @@ async def _raw_since(server: Server) -> datetime:
     return whole_milliseconds(await server.horizon.lately(server.database))
 
 
-async def stream(server: Server, call: Call[DeviceQuery]) -> web.StreamResponse:
+async def stream(server: Server, call: Call[StreamQuery]) -> web.StreamResponse:
     """Send what a device sends, as it comes."""
     device = await requested_device(server, call)
     writer = StreamWriter(server.database, server.live, device, call.visitor.token)
-    return await writer.answer(call.request)
+    return await writer.answer(call.request, call.query.last_event_id)
 
 
 async def devices(server: Server, call: Call[NoQuery]) -> DeviceList:

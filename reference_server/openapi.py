@@ -159,12 +159,13 @@ def _parameters(op: Op) -> list[dict[str, Any]]:
     schema = model.model_json_schema(ref_template=_REF)
     definitions = schema.get("$defs", {})
     meanings = _meanings(model)
+    fields = {field.alias or name: name for name, field in model.model_fields.items()}
     return [
         {
             "name": name,
             "in": "query",
             "required": name in schema.get("required", ()),
-            "description": meanings[_field_of(name)],
+            "description": meanings[fields[name]],
             "schema": _inlined(_untitled(_not_null(definition)), definitions),
         }
         # One request in all, and no value for each parameter: some exclude one another.
@@ -178,11 +179,6 @@ def _headers(op: Op) -> list[dict[str, Any]]:
         {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
         for name, text in op.headers.items()
     ]
-
-
-def _field_of(parameter: str) -> str:
-    """Name of the model's field; `from` is a word of Python's own."""
-    return "from_" if parameter == "from" else parameter
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

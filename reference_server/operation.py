@@ -63,7 +63,7 @@ class Op:
     scope: Scope | None = None
     or_scope: Scope | None = None
     is_counted_by_body: bool = False
-    query: type[BaseModel] = NoQuery
+    query: type[NoQuery] = NoQuery
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     body: type[BaseModel] | None = None
     media: str = "application/json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated, Final, Literal, Self
 
@@ -26,10 +28,32 @@ _LAST_YEAR: Final = 2999
 _DAY_LENGTH: Final = len("2026-01-31")
 
 
+_ADDED_ON_THE_WAY: Final = "_"
+"""Names with this in front are nobody's: programs add such a one lest a cache answers."""
+
+
 class NoQuery(BaseModel):
-    """An operation without parameters; unknown ones are ignored."""
+    """An operation without parameters; whatever is asked of it is ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def check_names(model: type[NoQuery], names: Iterable[str]) -> None:
+    """Refuse parameters that an operation does not take, or takes once: else what was meant is passed over.
+
+    Raises:
+        ValidationError: one entry for each of them.
+    """
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    sent = Counter(name for name in names if not name.startswith(_ADDED_ON_THE_WAY))
+    unknown = f"is no parameter here; known are {', '.join(sorted(known))}"
+    faults = [
+        _fault(name, "may be given once" if name in known else unknown)
+        for name, count in sent.items()
+        if known and (count > 1 or name not in known)
+    ]
+    if faults:
+        raise ValidationError.from_exception_data("query", faults)
 
 
 class DeviceQuery(NoQuery):
@@ -48,11 +72,14 @@ def _in_range(value: date) -> date:
     return value
 
 
-def _fault(field: str, message: str) -> ValidationError:
-    """Make the error of one parameter, found while looking at several."""
+def _fault(field: str, message: str) -> InitErrorDetails:
     kind = PydanticCustomError("query", "{message}", {"message": message})
-    fault = InitErrorDetails(type=kind, loc=(field,), input=None)
-    return ValidationError.from_exception_data("query", [fault])
+    return InitErrorDetails(type=kind, loc=(field,), input=None)
+
+
+def _wrong(field: str, message: str) -> ValidationError:
+    """Make the error of one parameter, found while looking at several."""
+    return ValidationError.from_exception_data("query", [_fault(field, message)])
 
 
 def _is_plain_date(value: str) -> bool:
@@ -61,9 +88,14 @@ def _is_plain_date(value: str) -> bool:
 
 
 def _plain_date(value: object) -> object:
-    if isinstance(value, str) and not _is_plain_date(value):
-        raise ValueError("must be a date such as 2026-01-31")
-    return value
+    if not isinstance(value, str):
+        return value
+    try:
+        if _is_plain_date(value):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass  # it looks like one
+    raise ValueError("must be a date such as 2026-01-31")
 
 
 QueryDate = Annotated[
@@ -101,6 +133,16 @@ _ALWAYS: Final = frozenset({"bucket", "sample_count", "coverage", "partial"})
 """Fields of a bucket that come unasked; asking for them is no mistake."""
 
 
+class StreamQuery(DeviceQuery):
+    """Which device's readings, and which of them were seen.
+
+    Attributes:
+        last_event_id: the same as `Last-Event-ID`, from libraries that put it here when they connect again.
+    """
+
+    last_event_id: Annotated[str | None, Field(alias="lastEventId")] = None
+
+
 class ConflictsQuery(DeviceQuery):
     """Which readings kept aside.
 
@@ -117,7 +159,7 @@ class ConflictsQuery(DeviceQuery):
 
 def _in_order(begin: datetime | None, end: datetime | None) -> None:
     if begin is not None and end is not None and end < begin:
-        raise _fault("to", "must not be before from")
+        raise _wrong("to", "must not be before from")
 
 
 class DaysQuery(DeviceQuery):
@@ -214,7 +256,7 @@ class SeriesQuery(SpanQuery, DeviceQuery):
         for name in self.chosen_fields or ():
             if self.bucket != "raw" and name not in SERIES_FIELDS:
                 text = "is not a field of a series, such as avg_battery_temp_c or pv_kwh"
-                raise _fault("fields", text)
+                raise _wrong("fields", text)
             if self.bucket == "raw" and name not in RAW_FIELDS:
-                raise _fault("fields", "is not a field of a sample, such as pv_power_w")
+                raise _wrong("fields", "is not a field of a sample, such as pv_power_w")
         return self

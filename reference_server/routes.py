@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import hdrs
-from pydantic import BaseModel
 
 from reference_server import page
 from reference_server.operation import Handler
@@ -36,7 +35,7 @@ class Route:
     handler: Handler
     scopes: tuple[str, ...] = ()
     is_counted_by_body: bool = False
-    query: type[BaseModel] = NoQuery
+    query: type[NoQuery] = NoQuery
 
 
 def _all() -> Iterator[Route]:

@@ -50,14 +50,18 @@ class StreamWriter:
         self._device = device
         self._token = token
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, last_event_id: str | None) -> web.StreamResponse:
         """Send events until the client leaves, is too slow, or loses its right.
+
+        Args:
+            request: what is answered.
+            last_event_id: of its query; the header of that name counts before it.
 
         Raises:
             Problem: 422, `Last-Event-ID` is no time stamp.
             StorageError: before the first byte only.
         """
-        after, opening = await self._opening(request.headers.get("Last-Event-ID"))
+        after, opening = await self._opening(request.headers.get("Last-Event-ID", last_event_id))
         listener = Listener(self._device.key, after, self._token)
         response = Stream(headers=_HEADERS)
         if request.method == hdrs.METH_HEAD:

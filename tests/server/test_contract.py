@@ -146,6 +146,43 @@ def _agreed(operation: Any, url: str) -> Counter[int]:
     return statuses
 
 
+async def test_no_operation_with_parameters_passes_over_others(api: Api) -> None:
+    await api.ingest(sample(0))
+    refused = await to_thread.run_sync(_explore_strange, api.url)
+    assert refused == {op.name for op in OPERATIONS if op.query.model_fields and op.path != ENDLESS}
+
+
+def _explore_strange(url: str) -> set[str]:
+    """Ask with what the document does not name; return which operations refuse that."""
+    refused = set()
+    for result in schemathesis.openapi.from_dict(document(OPERATIONS)).get_all_operations():
+        assert isinstance(result, Ok), result
+        operation = result.ok()
+        known = {parameter.name for parameter in operation.query}
+        if known and operation.path != ENDLESS:
+            _refuses_strange(operation, url, known)
+            refused.add(operation.definition.raw["operationId"])
+    return refused
+
+
+def _refuses_strange(operation: Any, url: str, known: set[str]) -> None:
+    strange = st.text(st.characters(codec="utf-8"), max_size=20).filter(
+        lambda name: not name.startswith("_") and name not in known
+    )
+
+    @given(case=operation.as_strategy(), name=strange)
+    @QUICK
+    def refuses(case: Case[Any], name: str) -> None:
+        _make_ours(case)
+        case.query[name] = "1"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=30)
+        assert answer.status_code == 422
+        assert name in {fault["field"] for fault in answer.json()["errors"]}
+
+    refuses()
+
+
 def _make_ours(case: Case[Any]) -> None:
     """Ask about what there is, instead of a device nobody has heard of."""
     for parameter in case.operation.query:

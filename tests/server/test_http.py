@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from openapi_spec_validator import validate
 from psycopg import sql
+from yarl import URL
 
 from reference_server.administration import create_token
 from reference_server.bodies import parse_json
@@ -184,6 +185,50 @@ async def test_wrong_queries_are_422_with_errors(api: Api, query: dict[str, str]
     status, problem = await api.get("/v1/series", **({"device_id": "sh-1"} | query))
     assert status == 422
     assert problem["errors"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "message"),
+    [
+        ("frame=day&fram=month", "fram", "known are at, bucket, device_id, fields, frame, from, to"),
+        ("frame=day&Frame=month", "Frame", "is no parameter here"),
+        ("frame=day&frame=month", "frame", "may be given once"),
+        ("frame=day&fields=pv_kwh&fields=load_kwh", "fields", "may be given once"),
+        ("frame=day&%ff%00=1", "\ufffd\0", "is no parameter here"),
+        ("frame=day&=1", "", "is no parameter here"),
+        ("frame=week&token=secret", "token", "is no parameter here"),
+    ],
+)
+async def test_parameters_that_are_not_there_or_there_twice_are_named(
+    api: Api, query: str, field: str, message: str
+) -> None:
+    await api.ingest(sample(0))
+    for _ in range(2):
+        async with api.session.get(
+            URL(f"{api.url}/v1/series?device_id=sh-1&{query}", encoded=True), headers=api.headers()
+        ) as answer:
+            assert (answer.status, answer.content_type) == (422, "application/problem+json")
+            [fault] = (await answer.json(content_type=None))["errors"]
+        assert fault["field"] == field
+        assert message in fault["message"]
+        assert "secret" not in str(fault)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/series?device_id=sh-1&frame=day&_=1781524800000",
+        "/v1/realtime?device_id=sh-1&_nocache=1&_nocache=2",
+        "/health?from=balancer",
+        "/metrics?name=one&name=two",
+        "/v1/devices?device_id=sh-1",
+        "/?utm=1",
+    ],
+)
+async def test_what_is_added_on_the_way_is_ignored(api: Api, path: str) -> None:
+    await api.ingest(sample(0))
+    async with api.session.get(URL(api.url + path, encoded=True), headers=api.headers()) as answer:
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("path", ["/health", "/openapi.json", "/"])

@@ -266,6 +266,20 @@ async def test_a_last_event_id_must_be_one(api: Api) -> None:
         assert (await events.next())[0] == "sample"
 
 
+async def test_what_was_seen_may_be_told_in_the_address(api: Api) -> None:
+    """Where libraries put it that connect again; the header counts before it."""
+    await api.ingest(*(sample(n, pv_power_w=n) for n in range(3)))
+    seen = [format_ts(NOW - timedelta(minutes=1) + timedelta(seconds=n)) for n in range(3)]
+    for headers, expected in (({}, 1), ({"Last-Event-ID": seen[1]}, 2)):
+        async with api.session.get(
+            api.url + "/v1/stream",
+            params={"device_id": "sh-1", "lastEventId": seen[0]},
+            headers=api.headers() | headers,
+        ) as answer:
+            assert answer.status == 200
+            assert (await Events(answer).next())[1]["pv_power_w"] == expected
+
+
 async def test_heartbeats_are_comments(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reference_server.stream._HEARTBEAT_S", 0.1)
     async with start_server() as api:
