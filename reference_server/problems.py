@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from reference_server.answers import Answer
 from sungrow_lib.wire import PROBLEM_JSON, Problem as ProblemBody
+from sungrow_lib.wording import plainly
 
 TITLES: Final[dict[int, str]] = {
     400: "Not JSON",
@@ -71,9 +72,9 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
         faults = [
             {
                 "field": ".".join(map(str, fault["loc"])),
-                "message": fault["msg"].removeprefix("Value error, "),
+                "message": plainly(fault),
             }
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+            for fault in error.errors(include_url=False, include_input=False)
         ]
         first = faults[0]
         return cls(422, ": ".join(filter(None, first.values())), errors=faults)

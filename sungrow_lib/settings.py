@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
 
@@ -17,34 +17,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import ErrorDetails
 
 from sungrow_lib.errors import ConfigurationError
-from sungrow_lib.sample import DEVICE_ID_PATTERN
+from sungrow_lib.wording import plainly
 
-_PLAIN: Final[Mapping[str, str]] = {
+_NAMES: Final[Mapping[str, str]] = {
     "missing": "is required; set it in the environment or in the configuration file",
     "extra_forbidden": "is not a setting; see the configuration reference for the names",
-    "int_parsing": "must be a whole number",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_parsing": "must be a number",
-    "float_type": "must be a number",
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "finite_number": "must be a number that has an end, not nan or inf",
-    "string_type": "must be text, in quotation marks",
-    "string_too_short": "must not be empty",
-}
-_WITH_LIMIT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
-    "greater_than_equal": lambda limit: f"must be at least {limit['ge']:g}",
-    "less_than_equal": lambda limit: f"must be at most {limit['le']:g}",
-    "greater_than": lambda limit: f"must be more than {limit['gt']:g}",
-    "less_than": lambda limit: f"must be less than {limit['lt']:g}",
-    "string_too_long": lambda limit: f"must have at most {limit['max_length']} characters",
-    "literal_error": lambda limit: f"must be {limit['expected']}",
-    "string_pattern_mismatch": lambda limit: (
-        "must be 1 to 64 letters, digits, dots, hyphens or underscores"
-        if limit["pattern"] == DEVICE_ID_PATTERN
-        else f"must match {limit['pattern']}"
-    ),
 }
 _ALTERNATIVE: Final = re.compile(r"int|float|str|bool|(literal|constrained|function-).*")
 """How pydantic names the alternatives of a setting; none is part of a setting's name."""
@@ -137,12 +114,7 @@ def _variable(error: ErrorDetails) -> str | None:
 
 
 def _advice(error: ErrorDetails) -> str:
-    kind = error["type"]
-    if kind in _PLAIN:
-        return _PLAIN[kind]
-    if kind in _WITH_LIMIT:
-        return _WITH_LIMIT[kind](error.get("ctx", {}))
-    return error["msg"].removeprefix("Value error, ")
+    return _NAMES.get(error["type"]) or plainly(error)
 
 
 def _source(file: Path | None) -> str:

@@ -41,8 +41,13 @@ async def test_it_reads_what_was_sent(api: Api) -> None:
         months = await client.series("sh-1", frame=Frame.YEAR, at=NOW.date(), fields=["max_pv_power_w"])
         assert (len(months), months[-1].max_pv_power_w, months[-1].pv_kwh) == (6, 7, None)
         assert len(await client.series("sh-1", frame="month", at=NOW.date())) == NOW.day
-        with pytest.raises(RequestRefusedError, match="frame: Input should be 'day'"):
+        with pytest.raises(RequestRefusedError, match=r"frame: must be 'day', 'month', 'year' or 'all'$"):
             await client.series("sh-1", frame="week")
+        allowed = "must be 1 to 64 letters, digits, dots, hyphens or underscores"
+        with pytest.raises(RequestRefusedError, match=rf"device_id: {allowed}$"):
+            await client.realtime("a b")
+        with pytest.raises(RequestRefusedError, match="bucket: must be 'raw', '5m', "):
+            await client.range("sh-1", begin=NOW, end=NOW, bucket="2h")
         [quarter] = await client.range("sh-1", begin=NOW - timedelta(minutes=15), end=NOW, bucket="15m")
         assert quarter.sample_count == 1
         with pytest.raises(UsageError, match="no time zone"):
