@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from reference_server.auth import NewToken
 from reference_server.storage.connection import Connection
-from reference_server.storage.database import connected, fetch, fetch_records, session
+from reference_server.storage.database import PATIENCE_S, connected, fetch, fetch_records, session
 from reference_server.storage.devices import KnownDevice, known_device
 from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import refresh_aggregates
@@ -21,8 +21,6 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
 
 _LONGEST_INTERVAL_S: Final = 86_400
-_PATIENCE_S: Final = 60.0
-"""So long what is just being stored, or held by others, is waited for."""
 _THE_REST: Final = (
     "erase_rollup_15m",
     "erase_rollup_day",
@@ -146,7 +144,7 @@ async def set_device(
         raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
         raise UsageError("the poll interval must be more than 0 s and at most a day")
-    async with connected(url, patience_s=_PATIENCE_S) as connection:
+    async with connected(url, patience_s=PATIENCE_S) as connection:
         before = await known_device(connection, device_id)
         await fetch(connection, "add_devices", device_ids=[device_id])
         [(device,)] = await fetch(
@@ -176,7 +174,7 @@ async def delete_device(url: str, device_id: str, *, deleted: bool) -> bool:
         UsageError: there is no such device.
         StorageError: another session holds it for too long; nothing is changed.
     """
-    async with connected(url, patience_s=_PATIENCE_S) as connection:
+    async with connected(url, patience_s=PATIENCE_S) as connection:
         before = await fetch(connection, "mark_device_deleted", device_id=device_id, deleted=deleted)
         if not before:
             raise _no_device(device_id)
@@ -199,7 +197,7 @@ async def erase_device(url: str, device_id: str) -> int:
         StorageError: what is just being stored is not done in time, another session holds the device for too
             long, or the database cannot be used.
     """
-    async with session(url, patience_s=_PATIENCE_S) as connection:
+    async with session(url, patience_s=PATIENCE_S) as connection:
         found = await fetch(connection, "find_devices", device_ids=[device_id])
         if not found:
             raise _no_device(device_id)
@@ -221,11 +219,11 @@ async def _wait_for_writers(connection: Connection, device: int, device_id: str)
     """Wait for what may be storing something of a deleted device: after that, nothing of it is stored."""
     async with connection.transaction():
         await lock_device(connection, device)  # no import stores any more
-    stalled = await older_writers(connection, _PATIENCE_S)
+    stalled = await older_writers(connection, PATIENCE_S)
     if stalled:
         raise StorageError(
             f"{device_id} is deleted, but not erased: a server has been storing readings for more than "
-            f"{_PATIENCE_S:g} s (process {', '.join(map(str, stalled))} of the database); end it if it "
+            f"{PATIENCE_S:g} s (process {', '.join(map(str, stalled))} of the database); end it if it "
             "stands still, and erase the device again"
         )
 

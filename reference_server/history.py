@@ -15,7 +15,7 @@ from reference_server.ending import interruptible, to_its_end
 from reference_server.history_files import Told, opened, reason_of, require_past, told_by
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.connection import Connection
-from reference_server.storage.database import fetch, session
+from reference_server.storage.database import PATIENCE_S, fetch, session
 from reference_server.storage.devices import known_device
 from reference_server.storage.errors import RETRYABLE
 from reference_server.storage.horizon import Horizon
@@ -221,7 +221,7 @@ class _Import:
 
     async def run(self, told: Iterator[Told]) -> ImportResult:
         try:
-            async with session(self._url) as connection:
+            async with session(self._url, patience_s=PATIENCE_S) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
                 self._horizon = await Horizon(self._retention, lambda: datetime.now(UTC)).now(connection)
                 await fetch(connection, "add_devices", device_ids=[self._device_id])

@@ -375,6 +375,10 @@ async def all_the_time(connection: Connection) -> AsyncIterator[None]:
         connection.patience_s = patience_s
 
 
+PATIENCE_S: Final = 60.0
+"""So long a command waits for what is just being stored, or held by others."""
+
+
 @asynccontextmanager
 async def session(url: str, *, patience_s: float = 0.0) -> AsyncIterator[Connection]:
     """One connection for a command, of which each statement is committed by itself.

@@ -156,7 +156,7 @@ async def test_erase_gives_up_on_what_is_never_done_and_says_what_to_do(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server process that is stopped in the middle of a transaction, say."""
-    monkeypatch.setattr(administration, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(administration, "PATIENCE_S", 0.1)
     await api.ingest(sample(0))
     async with held(api.dsn, "LOCK TABLE samples IN SHARE MODE"):
         sending = asyncio.create_task(api.ingest(sample(5)))
@@ -183,7 +183,7 @@ async def test_who_deletes_or_erases_a_device_waits_for_no_session_without_end(
     api: Api, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     await api.ingest(sample(0))
-    monkeypatch.setattr(administration, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(administration, "PATIENCE_S", 0.1)
     async with held(api.dsn, statement):
         with pytest.raises(StorageError, match=r"another session .* pg_stat_activity .* again") as error:
             await erase_device(api.dsn, "sh-1")

@@ -20,6 +20,7 @@ from reference_server import history
 from reference_server.history import ImportBrokenOffError, ImportResult, export_samples, import_csv
 from reference_server.storage import migrations
 from reference_server.storage.database import fetch, session
+from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import migrate
 from reference_server.storage.retention import IMPORTS
 from reference_server.storage.rollups import LOCK_NAMESPACE
@@ -394,6 +395,31 @@ async def test_rollups_go_on_between_the_parts_of_an_import(
 
     await import_csv(api.dsn, file, "sh-1", source="test", retention=timedelta(days=400), report=look)
     assert free == [(True,)] * 6
+
+
+async def test_an_import_does_not_wait_without_end_for_what_another_holds(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 7)
+    file = tmp_path / "days.csv"
+    file.write_text(_minutes(14, NOW - timedelta(days=2)))
+    load = partial(import_csv, api.dsn, file, "sh-1", source="test", retention=timedelta(days=400))
+    await api.ingest(sample(device_id="sh-1"))
+    with psycopg.connect(api.dsn, autocommit=True) as holding:
+
+        def hold(_result: ImportResult | None = None) -> None:
+            holding.execute(f"SELECT pg_advisory_lock({LOCK_NAMESPACE}, device % 16) FROM devices".encode())
+
+        hold()
+        with pytest.raises(StorageError, match="has held for too long what this needs"):
+            await load()
+        holding.execute("SELECT pg_advisory_unlock_all()")
+        with pytest.raises(ImportBrokenOffError, match="has held for too long") as broken:
+            await load(report=hold)
+        assert broken.value.result.inserted == 7
+        holding.execute("SELECT pg_advisory_unlock_all()")
+    assert str(await load()) == "imported 7, known 7, kept aside 0"
 
 
 _COMMIT_WAITS = """
