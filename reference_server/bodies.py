@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zlib
+from math import isinf
 from typing import Any, Final, NoReturn
 
 from aiohttp import HttpVersion11, web
 from pydantic_core import from_json
 
 from reference_server.problems import Problem
+from reference_server.storage.codec import EndlessNumber
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdDecompressor, ZstdError
@@ -22,6 +25,8 @@ _CONTINUE: Final = "100-continue"
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
 _DIGITS: Final = 400  # more than any float has before its point
+_MAY_BE_ENDLESS: Final = re.compile(rb"[eE]\+?0*[1-9][0-9]{2}|[0-9]{200}")
+"""In every number beyond any float, of which the quick parser forgets how it was written."""
 _MOST_PARTS: Final = 64
 """Of a compressed body: what follows a part is copied to find the next, so very many would take very long."""
 ENCODINGS: Final = ("gzip", "zstd")
@@ -114,12 +119,13 @@ def parse_json(body: bytes) -> Any:
         Problem: 400, not JSON.
     """
     try:
-        return from_json(body, allow_inf_nan=False)
+        if _MAY_BE_ENDLESS.search(body) is None:
+            return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         if not any(word in str(error) for word in ("escape", "surrogate", "out of range")):
             raise Problem(400, f"the body is not JSON: {error}") from None
     try:
-        value = json.loads(body, parse_constant=_refuse, parse_int=_integer)
+        value = json.loads(body, parse_constant=_refuse, parse_int=_integer, parse_float=_float)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON") from None
     if _deeper_than(value, _DEPTH_LIMIT):
@@ -142,7 +148,12 @@ def _deeper_than(value: Any, limit: int) -> bool:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _DIGITS else float(digits)
+    return int(digits) if len(digits) <= _DIGITS else _float(digits)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    return EndlessNumber(text) if isinf(number) else number
 
 
 def _refuse(name: str) -> NoReturn:

@@ -202,6 +202,22 @@ def additional(standing: Row, other: Row) -> dict[str, Any]:
     }
 
 
+class EndlessNumber(float):
+    """A number beyond any float, with how it was written."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def as_written(value: Any) -> Any:
+    """What was sent, with numbers beyond any float as their text: JSON has no other word for them."""
+    if isinstance(value, EndlessNumber):
+        return value.text
+    if isinstance(value, Mapping):
+        return {name: as_written(inner) for name, inner in value.items()}
+    return [as_written(inner) for inner in value] if isinstance(value, list) else value
+
+
 def endless_field(fields: Mapping[str, Any]) -> str | None:
     """Name of a field that holds a number beyond any float; None when there is none."""
     return next((name for name, value in fields.items() if _is_endless(value)), None)
@@ -226,7 +242,7 @@ def to_jsonb(fields: Mapping[str, Any]) -> dict[str, Any]:
 def from_jsonb(fields: dict[str, Any]) -> dict[str, Any]:
     """Undo :func:`to_jsonb`."""
     if fields.keys() == {_WRAPPED} and isinstance(fields[_WRAPPED], str):
-        unwrapped: dict[str, Any] = json.loads(fields[_WRAPPED])
+        unwrapped: dict[str, Any] = json.loads(fields[_WRAPPED], parse_constant=str)  # of older servers
         return unwrapped
     return fields
 

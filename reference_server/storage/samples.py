@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 from psycopg import AsyncClientCursor
 
 from reference_server.storage.blocks import Block, moment
-from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, decode, to_jsonb
+from reference_server.storage.codec import COLUMN_TYPES, VALUE_COLUMNS, Row, as_written, decode, to_jsonb
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import copied_out
 from reference_server.storage.database import fetch
@@ -93,7 +93,7 @@ class Aside:
     @classmethod
     def of_rejected(cls, device: int, ts: datetime | None, detail: str, item: dict[str, Any]) -> Aside:
         """Keep what was sent, or that it was too large to keep."""
-        body = json_body(item)
+        body = json_body(as_written(item))
         if len(body) > _LARGEST_BODY:
             body = json_body({"too_large_to_keep": len(body)})
         return cls(device, ts, AsideReason.REJECTED, storable(detail), body)

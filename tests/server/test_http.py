@@ -112,6 +112,10 @@ async def test_numbers_beyond_any_float_spoil_their_own_sample_only(api: Api, na
     spoilt = json.dumps(sample(1) | {name: 0}).replace("0}", number + "}")
     status, answer = await api.post_raw(f'{{"samples": [{json.dumps(sample(0))}, {spoilt}]}}'.encode())
     assert (status, answer["inserted"], len(answer["rejected"])) == (200, 1, 1)
+    _, conflicts = await api.get("/v1/conflicts", device_id="sh-1")
+    [aside] = conflicts["conflicts"]
+    sent = [[number.strip("[]")]] if number.startswith("[") else number
+    assert aside["reading"] == sample(1) | {name: sent}
     for path in ("/v1/realtime", "/v1/conflicts"):
         async with api.session.get(
             api.url + path, params={"device_id": "sh-1"}, headers=api.headers()
