@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -62,9 +63,7 @@ class RegisterMap:
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self.registers: tuple[Register, ...] = tuple(
-            sorted(_TABLES[family], key=lambda row: (-row.space, row.number))
-        )
+        self.registers: tuple[Register, ...] = tuple(sorted(_TABLES[family], key=_place))
         self._by_name = {register.name: register for register in self.registers}
 
     @staticmethod
@@ -95,7 +94,9 @@ class RegisterMap:
 
     def at(self, space: Space, number: int) -> Register | None:
         """Return the register that holds document number ``number`` of ``space``, None for a hole."""
-        return _by_number(self.family).get((space, number))
+        behind = bisect_right(self.registers, (-space, number), key=_place)
+        found = self.registers[behind - 1] if behind else None
+        return found if found and found.space is space and number <= found.last else None
 
     def decode(
         self, words: RegisterWords, context: DeviceContext = NOTHING_KNOWN, *, absent: bool = True
@@ -165,13 +166,9 @@ class RegisterMap:
                     break
 
 
-@cache
-def _by_number(family: Family) -> dict[tuple[Space, int], Register]:
-    return {
-        (register.space, number): register
-        for register in RegisterMap.for_family(family)
-        for number in register.block.numbers
-    }
+def _place(register: Register) -> tuple[int, int]:
+    """Where it stands in the documents."""
+    return -register.space, register.number
 
 
 _Key: TypeAlias = tuple[Space, int]
@@ -221,12 +218,12 @@ def _fields(
     An entry without words stands where the next word is further away than one request can reach, and at the
     end.
     """
-    rows = _by_number(family)
+    table = RegisterMap.for_family(family)
     own = {key: key for key in held}
     fields: list[tuple[tuple[tuple[Space, int], ...], str | None]] = []
     last: tuple[Space, int] | None = None
     for key in sorted(own):
-        register = rows.get(key)
+        register = table.at(*key)
         words = _keys(register) if register else ()
         if last is not None and (key[0] is not last[0] or key[1] - last[1] >= BLOCK_MAX):
             fields.append(((), None))

@@ -31,6 +31,14 @@ def presence(family: Family, model: str, name: str, path: ConnectionPath = Conne
     return RegisterMap.for_family(family).by_name(name).applies.presence(context(model, path))
 
 
+@pytest.mark.parametrize("family", Family)
+def test_every_number_leads_to_the_register_that_holds_it(family: Family) -> None:
+    table = RegisterMap.for_family(family)
+    holders = {(row.space, number): row for row in table for number in row.block.numbers}
+    for space in Space:
+        assert all(table.at(space, number) is holders.get((space, number)) for number in range(65_537))
+
+
 def test_only_registers_read_in_full_appear() -> None:
     half = RegisterWords({(Space.INPUT, 13010): 5})
     assert SH.decode(half) == {}
