@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from sungrow_lib.errors import SpoolFullError
@@ -33,6 +34,8 @@ CHUNK: Final = 2_000
 """Most rows one transaction of a bulk job touches, so that an append never waits long behind it."""
 _MERGE_CHUNK: Final = 250
 """Few, because on a full disk the log has room for few: it takes each of them until they are gone."""
+_DELETED_ROWS: Final = 100
+"""For the same reason."""
 _ENOUGH_ROWS: Final = 200
 _FEW_PAGES: Final = 64
 LEFT_ALONE: Final = 100
@@ -93,6 +96,7 @@ class Relief:
         self._transaction = transaction
         self._now_ms = now_ms
         self._may_merge = options.merge_when_full
+        self._max_bytes = options.max_bytes
         self.reserve = Reserve(database.path, options.reserve_bytes)
         self.merged = 0
 
@@ -100,9 +104,34 @@ class Relief:
         """Make the reserve where there is room for it; warn once while there is not."""
         self.reserve.keep()
 
+    def is_over_limit(self, connection: sqlite3.Connection) -> bool:
+        """Whether one more reading would take the room within its limit that settling and deleting need."""
+        most = self._max_bytes
+        return most is not None and used_bytes(connection) > most - max(most // 16, 16 * schema.PAGE_BYTES)
+
     def is_due(self, connection: sqlite3.Connection) -> bool:
         """Whether one more reading would take the room that settling, deleting and merging need."""
         return self.reserve.is_used_up and not _has_pages(connection)
+
+    def with_room(self, job: Callable[[], _Result], *, settling: bool) -> _Result:
+        """Do something; where there is no room for it, make some, and do it once more.
+
+        Args:
+            job: what to do.
+            settling: whether it is for readings that are here, and not for one more.
+
+        Raises:
+            SpoolFullError: there is no room still.
+        """
+        return _once_more(job, partial(self.make_room, settling=settling))
+
+    def with_log(self, job: Callable[[], _Result]) -> _Result:
+        """Do what needs no room but in the log: where that is full once more, when it is written anew.
+
+        Raises:
+            SpoolFullError: it is full still.
+        """
+        return _once_more(job, partial(self._make_log_room, settling=True))
 
     def make_room(self, *, settling: bool) -> None:
         """Make room for one more reading, or for what an answer of the server changes.
@@ -113,27 +142,22 @@ class Relief:
         gained = self._make_log_room(settling=settling)
         if gained is None:
             return
-        with self._database.read() as connection:
-            has_pages = _has_pages(connection)
-        if has_pages and gained > self.reserve.part // 2:
+        if gained > self.reserve.part // 2 and self._has_room():
             return  # the log was all that was full: what is deleted a restored server cannot get any more
         if not self.delete_delivered() and not settling:
             self._merge()
 
-    def with_log(self, job: Callable[[], _Result]) -> _Result:
-        """Do what needs no room but in the log: where that is full once more, when it is written anew.
-
-        Raises:
-            SpoolFullError: it is full still.
-        """
-        try:
-            return job()
-        except SpoolFullError:
-            self._make_log_room(settling=True)
-        return job()
+    def _has_room(self) -> bool:
+        """Whether nothing need be deleted before a reading can be accepted."""
+        with self._database.read() as connection:
+            return _has_pages(connection) and not self.is_over_limit(connection)
 
     def _make_log_room(self, *, settling: bool) -> int | None:
-        """Let the log be written anew, and longer where it is short; return the gain, None if it is read."""
+        """Let the log be written anew, and longer where it is short.
+
+        Returns:
+            Bytes that can be written to it now, as far as is known; None where somebody reads it.
+        """
         gained = self._rewind_log(is_needed=settling)
         if gained is None:
             # Whoever reads holds the log: all that is written makes it longer, and no page free. So merging
@@ -143,7 +167,8 @@ class Relief:
             return None
         is_short = self._database.log_room()[0] < self.reserve.part
         if is_short and (settling or self._may_merge or self._has_delivered()):
-            self.reserve.give_up(self.reserve.part)
+            is_given = self.reserve.give_up(self.reserve.part)
+            gained += self.reserve.part if is_given else 0
         return gained
 
     def make_room_for_copy(self, connection: sqlite3.Connection) -> None:
@@ -185,12 +210,19 @@ class Relief:
             return any(connection.execute(schema.EXPIRED, (*key, None, 1)).fetchone() for key in devices)
 
     def delete_delivered(self) -> int:
-        """Delete a chunk of each device's oldest delivered readings; return how many."""
-        try:
-            with self._transaction() as connection:
-                return delete_delivered(connection, before_ms=None)
-        except SpoolFullError:
-            return 0
+        """Delete the oldest delivered readings of each device until there is room; return how many.
+
+        In small parts: the log has room for few, and what goes a restored server cannot get any more.
+        """
+        deleted = 0
+        with suppress(SpoolFullError):
+            for _ in range(CHUNK // _DELETED_ROWS):
+                with self._transaction() as connection:
+                    rows = delete_delivered(connection, before_ms=None, most=_DELETED_ROWS)
+                deleted += rows
+                if not rows or self._has_room():
+                    break
+        return deleted
 
     # --- readings never offered --------------------------------------------------------------------------
 
@@ -222,6 +254,14 @@ class Relief:
                         self.merged += freed
                         _say(name, groups)
                         yield freed
+
+
+def _once_more(job: Callable[[], _Result], make_room: Callable[[], object]) -> _Result:
+    try:
+        return job()
+    except SpoolFullError:
+        make_room()
+    return job()
 
 
 def _merge_chunk(
@@ -288,11 +328,11 @@ def _has_pages(connection: sqlite3.Connection) -> bool:
     return free >= _FEW_PAGES
 
 
-def delete_delivered(connection: sqlite3.Connection, *, before_ms: int | None) -> int:
+def delete_delivered(connection: sqlite3.Connection, *, before_ms: int | None, most: int = CHUNK) -> int:
     """Delete a chunk of each device's delivered readings, those delivered before a time; return how many."""
     deleted = 0
     for (device,) in connection.execute("SELECT id FROM device").fetchall():
-        rows = connection.execute(schema.EXPIRED, (device, before_ms, CHUNK)).fetchall()
+        rows = connection.execute(schema.EXPIRED, (device, before_ms, most)).fetchall()
         connection.executemany(schema.DROP, [(device, SpoolState.DELIVERED, seq) for (seq,) in rows])
         connection.executemany("DELETE FROM reading WHERE seq = ?", rows)
         deleted += len(rows)

@@ -120,19 +120,13 @@ class SpoolStore:
         self, device_id: str, ts: int, content: str, *, boot: BootStamp | None, ts_is_final: bool
     ) -> SpoolEntry:
         """Accept a reading; see `DurableSpool.append`."""
-        try:
-            return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
-        except SpoolFullError:
-            self.relief.make_room(settling=False)
-            return self._append(device_id, ts, content, boot, ts_is_final=ts_is_final)
+        return self.relief.with_room(
+            lambda: self._append(device_id, ts, content, boot, ts_is_final=ts_is_final), settling=False
+        )
 
     def append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
         """Accept readings (device, ts in ms, content, stamp) in one transaction: all of them, or none."""
-        try:
-            return self._append_many(readings)
-        except SpoolFullError:
-            self.relief.make_room(settling=False)
-            return self._append_many(readings)
+        return self.relief.with_room(lambda: self._append_many(readings), settling=False)
 
     def _append_many(self, readings: Sequence[tuple[str, int, str, BootStamp]]) -> list[SpoolEntry]:
         now = self._clock.read()
@@ -185,8 +179,7 @@ class SpoolStore:
 
     def _keep_headroom(self, connection: sqlite3.Connection) -> None:
         """Refuse a reading before the very last page: settling and deleting, which make room, need some."""
-        most = self._options.max_bytes
-        if most is not None and used_bytes(connection) > most - max(most // 16, 16 * schema.PAGE_BYTES):
+        if self.relief.is_over_limit(connection):
             raise SpoolFullError(
                 f"No room left for the spool {self._database.path} within its limit; raise it."
             )
@@ -211,11 +204,7 @@ class SpoolStore:
             Whether every device's clock is trusted; None while there are more rows to be dated.
         """
         try:
-            return self._release(PART_ROWS)
-        except SpoolFullError:
-            self.relief.make_room(settling=True)
-        try:
-            return self._release(PART_ROWS)
+            return self.relief.with_room(lambda: self._release(PART_ROWS), settling=True)
         except SpoolFullError:
             return self._release(FEW_ROWS)
 
@@ -245,11 +234,7 @@ class SpoolStore:
         self, device_id: str, limit: int, lane: Lane, *, skip: Collection[int] = (), bound: int = 0
     ) -> list[SpoolEntry]:
         """Return readings to send and note durably that they are on their way; see `DurableSpool.offer`."""
-        try:
-            return self._offer(device_id, limit, lane, skip, bound)
-        except SpoolFullError:
-            self.relief.make_room(settling=True)
-            return self._offer(device_id, limit, lane, skip, bound)
+        return self.relief.with_room(lambda: self._offer(device_id, limit, lane, skip, bound), settling=True)
 
     def _offer(
         self, device_id: str, limit: int, lane: Lane, skip: Collection[int], bound: int
@@ -298,11 +283,7 @@ class SpoolStore:
 
     def settle(self, device_id: str, outcome: Settlement) -> int:
         """Move a batch's readings where the answer says; return how many moved."""
-        try:
-            return self._settle(device_id, outcome)
-        except SpoolFullError:
-            self.relief.make_room(settling=True)
-            return self._settle(device_id, outcome)
+        return self.relief.with_room(lambda: self._settle(device_id, outcome), settling=True)
 
     def _settle(self, device_id: str, outcome: Settlement) -> int:
         moment = self._dating.moment(self._clock.read())

@@ -154,6 +154,41 @@ print(json.dumps(asyncio.run(main())))
 """
 
 
+STARTED: Final = """
+from contextlib import closing
+for _ in range(merged):
+    append()
+while seqs := [entry.seq for entry in store.offer("inv", 100, Lane.FRESH)]:
+    store.settle("inv", Settlement(delivered=seqs))
+if has_pages:
+    with store._database.write() as connection:  # as when they are past their days
+        for table in ("standing", "reading"):
+            connection.execute(f"DELETE FROM {table} WHERE seq <= 300")
+store.close()
+store = SpoolStore(path, options, SystemClock())
+kept = store.counts().delivered
+with (pathlib.Path(folder) / "other").open("ab", buffering=0) as other, contextlib.suppress(OSError):
+    while True:
+        other.write(bytes(1024))
+refused = 0
+def accept(count):
+    global refused
+    until = len(accepted) + count
+    while len(accepted) < until and refused < 50:
+        try:
+            append()
+        except SpoolFullError:
+            refused += 1
+accept(1)
+answer = {"gone": [kept - store.counts().delivered], "refused": [refused]}
+accept(300)
+answer["gone"].append(kept - store.counts().delivered)
+answer["refused"].append(refused)
+answer["pending"], answer["faults"] = store.counts().pending, store.faults()
+print(json.dumps(answer))
+"""
+
+
 def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> dict[str, Any]:
     """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
@@ -230,3 +265,18 @@ def test_what_the_server_lost_is_offered_again_on_a_full_disk(tmp_path: Path) ->
     assert answer["offered"] == 400
     assert answer["kept"] == 400
     assert answer["reserve"] > 300_000
+
+
+@pytest.mark.parametrize("has_pages", [True, False])
+def test_no_more_delivered_readings_go_than_must(
+    tmp_path: Path,
+    has_pages: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The disk is full when the spool is opened; a server that is restored later lacks what went."""
+    answer = run(tmp_path, 600_000, merge=900, program=f"has_pages = {has_pages}\n{STARTED}")
+    at_once, later = answer["gone"]
+    assert at_once == 0 if has_pages else 0 < at_once <= 100
+    assert later <= 500
+    assert answer["pending"] == 301
+    assert answer["refused"] == [0, 0]
+    assert answer["faults"] == []

@@ -18,7 +18,7 @@ from sungrow_lib.errors import (
     SpoolFullError,
     SpoolUnavailableError,
 )
-from sungrow_lib.spool import DurableSpool, SpoolOptions
+from sungrow_lib.spool import DurableSpool, SpoolOptions, relief
 from tests.spool.helpers import FakeClock, reading
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +59,22 @@ async def test_a_full_spool_lets_delivered_readings_go_first(path: Path) -> None
         assert len(more) > 10
         left = [record.entry.seq async for record in spool.records()]
         assert left == [50, *seqs[50:], *more]
+
+
+async def test_delivered_readings_go_until_a_limit_that_was_lowered_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than go at a time; what was unused of the file before is no room within the limit."""
+    monkeypatch.setattr(relief, "CHUNK", 200)
+    clock = FakeClock()
+    async with DurableSpool.open(path, clock=clock) as spool:
+        seqs = await fill_until_refused(spool, clock, most=1_500)
+        await spool.ack("inv", seqs)
+    limit = SpoolOptions(max_bytes=path.stat().st_size // 2)
+    async with DurableSpool.open(path, clock=clock, options=limit) as spool:
+        accepted = [seq for _ in range(10) for seq in await fill_until_refused(spool, clock, most=5)]
+        assert len(accepted) > 20
+        assert 100 < (await spool.counts()).delivered < 1_000
 
 
 async def test_a_disk_that_takes_no_more_costs_nothing_accepted(path: Path) -> None:
