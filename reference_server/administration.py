@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from reference_server.auth import NewToken
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import PATIENCE_S, connected, fetch, fetch_records, session
 from reference_server.storage.devices import KnownDevice, known_device
 from reference_server.storage.errors import StorageError
+from reference_server.storage.looks import reading_spans
 from reference_server.storage.migrations import refresh_aggregates
 from reference_server.storage.rollups import lock_device, rebuild_days
-from reference_server.storage.samples import reading_spans
 from reference_server.storage.writers import older_writers
+from reference_server.tokens import NewToken
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts

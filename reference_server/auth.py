@@ -6,37 +6,24 @@ are looked up by their hash: how long that takes tells nothing of a token.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from time import monotonic
 from typing import Final
 
 from reference_server.problems import Problem
 from reference_server.storage.database import Database
 from reference_server.storage.errors import StorageError
+from reference_server.tokens import Scope, token_hash
 
-TOKEN_PREFIX: Final = "sgw_"  # noqa: S105 - lets secret scanners recognise a token
 _CACHE_S: Final = 0.8
 """s; a revoked token is refused within a second."""
 _CACHE_LIMIT: Final = 10_000
 _NOTHING: Final = (0.0, None)
 _UNAUTHORIZED: Final = {"WWW-Authenticate": 'Bearer realm="sungrow"'}
-_SHOWN: Final = len(TOKEN_PREFIX) + 6
-
-
-class Scope(StrEnum):
-    """What a token may be used for."""
-
-    INGEST = "ingest"
-    READ = "read"
-    CONTROL = "control"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +41,6 @@ class Principal:
     def may_touch(self, device_id: str) -> bool:
         """Whether this device is theirs."""
         return self.devices is None or device_id in self.devices
-
-
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """A token just made.
-
-    Attributes:
-        secret: the token; shown once.
-        prefix: what people recognise it by.
-        hash: its SHA-256.
-    """
-
-    secret: str
-    prefix: str
-    hash: bytes
-
-    @classmethod
-    def make(cls) -> NewToken:
-        """Make one with 256 random bits."""
-        secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        return cls(secret, secret[:_SHOWN], token_hash(secret))
-
-
-def token_hash(token: str) -> bytes:
-    """Return the SHA-256 of a token: random bits need no slow hash."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def bearer_hash(authorization: str | None) -> bytes | None:

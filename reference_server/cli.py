@@ -8,26 +8,15 @@ import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from reference_server import administration as admin
-from reference_server.auth import Scope
 from reference_server.config import ServerSettings
-from reference_server.history import (
-    ImportBrokenOffError,
-    export_samples,
-    import_captures,
-    import_csv,
-)
-from reference_server.openapi import document
-from reference_server.operations import OPERATIONS
-from reference_server.progress import Progress
 from reference_server.storage import dumps
 from reference_server.storage.address import require_address
 from reference_server.storage.migrations import is_timescaledb_unused, migrate
-from reference_server.workers import serve
+from reference_server.tokens import Scope
 from sungrow_lib._version import __version__
 from sungrow_lib.cli.guard import EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
@@ -36,6 +25,7 @@ from sungrow_lib.logs import configure_logging
 from sungrow_lib.sample import format_ts, parse_ts
 from sungrow_lib.settings import load_settings
 
+_Job = Callable[[argparse.Namespace], int]
 _LONGEST_OVERLAP_S: Final = 366 * 86_400
 _EPILOG: Final = """\
 examples:
@@ -163,7 +153,8 @@ def prepare(argv: list[str] | None = None) -> Callable[[], int]:
     """Read the `sungrow-server` command line and return its job, which returns the exit status."""
     parser = _parser()
     args = parser.parse_args(argv)
-    return lambda: guarded(parser.prog, lambda: int(args.run(args)), until_stopped=args.run is _run)
+    job: _Job = args.load() if "load" in args else args.run
+    return lambda: guarded(parser.prog, lambda: job(args), until_stopped=args.command == "run")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     run = _command(commands, "run", "serve until stopped by SIGTERM or Ctrl-C", _RUN)
-    run.set_defaults(run=_run)
+    run.set_defaults(load=_serving)
     migration = _command(commands, "migrate", "bring the database to the present schema", _MIGRATE)
     migration.set_defaults(run=_migrate)
     for parser_of_command in (run, migration):  # where people write it, too
@@ -192,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         safety.add_argument("file", type=Path, metavar="FILE")
         safety.set_defaults(run=job)
     openapi = _command(commands, "openapi", "print the OpenAPI document", _OPENAPI)
-    openapi.set_defaults(run=_openapi)
+    openapi.set_defaults(load=_telling)
     return parser
 
 
@@ -288,12 +279,12 @@ def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
     load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
     load.add_argument("--source", help="where it comes from, such as simulated")
-    load.set_defaults(run=_import)
+    load.set_defaults(load=_importing)
     dump = _command(commands, "export", "write stored samples, one JSON object a line", _EXPORT)
     dump.add_argument("--device", required=True, metavar="ID", help="whose readings")
     dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
     dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
-    dump.set_defaults(run=_export)
+    dump.set_defaults(load=_exporting)
 
 
 def _time(text: str) -> datetime:
@@ -324,9 +315,14 @@ def _url(args: argparse.Namespace) -> str:
     return _settings(args).database_url.get_secret_value()
 
 
-def _run(args: argparse.Namespace) -> int:
-    serve(_settings(args))
-    return EXIT_OK
+def _serving() -> _Job:
+    from reference_server.workers import serve  # noqa: PLC0415 - what most commands need not wait for
+
+    def run(args: argparse.Namespace) -> int:
+        serve(_settings(args))
+        return EXIT_OK
+
+    return run
 
 
 def _migrate(args: argparse.Namespace) -> int:
@@ -339,9 +335,15 @@ def _migrate(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _openapi(_args: argparse.Namespace) -> int:
-    print(json.dumps(document(OPERATIONS), indent=2))
-    return EXIT_OK
+def _telling() -> _Job:
+    from reference_server.openapi import document  # noqa: PLC0415 - as above
+    from reference_server.operations import OPERATIONS  # noqa: PLC0415 - as above
+
+    def tell(_args: argparse.Namespace) -> int:
+        print(json.dumps(document(OPERATIONS), indent=2))
+        return EXIT_OK
+
+    return tell
 
 
 def _token_create(args: argparse.Namespace) -> int:
@@ -417,32 +419,28 @@ def _log(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _import(args: argparse.Namespace) -> int:
-    admin.require_device_id(args.device)
-    settings = _settings(args)
-    url = settings.database_url.get_secret_value()
-    retention = timedelta(days=settings.raw_retention_days)
-    progress = Progress()
-    if all(file.suffix == ".json" for file in args.files):
-        load = partial(import_captures, url, args.files, source=args.source or "capture")
-    elif len(args.files) == 1:
-        load = partial(import_csv, url, args.files[0], source=args.source or "csv")
-    else:
-        raise UsageError(
-            "import one CSV file or export at a time; only captures (.json) come several at once"
-        )
-    try:
-        print(asyncio.run(load(device_id=args.device, retention=retention, report=progress)))
-    except KeyboardInterrupt:
-        if not progress.result.rows:
-            raise
-        raise ImportBrokenOffError("interrupted before it was done", progress.result) from None
-    return EXIT_OK
+def _importing() -> _Job:
+    from reference_server.imports import import_files  # noqa: PLC0415 - as above
+
+    def load(args: argparse.Namespace) -> int:
+        admin.require_device_id(args.device)
+        settings = _settings(args)
+        url = settings.database_url.get_secret_value()
+        retention = timedelta(days=settings.raw_retention_days)
+        print(import_files(url, args.files, args.device, source=args.source, retention=retention))
+        return EXIT_OK
+
+    return load
 
 
-def _export(args: argparse.Namespace) -> int:
-    asyncio.run(export_samples(_url(args), args.device, args.begin, args.end, sys.stdout))
-    return EXIT_OK
+def _exporting() -> _Job:
+    from reference_server.history import export_samples  # noqa: PLC0415 - as above
+
+    def dump(args: argparse.Namespace) -> int:
+        asyncio.run(export_samples(_url(args), args.device, args.begin, args.end, sys.stdout))
+        return EXIT_OK
+
+    return dump
 
 
 def _backup(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from reference_server.answers import Answer
-from reference_server.auth import Principal, Scope, bearer_hash
+from reference_server.auth import Principal, bearer_hash
 from reference_server.bodies import read_plain
 from reference_server.connections import Connection
 from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
@@ -24,6 +24,7 @@ from reference_server.storage.errors import StorageError
 from reference_server.storage.migrations import Engine
 from reference_server.stream import StreamWriter
 from reference_server.tables import RawSeries, series_response
+from reference_server.tokens import Scope
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts, whole_milliseconds
 from sungrow_lib.wire import IngestAnswer

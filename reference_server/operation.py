@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from aiohttp import web
 from pydantic import BaseModel
 
-from reference_server.auth import Scope
 from reference_server.handlers import Call
 from reference_server.queries import NoQuery
 from reference_server.server import Server
+from reference_server.tokens import Scope
 
 Answer = BaseModel | Mapping[str, Any] | web.StreamResponse
 

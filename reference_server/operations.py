@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from reference_server import examples, handlers, queries, report_handlers
-from reference_server.auth import Scope
 from reference_server.handlers import Call
 from reference_server.metrics import CONTENT_TYPE
 from reference_server.openapi import document
@@ -13,6 +12,7 @@ from reference_server.operation import Op
 from reference_server.parquet import PARQUET
 from reference_server.server import Server
 from reference_server.tables import CSV
+from reference_server.tokens import Scope
 from sungrow_lib.wire import EdgeStatus, IngestAnswer, IngestRequest, reports
 from sungrow_lib.wire.answers import DeviceList, Health, Realtime, Series
 from sungrow_lib.wire.live import EVENT_STREAM

@@ -172,6 +172,14 @@ def test_the_daemon_does_not_load_what_only_other_commands_need() -> None:
     assert not {"sungrow_lib.wire.answers", "sungrow_lib.wire.reports"} & loaded
 
 
+def test_a_command_of_the_server_waits_for_nothing_that_only_others_need() -> None:
+    show = "import sys, reference_server.cli; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(run.stdout.split())
+    assert not {"aiohttp", "numpy", "prometheus_client", "pyarrow", "uvloop"} & loaded
+    assert not {f"reference_server.{name}" for name in ("handlers", "history", "workers")} & loaded
+
+
 def test_a_new_spool_does_not_load_what_recovers_a_damaged_one(tmp_path: Path) -> None:
     show = (
         "import sys, anyio; from sungrow_lib import DurableSpool, SpoolOptions\n"

@@ -6,18 +6,20 @@ told by the local days that are rolled up, and by the quarters of an hour that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from reference_server.storage.codec import Row
-from reference_server.storage.database import Database
+from reference_server.storage.connection import Connection
+from reference_server.storage.database import Database, fetch
 from reference_server.zones import near_each_other
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DAY: Final = timedelta(days=1)
 _FIRST_LOOK: Final = timedelta(days=2)
 _LONGEST_LOOK: Final = timedelta(days=64)
+_MONTH: Final = timedelta(days=31)
 _FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -37,6 +39,23 @@ async def next_stamps(database: Database, after: Mapping[int, datetime]) -> dict
     """When the first reading of each device after its moment was taken, for those that have one."""
     found = await database.rows("next_stamps", devices=list(after), after=list(after.values()))
     return {device: ts for device, ts in found if ts is not None}
+
+
+async def reading_spans(
+    connection: Connection, device: int, begin: datetime | None = None, end: datetime | None = None
+) -> AsyncIterator[tuple[datetime, datetime]]:
+    """Spans of a month at most that hold all readings of a device, in order, within the bounds if any.
+
+    TimescaleDB plans for each day of a span, and locks it: for those of ten years there is no room.
+    """
+    [(first,)] = await fetch(connection, "first_stored", device=device)
+    start = first if begin is None or first is None else max(first, begin)
+    while start is not None and (end is None or start < end):
+        stop = start + _MONTH if end is None else min(start + _MONTH, end)
+        yield start, stop
+        [(_, start)] = await fetch(
+            connection, "next_stamps", devices=[device], after=[stop - timedelta(microseconds=1)]
+        )
 
 
 async def rows_between(

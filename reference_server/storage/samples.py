@@ -20,6 +20,7 @@ from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import copied_out
 from reference_server.storage.database import fetch
 from reference_server.storage.devices import storable
+from reference_server.storage.looks import reading_spans
 from reference_server.storage.packing import SIGNATURE, pack
 from reference_server.storage.queries import query, with_columns
 from reference_server.zones import quarter_of
@@ -53,7 +54,6 @@ class Span(NamedTuple):
 _KEY: Final = itemgetter(0, 1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _QUARTER: Final = timedelta(minutes=15)
-_MONTH: Final = timedelta(days=31)
 _LARGEST_BODY: Final = 65_536
 """Characters of a rejected reading worth keeping."""
 
@@ -305,23 +305,6 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
     asked = list(keys)
     numbers = await fetch(connection, "missing_keys", **listed_keys(asked))
     return {asked[number - 1] for (number,) in numbers}
-
-
-async def reading_spans(
-    connection: Connection, device: int, begin: datetime | None = None, end: datetime | None = None
-) -> AsyncIterator[tuple[datetime, datetime]]:
-    """Spans of a month at most that hold all readings of a device, in order, within the bounds if any.
-
-    TimescaleDB plans for each day of a span, and locks it: for those of ten years there is no room.
-    """
-    [(first,)] = await fetch(connection, "first_stored", device=device)
-    start = first if begin is None or first is None else max(first, begin)
-    while start is not None and (end is None or start < end):
-        stop = start + _MONTH if end is None else min(start + _MONTH, end)
-        yield start, stop
-        [(_, start)] = await fetch(
-            connection, "next_stamps", devices=[device], after=[stop - timedelta(microseconds=1)]
-        )
 
 
 async def stream_rows(

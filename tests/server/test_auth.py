@@ -18,10 +18,10 @@ from reference_server.administration import (
     rotate_token,
     set_device,
 )
-from reference_server.auth import Scope
 from reference_server.operation import Op
 from reference_server.operations import OPERATIONS
 from reference_server.routes import ROUTES
+from reference_server.tokens import Scope
 from sungrow_lib.errors import UsageError
 from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
 

@@ -24,11 +24,12 @@ from reference_server.storage.looks import (
     latest_rows,
     newest_stamp,
     next_stamps,
+    reading_spans,
     rows_after,
     rows_between,
 )
 from reference_server.storage.rollups import recompute
-from reference_server.storage.samples import missing_keys, reading_spans, stored_rows
+from reference_server.storage.samples import missing_keys, stored_rows
 from reference_server.zones import near_each_other, quarter_of
 from sungrow_lib.sample import format_ts
 from tests.server.conftest import NOW, Api, Clock, StartServer, sample

@@ -15,13 +15,13 @@ from prometheus_client.metrics_core import Metric
 from reference_edge.account import DeviceAccount
 from reference_edge.metrics import EdgeCollector
 from reference_edge.survey import Survey
-from reference_server.auth import Scope
 from reference_server.config import ServerSettings
 from reference_server.metrics import Metrics, StateCollector
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from reference_server.problems import TITLES, problem_type
 from reference_server.storage.database import Database
+from reference_server.tokens import Scope
 from sungrow_lib.spool import ClockState, SpoolCounts
 from sungrow_lib.upload.status import ConnectionState, UploadStatus
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT, VerdictCode
