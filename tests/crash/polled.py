@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sungrow_lib.demo.proof import covers, read_events
+from sungrow_lib.demo.proof import LONGEST_READ, covers, read_events
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.normalizer import Normalizer
 from sungrow_lib.registers.identity import identify
@@ -205,8 +205,11 @@ class _Judging:
         """Why a kill may have ended a poll that began then, by the harness's own record."""
         if any(begin <= moment <= end for moment in self._edge.killed_at):
             return "killed in between"
+        read_s = LONGEST_READ.total_seconds()  # a poll that was dated just before is kept after
         spans = [
-            (since, until + _NO_ROOM_S) for since, until in self._edge.no_room if since <= begin <= until
+            (since, until + _NO_ROOM_S)
+            for since, until in self._edge.no_room
+            if since - read_s <= begin <= until
         ]
         if any(begin <= moment <= until for moment in self._edge.killed_at for _, until in spans):
             return "killed while it waited in memory: the disk was full, or failed"

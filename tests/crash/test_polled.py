@@ -200,6 +200,15 @@ def test_only_a_full_disk_of_the_harness_explains_a_later_kill(edge: Told) -> No
     assert edge.judge().holds
 
 
+def test_also_of_a_poll_that_was_under_way_when_the_disk_failed(edge: Told) -> None:
+    edge.forget(4)
+    edge.killed_at.append(edge.date(7).timestamp() + 1)
+    edge.no_room.append((edge.date(6).timestamp(), edge.date(8).timestamp()))
+    assert edge.judge().lost, "that was two polls later"
+    edge.no_room[:] = [(edge.date(4).timestamp() + 1, edge.date(8).timestamp())]
+    assert edge.judge().holds
+
+
 def rows_in(edge: Told) -> list[dict[str, Any]]:
     """Recover the spool and let all that it has then be stored."""
     with closing(SpoolStore(edge.spool, SpoolOptions(recover=True), SystemClock())) as store:
