@@ -32,6 +32,10 @@ _ADDED_ON_THE_WAY: Final = "_"
 """Names with this in front are nobody's: programs add such a one lest a cache answers."""
 
 
+_IN_ANY_QUERY: Final = frozenset({"device_id"})
+"""It may be left out of any query, so it may be in any: of a plant it says nothing."""
+
+
 class NoQuery(BaseModel):
     """An operation without parameters; whatever is asked of it is ignored."""
 
@@ -50,7 +54,7 @@ def check_names(model: type[NoQuery], names: Iterable[str]) -> None:
     faults = [
         _fault(name, "may be given once" if name in known else unknown)
         for name, count in sent.items()
-        if known and (count > 1 or name not in known)
+        if known and (count > 1 or name not in known | _IN_ANY_QUERY)
     ]
     if faults:
         raise ValidationError.from_exception_data("query", faults)
