@@ -87,7 +87,7 @@ def test_the_runbook_knows_every_alarm() -> None:
 def test_no_change_is_told_twice() -> None:
     unreleased = (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1]
     entries = re.findall(r"^- .*(?:\n  .*)*", unreleased, re.MULTILINE)
-    assert len(entries) > 50
+    assert len(entries) > 30
     assert sorted(entries) == sorted(set(entries))
 
 
