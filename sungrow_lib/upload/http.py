@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
@@ -20,9 +21,9 @@ from sungrow_lib.errors import ServerUnreachableError, UnexpectedAnswerError
 from sungrow_lib.names import dns_name
 from sungrow_lib.upload.backoff import parse_date, parse_retry_after
 from sungrow_lib.upload.compression import compress
+from sungrow_lib.upload.greetings import Greetings
 from sungrow_lib.upload.settings import Compression, UploadSettings
 from sungrow_lib.upload.trust import add_public, tls_context
-from sungrow_lib.upload.turns import Turn, Turns
 from sungrow_lib.upload.verdicts import Reply
 
 _ANSWER_LIMIT: Final = 8 * 1024 * 1024
@@ -63,7 +64,6 @@ class IngestTransport:
         self._address = _Address(settings.server_url)
         self._context = tls_context(settings.ca_file)
         self._may_know_more = settings.ca_file is None
-        self._turns = Turns()
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=self._context,
             max_connections=None,
@@ -111,19 +111,18 @@ class IngestTransport:
         return await self._request("GET", "/health", {}, None)
 
     async def _request(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
-        async with self._turns.take() as turn:
-            try:
-                return await self._once(method, path, headers, content, turn)
-            except ServerUnreachableError as error:
-                if _distrust(error) is None or not self._may_know_more:
-                    raise
+        knew_all = not self._may_know_more
+        try:
+            return await self._once(method, path, headers, content)
+        except ServerUnreachableError as error:
+            if _distrust(error) is None or knew_all:
+                raise
+        if self._may_know_more:
             self._may_know_more = False
             add_public(self._context)
-            return await self._once(method, path, headers, content, turn)
+        return await self._once(method, path, headers, content)
 
-    async def _once(
-        self, method: str, path: str, headers: dict[str, str], content: bytes | None, turn: Turn
-    ) -> Reply:
+    async def _once(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
         connect_s = min(_CONNECT_S, self._timeout_s * _CONNECT_PART)
         waits = {"connect": connect_s, "read": self._timeout_s, "write": self._timeout_s}
         try:
@@ -133,7 +132,7 @@ class IngestTransport:
                     self._address.of(path),
                     headers=list(({"Host": self._address.host} | _HEADERS | headers).items()),
                     content=content,
-                    extensions={"timeout": waits, "trace": turn.note},
+                    extensions={"timeout": waits},
                 ) as response:
                     body = await _read(response)
         except TimeoutError:
@@ -168,7 +167,10 @@ class _Address:
 
 
 class _Network(httpcore.AnyIOBackend):
-    """Leaves no connection open when the time is over, or the daemon stops, before TLS is agreed on."""
+    """Begins TLS with one connection at a time, and leaves none open on which that comes to no end."""
+
+    def __init__(self) -> None:
+        self._greetings = Greetings()
 
     async def connect_tcp(
         self,
@@ -178,15 +180,17 @@ class _Network(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        turn = self._greetings.turn()
         stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Plain(stream)
+        return _Plain(stream, turn)
 
 
 class _Plain(httpcore.AsyncNetworkStream):
     """A connection without TLS yet: there is nothing to do with it but to begin that, or to close it."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, turn: AbstractAsyncContextManager[None]) -> None:
         self._stream = stream
+        self._turn = turn
 
     async def start_tls(
         self,
@@ -195,8 +199,9 @@ class _Plain(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - the signature is the library's
     ) -> httpcore.AsyncNetworkStream:
         try:
-            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        except anyio.get_cancelled_exc_class():  # a failure closes it, and this does not
+            async with self._turn:  # the time begins when the turn does
+                return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._stream.aclose()
             raise

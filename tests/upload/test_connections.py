@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from dataclasses import replace as changed
 
 import anyio
@@ -44,16 +45,15 @@ async def test_a_stop_while_tls_begins_closes_the_connection(settings: UploadSet
             await has_ended.wait()
 
 
-async def test_one_connection_is_opened_at_a_time_and_its_failure_counts_for_who_waits(
+async def test_tls_is_begun_with_one_connection_at_a_time_and_its_failure_counts_for_who_waits(
     settings: UploadSettings,
 ) -> None:
     """On a narrow line several at once take longer than any may: then none of them would come to an end."""
-    calls: list[int] = []
+    greetings: list[int] = []
     errors: list[ServerUnreachableError] = []
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        calls.append(1)
-        await reader.readexactly(1)
+        greetings.append(len(await reader.read(1)))
         writer.transport.abort()
 
     async def ask(transport: IngestTransport) -> None:
@@ -68,7 +68,7 @@ async def test_one_connection_is_opened_at_a_time_and_its_failure_counts_for_who
                 async with anyio.create_task_group() as tasks:
                     for _ in range(4):
                         tasks.start_soon(ask, transport)
-    assert len(calls) == 2  # one each time: who comes later tries anew
+    assert sum(greetings) == 2  # one each time: who comes later tries anew
     assert len(errors) == 8
     assert not any(error.was_connected for error in errors)
     assert len({str(error) for error in errors}) == 1
@@ -101,3 +101,62 @@ async def test_requests_are_on_their_way_side_by_side_and_keep_their_connections
                         tasks.start_soon(transport.ingest, [body], server.token)
     assert len(ports) == 3 * count
     assert len(set(ports)) == count
+
+
+async def test_who_has_a_connection_does_not_wait_for_one_that_cannot_be_opened(
+    settings: UploadSettings, server: IngestServer
+) -> None:
+    """A server, or what stands before it, that takes no further connection takes requests on those it has."""
+    is_held, may_go, has_connection, has_greeted = (anyio.Event() for _ in range(4))
+    body = '{"batch_id":"b","samples":[],"seq":[]}'
+    takes_more = True
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if takes_more:
+            port = int(server.url.rpartition(":")[2])
+            behind, before = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(_pour(reader, before), _pour(behind, writer))
+            return
+        await reader.readexactly(1)
+        has_greeted.set()
+        await reader.read()
+        writer.close()
+
+    async def hold(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        is_held.set()
+        await may_go.wait()
+        return await play.answer(server, request, batch)
+
+    async def ask_first() -> None:
+        await transport.ingest([body], server.token)
+        has_connection.set()
+
+    async def ask_in_vain() -> None:
+        with suppress(ServerUnreachableError):
+            await transport.health()
+
+    async with (
+        await asyncio.start_server(pass_on, "127.0.0.1", 0) as listener,
+        IngestTransport(
+            changed(settings, server_url=f"https://localhost:{listener.sockets[0].getsockname()[1]}")
+        ) as transport,
+        anyio.create_task_group() as tasks,
+    ):
+        server.script.append(hold)
+        tasks.start_soon(ask_first)
+        await is_held.wait()
+        takes_more = False
+        tasks.start_soon(ask_in_vain)
+        await has_greeted.wait()
+        may_go.set()
+        await has_connection.wait()
+        for _ in range(3):
+            await transport.ingest([body], server.token)  # who waits for the other one fails with it
+        tasks.cancel_scope.cancel()
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
