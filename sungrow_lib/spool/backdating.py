@@ -26,6 +26,7 @@ from sungrow_lib.spool.clock import (
     Undated,
     date_waiting,
 )
+from sungrow_lib.spool.nameless import read_parts
 from sungrow_lib.spool.notes import read_note, whole, words
 
 PART_ROWS: Final = 500
@@ -36,8 +37,6 @@ _ANCHOR_ROWS: Final = 2_000
 """How far around a row of an earlier boot a dated row of that boot is looked for."""
 _BOOTS: Final = 64
 """Of so many boots it is kept when the server saw them: readings of them may still have to be dated."""
-LOST_BOOT: Final = "lost-boot-"
-"""How the names begin that a recovery gives to boots whose own are lost."""
 SERVER_STARTS: Final = "server_starts"
 """Key of when the server saw boots."""
 
@@ -200,35 +199,30 @@ class _Plan:
             lines = common
             if is_squeezed:  # where one device's last date leaves too little room, others need not suffer
                 lines, _ = place_boots([span._replace(after=afters[device]) for span in spans], before)
-            parts = {name: lines.get(later, self._this)._replace(source=ESTIMATED) for name, later in joined}
+            parts = {
+                name: lines.get(later, self._this)._replace(source=ESTIMATED)
+                for name, later in joined.items()
+            }
             self._lines[device] = lines | parts | self._lines.get(device, {})
 
-    def _join_nameless(self, boots: dict[str, _Boot]) -> list[tuple[str, str]]:
-        """Take a boot whose name is lost for a part of the next one where the machine's time goes on in that.
-
-        A spool that was recovered in use goes on in the same boot, under its name. A boot that had ended
-        would rather have run for longer than the next one when that took its first reading.
+    def _join_nameless(self, boots: dict[str, _Boot]) -> dict[str, str]:
+        """Take boots whose names are lost for parts of those they are known to go on in.
 
         Returns:
             The names of such boots, each with that of the boot it is part of.
         """
-        joined: dict[str, str] = {}
-        for name in sorted(boots, key=lambda name: boots[name].first_seq, reverse=True):
-            later = self._goes_on_as(name, boots[name])
-            if later is not None:
-                boot, later = boots.pop(name), joined.get(later, later)
-                boots[later] = boot.joined(boots.get(later, boot))
-                joined[name] = later
-        return list(joined.items())
+        joined = {
+            name: later
+            for name, later in read_parts(self._connection).items()
+            if name in boots and not self._is_vouched(name, boots[name])
+        }
+        for name, later in joined.items():
+            boot = boots.pop(name)
+            boots[later] = boot.joined(boots.get(later, boot))
+        return joined
 
-    def _goes_on_as(self, name: str, boot: _Boot) -> str | None:
-        if not name.startswith(LOST_BOOT) or any(
-            self._starts.vouched(self._connection, name, boot.first_seq)
-        ):
-            return None
-        row = self._connection.execute(schema.NEXT_BOOT, (boot.last_seq, name)).fetchone()
-        later = self._now if row is None else BootStamp(*row)
-        return later.boot_id if later.boot_ms >= boot.last_ms else None
+    def _is_vouched(self, name: str, boot: _Boot) -> bool:
+        return any(self._starts.vouched(self._connection, name, boot.first_seq))
 
     def _waiting_boots(self, device: int) -> Iterator[tuple[str, _Boot]]:
         for name, *row in self._connection.execute(schema.WAITING_BOOTS, (device,)):

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import salvage_schema, schema
-from sungrow_lib.spool.backdating import LOST_BOOT, SERVER_STARTS
+from sungrow_lib.spool.backdating import SERVER_STARTS
 from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.disk import sync
@@ -35,6 +35,7 @@ from sungrow_lib.spool.following import (
 from sungrow_lib.spool.foreign import REPLACED, as_reading, is_unused, unfinished
 from sungrow_lib.spool.holding import LOST, hold
 from sungrow_lib.spool.meta import note_recovery, read_recovery
+from sungrow_lib.spool.nameless import LOST_BOOT, PARTS, note_boots
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
@@ -215,6 +216,7 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     _set_apart(connection, pages, was_merged=was_merged)
     for statement in salvage_schema.FINISH:
         connection.execute(statement)
+    note_boots(connection)
     return [connection.execute(query).fetchone()[0] for query in salvage_schema.COUNTS]
 
 
@@ -353,7 +355,7 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
 
 
 def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
-    if key in {"edge_id", SERVER_STARTS, schema.NAMES_SEEN}:
+    if key in {"edge_id", PARTS, SERVER_STARTS, schema.NAMES_SEEN}:
         connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
     elif key.startswith(schema.RENAMED_PREFIX):
         keep_note(connection, key, value)

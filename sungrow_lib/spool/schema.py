@@ -185,9 +185,9 @@ WAITING_BOOTS: Final = (
     " CROSS JOIN reading r ON r.seq = s.seq JOIN boot b ON b.id = r.boot"
     " WHERE s.device = ? AND s.state = 1 GROUP BY r.boot"
 )
-NEXT_BOOT: Final = (
-    "SELECT b.name, r.boot_ms FROM reading r JOIN boot b ON b.id = r.boot WHERE r.seq > ? AND b.name <> ?"
-    " ORDER BY r.seq LIMIT 1"
+BOOTS: Final = (
+    "SELECT b.name, min(r.boot_ms), max(r.boot_ms), max(r.seq) FROM reading r JOIN boot b ON b.id = r.boot"
+    " GROUP BY r.boot ORDER BY max(r.seq) DESC LIMIT ?"
 )
 START_SAID: Final = "SELECT ts - boot_ms FROM reading WHERE seq = ?"
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1 AND seq <= ?"

@@ -29,6 +29,7 @@ from sungrow_lib.spool.entries import (
 from sungrow_lib.spool.holding import is_held
 from sungrow_lib.spool.looking import count, faults, to_record
 from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
+from sungrow_lib.spool.nameless import find_present
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.recovering import open_database
@@ -75,6 +76,8 @@ class SpoolStore:
         self._settling = SettlingChange(self._database, self._keys, self._dating, self._later)
         self._expected: set[str] = set()
         try:
+            with suppress(SpoolFullError), self._database.write() as connection:
+                find_present(connection, clock.read())
             with self._database.write() as connection:
                 self.identity = read_identity(connection)
                 self._dating.load(connection)

@@ -146,6 +146,54 @@ def test_one_that_ran_longer_than_the_next_had_ended_before_it(path: Path) -> No
     edge.store.close()
 
 
+@pytest.mark.parametrize(
+    ("uptime_s", "up_s", "silent_s"), [(1200, 30, HOUR_S), (300, 30, 900), (300, 900, 0)]
+)
+@pytest.mark.parametrize("more", [0, 3])
+def test_one_that_had_ended_is_no_part_of_one_that_is_up_for_longer_by_now(
+    path: Path, uptime_s: float, up_s: float, silent_s: float, more: int
+) -> None:
+    """Be it that the inverter is away for a while, or that the daemon starts late."""
+    edge = Edge(path, uptime_s=uptime_s)
+    edge.take()
+    edge.reboots(1, off_s=3 * HOUR_S, up_s=5, behind_s=0)
+    edge.store.close()
+    edge.passes(up_s - 5)
+    edge.loses_names(0)
+    edge.passes(silent_s)
+    edge.take(more)
+    edge.is_told()
+    assert edge.dates() == edge.taken
+    assert edge.sources() == [ESTIMATED] * 3 + [None] * more
+    edge.store.close()
+
+
+def test_one_that_had_ended_stays_so_after_more_damage(path: Path) -> None:
+    """The clock wakes where it was: what it says of the start cannot tell the two apart."""
+    edge = Edge(path, uptime_s=300)
+    edge.take()
+    edge.reboots(1, off_s=3 * HOUR_S, behind_s=3 * HOUR_S + 340)
+    edge.loses_names()
+    edge.passes(900)
+    edge.loses_names()
+    edge.is_told()
+    dates = edge.dates()
+    assert dates[2] < edge.true_ms - edge.clock.boot_ms
+    edge.store.close()
+
+
+def test_the_server_may_have_dated_the_boot_before_it_lost_its_name(path: Path) -> None:
+    edge = Edge(path)
+    edge.take()
+    edge.store.observe_server(edge.true_ms, edge.clock.stamp())
+    edge.loses_names()
+    edge.reboots(1, off_s=HOUR_S)
+    edge.take()
+    edge.is_told()
+    assert edge.dates() == edge.taken
+    edge.store.close()
+
+
 def test_a_reading_of_it_that_has_a_date_dates_the_others(path: Path) -> None:
     edge = Edge(path)
     edge.is_told()
