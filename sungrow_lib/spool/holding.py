@@ -7,6 +7,7 @@ another inverter. What is noted of it stays in the spool, so that every program 
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -31,6 +32,7 @@ _ORIGIN_PART: Final = 8
 _NAMES: Final = "SELECT name FROM device UNION ALL SELECT name FROM boot"
 LOST: Final = "lost-device-"
 """How the names begin that a recovery gives."""
+_LOST_NAME: Final = re.compile(rf"{LOST}[0-9]+(-again)*")
 
 
 def foreign_names(device_ids: Collection[str], origin: str, others: Collection[str] = ()) -> dict[str, str]:
@@ -65,7 +67,7 @@ def _tail(origin: str) -> str:
 
 def is_lost_name(device_id: str) -> bool:
     """Whether a recovery gave a device this name."""
-    return device_id.startswith(LOST) and device_id.removeprefix(LOST).isdecimal()
+    return _LOST_NAME.fullmatch(device_id) is not None
 
 
 def hold(connection: sqlite3.Connection, device_id: str, why: HeldWhy) -> None:

@@ -128,16 +128,15 @@ def read_lines(
     Args:
         lines: head, readings and tail.
         partial: whether the tail may be missing or name another number: lines were left out on purpose.
-        here: the spool they are for. A device that another edge holds, or this one in another spool, has a
-            name that means nothing elsewhere, and may be that of one held here: it gets one that tells them
-            apart.
+        here: the spool they are for. A device that another edge holds, or one whose name is lost in another
+            spool of this one, has a name that means nothing elsewhere, and may be that of one held here: it
+            gets one that tells them apart.
 
     Raises:
         UsageError: a line is not what it should be (named by its number), or some are missing.
     """
     numbered = enumerate(lines, start=1)
     head = _parse(_Head, next(numbered, (1, "")), "the first line of a spool export")
-    origin = None if here is None else _origin(head, here)
     names: dict[str, str] = {}
     count, tail = 0, None
     for number, line in numbered:
@@ -148,7 +147,8 @@ def read_lines(
             continue
         count += 1
         record = _to_record(number, line)
-        if record.held is not None and origin is not None:
+        origin = None if here is None else _origin(record, head, here)
+        if origin is not None:
             record = _renamed(record, origin, names)
         yield record
     if not partial and (tail is None or tail.readings != count):
@@ -158,11 +158,17 @@ def read_lines(
         )
 
 
-def _origin(head: _Head, here: SpoolOwner) -> str | None:
-    """Return what tells the names held in an export from those held here; None where they are the same."""
+def _origin(record: SpoolRecord, head: _Head, here: SpoolOwner) -> str | None:
+    """Return what tells the name of a device in an export from that name here; None where it is the same.
+
+    Between two spools of one edge only lost names differ: those of others say where they come from.
+    """
+    if record.held is None:
+        return None
     if head.edge_id != here.edge_id:
         return head.edge_id
-    return head.spool_id if here.spool_id not in {None, head.spool_id} else None
+    is_same = here.spool_id in {None, head.spool_id} or not is_lost_name(record.entry.device_id)
+    return None if is_same else head.spool_id
 
 
 def _renamed(record: SpoolRecord, origin: str, names: dict[str, str]) -> SpoolRecord:

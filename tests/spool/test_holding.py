@@ -537,6 +537,24 @@ async def test_an_export_of_what_a_spool_was_before_it_was_recovered_is_known(pa
         assert (done.imported, done.known, await spool.held()) == (0, 10, held)
 
 
+async def test_what_another_edge_held_is_known_after_a_recovery_too(path: Path) -> None:
+    """Its name says where it comes from, in every life of the spool."""
+    make(path, "roof")
+    here = SpoolOptions(recover=True, owner=SpoolOwner("11111111-2222-4333-8444-555555555555", None))
+    async with DurableSpool.open(path, options=here) as spool:
+        lines = [head_line(spool.identity, (await spool.owner()).spool_id)]
+        lines += [record_line(record) async for record in spool.records()]
+        held = await spool.held()
+        assert [device.why for device in held.values()] == [HeldWhy.FOREIGN]
+    lose_names(path, ("answered",))
+    async with DurableSpool.open(path, options=here) as spool:
+        done = await spool.import_records(read_lines(lines, partial=True, here=await spool.owner()))
+        assert (done.imported, done.known, await spool.held()) == (0, 10, held)
+    async with DurableSpool.open(path.with_name("anew"), options=here) as spool:
+        done = await spool.import_records(read_lines(lines, partial=True, here=await spool.owner()))
+        assert (done.imported, done.known, await spool.held()) == (10, 0, held)
+
+
 def test_an_export_that_does_not_say_so_holds_lost_names(path: Path) -> None:
     """As one of an earlier version; ours says that a name is believed, too."""
     store = opened(path)
