@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import zlib
-from math import isinf
+from collections.abc import Iterator
+from itertools import chain
+from math import inf, isinf
 from typing import Any, Final, NoReturn
 
 from aiohttp import HttpVersion11, web
@@ -25,8 +26,6 @@ _CONTINUE: Final = "100-continue"
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
 _DIGITS: Final = 400  # more than any float has before its point
-_MAY_BE_ENDLESS: Final = re.compile(rb"[eE]\+?0*[1-9][0-9]{2}|[0-9]{200}")
-"""In every number beyond any float, of which the quick parser forgets how it was written."""
 _MOST_PARTS: Final = 64
 """Of a compressed body: what follows a part is copied to find the next, so very many would take very long."""
 ENCODINGS: Final = ("gzip", "zstd")
@@ -119,32 +118,30 @@ def parse_json(body: bytes) -> Any:
         Problem: 400, not JSON.
     """
     try:
-        if _MAY_BE_ENDLESS.search(body) is None:
-            return from_json(body, allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         if not any(word in str(error) for word in ("escape", "surrogate", "out of range")):
             raise Problem(400, f"the body is not JSON: {error}") from None
+    else:
+        if not any(inf in level or -inf in level for level in _levels(value)):
+            return value  # else it is read once more, for how a number beyond any float was written
     try:
         value = json.loads(body, parse_constant=_refuse, parse_int=_integer, parse_float=_float)
     except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON") from None
-    if _deeper_than(value, _DEPTH_LIMIT):
+    if any(depth > _DEPTH_LIMIT for depth, _ in enumerate(_levels(value), 1)):
         raise Problem(400, "the body is nested too deeply")
     return value
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """A value, what it holds, what that holds, and so on."""
     level = [value]
-    for _ in range(limit):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
+    while level:
+        yield level
+        objects = [inner for inner in level if isinstance(inner, dict)]
+        arrays = [inner for inner in level if isinstance(inner, list)]
+        level = list(chain(*map(dict.values, objects), *arrays))
 
 
 def _integer(digits: str) -> int | float:

@@ -106,6 +106,15 @@ async def test_a_lone_surrogate_spoils_its_own_sample_only() -> None:
         assert caught.value.status == 400
 
 
+@pytest.mark.parametrize("beside", ["e10", "e400", "1" * 300])
+async def test_what_is_json_does_not_hang_on_what_stands_beside_it(beside: str) -> None:
+    for body in (b'\xef\xbb\xbf["%s"]', b'["%s", "\xed\xa0\x80"]', b'["%s", NaN]', b'["%s"'):
+        with pytest.raises(Problem) as caught:
+            parse_json(body % beside.encode())
+        assert caught.value.status == 400
+    assert parse_json(b'[["%s"], 1]' % beside.encode()) == [[beside], 1]
+
+
 @pytest.mark.parametrize("name", ["pv_power_w", "only_a_newer_edge_knows"])
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5_000, "[[1e400]]"])
 async def test_numbers_beyond_any_float_spoil_their_own_sample_only(api: Api, name: str, number: str) -> None:
