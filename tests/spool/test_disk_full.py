@@ -189,6 +189,31 @@ print(json.dumps(answer))
 """
 
 
+SMALL: Final = """
+def append_small():
+    global ts
+    ts += 1000
+    content = json.dumps({"pv_power_w": len(accepted), "running_state": "y" * width})
+    accepted.append(store.append("inv", ts, content, boot=None, ts_is_final=True).seq)
+for _ in range(merged):
+    append_small()
+while seqs := [entry.seq for entry in store.offer("inv", 500, Lane.FRESH)]:
+    store.settle("inv", Settlement(delivered=seqs))
+store.close()
+store = SpoolStore(path, options, SystemClock())
+kept = store.counts().delivered
+with (pathlib.Path(folder) / "other").open("ab", buffering=0) as other, contextlib.suppress(OSError):
+    while True:
+        other.write(bytes(1024))
+append_small()
+answer = {"gone": kept - store.counts().delivered}
+for _ in range(50):
+    append_small()
+answer["faults"] = store.faults()
+print(json.dumps(answer))
+"""
+
+
 def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> dict[str, Any]:
     """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
@@ -279,4 +304,12 @@ def test_no_more_delivered_readings_go_than_must(
     assert later <= 500
     assert answer["pending"] == 301
     assert answer["refused"] == [0, 0]
+    assert answer["faults"] == []
+
+
+@pytest.mark.parametrize("width", [10, 300])
+def test_no_reading_is_refused_after_deleting_took_what_the_log_had(tmp_path: Path, width: int) -> None:
+    """Small readings: hundreds of them go before there are enough pages, or the log is full."""
+    answer = run(tmp_path, 600_000, merge=900, program=f"width = {width}\n{SMALL}")
+    assert 100 < answer["gone"] < 899
     assert answer["faults"] == []
