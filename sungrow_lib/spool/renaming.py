@@ -29,14 +29,19 @@ _ANY: Final = 2**63 - 1
 _MOST: Final = 2**31
 """No edge has had so many renamings: what carries a higher number has a wrong bit."""
 _LAST: Final = f"SELECT coalesce(max(offered), 0) / {_EACH} FROM standing WHERE offered < {_EACH * _MOST}"
-# Two readings of one device and time cannot be: such stay where they are.
+# Two readings of one device and time cannot be: such stay where they are. So does one that is there with
+# another date: it was imported before it had one, and each was given its own.
 _CHOOSE: Final = (
     "CREATE TEMP TABLE there (ts INTEGER PRIMARY KEY)",
     "INSERT OR IGNORE INTO temp.there SELECT ts FROM reading WHERE device = :target",
+    "CREATE TEMP TABLE moments (boot, boot_ms, seq, PRIMARY KEY (boot, boot_ms, seq)) WITHOUT ROWID",
+    "INSERT OR IGNORE INTO temp.moments SELECT boot, boot_ms, seq FROM reading WHERE device = :target",
     "CREATE TEMP TABLE moving (seq INTEGER PRIMARY KEY)",
     (
         "INSERT INTO temp.moving SELECT r.seq FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
-        " WHERE s.device = :source AND r.ts NOT IN temp.there"
+        " WHERE s.device = :source AND r.ts NOT IN temp.there AND NOT EXISTS ("
+        "SELECT 1 FROM temp.moments m CROSS JOIN reading t ON t.seq = m.seq WHERE m.boot = r.boot"
+        " AND m.boot_ms = r.boot_ms AND unpacked(t.content) = unpacked(r.content))"
         f" AND (:number IS NULL OR s.offered / {_EACH} = :number)"
     ),
 )
@@ -49,6 +54,7 @@ _MOVE: Final = (
     ),
     "INSERT OR IGNORE INTO reserved SELECT :target, ts FROM reserved WHERE device = :source",
     "DROP TABLE temp.there",
+    "DROP TABLE temp.moments",
     "DROP TABLE temp.moving",
 )
 _MOVED: Final = "SELECT count(*), min(seq), max(seq) FROM temp.moving"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from sungrow_lib.spool import (
 )
 from sungrow_lib.spool.notes import note_renaming, read_renamings
 from sungrow_lib.spool.store import SpoolStore
-from tests.spool.helpers import NOON_MS
+from sungrow_lib.spool.transfer import head_line, read_lines, record_line
+from tests.spool.helpers import NOON_MS, FakeClock, reading
 from tests.spool.test_holding import RECOVER, append, lose_names, make, offered, opened
 
 pytestmark = pytest.mark.anyio
@@ -48,8 +50,8 @@ def lost(path: Path, *device_ids: str) -> SpoolStore:
     """A spool whose devices' names are lost; a reading of each was sent before."""
     store = opened(path)
     for number in ALL:
-        for device_id in device_ids:
-            append(store, device_id, number)
+        for place, device_id in enumerate(device_ids):
+            append(store, device_id, number, value=1_000 * place + number)
     for device_id in device_ids:
         store.offer(device_id, 1, Lane.FRESH)
     store.close()
@@ -142,6 +144,33 @@ def test_readings_that_wait_for_a_date_go_back_too(path: Path) -> None:
     assert store.counts("lost-device-1").waiting == waiting
     assert store.faults() == []
     store.close()
+
+
+async def test_what_was_imported_before_it_had_a_date_is_not_there_twice(path: Path) -> None:
+    """An export of before the damage brings readings under their name that are held here under none."""
+    clock = FakeClock(synchronised=False)
+
+    async def append_one(spool: DurableSpool, number: int) -> None:
+        clock.pass_s(5)
+        await spool.append(reading("roof", clock.now(), pv_power_w=number))
+
+    async with DurableSpool.open(path, options=RECOVER, clock=clock) as spool:
+        for number in ALL:
+            await append_one(spool, number)
+        records = [record_line(record) async for record in spool.records()]
+        lines = [head_line(spool.identity, (await spool.owner()).spool_id), *records]
+    lose_names(path)
+    clock.reboot("boot-2", off_s=3_600)
+    clock.synchronised = True
+    async with DurableSpool.open(path, options=RECOVER, clock=clock) as spool:
+        await append_one(spool, 10)
+        done = await spool.import_records(read_lines(lines, partial=True, here=await spool.owner()))
+        assert done.imported == 10
+        await append_one(spool, 11)
+        assert await spool.rename_device("lost-device-1", "roof") == SpoolRenaming(moved=0, left=10)
+        await append_one(spool, 12)
+        sent = [json.loads(entry.content)["pv_power_w"] for entry in await spool.peek("roof", 100)]
+        assert sorted(sent) == [*ALL, 10, 11, 12]
 
 
 def test_delivered_readings_go_back_and_are_no_witness_of_the_wrong_device(path: Path) -> None:
