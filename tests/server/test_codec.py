@@ -70,7 +70,9 @@ def test_what_goes_in_comes_out(fields: dict[str, Any], unknown: dict[str, Any])
 @given(st.dictionaries(st.text(max_size=5), st.recursive(st.text() | st.floats(), st.lists, max_leaves=4)))
 def test_jsonb_takes_everything(fields: dict[str, Any]) -> None:
     stored = json.dumps(to_jsonb(fields))
-    assert json.dumps(from_jsonb(json.loads(stored))) == json.dumps(fields)
+    as_json = json.dumps(fields)
+    # No answer may hold NaN and its like; older servers stored them, in what they had refused.
+    assert from_jsonb(json.loads(stored)) == json.loads(as_json, parse_constant=str)
     assert "\\u0000" not in stored.replace("\\\\u0000", "")
     json.loads(stored, parse_constant=pytest.fail)  # NaN and its like are no JSON
 
