@@ -91,15 +91,22 @@ def _is_plain_date(value: str) -> bool:
     return len(value) == _DAY_LENGTH and value[4] == value[7] == "-"
 
 
-def _plain_date(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def _day(value: str, what: str) -> date:
+    """Read a date.
+
+    Raises:
+        ValueError: it is none, but must be ``what``.
+    """
     try:
         if _is_plain_date(value):
             return date.fromisoformat(value)
     except ValueError:
         pass  # it looks like one
-    raise ValueError("must be a date such as 2026-01-31")
+    raise ValueError(f"must be {what}")
+
+
+def _plain_date(value: object) -> object:
+    return _day(value, "a date such as 2026-01-31") if isinstance(value, str) else value
 
 
 QueryDate = Annotated[
@@ -121,12 +128,7 @@ def _time(value: object) -> datetime:
 def _time_or_day(value: object) -> object:
     if not (isinstance(value, str) and len(value) == _DAY_LENGTH):
         return _time(value)
-    try:
-        if _is_plain_date(value):
-            return date.fromisoformat(value)
-    except ValueError:
-        pass  # it looks like one
-    raise ValueError("must be a time (RFC 3339), or a date such as 2026-01-31")
+    return _day(value, "a time (RFC 3339), or a date such as 2026-01-31")
 
 
 QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
