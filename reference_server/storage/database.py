@@ -43,6 +43,9 @@ SILENCE_S: Final = STATEMENT_MS / 1000 + 5
 LONG_SILENCE_S: Final = 900.0
 """The same for what has all the time it needs."""
 
+_OLD_ONES: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InternalError_)
+"""What connections of the pool say that were lost, or whose session is broken; a new one need not."""
+
 _READ_ONLY: Final = "the database may only be read now: nothing is stored"
 
 _BUSY: Final = "all connections to the database are in use"
@@ -154,6 +157,8 @@ class Database:
 
         A deadlock or a lost connection makes it run again, so ``job`` must be repeatable: also when the
         commit took place and only its confirmation was lost. While the database is away nothing is begun.
+        After an internal error it runs over a new connection: sessions that began before TimescaleDB was
+        dropped say nothing else of any table. What a new one says as well is true.
 
         Raises:
             StorageUnavailableError: there is no connection.
@@ -211,16 +216,21 @@ class Database:
     ) -> Result:
         connection = await self._take()
         try:
-            if is_one_statement:  # it is committed by itself, and needs no care for open transactions
-                return await job(connection)
-            async with connection:
-                async with connection.transaction():
-                    result = await job(connection)
-                connection.settled()
-                return result
+            return await _done(connection, job, is_one_statement=is_one_statement)
+        except psycopg.errors.InternalError_:
+            await connection.close()  # the pool makes another one
         finally:
             self._taken.discard(connection)
             await self._pool.putconn(connection)
+        return await self._anew(job, is_one_statement=is_one_statement)
+
+    async def _anew(
+        self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
+    ) -> Result:
+        """Run a job over a connection that is none of the pool: those may all be broken."""
+        async with await Connection.connect(self._url, **_CONNECT) as connection:
+            await self._configure(connection)
+            return await _done(connection, job, is_one_statement=is_one_statement)
 
     async def _take(self) -> Connection:
         """Wait for a connection.
@@ -299,7 +309,7 @@ class Database:
             for _ in range(self._size):
                 if not self.pool()["idle"]:
                     break
-                with suppress(psycopg.OperationalError, psycopg.InterfaceError):  # an old one, perhaps
+                with suppress(*_OLD_ONES):
                     return await self._examined_over_pool()
             try:
                 connection = await Connection.connect(self._url, **_CONNECT)
@@ -333,8 +343,23 @@ class Database:
         except SilenceError:
             self._suspect()
             raise
+        except psycopg.errors.InternalError_:
+            await connection.close()
+            raise
         finally:
             await self._pool.putconn(connection)
+
+
+async def _done(
+    connection: Connection, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool
+) -> Result:
+    if is_one_statement:  # it is committed by itself, and needs no care for open transactions
+        return await job(connection)
+    async with connection:
+        async with connection.transaction():
+            result = await job(connection)
+        connection.settled()
+        return result
 
 
 async def _examined(connection: Connection) -> StorageUnavailableError | None:
