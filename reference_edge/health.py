@@ -21,7 +21,7 @@ from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts
 from sungrow_lib.spool import ClockState
 from sungrow_lib.spool.disk import disk_of, is_gone
-from sungrow_lib.upload import UploadStatus
+from sungrow_lib.upload import ConnectionState, UploadStatus
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _EVERY_S: Final = 5.0
@@ -31,6 +31,13 @@ _LAST_S: Final = 0.5
 _LOOK_S: Final = 1.0
 """Seconds between two looks at what changed: the most often the file is written."""
 _PARTS: Final = frozenset({"version", "polls", "connections", "upload", "alarms"})
+_SERVER_WORDS: Final = {
+    ConnectionState.UNKNOWN: "not asked yet",
+    ConnectionState.REFUSED: "it refuses the token",
+    ConnectionState.TROUBLED: "it answers that it has trouble of its own",
+    ConnectionState.NOT_UNDERSTOOD: "it does not answer as an ingest does",
+}
+"""What `status` calls a connection, where its name alone would be misleading."""
 _WRITING: Final = threading.Lock()
 """One write at a time, also where an earlier one was left behind."""
 _STALE_S: Final = 30.0
@@ -174,15 +181,29 @@ def _is_alive(pid: int) -> bool:
 
 
 def health_lines(health: dict[str, Any]) -> Iterator[str]:
-    """Write for people what `read_health` returned."""
-    if health["age_s"] is None:
+    """Write for people what `read_health` returned, or `daemon_health` in `liveness`."""
+    yield from _state_lines(health)
+    if health["age_s"] is not None:
+        yield from _said_lines(health)
+
+
+def _state_lines(health: dict[str, Any]) -> Iterator[str]:
+    age = None if health["age_s"] is None else f"{health['age_s']:.0f} s ago"
+    if (trouble := health.get("trouble")) is not None:
+        who = "process of unknown number" if health["pid"] is None else f"process {health['pid']}"
+        but = "but its health cannot be read: " if health["running"] else "but "
+        yield f"the daemon runs ({who}), {but}{trouble}"
+        if age is not None:
+            yield f"the following is what it said last, {age}"
+    elif age is None:
         yield "the daemon is not running, and has not said anything of its health; start it: sungrow-edge run"
-        return
-    age = f"{health['age_s']:.0f} s ago"
-    if health["running"]:
+    elif health["running"]:
         yield f"the daemon runs (process {health['pid']}, version {health['version']}); it said so {age}"
     else:
         yield f"the daemon is not running; the following is what it said last, {age}"
+
+
+def _said_lines(health: dict[str, Any]) -> Iterator[str]:
     yield from (_alarm_line(alarm) for alarm in health["alarms"])
     for device_id, poll in health["polls"].items():
         reason = f": {poll['reason']}" if poll["reason"] else ""
@@ -196,7 +217,8 @@ def health_lines(health: dict[str, Any]) -> Iterator[str]:
         are = "reading is" if number == 1 else "readings are"
         yield f"{number} {are} in memory alone, to be written to the spool"
     upload = health["upload"]
-    yield f"server: {upload['connection']}, last upload {upload['last_success'] or 'none since the start'}"
+    state = _SERVER_WORDS.get(upload["connection"], upload["connection"])
+    yield f"server: {state}, last upload {upload['last_success'] or 'none since the start'}"
     if upload["last_error"] and upload["connection"] != "connected":
         yield f"server: {upload['last_error']}"
 

@@ -324,11 +324,12 @@ class Attempts:
             link.note_unreachable(error)
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
         except ServerError as error:
+            link.board.failed(ConnectionState.NOT_UNDERSTOOD, str(error))
             return Ruling(Action.ALARM, str(error), "not_our_answer")
         await link.note_reply(reply)
         ruling = judge_reply(reply, batch_id=batch_id, seqs=seqs)
         if ruling.action is not Action.SETTLE:
-            link.board.failed(ConnectionState.REFUSED, ruling.detail)
+            link.board.failed(ruling.connection, ruling.detail)
         return ruling
 
     async def _envelope(self, batch_id: str, seqs: list[int]) -> Envelope:

@@ -21,7 +21,11 @@ class ConnectionState(StrEnum):
     CONNECTED = "connected"
     """The server took the readings."""
     REFUSED = "refused"
-    """Somebody answers, but does not take them."""
+    """The server refuses the token (401, 403)."""
+    TROUBLED = "in trouble"
+    """The server says that it has trouble of its own (5xx), or asks to wait (429)."""
+    NOT_UNDERSTOOD = "not understood"
+    """Somebody answers, but not as agreed on, or finds fault with the batch as a whole."""
     UNREACHABLE = "unreachable"
     """No answer over a verified connection."""
 

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from sungrow_lib.spool import Judged, Settlement
+from sungrow_lib.upload.status import ConnectionState
 from sungrow_lib.wire import IngestAnswer, Problem, Verdict
 
 DEFERRED_RETRY_S: Final = 300.0
@@ -44,6 +45,11 @@ class Action(StrEnum):
 
 
 _WAITS: Final = frozenset({Action.KEEP, Action.TROUBLE})
+_STATES: Final = {
+    Action.PAUSE: ConnectionState.REFUSED,
+    Action.TROUBLE: ConnectionState.TROUBLED,
+    Action.KEEP: ConnectionState.TROUBLED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,11 @@ class Ruling:
     retry_after_s: float | None = None
     resend: bool = False
     inserted: int = 0
+
+    @property
+    def connection(self) -> ConnectionState:
+        """What an answer that settles nothing says of the server."""
+        return _STATES.get(self.action, ConnectionState.NOT_UNDERSTOOD)
 
 
 def judge_reply(reply: Reply, *, batch_id: str, seqs: Sequence[int]) -> Ruling:
