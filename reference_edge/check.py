@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 from collections.abc import Awaitable, Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -16,6 +14,7 @@ from reference_edge.advice import advise
 from reference_edge.app import upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.health import read_health
+from reference_edge.places import is_there, require_folder, require_room
 from reference_edge.station import by_address, connection_settings, units
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import (
@@ -94,7 +93,7 @@ async def _check_authority(settings: EdgeSettings) -> str:
 
 async def _check_locks(settings: EdgeSettings) -> str:
     folder = lock_dir(settings.sungrow_lock_dir)
-    await anyio.to_thread.run_sync(_require_folder, folder, LOCK_DIR_VARIABLE)
+    await anyio.to_thread.run_sync(require_folder, folder, LOCK_DIR_VARIABLE)
     return str(folder)
 
 
@@ -103,20 +102,13 @@ async def _check_notes(folder: Path) -> str:
 
 
 def _find_notes(folder: Path) -> str:
-    is_there = _exists(folder)
-    _require_folder(folder if is_there else folder.absolute().parent, STATE_DIR_VARIABLE)
-    return str(folder) if is_there else f"{folder} (the daemon will make it)"
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return os.path.lexists(path)
-    except OSError:
-        return True  # to look further says how
+    is_made = is_there(folder)
+    require_folder(folder if is_made else folder.absolute().parent, STATE_DIR_VARIABLE)
+    return str(folder) if is_made else f"{folder} (the daemon will make it)"
 
 
 async def _check_health(path: Path) -> str:
-    await anyio.to_thread.run_sync(_require_room, path, "HEALTH_FILE")
+    await anyio.to_thread.run_sync(require_room, path, "HEALTH_FILE")
     return str(path)
 
 
@@ -151,26 +143,8 @@ async def _check_spool(path: Path) -> str:
             return str(path)
     if (why := await anyio.to_thread.run_sync(missing_place, path)) is not None:
         raise SpoolUnavailableError(why)
-    await anyio.to_thread.run_sync(_require_room, path, "SPOOL_PATH")
+    await anyio.to_thread.run_sync(require_room, path, "SPOOL_PATH")
     return f"{path} (the daemon will make it)"
-
-
-def _require_room(path: Path, variable: str) -> None:
-    _require_folder(path.absolute().parent, variable)
-
-
-def _require_folder(folder: Path, variable: str) -> None:
-    if not folder.is_dir():
-        what = "is no folder; remove it" if _exists(folder) else "does not exist; make it"
-        raise SpoolUnavailableError(f"the folder {folder} {what} ({variable})")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise SpoolUnavailableError(
-            f"no file can be made in {folder}: {error.strerror}; let this user write there, or choose "
-            f"another folder ({variable})"
-        ) from None
 
 
 async def _check_inverters(devices: list[DeviceSettings], settings: EdgeSettings) -> str:

@@ -19,7 +19,7 @@ import anyio._backends._asyncio  # loaded now: in the midst of a job, Ctrl-C wou
 
 from reference_edge.app import run_edge
 from reference_edge.config import EdgeSettings
-from reference_edge.health import health_lines, read_health
+from reference_edge.health import health_lines
 from reference_edge.lock import SpoolLock, sole_user
 from reference_edge.spool_commands import add_parser as add_spool_parser
 from sungrow_lib._version import __version__
@@ -79,7 +79,8 @@ _STATUS_EPILOG = """\
 examples:
   sungrow-edge status
   sungrow-edge status --json | jq '.daemon.alarms'
-  sungrow-edge status --alive       for a container's health check: exit status 1 unless the daemon runs
+  sungrow-edge status --alive       for a container's health check: exit status 1 unless the daemon runs;
+                                    0 too where it does and cannot say how it is
 
 exit status: 0 the status was read, whatever it says; 1 the spool cannot be read (what the daemon
 says of itself is shown then, too), 2 wrong settings
@@ -194,7 +195,9 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _say_alive(settings: EdgeSettings) -> int:
-    """Look at the health file alone: a check that comes every few seconds leaves the spool in peace."""
-    health = read_health(settings.health_path)
+    """Look at no reading: a check that comes every few seconds leaves the spool in peace."""
+    from reference_edge.liveness import daemon_health  # noqa: PLC0415 - as above
+
+    health = daemon_health(settings.health_path, settings.spool_path)
     print(next(health_lines(health)))
     return EXIT_OK if health["running"] else EXIT_FAILED

@@ -154,13 +154,9 @@ class SpoolLock:
         return SpoolUnavailableError(f"{what}; {advice}" if is_setting(error) else what)
 
     def _taken(self) -> SpoolUnavailableError:
-        try:
-            with self._path.open("rb") as file:
-                holder = file.read(_LONGEST_PID).decode(errors="replace").strip()
-        except OSError:
-            holder = ""
+        holder = _written(self._path) or "of unknown number"
         return SpoolUnavailableError(
-            f"process {holder or 'of unknown number'} works on {self._spool} already; stop it, or give this "
+            f"process {holder} works on {self._spool} already; stop it, or give this "
             "daemon another spool (SPOOL_PATH)"
         )
 
@@ -173,18 +169,52 @@ def _take_name(path: str) -> socket.socket | None:
     """
     if not sys.platform.startswith("linux"):
         return None
-    # Containers that share a network may well use one path for different spools: their roots differ.
-    root = os.stat("/")  # noqa: PTH116 - no path of ours
-    known = hashlib.sha256(f"{root.st_dev} {root.st_ino} {path}".encode(errors="surrogateescape"))
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        name.bind(f"\0sungrow-edge {known.hexdigest()}")
+        name.bind(_name_of(path))
     except OSError as error:
         name.close()
         if error.errno == errno.EADDRINUSE:
             raise BlockingIOError(error.errno, "taken") from None
         return None  # not allowed here: the file is what there is
     return name
+
+
+def _name_of(path: str) -> str:
+    # Containers that share a network may well use one path for different spools: their roots differ.
+    root = os.stat("/")  # noqa: PTH116 - no path of ours
+    known = hashlib.sha256(f"{root.st_dev} {root.st_ino} {path}".encode(errors="surrogateescape"))
+    return f"\0sungrow-edge {known.hexdigest()}"
+
+
+def _written(lock_file: Path) -> str:
+    """Return what a holder wrote of itself; nothing where that cannot be read."""
+    try:
+        with lock_file.open("rb") as file:
+            return file.read(_LONGEST_PID).decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def is_held(spool_path: Path) -> bool:
+    """Whether a daemon has a spool, as far as can be told without taking the lock from one that starts.
+
+    Only Linux tells, of a daemon in the same container or outside of all.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(_name_of(os.path.realpath(spool_path)))
+        except OSError:
+            return False
+    return True
+
+
+def holder_pid(spool_path: Path) -> int | None:
+    """Return the number of the process that has a spool, where `is_held`; None where nobody can tell."""
+    said = _written(Path(f"{os.path.realpath(spool_path)}.lock"))
+    return int(said) if said.isdecimal() else None
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from reference_edge.advice import shown_size
 from reference_edge.config import EdgeSettings
-from reference_edge.health import health_lines, read_health
+from reference_edge.health import health_lines
+from reference_edge.liveness import daemon_health
 from reference_edge.survey import held_words, is_to_be_named
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
@@ -32,7 +33,7 @@ async def read_status(settings: EdgeSettings) -> dict[str, Any]:
         NotASpoolError: it is some other file: the settings are wrong.
     """
     known: dict[str, Any] = {
-        "daemon": read_health(settings.health_path),
+        "daemon": daemon_health(settings.health_path, settings.spool_path),
         "disk": _disk(settings.spool_path),
         "spool_error": None,
     }
