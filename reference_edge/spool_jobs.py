@@ -169,8 +169,11 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
 
 
 def _read_through(lines: Iterable[str], partial: bool) -> None:  # noqa: FBT001 - anyio passes by position
-    for _ in read_lines(lines, partial=partial):
-        pass
+    try:
+        for _ in read_lines(lines, partial=partial):
+            pass
+    except UsageError as error:
+        raise UsageError(f"{error}; nothing was imported") from None
 
 
 def _import_lines(result: dict[str, Any]) -> Iterator[str]:
@@ -202,7 +205,9 @@ def _input(name: str) -> Iterator[TextIO]:
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{name} is not a spool export: it is not UTF-8 text") from None
+        raise UsageError(
+            f"{name} is not a spool export: it is not UTF-8 text; nothing was imported"
+        ) from None
 
 
 async def _requeue(args: argparse.Namespace, path: Path) -> int:

@@ -183,6 +183,11 @@ def _parse(model: type[_Line], numbered: tuple[int, str], what: str) -> _Line:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
+        if line and not line.endswith("\n") and _is_cut_off(error):
+            rest = ", or leave this line out and use --partial" if number > 1 else ""
+            raise UsageError(
+                f"the file ends in the middle of line {number}: it was cut off; copy or export it anew{rest}"
+            ) from None
         raise UsageError(f"line {number}: is not {what} ({_first_fault(error)})") from None
 
 
@@ -208,6 +213,11 @@ def _to_record(number: int, line: str) -> SpoolRecord:
         if "held" not in read.model_fields_set and is_lost_name(read.device_id)
         else read.held,
     )
+
+
+def _is_cut_off(error: ValidationError) -> bool:
+    """Whether a line is none because it ends too early; the parser has no other name for that."""
+    return "EOF while parsing" in str(error.errors(include_url=False, include_input=False)[0]["msg"])
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -243,7 +243,10 @@ def test_a_wrong_line_is_named(change: dict[str, Any], said: str) -> None:
         ([HEAD], "not complete"),
         ([HEAD, json.dumps(LINE)], "not complete"),
         ([HEAD, json.dumps(LINE), tail_line(2)], "not complete"),
-        ([HEAD, json.dumps(LINE)[:-9]], "line 2"),
+        ([HEAD, json.dumps(LINE)[:-9]], "ends in the middle of line 2: it was cut off; .*--partial"),
+        ([HEAD, json.dumps(LINE), tail_line(1)[:-1]], "ends in the middle of line 3: it was cut off"),
+        ([HEAD[:-9]], "ends in the middle of line 1: it was cut off; copy or export it anew$"),
+        ([HEAD, json.dumps(LINE)[:-9] + "\n", tail_line(1)], "line 2: is not a reading"),
         ([HEAD, tail_line(0), json.dumps(LINE)], "line 3: comes after"),
     ],
 )
