@@ -46,7 +46,7 @@ _ANEW_S: Final = 5.0
 """Seconds before a spool found damaged is opened anew."""
 _OPEN_AGAIN_S: Final = 30.0
 """Seconds between two attempts to open a spool whose disk fails; no inverter is polled during one."""
-_SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_full=True)
+SPOOL: Final = SpoolOptions(recover=True, reserve_bytes=8_000_000, merge_when_full=True)
 """A damaged spool is set aside and what is readable taken over; a full disk loses nothing silently."""
 
 
@@ -255,7 +255,7 @@ class _Edge:
             spool = await stack.enter_async_context(
                 DurableSpool.open(
                     self.settings.spool_path,
-                    options=replace(_SPOOL, owner=self.owner_file.owner),
+                    options=replace(SPOOL, owner=self.owner_file.owner),
                     damage=self.damage,
                     opening=opening,
                 )

@@ -10,12 +10,13 @@ from typing import Final
 
 import anyio.to_thread
 
-from reference_edge.advice import advise
-from reference_edge.app import upload_settings
+from reference_edge.advice import advise, shown_size
+from reference_edge.app import SPOOL, upload_settings
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.health import read_health
 from reference_edge.places import is_there, require_folder, require_room
 from reference_edge.station import by_address, connection_settings, units
+from reference_edge.survey import DISK_LOW_BYTES
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK
 from sungrow_lib.errors import (
     ConfigurationError,
@@ -28,8 +29,9 @@ from sungrow_lib.inverter import InverterReader
 from sungrow_lib.modbus.limiter import LOCK_DIR_VARIABLE, lock_dir
 from sungrow_lib.modbus.notes import STATE_DIR_VARIABLE
 from sungrow_lib.spool import DurableSpool
-from sungrow_lib.spool.disk import missing_place
+from sungrow_lib.spool.disk import free_bytes, missing_place
 from sungrow_lib.spool.foreign import is_missing
+from sungrow_lib.spool.reserve import reserve_bytes, room_to_accept, room_to_make
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
@@ -50,6 +52,8 @@ async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT00
     for words in settings.slowed:
         print(f"NOTE  settings: {words}")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
+    if results[0]:  # else what is wrong with its place is said
+        results.append(await _try("disk", lambda: _check_disk(settings.spool_path)))
     results.append(await _try("locks", lambda: _check_locks(settings)))
     results.append(await _try("notes", lambda: _check_notes(settings.state_dir)))
     if settings.health_file is not None:
@@ -145,6 +149,33 @@ async def _check_spool(path: Path) -> str:
         raise SpoolUnavailableError(why)
     await anyio.to_thread.run_sync(require_room, path, "SPOOL_PATH")
     return f"{path} (the daemon will make it)"
+
+
+async def _check_disk(path: Path) -> str:
+    return await anyio.to_thread.run_sync(_look_for_room, path)
+
+
+def _look_for_room(path: Path) -> str:
+    """Say how much room there is beside the spool; a note where that is little.
+
+    Raises:
+        SpoolUnavailableError: it is too little for readings, or the disk does not tell.
+    """
+    try:
+        free = free_bytes(path.absolute().parent)
+    except OSError as error:
+        raise SpoolUnavailableError(f"{path.absolute().parent}: {error.strerror} (SPOOL_PATH)") from None
+    kept, size = reserve_bytes(path), SPOOL.reserve_bytes
+    least = room_to_accept(size)
+    words = f"{shown_size(free)} are free beside the spool"
+    advice = f"free some, at least {shown_size(DISK_LOW_BYTES)}, or name another disk (SPOOL_PATH)"
+    if free + kept < least:
+        raise SpoolUnavailableError(f"{words}; a reading is taken from {shown_size(least)} on; {advice}")
+    if free <= room_to_make(size) and kept < size:
+        words += f"; the reserve for a full disk is made from {shown_size(room_to_make(size))} on"
+    if free < DISK_LOW_BYTES:
+        print(f"NOTE  disk: {words}; {advice}")
+    return words
 
 
 async def _check_inverters(devices: list[DeviceSettings], settings: EdgeSettings) -> str:

@@ -60,9 +60,9 @@ exit status: 0 told to stop, 1 the spool cannot be used (a disk that fails is wa
 works on it, 2 wrong settings
 """
 _CHECK = """\
-Tries everything the daemon needs and prints a line for each: settings, spool, folders of locks and notes,
-health file, port of the metrics, token, the server for every device, every inverter. No reading is stored
-anywhere. Inverters are polled once.
+Tries everything the daemon needs and prints a line for each: settings, spool, room on its disk, folders of
+locks and notes, health file, port of the metrics, token, the server for every device, every inverter. No
+reading is stored anywhere. Inverters are polled once.
 """
 _CHECK_EPILOG = """\
 examples:

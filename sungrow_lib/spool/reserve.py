@@ -17,6 +17,20 @@ _FACTOR: Final = 4
 _PARTS: Final = 8
 
 
+def room_to_make(size: int) -> int:
+    """Return how much has to be free for a reserve of this size to be made."""
+    return _FACTOR * size
+
+
+def room_to_accept(size: int) -> int:
+    """Return how much a reading needs: the reserve or what is free, unless the spool has pages to spare.
+
+    That is what the log takes until it is written into the file: without it what is there could not be
+    delivered, deleted or merged any more, and those make room.
+    """
+    return size // 2
+
+
 def reserve_bytes(path: Path) -> int:
     """Size of the reserve beside a spool; 0 where there is none."""
     try:
@@ -60,7 +74,7 @@ class Reserve:
         if not self.is_spent:
             return False
         try:
-            return free_bytes(self._file.parent) + self._held() < self._size // 2
+            return free_bytes(self._file.parent) + self._held() < room_to_accept(self._size)
         except OSError:
             return False
 
@@ -73,7 +87,7 @@ class Reserve:
             if self._is_whole():
                 self.is_spent = False
                 self._warn(free)
-            elif free > _FACTOR * self._size:
+            elif free > room_to_make(self._size):
                 self.is_spent = not self._fill()
                 self._has_warned = False
             else:
@@ -132,7 +146,7 @@ class Reserve:
         return True
 
     def _warn(self, free: int) -> None:
-        needed = _FACTOR * self._size
+        needed = room_to_make(self._size)
         if free <= needed and not self._has_warned:
             what = "disk nearly full" if self._is_whole() else "disk too full for the spool's reserve"
             _LOG.warning(
