@@ -49,12 +49,13 @@ def check_names(model: type[NoQuery], names: Iterable[str]) -> None:
         ValidationError: one entry for each of them.
     """
     known = {field.alias or name for name, field in model.model_fields.items()}
+    taken = known | _IN_ANY_QUERY
     sent = Counter(name for name in names if not name.startswith(_ADDED_ON_THE_WAY))
     unknown = f"is no parameter here; known are {', '.join(sorted(known))}"
     faults = [
-        _fault(name, "may be given once" if name in known else unknown)
+        _fault(name, "may be given once" if name in taken else unknown)
         for name, count in sent.items()
-        if known and (count > 1 or name not in known | _IN_ANY_QUERY)
+        if known and (count > 1 or name not in taken)
     ]
     if faults:
         raise ValidationError.from_exception_data("query", faults)

@@ -27,6 +27,8 @@ _OPENING: Final = b"retry: 2000\n\n"
 _SLOWEST_WRITE_S: Final = 20.0
 _MS: Final = timedelta(milliseconds=1)
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_HEADER: Final = "Last-Event-ID"
+_IN_QUERY: Final = "lastEventId"
 _HEADERS: Final = {
     "Content-Type": EVENT_STREAM,
     "Cache-Control": "no-store",
@@ -58,10 +60,10 @@ class StreamWriter:
             last_event_id: of its query; the header of that name counts before it.
 
         Raises:
-            Problem: 422, `Last-Event-ID` is no time stamp.
+            Problem: 422, the id of the last event is no time stamp.
             StorageError: before the first byte only.
         """
-        after, opening = await self._opening(request.headers.get("Last-Event-ID", last_event_id))
+        after, opening = await self._opening(_last_seen(request.headers.get(_HEADER), last_event_id))
         listener = Listener(self._device.key, after, self._token)
         response = Stream(headers=_HEADERS)
         if request.method == hdrs.METH_HEAD:
@@ -88,10 +90,9 @@ class StreamWriter:
             await _write(response, self._text(event))
         return event is not None
 
-    async def _opening(self, last_event_id: str | None) -> tuple[datetime, bytes]:
+    async def _opening(self, last_seen: datetime | None) -> tuple[datetime, bytes]:
         """What to send at once, and after which moment the hub goes on."""
         newest = await newest_stamp(self._database, self._device.key)
-        last_seen = _last_seen(last_event_id)
         if last_seen is None or newest is None or newest <= last_seen:
             return newest or _BEGINNING, _OPENING
         rows = await rows_after(self._database, {self._device.key: last_seen}, REPLAY_LIMIT)
@@ -113,14 +114,16 @@ class StreamWriter:
         return {"device_id": self._device.device_id, "ts": format_ts(row.ts)} | shown(row)
 
 
-def _last_seen(text: str | None) -> datetime | None:
+def _last_seen(of_header: str | None, of_query: str | None) -> datetime | None:
+    """Time stamp of the last event that was seen, from the header if there is one."""
+    name, text = (_IN_QUERY, of_query) if of_header is None else (_HEADER, of_header)
     if not text:
         return None
     try:
         return parse_ts(text)
     except ValueError:
-        errors = [{"field": "Last-Event-ID", "message": "must be the id of an event: a time stamp"}]
-        raise Problem(422, "Last-Event-ID must be the id of an event", errors=errors) from None
+        errors = [{"field": name, "message": "must be the id of an event: a time stamp"}]
+        raise Problem(422, f"{name} must be the id of an event", errors=errors) from None
 
 
 def _span(first: datetime, last: datetime) -> dict[str, Any]:

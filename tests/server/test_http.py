@@ -227,6 +227,13 @@ async def test_parameters_that_are_not_there_or_there_twice_are_named(
         assert "secret" not in str(fault)
 
 
+async def test_a_device_that_may_be_named_though_none_is_needed_may_be_named_once(api: Api) -> None:
+    path = "/v1/plants/series?plant=home&frame=day&device_id=sh-1&device_id=sh-2"
+    async with api.session.get(api.url + path, headers=api.headers()) as answer:
+        problem = await answer.json(content_type=None)
+    assert problem["errors"] == [{"field": "device_id", "message": "may be given once"}]
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -255,12 +255,28 @@ async def test_revocation_and_expiry_end_open_streams(api: Api) -> None:
         assert (await other.next())[0] == "sample"
 
 
-async def test_a_last_event_id_must_be_one(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("query", "headers", "name"),
+    [
+        ({}, {"Last-Event-ID": "yesterday"}, "Last-Event-ID"),
+        ({"lastEventId": "yesterday"}, {}, "lastEventId"),
+        ({"lastEventId": "today"}, {"Last-Event-ID": "yesterday"}, "Last-Event-ID"),
+    ],
+)
+async def test_a_last_event_id_must_be_one(
+    api: Api, query: dict[str, str], headers: dict[str, str], name: str
+) -> None:
     await api.ingest(sample(0))
-    headers = api.headers() | {"Last-Event-ID": "yesterday"}
-    query = {"device_id": "sh-1"}
-    async with api.session.get(api.url + "/v1/stream", params=query, headers=headers) as answer:
-        assert answer.status == 422
+    async with api.session.get(
+        api.url + "/v1/stream", params={"device_id": "sh-1"} | query, headers=api.headers() | headers
+    ) as answer:
+        problem = await answer.json(content_type=None)
+    assert (answer.status, problem["errors"][0]["field"]) == (422, name)
+    assert problem["detail"].startswith(f"{name} must be")
+
+
+async def test_an_id_of_a_time_to_come_is_no_fault(api: Api) -> None:
+    await api.ingest(sample(0))
     async with streaming(api, after="2999-01-01T00:00:00Z") as events:
         await api.ingest(sample(1, pv_power_w=1))
         assert (await events.next())[0] == "sample"
