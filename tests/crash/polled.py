@@ -24,6 +24,8 @@ from tests.crash.readings import Key
 _LONGEST_S: Final = 60.0
 """Longest time from the read that dates a poll to the line in the edge's log that says it failed."""
 _SKEW_S: Final = 0.1
+_ON_THE_WIRE_S: Final = 1.0
+"""So long after a kill a busy inverter may answer what it was asked before. No new process polls as soon."""
 _NO_ROOM_S: Final = 20.0
 """So long after there is room again, readings may still wait in memory."""
 _NOT_FROM_WORDS: Final = frozenset({"interval_s", "clock_source", "device_id", "ts", "firmware"})
@@ -203,7 +205,7 @@ class _Judging:
 
     def _killed(self, begin: float, end: float) -> str | None:
         """Why a kill may have ended a poll that began then, by the harness's own record."""
-        if any(begin <= moment <= end for moment in self._edge.killed_at):
+        if any(begin - _ON_THE_WIRE_S <= moment <= end for moment in self._edge.killed_at):
             return "killed in between"
         read_s = LONGEST_READ.total_seconds()  # a poll that was dated just before is kept after
         spans = [

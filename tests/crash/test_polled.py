@@ -192,6 +192,14 @@ def test_a_poll_that_a_kill_or_the_log_explains_is_not_accepted(edge: Told) -> N
     assert account.not_accepted == {"killed in between": 1, "damaged": 1}
 
 
+def test_what_was_asked_before_a_kill_may_be_answered_after_it(edge: Told) -> None:
+    edge.forget(4)
+    edge.killed_at.append(edge.date(4).timestamp() - 2)
+    assert edge.judge().lost, "whoever asked that was another process"
+    edge.killed_at.append(edge.date(4).timestamp() - 0.8)
+    assert edge.judge().not_accepted == {"killed in between": 1}
+
+
 def test_only_a_full_disk_of_the_harness_explains_a_later_kill(edge: Told) -> None:
     edge.forget(4)
     edge.killed_at.append(edge.date(9).timestamp() + 1)
