@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ PRIMARY_CODE: Final = 0xFF
 CORRUPT_ADVICE: Final = (
     "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
 )
+_UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _NO_TEXT: Final = "Could not decode"
 _DAMAGE: Final = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT}
@@ -68,6 +70,19 @@ def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -
         return SpoolCorruptError(f"The spool {path} is damaged ({error}). {CORRUPT_ADVICE}")
     if code == sqlite3.SQLITE_BUSY:
         return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")
+    if code in _UNWRITABLE and _may_only_be_read(path):
+        return SpoolUnavailableError(
+            f"The spool {path} lies on a disk that may only be read, where it cannot be opened. To look into "
+            "it, or to export it, copy it with its -wal and -shm to another disk, and name the copy "
+            "(--spool)."
+        )
     return SpoolUnavailableError(
         f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
     )
+
+
+def _may_only_be_read(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path.absolute().parent).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
