@@ -21,8 +21,8 @@ from tests.crash.fed import EDGES, NARROWED
 from tests.crash.gate import Line
 from tests.crash.readings import Key, reading
 from tests.upload.conftest import anyio_backend, authority, ca_file, server, settings, spool
+from tests.upload.helpers import counted, running
 from tests.upload.server import IngestServer
-from tests.upload.test_uploader import counted, running
 
 __all__ = ["anyio_backend", "authority", "ca_file", "server", "settings", "spool"]
 pytestmark = pytest.mark.anyio

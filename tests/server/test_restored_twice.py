@@ -14,8 +14,8 @@ from aiohttp import web
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import UploadSettings
 from tests.server.conftest import TOKEN, Api, Clock, StartServer
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import Batch, IngestServer
-from tests.upload.test_uploader import counted, fill, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -55,3 +55,10 @@ def settings(server: IngestServer, ca_file: Path) -> UploadSettings:
         upload_interval_s=0.02,
         request_timeout_s=20.0,
     )
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back off by milliseconds; test_backoff proves the real figures."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 0.01)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 0.05)

@@ -16,8 +16,8 @@ from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.backoff import CALM_S, RETRY_AFTER_LIMIT_S, Asking
 from tests.spool.helpers import NOON, FakeClock, reading
 from tests.upload import server as play
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import Batch, Behaviour, IngestServer
-from tests.upload.test_uploader import counted, fill, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -24,8 +24,8 @@ from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.wire import DeviceInfo
 from tests.upload import server as play
+from tests.upload.helpers import until
 from tests.upload.server import Batch, IngestServer
-from tests.upload.test_uploader import until
 
 pytestmark = pytest.mark.anyio
 

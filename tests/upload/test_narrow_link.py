@@ -22,8 +22,8 @@ from sungrow_lib.spool import DurableSpool, Lane, SpoolEntry
 from sungrow_lib.spool.entries import from_ms
 from sungrow_lib.upload import ConnectionState, UploadSettings
 from tests.upload import server as play
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import Batch, IngestServer
-from tests.upload.test_uploader import counted, fill, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import DurableSpool, Settlement, SpoolState
 from sungrow_lib.upload import UploadSettings
 from tests.upload import server as play
+from tests.upload.helpers import counted, fill, is_number, running, until
 from tests.upload.server import Batch, IngestServer
-from tests.upload.test_uploader import counted, fill, is_number, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import ConnectionState, UploadSettings
 from tests.edge.test_health import report
 from tests.upload import server as play
+from tests.upload.helpers import fill, running, until
 from tests.upload.server import IngestServer
-from tests.upload.test_uploader import fill, running, until
 
 pytestmark = pytest.mark.anyio
 

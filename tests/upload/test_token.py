@@ -12,8 +12,8 @@ import pytest
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from tests.upload import server as play
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import IngestServer
-from tests.upload.test_uploader import counted, fill, running, until
 
 pytestmark = pytest.mark.anyio
 

@@ -19,8 +19,8 @@ from sungrow_lib.upload import ConnectionState, UploadSettings
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.trust import tls_context
 from tests.conftest import Need
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import IngestServer
-from tests.upload.test_uploader import counted, fill, running, until
 
 
 @pytest.fixture

@@ -1,0 +1,161 @@
+"""Batches that do not pass as a whole: the readings that spoil them are found, the others go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import anyio
+import pytest
+from aiohttp import web
+
+from sungrow_lib.spool import DurableSpool, SpoolState
+from sungrow_lib.upload import UploadSettings
+from tests.upload import server as play
+from tests.upload.helpers import counted, fill, is_number, running, until
+from tests.upload.server import Batch, IngestServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("short_waits")]
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+async def test_a_reading_that_spoils_its_batch_is_found_and_set_aside(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, code: int
+) -> None:
+    await fill(spool, 8)
+    server.rule = play.failing_on(code, is_number(3))
+    async with running(spool, replace(settings, batch_size=8)):
+        await counted(spool, delivered=7)
+        await fill(spool, 1)
+        await counted(spool, delivered=8, deferred=1)
+        await fill(spool, 4)
+        await counted(spool, delivered=12, deferred=1)
+    (record,) = [r async for r in spool.records(SpoolState.DEFERRED)]
+    assert (record.entry.seq, record.code) == (3, f"http_{code}")
+    assert record.at is not None
+    assert 86_000 < (record.at - datetime.now(UTC)).total_seconds() <= 86_400
+
+
+async def test_where_many_readings_spoil_a_batch_the_others_do_not_wait_for_all_of_them(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    spoilt = range(5, 321, 10)
+    refused: list[int] = []  # how often before each that passed
+
+    async def picky(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        reply = await play.failing_on(400, is_number(*spoilt))(server, request, batch)
+        if reply.status == 200:
+            refused.append(len(server.seen) - 1 - len(refused))
+        return reply
+
+    server.rule = picky
+    await fill(spool, 320)
+    async with running(spool, replace(settings, batch_size=320, backlog_workers=1)):
+        await counted(spool, delivered=320 - len(spoilt), deferred=len(spoilt))
+    assert refused[0] < 10
+    assert all(later - before < 20 for before, later in pairwise(refused[: 320 // 10]))
+
+
+async def test_a_batch_too_large_is_halved_until_it_fits(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    async def small(server: IngestServer, request: web.Request, batch: Batch) -> web.StreamResponse:
+        if len(batch["samples"]) > 3:
+            return await play.status(413)(server, request, batch)
+        return await play.answer(server, request, batch)
+
+    server.rule = small
+    await fill(spool, 50)
+    async with running(spool, replace(settings, batch_size=20)):
+        await counted(spool, delivered=50, deferred=0)
+
+
+async def test_a_lone_reading_is_never_set_aside(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 3)
+    server.rule = play.status(422)
+    async with running(spool, settings):
+        await until(lambda: len(server.seen) > 20)
+        assert (await spool.counts()).pending == 3  # no other sample passed: the server is at fault
+        server.rule = None
+        await counted(spool, delivered=3)
+
+
+@pytest.mark.parametrize("code", [400, 422])
+async def test_a_server_that_takes_no_reading_at_all_is_an_alarm_until_it_takes_one(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, code: int
+) -> None:
+    await fill(spool, 1)
+    server.rule = play.status(code)
+    async with running(spool, settings) as uploader:
+        await until(lambda: [alarm.code for alarm in uploader.status.alarms] == [f"http_{code}"])
+        [alarm] = uploader.status.alarms
+        assert alarm.detail.startswith("No reading passes, not even one alone. The server refuses")
+        server.rule = None
+        await counted(spool, delivered=1)
+        await until(lambda: uploader.status.alarms == ())
+
+
+async def test_a_server_that_refuses_everything_is_not_hammered(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by parting batch after batch of a long backlog, nor by trying each reading alone for ever."""
+    monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 600.0)
+    monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 600.0)
+    await fill(spool, 400)
+    server.rule = play.status(400)
+    async with running(spool, replace(settings, batch_size=100, backlog_workers=2)):
+        await until(lambda: len(server.seen) >= 20)  # enough to find some that fail alone
+        await anyio.sleep(0.5)
+        assert len(server.seen) < 3 * 20
+    assert (await spool.counts()).pending == 400
+
+
+async def keep_reading_until_deferred(spool: DurableSpool, count: int) -> None:
+    """Go on accepting readings, as an edge does, until so many are set aside."""
+    with anyio.fail_after(120):
+        while (await spool.counts()).deferred < count:
+            await fill(spool, 1)
+            await anyio.sleep(0.02)
+
+
+async def test_a_reading_that_breaks_the_server_is_found_and_set_aside(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 3)
+    server.rule = play.failing_on(500, is_number(2))
+    async with running(spool, settings):
+        await until(lambda: len(server.seen) >= 5)
+        assert (await spool.counts()).deferred == 0
+        await keep_reading_until_deferred(spool, 1)
+        await counted(spool, deferred=1, pending=0)
+    assert server.seqs_stored() == {1, *range(3, (await spool.counts()).accepted + 1)}
+
+
+async def test_many_bad_readings_in_a_backlog(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 60)
+    bad = (1, 2, 17, 30, 44, 58, 60)
+    server.rule = play.failing_on(500, is_number(*bad))
+    async with running(spool, settings):
+        await keep_reading_until_deferred(spool, len(bad))
+    aside = [record.entry.seq async for record in spool.records(SpoolState.DEFERRED)]
+    assert aside == list(bad)
+
+
+async def test_trouble_for_all_sets_nothing_aside(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    await fill(spool, 10)
+    server.rule = play.status(500)
+    async with running(spool, settings):
+        await until(lambda: len(server.seen) > 40)
+        counts = await spool.counts()
+        assert (counts.pending, counts.deferred) == (10, 0)
+        sizes = {len(seen.seqs) for seen in server.seen}
+        assert 1 not in sizes  # nothing was halved either
+        server.rule = None
+        await counted(spool, delivered=10)
