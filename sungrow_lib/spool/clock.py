@@ -26,7 +26,8 @@ STEP_MS: Final = 1_000
 FROM_SERVER: Final = "server"
 """`clock_source` of a reading dated by the server's `Date`, because this clock never earned trust."""
 ESTIMATED: Final = "estimated"
-"""`clock_source` of a reading of an earlier boot that nothing relates to real time: see `boots`."""
+"""`clock_source` of a reading of an earlier boot that nothing relates to real time (see `boots`), and of one
+that got another date than its clock says, because later ones had theirs already."""
 
 
 class BootStamp(NamedTuple):
@@ -206,9 +207,20 @@ def date_waiting(
             ts, source = _date_of_this_boot(row, clock, now_ms), clock.source
         else:
             ts, source = line.date(row.stamp.boot_ms), line.source
-        last_ts = ts if last_ts is None else max(ts, last_ts + 1)
+        last_ts, source = after_last(ts, source, last_ts)
         dated.append(Dated(row.seq, last_ts, source))
     return dated
+
+
+def after_last(ts: int, source: str | None, last_ts: int | None) -> tuple[int, str | None]:
+    """Return date and `clock_source` of a reading that comes after the device's last date.
+
+    Where that is far from what its clock said, nobody vouches for it, and it must date no others of its boot.
+    """
+    if last_ts is None or ts > last_ts:
+        return ts, source
+    is_moved = last_ts + 1 - ts > STEP_MS
+    return last_ts + 1, ESTIMATED if is_moved else source
 
 
 def _date_of_this_boot(row: Undated, clock: TrustedClock, now_ms: int) -> int:

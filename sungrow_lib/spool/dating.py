@@ -24,6 +24,7 @@ from sungrow_lib.spool.clock import (
     ServerDate,
     TrustedClock,
     Undated,
+    after_last,
     is_far_ahead,
     is_plausible,
     judge_clock,
@@ -172,8 +173,7 @@ class Dating:
                 self._known.pop(device, None)
                 return SpoolState.WAITING, ts, None
             ts, source = _final_date(ts, boot, clock, now)
-        if dates.last is not None:
-            ts = max(ts, dates.last + 1)
+        ts, source = after_last(ts, source, dates.last)
         while dates.are_reserved and connection.execute(schema.IS_RESERVED, (device, ts)).fetchone():
             ts += 1
         dates.last = ts

@@ -113,6 +113,23 @@ def test_dates_increase_strictly_after_the_last_one() -> None:
     assert [row.ts for row in dated] == [WALL - 9_999, WALL - 9_998, WALL - 1_000]
 
 
+@pytest.mark.parametrize("source", [None, FROM_SERVER])
+def test_a_reading_that_had_to_be_moved_behind_later_ones_says_that_nobody_vouches_for_its_date(
+    source: str | None,
+) -> None:
+    clock = OWN_CLOCK._replace(source=source)
+    rows = [undated(4, 0, 90_000), undated(5, 0, 98_500), undated(6, 0, 99_800)]
+    dated = date_waiting(rows, clock, WALL, lines={}, last_ts=WALL - 1_000)
+    assert dated == [
+        Dated(4, WALL - 999, ESTIMATED),
+        Dated(5, WALL - 998, source),
+        Dated(6, WALL - 200, source),
+    ]
+    line = Line(first_ms=0, first_ts=WALL - DAY_MS, length_ms=100_000, room_ms=100_000, source=source)
+    [row] = date_waiting([undated(4, 0, 7_000, "boot-0")], clock, WALL, lines={"boot-0": line}, last_ts=WALL)
+    assert row == Dated(4, WALL + 1, ESTIMATED)
+
+
 def test_far_ahead_is_more_than_ten_minutes() -> None:
     assert is_far_ahead(WALL + 600_001, WALL)
     assert not is_far_ahead(WALL + 600_000, WALL)
