@@ -46,14 +46,26 @@ async def _slowly(server: IngestServer, request: web.Request, batch: Batch) -> w
 async def test_a_backlog_drains_through_a_link_too_narrow_for_its_batches(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer
 ) -> None:
-    """A batch of sixty would take six seconds, and no request may take more than two."""
+    """A batch of thirty-two would take three seconds, and no request may take more than two."""
     server.rule = _slowly
     await fill(spool, 150)
     async with running(spool, changed(settings, batch_size=60, request_timeout_s=_LIMIT_S)):
         await counted(spool, delivered=150, pending=0)
     sizes = [len(seen.seqs) for seen in server.seen]
-    assert max(sizes) == 60
+    assert max(sizes) == 32
     assert max(sizes[-3:]) <= _LIMIT_S / _EACH_S
+
+
+async def test_no_time_is_lost_with_first_batches_that_do_not_pass(
+    spool: DurableSpool, settings: UploadSettings, server: IngestServer
+) -> None:
+    """The backlog as one batch would take longer than a request may, and be sent in vain."""
+    server.rule = _slowly
+    await fill(spool, 250)
+    async with running(spool, changed(settings, batch_size=500)):
+        await counted(spool, delivered=250, pending=0)
+    sent = [seq for seen in server.seen for seq in seen.seqs]
+    assert sorted(sent) == sorted(set(sent))
 
 
 async def _were_offered(spool: DurableSpool) -> list[int]:
