@@ -140,7 +140,7 @@ _DETAILS: Final[dict[int, str]] = {
     404: "there is no device roof, or this token may not see it",
     413: "a batch may hold at most 10000 samples",
     415: "send application/json",
-    422: "samples: Field required",
+    422: 'send {"samples": [...]}',
     429: "too many requests; try again in 12 s",
     500: "the server failed; it has logged why",
     503: "the database does not answer",
@@ -159,7 +159,7 @@ def problem(status: int) -> dict[str, Any] | None:
         "detail": _DETAILS[status],
     }
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        body["errors"] = [{"field": "samples", "message": "Field required"}]
+        body["errors"] = [{"field": "samples", "message": "must be there and be a list"}]
     return body
 
 

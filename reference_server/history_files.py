@@ -19,6 +19,7 @@ from reference_server.storage.codec import endless_field
 from sungrow_lib.errors import UsageError
 from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
+from sungrow_lib.wording import first_fault
 
 Told = tuple[SungrowSample, Mapping[str, Any]]
 """A reading, and its fields that only a newer edge knows."""
@@ -198,10 +199,7 @@ def _short(text: str) -> str:
 
 def reason_of(error: ValueError) -> str:
     """Say in one line of bearable length why a reading is refused."""
-    reason = str(error)
-    if isinstance(error, ValidationError):
-        fault = error.errors(include_url=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    reason = first_fault(error) if isinstance(error, ValidationError) else str(error)
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "..."
 
 

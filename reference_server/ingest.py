@@ -40,6 +40,7 @@ from reference_server.storage.writers import deleted_ones
 from reference_server.verdicts import Verdicts
 from sungrow_lib.sample import DEVICE_ID_PATTERN, SungrowSample, parse_ts, split_unknown
 from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope, IngestAnswer, VerdictCode
+from sungrow_lib.wording import A_DEVICE_ID, MISSING, first_fault
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ def _sort(batch: Batch, principal: Principal) -> _Sorted:
         if not isinstance(device_id, str) or (
             device_id not in result.allowed and _DEVICE_ID.fullmatch(device_id) is None
         ):
-            result.verdicts.reject(index, "device_id must match [A-Za-z0-9._-]{1,64}")
+            result.verdicts.reject(index, f"device_id: {A_DEVICE_ID if 'device_id' in item else MISSING}")
             continue
         allowed = result.allowed.get(device_id)
         if allowed is None:
@@ -460,7 +461,7 @@ def _modelled(verdicts: Verdicts, plan: Plan, device: int, index: int, item: dic
     try:
         sample = SungrowSample.model_validate(known)
     except ValidationError as error:
-        reason = _first_fault(error)
+        reason = first_fault(error)
     else:
         endless = endless_field(unknown)
         if endless is None:
@@ -469,11 +470,6 @@ def _modelled(verdicts: Verdicts, plan: Plan, device: int, index: int, item: dic
     verdicts.reject(index, reason)
     plan.asides.append(Aside.of_rejected(device, _ts_of(item), reason, item))
     return None
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 def _ts_of(item: Mapping[str, Any]) -> datetime | None:

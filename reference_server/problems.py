@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reference_server.answers import Answer
 from sungrow_lib.wire import PROBLEM_JSON, Problem as ProblemBody
-from sungrow_lib.wording import plainly
+from sungrow_lib.wording import first_fault, place_of, plainly
 
 TITLES: Final[dict[int, str]] = {
     400: "Not JSON",
@@ -70,14 +70,10 @@ class Problem(Exception):  # noqa: N818 - an answer, not a fault of the program
     def wrong_content(cls, error: ValidationError) -> Problem:
         """422 with one entry per fault; what was sent is not repeated."""
         faults = [
-            {
-                "field": ".".join(map(str, fault["loc"])),
-                "message": plainly(fault),
-            }
+            {"field": place_of(fault), "message": plainly(fault)}
             for fault in error.errors(include_url=False, include_input=False)
         ]
-        first = faults[0]
-        return cls(422, ": ".join(filter(None, first.values())), errors=faults)
+        return cls(422, first_fault(error), errors=faults)
 
     def response(self) -> Answer:
         """Return the answer to send."""

@@ -118,21 +118,13 @@ QueryDate = Annotated[
 ]
 
 
-def _time(value: object) -> datetime:
-    """Read a moment as a reading's time stamp is read; what is wrong is said of the parameter."""
-    try:
-        return parse_ts(value)
-    except PydanticCustomError as error:
-        raise PydanticCustomError("time", "{reason}", {"reason": str(error).removeprefix("ts ")}) from None
-
-
 def _time_or_day(value: object) -> object:
     if not (isinstance(value, str) and len(value) == _DAY_LENGTH):
-        return _time(value)
+        return parse_ts(value)
     return _day(value, "a time (RFC 3339), or a date such as 2026-01-31")
 
 
-QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
+QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
 QueryTimeOrDay = Annotated[datetime | date, BeforeValidator(_time_or_day), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]

@@ -13,6 +13,9 @@ from pydantic_core import PydanticCustomError
 DEVICE_ID_PATTERN: Final = r"^[A-Za-z0-9._-]{1,64}$"
 """What a device may be called."""
 
+TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]+$"
+"""What a text may hold."""
+
 _RFC3339: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -104,7 +107,7 @@ TenThousandth = Annotated[
 Trackers = Annotated[Annotated[list[Item | None], Field(max_length=16)] | None, BeforeValidator(_trimmed)]
 Strings = Annotated[Annotated[list[Item | None], Field(max_length=32)] | None, BeforeValidator(_trimmed)]
 Phases = Annotated[Annotated[list[Item | None], Field(max_length=3)] | None, BeforeValidator(_trimmed)]
-Word = Annotated[str, Field(max_length=_TEXT_LIMIT, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Word = Annotated[str, Field(max_length=_TEXT_LIMIT, pattern=TEXT_PATTERN)]
 Codes = Annotated[list[Annotated[int, Field(strict=True, ge=0, le=65_535)]], Field(max_length=512)]
 Timestamp = Annotated[
     datetime,

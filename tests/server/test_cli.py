@@ -353,7 +353,7 @@ def test_a_wrong_capture_is_one_line_and_stores_nothing(
         ("x" * 9_000 + "\n", f"'{'x' * 40}'... is not a field"),
         ('{"ts":"2026-01-01T00:00:00Z"}\n{', "line 2: is no JSON object"),
         ('{"ts":"2026-01-01T00:00:00Z"}\n\n[]\n', "line 3: is no JSON object"),
-        ('{"pv_power_w":1}\n', "line 1: ts: Field required"),
+        ('{"pv_power_w":1}\n', "line 1: ts: is missing"),
         ('{"ts":"2026-01-01T00:00:00Z","newer":1e999}\n', "line 1: newer: must hold finite numbers"),
     ],
 )

@@ -17,6 +17,7 @@ from reference_server.decoder import BodyReader, Found, decode_batch, read_bodie
 from reference_server.storage.codec import Row, encode
 from sungrow_lib.quantities import QUANTITIES, Quantity, QuantityKind
 from sungrow_lib.sample import SungrowSample, split_unknown
+from sungrow_lib.wording import first_fault
 
 TS = "2026-06-15T12:00:00.000Z"
 STAMPS = st.sampled_from(
@@ -102,6 +103,15 @@ def by_model(item: dict[str, Any]) -> Row | None:
         return None
 
 
+def fault_in(item: dict[str, Any]) -> str | None:
+    """Why the model refuses a reading, as its sender is told."""
+    try:
+        SungrowSample.model_validate(split_unknown(item)[0])
+    except ValidationError as error:
+        return first_fault(error)
+    return None
+
+
 def said(row: Row) -> tuple[Any, ...]:
     """What a row says, types included: 1 is not 1.0, nor is it true."""
     extra = json.dumps(row.extra, sort_keys=True)
@@ -149,6 +159,19 @@ def test_both_ways_agree_on_every_input(items: list[dict[str, Any]]) -> None:
         agree(from_json(json.dumps(items), allow_inf_nan=False))
     except ValueError as error:  # what is no JSON never comes this far
         assert "JSON" in str(error) or "escape" in str(error)  # noqa: PT017
+
+
+@settings(max_examples=200, deadline=None)
+@given(batches())
+def test_whatever_is_refused_is_refused_in_plain_words(items: list[dict[str, Any]]) -> None:
+    for item in items:
+        fault = fault_in(item)
+        if fault is not None:
+            field, _, words = fault.partition(": ")
+            assert field.split(".")[0] in item
+            assert words.startswith(("must ", "is ")), fault
+            assert "should" not in fault
+            assert not set("^$\\") & set(words), "no patterns"
 
 
 def plausible(quantity: Quantity) -> st.SearchStrategy[Any]:

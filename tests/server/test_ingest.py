@@ -364,6 +364,42 @@ async def test_what_the_edge_says_of_a_device_is_remembered_but_the_owner_wins(a
     assert api.rows("SELECT edge_id, generation, max_seq FROM edges") == [("box-1", "g1", 7)]
 
 
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"ts": None}, "ts: must be RFC 3339 text such as 2026-01-31T10:00:00.000Z"),
+        ({"ts": "2026-06-15T12:00:00.0001Z"}, "ts: must not be finer than milliseconds"),
+        ({"device_id": None}, "device_id: must be 1 to 64 letters, digits, dots, hyphens or underscores"),
+        ({"device_id": "a b"}, "device_id: must be 1 to 64 letters, digits, dots, hyphens or underscores"),
+        ({"pv_power_w": "1"}, "pv_power_w: must be a number"),
+        ({"mppt_voltage_v": 5}, "mppt_voltage_v: must be a list"),
+        ({"mppt_voltage_v": [1] * 17}, "mppt_voltage_v: must have at most 16 entries"),
+        ({"mppt_voltage_v": [1, "2"]}, "mppt_voltage_v.1: must be a number"),
+        ({"running_state": 64}, "running_state: must be text, in quotation marks"),
+        ({"running_state": "a\n"}, "running_state: must be text without control characters, and not empty"),
+        ({"running_state": "\ud800"}, "running_state: must be text of whole characters"),
+        ({"fault_codes": [70_000]}, "fault_codes.0: must be at most 65535"),
+        ({"sample_count": 0}, "sample_count: must be at least 1"),
+    ],
+)
+async def test_a_reading_that_can_never_be_valid_is_told_why(
+    api: Api, odd: dict[str, Any], reason: str
+) -> None:
+    for others in ([], [sample(1)]):
+        body = json.dumps({"samples": [sample(0) | odd, *others]}).encode()
+        _, answer = await api.post_raw(body)
+        assert [verdict["reason"] for verdict in answer["rejected"]] == [reason]
+
+
+async def test_so_is_one_without_a_time_stamp_or_a_device(api: Api) -> None:
+    answer = await api.ingest({"device_id": "sh-1"}, {"ts": sample(0)["ts"]}, 5)
+    assert [verdict["reason"] for verdict in answer["rejected"]] == [
+        "ts: is missing",
+        "device_id: is missing",
+        "a sample must be an object",
+    ]
+
+
 async def test_an_empty_name_of_a_device_or_plant_is_none(api: Api) -> None:
     await api.ingest(sample(0), device={"name": "", "plant": "home"})
     await api.ingest(sample(1), device={"name": "Roof", "plant": ""})

@@ -57,8 +57,8 @@ Every error is answered in one form, `application/problem+json` (RFC 9457):
   "type": "urn:sungrow:problem:wrong-content",
   "title": "Wrong content",
   "status": 422,
-  "detail": "frame: Input should be 'day', 'month', 'year' or 'all'",
-  "errors": [{"field": "frame", "message": "Input should be 'day', 'month', 'year' or 'all'"}]
+  "detail": "frame: must be 'day', 'month', 'year' or 'all'",
+  "errors": [{"field": "frame", "message": "must be 'day', 'month', 'year' or 'all'"}]
 }
 ```
 Go by `status` or `type`; `title` and `detail` are for people. `errors` comes with 422 only.
