@@ -1,5 +1,6 @@
 """What a real `sungrow-edge run` is measured against: simulated inverters, an HTTPS server, a slow line.
 
+Prometheus is played, too, by something that asks for the metrics as often.
 The server keeps the contract of the API (every reading is new to it) and counts what reaches it; it stands
 for the real one, whose own work is no part of what is measured here.
 """
@@ -15,23 +16,24 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, web
 
 from benchmarks.measure import cpu_s
 from sungrow_lib import InverterSimulator, living_inverter
 from sungrow_lib.demo.certificates import make_certificates
-from sungrow_lib.demo.setup import clean_environment
+from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.sample import format_ts
 
 TOKEN: Final = "benchmark-token-0123456789"
 _SLICE: Final = 4096
+_SCRAPED_S: Final = 15.0
 _MEMORY: Final = Path("/dev/shm")
 _AS_INSTALLED: Final = {"PYTHONDONTWRITEBYTECODE": ""}
 """pip compiles what it installs; a checkout whose modules are compiled at every start is another thing."""
@@ -115,6 +117,29 @@ class Line:
             writer.close()
 
 
+@dataclass
+class Prometheus:
+    """Asks daemons for their metrics as often as it usually does.
+
+    Attributes:
+        ports: of the daemons, also of those that run no more.
+        answers: it got.
+    """
+
+    ports: list[int] = field(default_factory=list)
+    answers: int = 0
+
+    async def run(self) -> None:
+        """Ask, until cancelled."""
+        async with ClientSession() as session:
+            while True:
+                await asyncio.sleep(_SCRAPED_S)
+                for port in self.ports:
+                    with suppress(ClientError):  # it runs no more
+                        async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                            self.answers += "sungrow_pv_power_w" in await answer.text()
+
+
 @dataclass(frozen=True)
 class Rig:
     """The world of an edge.
@@ -125,6 +150,7 @@ class Rig:
         line: leads there.
         memory: a folder that is on no disk, for what the unit keeps in `/run`.
         simulators: the inverters.
+        prometheus: asks the edge.
         ca: who vouches for the server.
     """
 
@@ -133,6 +159,7 @@ class Rig:
     server: Server
     line: Line
     simulators: list[InverterSimulator]
+    prometheus: Prometheus
     ca: Path
 
     def configuration(self, name: str, log_level: str = "WARNING") -> Path:
@@ -140,6 +167,7 @@ class Rig:
         home, memory = self.folder / name, self.memory / name
         home.mkdir()
         memory.mkdir()
+        self.prometheus.ports += free_ports(1)
         lines = [
             f'server_url = "https://localhost:{self.line.port}"',
             f'device_token = "{TOKEN}"',
@@ -147,6 +175,7 @@ class Rig:
             f'spool_path = "{home / "spool.sqlite"}"',
             f'sungrow_lock_dir = "{memory}"',
             f'health_file = "{memory / "health.json"}"',
+            f"metrics_port = {self.prometheus.ports[-1]}",
             f'log_level = "{log_level}"',
         ]
         for number, simulator in enumerate(self.simulators):
@@ -190,7 +219,9 @@ async def rig(folder: Path, models: list[str], rate: float) -> AsyncIterator[Rig
             for seed, model in enumerate(models)
         ]
         memory = stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None))
-        yield Rig(folder, Path(memory), server, line, simulators, files.ca)
+        prometheus = Prometheus()
+        stack.callback(asyncio.create_task(prometheus.run()).cancel)
+        yield Rig(folder, Path(memory), server, line, simulators, prometheus, files.ca)
 
 
 class Process:

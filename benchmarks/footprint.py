@@ -128,6 +128,7 @@ async def _steady(world: Rig) -> AsyncIterator[Figure]:
     percent = (process.cpu_s() - cpu_s) / _WINDOW_S / len(_MODELS) * 100
     bare_percent = (bare.cpu_s() - bare_s) / _WINDOW_S / len(_MODELS) * 100
     resident, other = process.resident_mb(), floor.resident_mb()
+    assert world.prometheus.answers, "its memory is that with metrics"
     in_log, share = process.written() - disk, taken / world.server.readings
     # At the end the log is folded into the file: of that, too, these readings have their share.
     folded = await asyncio.to_thread(process.stop) - in_log - disk
