@@ -6,13 +6,14 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
@@ -80,6 +81,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(edge.watch_signals, stopping)
         tasks.start_soon(edge.watch_lock, stopping)
+        edge.show_metrics(tasks)
         while not stopping.is_set():
             failure = await edge.run(stopping)
             if failure is not None:
@@ -148,6 +150,22 @@ class _Edge:
             self.lost = error
             stopping.set()
 
+    def show_metrics(self, tasks: TaskGroup) -> None:
+        """Let ``tasks`` answer Prometheus, whatever becomes of the spool, where that is wanted."""
+        if not self.settings.metrics_port:
+            return
+        from reference_edge.metrics import (  # noqa: PLC0415 - memory, only where wanted
+            EdgeCollector,
+            metrics_listener,
+            serve_metrics,
+        )
+
+        intervals = {device.device_id: device.poll_interval_s for device in self.settings.inverters}
+        collector = EdgeCollector(
+            self.accounts, intervals, self.survey, self._say_of_upload, lambda: len(self.intake)
+        )
+        tasks.start_soon(serve_metrics, metrics_listener(self.settings.metrics_port), collector)
+
     async def run(self, stopping: anyio.Event) -> SpoolError | None:
         """Work until ``stopping`` is set or the spool is found damaged.
 
@@ -186,8 +204,7 @@ class _Edge:
         uploader = await stack.enter_async_context(BatchUploader(spool, upload_settings(self.settings)))
         self._upload_status = lambda: uploader.status
         try:
-            with self._metrics():
-                await self._work(stopping, spool, uploader)
+            await self._work(stopping, spool, uploader)
             await self._note(spool.damage)
             # A spool that takes nothing lets nothing be offered either, and the ten seconds are short.
             is_done = self.intake.refusal is None and await uploader.flush(_FLUSH_S)
@@ -212,8 +229,7 @@ class _Edge:
             beside.start_soon(self._health.run)
             beside.start_soon(self.service.run, self._status_line, lambda: _stuck(stations))
             beside.start_soon(self.survey.watch, self.intake)
-            with self._metrics():
-                await self._poll(stations, stopping.wait, self._wait_for_disk)
+            await self._poll(stations, stopping.wait, self._wait_for_disk)
             beside.cancel_scope.cancel()
         if stopping.is_set():
             await self._try_a_last_time(stopping)
@@ -285,17 +301,6 @@ class _Edge:
         self.owner_file.read()
         if not self.was_open:
             self.damage = self.owner_file.damage
-
-    def _metrics(self) -> AbstractContextManager[None]:
-        if not self.settings.metrics_port:
-            return nullcontext()
-        from reference_edge.metrics import EdgeCollector, serving  # noqa: PLC0415 - memory, only where wanted
-
-        intervals = {device.device_id: device.poll_interval_s for device in self.settings.inverters}
-        collector = EdgeCollector(
-            self.accounts, intervals, self.survey, self._upload_status, lambda: len(self.intake)
-        )
-        return serving(self.settings.metrics_port, collector)
 
     def _stations(self, uploader: BatchUploader | None) -> list[Station]:
         return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import importlib
 import json
 import os
 import sys
@@ -23,7 +22,7 @@ from reference_edge.health import health_lines
 from reference_edge.lock import SpoolLock, sole_user
 from reference_edge.spool_commands import add_parser as add_spool_parser
 from sungrow_lib._version import __version__
-from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded, lacking
+from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.settings import load_settings
@@ -134,11 +133,6 @@ def _settings(args: argparse.Namespace) -> EdgeSettings:
 
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
-    if settings.metrics_port:  # better now than when the daemon works
-        try:
-            importlib.import_module("reference_edge.metrics")
-        except ModuleNotFoundError as error:
-            return lacking("sungrow-edge", extra="edge", error=error)
     configure_logging(settings.log_level)
     _stay_small()
     require_spool(settings.spool_path)

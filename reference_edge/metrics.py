@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from reference_edge.account import ACCEPTED, DeviceAccount
+from reference_edge.exposition import CONTENT_TYPE, Family, exposition
+from reference_edge.page import Page, listen
 from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
 from sungrow_lib.errors import ConfigurationError
@@ -23,31 +22,24 @@ _FRESH_INTERVALS: Final = 3
 """A reading older than so many poll intervals says nothing of now."""
 
 
-@contextmanager
-def serving(port: int, collector: EdgeCollector) -> Iterator[None]:
-    """Answer `GET /metrics` on 127.0.0.1 for as long as the context lasts; port 0 for not at all.
+def metrics_listener(port: int) -> socket.socket:
+    """Return a socket that listens on 127.0.0.1, for `serve_metrics`.
 
     Raises:
         ConfigurationError: another program has the port.
     """
-    if not port:
-        yield
-        return
-    registry = CollectorRegistry()
-    registry.register(collector)
     try:
-        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+        return listen(port)
     except OSError as error:
         raise ConfigurationError(
             f"METRICS_PORT: port {port} on 127.0.0.1 cannot be used: {error.strerror}; choose another",
             variable="METRICS_PORT",
         ) from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+
+async def serve_metrics(listener: socket.socket, collector: EdgeCollector) -> None:
+    """Answer `GET /metrics` until cancelled."""
+    await Page("/metrics", CONTENT_TYPE, lambda: exposition(collector.collect())).serve(listener)
 
 
 class EdgeCollector:
@@ -75,11 +67,7 @@ class EdgeCollector:
         self._upload = upload
         self._queued = queued
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing in advance: what there is depends on what is known."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Yield all metrics."""
         yield _gauge("sungrow_edge_info", "Version of the edge", [((__version__,), 1.0)], ("version",))
         yield from self._polls()
@@ -87,14 +75,18 @@ class EdgeCollector:
         yield from self._delivery()
         yield from self._readings()
 
-    def _polls(self) -> Iterator[Metric]:
-        polls = CounterMetricFamily(
-            "sungrow_edge_polls", "Polls by what came of them", labels=("device_id", "outcome")
+    def _polls(self) -> Iterator[Family]:
+        yield Family(
+            "sungrow_edge_polls_total",
+            "counter",
+            "Polls by what came of them",
+            ("device_id", "outcome"),
+            [
+                ((account.device_id, outcome), count)
+                for account in self._accounts.values()
+                for outcome, count in {ACCEPTED: account.accepted, **account.not_accepted}.items()
+            ],
         )
-        for account in self._accounts.values():
-            for outcome, count in {ACCEPTED: account.accepted, **account.not_accepted}.items():
-                polls.add_metric((account.device_id, outcome), count)
-        yield polls
         yield _gauge(
             "sungrow_edge_device_up",
             "Whether the last poll brought a reading",
@@ -102,7 +94,7 @@ class EdgeCollector:
             ("device_id",),
         )
 
-    def _spool(self) -> Iterator[Metric]:
+    def _spool(self) -> Iterator[Family]:
         accounts = self._accounts.values()
         yield _gauge(
             "sungrow_edge_spool_readings",
@@ -140,11 +132,15 @@ class EdgeCollector:
             if value is not None:
                 yield _gauge(name, what, [((), float(value))])
 
-    def _delivery(self) -> Iterator[Metric]:
+    def _delivery(self) -> Iterator[Family]:
         upload = self._upload()
-        delivered = CounterMetricFamily("sungrow_edge_delivered_readings", "Readings the server confirmed")
-        delivered.add_metric((), upload.delivered)
-        yield delivered
+        yield Family(
+            "sungrow_edge_delivered_readings_total",
+            "counter",
+            "Readings the server confirmed",
+            (),
+            [((), upload.delivered)],
+        )
         if upload.connection is not ConnectionState.UNKNOWN:
             is_up = float(upload.connection is ConnectionState.CONNECTED)
             yield _gauge("sungrow_edge_server_up", "Whether the last request was taken", [((), is_up)])
@@ -161,28 +157,23 @@ class EdgeCollector:
             ("code", "device_id"),
         )
 
-    def _readings(self) -> Iterator[Metric]:
-        fresh = [account for account in list(self._accounts.values()) if self._is_fresh(account)]
+    def _readings(self) -> Iterator[Family]:
+        fresh = [account for account in self._accounts.values() if self._is_fresh(account)]
         for quantity in _VALUES:
-            metric = GaugeMetricFamily(
-                f"sungrow_{quantity.name}", quantity.title, labels=("device_id", *_item_label(quantity))
-            )
-            for account in fresh:
-                value = getattr(account.sample, quantity.name)
-                for labels, number in _numbers(quantity, value):
-                    metric.add_metric((account.device_id, *labels), number)
-            if metric.samples:
-                yield metric
+            numbers = [
+                ((account.device_id, *labels), number)
+                for account in fresh
+                for labels, number in _numbers(quantity, getattr(account.sample, quantity.name))
+            ]
+            if numbers:
+                labels = ("device_id",) if quantity.length is None else ("device_id", "item")
+                yield _gauge(f"sungrow_{quantity.name}", quantity.title, numbers, labels)
 
     def _is_fresh(self, account: DeviceAccount) -> bool:
         if account.sample is None:
             return False
         age_s = (datetime.now(UTC) - account.sample.ts).total_seconds()
         return abs(age_s) <= _FRESH_INTERVALS * self._intervals[account.device_id]
-
-
-def _item_label(quantity: Quantity) -> tuple[str, ...]:
-    return () if quantity.length is None else ("item",)
 
 
 def _numbers(quantity: Quantity, value: object) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -197,9 +188,6 @@ def _numbers(quantity: Quantity, value: object) -> Iterator[tuple[tuple[str, ...
 
 
 def _gauge(
-    name: str, what: str, values: Iterable[tuple[tuple[str, ...], float]], labels: tuple[str, ...] = ()
-) -> GaugeMetricFamily:
-    gauge = GaugeMetricFamily(name, what, labels=labels)
-    for names, value in values:
-        gauge.add_metric(names, value)
-    return gauge
+    name: str, what: str, samples: list[tuple[tuple[str, ...], float]], labels: tuple[str, ...] = ()
+) -> Family:
+    return Family(name, "gauge", what, labels, samples)

@@ -35,7 +35,7 @@ THIRD_PARTY: Final[dict[str, tuple[str, ...]]] = {
     "psycopg": ("reference_server/storage/",),
     "psycopg_pool": ("reference_server/storage/",),
     "aiohttp": ("reference_server/",),
-    "prometheus_client": ("reference_server/", "reference_edge/metrics.py"),
+    "prometheus_client": ("reference_server/",),
     "numpy": ("reference_server/columns.py", "reference_server/storage/"),
     "msgspec": tuple(
         f"reference_server/{name}.py" for name in ("decoder", "buckets", "sheets", "plant_memory")
@@ -167,9 +167,19 @@ def test_the_daemon_does_not_load_what_only_other_commands_need() -> None:
     show = "import sys, reference_edge.cli; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(run.stdout.split())
-    assert not {f"reference_edge.{name}" for name in ("check", "metrics", "spool_jobs", "status")} & loaded
+    unwanted = ("check", "exposition", "metrics", "page", "spool_jobs", "status")
+    assert not {f"reference_edge.{name}" for name in unwanted} & loaded
     assert not {"sungrow_lib.spool.salvage", "sungrow_lib.spool.transfer"} & loaded
     assert not {"sungrow_lib.wire.answers", "sungrow_lib.wire.reports"} & loaded
+
+
+def test_metrics_of_the_daemon_load_nothing_but_themselves() -> None:
+    show = (
+        "import sys, reference_edge.cli; before = {*sys.modules};"
+        " import reference_edge.metrics; print(*{*sys.modules} - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(run.stdout.split()) == {f"reference_edge.{name}" for name in ("exposition", "metrics", "page")}
 
 
 def test_a_command_of_the_server_waits_for_nothing_that_only_others_need() -> None:

@@ -202,7 +202,7 @@ def exported(folder: Path) -> dict[str, tuple[str, ...]]:
     collector = EdgeCollector(
         {"roof": DeviceAccount("roof", "192.168.1.20:502")}, {}, survey, StatusBoard().snapshot, lambda: 0
     )
-    return found | {family.name: getattr(family, "_labelnames", ()) for family in collector.collect()}
+    return found | {family.name: family.labels for family in collector.collect()}
 
 
 def test_the_stories_are_told_in_the_names_the_programs_export(tmp_path: Path) -> None:

@@ -418,20 +418,6 @@ def test_a_missing_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     ]
 
 
-def test_figures_for_prometheus_without_its_package_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in (SINGLE | {"SPOOL_PATH": str(tmp_path / "spool"), "METRICS_PORT": "9464"}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delitem(sys.modules, "reference_edge.metrics", raising=False)
-    monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    assert main(["run"]) == 1
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("sungrow-edge: the package prometheus_client")
-    assert line.endswith(" is not installed: pip install 'sungrow-lib[edge]'")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("command", [["run"], ["check", "--offline"], ["status"], ["spool", "stats"]])
 def test_another_file_in_the_spools_place_is_left_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]

@@ -17,6 +17,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import anyio
+import httpx
 import pytest
 
 from reference_edge.lock import SpoolLock, sole_user
@@ -329,16 +330,18 @@ async def test_a_disk_that_fails_from_the_start_is_waited_for_with_readings_in_m
     disk.fails(ERRORS[error], what)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
-    more = disk.environment | {
-        "NOTIFY_SOCKET": str(tmp_path / "notify"),
-        "METRICS_PORT": str(free_ports(1)[0]),
-    }
+    [port] = free_ports(1)
+    more = disk.environment | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "METRICS_PORT": str(port)}
     with closing(manager):
         async with polling(tmp_path, tls_files.ca, QUICK, **more) as child:
             await until("the alarm", lambda: waiting(tmp_path) > 1, child)
             manager.settimeout(60.0)
             assert manager.recv(500).startswith(b"READY=1")
             assert not polls(tmp_path, "accepted")
+            async with httpx.AsyncClient(timeout=60.0) as client:
+                shown = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+            assert 'sungrow_edge_alarm{code="spool",device_id=""} 1.0' in shown
+            assert "\nsungrow_edge_memory_readings 0.0\n" not in shown
             disk.works()
             await until("readings", lambda: len(polls(tmp_path, "accepted")) > 3, child)
             await until("the alarm's end", lambda: "spool" not in alarms(tmp_path), child)

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from reference_edge import intake as module, survey as survey_module
 from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.advice import shown_size
+from reference_edge.exposition import Family, exposition
 from reference_edge.health import HealthReport, health_lines
 from reference_edge.intake import Intake, Taken
-from reference_edge.metrics import EdgeCollector, serving
+from reference_edge.metrics import EdgeCollector, metrics_listener, serve_metrics
 from reference_edge.survey import Survey
 from sungrow_lib import (
     ConfigurationError,
@@ -345,17 +348,8 @@ def test_without_a_manager_nothing_is_said(environment: dict[str, str], watchdog
 # --- metrics ---------------------------------------------------------------------------------------------
 
 
-async def scraped(port: int) -> str:
-    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        await stream.send(b"GET /metrics HTTP/1.0\r\n\r\n")
-        answer = b""
-        async for chunk in stream:
-            answer += chunk
-    return answer.partition(b"\r\n\r\n")[2].decode()
-
-
 async def test_metrics_say_what_is_known_and_leave_out_what_is_not(
-    spool: DurableSpool, account: DeviceAccount, tmp_path: Path, free_tcp_port: int
+    spool: DurableSpool, account: DeviceAccount, tmp_path: Path
 ) -> None:
     sample = SungrowSample(
         device_id="roof",
@@ -370,24 +364,53 @@ async def test_metrics_say_what_is_known_and_leave_out_what_is_not(
     collector = EdgeCollector(
         {"roof": account}, {"roof": 5.0}, Survey(tmp_path), StatusBoard().snapshot, lambda: 4
     )
-    with serving(free_tcp_port, collector):
-        text = await scraped(free_tcp_port)
-        with pytest.raises(ConfigurationError, match="METRICS_PORT"), serving(free_tcp_port, collector):
-            pass
-    lines = text.splitlines()
-    assert 'sungrow_pv_power_w{device_id="roof"} 0.0' in lines
-    assert 'sungrow_mppt_voltage_v{device_id="roof",item="1"} 512.3' in lines
-    assert 'sungrow_mppt_voltage_v{device_id="roof",item="3"} 498.0' in lines
-    assert 'sungrow_edge_polls_total{device_id="roof",outcome="accepted"} 1.0' in lines
-    assert 'sungrow_edge_polls_total{device_id="roof",outcome="silent"} 1.0' in lines
-    assert "sungrow_edge_memory_readings 4.0" in lines
-    assert not any('item="2"' in line for line in lines)
-    assert not any(line.startswith(("sungrow_battery", "sungrow_edge_server_up")) for line in lines)
+    listener = metrics_listener(0)
+    port = listener.getsockname()[1]
+    async with anyio.create_task_group() as tasks, httpx.AsyncClient() as client:
+        tasks.start_soon(serve_metrics, listener, collector)
+        with pytest.raises(ConfigurationError, match=f"METRICS_PORT: port {port} on 127.0.0.1 cannot"):
+            metrics_listener(port)
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+        tasks.cancel_scope.cancel()
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    found = {(s.name, *s.labels.items()): s.value for f in families.values() for s in f.samples}
+    roof = ("device_id", "roof")
+    assert found["sungrow_pv_power_w", roof] == 0.0
+    voltages = {key[2]: value for key, value in found.items() if key[0] == "sungrow_mppt_voltage_v"}
+    assert voltages == {("item", "1"): 512.3, ("item", "3"): 498.0}
+    assert found["sungrow_edge_polls_total", roof, ("outcome", "accepted")] == 1.0
+    assert found["sungrow_edge_polls_total", roof, ("outcome", "silent")] == 1.0
+    assert found["sungrow_edge_memory_readings",] == 4.0
+    assert not [name for name in families if name.startswith(("sungrow_battery", "sungrow_edge_server_up"))]
+    assert {family.type for family in families.values()} == {"counter", "gauge"}
+    assert all(family.documentation for family in families.values())
     if promtool := shutil.which("promtool"):
         done = subprocess.run(  # noqa: ASYNC221 - takes milliseconds
-            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+            [promtool, "check", "metrics"], input=answer.text, capture_output=True, text=True, check=False
         )
         assert "error" not in done.stdout + done.stderr
+
+
+def test_what_prometheus_would_misread_is_written_so_that_it_does_not() -> None:
+    awkward = 'a\\n"b"\n\\c é'
+    values = {"one": 0.1, "two": 1e300, "three": float("inf"), "four": -float("inf"), "five": float("nan")}
+    text = exposition(
+        [
+            Family("empty", "gauge", "None known", ("label",), []),
+            Family("many_total", "counter", awkward, ("first", "second"), [((awkward, ""), 12345678)]),
+            Family("values", "gauge", "", ("of",), [((name,), value) for name, value in values.items()]),
+        ]
+    ).decode()
+    empty, many, several = text_string_to_metric_families(text)
+    assert (empty.name, empty.samples) == ("empty", [])
+    [sample] = many.samples
+    assert (many.type, many.documentation) == ("counter", awkward)
+    assert (sample.name, sample.value) == ("many_total", 12345678.0)
+    assert sample.labels == {"first": awkward, "second": ""}
+    assert repr([sample.value for sample in several.samples]) == repr(list(values.values()))
+    assert "NaN" in text
+    assert "+Inf" in text
 
 
 class BehindClock(SystemClock):
@@ -414,7 +437,7 @@ async def test_health_metrics_and_report_say_of_the_clock_what_the_dating_does(
         await survey._look(spool, accounts, Intake(accounts))
         [trusted] = [f for f in collector.collect() if f.name == "sungrow_edge_clock_trusted"]
         reports = [survey._status(spool, each).clock for each in accounts.values()]
-        return health._report()["clock"]["trusted"], trusted.samples[0].value, *reports
+        return health._report()["clock"]["trusted"], trusted.samples[0][1], *reports
 
     async with DurableSpool.open(tmp_path / "spool.db", clock=clock) as spool:
         clock.ran_ahead_s = 3_600

@@ -13,7 +13,9 @@ from typing import cast
 from zoneinfo import ZoneInfo
 
 import anyio
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from reference_edge.account import DeviceAccount
 from reference_edge.check import _said_by_daemon
@@ -105,6 +107,36 @@ async def test_readings_are_kept_while_the_server_is_away(
     assert spool["accepted"] == len(events(tmp_path, "poll"))
     assert spool["accepted"] == spool["pending"] + spool["waiting"]
     assert "edge-token" not in (tmp_path / "edge.log").read_text()
+
+
+async def test_prometheus_is_answered_by_one_daemon_and_a_second_on_its_port_is_one_line(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    nobody, port = free_ports(2)
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    (tmp_path / "second").mkdir()
+    more = {"METRICS_PORT": str(port)}
+    async with InverterSimulator({1: inverter}) as simulator, httpx.AsyncClient(timeout=60.0) as client:
+        unit, ca = simulator.port, tls_files.ca
+        with edge(tmp_path, inverter_port=unit, ca=ca, server_port=nobody, **more) as child:
+            await until("a poll", tmp_path, "poll", child)
+            answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+            second = await anyio.run_process(
+                python("reference_edge", "run"),
+                env=variables(tmp_path / "second", inverter_port=unit, ca=ca, server_port=nobody) | more,
+                check=False,
+            )
+            assert await anyio.to_thread.run_sync(child.stop, 60.0)
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    accepted, *_ = families["sungrow_edge_polls"].samples
+    assert accepted.labels == {"device_id": "roof", "outcome": "accepted"}
+    assert accepted.value >= 1
+    [power] = families["sungrow_pv_power_w"].samples
+    assert power.labels == {"device_id": "roof"}
+    assert second.returncode == 2
+    [line] = second.stderr.decode().splitlines()
+    assert line.startswith(f"sungrow-edge: METRICS_PORT: port {port} on 127.0.0.1 cannot be used")
+    assert not list((tmp_path / "second").glob("spool.sqlite")), "it looks before it begins"
 
 
 async def test_what_it_learnt_is_beside_the_spool_and_used_by_the_next_start(

@@ -15,7 +15,7 @@ LOCK: Final = ROOT / "requirements" / "dev.lock"
 
 WORKING: Final = {
     "": "import sungrow_lib; [getattr(sungrow_lib, name) for name in sungrow_lib.__all__]",
-    "edge": "import reference_edge.app",
+    "edge": "import reference_edge.app, reference_edge.metrics",
     "server": "import reference_server.app, reference_server.resources as r; r.web_folder()",
     "demo": "import sungrow_lib.demo.run, trustme, reference_edge.app, reference_server.app",
     "notebooks": "import ipykernel, matplotlib.pyplot, nbclient, pandas, pyarrow, sungrow_lib",
@@ -23,7 +23,7 @@ WORKING: Final = {
 }
 """Extra -> what a program can do with it."""
 WORKS: Final = {
-    "": {"sungrow", "sungrow-edge"},  # without figures for Prometheus
+    "": {"sungrow", "sungrow-edge"},
     "edge": {"sungrow", "sungrow-edge"},
     "server": {"sungrow", "sungrow-edge", "sungrow-server"},  # it has all that an edge needs
     "demo": {"sungrow", "sungrow-edge", "sungrow-server"},

@@ -190,7 +190,7 @@ def edge_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
     survey = Survey(Path(), now, 0, 0, None, 0, clock)
     status = UploadStatus(ConnectionState.CONNECTED, now, None, 0, 0, (), (), None)
     collector = EdgeCollector({"roof": account}, {"roof": 5.0}, survey, lambda: status, lambda: 0)
-    return [_described(family) for family in collector.collect()]
+    return [(family.name, family.kind, family.labels, family.what) for family in collector.collect()]
 
 
 def _counted() -> list[tuple[str, str, tuple[str, ...], str]]:
