@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -16,11 +15,12 @@ import anyio
 import pytest
 from ruamel.yaml import YAML
 
-from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib import InverterSimulator
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, wait_until
 from sungrow_lib.demo.setup import free_ports
 from tests.deploy.images import Image, context, instructions
+from tests.living import living_inverter
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -191,7 +191,7 @@ def test_the_server_image_does_not_serve_the_world_without_tls(server_image: Ima
 async def test_the_edge_image_polls_and_is_alive(
     edge_image: Image, tmp_path: Path, tls_files: CertificateFiles, watched: list[Child]
 ) -> None:
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         variables = {
             "SERVER_URL": f"https://localhost:{free_ports(1)[0]}",

@@ -10,7 +10,6 @@ import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -21,7 +20,7 @@ import anyio
 import pytest
 
 from reference_server.storage.migrations import migrate
-from sungrow_lib import InverterSimulator, __version__, living_inverter
+from sungrow_lib import InverterSimulator, __version__
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports
@@ -29,6 +28,7 @@ from tests.clone import NEXT_VERSION, Clone
 from tests.conftest import Need
 from tests.deploy import machine
 from tests.guides.shell import DOCS, Terminal, runnable
+from tests.living import living_inverter
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INSTALLER: Final = ROOT / "deploy" / "install-edge.sh"
@@ -129,7 +129,7 @@ def shown(server: str, ca: Path) -> dict[str, object]:
 async def test_one_command_installs_an_edge_that_works_and_another_undoes_it(
     server: str, tls_files: CertificateFiles, tmp_path: Path, pip_settings: dict[str, str]
 ) -> None:
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         options = (*GIVEN, "--server", server, "--port", str(simulator.port), "--ca", str(tls_files.ca))
         await anyio.to_thread.run_sync(_live, tmp_path / "root", options, server, tls_files.ca, pip_settings)

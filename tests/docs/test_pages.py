@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Any, Final
@@ -11,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter, living_inverter
+from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter
 from sungrow_lib.upload import status, uploader
+from tests.living import living_inverter
 from tools.docs.__main__ import pages as generated_pages
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -105,6 +105,6 @@ async def test_the_code_of_the_landing_page_runs() -> None:
     assert found is not None
     names: dict[str, Any] = {"SungrowInverter": SungrowInverter}
     exec(f"async def shown(settings):\n{indent(found[1], '    ')}", names)
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         await names["shown"](ConnectionSettings(host="127.0.0.1", port=simulator.port))

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -14,8 +13,9 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib import InverterSimulator
 from sungrow_lib.demo.setup import clean_environment
+from tests.living import living_inverter
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = (ROOT / "README.md").read_text()
@@ -29,7 +29,7 @@ def blocks(language: str) -> list[str]:
 async def test_the_ten_lines_read_an_inverter(tmp_path: Path) -> None:
     [code] = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         address = 'host="192.168.1.20"'
         assert address in code

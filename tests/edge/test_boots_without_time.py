@@ -16,10 +16,11 @@ from reference_edge.account import DeviceAccount
 from reference_edge.config import DeviceSettings, EdgeSettings
 from reference_edge.intake import Intake, Taken
 from reference_edge.station import Station
-from sungrow_lib import BatchUploader, InverterSimulator, living_inverter
+from sungrow_lib import BatchUploader, InverterSimulator
 from sungrow_lib.spool import BootStamp, DurableSpool, SpoolState
 from sungrow_lib.spool.clock import ESTIMATED, ClockReading
 from sungrow_lib.wire import DeviceInfo
+from tests.living import living_inverter
 from tests.modbus.helpers import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -93,10 +94,7 @@ async def test_boots_that_nobody_told_the_time_keep_their_energy(
 ) -> None:
     """Three power cuts; without an RTC the clock wakes an hour ago each time, and only the last has NTP."""
     zone = ZoneInfo("UTC")
-    inverters = {
-        unit: living_inverter("SH8.0RT-20", zone=zone, seed=unit, start=datetime.now(UTC))
-        for unit, _ in DEVICES
-    }
+    inverters = {unit: living_inverter("SH8.0RT-20", zone=zone, seed=unit) for unit, _ in DEVICES}
     boots = [
         Machine("boot-1", wakes=NOON, synchronised=True),
         Machine("boot-2", wakes=NOON - HOUR, synchronised=False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -14,11 +13,12 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from sungrow_lib import InverterSimulator, living_inverter
+from sungrow_lib import InverterSimulator
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child
 from sungrow_lib.demo.setup import free_ports
 from tests.edge.test_run import edge
+from tests.living import living_inverter
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ def starts(inverter: InverterSimulator) -> list[float]:
 
 async def test_a_crash_loop_does_not_hammer_the_dongle(tmp_path: Path, tls_files: CertificateFiles) -> None:
     [nobody] = free_ports(1)
-    source = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    source = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: source}) as inverter:
         moments: list[Callable[[int, int], Callable[[], bool]]] = [
             lambda _asked, polled: lambda: len(starts(inverter)) > polled,  # in the middle of the first poll

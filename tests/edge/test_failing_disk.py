@@ -22,7 +22,7 @@ import pytest
 
 from reference_edge.lock import SpoolLock, sole_user
 from reference_edge.owner import OwnerFile
-from sungrow_lib import BootStamp, DurableSpool, InverterSimulator, SungrowSample, living_inverter
+from sungrow_lib import BootStamp, DurableSpool, InverterSimulator, SungrowSample
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, wait_until
 from sungrow_lib.demo.proof import read_events
@@ -39,17 +39,32 @@ from sungrow_lib.spool.disk import is_passing
 from tests.conftest import Need
 from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk, build_failing
 from tests.edge.test_health import daemon, environment
+from tests.living import living_inverter
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 QUICK: Final = """
 import sys
-from reference_edge import app, survey
-app._OPEN_AGAIN_S, survey._LOOK_S, survey._SECOND_LOOK_S = 2.0, 1.0, 1.0
+import anyio
+from reference_edge import app, health, intake, survey
+from sungrow_lib.inverter import InverterReader
+from sungrow_lib.modbus import limiter
+from sungrow_lib.modbus.poller import ModbusPoller
+app._OPEN_AGAIN_S = 1.0
+survey._LOOK_S = survey._SECOND_LOOK_S = 1.0
+health._LOOK_S = survey._JUDGE_S = 0.2
+intake._RETRY_S = 1.0
+limiter.MIN_POLL_INTERVAL_S, limiter.MIN_REST_S = 0.5, 0.1
+async def wait_turn(_):
+    await anyio.sleep(0.2)
+InverterReader.wait_turn = ModbusPoller.wait_turn = wait_turn
 from reference_edge.cli import main
 sys.exit(main(["run"]))
 """
-"""The daemon, but it does not let a test wait."""
-ONCE: Final = QUICK.replace("= 2.0, 1.0, 1.0", "= 1e6, 1.0, 1.0")
+"""The daemon, but it does not let a test wait: it polls every second and looks at once at what changed.
+
+What becomes of each poll is told, not when there was one; that the pace is kept is proven in tests/modbus.
+"""
+ONCE: Final = QUICK.replace("_OPEN_AGAIN_S = 1.0", "_OPEN_AGAIN_S = 1e6")
 """It does not try to open the spool again, unless it is told to stop."""
 CUT_OFF: Final = """
 import sys
@@ -81,7 +96,7 @@ async def polling(folder: Path, ca: Path, program: str, **more: str) -> AsyncIte
     """The daemon on a card of its own, with an inverter that answers."""
     for name in ("card", "locks"):
         (folder / name).mkdir(exist_ok=True)
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         variables = environment(
             folder,

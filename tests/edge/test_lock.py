@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -17,12 +16,13 @@ import pytest
 
 from reference_edge import lock as module
 from reference_edge.lock import SpoolLock, sole_user
-from sungrow_lib import DurableSpool, InverterSimulator, living_inverter
+from sungrow_lib import DurableSpool, InverterSimulator
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.proof import read_events
 from sungrow_lib.errors import SpoolUnavailableError
 from tests.edge.test_health import edge, environment
+from tests.living import living_inverter
 
 pytestmark = pytest.mark.anyio
 
@@ -92,7 +92,7 @@ async def test_a_daemon_whose_lock_another_one_got_leaves_it_the_place_and_what_
     def accepted() -> int:
         return sum(e["event"] == "poll" and e["outcome"] == "accepted" for e in read_events(log))
 
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         variables = environment(tmp_path, tls_files.ca, SPOOL_PATH=str(path), LOG_LEVEL="DEBUG")
         child = Child(

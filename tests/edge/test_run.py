@@ -30,13 +30,13 @@ from sungrow_lib import (
     Profile,
     Reading,
     SungrowSample,
-    living_inverter,
 )
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.proof import read_events
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.errors import DeviceBusyError, DeviceError
+from tests.living import living_inverter
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ async def test_readings_are_kept_while_the_server_is_away(
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:
     [nobody] = free_ports(1)
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}) as simulator:
         with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody) as child:
             await until("a poll", tmp_path, "poll", child)
@@ -113,7 +113,7 @@ async def test_prometheus_is_answered_by_one_daemon_and_a_second_on_its_port_is_
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:
     nobody, port = free_ports(2)
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     (tmp_path / "second").mkdir()
     more = {"METRICS_PORT": str(port)}
     async with InverterSimulator({1: inverter}) as simulator, httpx.AsyncClient(timeout=60.0) as client:
@@ -143,7 +143,7 @@ async def test_what_it_learnt_is_beside_the_spool_and_used_by_the_next_start(
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:
     [nobody] = free_ports(1)
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     async with InverterSimulator({1: inverter}, profile=Profile.WINET_S) as simulator:
         for _ in range(2):
             (tmp_path / "edge.log").unlink(missing_ok=True)
@@ -216,7 +216,7 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
 async def test_check_beside_the_daemon_says_what_that_says(
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:
-    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC))
+    inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     health = tmp_path / "spool.sqlite.health.json"
 
     def has_polled() -> bool:

@@ -23,11 +23,12 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sungrow_lib import Capture, DurableSpool, Space, SungrowSample, living_inverter, write_capture
+from sungrow_lib import Capture, DurableSpool, Space, SungrowSample, write_capture
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from tests.clone import Clone
+from tests.living import living_inverter
 
 from .shell import DOCS, ROOT, Terminal, fences, runnable
 
@@ -208,7 +209,7 @@ def test_no_shell_block_is_shown_untried_without_a_reason(page: Path) -> None:
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("capture") / "capture.json"
-    words = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1, start=datetime.now(UTC)).words()
+    words = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1).words()
     write_capture(file, Capture(words=words, model="SH8.0RT-20"), Space.INPUT)
     return file
 
