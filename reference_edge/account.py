@@ -78,6 +78,9 @@ class DeviceAccount:
     def polled_now(self, reading: Reading) -> None:
         """Count a poll; `took` or `lost` follows."""
         self.polled += 1
+        if reading.sample and self.unread and self.connection != ConnectionState.ASLEEP:
+            self.say_rest()
+            _LOG.info("read again", extra={"device_id": self.device_id, "polls": self.unread})
         self.at = datetime.now(UTC)
         self.connection = str(reading.state)
         self.sample = reading.sample or self.sample
@@ -113,18 +116,20 @@ class DeviceAccount:
             },
         )
 
-    def lost(self, outcome: str, reason: str) -> None:
+    def lost(self, outcome: str, reason: str, *, was_asked: bool = True) -> None:
         """Account for a poll that brought no accepted reading.
 
         Each is a line of the log, until many in a row say the same: a dongle that is dead for a night must
-        not fill the disk. Then one line stands for many, and says for how many.
+        not fill the disk. Then one line stands for many, and says for how many. So it does at once where
+        nothing was asked, because the pause after a failure lasts, and that failure was said.
         """
         self.not_accepted[outcome] += 1
         row = self._rows.setdefault((outcome, _FIGURES.sub("", reason)), _Row(outcome))
         row.reason = reason
         row.length += 1
         row.unsaid += 1
-        if row.length <= SUMMED_AFTER or row.unsaid >= SUM_OF:
+        is_news = row.length <= SUMMED_AFTER and (was_asked or len(self._rows) == 1 == row.length)
+        if is_news or row.unsaid >= SUM_OF:
             self._say(row)
 
     def say_rest(self) -> None:

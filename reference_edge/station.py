@@ -137,7 +137,8 @@ class Station:
         account = self._account(reading.device_id)
         account.polled_now(reading)
         if reading.sample is None or reading.boottime is None:
-            account.lost(str(reading.outcome), account.reason or str(DeviceError()))
+            was_asked = not isinstance(reading.error, DeviceError) or reading.error.was_asked
+            account.lost(str(reading.outcome), account.reason or str(DeviceError()), was_asked=was_asked)
             return None
         stamp = BootStamp(self._boot_id, int(reading.boottime * 1000))
         missing = tuple(missing.block for missing in reading.missing)

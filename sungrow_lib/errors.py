@@ -65,7 +65,15 @@ class UnknownFamilyError(UsageError):
 
 
 class DeviceError(SungrowError):
-    """The device did not do what was asked."""
+    """The device did not do what was asked.
+
+    Attributes:
+        was_asked: whether it was; not while the pause after a failure lasts.
+    """
+
+    def __init__(self, message: str | None = None, *, was_asked: bool = True) -> None:
+        super().__init__(message)
+        self.was_asked = was_asked
 
 
 class DeviceUnreachableError(DeviceError, ConnectionError):

@@ -396,7 +396,7 @@ class InverterReader:
         """Use one pass to find out what units are."""
         unknown = [unit for unit in self._units if not unit.rests()]
         if not unknown:
-            silent = DeviceError("the device was silent; it is asked again after a pause")
+            silent = DeviceError("the device was silent; it is asked again after a pause", was_asked=False)
             return tuple(unit.no_reading(silent) for unit in self._units)
         try:
             async with self._session.one_pass():

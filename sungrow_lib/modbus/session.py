@@ -181,7 +181,8 @@ class DeviceSession:
         if wait_s and not self.is_open:
             raise DeviceUnreachableError(
                 f"{self.settings.host}:{self.settings.port} could not be reached; "
-                f"the next attempt is in {wait_s:.0f} s"
+                f"the next attempt is in {wait_s:.0f} s",
+                was_asked=False,
             )
 
     async def _take(self) -> DeviceLimiter:

@@ -246,6 +246,35 @@ def test_a_night_of_changing_reasons_does_not_fill_the_disk(
     assert {"no answer in 5 s"} < {line["reason"] for line in lines}
 
 
+def test_a_host_that_is_away_is_a_line_for_each_attempt_a_sum_of_the_rest_and_a_line_when_it_is_back(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gone = Reading(device_id="roof", outcome=Outcome.SILENT, state=ConnectionState.BACKING_OFF)
+    for number in range(20):
+        account.polled_now(gone)
+        is_attempt = number in {0, 2, 5, 11}
+        account.lost("silent", "no route" if is_attempt else f"next in {number} s", was_asked=is_attempt)
+    assert [vars(line)["reason"] for line in caplog.records] == ["no route"] * 4
+    account.polled_now(counted(1, 1177.0))
+    *_, rest, back = [vars(line) for line in caplog.records]
+    assert (rest["message"], rest["polls"]) == ("poll", 16)
+    assert (back["message"], back["polls"], back["levelname"]) == ("read again", 20, "INFO")
+    account.polled_now(counted(2, 1177.0))
+    account.polled_now(replace(gone, state=ConnectionState.ASLEEP))
+    account.polled_now(counted(3, 1177.0))  # that it is awake is said already
+    assert len(caplog.records) == 6
+
+
+def test_a_first_poll_that_could_ask_nothing_is_said(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        account.lost("silent", "asked again in a while", was_asked=False)
+    account.say_rest()
+    assert [vars(line).get("polls", 1) for line in caplog.records] == [1, 4]
+
+
 @pytest.mark.parametrize(
     ("state", "level"), [(ConnectionState.ASLEEP, "INFO"), (ConnectionState.BACKING_OFF, "WARNING")]
 )
