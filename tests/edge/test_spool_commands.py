@@ -158,7 +158,18 @@ def test_a_damaged_export_changes_nothing(spool: Path, tmp_path: Path) -> None:
         target = tmp_path / "target.sqlite"
         done = spool_command("import", "-", "--spool", str(target), text=damaged)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert done.stderr.endswith("; nothing was imported\n")
         assert not target.exists()
+    lines = whole.splitlines(keepends=True)
+    cut_off = "".join(lines[:4]) + lines[4][:-40]
+    done = spool_command("import", "-", "--spool", str(target), text=cut_off)
+    assert done.stderr == (
+        "sungrow-edge: the file ends in the middle of line 5: it was cut off; copy or export it anew, or "
+        "leave this line out and use --partial; nothing was imported\n"
+    )
+    done = spool_command("import", "-", "--partial", "--spool", str(target), text="".join(lines[:4]))
+    assert done.stdout.startswith("3 readings imported")
+    target.unlink()
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\xff")
     done = spool_command("import", str(binary), "--spool", str(tmp_path / "target.sqlite"))
