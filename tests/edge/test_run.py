@@ -204,6 +204,7 @@ async def test_check_tries_every_part(tmp_path: Path, tls_files: CertificateFile
     assert [line.split(":")[0] for line in said] == [
         "ok    settings",
         "ok    spool",
+        "ok    disk",
         "ok    locks",
         "ok    notes",
         "ok    authority",
