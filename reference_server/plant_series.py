@@ -122,7 +122,8 @@ class PlantSeriesReader:
         now = self._clock()
         spans, plant = read.cut.spans, read.plant
         if plant is None:
-            return list((await self._made(read, spans, now)).values())
+            made, _ = await self._made(read, spans, now)
+            return list(made.values())
         origins = Origins(read.told, read.lives, read.roles, read.cut.zone)
         digests = {
             span.begin: origins.digest(span, told[0])
@@ -135,16 +136,21 @@ class PlantSeriesReader:
             if (digest := digests.get(span.begin)) and (bucket := self._memory.find(plant, span, digest))
         }
         others = [span for span in spans if span.begin not in known]
-        known |= await self._made(read, others, now)
+        made, waiting = await self._made(read, others, now)
+        known |= made
         for span in others:
-            if span.begin in digests and self._together.is_settled(plant, span):
+            if span.begin in digests and span.begin not in waiting:
                 self._memory.remember(plant, span, digests[span.begin], known[span.begin])
         return [known[span.begin] for span in spans]
 
-    async def _made(self, read: _Read, spans: Sequence[Span], now: datetime) -> dict[datetime, PlantBucket]:
-        """Make the buckets of some spans of a cut, in order."""
+    async def _made(
+        self, read: _Read, spans: Sequence[Span], now: datetime
+    ) -> tuple[dict[datetime, PlantBucket], set[datetime]]:
+        """Make the buckets of some spans of a cut, in order; and say of which something is yet to be kept."""
         found = _facts(read.devices, read.told, spans)
-        powers = await self._together.of(read.plant, read.devices, read.cut, spans, found, read.roles)
+        powers, waiting = await self._together.of(
+            read.plant, read.devices, read.cut, spans, found, read.roles
+        )
         made = {}
         for span in spans:
             here = {name: facts.get(span.begin, {}) for name, facts in found.items()}
@@ -157,7 +163,7 @@ class PlantSeriesReader:
                 *_cover(span, here, read.lives, now),
             )
             made[span.begin] = PlantBucket(label(span.begin, read.cut.zone), *told)
-        return made
+        return made, waiting
 
     async def _told(self, devices: Sequence[KnownDevice], cut: Cut) -> list[Told]:
         """Read a few devices at a time: the database has more than one core, and others want it, too."""

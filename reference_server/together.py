@@ -204,8 +204,10 @@ class TogetherReader:
         spans: Iterable[Span],
         found: Mapping[str, Mapping[datetime, Facts]],
         roles: Roles,
-    ) -> dict[datetime, Together]:
+    ) -> tuple[dict[datetime, Together], set[datetime]]:
         """Put together the powers in some spans of a cut, by their begin, of what each device's rollups say.
+
+        Which of them are yet to be kept in the database is said, too: whoever asks for them again sees to it.
 
         Args:
             plant: name of these devices, see :meth:`plant`.
@@ -226,8 +228,10 @@ class TogetherReader:
                 unknown.append(_Open(span, facts, _digest(facts, roles, span) if is_long else None))
             else:
                 known[span.begin] = together
+        waiting: set[datetime] = set()
         if unknown and plant is not None:
-            known |= await self._known(plant, devices, unknown, cut)
+            remembered, waiting = await self._known(plant, devices, unknown, cut)
+            known |= remembered
             unknown = [one for one in unknown if one.span.begin not in known]
         for some in _portions(unknown):
             put = list(zip(some, await self._put(devices, some, roles, cut), strict=True))
@@ -236,20 +240,22 @@ class TogetherReader:
                 for one, together in put:
                     if one.digest is not None:
                         self._remember((plant, one.span), one.digest, together)
-                await self._keep(plant, devices, put, cut)
-        return known
+                        waiting.add(one.span.begin)
+                waiting -= await self._keep(plant, devices, put, cut)
+        return known, waiting
 
     async def _known(
         self, plant: bytes, devices: Sequence[KnownDevice], asked: Sequence[_Open], cut: Cut
-    ) -> dict[datetime, Together]:
-        """What is remembered of some spans, which is kept if that can be by now, or kept in the database."""
+    ) -> tuple[dict[datetime, Together], set[datetime]]:
+        """What is remembered of some spans, or kept in the database; and which are yet to be kept."""
         found = [(one, self._remembered(plant, one)) for one in asked]
         remembered = [(one, its) for one, its in found if its is not None]
+        waiting = {one.span.begin for one, _ in remembered}
         if remembered and monotonic() > self._try_at:
-            await self._keep(plant, devices, remembered, cut)
+            waiting -= await self._keep(plant, devices, remembered, cut)
         others = [one for one, its in found if its is None]
         known = {one.span.begin: its for one, its in remembered}
-        return known | (await self._recalled(others, cut) if others else {})
+        return known | (await self._recalled(others, cut) if others else {}), waiting
 
     async def _recalled(self, unknown: Sequence[_Open], cut: Cut) -> dict[datetime, Together]:
         """What is kept in the database of some spans that are over."""
@@ -269,11 +275,12 @@ class TogetherReader:
         devices: Sequence[KnownDevice],
         put: Sequence[tuple[_Open, Together]],
         cut: Cut,
-    ) -> None:
+    ) -> set[datetime]:
         """Keep in the database what was put together of spans that are over, later where it takes nothing.
 
-        What is kept need not be remembered.
+        What is kept need not be remembered; return when it begins.
         """
+        done: set[datetime] = set()
         sums = {one.span.begin: together for one, together in put}
         versions = {device.key: device.version for device in devices}
         for (heard, is_month), some in self._keepable([one for one, _ in put], cut).items():
@@ -283,9 +290,11 @@ class TogetherReader:
             self.keeps = await self._kept.keep(versions, heard, found, is_month=is_month)
             if not self.keeps:
                 self._try_at = monotonic() + _TRY_AGAIN_S
-                return
+                break
             for one in some:
                 self._memory.pop((plant, one.span), None)
+            done |= found.keys()
+        return done
 
     def _keepable(self, spans: Iterable[_Open], cut: Cut) -> dict[tuple[tuple[int, ...], bool], list[_Open]]:
         """Whole local days and months that are over, by who was heard in them."""
@@ -330,10 +339,6 @@ class TogetherReader:
         if any(now.get(key) != version for key, version in versions):
             return None
         return blake2b(repr(versions).encode(), digest_size=16).digest()
-
-    def is_settled(self, plant: bytes, span: Span) -> bool:
-        """Whether nothing of a span waits for being kept."""
-        return (plant, span) not in self._memory
 
     def _remembered(self, plant: bytes, one: _Open) -> Together | None:
         digest, together = self._memory.get((plant, one.span), (None, None))

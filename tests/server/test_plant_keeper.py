@@ -107,6 +107,31 @@ async def test_what_the_database_did_not_take_is_kept_at_the_next_pass(
     assert await work(api) == 0
 
 
+async def test_what_was_forgotten_before_it_could_be_kept_is_kept_and_never_told_stale(
+    api: Api, start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "_MOST_REMEMBERED", 1)
+    month = await closed_days(api, days_ago=100)
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_kept ADD CONSTRAINT nothing CHECK (false)")
+    before = await plant(api, **month)
+    assert await plant(api, **month) == before
+    late = {"sh-1": 4000, "sh-2": 1000}  # where nobody said anything yet
+    for name, power in late.items():
+        begin = HOUR + timedelta(hours=3) - timedelta(days=100)
+        await api.ingest(*minutes(name, 60, begin, pv_power_w=power, active_power_w=power))
+    told = await plant(api, **month)
+    assert told != before
+    async with start_server() as fresh:
+        assert await plant(fresh, **month) == told
+    with psycopg.connect(api.dsn) as connection:
+        connection.execute("ALTER TABLE plant_kept DROP CONSTRAINT nothing")
+    monkeypatch.setattr(together, "monotonic", lambda: monotonic() + 3600)
+    assert await work(api) > 0
+    assert len(kept(api)) == 4
+    assert await plant(api, **month) == told
+
+
 async def _new_firmware(api: Api) -> None:
     with psycopg.connect(api.dsn) as connection:
         connection.execute("UPDATE devices SET firmware = 'new' WHERE device_id = 'sh-1'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -93,6 +94,81 @@ async def test_a_server_that_remembers_says_what_a_new_one_says(
                 assert await said(new, story) == remembered, stage
             clock.now += timedelta(hours=chance.randrange(30))
         assert api.server.plant_series._memory._buckets
+
+
+_PV: Final[dict[str, Any]] = {"pv_power_w": 2000, "active_power_w": 2000}
+
+
+def hours_of(name: str, day: date, hours: int, export_w: int | None, **fields: Any) -> list[dict[str, Any]]:
+    """Readings of each minute from 9 o'clock on, UTC; the meter's counters rise with what it says."""
+    noon = datetime(day.year, day.month, day.day, 9, tzinfo=UTC)
+    rows = []
+    for minute in range(60 * hours):
+        row = {"device_id": name, "ts": format_ts(noon + timedelta(minutes=minute)), "interval_s": 60}
+        if export_w is not None:
+            row |= {"export_power_w": export_w, "import_total_kwh": 100}
+            row["export_total_kwh"] = round(100 + minute / 60 * export_w / 1000, 1)
+        rows.append(row | _PV | fields)
+    return rows
+
+
+async def of_day(api: Api, day: date) -> dict[str, Any]:
+    """Bucket of a day, asked for twice: what was put together, and what is remembered."""
+    query = {"plant": "home", "frame": "month", "at": day.isoformat()}
+    for _ in range(2):
+        status, answer = await api.get("/v1/plants/series", **query)
+        assert status == 200
+    [found] = [one for one in answer["series"] if one["bucket"].startswith(day.isoformat())]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.fixture
+async def old_home(start_server: StartServer) -> AsyncIterator[Api]:
+    """Two inverters that were both there from before the fifth of May on, to after it."""
+    async with start_server(clock=Clock(AT)) as api:
+        for name in ("sh-1", "sh-2"):
+            await set_device(api.dsn, name, name=None, plant="home", timezone="Etc/UTC", poll_interval_s=60)
+            for day in (1, 9):
+                await api.ingest(*hours_of(name, date(2026, 5, day), 1, None))
+        yield api
+
+
+async def test_another_day_on_which_more_is_known_may_change_whose_word_counts_on_this_one(
+    old_home: Api, start_server: StartServer
+) -> None:
+    """Not one reading of this day is new: what is remembered of it is not what is true."""
+    day, other = date(2026, 5, 5), date(2026, 5, 7)
+    await old_home.ingest(*hours_of("sh-1", day, 3, 1000))
+    await old_home.ingest(*hours_of("sh-2", day, 2, 2500))
+    before = await of_day(old_home, day)
+    assert (before["avg_export_power_w"], before["export_kwh"]) == (1000, 3)
+    assert old_home.rows("SELECT count(*) FROM plant_kept")[0][0] > 0
+    await old_home.ingest(*hours_of("sh-2", other, 9, 2500))
+    changed = await of_day(old_home, day)
+    assert (changed["avg_export_power_w"], changed["export_kwh"]) == (
+        2000,
+        5,
+    )  # the third hour is the other's
+    async with start_server(clock=Clock(AT)) as fresh:
+        fresh.rows("DELETE FROM plant_kept RETURNING heard")
+        assert await of_day(fresh, day) == changed
+
+
+async def test_another_day_may_tell_that_there_are_two_batteries(
+    old_home: Api, start_server: StartServer
+) -> None:
+    day, other = date(2026, 5, 5), date(2026, 5, 7)
+    await old_home.ingest(*hours_of("sh-1", day, 3, 1000, battery_soc_pct=60))
+    await old_home.ingest(*hours_of("sh-2", day, 2, None))
+    assert (await of_day(old_home, day))["avg_battery_soc_pct"] == 60
+    assert old_home.rows("SELECT count(*) FROM plant_kept")[0][0] > 0
+    await old_home.ingest(*hours_of("sh-2", other, 1, None, battery_soc_pct=20))
+    changed = await of_day(old_home, day)
+    assert changed["avg_battery_soc_pct"] is None
+    async with start_server(clock=Clock(AT)) as fresh:
+        fresh.rows("DELETE FROM plant_kept RETURNING heard")
+        assert await of_day(fresh, day) == changed
 
 
 def test_buckets_that_are_remembered_take_little_memory() -> None:
