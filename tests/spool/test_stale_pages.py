@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from sungrow_lib.spool import Lane, Settlement, SpoolOptions, SpoolState
+from sungrow_lib.spool import Lane, Settlement, SpoolOptions, SpoolState, database
 from sungrow_lib.spool.schema import PAGE_BYTES
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON_MS, FakeClock
@@ -19,6 +19,15 @@ FRAME: Final = 24 + PAGE_BYTES
 BEHIND_S: Final = 5 * 3600
 WAITING: Final = 60
 OFFERED: Final = 30
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged log is looked at again after a pause, as another program may write it; here, none does.
+
+    One after the other, thousands of logs are damaged: most of the time of these tests were such pauses.
+    """
+    monkeypatch.setattr(database, "_LOG_LOOK_S", 0)
 
 
 def damaged(
