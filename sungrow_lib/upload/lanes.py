@@ -16,6 +16,7 @@ from sungrow_lib.errors import SpoolError
 from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
 from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Kind, Link, kind_of
 from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
+from sungrow_lib.upload.batch import Batch
 from sungrow_lib.upload.verdicts import Action, Ruling
 from sungrow_lib.wire import DeviceInfo
 
@@ -201,18 +202,18 @@ class DeviceLanes:
             await self._link.spool.expect_offers(self._device_id, are_expected=are_offers)
             self._expects_offers = are_offers
 
-    async def _take(self, lane: Lane) -> list[SpoolEntry] | Ruling:
+    async def _take(self, lane: Lane) -> Batch | Ruling:
         """Take readings that no other lane has in hand, or tell what keeps them from being sent.
 
         Taken readings count as offered; release them with `_holding`.
         """
         if not self._link.is_ready:
             if not await self._look(self._link.spool.peek, lane):
-                return []  # what comes this moment waits for the next turn: nobody was asked for it
+                return Batch([])  # what comes this moment waits for the next turn: nobody was asked for it
             if (ruling := await self.attempts.hindrance()) is not None:
                 return ruling
         async with self._claiming:
-            batch = await self._look(self._link.spool.offer, lane)
+            batch = Batch(await self._look(self._link.spool.offer, lane))
             self._claimed.update(entry.seq for entry in batch)
         return batch
 

@@ -1,4 +1,4 @@
-"""What batches of a backlog take while they wait for their answers, in a process of its own."""
+"""What batches of a backlog take while they wait for their answers, and later, in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from tests.upload.server import Batch, IngestServer
 pytestmark = pytest.mark.anyio
 
 _BATCH: Final = 500
-_LANES: Final = 4
+_LANES: Final = 16
 """One batch of each device is in flight at a time."""
-_MOST_KB: Final = 4_500
+_MOST_KB: Final = 10_000
+_LEFT_KB: Final = 4_000
 _PEAK: Final = Path("/proc/self/clear_refs")
 UPLOADER: Final = """
 import ctypes, gc, sys, anyio
@@ -46,7 +47,10 @@ async def main():
             before = memory("VmRSS")
             await uploader.flush(240)
             growth = memory("VmHWM") - before
-    print(growth)
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+            left = memory("VmRSS") - before
+    print(growth, left)
 
 ctypes.CDLL(None).mallopt(-3, 64 * 1024)  # as the daemon does
 anyio.run(main)
@@ -57,7 +61,10 @@ anyio.run(main)
 async def test_batches_in_flight_take_little_memory(
     server: IngestServer, ca_file: Path, tmp_path: Path
 ) -> None:
-    """Whole bodies, a window as large as one, or all contents as text: each is more than what is allowed."""
+    """Whole bodies, a window as large as one, or all contents as text: each is more than what is allowed.
+
+    Readings as objects of their own leave more behind than is allowed.
+    """
     first, rest = tmp_path / "first.db", tmp_path / "rest.db"
     _fill(first, ["other"], 1)
     _fill(rest, [f"inv-{number}" for number in range(_LANES)], _BATCH)
@@ -73,7 +80,9 @@ async def test_batches_in_flight_take_little_memory(
     with anyio.fail_after(240):
         said = await anyio.run_process(command, stderr=None)
     assert len(server.stored) == 1 + _LANES * _BATCH
-    assert int(said.stdout) <= _MOST_KB
+    growth, left = map(int, said.stdout.split())
+    assert growth <= _MOST_KB
+    assert left <= _LEFT_KB
 
 
 def _fill(path: Path, device_ids: list[str], count: int) -> None:
