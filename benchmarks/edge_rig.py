@@ -31,6 +31,7 @@ from sungrow_lib.demo.certificates import make_certificates
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.sample import format_ts
 
+MODELS: Final = ["SH8.0RT-20", "SG20RT"]
 TOKEN: Final = "benchmark-token-0123456789"
 _SLICE: Final = 4096
 _SCRAPED_S: Final = 15.0

@@ -1,44 +1,29 @@
 """What `sungrow-edge run` takes: memory, processor, time to start, the disk, the line.
 
 The real daemon, a process of its own, on two simulated inverters and an HTTPS server that keeps the contract.
-The week of backlog goes over a line of 1 Mbit/s each way.
+A week of backlog goes over a line of 1 Mbit/s each way, a month as fast as the server takes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from typing import Final
 
-from benchmarks.edge_rig import Process, Rig, edge, rig, until
+from benchmarks import offline
+from benchmarks.edge_rig import MODELS, Process, Rig, edge, rig, until
 from benchmarks.measure import Figure
-from benchmarks.spool import Bare, Trusted, written
-from sungrow_lib import Normalizer, RegisterWords, SpoolOptions, living_inverter
-from sungrow_lib.sample import SungrowSample
-from sungrow_lib.spool import BootStamp, SpoolEntry
-from sungrow_lib.spool.store import SpoolStore
+from benchmarks.spool import Bare, written
 
-_MODELS: Final = ["SH8.0RT-20", "SG20RT"]
 _STARTS: Final = 5
 _WARM_S: Final = 75.0
 _WINDOW_S: Final = 60.0
-_WEEK: Final = 120_960
-"""Readings of 7 days at 5 s."""
-_NEWEST: Final = 500
-"""The last batch of a backlog is left to go with the fresh readings, which wait for company."""
-_LINE_BYTES_S: Final = 1e6 / 8
-_FIELDS: Final = 45
-_HOURS: Final = 24
-_PER_HOUR: Final = 100
-_CHUNK: Final = 2_000
+_MINUTES_S: Final = 300.0
 _FLOOR: Final = """
 import argparse, asyncio, json, logging, sqlite3, ssl, time
 import anyio, anyio._backends._asyncio, httpcore, pydantic
@@ -62,13 +47,15 @@ def run(long_s: float | None = None) -> Iterator[Figure]:
 
 async def _collect(folder: Path, long_s: float | None) -> list[Figure]:
     figures = []
-    async with rig(folder, _MODELS, math.inf) as world:
+    async with rig(folder, MODELS, math.inf) as world:
         figures += [figure async for figure in _starts(world)]
         figures += [figure async for figure in _steady(world)]
         if long_s is not None:
             figures.append(await _long(world, long_s))
-    async with rig(folder, _MODELS, _LINE_BYTES_S) as world:
-        figures += [figure async for figure in _backlog(world)]
+    async with rig(folder, MODELS, offline.LINE_BYTES_S) as world:
+        figures += [figure async for figure in offline.week(world)]
+    async with rig(folder, MODELS, math.inf) as world:
+        figures += [figure async for figure in offline.month(world)]
     return figures
 
 
@@ -117,7 +104,7 @@ async def _seconds_until_said(process: Process, file: Path, word: str) -> float:
 async def _steady(world: Rig) -> AsyncIterator[Figure]:
     """A minute of ordinary work, once the devices are known."""
     floor = _floor(world.folder / "floor.log")
-    devices = [f"{s.port}:{model}" for s, model in zip(world.simulators, _MODELS, strict=True)]
+    devices = [f"{s.port}:{model}" for s, model in zip(world.simulators, MODELS, strict=True)]
     bare = Process(["-m", "benchmarks.bare_poll", *devices], world.folder / "bare.log")
     world.server.readings = 0
     process = edge(world.configuration("steady"))
@@ -125,8 +112,8 @@ async def _steady(world: Rig) -> AsyncIterator[Figure]:
     taken, cpu_s, bare_s, disk = world.server.readings, process.cpu_s(), bare.cpu_s(), process.written()
     await asyncio.sleep(_WINDOW_S)
     taken = world.server.readings - taken
-    percent = (process.cpu_s() - cpu_s) / _WINDOW_S / len(_MODELS) * 100
-    bare_percent = (bare.cpu_s() - bare_s) / _WINDOW_S / len(_MODELS) * 100
+    percent = (process.cpu_s() - cpu_s) / _WINDOW_S / len(MODELS) * 100
+    bare_percent = (bare.cpu_s() - bare_s) / _WINDOW_S / len(MODELS) * 100
     resident, other = process.resident_mb(), floor.resident_mb()
     assert world.prometheus.answers, "its memory is that with metrics"
     in_log, share = process.written() - disk, taken / world.server.readings
@@ -156,7 +143,8 @@ async def _steady(world: Rig) -> AsyncIterator[Figure]:
 
 
 def _memory(resident: float, other: float, after_s: float) -> Figure:
-    what = f"memory with two inverters after {after_s:.0f} s / a Python with its packages"
+    age = f"{after_s:.0f} s" if after_s < _MINUTES_S else f"{after_s / 60:.0f} min"
+    what = f"memory with two inverters after {age} / a Python with its packages"
     return Figure(what, resident, other, resident / other, unit="MB", goal="<= 50 MB")
 
 
@@ -172,71 +160,6 @@ async def _long(world: Rig, after_s: float) -> Figure:
 
 
 def _bare_kilobytes(folder: Path) -> float:
-    contents = [_content(sample) for sample in _samples(500)]
+    contents = [offline.content_of(sample) for sample in offline.samples(500)]
     bare = Bare(folder / "bare.sqlite")
     return written(lambda: bare.insert(contents)) / len(contents) / 1000
-
-
-# --- a week offline --------------------------------------------------------------------------------------
-
-
-async def _backlog(world: Rig) -> AsyncIterator[Figure]:
-    file = world.configuration("week")
-    plain = await asyncio.to_thread(_fill, file.with_name("spool.sqlite"))
-    process = edge(file)
-    await until(lambda: world.line.sent > 0)
-    start, before = time.monotonic(), process.resident_mb()
-    process.forget_most()  # starting takes more for a moment, and gives it back
-    await until(lambda: world.server.backlog >= _WEEK - _NEWEST)
-    took, most = time.monotonic() - start, process.most_resident_mb()
-    needed = world.line.sent / _LINE_BYTES_S
-    per_reading = world.server.body_bytes / world.server.readings
-    await asyncio.to_thread(process.stop)
-    yield Figure(
-        f"a week of backlog ({_WEEK} but its newest batch) over 1 Mbit/s / the time its bytes need",
-        took * 1e6,
-        needed * 1e6,
-        took / needed,
-        goal="<= 1.1",
-    )
-    yield Figure(
-        f"the same, bytes per reading of {_FIELDS} fields / plain JSON",
-        per_reading,
-        plain,
-        per_reading / plain,
-        unit="B",
-        goal="<= 90 B",
-    )
-    yield Figure(
-        "the same, most memory / at its start", most, before, most / before, unit="MB", goal="<= 52 MB"
-    )
-
-
-def _fill(path: Path) -> float:
-    """Make the spool of an edge that was a week without a server; return the bytes of a reading in JSON."""
-    kinds = [_content(sample, _FIELDS) for sample in _samples(_HOURS * _PER_HOUR)]
-    first_ms = int((datetime.now(UTC) - timedelta(days=7, hours=1)).timestamp()) * 1000
-    store = SpoolStore(path, SpoolOptions(), Trusted())
-    stamp = BootStamp("a boot before", 0)
-    for first in range(0, _WEEK, _CHUNK):
-        numbers = range(first, min(first + _CHUNK, _WEEK))
-        store.append_many(
-            [("inverter-0", first_ms + 5000 * n, kinds[n % len(kinds)], stamp) for n in numbers]
-        )
-    store.close()
-    return statistics.mean(len(SpoolEntry(1, "inverter-0", 0, kind).to_json()) for kind in kinds)
-
-
-def _samples(count: int) -> list[SungrowSample]:
-    """Readings 5 s apart, some of every hour of a day."""
-    start = datetime(2026, 6, 15, tzinfo=UTC)
-    house = living_inverter(_MODELS[0], zone=ZoneInfo("UTC"), seed=1, start=start)
-    normalizer = Normalizer("inverter-0")
-    each = -(-count // _HOURS)
-    times = [start + timedelta(hours=n // each, seconds=5 * (n % each)) for n in range(count)]
-    return [normalizer.normalize(RegisterWords(house.words_at(ts)), ts=ts, interval_s=5.0) for ts in times]
-
-
-def _content(sample: SungrowSample, fields: int | None = None) -> str:
-    content: dict[str, Any] = dict(list(sample.content().items())[:fields])
-    return json.dumps(content, separators=(",", ":"))
