@@ -292,6 +292,8 @@ def _widened(begin: datetime, end: datetime, horizon: datetime) -> tuple[datetim
 
 def spans_of(bucket: str, begin: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
     """Spans of `5m`, `15m`, `1h`, `1d` or `1M` in the site's zone, cut to ``begin`` and ``end``."""
+    if begin >= end:  # else the one in which both lie would be cut to nothing, and be one all the same
+        return
     if step := _STEPS.get(bucket):
         for span in steps(start_of_step(begin, step), end, step):
             yield Span(max(span.begin, begin), span.end)

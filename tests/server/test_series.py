@@ -265,6 +265,14 @@ async def test_a_range_of_days_says_what_the_frame_says(
         assert sum(b["sample_count"] for b in found) == sum(b["sample_count"] for b in hours)
 
 
+@pytest.mark.parametrize("bucket", ["5m", "15m", "1h", "1d", "1M"])
+@pytest.mark.parametrize("begin", ["2026-06-15T10:00:00Z", "2026-06-15T10:07:00Z"])
+async def test_a_range_that_ends_where_it_begins_holds_nothing(api: Api, bucket: str, begin: str) -> None:
+    await api.ingest(sample(0))
+    query = {"device_id": "sh-1", "from": begin, "to": begin, "bucket": bucket}
+    assert (await api.get("/v1/series", **query))[1]["series"] == []
+
+
 async def test_behind_the_horizon_a_range_is_widened_to_quarters(start_server: StartServer) -> None:
     start = NOW - timedelta(days=20)
     rows = [reading(start + timedelta(minutes=i), pv_power_w=1) for i in range(60)]
