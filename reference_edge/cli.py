@@ -152,8 +152,9 @@ async def _run_to_the_end(settings: EdgeSettings, lock: SpoolLock) -> None:
 def _stay_small() -> None:
     """Let go of what starting took, let threads share one heap, and give back what a batch took."""
     gc.collect()
-    # Python looks for garbage that lived for a while when it may be a quarter of all there is. What is there
-    # now stays for good, and is no part of that: else the garbage grows for hours first.
+    # Python looks for garbage that lived for a while when it may be a quarter of all there is. Most of that
+    # was loaded at the start and stays for good; kept apart, 3,000 objects may be garbage rather than 14,000.
+    # That is a bound and no more: in ordinary work there is hardly any, and the memory is the same without.
     gc.freeze()
     gc.collect()
     library = ctypes.CDLL(None)
