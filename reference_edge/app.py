@@ -20,6 +20,7 @@ from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
 from reference_edge.lock import SpoolLock
+from reference_edge.memory import keep_small
 from reference_edge.opening import tell_of_opening
 from reference_edge.owner import OwnerFile
 from reference_edge.probe import DiskProbe
@@ -312,6 +313,7 @@ class _Edge:
         stations = self._stations(uploader)
         async with anyio.create_task_group() as beside:
             beside.start_soon(uploader.run)
+            beside.start_soon(keep_small)
             beside.start_soon(self._health.run)
             beside.start_soon(self.intake.run)
             beside.start_soon(self.intake.watch)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import sys
@@ -20,6 +18,7 @@ from reference_edge.app import run_edge
 from reference_edge.config import EdgeSettings
 from reference_edge.health import health_lines
 from reference_edge.lock import SpoolLock, sole_user
+from reference_edge.memory import stay_small
 from reference_edge.spool_commands import add_parser as add_spool_parser
 from sungrow_lib._version import __version__
 from sungrow_lib.cli.guard import EXIT_FAILED, EXIT_OK, guarded
@@ -28,8 +27,6 @@ from sungrow_lib.logs import configure_logging
 from sungrow_lib.settings import load_settings
 from sungrow_lib.spool.foreign import require_spool
 
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-_LARGE_BYTES: Final = 64 * 1024
 _LEAVE_S: Final = 0.5
 CONFIG_VARIABLE: Final = "SUNGROW_EDGE_CONFIG"
 _EPILOG = """\
@@ -134,7 +131,7 @@ def _settings(args: argparse.Namespace) -> EdgeSettings:
 def _run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     configure_logging(settings.log_level)
-    _stay_small()
+    stay_small()
     require_spool(settings.spool_path)
     with sole_user(settings.spool_path) as lock:
         anyio.run(_run_to_the_end, settings, lock)
@@ -147,21 +144,6 @@ async def _run_to_the_end(settings: EdgeSettings, lock: SpoolLock) -> None:
     leaving = threading.Timer(_LEAVE_S, os._exit, [EXIT_OK])
     leaving.daemon = True
     leaving.start()
-
-
-def _stay_small() -> None:
-    """Let go of what starting took, let threads share one heap, and give back what a batch took."""
-    gc.collect()
-    # Python looks for garbage that lived for a while when it may be a quarter of all there is. Most of that
-    # was loaded at the start and stays for good; kept apart, 3,000 objects may be garbage rather than 14,000.
-    # That is a bound and no more: in ordinary work there is hardly any, and the memory is the same without.
-    gc.freeze()
-    gc.collect()
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # GNU's alone
-        library.mallopt(_M_ARENA_MAX, 1)
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        library.malloc_trim(0)
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SHOW = """
 import gc, weakref
-from reference_edge.cli import _stay_small
+from reference_edge.memory import stay_small
 
 
 class Task:
@@ -22,7 +25,7 @@ def look(times):
         [[] for _ in range(300)]  # so many new objects make Python look at them
 
 
-_stay_small()
+stay_small()
 gc.set_threshold(100, 5, 5)  # sooner, so that few objects are enough
 under_way = [Task() for _ in range(1000)]
 gone = weakref.ref(under_way[0])
@@ -38,3 +41,29 @@ print(gone() is None)
 def test_garbage_does_not_wait_until_it_is_much_against_what_stays_for_good() -> None:
     run = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.split() == ["False", "True"]
+
+
+LEFT = """
+from pathlib import Path
+from reference_edge.memory import give_back, stay_small
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+stay_small()
+few = [bytes(2000) for _ in range(10_000)][::100]  # one here and there is in use yet
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(
+    not (hasattr(ctypes.CDLL(None), "malloc_trim") and Path("/proc/self/statm").exists()),
+    reason="needs Linux with GNU's library",
+)
+def test_pages_between_what_stays_go_back_to_the_system() -> None:
+    run = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(run.stdout) > 1000
