@@ -32,8 +32,8 @@ _HOURS: Final = 24
 _PER_HOUR: Final = 100
 _CHUNK: Final = 2_000
 _EVERY_S: Final = 0.25
-_AFTER_S: Final = 75.0
-"""By then the connections of a backlog are closed."""
+_AFTER_S: Final = 135.0
+"""By then the connections of a backlog are closed, and what they took is given back."""
 _SHOWN: Final = (0.25, 0.5, 0.75, 1.0)
 
 
