@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import PATIENCE_S, connected, fetch, fetch_records, session
 from reference_server.storage.devices import KnownDevice, known_device
@@ -19,6 +21,8 @@ from reference_server.tokens import NewToken
 from reference_server.zones import known_zone
 from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import DEVICE_ID_PATTERN, format_ts
+from sungrow_lib.wire import DeviceInfo
+from sungrow_lib.wording import first_fault
 
 _LONGEST_INTERVAL_S: Final = 86_400
 _THE_REST: Final = (
@@ -136,7 +140,7 @@ async def set_device(
         The device as it was, None when it was not known.
 
     Raises:
-        UsageError: the name, the time zone or the interval is not valid.
+        UsageError: a name, the time zone or the interval is not valid.
         StorageError: another session holds the device for too long; nothing is set.
     """
     require_device_id(device_id)
@@ -144,6 +148,7 @@ async def set_device(
         raise UsageError(f"{timezone} is not a time zone; use a name such as Europe/Amsterdam")
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
         raise UsageError("the poll interval must be more than 0 s and at most a day")
+    _require_names(name, plant)
     async with connected(url, patience_s=PATIENCE_S) as connection:
         before = await known_device(connection, device_id)
         await fetch(connection, "add_devices", device_ids=[device_id])
@@ -162,6 +167,14 @@ async def set_device(
         if timezone is not None:
             await rebuild_days(connection, device)
     return before
+
+
+def _require_names(name: str | None, plant: str | None) -> None:
+    """Refuse what an edge may not call a device, or a plant, either: nobody could ask for that plant."""
+    try:
+        DeviceInfo(name=name, plant=plant)
+    except ValidationError as error:
+        raise UsageError(first_fault(error)) from None
 
 
 async def delete_device(url: str, device_id: str, *, deleted: bool) -> bool:

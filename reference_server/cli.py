@@ -201,7 +201,7 @@ def _command(
 def _add_token(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a token; it is shown once")
-    create.add_argument("--label", default="", help="what it is for; shown in the list")
+    create.add_argument("--label", type=_text, default="", help="what it is for; shown in the list")
     create.add_argument(
         "--scope",
         action="append",
@@ -241,8 +241,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_device_list)
     change = actions.add_parser("set", help="set what wins over what the edge says")
     change.add_argument("device", metavar="ID")
-    change.add_argument("--name", help="what you call it")
-    change.add_argument("--plant", help="the plant it belongs to")
+    change.add_argument("--name", type=_text, help="what you call it")
+    change.add_argument("--plant", type=_text, help="the plant it belongs to")
     change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Amsterdam")
     change.add_argument("--poll-interval", type=float, metavar="SECONDS", help="time between polls")
     change.set_defaults(run=_device_set)
@@ -278,13 +278,22 @@ def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
     load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
-    load.add_argument("--source", help="where it comes from, such as simulated")
+    load.add_argument("--source", type=_text, help="where it comes from, such as simulated")
     load.set_defaults(load=_importing)
     dump = _command(commands, "export", "write stored samples, one JSON object a line", _EXPORT)
     dump.add_argument("--device", required=True, metavar="ID", help="whose readings")
     dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
     dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
     dump.set_defaults(load=_exporting)
+
+
+def _text(text: str) -> str:
+    """Take words that the database can: arguments may be any bytes."""
+    try:
+        text.encode()
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("must be UTF-8 text") from None
+    return text
 
 
 def _time(text: str) -> datetime:

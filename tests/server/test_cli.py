@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
 from time import sleep
+from typing import Any
 
 import psycopg
 import pytest
@@ -452,6 +453,28 @@ def test_an_import_for_what_cannot_name_a_device_is_wrong_use(
     del configured
     assert main(["import", str(tmp_path / "any.csv"), "--device", "the roof"]) == 2
     assert "'the roof' cannot name a device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["device", "set", "roof", "--name", "\udcff"], "--name: must be UTF-8 text"),
+        (["device", "set", "roof", "--plant", "\udcff"], "--plant: must be UTF-8 text"),
+        (["token", "create", "--scope", "read", "--label", "\udcff"], "--label: must be UTF-8 text"),
+        (["import", "-", "--device", "roof", "--source", "\udcff"], "--source: must be UTF-8 text"),
+        (["device", "set", "roof", "--plant", "p" * 129], "plant: must have at most 128 characters"),
+        (["device", "set", "roof", "--name", "n" * 129], "name: must have at most 128 characters"),
+    ],
+)
+def test_a_name_that_is_no_text_or_too_long_to_ask_for_is_wrong_use(
+    configured: str, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del configured
+    try:
+        code: Any = main(words)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert (code, message in capsys.readouterr().err) == (2, True)
 
 
 def test_the_document_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
