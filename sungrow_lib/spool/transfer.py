@@ -28,6 +28,7 @@ from sungrow_lib.spool.holding import foreign_names, hold, is_lost_name, own_nam
 from sungrow_lib.spool.meta import read_identity
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.wire import VerdictCode
+from sungrow_lib.wording import first_fault
 
 FORMAT: Final = 1
 """Version of the lines."""
@@ -188,7 +189,7 @@ def _parse(model: type[_Line], numbered: tuple[int, str], what: str) -> _Line:
             raise UsageError(
                 f"the file ends in the middle of line {number}: it was cut off; copy or export it anew{rest}"
             ) from None
-        raise UsageError(f"line {number}: is not {what} ({_first_fault(error)})") from None
+        raise UsageError(f"line {number}: is not {what} ({first_fault(error)})") from None
 
 
 def _to_record(number: int, line: str) -> SpoolRecord:
@@ -198,7 +199,7 @@ def _to_record(number: int, line: str) -> SpoolRecord:
     try:
         sample = SungrowSample.model_validate(fields)
     except ValidationError as error:
-        raise UsageError(f"line {number}: is not {what} ({_first_fault(error)})") from None
+        raise UsageError(f"line {number}: is not {what} ({first_fault(error)})") from None
     state = SpoolState[read.state.upper()]
     content = sample.model_dump_json(exclude_none=True, exclude={"device_id", "ts"})
     return SpoolRecord(
@@ -218,12 +219,6 @@ def _to_record(number: int, line: str) -> SpoolRecord:
 def _is_cut_off(error: ValidationError) -> bool:
     """Whether a line is none because it ends too early; the parser has no other name for that."""
     return "EOF while parsing" in str(error.errors(include_url=False, include_input=False)[0]["msg"])
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in fault["loc"])
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
 
 
 def _compact(value: dict[str, Any]) -> str:
