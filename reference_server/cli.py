@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from reference_server import administration as admin
+from reference_server.arguments import interval, moment, overlap, words
 from reference_server.config import ServerSettings
 from reference_server.storage import dumps
 from reference_server.storage.address import require_address
@@ -22,11 +23,10 @@ from sungrow_lib.cli.guard import EXIT_OK, guarded
 from sungrow_lib.cli.parser import CommandParser
 from sungrow_lib.errors import UsageError
 from sungrow_lib.logs import configure_logging
-from sungrow_lib.sample import format_ts, parse_ts
+from sungrow_lib.sample import format_ts
 from sungrow_lib.settings import load_settings
 
 _Job = Callable[[argparse.Namespace], int]
-_LONGEST_OVERLAP_S: Final = 366 * 86_400
 _EPILOG: Final = """\
 examples:
   export DATABASE_URL=postgresql://sungrow@localhost/sungrow
@@ -118,8 +118,12 @@ _IMPORT: Final = """\
 What is known already is left alone, so a file may be imported again. Rollups are made of it, also of what is
 older than raw readings are kept.
 
+A row stands for the time since the row before, for three intervals at most. Where a CSV file has no column
+interval_s, how far apart its rows usually lie is the interval, up to an hour. The end says what was taken.
+
 examples:
   sungrow-server import history.csv --device roof
+  sungrow-server import year.csv --device roof --interval 300      a row every 5 minutes
   sungrow-server import input.json holding.json --device roof
   sungrow-server export --device roof | sungrow-server import - --device attic
 
@@ -201,7 +205,7 @@ def _command(
 def _add_token(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a token; it is shown once")
-    create.add_argument("--label", type=_text, default="", help="what it is for; shown in the list")
+    create.add_argument("--label", type=words, default="", help="what it is for; shown in the list")
     create.add_argument(
         "--scope",
         action="append",
@@ -213,7 +217,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--device", action="append", dest="devices", metavar="ID", help="a device it may touch; default all"
     )
-    create.add_argument("--expires", type=_time, metavar="TIME", help="RFC 3339; default never")
+    create.add_argument("--expires", type=moment, metavar="TIME", help="RFC 3339; default never")
     create.set_defaults(run=_token_create)
     listing = actions.add_parser("list", help="show all tokens, never their secrets")
     listing.add_argument("--json", action="store_true", help="as JSON")
@@ -226,7 +230,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
     rotate.add_argument("token", type=int, metavar="NUMBER", help="of the token, as token list shows it")
     rotate.add_argument(
         "--overlap",
-        type=_seconds,
+        type=overlap,
         default=7 * 86_400,
         metavar="SECONDS",
         help="how long the old one stays good; default a week",
@@ -241,8 +245,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_device_list)
     change = actions.add_parser("set", help="set what wins over what the edge says")
     change.add_argument("device", metavar="ID")
-    change.add_argument("--name", type=_text, help="what you call it")
-    change.add_argument("--plant", type=_text, help="the plant it belongs to")
+    change.add_argument("--name", type=words, help="what you call it")
+    change.add_argument("--plant", type=words, help="the plant it belongs to")
     change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Amsterdam")
     change.add_argument("--poll-interval", type=float, metavar="SECONDS", help="time between polls")
     change.set_defaults(run=_device_set)
@@ -278,39 +282,17 @@ def _add_history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     load.add_argument("files", type=Path, nargs="+", metavar="FILE", help=text)
     load.add_argument("--device", required=True, metavar="ID", help="whose readings they are")
-    load.add_argument("--source", type=_text, help="where it comes from, such as simulated")
+    load.add_argument("--source", type=words, help="where it comes from, such as simulated")
+    text = (
+        "time between readings that do not say what they stand for; wins over what the file's own rows tell"
+    )
+    load.add_argument("--interval", type=interval, metavar="SECONDS", help=text)
     load.set_defaults(load=_importing)
     dump = _command(commands, "export", "write stored samples, one JSON object a line", _EXPORT)
     dump.add_argument("--device", required=True, metavar="ID", help="whose readings")
-    dump.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="RFC 3339, included")
-    dump.add_argument("--to", dest="end", type=_time, metavar="TIME", help="RFC 3339, not included")
+    dump.add_argument("--from", dest="begin", type=moment, metavar="TIME", help="RFC 3339, included")
+    dump.add_argument("--to", dest="end", type=moment, metavar="TIME", help="RFC 3339, not included")
     dump.set_defaults(load=_exporting)
-
-
-def _text(text: str) -> str:
-    """Take words that the database can: arguments may be any bytes."""
-    try:
-        text.encode()
-    except UnicodeError:
-        raise argparse.ArgumentTypeError("must be UTF-8 text") from None
-    return text
-
-
-def _time(text: str) -> datetime:
-    try:
-        return parse_ts(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("ts ")) from None
-
-
-def _seconds(text: str) -> int:
-    try:
-        seconds = int(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= _LONGEST_OVERLAP_S:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 to {_LONGEST_OVERLAP_S}")
-    return seconds
 
 
 def _settings(args: argparse.Namespace) -> ServerSettings:
@@ -436,7 +418,8 @@ def _importing() -> _Job:
         settings = _settings(args)
         url = settings.database_url.get_secret_value()
         retention = timedelta(days=settings.raw_retention_days)
-        print(import_files(url, args.files, args.device, source=args.source, retention=retention))
+        more = {"source": args.source, "retention": retention, "interval": args.interval}
+        print(import_files(url, args.files, args.device, **more))
         return EXIT_OK
 
     return load

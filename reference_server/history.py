@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Final, TextIO
 
 from reference_server.ending import interruptible, to_its_end
 from reference_server.history_files import Told, opened, reason_of, require_past, told_by
+from reference_server.spacing import MOST_INTERVALS, Spaced, Spacing
 from reference_server.storage.codec import Flag, Row, decode, differing, encode
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import PATIENCE_S, fetch, session
@@ -41,6 +42,7 @@ _ROWS_AT_ONCE: Final = 2_000
 """Rows of one transaction: under a second, for which readers of devices of the same shard wait."""
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
 
 
 class DeviceDeletedError(SungrowError):
@@ -65,11 +67,13 @@ class ImportResult:
         duplicates: stored before, with no different value.
         aside: kept aside: other values than the stored ones, or behind the retention horizon where rollups
             exist that they would have to change.
+        intervals: those that readings were taken to have that do not say what time they stand for.
     """
 
     inserted: int = 0
     duplicates: int = 0
     aside: int = 0
+    intervals: set[timedelta] = field(default_factory=set)
 
     @property
     def rows(self) -> int:
@@ -81,10 +85,14 @@ class ImportResult:
         self.inserted += other.inserted
         self.duplicates += other.duplicates
         self.aside += other.aside
+        self.intervals |= other.intervals
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
+        counts = f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
+        ends = sorted({min(self.intervals), max(self.intervals)}) if self.intervals else []
+        taken = " to ".join(f"{end.total_seconds():g}" for end in ends)
+        return f"{counts}; interval taken: {taken} s" if taken else counts
 
 
 class ImportBrokenOffError(SungrowError):
@@ -122,6 +130,7 @@ async def import_csv(
     *,
     source: str,
     retention: timedelta,
+    interval: timedelta | None = None,
     report: Report = _nobody,
 ) -> ImportResult:
     """Store the rows of a CSV file, or of an export, with their rollups. Importing it again changes nothing.
@@ -136,6 +145,8 @@ async def import_csv(
         device_id: whose readings they are; made known if need be.
         source: where they come from; written down with their span of time.
         retention: rows older than it get rollups only where there are none.
+        interval: how far apart those rows lie that do not say what time they stand for; None has the rows of
+            a CSV file without a column ``interval_s`` tell it.
         report: is told what is stored after each part.
 
     Raises:
@@ -146,7 +157,7 @@ async def import_csv(
     """
     with opened(file) as stream:
         told = told_by(stream, file.name, device_id)
-        return await _Import(url, device_id, source, retention, report).run(told)
+        return await _Import(url, device_id, source, retention, interval, report).run(told)
 
 
 async def import_captures(
@@ -156,6 +167,7 @@ async def import_captures(
     *,
     source: str,
     retention: timedelta,
+    interval: timedelta | None = None,
     report: Report = _nobody,
 ) -> ImportResult:
     """Store what captures of one device say, with its rollups. Importing them again changes nothing.
@@ -166,6 +178,7 @@ async def import_captures(
         device_id: whose readings they are, whatever the captures say; made known if need be.
         source: where they come from; written down with their span of time.
         retention: readings older than it get rollups only where there are none.
+        interval: how far apart they lie; None makes them moments.
         report: is told what is stored after each part.
 
     Raises:
@@ -174,8 +187,8 @@ async def import_captures(
         ImportBrokenOffError: a part is stored.
         StorageError: the database cannot be used; nothing is stored.
     """
-    told: Iterator[Told] = ((sample, {}) for sample in _captured(files, device_id))
-    return await _Import(url, device_id, source, retention, report).run(told)
+    told = (Told(sample, {}) for sample in _captured(files, device_id))
+    return await _Import(url, device_id, source, retention, interval, report).run(told)
 
 
 def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
@@ -208,11 +221,20 @@ class _Import:
     last reading of this one; so what lies inside the horizon as an import begins does so up to its end.
     """
 
-    def __init__(self, url: str, device_id: str, source: str, retention: timedelta, report: Report) -> None:
+    def __init__(
+        self,
+        url: str,
+        device_id: str,
+        source: str,
+        retention: timedelta,
+        interval: timedelta | None,
+        report: Report,
+    ) -> None:
         self._url = url
         self._device_id = device_id
         self._source = source
         self._retention = retention
+        self._interval = interval
         self._horizon = _BEGINNING
         self._report = report
         self._entry: int | None = None
@@ -225,8 +247,9 @@ class _Import:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
                 self._horizon = await Horizon(self._retention, lambda: datetime.now(UTC)).now(connection)
                 await fetch(connection, "add_devices", device_ids=[self._device_id])
+                spacing = Spacing(self._interval, await self._covered(connection))
                 while some := _some(told):
-                    await self._store(connection, some)
+                    await self._store(connection, some, spacing.fill(some))
                 if self._entry is not None:
                     await fetch(connection, "finish_import_range", entry=self._entry)
         except SungrowError as error:
@@ -244,24 +267,30 @@ class _Import:
         if self.result.rows:  # known ones, too: an import may have been killed that stored them
             refresh_aggregates(self._url)
 
-    async def _store(self, connection: Connection, some: Sequence[Told]) -> None:
+    async def _covered(self, connection: Connection) -> timedelta:
+        """How far apart readings may lie that say no interval, and still cover all of the time."""
+        known = await known_device(connection, self._device_id)
+        assert known is not None
+        return timedelta(seconds=MOST_INTERVALS * known.poll_interval_s)
+
+    async def _store(self, connection: Connection, some: Sequence[Told], spaced: Spaced) -> None:
         for attempt in range(_ATTEMPTS):
             try:
-                await self._store_once(connection, some)
+                await self._store_once(connection, some, spaced)
             except RETRYABLE:
                 if attempt == _ATTEMPTS - 1:
                     raise
             else:
                 return
 
-    async def _store_once(self, connection: Connection, some: Sequence[Told]) -> None:
+    async def _store_once(self, connection: Connection, some: Sequence[Told], spaced: Spaced) -> None:
         result = ImportResult()
         async with AsyncExitStack() as transaction:
             await transaction.enter_async_context(connection.transaction())
             device = await self._locked(connection)
-            rows = [encode(device, sample, unknown, Flag.IMPORTED) for sample, unknown in some]
+            rows = [encode(device, told.sample, told.unknown, Flag.IMPORTED) for told in some]
             made = self._made | await _free_buckets(connection, rows, self._horizon)
-            await _import_rows(connection, rows, self._horizon, made, result)
+            await _import_rows(connection, rows, spaced, self._horizon, made, result)
             entry = await self._note(connection, device, rows, result.inserted)
             commit = transaction.pop_all().aclose
 
@@ -307,11 +336,16 @@ def _some(told: Iterator[Told]) -> list[Told]:
 async def _import_rows(
     connection: Connection,
     rows: Sequence[Row],
+    spaced: Spaced,
     horizon: datetime,
     made: Collection[datetime],
     result: ImportResult,
 ) -> None:
-    """Store a part of an import; ``made`` are the quarters behind the horizon that the import fills."""
+    """Store a part of an import; ``made`` are the quarters behind the horizon that the import fills.
+
+    What a reading is taken to stand for is stored with it, but is nothing the file says: where another is
+    stored, it makes no difference.
+    """
     asides: list[Aside] = []
     wanted: dict[Key, Row] = {}
     frozen = [row for row in rows if row.ts < horizon and quarter_of(row.ts) not in made]
@@ -328,7 +362,7 @@ async def _import_rows(
             wanted[row.key] = row
         else:
             _compare(wanted[row.key], row, asides, result)
-    inserted = await insert_rows(connection, list(wanted.values()))
+    inserted = await insert_rows(connection, [_standing_for(row, spaced) for row in wanted.values()])
     result.inserted += len(inserted)
     standing = await stored_rows(connection, wanted.keys() - inserted)
     for key, stored in standing.items():
@@ -336,8 +370,16 @@ async def _import_rows(
     await keep_aside(connection, asides, None)
     result.aside += len(asides)
     if inserted:
+        result.intervals.update(spaced.intervals)
         buckets = {(device, quarter_of(ts)) for device, ts in inserted}
         await recompute(connection, buckets, horizon=_BEGINNING, beside_frozen=bool(made))
+
+
+def _standing_for(row: Row, spaced: Spaced) -> Row:
+    span = None if "interval_s" in row.columns else spaced.spans.get(row.ts)
+    if span is None:
+        return row
+    return row._replace(columns=(*row.columns, "interval_s"), values=(*row.values, span // _MS))
 
 
 def _compare(standing: Row, other: Row, asides: list[Aside], result: ImportResult) -> None:

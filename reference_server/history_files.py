@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from pydantic import ValidationError
 
@@ -21,15 +21,27 @@ from sungrow_lib.quantities import QUANTITY_BY_NAME, QuantityKind
 from sungrow_lib.sample import SungrowSample, format_ts, split_unknown
 from sungrow_lib.wording import first_fault
 
-Told = tuple[SungrowSample, Mapping[str, Any]]
-"""A reading, and its fields that only a newer edge knows."""
-
 _AHEAD: Final = timedelta(minutes=5)
 _LONGEST_CELL: Final = 40
 _LONGEST_REASON: Final = 300
 _ENCODING: Final = "utf-8-sig"
 _ERRORS: Final = "surrogateescape"
 """A byte that is no UTF-8 is found in its line, not in the block that is read: what comes before is told."""
+
+
+class Told(NamedTuple):
+    """What a file tells of a moment.
+
+    Attributes:
+        sample: the reading.
+        unknown: its fields that only a newer edge knows.
+        knows_intervals: whether it would say what time it stands for if that were known; a CSV file without
+            the column does not.
+    """
+
+    sample: SungrowSample
+    unknown: Mapping[str, Any]
+    knows_intervals: bool = True
 
 
 @contextmanager
@@ -94,7 +106,7 @@ def _from_export(lines: Iterable[str], name: str, device_id: str) -> Iterator[To
             _require_ordinary(unknown)
         except ValueError as error:
             raise UsageError(f"{name}, line {number}: {reason_of(error)}") from None
-        yield sample, unknown
+        yield Told(sample, unknown)
 
 
 def _object(line: str) -> dict[str, Any]:
@@ -119,7 +131,7 @@ def _from_csv(lines: Iterable[str], name: str, device_id: str) -> Iterator[Told]
             require_past(sample)
         except ValueError as error:
             raise UsageError(f"{name}, line {number}: {reason_of(error)}") from None
-        yield sample, {}
+        yield Told(sample, {}, knows_intervals="interval_s" in header)
 
 
 def _rows(lines: Iterable[str], name: str) -> Iterator[tuple[int, list[str]]]:

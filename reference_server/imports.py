@@ -34,7 +34,13 @@ class Progress:
 
 
 def import_files(
-    url: str, files: Sequence[Path], device_id: str, *, source: str | None, retention: timedelta
+    url: str,
+    files: Sequence[Path],
+    device_id: str,
+    *,
+    source: str | None,
+    retention: timedelta,
+    interval: timedelta | None = None,
 ) -> ImportResult:
     """Import one CSV file or export, or the captures of one device.
 
@@ -52,7 +58,7 @@ def import_files(
             "import one CSV file or export at a time; only captures (.json) come several at once"
         )
     try:
-        return asyncio.run(load(device_id=device_id, retention=retention, report=progress))
+        return asyncio.run(load(device_id=device_id, retention=retention, interval=interval, report=progress))
     except KeyboardInterrupt:
         if not progress.result.rows:
             raise
