@@ -263,12 +263,13 @@ class _Edge:
     async def _open(self, stack: AsyncExitStack, stopping: anyio.Event) -> DurableSpool | None:
         """Open the spool, for the stack to close; None if the daemon was told to stop before it was open."""
         self.intake.spool = None
-        await anyio.to_thread.run_sync(self._look_first)
         spool, opening = None, SpoolOpening()
         opening.hurries_at, self._opening = self._opening.hurries_at, opening
         async with anyio.create_task_group() as beside:
-            beside.start_soon(tell_of_opening, opening, self.service, self.survey, self._health)
             beside.start_soon(_cancel_after, beside.cancel_scope, partial(self._too_late, stopping))
+            # A disk that hangs holds up the end no longer than this, and nothing good is said meanwhile.
+            await anyio.to_thread.run_sync(self._look_first, abandon_on_cancel=True)
+            beside.start_soon(tell_of_opening, opening, self.service, self.survey, self._health)
             spool = await stack.enter_async_context(
                 DurableSpool.open(
                     self.settings.spool_path,

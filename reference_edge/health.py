@@ -19,7 +19,7 @@ from reference_edge.account import DeviceAccount
 from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import ClockState
+from sungrow_lib.spool import ClockState, SystemClock
 from sungrow_lib.spool.disk import disk_of, is_gone
 from sungrow_lib.upload import ConnectionState, UploadStatus
 
@@ -65,13 +65,14 @@ class HealthReport:
         queued: Callable[[], int],
     ) -> None:
         self._path = path
-        self._draft = path.with_name(path.name + ".new")
+        self._draft = draft_of(path)
         self._accounts = accounts
         self._survey = survey
         self._upload_status = upload_status
         self._queued = queued
         self._has_failed = False
         self._disk = disk_of(path)
+        self._clock = SystemClock()
 
     async def run(self) -> None:
         """Write the file at each change and every few seconds, until cancelled."""
@@ -116,7 +117,9 @@ class HealthReport:
     def _replace(self, report: dict[str, Any]) -> None:
         try:
             # Not forced to disk: after a power cut there is no daemon whose health it could tell.
-            self._draft.write_text(json.dumps(report | {"written_at": _now()}), encoding="utf-8")
+            self._draft.write_text(
+                json.dumps(report | {"written_at": _now()} | self._clock.stamp()._asdict()), encoding="utf-8"
+            )
             self._draft.replace(self._path)
         except OSError as error:
             if not self._has_failed:
@@ -158,16 +161,35 @@ def read_health(path: Path) -> dict[str, Any]:
     """
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        age_s = (datetime.now(UTC) - datetime.fromisoformat(report["written_at"])).total_seconds()
+        age_s = _age_s(report)
         pid = int(report["pid"])
         is_whole = report.keys() >= _PARTS
     except (OSError, ValueError, KeyError, TypeError):
         is_whole = False
     if not is_whole:
         return {"running": False, "age_s": None}
-    # An age below zero is a clock that was set back: as unusable as one that is far too great.
-    running = abs(age_s) < _STALE_S and _is_alive(pid)
-    return {"running": running, "age_s": round(age_s, 1)} | report
+    return {"running": is_fresh(age_s) and _is_alive(pid), "age_s": round(age_s, 1)} | report
+
+
+def _age_s(report: dict[str, Any]) -> float:
+    """Return how old a report is: by the clock that nobody sets, if that has counted on since."""
+    now = SystemClock().stamp()
+    if report.get("boot_id") == now.boot_id:
+        return float(now.boot_ms - report["boot_ms"]) / 1000
+    return (datetime.now(UTC) - datetime.fromisoformat(report["written_at"])).total_seconds()
+
+
+def is_fresh(age_s: float | None) -> bool:
+    """Whether what was said so many seconds ago is of today.
+
+    An age below zero is a clock that was set back: as unusable as one that is far too great.
+    """
+    return age_s is not None and abs(age_s) < _STALE_S
+
+
+def draft_of(path: Path) -> Path:
+    """Return where a health file is written before it takes its place."""
+    return path.with_name(path.name + ".new")
 
 
 def _is_alive(pid: int) -> bool:

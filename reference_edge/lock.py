@@ -14,10 +14,11 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -211,10 +212,34 @@ def is_held(spool_path: Path) -> bool:
     return True
 
 
-def holder_pid(spool_path: Path) -> int | None:
-    """Return the number of the process that has a spool, where `is_held`; None where nobody can tell."""
-    said = _written(Path(f"{os.path.realpath(spool_path)}.lock"))
-    return int(said) if said.isdecimal() else None
+class Holder(NamedTuple):
+    """Who has a spool, as the lock file tells; None for what cannot be known.
+
+    Attributes:
+        pid: the number of the process, where it is.
+        user: the number of the user.
+        age_s: seconds for which that process has had it; below zero where the clock was set back.
+    """
+
+    pid: int | None = None
+    user: int | None = None
+    age_s: float | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it may do what this process may."""
+        return self.user == os.geteuid()
+
+
+def holder(spool_path: Path) -> Holder:
+    """Return who has a spool, where `is_held`."""
+    file = Path(f"{os.path.realpath(spool_path)}.lock")
+    try:
+        about = file.stat()
+    except OSError:
+        return Holder()
+    said = _written(file)
+    return Holder(int(said) if said.isdecimal() else None, about.st_uid, time.time() - about.st_mtime)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ _KEYS: Final = frozenset({"edge_id", "spool_id", "damage", _SUM})
 
 
 class OwnerFile:
-    """The file, and what it says.
+    """The file, and what it says, once it was read.
 
     Args:
         spool_path: the spool; the file has its name with `.owner.json`.
@@ -39,8 +39,14 @@ class OwnerFile:
         self.damage: str | None = None
         self._is_written = True
         self._is_read = False
-        with suppress(SpoolUnavailableError):  # whoever opens the spool reads again
-            self.read()
+
+    @classmethod
+    def read_at(cls, spool_path: Path) -> OwnerFile:
+        """Return the file, read where the disk lets that."""
+        file = cls(spool_path)
+        with suppress(SpoolUnavailableError):
+            file.read()
+        return file
 
     def read(self) -> None:
         """Read the file, unless that was done: before the spool is opened, which tells nobody whose it is.

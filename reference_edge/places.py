@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolUnavailableError
+from sungrow_lib.spool.disk import NO_ROOM
 
 
 def require_folder(folder: Path, variable: str) -> None:
@@ -19,17 +20,18 @@ def require_folder(folder: Path, variable: str) -> None:
     Raises:
         SpoolUnavailableError: it cannot, with what to do.
     """
-    if not folder.is_dir():
-        what = "is no folder; remove it" if is_there(folder) else "does not exist; make it"
-        raise SpoolUnavailableError(f"the folder {folder} {what} ({variable})")
     try:
+        if not folder.is_dir():
+            what = "is no folder; remove it" if is_there(folder) else "does not exist; make it"
+            raise SpoolUnavailableError(f"the folder {folder} {what} ({variable})")
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(b"\0")  # a full disk still makes empty files
     except OSError as error:
+        advice = "free some" if error.errno in NO_ROOM else "let this user write there"
         raise SpoolUnavailableError(
-            f"no file can be made in {folder}: {error.strerror}; let this user write there, or choose "
-            f"another folder ({variable})"
-        ) from None
+            f"no file can be made in {folder}: {error.strerror}; {advice}, or choose another folder "
+            f"({variable})"
+        ) from error
 
 
 def require_room(file: Path, variable: str) -> None:

@@ -152,7 +152,7 @@ async def _import(args: argparse.Namespace, path: Path) -> int:
         # Read twice: nothing is taken from a file that is damaged further on.
         await anyio.to_thread.run_sync(_read_through, lines, args.partial)
         lines.seek(0)
-        owner = OwnerFile(path).owner  # a new spool is this edge's, too
+        owner = OwnerFile.read_at(path).owner  # a new spool is this edge's, too
         async with _opened(path, owner) as spool:
             records = read_lines(lines, partial=args.partial, here=await spool.owner())
             done = await spool.import_records(records)

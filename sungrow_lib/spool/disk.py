@@ -29,7 +29,8 @@ _SETTINGS: Final = frozenset(
     }
 )
 """What no waiting mends: a wrong path, a right that is missing, a file system without locks."""
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What is over when somebody frees some room."""
 _UNTOLD: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 """SQLite says that it could not; the system knows why."""
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -93,7 +94,7 @@ def may_work(path: Path) -> bool:
     Args:
         path: the spool, which must not be open: to close a file ends SQLite's locks on it.
     """
-    return missing_place(path) is None and _asked(path) in {0, *_SETTINGS, *_NO_ROOM}
+    return missing_place(path) is None and _asked(path) in {0, *_SETTINGS, *NO_ROOM}
 
 
 def missing_place(path: Path) -> str | None:

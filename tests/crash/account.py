@@ -141,7 +141,7 @@ def spool_records(folder: Path) -> list[SpoolRecord]:
         for file in folder.glob("spool.sqlite*"):
             copy(file, scratch)
         path = Path(scratch, "spool.sqlite")
-        options = SpoolOptions(recover=True, owner=OwnerFile(path).owner)
+        options = SpoolOptions(recover=True, owner=OwnerFile.read_at(path).owner)
         with closing(SpoolStore(path, options, SystemClock())) as store:
             return store.records(0, 10_000_000)
 

@@ -147,7 +147,7 @@ async def test_nothing_is_sent_at_the_end_from_a_spool_that_takes_nothing(
         devices=[DeviceSettings(host="192.168.1.20", device_id="roof")],
         spool_path=tmp_path / "spool.sqlite",
     )
-    owner_file = OwnerFile(settings.spool_path)
+    owner_file = OwnerFile.read_at(settings.spool_path)
     survey = Survey(tmp_path, owner_file=owner_file)
     with closing(SpoolLock(settings.spool_path)) as lock:
         edge = app._Edge(settings, {}, Intake({}), survey, lock, owner_file)

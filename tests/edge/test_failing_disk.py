@@ -289,27 +289,27 @@ async def test_damage_is_remembered_when_its_recovery_is_cut_off(
         await until("the recovery", lambda: "recovering" in log.read_text().splitlines(), child)
         assert await anyio.to_thread.run_sync(child.stop, 60.0)
         assert child.exit_status == 0
-    assert OwnerFile(path).damage == "It was met by a test."
+    assert OwnerFile.read_at(path).damage == "It was met by a test."
     assert not list(path.parent.glob("*.damaged-*"))
     log.unlink()
     async with polling(tmp_path, tls_files.ca, QUICK) as child:
         await until("a reading", lambda: bool(polls(tmp_path, "accepted")), child)
     assert list(path.parent.glob("*.damaged-*"))
-    assert OwnerFile(path).damage is None
+    assert OwnerFile.read_at(path).damage is None
 
 
 def test_damage_of_a_file_that_is_no_longer_there_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     path.write_text("one")
-    file = OwnerFile(path)
+    file = OwnerFile.read_at(path)
     file.remember(SpoolOwner("edge"))
     file.note_damage("broken")
-    assert OwnerFile(path).damage == "broken"
+    assert OwnerFile.read_at(path).damage == "broken"
     other = tmp_path / "other"
     other.write_text("two")
     other.rename(path)
-    assert OwnerFile(path).damage is None
-    assert OwnerFile(path).owner == SpoolOwner("edge")
+    assert OwnerFile.read_at(path).damage is None
+    assert OwnerFile.read_at(path).owner == SpoolOwner("edge")
 
 
 # --- from the start on ------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ async def test_a_disk_that_fails_from_the_start_is_waited_for_with_readings_in_m
     owner, old = SpoolOwner("what it was called before", "lost"), 0
     if not is_new:
         owner, old = await _old_spool(path), 5
-    OwnerFile(path).remember(owner)
+    OwnerFile.read_at(path).remember(owner)
     disk = FailingDisk(library, path.parent, tmp_path / "order")
     disk.fails(ERRORS[error], what)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -380,7 +380,7 @@ async def test_whose_the_spool_is_is_known_before_it_is_opened_late(
     path = tmp_path / "card" / "spool.sqlite"
     path.parent.mkdir()
     other = await _old_spool(path)
-    OwnerFile(path).remember(SpoolOwner("this edge"))
+    OwnerFile.read_at(path).remember(SpoolOwner("this edge"))
     disk = FailingDisk(library, path.parent, tmp_path / "order")
     disk.fails(ERRORS["EIO"], READS | WRITES)
     async with polling(tmp_path, tls_files.ca, QUICK, **disk.environment) as child:
@@ -445,8 +445,8 @@ def test_what_is_remembered_is_read_again_when_the_disk_works(
 ) -> None:
     path = tmp_path / "spool.sqlite"
     path.write_text("a spool")
-    OwnerFile(path).remember(SpoolOwner("edge"))
-    OwnerFile(path).note_damage("broken")
+    OwnerFile.read_at(path).remember(SpoolOwner("edge"))
+    OwnerFile.read_at(path).note_damage("broken")
     failing: set[Path] = {path, Path(f"{path}.owner.json")}
     really = Path.open
 
@@ -456,7 +456,7 @@ def test_what_is_remembered_is_read_again_when_the_disk_works(
         return really(file, *words, **more)
 
     monkeypatch.setattr(Path, "open", open_some)
-    file = OwnerFile(path)
+    file = OwnerFile.read_at(path)
     with pytest.raises(SpoolUnavailableError, match="cannot be read"):
         file.read()
     failing.remove(path)

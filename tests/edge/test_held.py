@@ -47,7 +47,7 @@ async def make(path: Path, *device_ids: str, count: int = 5) -> SpoolIdentity:
 async def test_the_alarm_says_what_to_do_and_ends_when_it_is_done(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     await make(path, "lost-device-1", "lost-device-2")
-    survey = Survey(tmp_path, owner_file=OwnerFile(path))
+    survey = Survey(tmp_path, owner_file=OwnerFile.read_at(path))
     accounts = {"roof": DeviceAccount("roof", "")}
     async with DurableSpool.open(path) as spool:
         await survey._look(spool, accounts, Intake(accounts))
@@ -63,7 +63,7 @@ async def test_the_alarm_says_what_to_do_and_ends_when_it_is_done(tmp_path: Path
         assert not survey.alarms
         assert len(await spool.peek("roof", 10)) == 5
         owner = await spool.owner()
-    assert OwnerFile(path).owner == owner
+    assert OwnerFile.read_at(path).owner == owner
 
 
 def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
@@ -126,10 +126,10 @@ def test_readings_of_the_same_times_are_left_and_said(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_none(tmp_path: Path, content: str) -> None:
     path = tmp_path / "spool.sqlite"
     Path(f"{path}.owner.json").write_text(content)
-    file = OwnerFile(path)
+    file = OwnerFile.read_at(path)
     assert file.owner is None
     file.remember(SpoolOwner("edge", "spool"))
-    assert OwnerFile(path).owner == SpoolOwner("edge", "spool")
+    assert OwnerFile.read_at(path).owner == SpoolOwner("edge", "spool")
 
 
 FLIPS = [1 << bit for bit in range(8)]
@@ -137,16 +137,16 @@ FLIPS = [1 << bit for bit in range(8)]
 
 def read_with(note: Path, content: bytes) -> SpoolOwner | None:
     note.write_bytes(content)
-    return OwnerFile(note.with_name("spool.sqlite")).owner
+    return OwnerFile.read_at(note.with_name("spool.sqlite")).owner
 
 
 def test_a_memory_with_one_wrong_bit_is_none(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     owner = SpoolOwner(str(uuid4()), str(uuid4()))
-    OwnerFile(path).remember(owner)
+    OwnerFile.read_at(path).remember(owner)
     note = Path(f"{path}.owner.json")
     content = note.read_bytes()
-    assert OwnerFile(path).owner == owner
+    assert OwnerFile.read_at(path).owner == owner
     for at, flip in product(range(len(content)), FLIPS):
         wrong = content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :]
         assert read_with(note, wrong) is None
@@ -157,14 +157,14 @@ def test_an_older_memory_is_believed_and_written_anew(tmp_path: Path) -> None:
     owner = SpoolOwner(str(uuid4()), str(uuid4()))
     note = Path(f"{path}.owner.json")
     note.write_text(json.dumps(asdict(owner) | {"damage": None}))
-    file = OwnerFile(path)
+    file = OwnerFile.read_at(path)
     assert file.owner == owner
     assert "sha256" not in note.read_text()
     file.remember(owner)
     assert "sha256" in note.read_text()
-    assert OwnerFile(path).owner == owner
+    assert OwnerFile.read_at(path).owner == owner
     note.write_text(json.dumps({"edge_id": owner.edge_id}))  # one that is older still
-    assert OwnerFile(path).owner == SpoolOwner(owner.edge_id)
+    assert OwnerFile.read_at(path).owner == SpoolOwner(owner.edge_id)
 
 
 async def test_an_older_memory_with_a_wrong_bit_disowns_no_spool(tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ async def test_an_older_memory_with_a_wrong_bit_disowns_no_spool(tmp_path: Path)
 
 async def test_what_cannot_be_written_down_is_tried_again(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "spool.sqlite"
-    file = OwnerFile(path)
+    file = OwnerFile.read_at(path)
     file.remember(SpoolOwner("edge"))
     path.parent.mkdir()
     file.remember(SpoolOwner("edge"))
-    async with DurableSpool.open(path, options=SpoolOptions(owner=OwnerFile(path).owner)) as spool:
+    async with DurableSpool.open(path, options=SpoolOptions(owner=OwnerFile.read_at(path).owner)) as spool:
         assert spool.identity.edge_id == "edge"
 
 
@@ -203,13 +203,13 @@ def test_an_export_comes_back_as_this_edges_own(tmp_path: Path) -> None:
     """Onto the same box, where the spool was lost: its daemon takes it for what it is."""
     path, export = tmp_path / "spool.sqlite", tmp_path / "all.ndjson"
     own = anyio.run(make, path, "roof")
-    OwnerFile(path).remember(SpoolOwner(own.edge_id, "lost"))
+    OwnerFile.read_at(path).remember(SpoolOwner(own.edge_id, "lost"))
     assert spool_command("export", str(export), "--spool", str(path)).returncode == 0
     path.unlink()
     assert spool_command("import", str(export), "--spool", str(path)).returncode == 0
 
     async def look() -> tuple[str, int]:
-        options = SpoolOptions(recover=True, owner=OwnerFile(path).owner)
+        options = SpoolOptions(recover=True, owner=OwnerFile.read_at(path).owner)
         async with DurableSpool.open(path, options=options) as spool:
             assert await spool.held() == {}
             return spool.identity.edge_id, len(await spool.peek("roof", 10))
@@ -220,7 +220,7 @@ def test_an_export_comes_back_as_this_edges_own(tmp_path: Path) -> None:
 async def test_what_another_edge_delivered_is_said_too(tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite"
     await make(path, "roof")
-    survey = Survey(tmp_path, owner_file=OwnerFile(path))
+    survey = Survey(tmp_path, owner_file=OwnerFile.read_at(path))
     accounts = {"roof": DeviceAccount("roof", "")}
     async with DurableSpool.open(path) as spool:
         await spool.ack("roof", range(1, 6))
