@@ -74,7 +74,7 @@ def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -
         return SpoolUnavailableError(
             f"The spool {path} lies on a disk that may only be read, where it cannot be opened. To look into "
             "it, or to export it, copy it with its -wal and -shm to another disk, and name the copy "
-            "(--spool)."
+            "(--spool). To run the daemon, mount the disk for writing."
         )
     return SpoolUnavailableError(
         f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."

@@ -60,6 +60,6 @@ def test_an_export_says_that_a_copy_can_be_exported_and_it_can(tmp_path: Path) -
     assert said == (
         f"sungrow-edge: The spool {tmp_path}/disk/spool.db lies on a disk that may only be read, where it "
         "cannot be opened. To look into it, or to export it, copy it with its -wal and -shm to another "
-        "disk, and name the copy (--spool).\n"
+        "disk, and name the copy (--spool). To run the daemon, mount the disk for writing.\n"
     )
     assert told["copied"] == [0, 3, ""]  # the reading between the export's first line and its last
