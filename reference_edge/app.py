@@ -74,7 +74,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         settings,
         accounts,
         Intake(accounts, settings.commit_interval_s),
-        Survey(settings.spool_path.absolute().parent, owner_file=owner_file),
+        Survey(owner_file.folder, owner_file=owner_file),
         lock,
         owner_file,
     )

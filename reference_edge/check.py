@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from http.client import HTTPConnection, HTTPException
@@ -52,7 +53,7 @@ async def check(settings: EdgeSettings, is_offline: bool) -> int:  # noqa: FBT00
     for words in settings.slowed:
         print(f"NOTE  settings: {words}")
     results = [await _try("spool", lambda: _check_spool(settings.spool_path))]
-    if results[0]:  # else what is wrong with its place is said
+    if await anyio.to_thread.run_sync(missing_place, settings.spool_path) is None:  # else that is said
         results.append(await _try("disk", lambda: _check_disk(settings.spool_path)))
     results.append(await _try("locks", lambda: _check_locks(settings)))
     results.append(await _try("notes", lambda: _check_notes(settings.state_dir)))
@@ -161,10 +162,11 @@ def _look_for_room(path: Path) -> str:
     Raises:
         SpoolUnavailableError: it is too little for readings, or the disk does not tell.
     """
+    path = Path(os.path.realpath(path))  # a link may lead to another disk
     try:
-        free = free_bytes(path.absolute().parent)
+        free = free_bytes(path.parent)
     except OSError as error:
-        raise SpoolUnavailableError(f"{path.absolute().parent}: {error.strerror} (SPOOL_PATH)") from None
+        raise SpoolUnavailableError(f"{path.parent}: {error.strerror} (SPOOL_PATH)") from None
     kept, size = reserve_bytes(path), SPOOL.reserve_bytes
     least = room_to_accept(size)
     words = f"{shown_size(free)} are free beside the spool"

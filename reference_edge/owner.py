@@ -28,6 +28,7 @@ class OwnerFile:
         spool_path: the spool; the file has its name with `.owner.json`.
 
     Attributes:
+        folder: where the spool is, which a link may say is elsewhere.
         owner: which spool it is; None where nothing is remembered.
         damage: what was found wrong with it, and not put right yet.
     """
@@ -35,6 +36,7 @@ class OwnerFile:
     def __init__(self, spool_path: Path) -> None:
         self._spool = Path(os.path.realpath(spool_path))
         self._path = Path(f"{self._spool}.owner.json")
+        self.folder = self._spool.parent
         self.owner: SpoolOwner | None = None
         self.damage: str | None = None
         self._is_written = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -67,8 +68,9 @@ async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, 
 
 def _disk(path: Path) -> dict[str, int] | None:
     """Room on the spool's disk, for this user; None where there is no such folder."""
+    path = Path(os.path.realpath(path))
     try:
-        usage = shutil.disk_usage(path.absolute().parent)
+        usage = shutil.disk_usage(path.parent)
     except OSError:
         return None
     return {"free_bytes": usage.free, "total_bytes": usage.total, "reserve_bytes": reserve_bytes(path)}
