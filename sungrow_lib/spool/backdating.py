@@ -28,6 +28,7 @@ from sungrow_lib.spool.clock import (
 )
 from sungrow_lib.spool.nameless import read_parts
 from sungrow_lib.spool.notes import read_note, whole, words
+from sungrow_lib.spool.rows import to_numbers, to_undated
 
 PART_ROWS: Final = 500
 """So many readings of a device get their date at a time ..."""
@@ -226,7 +227,7 @@ class _Plan:
 
     def _waiting_boots(self, device: int) -> Iterator[tuple[str, _Boot]]:
         for name, *row in self._connection.execute(schema.WAITING_BOOTS, (device,)):
-            first_seq, last_seq, first_ms, last_ms = row
+            first_seq, last_seq, first_ms, last_ms = to_numbers(tuple(row))
             yield name, _Boot(first_seq, last_seq, first_ms, last_ms)
 
     def _after(self, device: int, waiting: Mapping[str, _Boot], last: int | None) -> int | None:
@@ -263,8 +264,7 @@ class _Plan:
 
 
 def _undated(connection: sqlite3.Connection, device: int, most: int) -> list[Undated]:
-    rows = connection.execute(schema.WAITING, (device, most))
-    return [Undated(seq, ts, BootStamp(boot_id, boot_ms)) for seq, ts, boot_id, boot_ms in rows]
+    return to_undated(connection.execute(schema.WAITING, (device, most)))
 
 
 def _start_by_reading(connection: sqlite3.Connection, name: str, seq: int, source: str | None) -> int | None:

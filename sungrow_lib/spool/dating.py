@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -32,6 +32,7 @@ from sungrow_lib.spool.clock import (
 from sungrow_lib.spool.entries import SpoolState
 from sungrow_lib.spool.notes import read_note, whole, words
 from sungrow_lib.spool.relief import CHUNK
+from sungrow_lib.spool.rows import to_numbers, to_undated
 
 _WITHIN_MS: Final = 2_000
 """The server's `Date` has seconds only: moments that follow each other may seem to be one, or swapped."""
@@ -222,7 +223,7 @@ class Dating:
             self._waits.pop(key, None)
             return 0
         if key not in self._waits:  # later ones are looked for no more: they may be many
-            since = connection.execute(schema.WAITING_SINCE, key).fetchone()[0]
+            (since,) = to_numbers(connection.execute(schema.WAITING_SINCE, key).fetchone())
             if since is None:
                 return 0
             self._waits[key] = since
@@ -245,7 +246,7 @@ class Dating:
         """Correct rows that the server called future and that still are, by far; if it is known how."""
         far = [
             row
-            for row in _undated(connection.execute(schema.FUTURE, (device,)))
+            for row in to_undated(connection.execute(schema.FUTURE, (device,)))
             if is_far_ahead(row.ts, now_ms)
         ]
         moved: list[tuple[Undated, int, str | None]] = []
@@ -279,7 +280,7 @@ class Dating:
 
 
 def _look(connection: sqlite3.Connection, device: int) -> _Dates:
-    return _Dates(*connection.execute(schema.DATES, (device,)).fetchone())
+    return _Dates(*to_numbers(connection.execute(schema.DATES, (device,)).fetchone()))
 
 
 def _final_date(
@@ -294,10 +295,6 @@ def _final_date(
     if clock.source is not None or (boot is not None and not is_right):
         return dated, clock.source
     return ts, None
-
-
-def _undated(rows: Iterable[tuple[int, int, str, int]]) -> list[Undated]:
-    return [Undated(seq, ts, BootStamp(boot_id, boot_ms)) for seq, ts, boot_id, boot_ms in rows]
 
 
 def _server_date(value: list[Any]) -> ServerDate:

@@ -22,6 +22,10 @@ _DAMAGE: Final = frozenset(
 )
 
 
+class WrongValueError(sqlite3.DatabaseError):
+    """A row has a value that none of ours can have. SQLite does not mind, and no page is damaged."""
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Say what errors of SQLite and of the disk mean for a spool."""
@@ -45,6 +49,11 @@ def is_no_text(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.OperationalError) and not is_coded and str(error).startswith(_NO_TEXT)
 
 
+def is_in_rows(error: BaseException | None) -> bool:
+    """Whether damage is in what rows say: no look at the pages finds it."""
+    return isinstance(error, sqlite3.IntegrityError | WrongValueError) or is_no_text(error)
+
+
 def code_of(error: BaseException | None) -> int | None:
     """Return SQLite's code of an error, None where there is none."""
     code = extended_code_of(error)
@@ -66,7 +75,7 @@ def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -
         return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
     # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested. The same with
     # SQLITE_CONSTRAINT: a row is where none can be.
-    if code in _DAMAGE or is_no_text(error):
+    if code in _DAMAGE or is_in_rows(error):
         return SpoolCorruptError(f"The spool {path} is damaged ({error}). {CORRUPT_ADVICE}")
     if code == sqlite3.SQLITE_BUSY:
         return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import BootStamp
-from sungrow_lib.spool.entries import SpoolCounts, SpoolEntry, SpoolRecord, SpoolState, from_ms
+from sungrow_lib.spool.entries import SpoolCounts, SpoolState
 from sungrow_lib.spool.meta import read_merging
-from sungrow_lib.spool.notes import why_of
+from sungrow_lib.spool.rows import to_date
 
 
 def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> SpoolCounts:
@@ -28,7 +26,7 @@ def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> S
         delivered=by_state.get(SpoolState.DELIVERED, 0),
         merged=merged[0] if merged else 0,
         bytes=size,
-        oldest_pending=None if oldest is None else from_ms(oldest),
+        oldest_pending=None if oldest is None else to_date(oldest),
         merging=read_merging(connection),
     )
 
@@ -46,17 +44,3 @@ def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str
     """Count deferred and quarantined readings by device, state and the server's code."""
     rows = connection.execute(schema.QUARANTINE).fetchall()
     return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
-
-
-def to_record(row: tuple[Any, ...]) -> SpoolRecord:
-    """Return what `schema.RECORDS` finds."""
-    seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms, held = row
-    return SpoolRecord(
-        entry=SpoolEntry(seq, device_id, ts, content, clock, SpoolState(state)),
-        offered=bool(offered % schema.EACH_RENAMING),
-        at=None if at is None else from_ms(at),
-        code=code,
-        reason=reason,
-        stamp=BootStamp(boot_id, boot_ms),
-        held=None if held is None else why_of(held),
-    )

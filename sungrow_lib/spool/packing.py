@@ -57,10 +57,12 @@ def pack(content: str) -> bytes:
     return packer.compress(content.encode()) + packer.flush()
 
 
-def unpack(kept: str | bytes) -> str:
-    """Return a content as it was; earlier versions kept it as plain text."""
+def unpack(kept: str | bytes | float | None) -> str:
+    """Return a content as it was; earlier versions kept it as plain text. A number is one damaged."""
     if isinstance(kept, str):
         return kept
+    if not isinstance(kept, bytes):
+        return _UNREADABLE
     unpacker = zlib.decompressobj(_WINDOW_BITS, _KNOWN)
     try:
         content = unpacker.decompress(kept).decode()

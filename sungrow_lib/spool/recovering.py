@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
 from sungrow_lib.spool.database import Database, MixedPagesError
 from sungrow_lib.spool.entries import SpoolOptions
-from sungrow_lib.spool.errors import is_no_text, translated
+from sungrow_lib.spool.errors import is_in_rows, translated
 from sungrow_lib.spool.foreign import is_unused, require_spool, unfinished
 from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
@@ -35,7 +34,7 @@ def open_database(
         try:
             return _owned(_open(path, options, damage, opening), options)
         except SpoolCorruptError as error:
-            if not options.recover or not _is_in_rows(error):
+            if not options.recover or not is_in_rows(error.__cause__):
                 raise
             from sungrow_lib.spool.salvage import recover  # noqa: PLC0415 - memory, hardly ever needed
 
@@ -43,16 +42,11 @@ def open_database(
         try:
             return _owned(_open(path, options, None, opening), options)
         except SpoolCorruptError as error:
-            if not _is_in_rows(error):  # it was damaged only now: the next attempt recovers it
+            if not is_in_rows(error.__cause__):  # it was damaged only now: the next attempt recovers it
                 raise
             # What is readable of it is what is wrong: all of it stays aside.
             recover(path, str(error), opening, owner=options.owner, is_taken=False)
         return _owned(_open(path, options, None, opening), options)
-
-
-def _is_in_rows(error: SpoolCorruptError) -> bool:
-    """Whether damage is in what rows say: no look at the pages finds it."""
-    return isinstance(error.__cause__, sqlite3.IntegrityError) or is_no_text(error.__cause__)
 
 
 def _owned(database: Database, options: SpoolOptions) -> tuple[Database, bool]:

@@ -65,6 +65,11 @@ class _Raw(NamedTuple):
     renaming: int
     content: str
 
+    def is_sound(self) -> bool:
+        """Whether it is a reading; one that is damaged is left alone."""
+        numbers = (self.boot, self.ts, self.boot_ms, self.renaming)
+        return self.content.startswith("{") and all(isinstance(number, int) for number in numbers)
+
     @property
     def ms(self) -> int:
         """When it was read; undated readings go by the machine's running time."""
@@ -274,7 +279,7 @@ def _merge_chunk(
     end = connection.execute(schema.BEFORE_NEWEST, (device, state, LEFT_ALONE)).fetchone()
     limits = (device, state, after, end[0] if end else 0, _MERGE_CHUNK)
     rows = [_Raw(*row) for row in connection.execute(schema.THINNABLE, limits)]
-    groups = _grouped(rows, width_ms)
+    groups = _grouped(filter(_Raw.is_sound, rows), width_ms)
     for group in groups:
         *others, last = group
         content = merge_contents([json.loads(row.content) for row in group])

@@ -39,6 +39,7 @@ from sungrow_lib.spool.nameless import LOST_BOOT, PARTS, note_boots
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
+from sungrow_lib.spool.rows import is_date
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -223,7 +224,7 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
 def _take(connection: sqlite3.Connection, row: Row, names: dict[str, int], after: int = 0) -> None:
     """Recognise a row by its columns; what is none of the spool's, or of no later reading, is left."""
     if (reading := as_reading(row)) is not None:
-        is_later = reading[0] > after and _is_object(reading[-1])
+        is_later = reading[0] > after and _is_sound(reading)
         if is_later and not connection.execute(salvage_schema.READING, reading).rowcount:
             _keep_merged(connection, reading)
     elif (standing := _standing(row)) is not None:
@@ -245,7 +246,7 @@ def _keep_merged(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> No
 def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int]) -> None:
     """Take a row of a page whose newest version is damaged, and remember that it may have changed since."""
     if (reading := as_reading(row)) is not None:
-        if _is_object(reading[-1]) and connection.execute(salvage_schema.READING, reading).rowcount:
+        if _is_sound(reading) and connection.execute(salvage_schema.READING, reading).rowcount:
             connection.execute("INSERT INTO temp.stale_reading VALUES (?)", reading[:1])
     elif (standing := _standing(row)) is not None:
         if standing[1] in _RANK:
@@ -263,7 +264,9 @@ def _take_stale(connection: sqlite3.Connection, row: Row, names: dict[str, int])
 
 def _standing(row: Row) -> tuple[Any, ...] | None:
     match row:
-        case Row(None, (int(), int(), int(), int(), int() | None, str() | None, str() | None)):
+        case Row(None, (int(), int(), int(), int(), at, str() | None, str() | None)) if at is None or is_date(
+            at
+        ):
             return row.values
     return None
 
@@ -287,7 +290,7 @@ def _take_superseded(connection: sqlite3.Connection, pages: Pages, *, was_merged
         reading = as_reading(row)
         if renamed:
             _see_version(connection, reading or _standing(row), renamed)
-        if reading is not None and _is_missing(connection, reading) and _is_object(reading[-1]):
+        if reading is not None and _is_missing(connection, reading) and _is_sound(reading):
             connection.execute(salvage_schema.SUPERSEDED, reading)
     if not was_merged:  # the row that says so may be lost
         was_merged = connection.execute(salvage_schema.IS_MERGED).fetchone() is not None
@@ -364,6 +367,10 @@ def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
             connection.execute(schema.SET_META, (key, value))
         else:  # a damaged reason is as good as any other: none of its readings is sent
             hold(connection, key.removeprefix(schema.HELD_PREFIX), HeldWhy.LOST)
+
+
+def _is_sound(reading: tuple[Any, ...]) -> bool:
+    return is_date(reading[2]) and _is_object(reading[-1])
 
 
 def _is_object(content: str | bytes) -> bool:

@@ -19,6 +19,9 @@ APPLICATION_ID: Final = 0x53475350  # "SGSP"
 SCHEMA_VERSION: Final = 2
 EARLIER_VERSIONS: Final = frozenset({1})
 """Differ only in that a content was plain text; such rows stay readable."""
+FIRST_MS: Final = -62_135_596_800_000
+LAST_MS: Final = 253_402_300_799_999
+"""The first and the last date that can be written: of the years 1 to 9999."""
 PAGE_BYTES: Final = 1024
 """A quarter of SQLite's default: a commit writes whole pages, and a reading is smaller than one."""
 
@@ -130,7 +133,7 @@ SET_ASIDE: Final = (
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
     f" b.name, r.boot_ms, (SELECT value FROM meta WHERE key = '{HELD_PREFIX}' || d.name)"
-    " FROM reading r JOIN device d ON d.id = r.device JOIN boot b ON b.id = r.boot"
+    " FROM reading r JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
     " JOIN standing s ON s.device = r.device AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq"
 )
 RECORDS: Final = f"{_RECORD} WHERE r.seq > ? ORDER BY r.seq LIMIT ?"
@@ -168,7 +171,7 @@ RESERVE_SEQ: Final = "INSERT OR IGNORE INTO reserved SELECT device, ts FROM read
 
 _UNDATED: Final = (
     "SELECT r.seq, r.ts, b.name, r.boot_ms FROM standing s CROSS JOIN reading r ON r.seq = s.seq"
-    " JOIN boot b ON b.id = r.boot WHERE s.device = ?"
+    " LEFT JOIN boot b ON b.id = r.boot WHERE s.device = ?"
 )
 WAITING: Final = f"{_UNDATED} AND s.state = 1 ORDER BY s.seq LIMIT ?"
 FUTURE: Final = (
@@ -349,6 +352,16 @@ RULES: Final = {
     "readings of a device or boot that has no name": (
         "SELECT r.seq FROM reading r LEFT JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
         " WHERE d.id IS NULL OR b.id IS NULL"
+    ),
+    "readings with a value that none can have": (
+        "SELECT seq FROM reading WHERE typeof(ts) <> 'integer' OR typeof(boot_ms) <> 'integer'"
+        f" OR ts NOT BETWEEN {FIRST_MS} AND {LAST_MS} OR typeof(clock) NOT IN ('text', 'null')"
+        " OR typeof(content) NOT IN ('text', 'blob')"
+    ),
+    "readings of which is noted what cannot be": (
+        "SELECT seq FROM standing WHERE typeof(offered) <> 'integer' OR typeof(at) NOT IN ('integer', 'null')"
+        f" OR at NOT BETWEEN {FIRST_MS} AND {LAST_MS} OR typeof(code) NOT IN ('text', 'null')"
+        " OR typeof(reason) NOT IN ('text', 'null')"
     ),
     "readings whose content is no JSON": "SELECT seq FROM reading WHERE NOT json_valid(unpacked(content))",
     "readings that share their device and date with another": (

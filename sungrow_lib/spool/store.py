@@ -27,13 +27,14 @@ from sungrow_lib.spool.entries import (
     SpoolState,
 )
 from sungrow_lib.spool.holding import is_held
-from sungrow_lib.spool.looking import count, faults, to_record
+from sungrow_lib.spool.looking import count, faults
 from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.nameless import find_present
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.recovering import open_database
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, excess_pages, used_bytes
+from sungrow_lib.spool.rows import to_entry, to_numbers, to_record, to_text
 from sungrow_lib.spool.settling import Change, Deferrals, Later, SettlingChange, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -279,10 +280,7 @@ class SpoolStore:
         chosen = list(islice((row for row in rows if row[0] not in skip), limit))
         if lane is Lane.FRESH:
             chosen.reverse()
-        return [
-            (SpoolEntry(seq, device_id, ts, content, clock, state), offered)
-            for seq, ts, content, clock, offered in chosen
-        ]
+        return [(to_entry(device_id, state, row), row[-1]) for row in chosen]
 
     def settle(self, device_id: str, outcome: Settlement) -> int:
         """Move a batch's readings where the answer says; return how many moved."""
@@ -312,17 +310,14 @@ class SpoolStore:
         with self._database.read() as connection:
             device = self._known(connection, device_id)
             rows = connection.execute(schema.LAST_DELIVERED, (device, LAST_DELIVERED_LIMIT))
-            return [ts for (ts,) in rows]
+            return [ts for row in rows for ts in to_numbers(row)]
 
     def last_new(self, device_id: str, batches: int) -> list[SpoolEntry]:
         """Return the ends of what was delivered last, but for what was known; see `DurableSpool.last_new`."""
         with self._reading() as connection:
             device = self._known(connection, device_id)
-            rows = connection.execute(schema.LAST_NEW, (device, batches)).fetchall()
-        return [
-            SpoolEntry(seq, device_id, ts, content, clock, SpoolState.DELIVERED)
-            for seq, ts, content, clock, _ in rows
-        ]
+            rows = connection.execute(schema.LAST_NEW, (device, batches))
+            return [to_entry(device_id, SpoolState.DELIVERED, row) for row in rows]
 
     # --- bulk jobs, a chunk per call ---------------------------------------------------------------------
 
@@ -434,7 +429,7 @@ class SpoolStore:
     def devices(self) -> list[str]:
         """Names of all devices that ever had a reading here."""
         with self._database.read() as connection:
-            return [name for (name,) in connection.execute(schema.NAMES)]
+            return [to_text(name) for (name,) in connection.execute(schema.NAMES)]
 
     def records(self, after: int, limit: int) -> list[SpoolRecord]:
         """Return readings with all that is known of them, in order of `seq`, from after a number on."""

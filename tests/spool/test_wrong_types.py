@@ -1,0 +1,182 @@
+"""A wrong bit in the header of a row makes another type of a value, and no page tells of it.
+
+Whatever it is, all other readings are delivered as they were accepted, and the one it hit either as well or,
+where it cannot be read any more, not at all; then it is in the file that was set aside, and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sungrow_lib.errors import SpoolCorruptError
+from sungrow_lib.spool import Lane, SpoolOptions, database
+from sungrow_lib.spool.packing import pack
+from sungrow_lib.spool.store import SpoolStore
+from tests.spool.helpers import NOON_MS, FakeClock
+from tests.spool.test_holding import append
+
+HIT: Final = 3
+NUMBERS: Final = range(1, 6)
+DATES: Final = {seq: NOON_MS + 5_000 * seq for seq in NUMBERS}
+Sent = dict[int, tuple[int, str]]
+Use = Callable[[SpoolStore], object]
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else writes the log, so it need not be looked at again later."""
+    monkeypatch.setattr(database, "_LOG_LOOK_S", 0)
+    caplog.set_level(logging.CRITICAL)
+
+
+def opened(path: Path, damage: str | None = None, *, synchronised: bool = True) -> SpoolStore:
+    clock = FakeClock(wall_ms=NOON_MS + 60_000, synchronised=synchronised)
+    return SpoolStore(path, SpoolOptions(recover=True), clock, damage)
+
+
+def made(path: Path) -> None:
+    with closing(opened(path)) as store:
+        append(store, "roof", *NUMBERS)
+        store.change(lambda c: c.execute("UPDATE reading SET clock = 'server'"))
+
+
+def offered(store: SpoolStore) -> Sent:
+    """What an uploader would send, by number; it asks for these things with each batch."""
+    sent: Sent = {}
+    for device_id in store.devices():
+        store.last_delivered(device_id)
+        sent |= {e.seq: (e.ts_ms, e.to_json()) for e in store.offer(device_id, 1_000, Lane.FRESH)}
+    return sent
+
+
+def used(path: Path, use: Use) -> tuple[Any, bool]:
+    """Use a spool as the daemon does: what a call finds, is said to the next opening; and whether it was."""
+    try:
+        with closing(opened(path)) as store:
+            return use(store), store.recovery is not None
+    except SpoolCorruptError as error:
+        damage = str(error)
+    with closing(opened(path, damage)) as store:
+        result = use(store)
+        assert store.recovery is not None
+        assert Path(store.recovery.set_aside).exists()
+        assert store.faults() == []
+        return result, True
+
+
+def as_accepted(seq: int, clock: str = ',"clock_source":"server"') -> tuple[int, str]:
+    return DATES[seq], (
+        f'{{"device_id":"roof","ts":"2026-06-01T12:00:{5 * seq:02}.000Z"{clock},"pv_power_w":{seq}}}'
+    )
+
+
+def is_whole(sent: Sent, *, may_miss: bool = True) -> bool:
+    """Whether all is sent as it was accepted, but for what was hit: its clock may be lost, or all of it."""
+    others = {seq: as_accepted(seq) for seq in NUMBERS if seq != HIT}
+    hit = sent.pop(HIT, None)
+    return sent == others and (hit in {as_accepted(HIT), as_accepted(HIT, "")} or (may_miss and hit is None))
+
+
+def altered(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+CHANGES: Final = [
+    *(("ts", value) for value in ("1.5", "'x'", "x'0102'", str(-(2**46)), str(2**50))),
+    *(("boot_ms", value) for value in ("1.5", "'x'", "x'0102'")),
+    *(("clock", value) for value in ("CAST(clock AS BLOB)", "NULL")),
+    *(("content", value) for value in ("7", "1.5", "CAST(content AS TEXT)")),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), CHANGES)
+def test_a_value_of_another_type_holds_up_no_other_reading(path: Path, column: str, value: str) -> None:
+    made(path)
+    altered(path, f"UPDATE reading SET {column} = {value} WHERE seq = {HIT}")
+    sent, _ = used(path, offered)
+    assert is_whole(sent)
+    with closing(opened(path)) as store:
+        assert is_whole(offered(store))
+        records, _ = used(path, lambda store: store.records(0, 100))
+    assert {record.entry.seq for record in records} >= set(NUMBERS) - {HIT}
+
+
+@pytest.mark.parametrize("value", ["1.5", "'x'", "x'0102'", str(-(2**46))])
+@pytest.mark.parametrize("column", ["offered", "at", "code", "reason"])
+def test_where_a_reading_stands_may_be_of_another_type(path: Path, column: str, value: str) -> None:
+    made(path)
+    altered(path, f"UPDATE standing SET {column} = {value} WHERE seq = {HIT}")
+    records, _ = used(path, lambda store: store.records(0, 100))
+    assert [record.entry.seq for record in records] == [*NUMBERS]
+    sent, _ = used(path, offered)
+    assert is_whole(sent, may_miss=False)
+
+
+USES: Final[dict[str, Use]] = {
+    "append": lambda store: append(store, "roof", 8),
+    "counts": lambda store: store.counts("roof"),
+    "clock": SpoolStore.clock,
+    "last delivered": lambda store: store.last_delivered("roof"),
+    "last new": lambda store: [entry.to_json() for entry in store.last_new("roof", 9)],
+    "release": SpoolStore.release,
+    "records": lambda store: store.records(0, 100),
+}
+
+
+@pytest.mark.parametrize("value", ["1500000000000000.5", "x'0102'"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "reading SET ts = {} WHERE seq = 1",
+        "reading SET ts = {} WHERE seq = 5",
+        "reading SET ts = {} WHERE seq = 9",
+        "reading SET boot_ms = {} WHERE seq = 9",
+        "reading SET boot = 77 WHERE seq = 9",
+        "answered SET ts = {}",
+        "device SET floor_ts = {}",
+    ],
+)
+@pytest.mark.parametrize("what", USES)
+def test_whatever_is_asked_a_wrong_type_is_found_and_gone(
+    path: Path, what: str, place: str, value: str
+) -> None:
+    with closing(opened(path)) as store:
+        append(store, "roof", *NUMBERS)
+        store.change(lambda c: c.execute("UPDATE standing SET state = 5, at = 1 WHERE seq = 1"))
+        store.change(lambda c: c.execute(f"INSERT INTO answered VALUES (1, 1, {NOON_MS})"))
+    with closing(opened(path, synchronised=False)) as store:
+        for seq in (8, 9, 10):
+            store.append("roof", NOON_MS + 5_000 * seq, "{}", boot=None, ts_is_final=False)
+    altered(path, "UPDATE " + place.format(value))
+    used(path, USES[what])
+
+
+def header_at(content: bytes) -> range:
+    """Where the header of the record that was hit is: before its columns, of 6, 3 and 6 bytes."""
+    begin = content.index(pack(f'{{"pv_power_w":{HIT}}}')) - 6 - 3 - 6 - 8
+    assert content[begin : begin + 4] == bytes([8, 0, 9, 5])  # its length, a NULL, a 1, six bytes
+    return range(begin, begin + 8)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_no_bit_of_a_header_holds_up_or_alters_another_reading(path: Path, bit: int) -> None:
+    made(path)
+    whole = path.read_bytes()
+    for at in header_at(whole):
+        for old in path.parent.iterdir():
+            old.unlink()
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        sent, _ = used(path, offered)
+        assert is_whole(sent), f"byte {at - header_at(whole)[0]}"
+        records, _ = used(path, lambda store: store.records(0, 100))
+        assert {record.entry.seq for record in records} >= set(NUMBERS) - {HIT}
