@@ -147,13 +147,12 @@ class EdgeCollector:
         if upload.last_success is not None:
             at = upload.last_success.timestamp()
             yield _gauge("sungrow_edge_last_upload_timestamp_seconds", "Last answer that counted", [((), at)])
+        alarms = (*upload.alarms, *self._survey.alarms.values())  # both may raise the same
+        raised = dict.fromkeys((alarm.code, alarm.device_id or "") for alarm in alarms)
         yield _gauge(
             "sungrow_edge_alarm",
             "Alarms that are raised now",
-            [
-                ((alarm.code, alarm.device_id or ""), 1.0)
-                for alarm in (*upload.alarms, *self._survey.alarms.values())
-            ],
+            [(labels, 1.0) for labels in raised],
             ("code", "device_id"),
         )
 
