@@ -1,6 +1,6 @@
 """One page over HTTP on loopback, for a reader or two: what Prometheus asks for, in very little memory.
 
-Whoever connects can do no harm: at most four are attended to at a time, each for five seconds, and none makes
+Whoever connects can do no harm: at most four are attended to at a time, each for seconds, and none makes
 the daemon hold more than a few kilobytes. A connection serves one request.
 """
 
@@ -19,8 +19,10 @@ _LOG: Final = logging.getLogger("sungrow_edge")
 _AT_ONCE: Final = 4
 """Connections attended to; the kernel lets a few more wait for their turn."""
 _WAITING: Final = 16
+_ASK_S: Final = 1.0
+"""Seconds for a client to ask: Prometheus waits ten, with all that may say nothing before it."""
 _PATIENCE_S: Final = 5.0
-"""Seconds for a client to ask and to take the answer; Prometheus waits ten, and may be the next."""
+"""Seconds for a client to take the answer."""
 _REQUEST_BYTES: Final = 8192
 """The longest request; Prometheus sends some hundred bytes."""
 _CHUNK_BYTES: Final = 2048
@@ -29,6 +31,8 @@ _LEFT_CHUNKS: Final = 32
 _AGAIN_S: Final = 1.0
 """Seconds until connections are taken again when the system has no room for one."""
 _END: Final = re.compile(rb"\r?\n\r?\n")
+_ORIGIN: Final = re.compile(r"^https?://[^/?]*", re.IGNORECASE)
+"""What a target may begin with: a proxy is asked so, and whoever is must understand it (RFC 9112, 3.2.2)."""
 _REQUEST: Final = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.\d\r?\n")
 _READING: Final = ("GET", "HEAD")
 
@@ -59,14 +63,13 @@ class Page:
 
     async def _attend(self, client: socket.socket, free: anyio.Semaphore) -> None:
         try:
-            # An OSError is a client that went away: its right.
-            with client, suppress(OSError), anyio.move_on_after(_PATIENCE_S):
+            # An OSError is a client that went away: its right. So is what tells of one that takes too long.
+            with client, suppress(OSError):
                 client.settimeout(0)
-                await _send(client, self.answer(await _request(client)))
-                client.shutdown(socket.SHUT_WR)
-                for _chunk in range(_LEFT_CHUNKS):  # closed with something unread, the answer would be lost
-                    if not await _receive(client):
-                        break
+                with anyio.fail_after(_ASK_S):
+                    request = await _request(client)
+                with anyio.fail_after(_PATIENCE_S):
+                    await _end(client, self.answer(request))
         finally:
             free.release()
 
@@ -76,7 +79,7 @@ class Page:
         if found is None or _END.search(request) is None:
             return _problem("400 Bad Request")
         method, target = found[1].decode(), found[2].decode()
-        if target.partition("?")[0] != self._path:
+        if _ORIGIN.sub("", target, count=1).partition("?")[0] != self._path:
             return _problem("404 Not Found", f"see {self._path}", method)
         if method not in _READING:
             return _problem("405 Method Not Allowed", headers=(f"Allow: {', '.join(_READING)}",))
@@ -139,6 +142,14 @@ async def _request(client: socket.socket) -> bytes:
 async def _receive(client: socket.socket) -> bytes:
     await anyio.wait_readable(client)  # at each piece, so that one that pours lets others have their turn
     return client.recv(_CHUNK_BYTES)
+
+
+async def _end(client: socket.socket, answer: bytes) -> None:
+    await _send(client, answer)
+    client.shutdown(socket.SHUT_WR)
+    for _chunk in range(_LEFT_CHUNKS):  # closed with something unread, the answer would be lost
+        if not await _receive(client):
+            break
 
 
 async def _send(client: socket.socket, answer: bytes) -> None:

@@ -68,6 +68,34 @@ async def test_any_other_question_gets_the_status_that_says_why(port: int) -> No
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
+@pytest.mark.parametrize("origin", [b"http://127.0.0.1:9101", b"HTTP://localhost", b"https://edge"])
+async def test_a_target_may_name_the_server_as_well(port: int, origin: bytes) -> None:
+    for path, status in (
+        (b"/metrics", b"200"),
+        (b"/metrics?x=http://y/", b"200"),
+        (b"/", b"404"),
+        (b"", b"404"),
+    ):
+        request = b"GET " + origin + path + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+        assert (await answered(port, request)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_many_who_say_nothing_hold_nobody_up_for_long(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 3600.0)
+    monkeypatch.setattr(module, "_ASK_S", 0.01)
+    async with AsyncExitStack() as stack:
+        for _client in range(16):
+            await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
+        with anyio.fail_after(120):
+            got = b""
+            while not got:  # on a machine with much to do, its own time is short as well
+                with suppress(anyio.BrokenResourceError):
+                    got = await answered(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert got.endswith(TEXT)
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -130,6 +158,7 @@ async def beside_slow_clients() -> AsyncIterator[tuple[int, list[int]]]:
 async def test_slow_clients_hold_little_for_they_are_attended_to_by_fours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "_ASK_S", 3600.0)
     monkeypatch.setattr(module, "_PATIENCE_S", 3600.0)
     async with beside_slow_clients() as (_port, written):
         with anyio.fail_after(120):
@@ -141,6 +170,7 @@ async def test_slow_clients_hold_little_for_they_are_attended_to_by_fours(
 
 
 async def test_slow_clients_are_let_go_and_the_next_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ASK_S", 0.2)
     monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
     async with beside_slow_clients() as (port, _written):
         with anyio.fail_after(120):
