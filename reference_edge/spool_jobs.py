@@ -27,6 +27,8 @@ from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolOwner, SpoolRecor
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 
 _CHUNK: Final = 1_000
+_CUT_OFF: Final = "unexpected end of data"
+"""What Python says of text that ends within a character."""
 _SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERRED)
 
 
@@ -204,7 +206,12 @@ def _input(name: str) -> Iterator[TextIO]:
                 yield file
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}") from None
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if error.reason == _CUT_OFF:
+            raise UsageError(
+                f"{name} ends in the middle of a line: it was cut off; copy or export it anew, or leave that "
+                "line out and use --partial; nothing was imported"
+            ) from None
         raise UsageError(
             f"{name} is not a spool export: it is not UTF-8 text; nothing was imported"
         ) from None

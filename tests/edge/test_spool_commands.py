@@ -170,6 +170,10 @@ def test_a_damaged_export_changes_nothing(spool: Path, tmp_path: Path) -> None:
     done = spool_command("import", "-", "--partial", "--spool", str(target), text="".join(lines[:4]))
     assert done.stdout.startswith("3 readings imported")
     target.unlink()
+    cut_within = tmp_path / "cut"  # a character of two bytes
+    cut_within.write_bytes("".join(lines[:4]).encode() + b'{"seq":5,"reason":"f\xc3')
+    done = spool_command("import", str(cut_within), "--spool", str(tmp_path / "target.sqlite"))
+    assert (done.returncode, len(done.stderr.splitlines()), "was cut off" in done.stderr) == (2, 1, True)
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\xff")
     done = spool_command("import", str(binary), "--spool", str(tmp_path / "target.sqlite"))
