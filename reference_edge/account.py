@@ -35,6 +35,7 @@ class _Row:
 
     outcome: str = ""
     reason: str = ""
+    is_asleep: bool = False
     length: int = 0
     unsaid: int = 0
 
@@ -73,14 +74,17 @@ class DeviceAccount:
     counts: SpoolCounts | None = None
     counter_breaks: Counter[str] = field(default_factory=Counter)
     _watch: CounterWatch = field(default_factory=CounterWatch)
-    _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
+    _rows: dict[tuple[str, str, bool], _Row] = field(default_factory=dict)
+    _returns: int = 0
+    """How often it was read again since it was last read many times in a row."""
+    _in_a_row: int = 0
 
     def polled_now(self, reading: Reading) -> None:
         """Count a poll; `took` or `lost` follows."""
         self.polled += 1
+        self._in_a_row = self._in_a_row + 1 if reading.sample else 0
         if reading.sample and self.unread and self.connection != ConnectionState.ASLEEP:
-            self.say_rest()
-            _LOG.info("read again", extra={"device_id": self.device_id, "polls": self.unread})
+            self._say_again()
         self.at = datetime.now(UTC)
         self.connection = str(reading.state)
         self.sample = reading.sample or self.sample
@@ -90,6 +94,15 @@ class DeviceAccount:
         if reading.sample is not None:
             self._watch.nominal_kw = reading.identity.nominal_kw if reading.identity else None
             self._watch_counters(reading.sample)
+
+    def _say_again(self) -> None:
+        """Say that it was read again; of one that comes and goes all the time, now and then."""
+        self._returns += 1
+        if self._returns <= SUMMED_AFTER:
+            self.say_rest()
+        if self._returns <= SUMMED_AFTER or self._returns % SUM_OF == 0:
+            extra = {"device_id": self.device_id, "polls": self.unread, "number": self._returns}
+            _LOG.info("read again", extra=extra)
 
     def _watch_counters(self, sample: SungrowSample) -> None:
         """Name counters that run back or jump, each once; one that does so all the time, now and then."""
@@ -103,7 +116,10 @@ class DeviceAccount:
 
     def took(self, entry: SpoolEntry, missing: Iterable[object] = ()) -> None:
         """Count a reading the spool took."""
-        self.say_rest()
+        if self._in_a_row >= SUMMED_AFTER:
+            self._returns = 0
+        if self._returns <= SUMMED_AFTER:  # else it fails again soon, and that is summed up
+            self.say_rest()
         self.accepted += 1
         _LOG.debug(
             "poll",
@@ -121,10 +137,13 @@ class DeviceAccount:
 
         Each is a line of the log, until many in a row say the same: a dongle that is dead for a night must
         not fill the disk. Then one line stands for many, and says for how many. So it does at once where
-        nothing was asked, because the pause after a failure lasts, and that failure was said.
+        nothing was asked, because the pause after a failure lasts, and that failure was said. A few readings
+        in between make no difference where that happened many times.
         """
         self.not_accepted[outcome] += 1
-        row = self._rows.setdefault((outcome, _FIGURES.sub("", reason)), _Row(outcome))
+        is_asleep = self.connection == ConnectionState.ASLEEP  # every night, and no failure
+        key = (outcome, _FIGURES.sub("", reason), is_asleep)
+        row = self._rows.setdefault(key, _Row(outcome, is_asleep=is_asleep))
         row.reason = reason
         row.length += 1
         row.unsaid += 1
@@ -143,6 +162,5 @@ class DeviceAccount:
         extra: dict[str, object] = {"device_id": self.device_id, "outcome": row.outcome, "reason": row.reason}
         if row.unsaid > 1:
             extra["polls"] = row.unsaid
-        is_asleep = self.connection == ConnectionState.ASLEEP  # every night, and no failure
-        _LOG.log(logging.INFO if is_asleep else logging.WARNING, "poll", extra=extra)
+        _LOG.log(logging.INFO if row.is_asleep else logging.WARNING, "poll", extra=extra)
         row.unsaid = 0

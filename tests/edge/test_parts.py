@@ -216,6 +216,9 @@ async def test_a_reading_that_is_given_up_has_a_reason_even_where_the_spool_neve
     assert line["reason"] == "the spool is not open"
 
 
+ENTRY = SpoolEntry(1, "roof", 1_780_315_200_000, "{}")
+
+
 # --- the log's account -----------------------------------------------------------------------------------
 
 
@@ -264,6 +267,46 @@ def test_a_host_that_is_away_is_a_line_for_each_attempt_a_sum_of_the_rest_and_a_
     account.polled_now(replace(gone, state=ConnectionState.ASLEEP))
     account.polled_now(counted(3, 1177.0))  # that it is awake is said already
     assert len(caplog.records) == 6
+
+
+def test_one_that_fails_every_other_poll_does_not_fill_the_disk_and_each_failure_is_accounted_for(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gone = Reading(device_id="roof", outcome=Outcome.SILENT, state=ConnectionState.BACKING_OFF)
+    times = 10 * SUM_OF
+    for _ in range(times):
+        account.polled_now(gone)
+        account.lost("silent", "no answer")
+        account.polled_now(counted(1, 1177.0))
+        account.took(ENTRY)
+    assert len(caplog.records) < 4 * SUMMED_AFTER + 3 * times / SUM_OF
+    for _ in range(SUMMED_AFTER):
+        account.polled_now(counted(1, 1177.0))
+        account.took(ENTRY)
+    polls = [vars(line) for line in caplog.records if line.message == "poll"]
+    assert sum(line.get("polls", 1) for line in polls) == times
+    caplog.clear()
+    account.polled_now(gone)
+    account.lost("silent", "no answer")
+    account.polled_now(counted(1, 1177.0))
+    account.took(ENTRY)
+    assert [line.message for line in caplog.records] == ["poll", "read again"]
+
+
+def test_polls_of_a_night_are_no_warning_in_the_morning_either(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    asleep = Reading(device_id="roof", outcome=Outcome.SILENT, state=ConnectionState.ASLEEP)
+    for number in range(9):
+        account.polled_now(asleep)
+        account.lost("silent", "asleep", was_asked=number == 0)
+    account.polled_now(replace(asleep, state=ConnectionState.BACKING_OFF))
+    account.lost("silent", "asleep")
+    account.say_rest()
+    lines = [(line.levelname, vars(line).get("polls", 1)) for line in caplog.records]
+    assert lines == [("INFO", 1), ("WARNING", 1), ("INFO", 8)]
 
 
 def test_a_first_poll_that_could_ask_nothing_is_said(
@@ -556,6 +599,18 @@ async def test_readings_merged_on_a_full_disk_are_an_alarm_at_once(
 
 def said_now(health: HealthReport) -> dict[str, Any]:
     return {"running": True, "age_s": 0.0} | health._report()
+
+
+def test_an_alarm_that_uploader_and_survey_raise_is_one_sample(
+    account: DeviceAccount, tmp_path: Path
+) -> None:
+    survey, board = Survey(tmp_path), StatusBoard()
+    survey._set("spool", "it is away")
+    board.raise_alarm("spool", "it is away", None)
+    board.raise_alarm("spool", "it is away", "roof")
+    collector = EdgeCollector({"roof": account}, {"roof": 5.0}, survey, board.snapshot, lambda: 0)
+    [alarms] = [family for family in collector.collect() if family.name == "sungrow_edge_alarm"]
+    assert sorted(alarms.samples) == [(("spool", ""), 1.0), (("spool", "roof"), 1.0)]
 
 
 async def test_an_old_reading_is_not_shown_as_now(account: DeviceAccount, tmp_path: Path) -> None:
