@@ -29,10 +29,13 @@ from sungrow_lib.demo.certificates import CertificateFiles, make_certificates
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from tests import wheels
 from tests.memory import folder_in_memory, has_plenty
+from tests.mortal import LentDatabase, Mortal
 
 REQUIRE_ALL = os.environ.get("SUNGROW_REQUIRE_ALL") == "1"
 TIMESCALEDB_DSN = os.environ.get("SUNGROW_TEST_TIMESCALEDB_DSN", "")
 OLDEST_POSTGRESQL = Path("/usr/lib/postgresql/15/bin")  # where Debian puts it
+
+_OLDEST_MISSING = ("PostgreSQL 15", "the oldest supported database (Debian: postgresql-15)")
 
 EMBEDDED, OLDEST, TIMESCALEDB = "embedded", "postgresql15", "timescaledb"
 
@@ -165,7 +168,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test of `any_database` once on each engine that can be had, unless it is marked `one_engine`."""
+    """Run a test of `any_database` or `mortal_database` once on each engine that can be had.
+
+    Of the former, one that is marked `one_engine` is run on the embedded one alone.
+    """
+    if "mortal_database" in metafunc.fixturenames:
+        metafunc.parametrize("mortal_database", _engines(), indirect=True)
     if "any_engine" not in metafunc.fixturenames:
         return
     one_is_enough = metafunc.definition.get_closest_marker("one_engine") is not None
@@ -178,7 +186,7 @@ def _engines() -> list[str]:
     if REQUIRE_ALL or OLDEST_POSTGRESQL.is_dir():
         engines.append(OLDEST)
     else:
-        _left_out["PostgreSQL 15"] = "the oldest supported database (Debian: postgresql-15)"
+        _left_out.update([_OLDEST_MISSING])
     if TIMESCALEDB_DSN:
         engines.append(TIMESCALEDB)
     else:
@@ -196,7 +204,7 @@ def engine_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 
         def start(engine: str) -> str:
             if engine == OLDEST and not OLDEST_POSTGRESQL.is_dir():
-                _leave_out("PostgreSQL 15", "the oldest supported database (Debian: postgresql-15)")
+                _leave_out(*_OLDEST_MISSING)
             if engine not in running:
                 bin_dir = OLDEST_POSTGRESQL if engine == OLDEST else None
                 folder = in_memory / engine if in_memory else tmp_path_factory.mktemp(engine)
@@ -231,6 +239,20 @@ def any_database(any_engine: str) -> Iterator[str]:
     """A fresh, empty database on each engine that can be had."""
     with _fresh_database(any_engine) as dsn:
         yield dsn
+
+
+@pytest.fixture
+def mortal_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mortal]:
+    """An empty database that a test may kill, on each engine that can be had."""
+    if request.param == TIMESCALEDB:
+        with _fresh_database(TIMESCALEDB_DSN) as dsn, LentDatabase(dsn, TIMESCALEDB_DSN) as lent:
+            yield lent
+        return
+    if request.param == OLDEST and not OLDEST_POSTGRESQL.is_dir():
+        _leave_out(*_OLDEST_MISSING)
+    bin_dir = OLDEST_POSTGRESQL if request.param == OLDEST else None
+    with EmbeddedPostgres(tmp_path / "mortal", bin_dir=bin_dir) as cluster:
+        yield cluster
 
 
 @pytest.fixture

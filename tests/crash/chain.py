@@ -35,6 +35,7 @@ from tests.crash.failing import FailingDisk
 from tests.crash.machine import BentClock, SmallDisk, preloaded
 from tests.crash.polls import POLLED, Numbered
 from tests.crash.readings import Key, key_of
+from tests.mortal import Mortal
 
 KILLED: Final = "killed"
 """What is said for a spool command that was."""
@@ -71,7 +72,8 @@ class Backend:
         site: whose folder everything goes into.
         stack: stops what was started.
         extra_devices: devices beside the demo's that tokens cover.
-        through: puts something before the database's socket; returns the folder to connect to instead.
+        database: that of the server; by default one in the site's folder.
+        through: puts something before that one's socket; returns the folder to connect to instead.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Backend:
         stack: ExitStack,
         extra_devices: tuple[str, ...] = (),
         *,
+        database: Mortal | None = None,
         through: Callable[[Path], Path] | None = None,
     ) -> None:
         self._stack = stack
@@ -87,11 +90,11 @@ class Backend:
         self.devices = (*(device.device_id for device in DEVICES), *extra_devices)
         self.certificates = make_certificates(site.folder / "tls")
         self.postgres = EmbeddedPostgres(site.database)
-        stack.callback(self.postgres.stop)
-        self.postgres.start()
+        self._database = database or stack.enter_context(self.postgres)
         [port] = free_ports(1)
-        dsn, folder = self.postgres.dsn, self.postgres.socket_dir
+        dsn = self._database.dsn
         if through is not None:
+            folder = self.postgres.socket_dir
             before = through(folder / ".s.PGSQL.5432")
             dsn = dsn.replace(quote(str(folder), safe=""), quote(str(before), safe=""))
         self.commands = ServerCommands(site, dsn, self.certificates, port)
@@ -123,10 +126,10 @@ class Backend:
         kill(self.server, self.ended)
 
     def kill_database(self, away_s: float) -> None:
-        """Kill PostgreSQL, and start it again after so many seconds."""
-        self.postgres.kill()
+        """Kill the database, and start it again after so many seconds."""
+        self._database.kill()
         time.sleep(away_s)
-        self.postgres.start()
+        self._database.start()
 
     def await_health(self) -> None:
         """Wait until the server answers and reaches its database."""

@@ -24,6 +24,7 @@ from sungrow_lib.demo.proof import read_events
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.spool import DurableSpool
 from tests.crash.chain import Backend, Edge, Inverters
+from tests.mortal import Mortal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _SLOW_S: Final = 400.0
@@ -76,13 +77,15 @@ async def accepted_by(spool_path: Path) -> dict[int, dict[str, Any]]:
         return {record.entry.seq: json.loads(record.entry.to_json()) async for record in spool.records()}
 
 
-def test_every_accepted_reading_survives_the_kill_of_every_part(tmp_path: Path) -> None:
+def test_every_accepted_reading_survives_the_kill_of_every_part(
+    mortal_database: Mortal, tmp_path: Path
+) -> None:
     dice = random.Random()
     site = DemoSite.in_folder(tmp_path, datetime.now(UTC))
     with ExitStack() as stack:
-        backend = Backend(site, stack)
+        backend = Backend(site, stack, database=mortal_database)
         edge = Edge(site, stack, backend.address, backend.token, Inverters(site, stack).ports)
-        for victim in ("edge", "server", "postgres", "edge", "server", "postgres"):
+        for victim in ("edge", "server", "database", "edge", "server", "database"):
             before = len(logged(site))
             wait_until("further readings", lambda n=before: len(logged(site)) >= n + 2, timeout_s=_SLOW_S)  # type: ignore[misc]
             time.sleep(dice.uniform(0, 2))

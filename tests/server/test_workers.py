@@ -22,7 +22,7 @@ import pytest
 
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
-from sungrow_lib.demo.postgres import EmbeddedPostgres
+from tests.mortal import Mortal
 from tests.server.conftest import TOKEN
 from tests.server.load import Load, client, post, recent
 from tests.server.test_processes import (
@@ -148,16 +148,15 @@ async def test_sessions_ended_in_mid_batch_cost_nothing(migrated: str, tmp_path:
         await _beset(running, migrated, end_sessions)
 
 
-async def test_a_database_killed_in_mid_batch_costs_nothing(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path / "data") as cluster:
-        migrate(cluster.dsn)
+async def test_a_database_killed_in_mid_batch_costs_nothing(mortal_database: Mortal, tmp_path: Path) -> None:
+    migrate(mortal_database.dsn)
 
-        async def kill(_: psycopg.AsyncConnection[Any]) -> None:
-            await asyncio.to_thread(cluster.kill)
-            await asyncio.to_thread(cluster.start)
+    async def kill(_: psycopg.AsyncConnection[Any]) -> None:
+        await asyncio.to_thread(mortal_database.kill)
+        await asyncio.to_thread(mortal_database.start)
 
-        async with fleet(cluster.dsn, tmp_path) as running:
-            await _beset(running, cluster.dsn, kill)
+    async with fleet(mortal_database.dsn, tmp_path) as running:
+        await _beset(running, mortal_database.dsn, kill)
 
 
 async def _counted(port: int) -> int:
