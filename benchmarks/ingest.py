@@ -29,6 +29,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import uvloop
@@ -43,8 +44,9 @@ from sungrow_lib.sample import format_ts
 _CONNECTIONS = 64
 _SLICE_S = 3.0
 _SLICES = 6  # the first of them does not count
+_LIVE = 1  # an edge sends each reading when it is there
 _BATCHES = (30, 1000)
-_PREPARED = {30: 240, 1000: 12}  # batches of each device, by size: more than are sent in a slice
+_PREPARED = {_LIVE: 400, 30: 240, 1000: 12}  # batches of each device, by size: more than are sent in a slice
 _TOKEN = "benchmark-token-0123456789"
 _HEADERS = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": "application/json"}
 _LOADS = ("a", "b", "c", "d", "e")
@@ -54,6 +56,7 @@ _START_LIMIT_S = 20.0
 _REST_LIMIT_S = 300.0
 _IDLE_S = 0.5
 _IDLE_SHARE = 0.1  # of a core: less is what a process that has nothing to do takes
+MEMORY_GOAL_KB = 120 * 1024
 _PEER = "victoria-metrics"
 _NOT_POLLED = {"sample_count", "clock_source", "running_time_total_h"}
 
@@ -116,14 +119,17 @@ def run() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder) / "pg") as cluster:
         migrate(cluster.dsn)
         with _ours(cluster.dsn) as ours, _floor(cluster.dsn) as floor, _peer(folder) as peer:
+            yield _against_insert(_LIVE, Load(ours, _LIVE, "a"), floor)
             for size in _BATCHES:
                 yield from _figures(size, ours, floor, peer)
+            most_kb = largest_kb(urlsplit(ours.url).port, "VmHWM")
+    what = "most memory of a worker under this load / 120 MB"
+    yield Figure(what, most_kb, MEMORY_GOAL_KB, most_kb / MEMORY_GOAL_KB, unit="kB", goal="<= 1")
 
 
 def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Iterator[Figure]:
     new = Load(ours, size, "a")
-    goal = "<= 0.5" if size == _BATCHES[0] else ""
-    yield _compare(f"sample, {size} a batch / INSERT .. ON CONFLICT", new, Load(floor, size, "a"), goal)
+    yield _against_insert(size, new, floor, "<= 0.5" if size == _BATCHES[0] else "")
     new.rewind()
     yield _compare(f"sample sent again, {size} a batch / new", new, Load(ours, size, "b"), "<= 1")
     full = replace(ours, body=partial(_samples, poll="full"))
@@ -134,6 +140,10 @@ def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Ite
     what = f"sample, {size} a batch / VictoriaMetrics"
     goal = "<= 1.25" if size == _BATCHES[0] else "<= 1"
     yield _compare(what, Load(ours, size, "c"), Load(peer, size, "c"), goal)
+
+
+def _against_insert(size: int, ours: Load, floor: Target, goal: str = "") -> Figure:
+    return _compare(f"sample, {size} a batch / INSERT .. ON CONFLICT", ours, Load(floor, size, "a"), goal)
 
 
 def _compare(what: str, one: Load, other: Load, goal: str = "") -> Figure:
@@ -252,7 +262,7 @@ def _flat(content: dict[str, Any]) -> dict[str, float]:
 @contextmanager
 def _ours(dsn: str) -> Iterator[Target]:
     port = _free_port()
-    devices = (f"{name}{size}-{n}" for name in _LOADS for size in _BATCHES for n in range(_CONNECTIONS))
+    devices = (f"{name}{size}-{n}" for name in _LOADS for size in _PREPARED for n in range(_CONNECTIONS))
     settings = {
         "DATABASE_URL": dsn,
         "LISTEN_PORT": str(port),
@@ -267,6 +277,19 @@ def _ours(dsn: str) -> Iterator[Target]:
             b'"conflicts":[],"rejected":[],"deferred":[]',
             partial(_wait_for_rollups, dsn),
         )
+
+
+def largest_kb(port: int | None, which: str) -> int:
+    """Memory of the largest process of the server on a port: what it has (VmRSS), or had at most (VmHWM)."""
+    found = [0]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"LISTEN_PORT={port}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                status = (folder / "status").read_text()
+                found.append(int(status.partition(f"{which}:")[2].split()[0]))
+        except (OSError, IndexError):
+            continue
+    return max(found)
 
 
 def _wait_for_rollups(dsn: str) -> None:
