@@ -521,3 +521,26 @@ def test_what_may_pass_is_told_from_what_does_not(tmp_path: Path, error: Any, ex
         assert is_passing(failure, tmp_path / "nowhere" / "spool.sqlite")
         path.mkdir()
         assert not is_passing(failure, path)
+
+
+async def test_a_value_of_another_type_ends_neither_the_daemon_nor_delivery(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    """No server is there: what is to be sent is looked up before it is asked for."""
+    path = tmp_path / "card" / "spool.sqlite"
+    path.parent.mkdir()
+    await _old_spool(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE reading SET clock = x'0102' WHERE seq = 2")
+        connection.execute("UPDATE standing SET state = 0")  # they have their dates
+        connection.commit()
+    async with polling(tmp_path, tls_files.ca, QUICK) as child:
+        await until("the recovery", lambda: bool(recoveries(tmp_path)), child)
+        before = len(polls(tmp_path, "accepted"))
+        await until("a reading", lambda: len(polls(tmp_path, "accepted")) > before, child)
+    [recovery] = recoveries(tmp_path)
+    assert "a value that none can have" in recovery["reason"]
+    async with DurableSpool.open(path) as spool:
+        records = [record async for record in spool.records()]
+    assert len(records) == 5 + len(polls(tmp_path, "accepted"))
+    assert not any("lane failed" in event["event"] for event in read_events(tmp_path / "edge.log"))
