@@ -173,10 +173,9 @@ def read_health(path: Path) -> dict[str, Any]:
 
 def _age_s(report: dict[str, Any]) -> float:
     """Return how old a report is: by the clock that nobody sets, if that has counted on since."""
+    age_s = (datetime.now(UTC) - datetime.fromisoformat(report["written_at"])).total_seconds()
     now = SystemClock().stamp()
-    if report.get("boot_id") == now.boot_id:
-        return float(now.boot_ms - report["boot_ms"]) / 1000
-    return (datetime.now(UTC) - datetime.fromisoformat(report["written_at"])).total_seconds()
+    return float(now.boot_ms - report["boot_ms"]) / 1000 if report.get("boot_id") == now.boot_id else age_s
 
 
 def is_fresh(age_s: float | None) -> bool:
