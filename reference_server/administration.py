@@ -15,7 +15,7 @@ from reference_server.storage.devices import KnownDevice, known_device
 from reference_server.storage.errors import StorageError
 from reference_server.storage.looks import reading_spans
 from reference_server.storage.migrations import refresh_aggregates
-from reference_server.storage.rollups import lock_device, rebuild_days
+from reference_server.storage.rollups import lock_device, mark_without_interval, rebuild_days
 from reference_server.storage.writers import older_writers
 from reference_server.tokens import NewToken
 from reference_server.zones import known_zone
@@ -166,6 +166,9 @@ async def set_device(
         await fetch(connection, "audit_device", device_id=device_id, action="set", detail=detail)
         if timezone is not None:
             await rebuild_days(connection, device)
+        now = await known_device(connection, device_id)
+        if before is not None and now is not None and before.poll_interval_s != now.poll_interval_s:
+            await mark_without_interval(connection, device)
     return before
 
 

@@ -248,7 +248,8 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--name", type=words, help="what you call it")
     change.add_argument("--plant", type=words, help="the plant it belongs to")
     change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Amsterdam")
-    change.add_argument("--poll-interval", type=float, metavar="SECONDS", help="time between polls")
+    text = "time between polls; readings that say no interval stand for at most three, stored ones as well"
+    change.add_argument("--poll-interval", type=float, metavar="SECONDS", help=text)
     change.set_defaults(run=_device_set)
     for action, summary, deleted in (
         ("delete", "take no more readings of it; its plant keeps those it has", True),

@@ -3,6 +3,12 @@
 INSERT INTO rollup_marks (device, bucket)
 SELECT * FROM unnest(%(marked)s::int4[], %(buckets)s::timestamptz[]);
 
+-- name: mark_without_interval
+-- Mark the quarters of an hour with readings of a device that do not say what time they stand for.
+INSERT INTO rollup_marks (device, bucket)
+SELECT DISTINCT device, date_bin('15 minutes', ts, 'epoch'::timestamptz) FROM samples
+WHERE device = %(device)s AND interval_s IS NULL;
+
 -- name: devices_to_repair
 -- All devices, while it is not written down that a repair of their rollups was marked.
 SELECT device FROM devices WHERE NOT EXISTS (SELECT FROM schema_history WHERE name = %(name)s) ORDER BY device;

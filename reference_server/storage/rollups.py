@@ -349,6 +349,15 @@ async def rebuild_days(connection: Connection, device: int) -> None:
     await _recompute_days(connection, {(device, day): zone for day in days})
 
 
+async def mark_without_interval(connection: Connection, device: int) -> None:
+    """Have made anew what counts readings by the poll interval, after its owner set another one.
+
+    The refresher stands still meanwhile: what it makes of readings that come now, it makes by the new one.
+    """
+    await lock_device(connection, device)
+    await fetch(connection, "mark_without_interval", device=device)
+
+
 async def merged_rollups(
     database: Database, name: str, columns: frozenset[str], *, is_usual: bool = False, **parameters: Any
 ) -> tuple[bool, Told]:
