@@ -87,17 +87,22 @@ class Line:
 
     Attributes:
         rate: bytes a second; infinite for a line that is no limit.
+        is_down: whether new connections are closed at once.
         sent: bytes that went to the server, those of TLS and HTTP included.
     """
 
     to: int
     rate: float
     port: int = 0
+    is_down: bool = False
     sent: int = 0
     _free_at: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass a connection on."""
+        if self.is_down:
+            writer.close()
+            return
         onward = await asyncio.open_connection("127.0.0.1", self.to)
         await asyncio.gather(
             self._pass(reader, onward[1], is_up=True), self._pass(onward[0], writer, is_up=False)

@@ -32,6 +32,8 @@ _HOURS: Final = 24
 _PER_HOUR: Final = 100
 _CHUNK: Final = 2_000
 _EVERY_S: Final = 0.25
+_ALONE_S: Final = 135.0
+"""By then a daemon knows its inverters and has loaded what polling takes."""
 _AFTER_S: Final = 135.0
 """By then the connections of a backlog are closed, and what they took is given back."""
 _SHOWN: Final = (0.25, 0.5, 0.75, 1.0)
@@ -79,15 +81,20 @@ async def week(world: Rig) -> AsyncIterator[Figure]:
 async def month(world: Rig) -> AsyncIterator[Figure]:
     """The backlog of two inverters goes as fast as the server takes it; the memory is read all along.
 
-    Flat means: the straight line through what was read from a quarter of the way on rises by no more than
-    half a megabyte in a month's readings. Before that, what the way to the server takes is still loaded.
+    The daemon polls for a while before the server is back, as one does that made such a backlog. Flat means:
+    the straight line through what was read from a quarter of the way on rises by no more than half a megabyte
+    in a month's readings. Before that, what the way to the server takes is still loaded.
     """
     file = world.configuration("month")
     await asyncio.to_thread(_fill, file.with_name("spool.sqlite"), _MONTH, len(MODELS))
+    world.line.is_down = True
     process = edge(file)
-    await until(lambda: world.line.sent > 0)
-    start, before = time.monotonic(), process.resident_mb()
+    await asyncio.sleep(_ALONE_S)
+    before = process.resident_mb()
     process.forget_most()
+    world.line.is_down = False
+    await until(lambda: world.line.sent > 0)
+    start = time.monotonic()
     sent, held = await _watched(world, process, _MONTH - len(MODELS) * _NEWEST)
     took, most = time.monotonic() - start, process.most_resident_mb()
     needed = world.line.sent / LINE_BYTES_S
