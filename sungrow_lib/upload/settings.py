@@ -31,7 +31,8 @@ class UploadSettings:
         ca_file: certificate of a private certificate authority, trusted in place of the public ones.
         batch_size: most readings in one request.
         upload_interval_s: seconds between batches of fresh readings.
-        backlog_workers: batches of the backlog in flight at a time, per device.
+        backlog_workers: batches of the backlog in flight at a time, per device. Two fill a line; each more
+            keeps a connection and a batch in memory.
         request_timeout_s: seconds one request may take in all.
         compression: of the request's body.
         devices: what is known of each device, by device id.
@@ -47,7 +48,7 @@ class UploadSettings:
     ca_file: Path | None = None
     batch_size: int = 500
     upload_interval_s: float = 10.0
-    backlog_workers: int = 3
+    backlog_workers: int = 2
     request_timeout_s: float = 60.0
     compression: Compression = "zstd"
     devices: Mapping[str, DeviceInfo] = field(default_factory=dict)
