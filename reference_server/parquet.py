@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sungrow_lib.tabular import arrow_schema, arrow_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PARQUET: Final = "application/vnd.apache.parquet"
 
@@ -24,18 +27,35 @@ class ParquetFile:
 
         self._schema = arrow_schema(names, zone)
         self._sink = _Sink()
+        self._waiting: list[pa.Table] = []
         self._writer = parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
 
-    def add(self, records: Sequence[Mapping[str, Any]]) -> bytes:
-        """Add buckets as a row group, and return the next bytes of the file."""
-        if records:
-            self._writer.write_table(arrow_table(records, self._schema))
+    @property
+    def waiting(self) -> int:
+        """How many buckets wait to become a row group."""
+        return sum(table.num_rows for table in self._waiting)
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Add a few buckets to the next row group: for many at once others would wait."""
+        self._waiting.append(arrow_table(records, self._schema))
+
+    def row_group(self) -> bytes:
+        """Make those that wait a row group, and return the next bytes of the file.
+
+        It takes its time, nearly all of it in Arrow, which leaves the interpreter to other threads.
+        """
+        tables, self._waiting = self._waiting, []
+        if tables:
+            import pyarrow as pa  # noqa: PLC0415 - as above
+
+            self._writer.write_table(pa.concat_tables(tables).combine_chunks())
         return self._sink.taken()
 
     def end(self) -> bytes:
-        """Return the last bytes of the file."""
+        """Make those that wait the last row group, and return the last bytes of the file."""
+        last = self.row_group()
         self._writer.close()
-        return self._sink.taken()
+        return last + self._sink.taken()
 
 
 class _Sink(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -11,23 +12,25 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 from aiohttp import hdrs, web
 
 from reference_server.answers import Answer, Stream
 from reference_server.buckets import record_dict
 from reference_server.parquet import PARQUET, ParquetFile
 from reference_server.sheets import Page, Sheet
-from reference_server.storage.codec import Row, implausible, shown
+from reference_server.storage.codec import VALUE_COLUMNS, Row, columns_of, implausible, shown
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
-from reference_server.storage.looks import rows_between
+from reference_server.storage.looks import ROWS_IN_ONE_GO, rows_between
 from sungrow_lib.quantities import QUANTITIES
 from sungrow_lib.wire.buckets import raw_columns
 
 _LOG: Final = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -42,6 +45,9 @@ _EXTRA: Final = "extra"
 
 _ROWS_AT_ONCE: Final = 1_000
 _ROW_GROUP: Final = 10_000
+_AS_JSON: Final = (list, dict, bool)
+_ENCODER: Final = msgspec.json.Encoder()
+_DELETE: Final = b"\x7f"
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 _STREAMED: Final = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -109,15 +115,25 @@ def _chunks(sheet: Sheet, media: str) -> AsyncIterator[bytes]:
 async def _csv(sheet: Sheet) -> AsyncIterator[bytes]:
     yield csv_lines([sheet.columns])
     async for page in sheet.pages:
-        rows = map(record_dict, page)
-        yield csv_lines([row[name] for name in sheet.columns] for row in rows)
+        async for some in _few_by_few(page):
+            rows = map(record_dict, some)
+            yield csv_lines([row[name] for name in sheet.columns] for row in rows)
 
 
 async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
-    file = ParquetFile(sheet.columns, sheet.timezone)
+    file = await asyncio.to_thread(ParquetFile, sheet.columns, sheet.timezone)
     async for page in sheet.pages:
-        yield file.add(list(map(record_dict, page)))
-    yield file.end()
+        async for some in _few_by_few(page):
+            file.add(list(map(record_dict, some)))
+        yield await asyncio.to_thread(file.row_group)
+    yield await asyncio.to_thread(file.end)
+
+
+async def _few_by_few(page: Sequence[_Item]) -> AsyncIterator[Sequence[_Item]]:
+    """So many of a page as are written in one go; between two of them others have their turns."""
+    for start in range(0, len(page), ROWS_IN_ONE_GO):
+        yield page[start : start + ROWS_IN_ONE_GO]
+        await asyncio.sleep(0)
 
 
 async def _streamed(request: web.BaseRequest, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
@@ -150,12 +166,22 @@ def _content_type(media: str) -> str:
 def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
     """Lines of CSV; unknown is empty; lists, objects, true and false are JSON."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(out, lineterminator="\r\n").writerows(
+        [json.dumps(value) if isinstance(value, _AS_JSON) else value for value in row] for row in rows
+    )
     return out.getvalue().encode(_BYTE_ORDER, "replace")
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | dict | bool) else value
+def _json_line(bucket: Mapping[str, Any], row: Row) -> bytes:
+    """Write a raw reading as the standard library does; msgspec does that in a quarter of the time.
+
+    Where the two differ the former has its way: in what is no ASCII, and in numbers that no column holds.
+    """
+    if not row.extra:
+        line = _ENCODER.encode(bucket)
+        if line.isascii() and _DELETE not in line:
+            return line
+    return json.dumps(bucket, separators=(",", ":")).encode()
 
 
 class RawSeries:
@@ -184,6 +210,8 @@ class RawSeries:
         self._fields = fields
         self._names = raw_columns(fields)
         self._columns = (*self._names, _EXTRA) if fields is None else self._names
+        self._named = frozenset(self._names)
+        self._read = VALUE_COLUMNS if fields is None else columns_of({*fields, "sample_count"})
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send them; a year never sits in memory.
@@ -198,44 +226,50 @@ class RawSeries:
     async def _pages(self) -> AsyncIterator[list[Row]]:
         after = self._begin - _MICROSECOND
         while True:
-            rows = await rows_between(self._database, self._device.key, after, self._end, _ROWS_AT_ONCE)
+            rows = await rows_between(
+                self._database, self._device.key, after, self._end, _ROWS_AT_ONCE, self._read
+            )
             yield rows
             if len(rows) < _ROWS_AT_ONCE:
                 return
             after = rows[-1].ts
 
+    async def _few(self) -> AsyncIterator[Sequence[Row]]:
+        async for page in self._pages():
+            async for some in _few_by_few(page):
+                yield some
+
     async def _json(self) -> AsyncIterator[bytes]:
         head = json.dumps(
             {"device_id": self._device.device_id, "frame": None, "timezone": self._device.zone.key}
         )
-        lead, separator = head[:-1] + ', "series": [', ""
-        async for rows in self._pages():
-            text = ",\n".join(json.dumps(self._bucket(row), separators=(",", ":")) for row in rows)
-            yield (lead + (separator + text if text else "")).encode()
-            lead, separator = "", ",\n"
-        yield b"]}"
+        lead = f'{head[:-1]}, "series": ['.encode()
+        async for rows in self._few():
+            yield lead + b",\n".join(_json_line(self._bucket(row), row) for row in rows)
+            lead = b",\n"
+        yield b"]}" if lead == b",\n" else lead + b"]}"
 
     async def _csv(self) -> AsyncIterator[bytes]:
         lead: list[Sequence[str]] = [self._columns]
-        async for rows in self._pages():
+        async for rows in self._few():
             records = map(self._record, rows)
             yield csv_lines([*lead, *([record.get(name) for name in self._columns] for record in records)])
             lead = []
+        if lead:
+            yield csv_lines(lead)
 
     async def _parquet(self) -> AsyncIterator[bytes]:
-        file = ParquetFile(self._columns, self._device.zone.key)
-        group: list[Mapping[str, Any]] = []
-        async for rows in self._pages():
-            group += map(self._record, rows)
-            if len(group) >= _ROW_GROUP:
-                yield file.add(group)
-                group = []
-        yield file.add(group) + file.end()
+        file = await asyncio.to_thread(ParquetFile, self._columns, self._device.zone.key)
+        async for rows in self._few():
+            file.add(list(map(self._record, rows)))
+            if file.waiting >= _ROW_GROUP:
+                yield await asyncio.to_thread(file.row_group)
+        yield await asyncio.to_thread(file.end)
 
     def _record(self, row: Row) -> Mapping[str, Any]:
         """Make a bucket for a table."""
         bucket = self._bucket(row)
-        rest = {name: value for name, value in bucket.items() if name not in self._names}
+        rest = {name: bucket[name] for name in bucket if name not in self._named} if row.extra else None
         return {**bucket, _EXTRA: json.dumps(rest) if rest else None}
 
     def _bucket(self, row: Row) -> Mapping[str, Any]:
@@ -244,7 +278,7 @@ class RawSeries:
         start = row.ts.astimezone(self._device.zone).isoformat(timespec="milliseconds")
         facts = {"sample_count": values.get("sample_count", 1), "coverage": 1.0, "partial": False}
         # The start is said twice: it comes first, and no field of a newer edge takes its place.
-        bucket = {"bucket": start} | dict(chosen) | {"bucket": start} | facts
+        bucket = {"bucket": start, **chosen} | {"bucket": start, **facts}
         bucket.pop("implausible", None)
         if row.extra and (doubtful := [name for name in implausible(row.extra) if name in chosen]):
             bucket["implausible"] = doubtful

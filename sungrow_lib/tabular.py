@@ -71,14 +71,16 @@ def arrow_table(records: Records, schema: pa.Schema) -> pa.Table:
     """
     arrow = _loaded("pyarrow")
     columns = [
-        arrow.array([_value(name, record.get(name)) for record in records], type=type_)
+        arrow.array(_values(name, records), type=type_)
         for name, type_ in zip(schema.names, schema.types, strict=True)
     ]
     return arrow.Table.from_arrays(columns, schema=schema)
 
 
-def _value(name: str, value: Any) -> Any:
-    return datetime.fromisoformat(value) if name == _BUCKET else value
+def _values(name: str, records: Records) -> list[Any]:
+    if name == _BUCKET:
+        return [datetime.fromisoformat(record[name]) for record in records]
+    return [record.get(name) for record in records]
 
 
 def table_of(records: Records, zone: str, columns: Iterable[str]) -> pa.Table:

@@ -79,8 +79,8 @@ WITH earlier AS (
 SELECT ts, kind, codes FROM compared WHERE before IS DISTINCT FROM codes ORDER BY ts, kind;
 
 -- name: raw_page
--- The next readings of a device in a span of time, in order.
-SELECT {columns} FROM samples
+-- The next readings of a device in a span of time, in order, with the columns that are asked for.
+SELECT {present} FROM samples
 WHERE device = %(device)s AND ts > %(after)s AND ts < %(until)s
 ORDER BY ts
 LIMIT %(limit)s;

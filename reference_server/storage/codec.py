@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntFlag
+from functools import lru_cache
+from operator import itemgetter
 from sys import float_info
 from typing import Any, Final, NamedTuple
 
@@ -33,9 +35,18 @@ COLUMN_TYPES: Final = dict(sample_columns()) | {
 }
 """Their types, for binary COPY."""
 
+_NONE: Final = -1
+"""Place of the None that stands behind the values of a row: of what has no column."""
+
 _WRAPPED: Final = "$json"
 _NO_FRACTION: Final = 2.0**53
 """Floats from here on are whole numbers, and not every one that their digits tell."""
+
+
+def columns_of(fields: Collection[str]) -> tuple[str, ...]:
+    """Return the quantity columns that these fields are made of, in order."""
+    wanted = {column for quantity in QUANTITIES if quantity.name in fields for column in quantity.columns()}
+    return tuple(column for column in VALUE_COLUMNS if column in wanted)
 
 
 class Flag(IntFlag):
@@ -123,18 +134,6 @@ class _Slot:
                 values[column] = round(item * self.factor)
         return True
 
-    def take(self, values: Mapping[str, Any]) -> Any:
-        """Take the value from its columns, in the wire's unit."""
-        if not self.is_list:
-            return self._unit(values.get(self.columns[0]))
-        items = [self._unit(values.get(column)) for column in self.columns]
-        while items and items[-1] is None:
-            items.pop()
-        return items or None
-
-    def _unit(self, stored: Any) -> Any:
-        return stored / self.factor if self.factor > 1 and stored is not None else stored
-
 
 _SLOTS: Final = {quantity.name: _Slot.of(quantity) for quantity in QUANTITIES}
 
@@ -155,9 +154,41 @@ def encode(device: int, sample: SungrowSample, unknown: Mapping[str, Any], flags
 
 def decode(row: Row) -> dict[str, Any]:
     """Fields of a row that hold a value, in the wire's units and order."""
-    values = row.known()
-    taken = ((name, slot.take(values)) for name, slot in _SLOTS.items())
-    return {name: value for name, value in taken if value is not None} | row.extra
+    values = (*row.values, None)
+    known: dict[str, Any] = {}
+    for name, pick, factor, is_list in _places(row.columns):
+        value = pick(values)
+        if is_list:
+            if value.count(None) < len(value):
+                known[name] = _items(value, factor)
+        elif value is not None:
+            known[name] = value / factor if factor > 1 else value
+    return known | row.extra
+
+
+@lru_cache(maxsize=256)
+def _places(columns: tuple[str, ...]) -> Sequence[tuple[str, Callable[[tuple[Any, ...]], Any], int, bool]]:
+    """How to pick each quantity from a row of these columns after which a None stands; its factor; if a list.
+
+    Found out once for all rows of a shape: tens of thousands of them are decoded while somebody waits.
+    """
+    place_of = {column: place for place, column in enumerate(columns)}
+    found = []
+    for name, slot in _SLOTS.items():
+        if not place_of.keys().isdisjoint(slot.columns):
+            places = [place_of.get(column, _NONE) for column in slot.columns]
+            # With the None behind it a list is picked as several values, however short it is.
+            pick = itemgetter(*places, _NONE) if slot.is_list else itemgetter(*places)
+            found.append((name, pick, slot.factor, slot.is_list))
+    return found
+
+
+def _items(values: tuple[Any, ...], factor: int) -> list[Any]:
+    """A list in the wire's unit: it ends with what is known, and holds something."""
+    items = [value / factor if factor > 1 and value is not None else value for value in values]
+    while items[-1] is None:
+        items.pop()
+    return items
 
 
 def shown(row: Row) -> dict[str, Any]:

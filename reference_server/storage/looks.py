@@ -6,13 +6,17 @@ told by the local days that are rolled up, and by the quarters of an hour that a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 
-from reference_server.storage.codec import Row
+from psycopg import AsyncCursor
+
+from reference_server.storage.codec import VALUE_COLUMNS, Row
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database, fetch
+from reference_server.storage.queries import with_columns
 from reference_server.zones import near_each_other
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -21,6 +25,9 @@ _FIRST_LOOK: Final = timedelta(days=2)
 _LONGEST_LOOK: Final = timedelta(days=64)
 _MONTH: Final = timedelta(days=31)
 _FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
+
+ROWS_IN_ONE_GO: Final = 50
+"""So many rows are read, made or written before others of this process have their turn."""
 
 
 async def first_reading(database: Database, device: int) -> datetime | None:
@@ -59,17 +66,21 @@ async def reading_spans(
 
 
 async def rows_between(
-    database: Database, device: int, after: datetime, until: datetime, limit: int
+    database: Database,
+    device: int,
+    after: datetime,
+    until: datetime,
+    limit: int,
+    columns: tuple[str, ...] = VALUE_COLUMNS,
 ) -> list[Row]:
-    """Next readings of a device after a moment and before another, in order."""
+    """Next readings of a device after a moment and before another, in order; of these columns."""
     rows: list[Row] = []
     look = _FIRST_LOOK
     while True:
         end = until if until - after <= look else after + look
-        records = await database.rows(
-            "raw_page", device=device, after=after, until=end, limit=limit - len(rows)
-        )
-        rows += map(Row.from_record, records)
+        span = {"device": device, "after": after, "until": end}
+        async for some in _raw_page(database, columns, span | {"limit": limit - len(rows)}):
+            rows += some
         if len(rows) == limit or end == until:
             return rows
         following = await next_stamps(database, {device: end - _MICROSECOND})
@@ -77,6 +88,24 @@ async def rows_between(
             return rows
         after = following[device] - _MICROSECOND
         look = min(2 * look, _LONGEST_LOOK)  # readings are rare
+
+
+async def _raw_page(
+    database: Database, columns: tuple[str, ...], parameters: Mapping[str, Any]
+) -> AsyncIterator[list[Row]]:
+    """Rows of a page, few by few: to make them takes time, in which others have their turns.
+
+    The cursor has the whole answer, and its connection is for others from then on.
+    """
+    statement = with_columns("raw_page", ("ts", "device", *columns, "flags", "extra"))
+
+    async def job(connection: Connection) -> AsyncCursor[Any]:
+        return await connection.execute(statement, parameters)
+
+    cursor = await database.run(job, is_one_statement=True)
+    while records := await cursor.fetchmany(ROWS_IN_ONE_GO):
+        yield [Row.from_record(record, columns) for record in records]
+        await asyncio.sleep(0)
 
 
 async def rows_after(database: Database, after: Mapping[int, datetime], limit: int) -> list[Row]:

@@ -8,7 +8,6 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import psycopg
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from reference_server.administration import erase_device
 from reference_server.history import export_samples
 from reference_server.storage.arrivals import LateBatch, _note
-from reference_server.storage.connection import Connection
+from reference_server.storage.connection import Connection, Result
 from reference_server.storage.database import Database, fetch, session
 from reference_server.storage.looks import (
     first_reading,
@@ -171,8 +170,11 @@ class OneTransaction(Database):
         super().__init__("")
         self.connection = connection
 
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        return await fetch(self.connection, name, **parameters)
+    async def run(
+        self, job: Callable[[Connection], Awaitable[Result]], *, is_one_statement: bool = False
+    ) -> Result:
+        del is_one_statement
+        return await job(self.connection)
 
 
 async def test_looks_open_few_of_many_days(api: Api) -> None:

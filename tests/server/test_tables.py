@@ -8,6 +8,7 @@ import gc
 import io
 import json
 import sys
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +22,7 @@ from pyarrow.parquet import ParquetFile
 from reference_server import tables
 from reference_server.parquet import PARQUET
 from reference_server.storage import looks
+from reference_server.storage.codec import Row, shown
 from sungrow_lib.blocking import BlockingSungrowClient
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import RequestRefusedError, UsageError
@@ -125,8 +127,8 @@ async def test_a_client_that_leaves_midway_is_no_failure_of_the_server(
     await api.ingest(*(sample(i, pv_power_w=i) for i in range(10)))
     some, ended = looks.rows_between, asyncio.Event()
 
-    async def the_same_again(database: Any, device: int, _after: Any, end: Any, limit: int) -> Any:
-        return await some(database, device, NOW - timedelta(hours=1), end, limit)
+    async def the_same_again(database: Any, device: int, _after: Any, *rest: Any) -> Any:
+        return await some(database, device, NOW - timedelta(hours=1), *rest)
 
     answered = api.server.metrics.answered
     statuses: list[int] = []
@@ -262,6 +264,56 @@ async def test_the_media_type_is_negotiated(api: Api, accept: str, media: str) -
     query = HOUR | {"bucket": "15m"}
     async with api.session.get(api.url + "/v1/series", params=query, headers=headers) as answer:
         assert answer.content_type == media
+
+
+@pytest.mark.parametrize("media", tables.MEDIA)
+async def test_others_have_their_turn_after_few_raw_readings(
+    api: Api, monkeypatch: pytest.MonkeyPatch, media: str
+) -> None:
+    """Counted in rows between two turns of the event loop: that is the same on every machine."""
+    await api.ingest(*(sample(-i, pv_power_w=i, load_power_w=1) for i in range(1_200)))
+    turn, made, told = 0, Counter[int](), Counter[int]()
+    columns: set[tuple[str, ...]] = set()
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    make = Row.from_record
+
+    def count_made(*args: Any) -> Row:
+        made[turn] += 1
+        return make(*args)
+
+    def count_told(row: Row) -> dict[str, Any]:
+        told[turn] += 1
+        columns.add(row.columns)
+        return shown(row)
+
+    monkeypatch.setattr(Row, "from_record", count_made)
+    monkeypatch.setattr(tables, "shown", count_told)
+    other = asyncio.create_task(take_turns())
+    query = HOUR | {"bucket": "raw", "fields": "pv_power_w"}
+    headers = api.headers() | {"Accept": media}
+    async with api.session.get(api.url + "/v1/series", params=query, headers=headers) as answer:
+        assert await answer.read()
+    other.cancel()
+    assert (made.total(), told.total()) == (1_200, 1_200)
+    assert max(made.values()) <= 100
+    assert max(told.values()) <= 100
+    assert columns == {("pv_power_w", "sample_count")}, "only what is asked for is read"
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "\x7f", "\u00e4", 'a"\\/\n\x01', 0.0001, -0.5, 214748.3647, [None, 1], None]
+)
+@pytest.mark.parametrize("extra", [{}, {"far": 1}])
+def test_a_line_of_json_is_that_of_the_standard_library(value: Any, extra: dict[str, Any]) -> None:
+    bucket = {"bucket": "2026-06-15T14:00:00.000+02:00", "told": value} | extra
+    line = tables._json_line(bucket, Row(1, NOW, (), (), 0, extra))
+    assert line == json.dumps(bucket, separators=(",", ":")).encode()
 
 
 async def test_the_client_makes_tables_of_series(api: Api) -> None:
