@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -246,10 +246,12 @@ class _Import:
             async with session(self._url, patience_s=PATIENCE_S) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
                 self._horizon = await Horizon(self._retention, lambda: datetime.now(UTC)).now(connection)
+                some = _some(told)  # a file that is wrong from its first line on makes no device known
                 await fetch(connection, "add_devices", device_ids=[self._device_id])
                 spacing = Spacing(self._interval, await self._covered(connection))
-                while some := _some(told):
+                while some:
                     await self._store(connection, some, spacing.fill(some))
+                    some = _some(told)
                 if self._entry is not None:
                     await fetch(connection, "finish_import_range", entry=self._entry)
         except SungrowError as error:
@@ -425,8 +427,11 @@ async def export_samples(
         found = await fetch(connection, "find_devices", device_ids=[device_id])
         if not found:
             raise UsageError(f"there is no device {device_id}; see sungrow-server device list")
-        async for row in stream_rows(connection, found[0][0], begin, end):
-            out.write(_line(device_id, row) + "\n")
+        async with aclosing(
+            stream_rows(connection, found[0][0], begin, end)
+        ) as rows:  # before its connection
+            async for row in rows:
+                out.write(_line(device_id, row) + "\n")
 
 
 def _line(device_id: str, row: Row) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -309,7 +309,7 @@ async def missing_keys(connection: Connection, keys: Collection[Key]) -> set[Key
 
 async def stream_rows(
     connection: Connection, device: int, begin: datetime | None, end: datetime | None
-) -> AsyncIterator[Row]:
+) -> AsyncGenerator[Row, None]:
     """Rows of a device in a span of time, in order, without holding them all in memory.
 
     Each month is a transaction of its own.

@@ -7,6 +7,8 @@ policies; the answers must be the same on every engine.
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -498,6 +500,29 @@ async def test_a_year_of_backlog_is_caught_up_with(api: Api) -> None:
     await api.server.refresher.refresh_all()
     assert api.rows("SELECT count(*) FROM rollup_marks") == [(0,)]
     assert api.rows("SELECT sum(sample_count)::int8 FROM rollup_day") == [(len(rows),)]
+
+
+class _GoneReader(io.StringIO):
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+async def test_a_reader_that_leaves_an_export_is_not_worth_a_word(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    await api.ingest(*(sample(i, pv_power_w=i) for i in range(3)))
+    with pytest.raises(BrokenPipeError):
+        await export_samples(api.dsn, "sh-1", None, None, _GoneReader())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("psycopg")] == []
+
+
+async def test_a_file_without_a_reading_makes_no_device_known(api: Api, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.csv"
+    file.write_text("ts,pv_power_w\n2026-06-01T10:00:00Z,much\n", "utf-8")
+    with pytest.raises(UsageError, match="line 2"):
+        await import_csv(api.dsn, file, "nobody", source="test", retention=timedelta(days=400))
+    assert api.rows("SELECT FROM devices WHERE device_id = 'nobody'") == []
 
 
 async def test_what_is_exported_can_be_imported(api: Api, tmp_path: Path) -> None:
