@@ -13,7 +13,7 @@ from reference_server.buckets import Record
 Page = Sequence[Record]
 """The next buckets of a series; one at least."""
 
-_ENCODER: Final = json.Encoder()
+ENCODER: Final = json.Encoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Sheet:
 
     async def json(self) -> AsyncIterator[bytes]:
         """Yield the answer as JSON."""
-        lead = _ENCODER.encode(self.head)[:-1] + b',"series":['
+        lead = ENCODER.encode(self.head)[:-1] + b',"series":['
         async for page in self.pages:
-            yield lead + _ENCODER.encode(page)[1:-1]
+            yield lead + ENCODER.encode(page)[1:-1]
             lead = b",\n"
         yield b"]}" if lead == b",\n" else lead + b"]}"

@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import msgspec
 from aiohttp import hdrs, web
 
 from reference_server.answers import Answer, Stream
 from reference_server.buckets import record_dict
 from reference_server.parquet import PARQUET, ParquetFile
-from reference_server.sheets import Page, Sheet
+from reference_server.sheets import ENCODER, Page, Sheet
 from reference_server.storage.codec import VALUE_COLUMNS, Row, columns_of, implausible, shown
 from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
@@ -46,7 +45,6 @@ _EXTRA: Final = "extra"
 _ROWS_AT_ONCE: Final = 1_000
 _ROW_GROUP: Final = 10_000
 _AS_JSON: Final = (list, dict, bool)
-_ENCODER: Final = msgspec.json.Encoder()
 _DELETE: Final = b"\x7f"
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
 _STREAMED: Final = {"Cache-Control": "private, no-store", "Vary": "Accept, Authorization"}
@@ -178,7 +176,7 @@ def _json_line(bucket: Mapping[str, Any], row: Row) -> bytes:
     Where the two differ the former has its way: in what is no ASCII, and in numbers that no column holds.
     """
     if not row.extra:
-        line = _ENCODER.encode(bucket)
+        line = ENCODER.encode(bucket)
         if line.isascii() and _DELETE not in line:
             return line
     return json.dumps(bucket, separators=(",", ":")).encode()
