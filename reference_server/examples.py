@@ -114,6 +114,16 @@ SERIES: Final[dict[str, Any]] = {
     ],
 }
 
+SERIES_CSV: Final = """\
+bucket,avg_pv_power_w,max_pv_power_w,avg_battery_power_w,avg_battery_soc_pct,avg_load_power_w,\
+avg_export_power_w,pv_kwh,load_kwh,import_kwh,export_kwh,charge_kwh,discharge_kwh,energy_source,residual_kwh,\
+self_consumption_pct,autarky_pct,sample_count,coverage,partial\r
+2026-06-15T11:00:00+02:00,3105.2,3460,440.7,66.1,402.5,2181.0,3.1,0.4,0.0,2.2,0.4,0.0,\
+"{""pv"": ""counter"", ""load"": ""integral"", ""import"": ""counter"", ""export"": ""counter"", \
+""charge"": ""counter"", ""discharge"": ""counter""}",0.0,29.0,100.0,720,1.0,false\r
+2026-06-15T12:00:00+02:00,,,,,,,,,,,,,,,,,0,0.0,true\r
+"""
+
 DEVICES: Final[dict[str, Any]] = {
     "devices": [
         {
@@ -222,6 +232,21 @@ PLANT_SERIES: Final[dict[str, Any]] = {
             "left_out": [],
         }
     ],
+}
+
+PLANT_SERIES_CSV: Final = """\
+bucket,avg_pv_power_w,avg_battery_power_w,avg_battery_soc_pct,avg_load_power_w,avg_export_power_w,pv_kwh,\
+load_kwh,import_kwh,export_kwh,charge_kwh,discharge_kwh,energy_source,residual_kwh,self_consumption_pct,\
+autarky_pct,sample_count,coverage,partial,left_out\r
+2026-06-15T11:00:00+02:00,5180.0,440.7,66.1,402.5,4230.0,5.2,0.4,0.0,4.2,0.4,0.0,\
+"{""pv"": ""counter"", ""load"": ""integral"", ""import"": ""counter"", ""export"": ""counter"", \
+""charge"": ""counter"", ""discharge"": ""counter""}",0.0,19.23,100.0,1440,1.0,false,[]\r
+"""
+
+OPENAPI: Final[dict[str, Any]] = {
+    "openapi": "3.1.0",
+    "info": {"title": "Sungrow reference server", "version": "0.1.0"},
+    "paths": {"/health": {"get": {"operationId": "get_health"}}},
 }
 
 EVENTS: Final[dict[str, Any]] = {

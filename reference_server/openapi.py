@@ -131,8 +131,16 @@ def _answer(op: Op) -> dict[str, Any]:
         schema = {"$ref": _REF.format(model=op.answer.__name__)}
     else:
         schema = {"type": "object" if op.media == "application/json" else "string"}
-    others: dict[str, Any] = {media: {"schema": {}} for media in op.also}
+    others = {media: _other(media, example) for media, example in op.also.items()}
     return {"description": "Done", "content": {op.media: _content(schema, op.example)} | others}
+
+
+def _other(media: str, example: str | None) -> dict[str, Any]:
+    """The same as text; what cannot be shown as one is bytes."""
+    if example is not None:
+        return _content({"type": "string"}, example)
+    text = "A file of bytes: one table, its columns those of the CSV; times in the site's zone, unknown null."
+    return {"schema": {"type": "string", "contentMediaType": media, "description": text}}
 
 
 def _content(schema: dict[str, Any], example: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Op:
         headers: what may be sent in which header, beside those every operation takes.
         body: model of the JSON body, None when there is none.
         media: media type of the answer.
-        also: other media types of the answer, by the client's choice.
+        also: other media types of the answer, by the client's choice, each with an example of a text.
         has_etag: whether a client that has the answer already is told so with 304.
         example: an answer, or for a text its beginning.
         body_example: a body.
@@ -67,7 +67,7 @@ class Op:
     headers: Mapping[str, str] = field(default_factory=dict, compare=False)
     body: type[BaseModel] | None = None
     media: str = "application/json"
-    also: tuple[str, ...] = ()
+    also: Mapping[str, str | None] = field(default_factory=dict, compare=False)
     has_etag: bool = False
     example: Any = field(default=None, compare=False)
     body_example: Any = field(default=None, compare=False)

@@ -62,6 +62,8 @@ def test_every_operation_is_told_in_full(op: Op) -> None:
     if op.scope is not None:
         assert {"401", "403", "429", "503"} <= answers.keys()
     assert list(answers["200"]["content"]) == [op.media, *op.also]
+    for media, content in answers["200"]["content"].items():
+        assert "example" in content or content["schema"]["contentMediaType"] == media
     assert ("304" in answers) == op.has_etag
     assert all("Retry-After" in answers[status]["headers"] for status in {"429", "503"} & answers.keys())
 

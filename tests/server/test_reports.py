@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from reference_server import examples
 from reference_server.administration import create_token, delete_device, set_device
 from reference_server.events import text_of
 from reference_server.operations import OPERATIONS
+from reference_server.tables import csv_lines
 from sungrow_lib.client import SungrowClient
 from sungrow_lib.sample import format_ts
+from sungrow_lib.wire.buckets import PLANT_COLUMNS, bucket_columns
 from tests.server.conftest import NOW, OTHER_TOKEN, TOKEN, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,18 @@ def test_every_example_is_one(op: Any) -> None:
         if model is not None and example is not None:
             parsed = TypeAdapter(model).validate_json(TypeAdapter(Any).dump_json(example))
             assert parsed.model_dump(mode="json", by_alias=True).items() >= example.items() or model
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (examples.SERIES | {"columns": bucket_columns()}, examples.SERIES_CSV),
+        (examples.PLANT_SERIES | {"columns": PLANT_COLUMNS}, examples.PLANT_SERIES_CSV),
+    ],
+)
+def test_the_example_of_csv_is_that_of_json(told: dict[str, Any], shown: str) -> None:
+    rows = [[bucket.get(name) for name in told["columns"]] for bucket in told["series"]]
+    assert csv_lines([told["columns"], *rows]).decode() == shown
 
 
 async def test_what_was_kept_aside_can_be_looked_at_page_by_page(api: Api) -> None:
