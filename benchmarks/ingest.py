@@ -122,9 +122,13 @@ def run() -> Iterator[Figure]:
             yield _against_insert(_LIVE, Load(ours, _LIVE, "a"), floor)
             for size in _BATCHES:
                 yield from _figures(size, ours, floor, peer)
-            most_kb = largest_kb(urlsplit(ours.url).port, "VmHWM")
-    what = "most memory of a worker under this load / 120 MB"
-    yield Figure(what, most_kb, MEMORY_GOAL_KB, most_kb / MEMORY_GOAL_KB, unit="kB", goal="<= 1")
+                yield _most_memory(size, ours)  # the smaller batches come first
+
+
+def _most_memory(size: int, ours: Target) -> Figure:
+    most_kb = largest_kb(urlsplit(ours.url).port, "VmHWM")
+    what = f"most memory of a worker, up to {size} a batch / 120 MB"
+    return Figure(what, most_kb, MEMORY_GOAL_KB, most_kb / MEMORY_GOAL_KB, unit="kB", goal="<= 1")
 
 
 def _figures(size: int, ours: Target, floor: Target, peer: Target | None) -> Iterator[Figure]:
