@@ -246,12 +246,7 @@ class _Import:
             async with session(self._url, patience_s=PATIENCE_S) as connection:
                 await fetch(connection, "announce_import", namespace=IMPORTS)
                 self._horizon = await Horizon(self._retention, lambda: datetime.now(UTC)).now(connection)
-                some = _some(told)  # a file that is wrong from its first line on makes no device known
-                await fetch(connection, "add_devices", device_ids=[self._device_id])
-                spacing = Spacing(self._interval, await self._covered(connection))
-                while some:
-                    await self._store(connection, some, spacing.fill(some))
-                    some = _some(told)
+                await self._store_all(connection, told)
                 if self._entry is not None:
                     await fetch(connection, "finish_import_range", entry=self._entry)
         except SungrowError as error:
@@ -268,6 +263,16 @@ class _Import:
         """Spare the aggregates the wait for the server, to which an interrupt leaves them."""
         if self.result.rows:  # known ones, too: an import may have been killed that stored them
             refresh_aggregates(self._url)
+
+    async def _store_all(self, connection: Connection, told: Iterator[Told]) -> None:
+        some = _some(told)
+        if not some:  # no device is made known by that, nor by a file that is wrong from its first line on
+            return
+        await fetch(connection, "add_devices", device_ids=[self._device_id])
+        spacing = Spacing(self._interval, await self._covered(connection))
+        while some:
+            await self._store(connection, some, spacing.fill(some))
+            some = _some(told)
 
     async def _covered(self, connection: Connection) -> timedelta:
         """How far apart readings may lie that say no interval, and still cover all of the time."""

@@ -13,11 +13,13 @@ from reference_server.history_files import Told
 
 MOST_INTERVALS: Final = 3
 """A reading stands for no more than this many intervals, as one that is polled does."""
-_LONGEST: Final = timedelta(hours=1)
-"""Readings that lie farther apart are moments, and stand for none of the time between."""
+_LONGEST: Final = timedelta(minutes=65)
+"""Readings that lie farther apart are moments, and stand for none of the time between. Those that are an hour
+apart may be late by something."""
 _FEWEST: Final = 3
 """So many distances at least tell which one is usual."""
-_REMEMBERED: Final = 2_000
+_BESIDE: Final = 25
+"""Distances before a reading's own, and after it, that tell which one is usual there."""
 
 
 class Spaced(NamedTuple):
@@ -36,8 +38,8 @@ class Spacing:
     """Finds what time the readings of a file stand for, part by part.
 
     Each stands for the time since the one before it, but for no more than three times the interval: that is
-    what is given, or the median of the latest 2,000 distances. So a gap stays one, and a file whose interval
-    changes is followed.
+    what is given, or the median of the distances around it. So a gap stays one, and a file whose interval
+    changes is followed from the reading on with which it does.
 
     Args:
         given: the interval that somebody named; it holds for exports and captures, too.
@@ -47,7 +49,7 @@ class Spacing:
     def __init__(self, given: timedelta | None, covered: timedelta) -> None:
         self._given = given
         self._covered = covered
-        self._distances: deque[timedelta] = deque(maxlen=_REMEMBERED)
+        self._before: deque[timedelta] = deque(maxlen=_BESIDE)
         self._last: datetime | None = None
 
     def fill(self, part: Sequence[Told]) -> Spaced:
@@ -56,22 +58,29 @@ class Spacing:
         if self._last is not None and self._last < stamps[0]:
             stamps = [self._last, *stamps]
         since = {later: later - earlier for earlier, later in pairwise(stamps)}
-        self._distances.extend(since.values())
+        usual = self._usual(since)
+        self._before.extend(since.values())
         self._last = stamps[-1]
-        interval = self._given or self._usual()
         silent = [told for told in part if told.sample.interval_s is None]
-        silent = [told for told in silent if self._given or not told.knows_intervals]
-        if interval is None or not silent:
-            return Spaced((), {})
-        longest = MOST_INTERVALS * interval
-        stamps = [told.sample.ts for told in silent]
-        return Spaced((interval,), {ts: min(since.get(ts, interval), longest) for ts in stamps})
+        spans: dict[datetime, timedelta] = {}
+        intervals: set[timedelta] = set()
+        for ts in (told.sample.ts for told in silent if self._given or not told.knows_intervals):
+            interval = self._given or usual.get(ts) or usual.get(stamps[1 % len(stamps)])
+            if interval is not None and (self._given or self._covered < interval <= _LONGEST):
+                intervals.add(interval)
+                spans[ts] = min(since.get(ts, interval), MOST_INTERVALS * interval)
+        return Spaced(intervals, spans)
 
-    def _usual(self) -> timedelta | None:
-        if len(self._distances) < _FEWEST:
-            return None
-        usual = median_low(self._distances)
-        return usual if self._covered < usual <= _LONGEST else None
+    def _usual(self, since: Mapping[datetime, timedelta]) -> dict[datetime, timedelta]:
+        """The usual distance around each reading; nothing where there are too few to tell."""
+        known = len(self._before)
+        distances = [*self._before, *since.values()]
+        if len(distances) < _FEWEST:
+            return {}
+        return {
+            ts: median_low(distances[max(0, at - _BESIDE) : at + _BESIDE + 1])
+            for at, ts in enumerate(since, known)
+        }
 
 
 __all__ = ["MOST_INTERVALS", "Spaced", "Spacing"]

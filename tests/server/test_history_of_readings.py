@@ -522,6 +522,8 @@ async def test_a_file_without_a_reading_makes_no_device_known(api: Api, tmp_path
     file.write_text("ts,pv_power_w\n2026-06-01T10:00:00Z,much\n", "utf-8")
     with pytest.raises(UsageError, match="line 2"):
         await import_csv(api.dsn, file, "nobody", source="test", retention=timedelta(days=400))
+    file.write_text("ts,pv_power_w\n", "utf-8")
+    assert not (await import_csv(api.dsn, file, "nobody", source="test", retention=timedelta(days=400))).rows
     assert api.rows("SELECT FROM devices WHERE device_id = 'nobody'") == []
 
 

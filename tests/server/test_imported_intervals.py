@@ -94,15 +94,28 @@ async def test_what_is_near_far_or_few_is_left_to_the_rule_of_polls(
     assert api.rows("SELECT count(*) FROM samples WHERE interval_s IS NOT NULL") == [(0,)]
 
 
+def _every(minutes: float, count: int, after: datetime) -> list[datetime]:
+    return [after + timedelta(minutes=minutes * n) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("rows_at_once", [40, 2_000])
+@pytest.mark.parametrize("minutes", [(60, 5), (5, 60), (1, 30), (30, 1)])
 async def test_a_file_whose_interval_changes_is_followed(
-    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: tuple[int, int], rows_at_once: int
 ) -> None:
-    monkeypatch.setattr("reference_server.spacing._REMEMBERED", 40)
-    monkeypatch.setattr(history, "_ROWS_AT_ONCE", 40)
-    hours = [DAY - timedelta(hours=n) for n in range(80)][::-1]
-    file = _file(tmp_path, [*hours, *FIVE_MINUTES[1:]])
-    assert (await _load(api, file)).endswith("interval taken: 300 to 3600 s")
-    assert _covered_s(api) == 80 * 3600 + 287 * 300
+    monkeypatch.setattr(history, "_ROWS_AT_ONCE", rows_at_once)
+    first = _every(minutes[0], 80, DAY)
+    stamps = [*first, *_every(minutes[1], 200, first[-1])]
+    told = await _load(api, _file(tmp_path, stamps))
+    low, high = sorted(minutes)
+    assert told.endswith(f"interval taken: {60 * low} to {60 * high} s")
+    assert _covered_s(api) == 60 * (80 * minutes[0] + 200 * minutes[1])
+
+
+async def test_hours_that_are_a_little_late_are_hours(api: Api, tmp_path: Path) -> None:
+    stamps = [ts + timedelta(seconds=n % 4) for n, ts in enumerate(_every(60, 100, DAY))]
+    assert "interval taken" in await _load(api, _file(tmp_path, stamps))
+    assert _covered_s(api) == pytest.approx(100 * 3600, abs=5)
 
 
 async def test_the_interval_that_is_named_wins(
