@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 from reference_edge.advice import advise
@@ -19,7 +20,9 @@ from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.spool import SpoolCounts, SpoolEntry
 
 _LOG: Final = logging.getLogger("sungrow_edge")
-_FIGURES: Final = re.compile(r"\d+")
+_BYTES: Final = r""": (?:b['"].*|[0-9a-f]{2}(?: [0-9a-f]{2})+)"""
+_VARIES: Final = re.compile(rf"{_BYTES}|\d+")
+"""What makes no difference in a reason: bytes of a damaged reply, and figures such as the seconds left."""
 ACCEPTED: Final = "accepted"
 SPOOL_REFUSED: Final = "spool refused"
 STOPPED: Final = "stopped"
@@ -27,17 +30,22 @@ SUMMED_AFTER: Final = 20
 """So many equal polls without a reading between them have a line of the log each; then they are summed up."""
 SUM_OF: Final = 120
 """One line stands for so many then: ten minutes at the fastest rate."""
+SAID_WITHIN_S: Final = 600.0
+"""So long, at a slower rate, a poll waits for its line at most: a kill takes what was not said."""
+MOST_ROWS: Final = 30
+"""So many kinds of failure are summed up at a time: a reason that nobody thought of may differ each time."""
 
 
 @dataclass
 class _Row:
-    """Equal polls without a reading; figures in the reason, such as the seconds left, make no difference."""
+    """Equal polls without a reading; figures and bytes in the reason make no difference."""
 
     outcome: str = ""
     reason: str = ""
     is_asleep: bool = False
     length: int = 0
     unsaid: int = 0
+    unsaid_since: float = 0.0
 
 
 @dataclass
@@ -81,6 +89,7 @@ class DeviceAccount:
 
     def polled_now(self, reading: Reading) -> None:
         """Count a poll; `took` or `lost` follows."""
+        self._say_overdue()
         self.polled += 1
         self._in_a_row = self._in_a_row + 1 if reading.sample else 0
         if reading.sample and self.unread and self.connection != ConnectionState.ASLEEP:
@@ -142,14 +151,27 @@ class DeviceAccount:
         """
         self.not_accepted[outcome] += 1
         is_asleep = self.connection == ConnectionState.ASLEEP  # every night, and no failure
-        key = (outcome, _FIGURES.sub("", reason), is_asleep)
-        row = self._rows.setdefault(key, _Row(outcome, is_asleep=is_asleep))
+        row = self._row(outcome, reason, is_asleep=is_asleep)
+        row.unsaid_since = row.unsaid_since if row.unsaid else monotonic()
         row.reason = reason
         row.length += 1
         row.unsaid += 1
         is_news = row.length <= SUMMED_AFTER and (was_asked or len(self._rows) == 1 == row.length)
         if is_news or row.unsaid >= SUM_OF:
             self._say(row)
+
+    def _row(self, outcome: str, reason: str, *, is_asleep: bool) -> _Row:
+        """Return the row of such polls, a new one where there is none."""
+        key = (outcome, _VARIES.sub("", reason), is_asleep)
+        if key not in self._rows and len(self._rows) >= MOST_ROWS:
+            self.say_rest()
+        return self._rows.setdefault(key, _Row(outcome, is_asleep=is_asleep))
+
+    def _say_overdue(self) -> None:
+        """Say what was counted long ago and not said yet; its row goes on."""
+        for row in self._rows.values():
+            if row.unsaid and monotonic() - row.unsaid_since >= SAID_WITHIN_S:
+                self._say(row)
 
     def say_rest(self) -> None:
         """Say what was counted and not said yet; the next ones begin new rows."""

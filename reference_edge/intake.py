@@ -111,12 +111,14 @@ class Intake:
                         await self.spool.take_in_replaced()
 
     async def close(self) -> None:
-        """Try a last time; what the spool does not take now is lost, and said so."""
+        """Try a last time; what the spool does not take now is lost, and said so of every reading."""
         async with self._lock:
             await self._empty()
             while self._waiting:
                 why = self.refusal or _NOT_OPEN
                 self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
+        for account in self.accounts.values():
+            account.say_rest()
 
     def _is_due(self) -> bool:
         """Whether to commit now: the interval is over, or the spool is well and many have been gathered."""

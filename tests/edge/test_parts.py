@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
 import socket
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +20,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reference_edge import intake as module, survey as survey_module
-from reference_edge.account import SUM_OF, SUMMED_AFTER, DeviceAccount
+from reference_edge import account as account_module, intake as module, survey as survey_module
+from reference_edge.account import MOST_ROWS, SAID_WITHIN_S, SUM_OF, SUMMED_AFTER, DeviceAccount
 from reference_edge.advice import shown_size
 from reference_edge.exposition import Family, exposition
 from reference_edge.health import HealthReport, health_lines
@@ -292,6 +293,77 @@ def test_one_that_fails_every_other_poll_does_not_fill_the_disk_and_each_failure
     account.polled_now(counted(1, 1177.0))
     account.took(ENTRY)
     assert [line.message for line in caplog.records] == ["poll", "read again"]
+
+
+GONE = Reading(device_id="roof", outcome=Outcome.DAMAGED, state=ConnectionState.IDLE)
+
+
+def come_and_go(account: DeviceAccount, reasons: Iterable[str]) -> None:
+    """Let it be read after each of so many damaged replies."""
+    for reason in reasons:
+        account.polled_now(GONE)
+        account.lost(str(Outcome.DAMAGED), reason)
+        account.polled_now(counted(1, 1177.0))
+        account.took(ENTRY)
+
+
+def garbage(number: int) -> bytes:
+    """Return eight bytes that are no reply, of all kinds and different each time."""
+    return hashlib.sha256(bytes([number % 256, number // 256])).digest()[:8]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        lambda number: f"what answered is not Modbus TCP: {garbage(number)!r}",
+        lambda number: f"the reply for unit 1 is about something else: {garbage(number).hex(' ')}",
+    ],
+)
+def test_damaged_replies_are_summed_up_whatever_their_bytes(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture, reason: Callable[[int], str]
+) -> None:
+    times = 4 * SUM_OF
+    come_and_go(account, map(reason, range(times)))
+    account.say_rest()
+    polls = [vars(line) for line in caplog.records if line.message == "poll"]
+    assert sum(poll.get("polls", 1) for poll in polls) == times
+    assert len(polls) < 2 * SUMMED_AFTER + times / SUM_OF + 2
+    assert polls[0]["reason"] == reason(0), "the bytes are said"
+
+
+def test_ever_new_reasons_do_not_fill_the_memory_and_each_failure_is_accounted_for(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = SUMMED_AFTER + 3 * MOST_ROWS
+    come_and_go(account, ("x" * number for number in range(times)))
+    assert len(account._rows) <= MOST_ROWS
+    account.say_rest()
+    polls = [vars(line) for line in caplog.records if line.message == "poll"]
+    assert sum(poll.get("polls", 1) for poll in polls) == times
+
+
+def test_what_is_summed_up_is_said_within_ten_minutes_however_seldom_it_is_polled(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, unsaid = 0.0, list[int]()
+    monkeypatch.setattr(account_module, "monotonic", lambda: now)
+    for number in range(SUMMED_AFTER + 45):
+        now = 60.0 * number
+        unsaid.append(number - sum(vars(line).get("polls", 1) for line in caplog.records))
+        account.polled_now(GONE)
+        account.lost(str(Outcome.DAMAGED), "noise")
+    assert max(unsaid) == SAID_WITHIN_S / 60.0
+    assert len(caplog.records) == SUMMED_AFTER + 4
+
+
+async def test_what_is_given_up_at_the_end_is_said_of_every_reading(
+    account: DeviceAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake, number = Intake({"roof": account}), SUMMED_AFTER + 30
+    await intake.put(*map(taken, range(number)))
+    await intake.close()
+    polls = [vars(line) for line in caplog.records if line.message == "poll"]
+    assert sum(poll.get("polls", 1) for poll in polls) == number == account.not_accepted["stopped"]
 
 
 def test_polls_of_a_night_are_no_warning_in_the_morning_either(
