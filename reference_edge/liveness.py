@@ -69,9 +69,10 @@ def _obstacle(path: Path, daemon: Holder) -> str | None:
 def _hung(path: Path, age_s: float | None, daemon: Holder) -> str:
     quiet_s = min(age for age in (age_s, daemon.age_s) if age is not None)
     or_not = "" if daemon.is_ours else ", or may not write there"
+    first = "" if age_s is not None else f"; but see first whether the daemon has the same {_VARIABLE}"
     return (
         f"it has written nothing to {path} for {quiet_s:.0f} s: it hangs{or_not}; look at its log, "
-        "and start it anew"
+        f"and start it anew{first}"
     )
 
 

@@ -133,6 +133,15 @@ def test_a_daemon_that_could_write_its_health_and_does_not_hangs(spool: Path, fi
     first, second, *_ = health_lines(health)
     assert "it hangs; look at its log" in first
     assert "what it said last, 36" in second
+    assert "the same HEALTH_FILE" not in first, "it has, for that is its own"
+
+
+def test_one_that_never_wrote_there_may_have_another_file(spool: Path, file: Path) -> None:
+    with sole_user(spool):
+        seem_old(spool)
+        health = daemon_health(file, spool)
+    assert not health["running"]
+    assert health["trouble"].endswith("; but see first whether the daemon has the same HEALTH_FILE")
 
 
 def test_one_whose_file_is_old_because_nothing_can_be_written_there_runs(spool: Path, file: Path) -> None:
