@@ -27,6 +27,8 @@ from sungrow_lib.spool import DurableSpool, SpoolOptions, SpoolOwner, SpoolRecor
 from sungrow_lib.spool.transfer import head_line, read_lines, record_line, tail_line
 
 _CHUNK: Final = 1_000
+_NAMED: Final = 10
+"""So many numbers of readings are said at most."""
 _CUT_OFF: Final = "unexpected end of data"
 """What Python says of text that ends within a character."""
 _SET_APART: Final = (SpoolState.REJECTED, SpoolState.CONFLICT, SpoolState.DEFERRED)
@@ -83,14 +85,26 @@ def _stats_lines(stats: dict[str, Any]) -> Iterator[str]:
 
 
 async def _list(args: argparse.Namespace, path: Path) -> int:
-    left = args.limit
+    left, damaged = args.limit, set[int]()
     async with _opened(path) as spool:
-        async for record in _chosen(spool, args, args.after):
+        async for record in _chosen(spool, args, damaged, args.after):
             _write(record_line(record) if args.json else _summary(record))
             left -= 1
             if not left:
                 break
-    return EXIT_OK
+    return _say_damaged(damaged)
+
+
+def _say_damaged(damaged: set[int]) -> int:
+    """Name the readings that were left out, if any; return the exit status."""
+    if not damaged:
+        return EXIT_OK
+    numbers = _named(sorted(damaged))
+    sys.stderr.write(
+        f"sungrow-edge: {len(damaged)} left out, because damage made values of them that none can have; "
+        f"their numbers: {numbers}; all others are there\n"
+    )
+    return EXIT_FAILED
 
 
 def _summary(record: SpoolRecord) -> str:
@@ -113,26 +127,26 @@ async def _known(spool: DurableSpool, device_id: str | None) -> list[str]:
 
 
 async def _chosen(
-    spool: DurableSpool, args: argparse.Namespace, after: int = 0
+    spool: DurableSpool, args: argparse.Namespace, damaged: set[int], after: int = 0
 ) -> AsyncIterator[SpoolRecord]:
     await _known(spool, args.device)
-    async for record in spool.records(*STATES.get(args.state, ()), after=after):
+    async for record in spool.records(*STATES.get(args.state, ()), after=after, left_out=damaged):
         if args.device in (None, record.entry.device_id):
             yield record
 
 
 async def _export(args: argparse.Namespace, path: Path) -> int:
-    count = 0
+    count, damaged = 0, set[int]()
     async with _opened(path) as spool:
         await _known(spool, args.device)  # before a file is made
         owner = await spool.owner()
         with _output(args.file) as output:
             output.write(f"{head_line(spool.identity, owner.spool_id)}\n")
-            async for record in _chosen(spool, args):
+            async for record in _chosen(spool, args, damaged):
                 output.write(f"{record_line(record)}\n")
                 count += 1
             output.write(f"{tail_line(count)}\n")
-    return EXIT_OK
+    return _say_damaged(damaged)
 
 
 @contextmanager
@@ -186,11 +200,14 @@ def _import_lines(result: dict[str, Any]) -> Iterator[str]:
             "offered again, and date no other"
         )
     if result["different"]:
-        numbers = ", ".join(map(str, result["different"][:10]))
         yield (
             f"{len(result['different'])} left out, because another reading of the same device and time is "
-            f"here; their numbers in the export: {numbers}{' ...' if len(result['different']) > 10 else ''}"  # noqa: PLR2004
+            f"here; their numbers in the export: {_named(result['different'])}"
         )
+
+
+def _named(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:_NAMED])) + (" ..." if len(numbers) > _NAMED else "")
 
 
 @contextmanager
@@ -224,10 +241,10 @@ async def _requeue(args: argparse.Namespace, path: Path) -> int:
         raise UsageError("--device and --code go with --all, not with numbers")
     async with _opened(path) as spool:
         await _known(spool, args.device)
-        numbers = set(args.seq)
+        numbers, damaged = set(args.seq), set[int]()
         chosen = [
             (record.entry.seq, record.held and record.entry.device_id)
-            async for record in spool.records(*_SET_APART)
+            async for record in spool.records(*_SET_APART, left_out=damaged)
             if args.device in (None, record.entry.device_id)
             and args.code in (None, record.code)
             and (args.all or record.entry.seq in numbers)
@@ -241,7 +258,7 @@ async def _requeue(args: argparse.Namespace, path: Path) -> int:
     if moved < len(args.seq):
         sys.stderr.write(f"sungrow-edge: {len(args.seq) - moved} of the numbers are not set apart\n")
         return EXIT_FAILED
-    return EXIT_OK
+    return _say_damaged(damaged if args.all else set())
 
 
 async def _resend(args: argparse.Namespace, path: Path) -> int:

@@ -430,9 +430,15 @@ class DurableSpool:
         """Check the whole file and all of the spool's rules; return what is wrong, in words."""
         return await self._run(self._store.faults)
 
-    async def records(self, *states: SpoolState, after: int = 0) -> AsyncIterator[SpoolRecord]:
-        """Iterate over all readings, or those in ``states``, in order of `seq`, from after a number on."""
-        while page := await self._run(partial(self._store.records, after, _EXPORT_ROWS)):
+    async def records(
+        self, *states: SpoolState, after: int = 0, left_out: set[int] | None = None
+    ) -> AsyncIterator[SpoolRecord]:
+        """Iterate over all readings, or those in ``states``, in order of `seq`, from after a number on.
+
+        Those of which damage made what none can be are left out, and their numbers added to ``left_out``;
+        without it they are damage of the spool.
+        """
+        while page := await self._run(partial(self._store.records, after, _EXPORT_ROWS, left_out)):
             for record in page:
                 if not states or record.entry.state in states:
                     yield record

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.entries import SpoolCounts, SpoolState
+from sungrow_lib.spool.entries import SpoolCounts, SpoolRecord, SpoolState
+from sungrow_lib.spool.errors import WrongValueError
 from sungrow_lib.spool.meta import read_merging
-from sungrow_lib.spool.rows import to_date
+from sungrow_lib.spool.rows import to_date, to_record
 
 
 def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> SpoolCounts:
@@ -38,6 +40,24 @@ def faults(connection: sqlite3.Connection) -> list[str]:
         return said
     broken = {what: connection.execute(rule).fetchall() for what, rule in schema.RULES.items()}
     return [f"{len(rows)} {what}, the first is {rows[0][0]}" for what, rows in broken.items() if rows]
+
+
+def records(
+    connection: sqlite3.Connection, after: int, limit: int, left_out: set[int] | None = None
+) -> list[SpoolRecord]:
+    """Return readings with all that is known of them, see `SpoolStore.records`."""
+    found: list[SpoolRecord] = []
+    with closing(connection.execute(schema.RECORDS, (after,))) as rows:
+        for row in rows:
+            try:
+                found.append(to_record(row))
+            except WrongValueError:
+                if left_out is None:
+                    raise
+                left_out.add(row[0])
+            if len(found) == limit:
+                break
+    return found
 
 
 def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str | None, int]]:

@@ -41,6 +41,8 @@ def to_entry(device_id: str, state: SpoolState, row: tuple[Any, ...]) -> SpoolEn
 def to_record(row: tuple[Any, ...]) -> SpoolRecord:
     """Return what `schema.RECORDS` finds."""
     seq, device_id, ts, content, clock, state, offered, at, code, reason, boot_id, boot_ms, held = row
+    if state is None:
+        raise WrongValueError(f"reading {seq} stands nowhere")
     entry = to_entry(to_text(device_id), SpoolState(state), (seq, ts, content, clock))
     match (offered, at, code, reason, boot_id, boot_ms):
         case (int(), _, str() | None, str() | None, str(), int()) if at is None or is_date(at):

@@ -133,10 +133,11 @@ SET_ASIDE: Final = (
 _RECORD: Final = (
     "SELECT r.seq, d.name, r.ts, r.content, r.clock, s.state, s.offered, s.at, s.code, s.reason,"
     f" b.name, r.boot_ms, (SELECT value FROM meta WHERE key = '{HELD_PREFIX}' || d.name)"
-    " FROM reading r JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
-    " JOIN standing s ON s.device = r.device AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq"
+    # Where damage took what belongs to a reading it is found all the same, to be named.
+    " FROM reading r LEFT JOIN device d ON d.id = r.device LEFT JOIN boot b ON b.id = r.boot"
+    " LEFT JOIN standing s ON s.device = r.device AND s.state IN (0, 1, 2, 3, 4, 5) AND s.seq = r.seq"
 )
-RECORDS: Final = f"{_RECORD} WHERE r.seq > ? ORDER BY r.seq LIMIT ?"
+RECORDS: Final = f"{_RECORD} WHERE r.seq > ? ORDER BY r.seq"
 
 _ENTRY: Final = (
     "SELECT r.seq, r.ts, r.content, r.clock, s.offered FROM standing s CROSS JOIN reading r ON r.seq = s.seq"

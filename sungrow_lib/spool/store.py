@@ -27,14 +27,14 @@ from sungrow_lib.spool.entries import (
     SpoolState,
 )
 from sungrow_lib.spool.holding import is_held
-from sungrow_lib.spool.looking import count, faults
+from sungrow_lib.spool.looking import count, faults, records
 from sungrow_lib.spool.meta import read_identity, read_recovery, renew_generation
 from sungrow_lib.spool.nameless import find_present
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.recovering import open_database
 from sungrow_lib.spool.relief import CHUNK, Relief, delete_delivered, excess_pages, used_bytes
-from sungrow_lib.spool.rows import to_entry, to_numbers, to_record, to_text
+from sungrow_lib.spool.rows import to_entry, to_numbers, to_text
 from sungrow_lib.spool.settling import Change, Deferrals, Later, SettlingChange, settle
 from sungrow_lib.spool.system_clock import Clock
 from sungrow_lib.wire import LAST_DELIVERED_LIMIT
@@ -431,10 +431,14 @@ class SpoolStore:
         with self._database.read() as connection:
             return [to_text(name) for (name,) in connection.execute(schema.NAMES)]
 
-    def records(self, after: int, limit: int) -> list[SpoolRecord]:
-        """Return readings with all that is known of them, in order of `seq`, from after a number on."""
+    def records(self, after: int, limit: int, left_out: set[int] | None = None) -> list[SpoolRecord]:
+        """Return readings with all that is known of them, in order of `seq`, from after a number on.
+
+        Those with a value that none can have are left out, and their numbers added to ``left_out``; without
+        it they are damage.
+        """
         with self._reading() as connection:
-            return [to_record(row) for row in connection.execute(schema.RECORDS, (after, limit))]
+            return records(connection, after, limit, left_out)
 
     def faults(self) -> list[str]:
         """Check every page and every rule of the spool; return what is wrong, in words."""

@@ -49,8 +49,9 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
             )
             _left.add((file, changed_at))
             continue
+        left_out: set[int] = set()
         try:
-            done = await _take_in(spool, found)
+            done = await _take_in(spool, found, left_out)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(found.close)
@@ -62,12 +63,16 @@ async def take_in(spool: DurableSpool, path: Path) -> None:
                 "known": done.known,
                 "different": list(done.different[:10]),
                 "ahead": done.ahead,
+                "damaged": sorted(left_out)[:10],
             },
         )
 
 
-async def _take_in(spool: DurableSpool, found: SpoolStore) -> SpoolImport:
-    """Import a store's readings; what another edge calls its devices does not count here."""
+async def _take_in(spool: DurableSpool, found: SpoolStore, left_out: set[int]) -> SpoolImport:
+    """Import a store's readings; what another edge calls its devices does not count here.
+
+    What is damaged of it is no damage of this spool, and stays in the file that was found.
+    """
     edge_id, why = found.identity.edge_id, HeldWhy.LOST
     names: dict[str, str] = {}
     if edge_id != spool.identity.edge_id:
@@ -76,7 +81,7 @@ async def _take_in(spool: DurableSpool, found: SpoolStore) -> SpoolImport:
     elif (spool_id := found.look(read_owner).spool_id) != (await spool.owner()).spool_id:
         # What has no name there is none of those that have no name here.
         names = foreign_names(list(found.look(read_held)), spool_id or edge_id)
-    return await spool.import_records(_named(record, names, why) for record in _records(found))
+    return await spool.import_records(_named(record, names, why) for record in _records(found, left_out))
 
 
 def _named(record: SpoolRecord, names: dict[str, str], why: HeldWhy) -> SpoolRecord:
@@ -93,8 +98,8 @@ def _open(file: Path) -> SpoolStore:
     return SpoolStore(file, SpoolOptions(), SystemClock())
 
 
-def _records(store: SpoolStore) -> Iterator[SpoolRecord]:
+def _records(store: SpoolStore, left_out: set[int]) -> Iterator[SpoolRecord]:
     after = 0
-    while page := store.records(after, _ROWS):
+    while page := store.records(after, _ROWS, left_out):
         yield from page
         after = page[-1].entry.seq

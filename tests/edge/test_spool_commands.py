@@ -570,3 +570,48 @@ def test_a_resend_of_nothing_says_so(tmp_path: Path) -> None:
 
 
 EMPTY_EXPORT = '{"spool_export":1,"edge_id":"e","generation":"g"}\n{"readings":0}\n'
+
+
+DAMAGE = {
+    "reading SET boot = 77": 2,
+    "reading SET boot_ms = 1.5": 2,
+    "reading SET clock = x'0102'": 6,
+    "standing SET at = 1.5": 2,
+    "standing SET reason = x'61'": 9,
+    "standing SET state = 77": 30,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_export_has_all_that_is_sound_and_names_the_rest(spool: Path, tmp_path: Path, damage: str) -> None:
+    """Of delivered readings, and those in quarantine: the daemon never looks at them again."""
+    seq, file = DAMAGE[damage], str(tmp_path / "all.ndjson")
+    with closing(sqlite3.connect(spool)) as connection:
+        connection.execute(f"UPDATE {damage} WHERE seq = {seq}")
+        connection.commit()
+    for words in (("export", file), ("list", "--limit", "100")):
+        done = spool_command(*words, "--spool", str(spool))
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f": {seq}; all others are there" in done.stderr
+    assert len(done.stdout.splitlines()) == 29
+    done = spool_command("import", file, "--spool", str(tmp_path / "copy.sqlite"), "--json")
+    assert (done.returncode, json.loads(done.stdout)["imported"]) == (0, 29)
+
+
+def test_where_most_readings_are_damaged_the_others_are_exported(tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite"
+    with closing(opened(path)) as store:
+        append(store, "roof", *range(1, 1_200))
+        store.change(lambda c: c.execute("UPDATE standing SET at = 1.5 WHERE seq BETWEEN 2 AND 1198"))
+    done = spool_command("export", "--spool", str(path))
+    assert [json.loads(line)["seq"] for line in done.stdout.splitlines()[1:-1]] == [1, 1_199]
+    assert "1197 left out" in done.stderr
+
+
+def test_damaged_readings_do_not_keep_others_in_quarantine(spool: Path) -> None:
+    with closing(sqlite3.connect(spool)) as connection:
+        connection.execute("UPDATE standing SET reason = x'61' WHERE seq = 9")
+        connection.commit()
+    done = spool_command("requeue", "--all", "--spool", str(spool))
+    assert (done.returncode, done.stdout) == (1, "2 readings are offered again\n")
+    assert ": 9; " in done.stderr

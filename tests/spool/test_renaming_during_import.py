@@ -103,7 +103,7 @@ async def test_what_is_taken_in_from_another_edges_spool_stays_held_too(
         name = f"shed.{found.identity.edge_id[:8]}"
         after_chunk(monkeypatch, lambda: rename(command, name, "hut"))
         async with DurableSpool.open(path) as spool:
-            await taking_in._take_in(spool, found)
+            await taking_in._take_in(spool, found, set())
             assert len(await spool.peek("hut", 100)) == 4
             assert await spool.peek(name, 100) == []
             assert (await spool.held())[name].undelivered == 6

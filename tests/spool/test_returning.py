@@ -503,6 +503,22 @@ async def test_a_spool_that_was_put_there_is_taken_in(path: Path, caplog: pytest
     assert "what was found in the spool's place is taken in" in caplog.messages
 
 
+async def test_what_is_damaged_of_it_is_no_damage_of_the_spool(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    aside = another(path.with_name("another"))
+    with closing(sqlite3.connect(aside)) as connection:
+        connection.execute("UPDATE standing SET at = 1.5 WHERE seq = 7")
+        connection.commit()
+    async with DurableSpool.open(path, options=OPTIONS) as spool:
+        await spool.append(reading(ts=NOON))
+        aside.rename(path.with_name("spool.db.replaced-20260601T120000Z"))
+        await spool.take_in_replaced()
+        assert (await spool.counts()).undelivered == 30
+    [said] = [record for record in caplog.records if "is taken in" in record.message]
+    assert vars(said)["damaged"] == [7]
+
+
 @pytest.mark.parametrize("content", [b"", b"no spool", b"SQLite format 3\0" + bytes(5_000)])
 async def test_what_is_no_spool_is_left_as_it_is(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
