@@ -19,7 +19,7 @@ RUN := .venv/bin/python -m
 
 # The whole test suite takes a fraction of the time in several processes; a part of it would only start more slowly.
 # How many there are on how many cores, and which files come first, is said in tests/conftest.py.
-ON_ALL_CORES := --numprocesses auto --maxprocesses 6 --dist loadfile --no-loadscope-reorder
+ON_ALL_CORES := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint format site bench crash lock clean environment-demo environment-dev
 

@@ -113,8 +113,8 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # asked by pytest-xdist alone
 def pytest_xdist_auto_num_workers() -> int:
-    """Use three for each core: most of the time a test waits, for a polite pace or for what it starts."""
-    return 3 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Use two for each core: much of the time a test waits, for a polite pace or for what it starts."""
+    return 2 * (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @pytest.hookimpl(trylast=True)  # pytest itself puts what shares an engine side by side

@@ -18,6 +18,7 @@ import pytest
 
 from sungrow_lib.simulator.server import StaticSource
 from tests.cli.helpers import Serve
+from tests.patience import PATIENCE_S
 
 COMMANDS: Final = ("probe", "read", "dump")
 """The commands that talk to a device."""
@@ -25,7 +26,7 @@ COMMANDS: Final = ("probe", "read", "dump")
 
 def sungrow(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sungrow_lib.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def on_device(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 BIN = Path(sys.executable).parent
 COMMANDS = {
     "sungrow": ["read", "127.0.0.1"],
@@ -58,7 +60,7 @@ def started(*command: str, **variables: str) -> subprocess.Popen[str]:
 def end_of(process: subprocess.Popen[str], number: signal.Signals) -> str:
     """Send a signal; return what the process then says."""
     process.send_signal(number)
-    said, complaint = process.communicate(timeout=60)
+    said, complaint = process.communicate(timeout=PATIENCE_S)
     assert not said
     return complaint.rstrip("\n")
 

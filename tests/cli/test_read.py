@@ -27,6 +27,7 @@ from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import Profile, StaticSource
 from tests.cli.helpers import SERIAL, Serve, SkippingClock
+from tests.patience import PATIENCE_S
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -72,7 +73,7 @@ def test_fields_limit_what_is_read_and_may_stand_behind_options(
     assert read(inverter.port, "--json", "battery_soc_pct", "load_power_w") == 0
     assert set(json.loads(capsys.readouterr().out)) == {"device_id", "ts", "battery_soc_pct", "load_power_w"}
     # The simulator, a thread of its own, notes a request once its answer is on the way.
-    wait_until("the note", lambda: len(inverter.requests) >= 2, timeout_s=120)
+    wait_until("the note", lambda: len(inverter.requests) >= 2, timeout_s=PATIENCE_S)
     assert len(inverter.requests) == 2  # what it is, and the values
 
 

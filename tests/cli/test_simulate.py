@@ -14,6 +14,7 @@ from pymodbus.client import ModbusTcpClient
 from sungrow_lib.cli.command import main
 from sungrow_lib.simulator import MODELS
 from sungrow_lib.simulator.journal import read_journal
+from tests.patience import PATIENCE_S
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -36,11 +37,11 @@ def simulating(*arguments: str, stop: signal.Signals = signal.SIGTERM) -> Iterat
         first = process.stdout.readline()
         yield int(first.split(":")[1])
         process.send_signal(stop)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=PATIENCE_S) == 0
 
 
 def words(port: int, first: int, count: int, unit: int = 1, *, holding: bool = False) -> list[int]:
-    client = ModbusTcpClient("127.0.0.1", port=port, timeout=30, retries=0)
+    client = ModbusTcpClient("127.0.0.1", port=port, timeout=PATIENCE_S, retries=0)
     assert client.connect()  # type: ignore[no-untyped-call]
     read = client.read_holding_registers if holding else client.read_input_registers
     answer = read(first - 1, count=count, device_id=unit)
@@ -80,7 +81,7 @@ def test_the_command_to_try_reads_the_capture(
         command = process.stdout.readline().removeprefix("try: ").partition("    ")[0]
         read = [sys.executable, "-m", "sungrow_lib.cli", *command.split()[1:], field]
         try:
-            done = subprocess.run(read, capture_output=True, text=True, timeout=100, check=False)
+            done = subprocess.run(read, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         finally:
             process.terminate()
     assert command == f"sungrow read 127.0.0.1 --port {port}{options}"

@@ -12,8 +12,9 @@ from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.spool import HeldWhy
 from tests.crash.chain import KILLED
 from tests.crash.damage import DAMAGES, names_overwritten
-from tests.crash.either import SLOW_S, AnyEdge, await_accepted, down, edge_of, keep_undelivered, server_away
+from tests.crash.either import AnyEdge, await_accepted, down, edge_of, keep_undelivered, server_away
 from tests.crash.readings import keys_of
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
@@ -67,7 +68,7 @@ def put_in_other_spool(run: Run, edge: AnyEdge) -> None:
     with server_away(run):
         await_accepted(guest, guest.few, "to take some readings")
         await_accepted(edge, 1, "to have a spool of its own")  # who remembers none believes any
-        wait_until("that to be remembered", owner_file.exists, timeout_s=SLOW_S, watched=[edge.child])
+        wait_until("that to be remembered", owner_file.exists, timeout_s=PATIENCE_S, watched=[edge.child])
         with down(guest), down(edge) as card:
             card.take_in(guest.card)
         await_accepted(edge, edge.few, "to go on with another edge's spool")
@@ -96,7 +97,7 @@ def deliver_others(run: Run, edge: AnyEdge) -> None:
     wait_until(
         f"{edge.child.name} to deliver another edge's readings",
         partial(_is_delivered, edge, run.named("guest").order.name),
-        timeout_s=SLOW_S,
+        timeout_s=PATIENCE_S,
         watched=[edge.child],
     )
 
@@ -148,7 +149,7 @@ def _held_now(edge: AnyEdge) -> set[str]:
         answers.extend([] if said is None else [json.loads(said)])
         return bool(answers)
 
-    wait_until("`spool stats`", has_answered, timeout_s=SLOW_S, watched=[edge.child])
+    wait_until("`spool stats`", has_answered, timeout_s=PATIENCE_S, watched=[edge.child])
     return {name for name, held in answers[-1]["held"].items() if held["why"] != HeldWhy.ASIDE}
 
 

@@ -36,11 +36,10 @@ from tests.crash.machine import BentClock, SmallDisk, preloaded
 from tests.crash.polls import POLLED, Numbered
 from tests.crash.readings import Key, key_of
 from tests.mortal import Mortal
+from tests.patience import PATIENCE_S
 
 KILLED: Final = "killed"
 """What is said for a spool command that was."""
-_REPAIRED_S: Final = 60.0
-"""A start that recovers a damaged spool is given so long, for a busy machine."""
 
 
 def kill(child: Child, ended: list[str] | None = None) -> None:
@@ -49,7 +48,7 @@ def kill(child: Child, ended: list[str] | None = None) -> None:
         ended.append(f"{child.name}: exit status {child.exit_status}; the end of its log:\n{child.tail()}")
     if child.exit_status is None:
         os.kill(child.pid, signal.SIGKILL)
-        wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=60)
+        wait_until(f"the end of {child.name}", lambda: child.exit_status is not None, timeout_s=PATIENCE_S)
 
 
 def spool_command(*words: str, environment: dict[str, str] | None = None) -> str | None:
@@ -133,7 +132,7 @@ class Backend:
 
     def await_health(self) -> None:
         """Wait until the server answers and reaches its database."""
-        wait_until("the server", self.address.is_healthy, timeout_s=240, watched=[self.server])
+        wait_until("the server", self.address.is_healthy, timeout_s=PATIENCE_S, watched=[self.server])
 
 
 class Inverters:
@@ -229,7 +228,7 @@ class Edge:
         if self.card.wants_resend:
             self.card.wants_resend = False
             # It may have a damaged spool to recover first, as whoever follows the runbook would see.
-            wait_until("`spool resend`", lambda: self.said("resend") is not None, timeout_s=_REPAIRED_S)
+            wait_until("`spool resend`", lambda: self.said("resend") is not None, timeout_s=PATIENCE_S)
 
     def kill(self, *, may_have_ended: bool = False) -> None:
         """Kill it, and look what it leaves."""

@@ -14,9 +14,10 @@ import psycopg
 
 from sungrow_lib.demo.processes import ChildError, wait_until
 from tests.crash.damage import header_overwritten, one_frame_flipped
-from tests.crash.either import SLOW_S, await_accepted, down, keep_undelivered, server_away
+from tests.crash.either import await_accepted, down, keep_undelivered, server_away
 from tests.crash.fed import NARROWED
 from tests.crash.gate import ABOUT_ONE
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.crash.fed import FedEdge
@@ -31,7 +32,8 @@ MERGED: Final = b"not yet offered were merged"
 """What a spool's log says then."""
 NARROW_KBIT_S: Final = (24.0, 28.0, 32.0)
 """A whole batch of the edge in question has 35 kB, and it waits eight seconds for an answer."""
-_MERGING_S: Final = 180.0
+_LONG_ENOUGH_S: Final = 180.0
+"""What need not come is waited for so long."""
 _RESEND_S: Final = 20.0
 
 
@@ -91,7 +93,7 @@ def run_out_of_room(run: Run, edges: list[FedEdge]) -> None:
             wait_until(
                 f"{edge.child.name} to run out of room",
                 partial(_has_no_room, edge, before),
-                timeout_s=SLOW_S,
+                timeout_s=PATIENCE_S,
                 watched=[edge.child],
             )
     run.stage.storm = ()
@@ -105,7 +107,7 @@ def _is_merging(run: Run, edge: FedEdge) -> bool:
         wait_until(
             "readings to be merged",
             lambda: edge.child.log.read_bytes().count(MERGED) > merged,
-            timeout_s=_MERGING_S,
+            timeout_s=_LONG_ENOUGH_S,
         )
     run.stage.storm = ()
     return edge.child.log.read_bytes().count(MERGED) > merged
@@ -153,7 +155,7 @@ def narrow_line(run: Run) -> None:
         wait_until(
             f"{edge.child.name} to deliver through a narrow line",
             lambda: edge.delivered(device_id) >= enough,
-            timeout_s=SLOW_S,
+            timeout_s=PATIENCE_S,
             watched=[edge.child],
         )
 
@@ -181,7 +183,7 @@ def await_deliveries(run: Run) -> None:
         device: _UNDELIVERED + max(before, run.backed_up[device])
         for device, before in run.delivered_then.items()
     }
-    deadline = time.monotonic() + SLOW_S
+    deadline = time.monotonic() + _LONG_ENOUGH_S
     while time.monotonic() < deadline:
         delivered = count_delivered(run)
         if all(delivered[device] >= count for device, count in enough.items()):

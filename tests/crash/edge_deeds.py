@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sungrow_lib.demo.processes import wait_until
-from tests.crash.either import SLOW_S, await_accepted, edge_of
+from tests.crash.either import await_accepted, edge_of
 from tests.crash.polls import POLLED
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
@@ -26,7 +27,7 @@ def fill_edge_disk(run: Run) -> None:
     edge.disk.fill()
     run.stage.storm, run.stage.force = ("request lost",), 1.0
     what = "sungrow-edge to run out of room"
-    wait_until(what, lambda: _told(log.read_bytes()) > before, timeout_s=SLOW_S, watched=[edge.child])
+    wait_until(what, lambda: _told(log.read_bytes()) > before, timeout_s=PATIENCE_S, watched=[edge.child])
     run.stage.storm = ()
     time.sleep(run.draw.uniform(0, 6))  # the server is back, the disk is still full
     if run.draw.random() < 0.5:

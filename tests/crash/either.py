@@ -7,9 +7,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sungrow_lib.demo.processes import Child, wait_until
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.crash.card import Card
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tests.crash.run import Run
 
 AnyEdge: TypeAlias = "FedEdge | Edge"
-SLOW_S: Final = 180.0
-"""What takes seconds is given so long, for a busy machine."""
 
 
 def edge_of(run: Run) -> Edge:
@@ -48,7 +47,7 @@ def await_accepted(edge: AnyEdge, count: int, what: str) -> None:
     wait_until(
         f"{edge.child.name} {what}",
         lambda: edge.accepted() >= enough,
-        timeout_s=SLOW_S,
+        timeout_s=PATIENCE_S,
         watched=[edge.child],
     )
 

@@ -20,6 +20,7 @@ from tests.crash.deeds import NARROW_KBIT_S
 from tests.crash.fed import EDGES, NARROWED
 from tests.crash.gate import Line
 from tests.crash.readings import Key, reading
+from tests.patience import PATIENCE_S
 from tests.upload.conftest import anyio_backend, authority, ca_file, server, settings, spool
 from tests.upload.helpers import counted, running
 from tests.upload.server import IngestServer
@@ -82,5 +83,5 @@ async def test_a_backlog_drains_through_a_line_too_narrow_for_a_batch(
         )
         with line.narrow(max(NARROW_KBIT_S)):
             async with running(spool, narrow):
-                await counted(spool, within_s=300.0, delivered=count)
+                await counted(spool, within_s=PATIENCE_S, delivered=count)
     assert min(len(seen.seqs) for seen in server.seen) <= KIND.batch_size // 4

@@ -26,7 +26,7 @@ from sungrow_lib.spool.system_clock import SystemClock
 from tests.conftest import Need
 from tests.crash.disk import Change, Disk, Kind, build_recorder, read_changes, recorded, replace_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CUTS: Final = 80
 SEED: Final = 20_260_601

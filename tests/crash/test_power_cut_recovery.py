@@ -19,7 +19,7 @@ from tests.crash.test_power_cut import SEED, SPOOL, cuts, record, recorder
 
 __all__ = ["recorder"]  # a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 READINGS: Final = 400
 RECOVERING: Final = SpoolOptions(recover=True)

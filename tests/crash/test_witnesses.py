@@ -25,6 +25,7 @@ from sungrow_lib.upload.witnesses import Witnesses
 from tests.crash import broken
 from tests.crash.account import Account, Fed, judge_fed
 from tests.crash.readings import Key, Tally, reading
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
 
@@ -36,7 +37,6 @@ _SETTLED: Final = 24
 """So many requests after the server has all of these again, only witnesses' names prove anything."""
 _HELD: Final = 16
 """So often something that is sent alone is held: more often than there are witnesses."""
-_LONGEST_S: Final = 60.0
 BEGIN: Final = datetime(2026, 6, 1, 12, tzinfo=UTC)
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ class _Edge:
             self.tally.accepted.add(key)
 
     async def drained(self) -> None:
-        with anyio.fail_after(_LONGEST_S):
+        with anyio.fail_after(PATIENCE_S):
             while (await self._spool.counts()).undelivered:  # noqa: ASYNC110 - looked at from outside
                 await anyio.sleep(0.01)
 
@@ -115,7 +115,7 @@ async def account_of(folder: Path) -> Account:
             await edge.drained()
             rule.restore(server)
             await edge.take(1)  # by its answer the edge learns of it; then its inverter sleeps
-            with anyio.fail_after(_LONGEST_S):
+            with anyio.fail_after(PATIENCE_S):
                 while rule.times == 1:  # noqa: ASYNC110 - looked at from outside
                     await anyio.sleep(0.01)
             await edge.drained()

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 from sungrow_lib.demo.processes import wait_until
 from tests.crash.card_deeds import TRIES, to_edge, to_fed
 from tests.crash.damage import DAMAGES_IN_USE, OF_FILE, PAGE, fold
-from tests.crash.either import SLOW_S, AnyEdge, await_accepted, down, edge_of, held, keep_undelivered
+from tests.crash.either import AnyEdge, await_accepted, down, edge_of, held, keep_undelivered
 from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk
 from tests.crash.polls import POLLED
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.crash.run import Run
 
 BACK: Final = b"while in use; it is back in its place, with all it holds"
 """What a log says of a spool that was removed or replaced."""
-_BACK_S: Final = 60.0
 _FEW_PAGES: Final = 10
 TRYING: Final = b"once more: "
 """What a fed edge says when it cannot open its spool."""
@@ -100,7 +100,7 @@ def take_away(run: Run, edge: AnyEdge) -> None:
     AWAY[name](edge.card.path)
     is_back = partial(_is_back, edge.log, before)
     what = f"the spool of {edge.child.name} to be back after: {name}"
-    wait_until(what, is_back, timeout_s=_BACK_S, watched=[edge.child])
+    wait_until(what, is_back, timeout_s=PATIENCE_S, watched=[edge.child])
     run.faults[f"{edge.label}{name}"] += 1
 
 
@@ -123,7 +123,7 @@ def fail_disk(run: Run) -> None:
     enough = ledger.read_bytes().count(b"\nno ") + 1
     _fail(run, edge.failing, name)
     what = f"edge {edge.order.name} to be refused readings: {name}"
-    wait_until(what, lambda: ledger.read_bytes().count(b"\nno ") >= enough, timeout_s=SLOW_S)
+    wait_until(what, lambda: ledger.read_bytes().count(b"\nno ") >= enough, timeout_s=PATIENCE_S)
     time.sleep(run.draw.uniform(0, 3))
     is_killed = run.draw.random() < 0.5
     if is_killed:
@@ -145,7 +145,7 @@ def fail_edge_disk(run: Run) -> None:
     refusals = log.read_bytes().count(REFUSING)
     _fail(run, edge.failing, name)
     what = f"sungrow-edge to be refused readings: {name}"
-    wait_until(what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=SLOW_S)
+    wait_until(what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=PATIENCE_S)
     time.sleep(run.draw.uniform(0, 6))
     is_killed = run.draw.random() < 0.5
     if is_killed:
@@ -181,7 +181,7 @@ def start_without_disk(run: Run) -> None:
         return TRYING in tells or ledger.read_bytes().count(b"\nno ") > refused
 
     wait_until(
-        f"edge {edge.order.name} to notice: {name}", has_noticed, timeout_s=SLOW_S, watched=[edge.child]
+        f"edge {edge.order.name} to notice: {name}", has_noticed, timeout_s=PATIENCE_S, watched=[edge.child]
     )
     time.sleep(run.draw.uniform(0, 3))
     if run.draw.random() < 0.5:
@@ -204,7 +204,7 @@ def start_edge_without_disk(run: Run) -> None:
     edge.start()
     what = f"sungrow-edge to keep readings in memory: {name}"
     wait_until(
-        what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=SLOW_S, watched=[edge.child]
+        what, lambda: log.read_bytes().count(REFUSING) > refusals, timeout_s=PATIENCE_S, watched=[edge.child]
     )
     time.sleep(run.draw.uniform(5, 15))
     if run.draw.random() < 0.5:

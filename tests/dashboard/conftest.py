@@ -37,6 +37,7 @@ from sungrow_lib.simulator.history import modelled_history, modelled_readings, w
 from sungrow_lib.simulator.house import House, birth
 from sungrow_lib.simulator.images import image_named
 from tests.conftest import Need
+from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TOKEN: Final = "page-token-0123456789"
@@ -64,7 +65,7 @@ CHROMIUM_OPTIONS: Final = [
     "--disable-sync",
     "--no-first-run",
 ]
-PATIENCE_MS: Final = 60_000
+PATIENCE_MS: Final = PATIENCE_S * 1000
 """Of every look at a page: on a loaded machine all of it takes longer."""
 
 T = TypeVar("T")
@@ -120,10 +121,14 @@ class DashboardServer:
             environment=self._environment
             | {"LISTEN_PORT": str(self.port), "RAW_RETENTION_DAYS": str(RAW_DAYS)},
         )
-        wait_until("the server", lambda: is_listening(self.port), timeout_s=60, watched=[self.process])
+        wait_until(
+            "the server", lambda: is_listening(self.port), timeout_s=PATIENCE_S, watched=[self.process]
+        )
 
     def ask(self, method: str, path: str, body: Any = None, *, token: str = TOKEN) -> Any:
-        connection = http.client.HTTPSConnection("localhost", self.port, context=self._trust, timeout=10)
+        connection = http.client.HTTPSConnection(
+            "localhost", self.port, context=self._trust, timeout=PATIENCE_S
+        )
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()

@@ -15,13 +15,14 @@ import pytest
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.sample import SungrowSample
+from tests.patience import PATIENCE_S
 
 BATTERY_CODE: Final = next(row.code for row in DEVICE_TYPES if row.family is Family.BATTERY)
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sungrow_lib.cli", "decode", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def answer(*arguments: str | Path) -> dict[str, Any]:
@@ -236,12 +237,14 @@ def test_a_terminal_that_cannot_show_every_character_still_shows_the_values(tmp_
     path = write(tmp_path / "c.json", model="SH10RT", registers={"13025": 210})
     command = [sys.executable, "-m", "sungrow_lib.cli", "decode", str(path)]
     plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=plain)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=plain)
     assert (done.returncode, done.stderr) == (0, "")
     assert "battery_temperature  21.0 ?C" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error(hybrid: Path) -> None:
     command = f'"{sys.executable}" -m sungrow_lib.cli decode --json "{hybrid}" | head -c 1'
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (done.stdout, done.stderr) == ("{", "")

@@ -28,11 +28,11 @@ from sungrow_lib.demo.setup import ServerCommands
 from sungrow_lib.demo.site import DEVICES, DemoSite
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.journal import read_journal
+from tests.patience import PATIENCE_S
 
 DEMO = [sys.executable, "-m", "sungrow_lib.cli", "demo", "--history", "2"]
-READY_S = 100.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -56,7 +56,7 @@ def everything_running() -> Iterator[tuple[int, str]]:
 
 
 def until(what: str, is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         assert process.poll() is None, f"the demo ended before {what}"
         assert time.monotonic() < deadline, what
@@ -77,7 +77,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
         yield process, folder
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Compl
         [*DEMO, "--for", "20s", "--data-dir", str(folder)],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
         check=False,
     )
     return done, folder
@@ -200,7 +200,7 @@ def test_ctrl_c_stops_everything_and_a_second_one_does_no_harm(
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert processes_of(folder) == []
     assert '"event": "stopped"' in log.read_text()
 
@@ -215,7 +215,7 @@ def test_a_part_that_dies_ends_the_demo_with_the_end_of_its_log(
         if str(folder / "demo-workshop.journal") in text and "simulate" in text
     ]
     os.kill(simulator, signal.SIGKILL)
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE_S) == 1
     output = (folder.parent / "output").read_text()
     assert "the inverter SG20RT ended early (signal 9)" in output
     assert "listening on 127.0.0.1" in output

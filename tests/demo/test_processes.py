@@ -21,6 +21,7 @@ from sungrow_lib.demo.processes import (
     wait_until,
 )
 from sungrow_lib.demo.setup import free_ports
+from tests.patience import PATIENCE_S
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
@@ -31,7 +32,7 @@ def child(tmp_path: Path, code: str) -> Child:
 
 
 def wait_up(started: Child) -> None:
-    wait_until("the child", lambda: "up" in started.log.read_text(), timeout_s=120, watched=[started])
+    wait_until("the child", lambda: "up" in started.log.read_text(), timeout_s=PATIENCE_S, watched=[started])
 
 
 def test_a_child_ends_when_asked(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_child_that_will_not_end_is_ended(tmp_path: Path) -> None:
 def test_a_child_that_dies_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     started = child(tmp_path, "print('first'); raise SystemExit('the port is taken')")
     with pytest.raises(ChildError, match=r"(?s)the test child ended early \(exit status 1\).*port is taken"):
-        wait_until("never", lambda: False, timeout_s=120, watched=[started])
+        wait_until("never", lambda: False, timeout_s=PATIENCE_S, watched=[started])
 
 
 def test_a_killed_child_is_reported_with_its_signal(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_killed_child_is_reported_with_its_signal(tmp_path: Path) -> None:
     wait_up(started)
     os.kill(started.pid, signal.SIGKILL)
     with pytest.raises(ChildError, match="signal 9"):
-        wait_until("never", lambda: False, timeout_s=120, watched=[started])
+        wait_until("never", lambda: False, timeout_s=PATIENCE_S, watched=[started])
 
 
 def test_waiting_in_vain_says_for_what_and_shows_the_logs(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_child_does_not_outlive_a_demo_that_is_killed(tmp_path: Path) -> None:
         orphan = int(demo.stdout.readline())
         demo.kill()
     stat = Path(f"/proc/{orphan}/stat")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while stat.exists() and ") Z" not in stat.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not stat.exists() or ") Z" in stat.read_text()

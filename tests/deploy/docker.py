@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 300.0
 
 
 def main(words: list[str]) -> int:

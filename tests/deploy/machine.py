@@ -25,7 +25,7 @@ PROGRAMS: Final = ("apt", "sudo", "systemctl", "systemd-run")
 PACKAGES: Final = {"caddy", "libnss-systemd", "postgresql", "python3-venv"}
 PLACES: Final = ("/opt/", "/etc/", "/usr/local/bin/", "/var/lib/")
 """Where the guides write; all of it is below the folder here."""
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 300.0
 
 
 def place(folder: Path) -> None:

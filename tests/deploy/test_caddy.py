@@ -24,8 +24,9 @@ from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from sungrow_lib.sample import format_ts
 from tests.conftest import Need
+from tests.patience import PATIENCE_S
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.anyio
 
 CADDYFILE: Final = Path(__file__).resolve().parents[2] / "deploy" / "Caddyfile"
 TOKEN: Final = "edge-token-0123456789"
@@ -90,7 +91,7 @@ def front(
     ]
     try:
         for port in (server_port, https, http):
-            wait_until("both", lambda port=port: is_listening(port), timeout_s=120, watched=children)  # type: ignore[misc]
+            wait_until("both", lambda port=port: is_listening(port), timeout_s=PATIENCE_S, watched=children)  # type: ignore[misc]
         yield Front(f"https://localhost:{https}", http, metrics, log)
     finally:
         for child in reversed(children):

@@ -24,12 +24,13 @@ from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from sungrow_lib.sample import format_ts
 from tests.deploy import docker
 from tests.guides.shell import DOCS, Terminal, runnable
+from tests.patience import PATIENCE_S
 
 GUIDE: Final = DOCS / "deployment.md"
 COMPOSE: Final = DOCS.parent / "deploy" / "compose.yaml"
 READING: Final = {"device_id": "roof", "pv_power_w": 4242}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Stack:
 
     def ask(self, method: str, path: str, token: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {token}"}
-        answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=30)
+        answer = httpx.request(method, self.url + path, headers=headers, json=body, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -93,7 +94,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
             terminal.type("docker compose run --rm server migrate")
             terminal.type("docker compose start server")
             stack = Stack(terminal, f"http://127.0.0.1:{port}", cluster)
-            wait_until("the server", stack.is_listening, timeout_s=120)
+            wait_until("the server", stack.is_listening, timeout_s=PATIENCE_S)
             yield stack
             if stack.is_listening():
                 terminal.type("docker compose stop server")
@@ -113,7 +114,7 @@ def test_a_reader_makes_tokens_backs_up_and_restores(stack: Stack) -> None:
 
     stack.terminal.standing_for = {**stack.terminal.standing_for, "sungrow-2026-01-31": files[0]}
     stack.terminal.type(restore)
-    wait_until("the server", stack.is_listening, timeout_s=120)
+    wait_until("the server", stack.is_listening, timeout_s=PATIENCE_S)
     assert {"sungrow", "sungrow_old"} <= stack.databases()
     assert "sungrow_new" not in stack.databases()
     assert stack.ask("GET", "/v1/realtime", me)["ts"] == before

@@ -21,6 +21,7 @@ from sungrow_lib.demo.processes import Child, wait_until
 from sungrow_lib.demo.setup import free_ports
 from tests.deploy.images import Image, context, instructions
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -171,7 +172,7 @@ def test_the_server_image_migrates_serves_and_is_healthy(
     wait_until(
         "health",
         lambda: server_image.run(*server_image.health_check, **variables).returncode == 0,
-        timeout_s=120,
+        timeout_s=PATIENCE_S,
         watched=[server],
     )
 
@@ -210,7 +211,9 @@ async def test_the_edge_image_polls_and_is_alive(
         def is_alive() -> bool:
             return edge_image.run(*edge_image.health_check, **variables).returncode == 0
 
-        await anyio.to_thread.run_sync(lambda: wait_until("life", is_alive, timeout_s=120, watched=[child]))
+        await anyio.to_thread.run_sync(
+            lambda: wait_until("life", is_alive, timeout_s=PATIENCE_S, watched=[child])
+        )
         shown = await anyio.to_thread.run_sync(
             lambda: edge_image.run(*edge_image.command("status", "--json"), **variables)
         )

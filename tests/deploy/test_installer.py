@@ -29,6 +29,7 @@ from tests.conftest import Need
 from tests.deploy import machine
 from tests.guides.shell import DOCS, Terminal, runnable
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INSTALLER: Final = ROOT / "deploy" / "install-edge.sh"
@@ -173,7 +174,9 @@ def _deliver(root: Path, edge: Path, server: str, ca: Path) -> None:
     """Run what was installed until the server shows a reading."""
     child = Child("the edge", [str(edge), "run"], root.parent / "edge.log", environment=clean_environment())
     try:
-        wait_until("a reading", lambda: "pv_power_w" in shown(server, ca), timeout_s=120, watched=[child])
+        wait_until(
+            "a reading", lambda: "pv_power_w" in shown(server, ca), timeout_s=PATIENCE_S, watched=[child]
+        )
     finally:
         child.stop(60.0)
     assert json.loads(_run(edge, "status", "--json"))["spool"]["delivered"] >= 1

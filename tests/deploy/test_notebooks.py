@@ -49,7 +49,7 @@ def test_notebooks_are_stored_without_output() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_and_draws_without_a_warning(
     executed: dict[str, list[dict[str, Any]]], name: str
@@ -63,7 +63,7 @@ def test_a_notebook_runs_and_draws_without_a_warning(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_what_is_known_of_the_house_is_found(executed: dict[str, list[dict[str, Any]]]) -> None:
     """The model's battery, the chimney, the gap and the contradictions are in the data on purpose."""
     found = re.search(r"over \d+ days: ([\d.]+)% ± ([\d.]+)%", text(executed["battery"]))

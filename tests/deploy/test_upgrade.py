@@ -23,6 +23,7 @@ from sungrow_lib.sample import format_ts
 from tests.clone import NEXT_VERSION, Clone
 from tests.deploy import machine
 from tests.guides.shell import DOCS, Terminal, runnable
+from tests.patience import PATIENCE_S
 
 GUIDE: Final = DOCS / "deployment.md"
 READING: Final = {"device_id": "roof", "pv_power_w": 4242}
@@ -51,7 +52,7 @@ class Machine:
     def ask(self, method: str, path: str, token: str = "", body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = f"http://127.0.0.1:{self.port}{path}"
-        answer = httpx.request(method, url, headers=headers, json=body, timeout=30)
+        answer = httpx.request(method, url, headers=headers, json=body, timeout=PATIENCE_S)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -26,8 +26,9 @@ from sungrow_lib.spool.store import SpoolStore
 from tests.crash.account import Account
 from tests.crash.chain import Backend, Edge, Inverters, Machine, kill
 from tests.crash.polled import judge_polled
+from tests.patience import PATIENCE_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ACCEPTED: Final = {"event": "poll", "outcome": "accepted"}
 BACK: Final = "while in use; it is back in its place, with all it holds"
 
@@ -107,7 +108,9 @@ def events(site: DemoSite, **parts: str) -> list[dict[str, Any]]:
 
 
 def await_more(what: str, site: DemoSite, edge: Edge, before: int, **parts: str) -> None:
-    wait_until(what, lambda: len(events(site, **parts)) > before + 1, timeout_s=90, watched=[edge.child])
+    wait_until(
+        what, lambda: len(events(site, **parts)) > before + 1, timeout_s=PATIENCE_S, watched=[edge.child]
+    )
 
 
 def test_every_accepted_reading_arrives_whatever_happens_to_the_file(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_every_accepted_reading_arrives_whatever_happens_to_the_file(tmp_path: P
             wait_until(
                 f"its return after {deed.__name__}",
                 lambda n=before: len(events(site, event=BACK)) > n,  # type: ignore[misc]  # a default it is
-                timeout_s=60,
+                timeout_s=PATIENCE_S,
                 watched=[edge.child],
             )
             time.sleep(dice.uniform(0, 3))
@@ -168,7 +171,9 @@ def name_the_lost(site: DemoSite, edge: Edge) -> None:
 def await_delivery(edge: Edge) -> None:
     """Wait until all that is accepted now is known to be delivered; what comes meanwhile is noted later."""
     last = max(undelivered(edge), default=0)
-    wait_until("the backlog to drain", lambda: min(undelivered(edge), default=last + 1) > last, timeout_s=120)
+    wait_until(
+        "the backlog to drain", lambda: min(undelivered(edge), default=last + 1) > last, timeout_s=PATIENCE_S
+    )
 
 
 def stop_when_delivered(edge: Edge) -> None:

@@ -22,6 +22,7 @@ from sungrow_lib.spool.clock import ESTIMATED, ClockReading
 from sungrow_lib.wire import DeviceInfo
 from tests.living import living_inverter
 from tests.modbus.helpers import ManualClock
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -81,7 +82,7 @@ async def live(
     intake.enough, intake.stopping = readings * len(DEVICES), anyio.Event()
     async with DurableSpool.open(settings.spool_path, clock=clock) as spool:
         intake.use(spool)
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             await Station(devices, settings, intake, cast("BatchUploader", _Uploader())).run(intake.stopping)
         await intake.close()
 

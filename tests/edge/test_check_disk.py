@@ -19,6 +19,7 @@ from reference_edge.places import require_room
 from reference_edge.status import read_status
 from reference_edge.survey import Survey
 from sungrow_lib.errors import SpoolUnavailableError
+from tests.patience import PATIENCE_S
 from tests.spool.test_disk_full import CAN_MOUNT, IN_OWN_MOUNT
 
 pytestmark = pytest.mark.anyio
@@ -166,7 +167,7 @@ async def test_a_full_disk_is_named_as_the_cause(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     status, lines, words = json.loads(done.stdout)

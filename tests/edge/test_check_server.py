@@ -18,6 +18,7 @@ from sungrow_lib.errors import CredentialsRefusedError
 from sungrow_lib.upload import UploadSettings
 from sungrow_lib.upload.check import check_server
 from sungrow_lib.wire import DeviceInfo
+from tests.patience import PATIENCE_S
 
 
 def test_the_real_server_is_asked_and_stores_nothing(
@@ -35,7 +36,7 @@ def test_the_real_server_is_asked_and_stores_nothing(
     with ExitStack() as stack:
         server = commands.start()
         stack.callback(server.stop, 60.0)
-        wait_until("the server", address.is_healthy, timeout_s=120, watched=[server])
+        wait_until("the server", address.is_healthy, timeout_s=PATIENCE_S, watched=[server])
         assert settings.server_url in anyio.run(check_server, settings)
         for refused, said in (
             (replace(settings, devices=covered | {"stranger": DeviceInfo()}), "the device stranger"),

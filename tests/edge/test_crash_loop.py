@@ -19,6 +19,7 @@ from sungrow_lib.demo.processes import Child
 from sungrow_lib.demo.setup import free_ports
 from tests.edge.test_run import edge
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ WITHIN_A_POLL_S: Final = 0.9
 async def until(is_so: Callable[[], bool], child: Child) -> float:
     """Wait for it; return how late this event loop was at most, and so may have noted requests."""
     worst_s, seen_at = 0.0, anyio.current_time()
-    with anyio.fail_after(120):
+    with anyio.fail_after(PATIENCE_S):
         while not is_so():
             child.require_running()
             await anyio.sleep(0.01)

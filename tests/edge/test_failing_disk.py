@@ -40,6 +40,7 @@ from tests.conftest import Need
 from tests.crash.failing import ERRORS, READS, WRITES, FailingDisk, build_failing
 from tests.edge.test_health import daemon, environment
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 QUICK: Final = """
@@ -149,7 +150,7 @@ def waiting(folder: Path) -> int:
 
 
 async def until(what: str, is_so: Callable[[], bool], child: Child) -> None:
-    await anyio.to_thread.run_sync(lambda: wait_until(what, is_so, timeout_s=90, watched=[child]))
+    await anyio.to_thread.run_sync(lambda: wait_until(what, is_so, timeout_s=PATIENCE_S, watched=[child]))
 
 
 @pytest.mark.parametrize(
@@ -350,10 +351,10 @@ async def test_a_disk_that_fails_from_the_start_is_waited_for_with_readings_in_m
     with closing(manager):
         async with polling(tmp_path, tls_files.ca, QUICK, **more) as child:
             await until("the alarm", lambda: waiting(tmp_path) > 1, child)
-            manager.settimeout(60.0)
+            manager.settimeout(PATIENCE_S)
             assert manager.recv(500).startswith(b"READY=1")
             assert not polls(tmp_path, "accepted")
-            async with httpx.AsyncClient(timeout=60.0) as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                 shown = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
             assert 'sungrow_edge_alarm{code="spool",device_id=""} 1.0' in shown
             assert "\nsungrow_edge_memory_readings 0.0\n" not in shown
@@ -433,7 +434,7 @@ def test_wrong_settings_end_a_start_also_while_the_disk_fails(
     ):
         variables = environment(tmp_path, ca, SPOOL_PATH=str(path))
         with daemon(tmp_path, variables | disk.environment) as child:
-            wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
+            wait_until("its end", lambda: child.exit_status is not None, timeout_s=PATIENCE_S)
         assert child.exit_status == status
         [line] = (tmp_path / "edge.log").read_text().splitlines()
         assert words in line

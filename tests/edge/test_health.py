@@ -23,6 +23,7 @@ from sungrow_lib.demo.processes import Child, python, wait_until
 from sungrow_lib.demo.proof import read_events
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 
 TOKEN = "edge-token-0123456789"
 
@@ -52,7 +53,7 @@ def edge(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 
@@ -73,17 +74,17 @@ def test_a_second_daemon_refuses_and_names_the_first(tmp_path: Path, tls_files: 
     variables = environment(tmp_path, tls_files.ca)
     health = tmp_path / "spool.sqlite.health.json"
     with daemon(tmp_path, variables) as first:
-        wait_until("the daemon", health.exists, timeout_s=120, watched=[first])
+        wait_until("the daemon", health.exists, timeout_s=PATIENCE_S, watched=[first])
         pid = json.loads(health.read_text())["pid"]
         second = edge(variables, "run")
         assert second.returncode == 1
         [line] = second.stderr.splitlines()
         assert f"process {pid} works on {tmp_path / 'spool.sqlite'} already" in line
         os.kill(pid, signal.SIGKILL)
-        wait_until("its end", lambda: first.exit_status is not None, timeout_s=120)
+        wait_until("its end", lambda: first.exit_status is not None, timeout_s=PATIENCE_S)
     (tmp_path / "edge.log").unlink()
     with daemon(tmp_path, variables) as third:
-        wait_until("a poll", lambda: bool(said(tmp_path, "warning")), timeout_s=120, watched=[third])
+        wait_until("a poll", lambda: bool(said(tmp_path, "warning")), timeout_s=PATIENCE_S, watched=[third])
 
 
 def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: CertificateFiles) -> None:
@@ -96,7 +97,7 @@ def test_status_shows_what_the_daemon_says(tmp_path: Path, tls_files: Certificat
         wait_until(
             "a poll",
             lambda: health.exists() and "roof" in json.loads(health.read_text())["polls"],
-            timeout_s=120,
+            timeout_s=PATIENCE_S,
             watched=[child],
         )
         done = edge(variables, "status", "--json")
@@ -281,7 +282,7 @@ def test_check_tries_where_the_health_file_goes_and_the_port_of_the_metrics(
     health.parent.mkdir()
     assert edge(variables, "check", "--offline").returncode == 0
     with daemon(tmp_path, variables) as child:
-        wait_until("the daemon", health.exists, timeout_s=120, watched=[child])
+        wait_until("the daemon", health.exists, timeout_s=PATIENCE_S, watched=[child])
         beside = edge(variables, "check", "--offline")
     assert beside.returncode == 0
     assert f"ok    metrics: 127.0.0.1:{port} (the daemon answers there)" in beside.stdout

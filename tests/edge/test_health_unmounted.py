@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.spool.test_disk_full import CAN_MOUNT, IN_OWN_MOUNT
 
 pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user mount a disk of its own")
@@ -50,7 +51,7 @@ def test_it_is_not_written_below_and_is_when_the_disk_is_back(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [["health.json"], [], ["health.json"]]

@@ -26,6 +26,7 @@ from sungrow_lib.spool.holding import is_lost_name
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from tests.edge.test_health import daemon, edge, environment, said
 from tests.edge.test_spool_commands import spool_command
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -75,7 +76,7 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
     own = anyio.run(make, path, "roof")
     with daemon(tmp_path, variables) as child:
         owner_file = Path(f"{path}.owner.json")
-        wait_until("what is remembered", owner_file.exists, timeout_s=120, watched=[child])
+        wait_until("what is remembered", owner_file.exists, timeout_s=PATIENCE_S, watched=[child])
     other = anyio.run(make, tmp_path / "other", "roof")
     for file in tmp_path.glob("spool.sqlite-*"):
         file.unlink(missing_ok=True)
@@ -87,7 +88,7 @@ def test_a_spool_of_another_edge_put_in_place_is_not_sent_under_our_names(
         def alarms() -> dict[str, str]:
             return {a["code"]: a["detail"] for a in json.loads(health.read_text())["alarms"]}
 
-        wait_until("the alarm", lambda: "held" in alarms(), timeout_s=120, watched=[child])
+        wait_until("the alarm", lambda: "held" in alarms(), timeout_s=PATIENCE_S, watched=[child])
         assert f"spool rename {held} NAME" in alarms()["held"]
         status = json.loads(edge(variables, "status", "--json").stdout)
         assert status["edge_id"] == own.edge_id
@@ -241,7 +242,7 @@ async def test_what_is_held_since_a_device_was_renamed_is_told_without_waiting_f
     async with DurableSpool.open(path) as spool, anyio.create_task_group() as tasks:
         uploader = BatchUploader(spool, UploadSettings(server_url="https://127.0.0.1:1", token="-" * 20))
         tasks.start_soon(survey.run, spool, uploader, accounts, Intake(accounts))
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE_S):
             while "held" not in survey.alarms:  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
             await spool.rename_device("lost-device-1", "roof")
@@ -260,7 +261,7 @@ async def test_a_disk_that_gets_full_is_told_without_waiting_for_the_next_look(
     survey = Survey(tmp_path)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(survey.watch, Intake({}))
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE_S):
             while "disk" not in survey.alarms:  # noqa: ASYNC110 - as above
                 await anyio.sleep(0.01)
             free[0] = 10**12

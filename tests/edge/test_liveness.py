@@ -28,6 +28,7 @@ from sungrow_lib.spool import SystemClock
 from sungrow_lib.upload.status import StatusBoard
 from tests.edge.test_health import daemon, edge, environment, report, said
 from tests.edge.test_lock import file_only
+from tests.patience import PATIENCE_S
 
 __all__ = ["file_only"]
 
@@ -79,12 +80,12 @@ def test_a_daemon_whose_health_folder_is_gone_runs(tmp_path: Path, tls_files: Ce
     health.parent.mkdir()
     variables = environment(tmp_path, tls_files.ca, HEALTH_FILE=str(health))
     with daemon(tmp_path, variables) as child:
-        wait_until("the daemon", health.exists, timeout_s=120, watched=[child])
+        wait_until("the daemon", health.exists, timeout_s=PATIENCE_S, watched=[child])
         shutil.rmtree(health.parent)
         wait_until(
             "a failed write",
             lambda: any("HEALTH_FILE" in entry["event"] for entry in said(tmp_path, "warning")),
-            timeout_s=120,
+            timeout_s=PATIENCE_S,
             watched=[child],
         )
         alive, status, as_json = (
@@ -297,7 +298,7 @@ def test_a_daemon_that_hangs_before_its_first_word_hangs_and_can_be_told_to_end(
         return False
 
     with daemon(tmp_path, variables) as child:
-        wait_until("the metrics", is_answered, timeout_s=60, watched=[child])
+        wait_until("the metrics", is_answered, timeout_s=PATIENCE_S, watched=[child])
         alive = edge(variables, "status", "--alive")
         seem_old(tmp_path / "spool.sqlite")
         hung = edge(variables, "status", "--alive")

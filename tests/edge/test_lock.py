@@ -23,6 +23,7 @@ from sungrow_lib.demo.proof import read_events
 from sungrow_lib.errors import SpoolUnavailableError
 from tests.edge.test_health import edge, environment
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -70,14 +71,14 @@ def test_whoever_takes_the_lock_file_away_lets_no_second_daemon_in(
     log = tmp_path / "edge.log"
     child = Child("the edge", python("reference_edge", "run"), log, environment=variables)
     try:
-        wait_until("the daemon", lambda: "started" in log.read_text(), timeout_s=120, watched=[child])
+        wait_until("the daemon", lambda: "started" in log.read_text(), timeout_s=PATIENCE_S, watched=[child])
         deed(path)
         second = edge(variables, "run")
         assert second.returncode == 1
         [line] = second.stderr.splitlines()
         assert f"works on {path} already" in line
-        wait_until("the lock", Path(f"{path}.lock").exists, timeout_s=120, watched=[child])
-        wait_until("the spool", path.exists, timeout_s=120, watched=[child])
+        wait_until("the lock", Path(f"{path}.lock").exists, timeout_s=PATIENCE_S, watched=[child])
+        wait_until("the spool", path.exists, timeout_s=PATIENCE_S, watched=[child])
         child.require_running()
     finally:
         child.stop(60.0)
@@ -104,7 +105,7 @@ async def test_a_daemon_whose_lock_another_one_got_leaves_it_the_place_and_what_
         with ExitStack() as stack:
             stack.callback(child.stop, 60.0)
             await anyio.to_thread.run_sync(
-                lambda: wait_until("a reading", lambda: accepted() > 0, timeout_s=120, watched=[child])
+                lambda: wait_until("a reading", lambda: accepted() > 0, timeout_s=PATIENCE_S, watched=[child])
             )
             other = path.with_name("other")
             async with DurableSpool.open(other):
@@ -116,7 +117,7 @@ async def test_a_daemon_whose_lock_another_one_got_leaves_it_the_place_and_what_
             other.rename(path)
             os.kill(child.pid, signal.SIGCONT)
             await anyio.to_thread.run_sync(
-                lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
+                lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=PATIENCE_S)
             )
     assert child.exit_status == 1
     said = log.read_text().splitlines()

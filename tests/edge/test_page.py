@@ -15,6 +15,7 @@ from anyio.abc import SocketAttribute
 
 from reference_edge import page as module
 from reference_edge.page import Page, listen
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 TEXT = b"one 1.0\n"
@@ -41,7 +42,7 @@ async def answered(port: int, *pieces: bytes) -> bytes:
         for piece in pieces:
             await stream.send(piece)
         answer = b""
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             async for chunk in stream:
                 answer += chunk
     return answer
@@ -88,7 +89,7 @@ async def test_many_who_say_nothing_hold_nobody_up_for_long(
     async with AsyncExitStack() as stack:
         for _client in range(16):
             await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             got = b""
             while not got:  # on a machine with much to do, its own time is short as well
                 with suppress(anyio.BrokenResourceError):
@@ -161,7 +162,7 @@ async def test_slow_clients_hold_little_for_they_are_attended_to_by_fours(
     monkeypatch.setattr(module, "_ASK_S", 3600.0)
     monkeypatch.setattr(module, "_PATIENCE_S", 3600.0)
     async with beside_slow_clients() as (_port, written):
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             while len(written) < 2:  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         for _turn in range(30):
@@ -173,7 +174,7 @@ async def test_slow_clients_are_let_go_and_the_next_has_its_turn(monkeypatch: py
     monkeypatch.setattr(module, "_ASK_S", 0.2)
     monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
     async with beside_slow_clients() as (port, _written):
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             got = b""
             while not got:  # on a machine with much to do, its own time is short as well
                 with suppress(anyio.BrokenResourceError):
@@ -184,7 +185,7 @@ async def test_slow_clients_are_let_go_and_the_next_has_its_turn(monkeypatch: py
 async def test_a_client_that_pours_without_end_is_left_alone(port: int) -> None:
     """Each piece it sends lets the others have their turn."""
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
-        with anyio.fail_after(120), suppress(anyio.BrokenResourceError):
+        with anyio.fail_after(PATIENCE_S), suppress(anyio.BrokenResourceError):
             while True:
                 await stream.send(bytes(65_536))
     assert (await answered(port, b"GET /metrics HTTP/1.0\r\n\r\n")).endswith(TEXT)

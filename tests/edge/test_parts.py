@@ -45,6 +45,7 @@ from sungrow_lib.spool.clock import ClockReading
 from sungrow_lib.spool.meta import note_merged
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.status import StatusBoard
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 CLOCK = SystemClock()
@@ -137,7 +138,7 @@ async def test_waiting_readings_reach_the_spool_without_a_new_one(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
         balky.refusal = None
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             while len(intake):  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -155,7 +156,7 @@ async def test_readings_can_share_a_commit_and_count_after_it(
     intake.commit_interval_s = intake._not_before = 0.01  # the hour is over
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             while len(intake):  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -198,7 +199,7 @@ async def test_a_refused_commit_is_tried_again_soon_however_rare_commits_are(
     balky.refusal = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(intake.run)
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             while len(intake):  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
@@ -451,7 +452,7 @@ async def test_the_service_manager_hears_of_us(tmp_path: Path, name: str) -> Non
     address = f"@sungrow-test-{os.getpid()}" if name == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address.replace("@", "\0"))
-        manager.settimeout(60)
+        manager.settimeout(PATIENCE_S)
         service = ServiceManager(
             {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000", "WATCHDOG_PID": str(os.getpid())}
         )
@@ -607,7 +608,7 @@ async def test_the_next_look_comes_at_once_when_readings_begin_to_wait(
     monkeypatch.setattr("reference_edge.survey._LISTEN_S", 0.01)
     survey = Survey(tmp_path)
     told = iter([False, False, True])
-    with anyio.fail_after(120):
+    with anyio.fail_after(PATIENCE_S):
         await survey._wait(3600, False, lambda: next(told))  # noqa: FBT003 - what was told
     assert next(told, None) is None
 
@@ -626,7 +627,7 @@ async def test_a_spool_that_takes_nothing_is_an_alarm_at_once_and_status_says_wh
     settings = UploadSettings(server_url="https://localhost:1", token="right-token")
     async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
         tasks.start_soon(survey.run, spool, uploader, accounts, intake)
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             while survey.clock is None:  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
             balky.refusal = SpoolFullError()
@@ -659,7 +660,7 @@ async def test_readings_merged_on_a_full_disk_are_an_alarm_at_once(
 
     async with BatchUploader(spool, settings) as uploader, anyio.create_task_group() as tasks:
         tasks.start_soon(survey.run, spool, uploader, accounts, intake)
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE_S):
             while survey.clock is None:  # noqa: ASYNC110 - a test looks from outside
                 await anyio.sleep(0.01)
             await spool._run(lambda: spool._store.change(merge))
@@ -712,7 +713,7 @@ async def test_an_alarm_shows_and_ends_without_a_look_at_the_spool(
     survey, intake = Survey(tmp_path), Intake({"roof": DeviceAccount("roof", "")})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(survey.watch, intake)
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             for refusal in ("it is away", None):
                 intake.refusal = refusal
                 while ("spool" in survey.alarms) is (refusal is None):  # noqa: ASYNC110 - nothing tells

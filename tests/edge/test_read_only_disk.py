@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.spool.test_disk_full import CAN_MOUNT, IN_OWN_MOUNT
 
 pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user mount a disk of its own")
@@ -51,7 +52,7 @@ def test_an_export_says_that_a_copy_can_be_exported_and_it_can(tmp_path: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

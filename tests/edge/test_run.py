@@ -37,6 +37,7 @@ from sungrow_lib.demo.proof import read_events
 from sungrow_lib.demo.setup import clean_environment, free_ports
 from sungrow_lib.errors import DeviceBusyError, DeviceError
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +72,9 @@ def events(folder: Path, event: str) -> list[dict[str, object]]:
 
 async def until(what: str, folder: Path, event: str, child: Child, count: int = 1) -> None:
     await anyio.to_thread.run_sync(
-        lambda: wait_until(what, lambda: len(events(folder, event)) >= count, timeout_s=120, watched=[child])
+        lambda: wait_until(
+            what, lambda: len(events(folder, event)) >= count, timeout_s=PATIENCE_S, watched=[child]
+        )
     )
 
 
@@ -116,7 +119,7 @@ async def test_prometheus_is_answered_by_one_daemon_and_a_second_on_its_port_is_
     inverter = living_inverter("SH8.0RT-20", zone=ZoneInfo("UTC"), seed=1)
     (tmp_path / "second").mkdir()
     more = {"METRICS_PORT": str(port)}
-    async with InverterSimulator({1: inverter}) as simulator, httpx.AsyncClient(timeout=60.0) as client:
+    async with InverterSimulator({1: inverter}) as simulator, httpx.AsyncClient(timeout=PATIENCE_S) as client:
         unit, ca = simulator.port, tls_files.ca
         with edge(tmp_path, inverter_port=unit, ca=ca, server_port=nobody, **more) as child:
             await until("a poll", tmp_path, "poll", child)
@@ -183,7 +186,7 @@ async def test_what_cannot_work_is_one_line(
 ) -> None:
     with edge(tmp_path, inverter_port=1, ca=tls_files.ca, server_port=1, **wrong) as child:
         await anyio.to_thread.run_sync(
-            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=120)
+            lambda: wait_until("its end", lambda: child.exit_status is not None, timeout_s=PATIENCE_S)
         )
     assert child.exit_status in {1, 2}
     lines = [line for line in (tmp_path / "edge.log").read_text().splitlines() if line]
@@ -226,7 +229,7 @@ async def test_check_beside_the_daemon_says_what_that_says(
     async with InverterSimulator({1: inverter}) as simulator:
         with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=1) as child:
             await anyio.to_thread.run_sync(
-                lambda: wait_until("a poll", has_polled, timeout_s=120, watched=[child])
+                lambda: wait_until("a poll", has_polled, timeout_s=PATIENCE_S, watched=[child])
             )
             done = await anyio.run_process(
                 python("reference_edge", "check"),

@@ -19,6 +19,7 @@ from sungrow_lib.demo.setup import clean_environment
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.spool.schema import PAGE_BYTES
+from tests.patience import PATIENCE_S
 
 LONGEST_S: Final = 10
 """What the daemon promises."""
@@ -82,7 +83,7 @@ def test_an_opening_that_takes_long_says_that_it_goes_on_and_ends_when_told_to(
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(60)
+        manager.settimeout(PATIENCE_S)
         command = [sys.executable, "-c", ENDLESS[what]]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
@@ -131,7 +132,7 @@ def test_a_name_server_that_does_not_answer(tmp_path: Path, slow: str) -> None:
 def test_an_inverter_and_a_server_that_are_both_silent(tmp_path: Path) -> None:
     """Told to stop as a request has just been sent: what it then waits for is the longest there is."""
     with socket.create_server(("127.0.0.1", 0)) as dongle, socket.create_server(("127.0.0.1", 0)) as server:
-        dongle.settimeout(60)
+        dongle.settimeout(PATIENCE_S)
         environment = clean_environment() | {
             "SERVER_URL": f"https://127.0.0.1:{server.getsockname()[1]}",
             "DEVICE_TOKEN": "edge-token-0123456789",
@@ -147,7 +148,7 @@ def test_an_inverter_and_a_server_that_are_both_silent(tmp_path: Path) -> None:
             try:
                 connection, _ = dongle.accept()
                 with connection:
-                    connection.settimeout(60)
+                    connection.settimeout(PATIENCE_S)
                     assert connection.recv(100)
                     process.send_signal(signal.SIGTERM)
                     assert process.wait(3 * LONGEST_S) == 0  # the machine may be busy with other tests

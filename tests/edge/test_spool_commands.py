@@ -26,6 +26,7 @@ from sungrow_lib.errors import SpoolCorruptError
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool, HeldWhy, Judged, Settlement, SpoolOptions
 from sungrow_lib.spool.holding import hold
+from tests.patience import PATIENCE_S
 from tests.spool.test_holding import append, opened
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -50,7 +51,7 @@ def spool_process(*words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 
@@ -319,7 +320,7 @@ def test_a_running_daemon_recovers_whatever_met_the_damage(spool: Path, tmp_path
         environment = edge_environment(spool) | server
         child = Child("the edge", python("reference_edge", "run"), log, environment=environment)
         try:
-            wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=120)
+            wait_until("its new start", lambda: log.read_text().count('"started"') == 2, timeout_s=PATIENCE_S)
         finally:
             child.stop(60.0)
     assert log.read_text().count("damaged spool set aside") == 1
@@ -335,7 +336,7 @@ def test_the_daemon_runs_on_after_its_spool_was_damaged(spool: Path, tmp_path: P
     environment = edge_environment(spool)
     child = Child("the edge", python("reference_edge", "run"), tmp_path / "log", environment=environment)
     try:
-        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=120)
+        wait_until("its start", lambda: '"started"' in (tmp_path / "log").read_text(), timeout_s=PATIENCE_S)
     finally:
         child.stop(60.0)
     assert "damaged spool set aside" in (tmp_path / "log").read_text()

@@ -18,6 +18,7 @@ import pytest
 
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.errors import ConfigurationError, SungrowError
+from tests.patience import PATIENCE_S
 
 PROGRAM = [sys.executable, "-m", "sungrow_lib.demo.postgres", "--data"]
 
@@ -48,7 +49,7 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -288,7 +289,7 @@ def test_the_program_prints_the_address_and_runs_until_its_input_closes(folder: 
         [*PROGRAM, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert fetch(line(program.stdout), "SELECT 1") == 1
-    program.communicate(timeout=60)
+    program.communicate(timeout=PATIENCE_S)
     assert program.returncode == 0
     assert not processes_in(folder)
 
@@ -304,7 +305,7 @@ def test_the_program_stops_cleanly_on_a_signal(folder: Path, how: signal.Signals
     )
     assert line(program.stdout).startswith("postgresql://")
     program.send_signal(how)
-    _, errors = program.communicate(timeout=60)
+    _, errors = program.communicate(timeout=PATIENCE_S)
     assert (program.returncode, errors) == (0, "")
     assert not processes_in(folder)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sungrow_lib.demo.postgres import EmbeddedPostgres
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs none of this")
 
@@ -75,7 +76,7 @@ def session(folder: Path, user_ids: str, namespaces: int = 0) -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 
@@ -135,7 +136,7 @@ def test_as_nobody_too_it_ends_with_whoever_is_killed(tmp_path: Path, killed: st
     )
     assert owner.stdout is not None
     process = Path("/proc", owner.stdout.readline().strip())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     note = tmp_path / "data" / "temporary"
     while process.exists() or (killed == "owner" and note.exists()):
         assert time.monotonic() < deadline

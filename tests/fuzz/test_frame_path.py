@@ -19,10 +19,9 @@ from sungrow_lib.modbus.clock import SystemClock
 from sungrow_lib.modbus.connection import ConnectionState, ModbusConnection
 from sungrow_lib.modbus.limiter import Endpoint
 from sungrow_lib.registers.words import Block, Space
+from tests.patience import PATIENCE_S
 
 TIMEOUT_S: Final = 0.08
-PATIENCE_S: Final = 60.0
-"""What a busy machine may take for what comes."""
 
 BLOCK: Final = Block(Space.INPUT, 13010, 3)
 WORDS: Final = (0x1234, 0x5678, 0x9ABC)

@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
+from tests.patience import PATIENCE_S
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
 _LASTING: Final = re.compile(r"sungrow-(?:server|edge) run\b.*")
@@ -98,7 +100,7 @@ class Terminal:
         def stop() -> None:
             program.send_signal(signal.SIGTERM)
             try:
-                assert program.wait(timeout=30) == 0, Path(log.name).read_text()
+                assert program.wait(timeout=PATIENCE_S) == 0, Path(log.name).read_text()
             finally:
                 program.kill()
 

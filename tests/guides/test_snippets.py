@@ -29,6 +29,7 @@ from sungrow_lib.demo.processes import wait_until
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
 from tests.clone import Clone
 from tests.living import living_inverter
+from tests.patience import PATIENCE_S
 
 from .shell import DOCS, ROOT, Terminal, fences, runnable
 
@@ -53,7 +54,6 @@ SNIPPETS: Final = [
 ]
 # Longer than usual: the first test installs, and waits for what the polite pace makes slow, 5 s a step.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-_PATIENCE_S: Final = 120.0
 _STATUS: Final = ".venv/bin/sungrow-edge status --config edge.toml"
 """Whole, for the other terminal it is typed in has no PATH that leads there."""
 
@@ -135,7 +135,9 @@ def followed(
             elif (language, words) == ("sh", "run"):
                 outputs.append(terminal.type(content))
                 if "sungrow-server run" in content:
-                    wait_until("the server", lambda: is_listening(port), timeout_s=60)  # a reader looks
+                    wait_until(
+                        "the server", lambda: is_listening(port), timeout_s=PATIENCE_S
+                    )  # a reader looks
                 tokens += re.findall(r"^(sgt?_?\S{30,})$", outputs[-1], re.MULTILINE)
         yield Followed(terminal, outputs, tokens[1])
 
@@ -163,7 +165,7 @@ def test_the_quick_start_ends_with_readings_on_the_server(followed: Followed) ->
     for program in ("sungrow", "sungrow-edge", "sungrow-server"):
         used = followed.terminal.type(f"command -v {program}").strip()
         assert used == str(followed.terminal.folder / ".venv" / "bin" / program), "what the reader installed"
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     spool = followed.terminal.folder / "spool.sqlite"
     while not spool.exists() and time.monotonic() < deadline:  # the daemon is starting
         time.sleep(0.1)
@@ -188,7 +190,7 @@ def test_each_snippet_runs_and_prints_what_it_says(code: str, followed: Followed
         | {"READ_TOKEN": followed.read_token, "SUNGROW_LOCK_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -263,7 +265,7 @@ def test_each_shell_block_runs(page: Path, followed: Followed, folder: Path, emp
             for block in blocks:
                 terminal.type(block)
                 if "sungrow-server run" in block:
-                    wait_until("the server", lambda: is_listening(port), timeout_s=60)
+                    wait_until("the server", lambda: is_listening(port), timeout_s=PATIENCE_S)
     finally:
         with psycopg.connect(empty_database, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {restored} WITH (FORCE)".encode())

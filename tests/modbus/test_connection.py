@@ -19,12 +19,12 @@ from sungrow_lib.modbus.limiter import Endpoint
 from sungrow_lib.registers.words import Block, RegisterWords, Space
 from sungrow_lib.simulator.faults import Fault
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
 TIMEOUT_S = 0.3  # for what does not come
 PART_S = 3.0  # for what comes in part: the part must come in time
-PATIENCE_S = 30.0  # more than a busy machine takes, less than for ever
 
 
 class NoPace:

@@ -63,7 +63,7 @@ def test_of_the_users_python_set_up_nothing_leaks_in() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # downloads
+@pytest.mark.timeout(1200)  # downloads
 def test_a_fresh_clone_sets_itself_up_and_writes_nowhere_else(tmp_path: Path) -> None:
     clone, home = tmp_path / "a fresh clone", tmp_path / "home"
     home.mkdir()

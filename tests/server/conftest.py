@@ -20,6 +20,7 @@ from reference_server.server import Server
 from reference_server.storage import absence
 from reference_server.storage.rollups import REPAIR
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 
 TOKEN = "edge-token-0123456789"
 OTHER_TOKEN = "other-token-0123456789"
@@ -95,7 +96,7 @@ class Api:
 
 async def nothing_to_repair(api: Api) -> None:
     """Wait until a server that was just started has written so down."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         while not api.rows(f"SELECT FROM schema_history WHERE name = '{REPAIR}'"):  # noqa: ASYNC110 - the database tells of no event
             await asyncio.sleep(0.01)
 
@@ -145,7 +146,7 @@ def start_server(migrated: str) -> StartServer:
 @pytest.fixture
 async def api(start_server: StartServer) -> AsyncIterator[Api]:
     async with start_server() as running:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_S):
             while not running.server.database.pool()["idle"]:  # noqa: ASYNC110 - a pool has no event
                 await asyncio.sleep(0.01)
         yield running

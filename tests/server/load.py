@@ -15,12 +15,12 @@ import aiohttp
 import psycopg
 
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 from tests.server.conftest import TOKEN
 
 _EDGES: Final = 8
 _PAUSE_S: Final = 0.005
 """s from an answer to the same edge's next batch: a test may have to wait long for what it is about."""
-_PATIENCE_S: Final = 120.0
 _CUT: Final = 0
 """Stands for a status where the connection ended without an answer."""
 
@@ -93,7 +93,7 @@ class Load:
     async def until_answered(self, more: int = 1) -> None:
         """Wait until so many more batches are stored."""
         wanted = len(self.answers) + more
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.answers) < wanted:  # noqa: ASYNC110 - what other processes do has no event here
                 await asyncio.sleep(0.01)
 

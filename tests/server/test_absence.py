@@ -26,6 +26,7 @@ from reference_server.storage.errors import (
     is_full,
 )
 from tests.crash.gate import Line
+from tests.patience import PATIENCE_S
 from tests.server.conftest import Api, StartServer, sample
 from tests.server.load import stored
 from tests.server.test_stream import streaming
@@ -98,7 +99,7 @@ async def _told(api: Api, path: str) -> int:
 async def test_after_the_first_failure_nobody_waits_and_nothing_is_begun(
     start_server: StartServer, migrated: str, through: str, doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with asyncio.timeout(100), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         await doors.shut()
         assert (await api.send(sample(1)))[0] == 503
@@ -129,7 +130,7 @@ async def test_after_the_first_failure_nobody_waits_and_nothing_is_begun(
 
 
 async def test_a_stream_stays_open_and_goes_on(start_server: StartServer, through: str, doors: Doors) -> None:
-    async with asyncio.timeout(100), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         async with streaming(api) as events:
             await doors.shut()
@@ -143,7 +144,7 @@ async def test_a_stream_stays_open_and_goes_on(start_server: StartServer, throug
 async def test_a_database_that_restarts_is_not_away(
     start_server: StartServer, through: str, doors: Doors
 ) -> None:
-    async with asyncio.timeout(120), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         await asyncio.gather(*(api.get("/v1/events", device_id="sh-1") for _ in range(8)))  # more connections
         for n in range(1, 4):
@@ -152,7 +153,7 @@ async def test_a_database_that_restarts_is_not_away(
 
 
 async def test_a_pool_that_is_all_in_use_is_not_a_database_that_is_away(start_server: StartServer) -> None:
-    async with asyncio.timeout(120), start_server(database_pool_size=2) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(database_pool_size=2) as api:
         await api.ingest(sample(0))
         ours = api.server.database
         ours._pool.timeout = 0.2
@@ -188,7 +189,7 @@ async def all_in_use(dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         held.release()
         await release.wait()
 
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(PATIENCE_S):
         try:
             async with asyncio.TaskGroup() as holding:
                 for _ in range(2):
@@ -244,7 +245,7 @@ async def test_a_look_that_fails_says_so_once_connections_that_worked_are_lost(
     monkeypatch.setattr(database, "_BUSY_S", 0.05)
     ours = Database(through, size=2)
     await ours.open()
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(PATIENCE_S):
         await ours.check()
         await doors.shut()
         with pytest.raises(StorageUnavailableError) as told:
@@ -273,7 +274,7 @@ async def test_health_is_answered_while_others_wait_for_a_silent_database(
 ) -> None:
     monkeypatch.setattr(database, "SILENCE_S", 600.0)
     monkeypatch.setattr(absence, "_PATIENCE_S", 0.2)
-    async with asyncio.timeout(100), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         doors.line.fall_silent()
         sending = asyncio.create_task(api.send(sample(1)))

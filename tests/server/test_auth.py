@@ -23,6 +23,7 @@ from reference_server.operations import OPERATIONS
 from reference_server.routes import ROUTES
 from reference_server.tokens import Scope
 from sungrow_lib.errors import UsageError
+from tests.patience import PATIENCE_S
 from tests.server.conftest import OTHER_TOKEN, TOKEN, Api, sample
 
 pytestmark = pytest.mark.anyio
@@ -111,10 +112,10 @@ async def test_each_request_on_a_connection_is_judged_by_its_own_token(api: Api)
     for sent in (good, wrong, good, "", good, other, other, wrong, other, good, "", ""):
         line = f"Authorization: {sent}\r\n" if sent else ""
         writer.write(f"GET /v1/realtime?device_id=sh-1 HTTP/1.1\r\nHost: a\r\n{line}\r\n".encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 120)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         assert int(head.split()[1]) == expected[sent], sent
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        await asyncio.wait_for(reader.readexactly(int(length)), 120)
+        await asyncio.wait_for(reader.readexactly(int(length)), PATIENCE_S)
     writer.close()
 
 

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from reference_server.cli import main
 from reference_server.storage import dumps
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +78,6 @@ async def _filled(api: Api) -> None:
             connection.execute("SELECT compress_chunk(c) FROM show_chunks('samples', older_than => now()) c")
 
 
-@pytest.mark.timeout(300)
 async def test_a_rehearsed_restore_has_everything_and_goes_on(
     api: Api, start_server: StartServer, empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +220,7 @@ async def test_nothing_works_with_what_a_broken_off_restore_left(
     async with start_server(dsn=empty) as waiting:  # it has connections from before the restore
         assert (await waiting.send(sample()))[0] == 503
         async with await anyio.open_process(command, env=environment, start_new_session=True) as restoring:
-            with anyio.fail_after(120):
+            with anyio.fail_after(PATIENCE_S):
                 while not (breaking_off.parent / "done").exists():
                     assert restoring.returncode is None
                     await anyio.sleep(0.05)

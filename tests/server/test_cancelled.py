@@ -9,6 +9,7 @@ import pytest
 
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +50,7 @@ async def test_a_cancellation_is_not_lost_as_a_connection_comes(
     for _ in range(steps):
         await asyncio.sleep(0)
     waiting.cancel()
-    ended, _ = await asyncio.wait([waiting], timeout=30)
+    ended, _ = await asyncio.wait([waiting], timeout=PATIENCE_S)
     waiting.cancel()
     assert ended, "it was cancelled and goes on"
     assert waiting.cancelled()

@@ -29,6 +29,7 @@ from reference_server.administration import create_token, set_device
 from reference_server.openapi import document
 from reference_server.operation import Op
 from reference_server.operations import OPERATIONS
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
 pytestmark = [pytest.mark.anyio, pytest.mark.one_engine]
@@ -141,7 +142,7 @@ def _agreed(operation: Any, url: str) -> Counter[int]:
         if is_ours:
             _make_ours(case)
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=30)
+        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=PATIENCE_S)
         statuses[answer.status_code] += 1
 
     agree()
@@ -178,7 +179,7 @@ def _refuses_strange(operation: Any, url: str, known: set[str]) -> None:
         _make_ours(case)
         case.query[name] = "1"
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=30)
+        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=PATIENCE_S)
         assert answer.status_code == 422
         assert name in {fault["field"] for fault in answer.json()["errors"]}
 
@@ -250,7 +251,7 @@ TEXTS: Final = st.one_of(
 @contextmanager
 def _connected(api: Api) -> Iterator[http.client.HTTPConnection]:
     host, _, port = api.url.removeprefix("http://").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
     try:
         yield connection
     finally:
@@ -272,7 +273,7 @@ def _bodies() -> list[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_ten_thousand_bodies_give_no_500(api: Api) -> None:
     token = await create_token(api.dsn, "any", ["ingest"], None, None)  # else a made-up device is rightly 403
 

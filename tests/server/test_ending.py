@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from reference_server.ending import end
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,7 @@ async def test_a_lost_cancellation_is_repeated() -> None:
     stubborn = asyncio.create_task(waits_for_a_database())
     obedient = asyncio.create_task(asyncio.sleep(3600))
     await asyncio.sleep(0)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         await end([stubborn, obedient], again_s=0.01)
     assert lost.is_set()
     assert stubborn.cancelled()

@@ -21,7 +21,7 @@ from reference_server.zones import quarter_of
 from tests.server.conftest import TOKEN, Api, Clock, StartServer, nothing_to_repair
 from tests.server.test_rollups import NAMES, as_sample, days_of, expected, plain_breaks, plain_rollup
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
 Rows = list[dict[str, Any]]
 Parts = list[Rows]

@@ -18,11 +18,12 @@ from reference_server.history import DeviceDeletedError, import_csv
 from reference_server.storage.errors import StorageError
 from reference_server.storage.rollups import LOCK_NAMESPACE, SHARDS
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, Api, sample
 from tests.server.load import client, post, recent
 from tests.server.test_workers import fleet
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
 _ABOUT_DEVICES = """
 SELECT table_name FROM information_schema.columns
@@ -42,7 +43,10 @@ async def held(dsn: str, statement: str) -> AsyncIterator[None]:
 
 async def until(dsn: str, statement: str) -> None:
     """Wait until a statement answers a row."""
-    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as monitor, asyncio.timeout(120):
+    async with (
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as monitor,
+        asyncio.timeout(PATIENCE_S),
+    ):
         while not await (await monitor.execute(statement.encode())).fetchone():  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
 

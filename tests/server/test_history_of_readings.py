@@ -258,7 +258,7 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("-", maxsplit=1)[0].split("."))
 
 
-@pytest.mark.timeout(600)  # TimescaleDB makes a chunk for each of its days
+@pytest.mark.timeout(1200)  # TimescaleDB makes a chunk for each of its days
 async def test_a_year_loaded_at_once_is_in_every_rollup(api: Api, tmp_path: Path) -> None:
     hours = range(1, 365 * 24, 4)
     lines = [f"{format_ts(NOW - timedelta(hours=n))},{n % 5000},3600,{100_000 - n}" for n in hours]

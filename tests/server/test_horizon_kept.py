@@ -19,6 +19,7 @@ from reference_server.storage.retention import IMPORTS
 from reference_server.storage.rollups import LOCK_NAMESPACE, SHARDS
 from reference_server.zones import quarter_of
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, Api, StartServer
 from tests.server.test_energy_truth import as_sent, house, sent, told
 
@@ -124,7 +125,7 @@ async def test_it_is_heard_of_while_requests_are_answered(
 
 
 async def _waits(api: Api, dropping: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         while not api.rows(_WAITING):
             assert not dropping.done(), "it waits for nobody"
             await asyncio.sleep(0.01)

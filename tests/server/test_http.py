@@ -29,6 +29,7 @@ from reference_server.routes import ROUTES
 from reference_server.storage.migrations import migrate
 from sungrow_lib.logs import CONTEXT, JsonFormatter
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 from tests.server.conftest import OTHER_TOKEN, Api, StartServer, sample
 
 if sys.version_info >= (3, 14):
@@ -454,7 +455,7 @@ async def test_what_is_no_http_is_a_problem_too(
     port = int(api.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    answer = await asyncio.wait_for(reader.read(), 120)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b" 400 " in head.partition(b"\r\n")[0]
@@ -470,9 +471,9 @@ async def _raw(api: Api, *parts: bytes, after_each: bytes = b"") -> bytes:
     answer = b""
     for number, part in enumerate(parts):
         if number:
-            answer += await asyncio.wait_for(reader.readuntil(after_each), 120)
+            answer += await asyncio.wait_for(reader.readuntil(after_each), PATIENCE_S)
         writer.write(part)
-    answer += await asyncio.wait_for(reader.read(), 120)
+    answer += await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     return answer
 
@@ -574,7 +575,7 @@ async def test_what_waits_too_long_is_told_in_time(
     await api.ingest(sample(0))
     monkeypatch.setattr("reference_server.storage.database.STATEMENT_MS", 200)
     async with start_server() as hurried:
-        async with asyncio.timeout(120), await psycopg.AsyncConnection.connect(api.dsn) as blocker:
+        async with asyncio.timeout(PATIENCE_S), await psycopg.AsyncConnection.connect(api.dsn) as blocker:
             await blocker.execute("LOCK TABLE samples IN ACCESS EXCLUSIVE MODE")
             async with hurried.session.post(
                 hurried.url + "/v1/ingest", json={"samples": [sample(1)]}, headers=hurried.headers()
@@ -601,7 +602,7 @@ async def test_rollups_have_all_the_time_they_need(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND wait_event_type = 'Lock' AND query_start < clock_timestamp() - INTERVAL '1.2 s'"
             )
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE_S):
                 while api.rows(waiting) == [(0,)]:
                     assert not refreshing.done()
                     await asyncio.sleep(0.02)

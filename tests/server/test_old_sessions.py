@@ -10,6 +10,7 @@ import pytest
 from reference_server.storage.connection import Connection
 from reference_server.storage.database import Database
 from reference_server.storage.migrations import migrate
+from tests.patience import PATIENCE_S
 from tests.server.conftest import Api, sample
 from tests.server.load import stored
 
@@ -47,7 +48,7 @@ async def _work_with(database: Database, size: int) -> set[int]:
 
 
 async def test_one_that_is_broken_is_left_and_the_work_done_over_a_new_one(api: Api) -> None:
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(PATIENCE_S):
         before = await _work_with(api.server.database, 8)
         with psycopg.connect(api.dsn) as connection:
             connection.execute(_BREAK.encode())
@@ -65,7 +66,7 @@ async def test_what_a_new_one_says_as_well_is_an_internal_error_and_hinders_nobo
     with psycopg.connect(api.dsn) as connection:
         connection.execute(_BREAK.encode())
         connection.execute("INSERT INTO broken VALUES (0)")  # all of them
-    async with asyncio.timeout(100):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await api.send(sample(0)))[0] == 500
         assert "could not open relation with OID 4711" in caplog.text
         assert (await api.get("/v1/devices"))[0] == 200
@@ -77,7 +78,7 @@ async def test_what_a_new_one_says_as_well_is_an_internal_error_and_hinders_nobo
 
 async def test_those_that_knew_an_extension_which_is_gone_are_left(api: Api) -> None:
     """TimescaleDB's sessions go on with names of tables that went with it."""
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(PATIENCE_S):
         await _work_with(api.server.database, 8)
         with psycopg.connect(api.dsn) as connection:
             connection.execute("DROP SCHEMA public CASCADE")

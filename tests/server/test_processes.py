@@ -22,10 +22,11 @@ from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from sungrow_lib.demo.postgres import EmbeddedPostgres
 from sungrow_lib.demo.setup import free_ports
+from tests.patience import PATIENCE_S
 from tests.server.conftest import TOKEN
 from tests.server.load import Load, client, recent, stored
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
 COMMAND = [sys.executable, "-m", "reference_server"]
 
@@ -103,7 +104,7 @@ async def test_it_starts_before_its_database(tmp_path: Path) -> None:
                 assert answer.status == 503
             assert process.poll() is None
             with cluster:
-                await asyncio.wait_for(until_healthy(session), 120)
+                await asyncio.wait_for(until_healthy(session), PATIENCE_S)
 
 
 async def _until_listening(port: int) -> None:
@@ -168,7 +169,7 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
         with running(migrated, 0, LISTEN_HOST=f"unix:{path}"):
             connector = aiohttp.UnixConnector(str(path))
             async with aiohttp.ClientSession("http://server", connector=connector) as session:
-                await asyncio.wait_for(until_healthy(session), 120)
+                await asyncio.wait_for(until_healthy(session), PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,9 @@ async def test_https_and_a_unix_socket(migrated: str, tls_files: CertificateFile
 )
 def test_a_wrong_setting_is_named_in_one_line(settings: dict[str, str], variable: str) -> None:
     env = _environment("host=/nonexistent", 0) | settings
-    done = subprocess.run([*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 2, done.stderr
     assert variable in done.stderr
     assert "Traceback" not in done.stderr
@@ -202,7 +205,7 @@ def test_an_address_in_use_is_one_line() -> None:
         taken.listen()
         env = _environment("host=/nonexistent", taken.getsockname()[1])
         done = subprocess.run(
-            [*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=60, check=False
+            [*COMMAND, "run"], env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

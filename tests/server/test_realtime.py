@@ -10,6 +10,7 @@ import pytest
 from reference_server import realtime
 from reference_server.administration import delete_device, erase_device
 from sungrow_lib.sample import format_ts
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, Api, sample
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +80,7 @@ async def test_a_second_process_and_later_readings_are_seen(api: Api) -> None:
         "INSERT INTO samples (device, ts, pv_power_w) SELECT device, ts + interval '1 s', 2 FROM samples "
         "RETURNING 1"
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         while (await api.get("/v1/realtime", device_id="sh-1"))[1]["pv_power_w"] != 2:  # noqa: ASYNC110 - what another process stored has no event here
             await asyncio.sleep(0.01)
 

@@ -11,6 +11,7 @@ import pytest
 from reference_server import retention
 from reference_server.retention import Retention
 from reference_server.storage.errors import StorageUnavailableError
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ async def test_a_server_that_was_just_started_drops_what_is_too_old(
         await api.server.refresher.refresh_all()
     clock.now = NOW + timedelta(days=15)
     monkeypatch.setattr(retention, "_SOON_S", (0.0, 0.0))
-    async with asyncio.timeout(120), start_server(clock=clock, raw_retention_days=30) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(clock=clock, raw_retention_days=30) as api:
         while api.rows(f"SELECT FROM samples WHERE ts < timestamptz '{NOW}' - INTERVAL '17 days'"):  # noqa: ASYNC110 - the database tells of no event
             await asyncio.sleep(0.02)
         kept = api.rows(f"SELECT count(*) FROM samples WHERE ts > timestamptz '{NOW}' - INTERVAL '15 days'")

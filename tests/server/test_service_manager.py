@@ -10,6 +10,7 @@ import pytest
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.processes import Child, python
 from sungrow_lib.demo.setup import clean_environment, free_ports, is_listening
+from tests.patience import PATIENCE_S
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -18,7 +19,7 @@ def test_systemd_is_told(database: str, tmp_path: Path, workers: str) -> None:
     [port] = free_ports(1)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(60)
+        manager.settimeout(PATIENCE_S)
         environment = clean_environment() | {
             "DATABASE_URL": database,
             "LISTEN_PORT": str(port),

@@ -31,7 +31,7 @@ from tests.server.test_rollups import (
     stored_rollup,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
 ENERGY_OF: Final = {
     "pv_total_kwh": "pv_kwh",

@@ -27,6 +27,7 @@ from sungrow_lib.client import SungrowClient
 from sungrow_lib.errors import CredentialsRefusedError
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.wire.live import REPLAY_LIMIT, StreamBackfill, StreamGap
+from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, TOKEN, Api, Clock, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +49,7 @@ class Events:
             found[name] = value
         raise EOFError
 
-    async def next(self, within_s: float = 120.0) -> tuple[str, dict[str, Any], str | None]:
+    async def next(self, within_s: float = PATIENCE_S) -> tuple[str, dict[str, Any], str | None]:
         async with asyncio.timeout(within_s):
             while "event" not in (block := await self.block()):
                 pass
@@ -345,11 +346,11 @@ async def test_the_client_reads_events_and_takes_up_where_it_was(api: Api) -> No
         api.server.live.end_all()
         await asyncio.sleep(3 * live.HINT_PAUSE_S)
         await api.ingest(sample(1, pv_power_w=1))
-        second = await asyncio.wait_for(anext(events), 120)
+        second = await asyncio.wait_for(anext(events), PATIENCE_S)
         assert isinstance(second, SungrowSample)
         assert second.pv_power_w == 1
         await api.ingest(*(sample(-500 + i) for i in range(3)))
-        late = await asyncio.wait_for(anext(events), 120)
+        late = await asyncio.wait_for(anext(events), PATIENCE_S)
         assert isinstance(late, StreamBackfill)
         assert late.count == 3
         await events.aclose()

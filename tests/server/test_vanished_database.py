@@ -16,6 +16,7 @@ from reference_server.storage.connection import Connection, SilenceError, addres
 from reference_server.storage.database import fetch
 from reference_server.storage.errors import StorageError
 from tests.crash.gate import Line
+from tests.patience import PATIENCE_S
 from tests.server.conftest import Api, StartServer, sample
 from tests.server.load import stored
 
@@ -51,7 +52,7 @@ async def test_requests_are_answered_and_the_pool_recovers(
     start_server: StartServer, migrated: str, through: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "SILENCE_S", 1.0)
-    async with asyncio.timeout(100), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         await asyncio.gather(*(api.get("/v1/events", device_id="sh-1") for _ in range(8)))  # more connections
         line.fall_silent()
@@ -76,7 +77,7 @@ async def test_one_silent_connection_makes_the_idle_ones_suspicious(
     start_server: StartServer, through: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "SILENCE_S", 1.0)
-    async with asyncio.timeout(120), start_server(dsn=through) as api:
+    async with asyncio.timeout(PATIENCE_S), start_server(dsn=through) as api:
         await _until_taken(api, 0)
         while api.server.database.pool()["idle"] < 3:
             await asyncio.gather(*(api.get("/v1/events", device_id="sh-1") for _ in range(8)))

@@ -23,6 +23,7 @@ import pytest
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.certificates import CertificateFiles
 from tests.mortal import Mortal
+from tests.patience import PATIENCE_S
 from tests.server.conftest import TOKEN
 from tests.server.load import Load, client, post, recent
 from tests.server.test_processes import (
@@ -32,7 +33,7 @@ from tests.server.test_processes import (
     until_healthy,
 )
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(1200)]
 
 
 Strike = Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]]
@@ -56,7 +57,7 @@ class Fleet:
         return list({line["worker"]: line["pid"] for line in self.said("listening")}.values())
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_S):
             while not done():  # noqa: ASYNC110 - what other processes do has no event here
                 await asyncio.sleep(0.02)
 
@@ -200,7 +201,7 @@ async def test_a_stream_on_any_worker_hears_what_any_other_stored(migrated: str,
             for _ in listening:
                 await opened.acquire()
             await post(session, recent(5, pv_power_w=77))
-        assert await asyncio.wait_for(asyncio.gather(*listening), 120) == [77] * 12
+        assert await asyncio.wait_for(asyncio.gather(*listening), PATIENCE_S) == [77] * 12
 
 
 @pytest.mark.one_engine
@@ -273,7 +274,7 @@ async def test_a_unix_socket(migrated: str, tmp_path: Path) -> None:
         for worker in running.workers():
             connector = aiohttp.UnixConnector(str(path))
             async with aiohttp.ClientSession("http://server", connector=connector) as session:
-                await asyncio.wait_for(until_healthy(session), 120)
+                await asyncio.wait_for(until_healthy(session), PATIENCE_S)
                 headers = {"Authorization": f"Bearer {TOKEN}"}
                 async with session.get("/v1/devices", headers=headers) as answer:
                     assert answer.status == 200

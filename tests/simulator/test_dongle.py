@@ -10,6 +10,7 @@ from sungrow_lib.registers.words import RegisterWords, Space
 from sungrow_lib.simulator.dongle import Dongle, DongleHabits, forwarded
 from sungrow_lib.simulator.images import IMAGES
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +21,7 @@ LACKING = bytes.fromhex("0001 0000 0006 01 04 2000 0001")
 
 async def ask(stream: SocketStream, frame: bytes) -> bytes:
     """Send a request; return the answer, empty when the connection ended."""
-    with anyio.fail_after(120):
+    with anyio.fail_after(PATIENCE_S):
         try:
             await stream.send(frame)
             return await stream.receive()

@@ -20,6 +20,7 @@ from sungrow_lib.registers.words import Block, Space
 from sungrow_lib.simulator.faults import Fault, FaultSchedule, RecurringFault, deliver
 from sungrow_lib.simulator.journal import Journal, read_journal
 from sungrow_lib.simulator.server import InverterSimulator, Profile, StaticSource
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def test_answers_byte_for_byte(profile: Profile, frame: bytes, answer: str
 
 async def test_another_implementation_can_read_it() -> None:
     async with InverterSimulator({1: StaticSource(IMAGE)}) as inverter:
-        client = AsyncModbusTcpClient("127.0.0.1", port=inverter.port, retries=0, timeout=30)
+        client = AsyncModbusTcpClient("127.0.0.1", port=inverter.port, retries=0, timeout=PATIENCE_S)
         assert await client.connect()
         answer = await client.read_input_registers(4999, count=3, device_id=1)
         assert answer.registers == [3602, 0xFFFF, 7]

@@ -25,7 +25,7 @@ CHROMIUM_OPTIONS: Final = ["--no-sandbox", "--disable-background-networking", "-
 _LINKS: Final = "() => Array.from(document.querySelectorAll('a[href]'), link => link.href)"
 _NAMES: Final = "() => Array.from(document.querySelectorAll('[id], a[name]'), it => it.id || it.name)"
 _HYDRATED: Final = "() => document.documentElement.dataset.hasHydrated !== 'false'"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

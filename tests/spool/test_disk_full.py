@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 IN_OWN_MOUNT: Final = ["unshare", "--map-root-user", "--mount", "--"]
 CAN_MOUNT: Final = (
     sys.platform == "linux"
@@ -232,7 +234,7 @@ def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> d
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)

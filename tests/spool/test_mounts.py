@@ -12,6 +12,7 @@ import pytest
 
 from sungrow_lib.spool import disk
 from sungrow_lib.spool.disk import missing_place
+from tests.patience import PATIENCE_S
 from tests.spool.test_disk_full import CAN_MOUNT, IN_OWN_MOUNT
 
 EXT4: Final = "23 1 179:2 / / rw,noatime shared:1 - ext4 /dev/root rw", "24 23 0:22 / /proc rw - proc proc rw"
@@ -233,7 +234,7 @@ def test_the_system_shows_it_so(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {

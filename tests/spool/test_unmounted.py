@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.spool.test_disk_full import CAN_MOUNT, IN_OWN_MOUNT
 
 pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user mount a disk of its own")
@@ -79,7 +80,7 @@ def run(folder: Path, below: str, kind: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -11,6 +11,7 @@ import anyio
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import BatchUploader, UploadSettings
+from tests.patience import PATIENCE_S
 from tests.upload.server import Batch
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
@@ -26,13 +27,13 @@ async def fill(spool: DurableSpool, count: int, device_id: str = "inv") -> None:
         assert (await spool.append(sample, ts_is_final=True)).seq == number
 
 
-async def until(happens: Callable[[], bool], within_s: float = 90.0) -> None:
+async def until(happens: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     with anyio.fail_after(within_s):
         while not happens():  # noqa: ASYNC110 - a test looks from outside
             await anyio.sleep(0.005)
 
 
-async def counted(spool: DurableSpool, within_s: float = 90.0, **expected: int) -> None:
+async def counted(spool: DurableSpool, within_s: float = PATIENCE_S, **expected: int) -> None:
     """Wait until the spool counts what is expected."""
     with anyio.fail_after(within_s):
         while True:

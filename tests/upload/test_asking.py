@@ -14,6 +14,7 @@ from aiohttp import web
 from sungrow_lib.spool import DurableSpool, SpoolState
 from sungrow_lib.upload import BatchUploader, UploadSettings
 from sungrow_lib.upload.backoff import CALM_S, RETRY_AFTER_LIMIT_S, Asking
+from tests.patience import PATIENCE_S
 from tests.spool.helpers import NOON, FakeClock, reading
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, running, until
@@ -225,7 +226,7 @@ async def test_flush_ends_at_once_when_the_token_is_refused(
     server.script.extend([refusal, refusal, refusal])  # both, and each alone
     server.rule = play.status(code)
     async with BatchUploader(spool, settings) as uploader:
-        with anyio.fail_after(120):
+        with anyio.fail_after(PATIENCE_S):
             assert not await uploader.flush(600)
     assert len(server.seen) == 4
     assert (await spool.counts()).pending == 2

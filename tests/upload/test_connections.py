@@ -14,6 +14,7 @@ from aiohttp import web
 from sungrow_lib.errors import ServerUnreachableError
 from sungrow_lib.upload import UploadSettings
 from sungrow_lib.upload.http import IngestTransport
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
 
@@ -41,7 +42,7 @@ async def test_a_stop_while_tls_begins_closes_the_connection(settings: UploadSet
             await has_greeted.wait()
             tasks.cancel_scope.cancel()
         gc.collect()  # what nobody closed warns now
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE_S):
             await has_ended.wait()
 
 
@@ -95,7 +96,7 @@ async def test_requests_are_on_their_way_side_by_side_and_keep_their_connections
     async with IngestTransport(settings) as transport:
         for _ in range(3):
             all_came = anyio.Event()
-            with anyio.fail_after(60):
+            with anyio.fail_after(PATIENCE_S):
                 async with anyio.create_task_group() as tasks:
                     for _ in range(count):
                         tasks.start_soon(transport.ingest, [body], server.token)

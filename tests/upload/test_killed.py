@@ -16,6 +16,7 @@ from aiohttp import web
 
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import DurableSpool
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
 
@@ -55,7 +56,7 @@ async def test_kills_and_cuts_cost_nothing(server: IngestServer, ca_file: Path, 
     server.rule = unreliable
     command = [sys.executable, "-c", UPLOADER, str(spool_file), server.url, str(ca_file)]
     kills = 0
-    with anyio.fail_after(240):
+    with anyio.fail_after(PATIENCE_S):
         while len(server.stored) < READINGS:
             async with await anyio.open_process(command, stdout=None, stderr=None) as process:
                 before = len(server.seen)

@@ -15,6 +15,7 @@ from aiohttp import web
 from sungrow_lib.sample import SungrowSample
 from sungrow_lib.spool import SpoolOptions
 from sungrow_lib.spool.store import SpoolStore
+from tests.patience import PATIENCE_S
 from tests.spool.helpers import FakeClock
 from tests.upload import server as play
 from tests.upload.server import Batch, IngestServer
@@ -77,7 +78,7 @@ async def test_batches_in_flight_take_little_memory(
 
     server.rule = together
     command = [sys.executable, "-c", UPLOADER, str(first), str(rest), server.url, str(ca_file)]
-    with anyio.fail_after(240):
+    with anyio.fail_after(PATIENCE_S):
         said = await anyio.run_process(command, stderr=None)
     assert len(server.stored) == 1 + _LANES * _BATCH
     growth, left = map(int, said.stdout.split())

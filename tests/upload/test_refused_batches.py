@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sungrow_lib.spool import DurableSpool, SpoolState
 from sungrow_lib.upload import UploadSettings
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, is_number, running, until
 from tests.upload.server import Batch, IngestServer
@@ -115,7 +116,7 @@ async def test_a_server_that_refuses_everything_is_not_hammered(
 
 async def keep_reading_until_deferred(spool: DurableSpool, count: int) -> None:
     """Go on accepting readings, as an edge does, until so many are set aside."""
-    with anyio.fail_after(120):
+    with anyio.fail_after(PATIENCE_S):
         while (await spool.counts()).deferred < count:
             await fill(spool, 1)
             await anyio.sleep(0.02)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import UploadSettings
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import Batch, IngestServer
@@ -43,7 +44,7 @@ async def test_a_refused_token_pauses_and_a_new_file_goes_on(
     async with running(spool, replace(settings, token=None, token_file=token_file)) as uploader:
         await until(lambda: set(uploader.status.paused) == {"inv", "other"})
         assert {alarm.code for alarm in uploader.status.alarms} == {f"http_{code}"}
-        with anyio.fail_after(120):  # what was on its way may take a while to arrive
+        with anyio.fail_after(PATIENCE_S):  # what was on its way may take a while to arrive
             requests = -1
             while len(server.seen) != requests:
                 requests = len(server.seen)

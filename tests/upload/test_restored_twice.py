@@ -13,6 +13,7 @@ from aiohttp import web
 from sungrow_lib.errors import SpoolUnavailableError
 from sungrow_lib.spool import DurableSpool, Settlement, SpoolState
 from sungrow_lib.upload import UploadSettings
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, is_number, running, until
 from tests.upload.server import Batch, IngestServer
@@ -93,7 +94,7 @@ async def _delivered(spool: DurableSpool) -> set[int]:
 
 async def is_known_to_be_delivered(spool: DurableSpool, seqs: set[int]) -> None:
     """Wait for the answer, too: of readings whose answer is lost the edge never learns that they were new."""
-    with anyio.fail_after(120):
+    with anyio.fail_after(PATIENCE_S):
         while not seqs <= await _delivered(spool):  # noqa: ASYNC110 - a test looks from outside
             await anyio.sleep(0.005)
 

@@ -11,6 +11,7 @@ import pytest
 
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import BatchUploader, UploadSettings
+from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import IngestServer
@@ -61,7 +62,7 @@ async def test_who_waits_for_a_token_hears_of_it_whoever_found_it(
         await until(lambda: uploader.status.paused == ("inv",))
         token_file.write_text(server.token)
         assert await uploader._link.token() == server.token  # as a report of the edge's state asks for it
-        await counted(spool, within_s=60.0, delivered=2)
+        await counted(spool, within_s=PATIENCE_S, delivered=2)
 
 
 def _refused_since(uploader: BatchUploader) -> list[datetime]:
