@@ -83,14 +83,18 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         tasks.start_soon(edge.watch_signals, stopping)
         tasks.start_soon(edge.watch_lock, stopping)
         edge.show_metrics(tasks)
-        while not stopping.is_set():
-            failure = await edge.run(stopping)
-            if failure is not None:
-                await edge.hold_out(failure, stopping)
-            with anyio.move_on_after(0 if stopping.is_set() or failure is not None else _ANEW_S):
-                await stopping.wait()
+        try:
+            while not stopping.is_set():
+                failure = await edge.run(stopping)
+                if failure is not None:
+                    await edge.hold_out(failure, stopping)
+                with anyio.move_on_after(0 if stopping.is_set() or failure is not None else _ANEW_S):
+                    await stopping.wait()
+        finally:  # whatever the reason for the end
+            with anyio.CancelScope(shield=True):
+                await edge.save_last(stopping)
+                await edge.say_last()
         tasks.cancel_scope.cancel()
-    await edge.say_last()
     if edge.lost is not None:
         raise edge.lost
 
@@ -134,13 +138,17 @@ class _Edge:
                 _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
                 self.service.say(STOPPING="1", STATUS="stopping")
                 self._opening.hurries_at = min(self._opening.hurries_at, time.monotonic() + _LAST_WRITE_S)
-                self._too_late_at = self._too_late_at or anyio.current_time() + _LAST_TRY_S
-                stopping.set()
+                self._end(stopping)
+
+    def _end(self, stopping: anyio.Event) -> None:
+        self._too_late_at = self._too_late_at or anyio.current_time() + _LAST_TRY_S
+        stopping.set()
 
     async def say_last(self) -> None:
         """Say in the health file what became of every poll, now that none is under way."""
-        self.survey.judge(self.intake)
-        await self._health.write_last()
+        if any(account.polled for account in self.accounts.values()):
+            self.survey.judge(self.intake)
+            await self._health.write_last()
 
     async def watch_lock(self, stopping: anyio.Event) -> None:
         """End if another daemon gets hold of the lock."""
@@ -232,26 +240,28 @@ class _Edge:
             beside.start_soon(self.survey.watch, self.intake)
             await self._poll(stations, stopping.wait, self._wait_for_disk)
             beside.cancel_scope.cancel()
-        if stopping.is_set():
-            await self._try_a_last_time(stopping)
 
-    async def _try_a_last_time(self, stopping: anyio.Event) -> None:
-        """Put what waits in memory into the spool, if its disk works again; say what is lost."""
-        is_worth_it = False
-        if len(self.intake) and self.lost is None:
-            with anyio.CancelScope(deadline=self._too_late_at):  # a disk that hangs is not waited for
-                is_worth_it = await self._probe.may_work()
-        if is_worth_it:
-            try:
+    async def save_last(self, stopping: anyio.Event) -> None:
+        """Put what waits in memory into the spool, opened anew, if its disk works; say what is lost."""
+        self._end(stopping)
+        try:
+            if await self._is_worth_a_last_try():
                 async with AsyncExitStack() as stack:
                     spool = await self._open(stack, stopping)
                     if spool is not None:
                         spool.guard_place(self.lock.holds)
                         self.intake.use(spool)
-                        await self.intake.close()
-            except* SpoolError as group:
-                self.intake.refuse(first_of(group))
-        await self.intake.close()
+                        await self.intake.flush()
+        except* SpoolError as group:
+            self.intake.refuse(first_of(group))
+        finally:
+            self.intake.close()
+
+    async def _is_worth_a_last_try(self) -> bool:
+        if len(self.intake) and self.lost is None:
+            with anyio.CancelScope(deadline=self._too_late_at):  # a disk that hangs is not waited for
+                return await self._probe.may_work()
+        return False
 
     async def _wait_for_disk(self) -> None:
         """Return when it may be worth while to try; no inverter is polled during that."""
@@ -285,7 +295,6 @@ class _Edge:
                 await anyio.to_thread.run_sync(self.owner_file.remember, await spool.owner())
             await self._note(None)
         else:
-            await self.intake.close()
             _LOG.info("stopped before the spool was open; what was begun on it begins anew at the next start")
         return spool
 
@@ -326,7 +335,7 @@ class _Edge:
             await self._poll(stations, stopping.wait, spool.wait_damaged)
             beside.cancel_scope.cancel()
         if stopping.is_set():
-            await self.intake.close()
+            await self.intake.flush()
 
     async def _poll(self, stations: list[Station], *ends: Callable[[], Awaitable[None]]) -> None:
         """Poll until one of ``ends`` returns."""

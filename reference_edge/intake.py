@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -14,7 +15,7 @@ import anyio
 
 from reference_edge.account import SPOOL_REFUSED, STOPPED, DeviceAccount
 from sungrow_lib.errors import SpoolError
-from sungrow_lib.sample import SungrowSample
+from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.spool import BootStamp, DurableSpool
 
 _LOG: Final = logging.getLogger("sungrow_edge")
@@ -110,15 +111,18 @@ class Intake:
                     if look % _TAKE_IN_EVERY == 0:
                         await self.spool.take_in_replaced()
 
-    async def close(self) -> None:
-        """Try a last time; what the spool does not take now is lost, and said so of every reading."""
-        async with self._lock:
-            await self._empty()
-            while self._waiting:
-                why = self.refusal or _NOT_OPEN
-                self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
+    def close(self) -> None:
+        """Give up what no spool took until the end, and say so of each reading, and of all together."""
+        why, lost = self.refusal or _NOT_OPEN, defaultdict[str, list[datetime]](list)
+        while self._waiting:
+            lost[self._waiting[0].device_id].append(self._waiting[0].sample.ts)
+            self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
         for account in self.accounts.values():
             account.say_rest()
+        for device_id, times in lost.items():
+            span = {"from": format_ts(min(times)), "to": format_ts(max(times))}
+            extra = {"device_id": device_id, "readings": len(times), **span, "reason": why}
+            _LOG.error("readings could not be saved", extra=extra)
 
     def _is_due(self) -> bool:
         """Whether to commit now: the interval is over, or the spool is well and many have been gathered."""

@@ -105,7 +105,7 @@ async def test_what_is_polled_while_another_reading_waits_for_the_spool_is_accou
         finally:
             spool.may_answer.set()
     assert len(intake) == 3
-    await intake.close()
+    intake.close()
     accounts["roof"].polled += 1  # the first one was none of the station's
     assert [account.polled for account in accounts.values()] == [2, 1, 1]
     assert [account.not_accepted for account in accounts.values()] == [

@@ -84,7 +84,7 @@ async def live(
         intake.use(spool)
         with anyio.fail_after(PATIENCE_S):
             await Station(devices, settings, intake, cast("BatchUploader", _Uploader())).run(intake.stopping)
-        await intake.close()
+        await intake.flush()
 
 
 DEVICES = ((1, "roof"), (2, "garage"))

@@ -121,7 +121,7 @@ async def test_memory_is_bounded_and_what_is_given_up_is_said(
     assert len(intake) == 3
     assert account.not_accepted == {"spool refused": 2}
     assert sum(record.message == "poll" for record in caplog.records) == 2
-    await intake.close()
+    intake.close()
     assert account.not_accepted == {"spool refused": 2, "stopped": 3}
     assert len(intake) == 0
 
@@ -164,7 +164,7 @@ async def test_readings_can_share_a_commit_and_count_after_it(
     intake._not_before = anyio.current_time() + 3600
     await intake.put(taken(5))
     assert (account.accepted, len(intake)) == (4, 1)
-    await intake.close()
+    await intake.flush()
     assert account.accepted == 5
 
 
@@ -182,7 +182,7 @@ async def test_readings_gathered_for_a_commit_are_never_given_up_while_the_spool
     assert (account.not_accepted, intake.refusal) == ({}, None)
     assert longest == 3  # of the room in memory most is left for a spool that takes none
     assert account.accepted + len(intake) == 30
-    await intake.close()
+    await intake.flush()
     assert account.accepted == 30 == (await spool.counts()).accepted
 
 
@@ -362,7 +362,13 @@ async def test_what_is_given_up_at_the_end_is_said_of_every_reading(
 ) -> None:
     intake, number = Intake({"roof": account}), SUMMED_AFTER + 30
     await intake.put(*map(taken, range(number)))
-    await intake.close()
+    intake.close()
+    [told] = [vars(line) for line in caplog.records if line.message == "readings could not be saved"]
+    assert (told["device_id"], told["readings"]) == ("roof", number)
+    assert (told["from"], told["to"]) == (
+        format_ts(taken(0).sample.ts),
+        format_ts(taken(number - 1).sample.ts),
+    )
     polls = [vars(line) for line in caplog.records if line.message == "poll"]
     assert sum(poll.get("polls", 1) for poll in polls) == number == account.not_accepted["stopped"]
 
