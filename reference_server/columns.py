@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, compress, zip_longest
-from struct import error as StructError, pack  # noqa: N812 - a class, whatever it is called
+from itertools import compress, zip_longest
+from struct import Struct, error as StructError  # noqa: N812 - a class, whatever it is called
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -90,72 +90,66 @@ def _steps(
     lists: Sequence[Column], numbers: Sequence[Column], count: int
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Names of the columns that hold a number, and all numbers in resolution steps, NaN where unknown."""
-    flat: list[Column] = []
-    lengths = [_flatten(column, count, flat) for column in lists]
-    values = _as_floats((*numbers, *flat), count * (len(numbers) + sum(lengths)))
-    end = count * len(numbers)
-    parts = [values[:end].reshape(-1, count)]
-    for length in filter(None, lengths):
-        begin, end = end, end + count * length
-        parts.append(values[begin:end].reshape(count, length).T)  # reading by reading, not column by column
-    given = np.concatenate(parts)
-    unknown = np.isnan(given)
-    filled = ~unknown.all(axis=1)
-    names, factors, lows, highs = _columns(tuple(lengths), filled.tobytes())
+    columns = dict(_singles(lists, numbers, count))
+    names, values = tuple(columns), _as_floats(columns.values(), count)
+    unknown = np.isnan(values)
+    filled = np.count_nonzero(unknown, axis=1) < count
+    if not filled.all():
+        names = tuple(compress(names, filled))
+        values, unknown = values[filled], unknown[filled]
+    factors, lows, highs = _limits_of(names)
     with np.errstate(over="ignore"):
-        steps = np.rint(given[filled] * factors)
-    plausible = (steps >= lows) & (steps <= highs)  # what is unknown is not
-    if np.count_nonzero(plausible) + np.count_nonzero(unknown) != given.size:
+        steps = np.rint(values * factors)
+    if not ((steps >= lows) & (steps <= highs) | unknown).all():
         raise UnusualError
     return names, steps
 
 
-def _flatten(column: Column, count: int, flat: list[Column]) -> int:
-    """Add the items of lists, each filled up to the longest, to ``flat``; return how long that is."""
-    missing = column.count(None)
-    if missing == count:
-        return 0
-    if missing:
-        column = [items or () for items in column]
-    lengths = set(map(len, column))
-    if len(lengths) > 1:
-        column = list(zip(*zip_longest(*column), strict=True))
-    flat += column
-    return max(lengths)
+def _singles(
+    lists: Sequence[Column], numbers: Sequence[Column], count: int
+) -> Iterator[tuple[str, Iterable[float | None]]]:
+    """Columns of single numbers, each item of a list one of its own; without most that hold none.
+
+    No poll reads all quantities; of those that are there, the first value tells so.
+    """
+    for quantity, column in zip(NUMBERS, numbers, strict=True):
+        if column[0] is not UNKNOWN or column.count(UNKNOWN) < count:
+            yield quantity.name, column
+    for quantity, column in zip(LISTS, lists, strict=True):
+        if any(column):
+            given = column if all(column) else [items or () for items in column]
+            yield from zip(quantity.columns(), zip_longest(*given), strict=False)
 
 
-def _as_floats(columns: Sequence[Column], size: int) -> NDArray[np.float64]:
-    """All values as the machine holds them, NaN for None."""
+def _as_floats(columns: Collection[Iterable[float | None]], count: int) -> NDArray[np.float64]:
+    """All values as the machine holds them, a row for each column, NaN for None."""
+    if not columns:
+        return np.empty((0, count))
+    # Several times as quick as numpy, which looks at each number twice, and as one tuple of all numbers.
+    pack = Struct(f"{count}d").pack
+    return np.frombuffer(b"".join([_packed(pack, column) for column in columns])).reshape(-1, count)
+
+
+def _packed(pack: Callable[..., bytes], column: Iterable[float | None]) -> bytes:
     try:
-        # Several times as quick as numpy, which looks at each number twice; it does not take None.
-        return np.frombuffer(pack(f"{size}d", *chain.from_iterable(columns)))
-    except StructError:
-        return np.array(list(chain.from_iterable(columns)), np.float64)
+        return pack(*column)
+    except StructError:  # it does not take None
+        return np.array(column, np.float64).tobytes()
 
 
-class _Columns(NamedTuple):
-    """Columns of numbers: what they are called, and for each how it is counted and which are plausible."""
+class _Limits(NamedTuple):
+    """How numbers of columns are counted, and which are plausible."""
 
-    names: tuple[str, ...]
     factors: NDArray[np.float64]
     lows: NDArray[np.float64]
     highs: NDArray[np.float64]
 
 
 @lru_cache(maxsize=1024)
-def _columns(lengths: tuple[int, ...], filled: bytes) -> _Columns:
-    """Columns that hold a number.
-
-    Args:
-        lengths: how many columns each of :data:`LISTS` has.
-        filled: which of them all do, a byte for each.
-    """
-    names = [quantity.name for quantity in NUMBERS]
-    for quantity, length in zip(LISTS, lengths, strict=True):
-        names += list(quantity.columns())[:length]
-    chosen = tuple(compress(names, filled))
-    by_row = np.array([_LIMITS[name] for name in chosen], np.float64).reshape(len(chosen), 3)
-    return _Columns(chosen, *(by_row[:, [number]] for number in range(3)))
+def _limits_of(names: tuple[str, ...]) -> _Limits:
+    """Those of columns."""
+    by_row = np.array([_LIMITS[name] for name in names], np.float64).reshape(len(names), 3)
+    return _Limits(*(by_row[:, [number]] for number in range(3)))
 
 
 def _limits(quantity: Quantity) -> tuple[int, int, int]:
