@@ -38,24 +38,48 @@ async def read_json(request: web.BaseRequest, *, max_decompressed: int) -> Any:
     Raises:
         Problem: 400 not JSON, 413 too large, 415 not JSON by its header or an unknown coding.
     """
-    return parse_json(await read_plain(request, max_decompressed=max_decompressed))
+    require_json(request)
+    return parse_json(decompressed(request, await read_body(request), max_decompressed))
 
 
-async def read_plain(request: web.BaseRequest, *, max_decompressed: int) -> bytes:
-    """Read a body that says it is JSON, decompressed.
+def require_json(request: web.BaseRequest) -> None:
+    """Refuse a body that does not say it is JSON.
 
     Raises:
-        Problem: 400 damaged, 413 too large, 415 not JSON by its header or an unknown coding.
+        Problem: 415, it does not.
     """
     # To take the header apart is left to whom it says more than that.
     if request.headers.get("Content-Type") != _JSON and request.content_type != _JSON:
         raise Problem(415, f"send Content-Type: {_JSON}", headers={"Accept": _JSON})
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Read a body as it was sent; unlike with aiohttp's own way, the request does not keep it.
+
+    Raises:
+        web.HTTPRequestEntityTooLarge: it is too large.
+    """
     if request.headers.get("Expect", "").lower() == _CONTINUE and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer has not begun
-    body = await request.read()
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await request.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > request.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def decompressed(request: web.BaseRequest, body: bytes, limit: int) -> bytes:
+    """Undo the content coding of a request's body.
+
+    Raises:
+        Problem: 400 damaged, 413 larger than ``limit``, 415 an unknown coding.
+    """
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    return decompress(body, coding, max_decompressed)
+    return decompress(body, coding, limit)
 
 
 def decompress(body: bytes, coding: str, limit: int) -> bytes:

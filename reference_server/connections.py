@@ -22,6 +22,8 @@ _TITLES: Final = {400: "Not HTTP"}
 _PROBLEM: Final = 400
 """The least status that tells of one."""
 _LONG_S: Final = 1.0
+_AHEAD_BYTES: Final = 2**16
+"""Of a body that nobody reads yet; it may be twice as many."""
 
 
 class AccessLogger(AbstractAccessLogger):
@@ -120,6 +122,7 @@ class Connections(web.Server):
             "access_log_class": logger,
             "access_log": _ACCESS,
             "auto_decompress": False,
+            "read_bufsize": _AHEAD_BYTES,
         }
         super().__init__(answer, request_factory=partial(web.BaseRequest, loop=loop, client_max_size=largest))
 

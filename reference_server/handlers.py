@@ -12,12 +12,14 @@ from pydantic import BaseModel
 
 from reference_server.answers import Answer
 from reference_server.auth import Principal, bearer_hash
-from reference_server.bodies import read_plain
+from reference_server.bodies import decompressed, read_body, require_json
 from reference_server.connections import Connection
+from reference_server.ingest import Batch
 from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
 from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery, StreamQuery
+from reference_server.room import Place, is_large, size_of
 from reference_server.server import Server
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -60,15 +62,31 @@ class Call(NamedTuple, Generic[Query]):
 
 async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
-    plain = await read_plain(call.request, max_decompressed=server.settings.max_decompressed_bytes)
-    batch = await server.ingest.read(plain, max_samples=server.settings.max_samples_per_request)
-    server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
-    taken = await server.ingest.take(batch, call.principal)
+    async with server.room.place(size_of(call.request)) as place:
+        batch = await _batch(server, call.request, place)
+        server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
+        taken = await server.ingest.take(batch, call.principal)
     server.metrics.ingested(taken.answer)
     if taken.arrivals:
         server.latest.arrived(batch.device for batch in taken.arrivals)
         server.live.arrived(taken.arrivals)
     return taken.answer
+
+
+async def _batch(server: Server, request: web.BaseRequest, place: Place) -> Batch:
+    """Read a batch once there is room for it; of its body nothing is left when it waits to be stored."""
+    require_json(request)
+    settings = server.settings
+    if is_large(request):
+        await place.take()
+        body = await read_body(request)
+    else:
+        body = await read_body(request)
+        await place.take()
+    plain = decompressed(request, body, settings.max_decompressed_bytes)
+    batch = await server.ingest.read(plain, max_samples=settings.max_samples_per_request)
+    place.arrived()
+    return batch
 
 
 async def realtime(server: Server, call: Call[DeviceQuery]) -> Answer:

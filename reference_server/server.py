@@ -22,6 +22,7 @@ from reference_server.plant_series import PlantSeriesReader
 from reference_server.realtime import LatestReadings
 from reference_server.retention import Retention
 from reference_server.rollups import RollupRefresher
+from reference_server.room import Room
 from reference_server.series import SeriesReader
 from reference_server.shared_table import SharedTable
 from reference_server.storage.arrivals import ArrivalChannel
@@ -50,6 +51,7 @@ class Server:
         horizon: tells up to when rollups are frozen.
         authenticator: tells who asks.
         ingest: takes batches.
+        room: where large ones are while they are taken.
         latest: answers what a device shows now.
         refresher: keeps rollups fresh.
         series: answers series.
@@ -70,6 +72,7 @@ class Server:
     horizon: Horizon
     authenticator: Authenticator
     ingest: Ingest
+    room: Room
     latest: LatestReadings
     refresher: RollupRefresher
     series: SeriesReader
@@ -116,6 +119,7 @@ class Server:
             horizon=horizon,
             authenticator=authenticator,
             ingest=Ingest(database, devices, horizon=horizon, clock=clock),
+            room=Room(),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=series,

@@ -7,18 +7,18 @@ transaction, and its data. Each message wakes a process on either side: that cos
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from psycopg import AsyncClientCursor, generators
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
 from psycopg.pq.abc import PGconn, PGresult
 
 from reference_server.storage.blocks import Block
 from reference_server.storage.connection import Connection
 from reference_server.storage.conversation import checked
-from reference_server.storage.packing import SIGNATURE, TRAILER, pack
+from reference_server.storage.packing import PIECE, SIGNATURE, TRAILER, pack
 from reference_server.storage.queries import array_text, query, with_columns
 from reference_server.storage.samples import Key, listed_keys
 
@@ -57,7 +57,7 @@ async def store_new(
         words.append(cursor.mogrify(query("missing_keys"), listed_keys(keys)))
     async with connection.lock:
         results = await connection.wait(
-            _converse(connection.pgconn, ";\n".join(words).encode(), packed.message)
+            _converse(connection.pgconn, ";\n".join(words).encode(), packed.message())
         )
     if results is None:
         return None
@@ -93,13 +93,16 @@ def _times(stamps: list[int]) -> list[str]:
     return times
 
 
-def _converse(pgconn: PGconn, statements: bytes, body: bytes) -> PQGen[list[PGresult] | None]:
+def _converse(pgconn: PGconn, statements: bytes, message: Iterable[Buffer]) -> PQGen[list[PGresult] | None]:
     """Send the query, its data, and take what is answered from the copy on; None when something hinders."""
     pgconn.send_query(statements)
     hindered, _ = checked((yield from generators.execute(pgconn)))
     is_free = hindered.ntuples == 0
-    while pgconn.put_copy_data(body if is_free else _NOTHING) == 0:
-        yield from generators.send(pgconn)
+    for piece in message if is_free else (_NOTHING,):
+        while pgconn.put_copy_data(piece) == 0:
+            yield from generators.send(pgconn)
+        if len(piece) == PIECE:  # more would be kept in memory that a connection never gives back
+            yield from generators.send(pgconn)
     while pgconn.put_copy_end() == 0:
         yield from generators.send(pgconn)
     results = checked((yield from generators.execute(pgconn)))

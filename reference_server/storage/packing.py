@@ -6,7 +6,7 @@ Each part of a row takes the same space in a matrix of bytes, whatever it holds;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain, repeat
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from psycopg.abc import Buffer
 
 from reference_server.storage.blocks import Block, Column
 from reference_server.storage.codec import COLUMN_TYPES
@@ -24,6 +25,9 @@ SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 
 TRAILER: Final = b"\xff\xff"
 """What comes after them."""
+
+PIECE: Final = 2**18
+"""Bytes that are handed over at once."""
 
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 _NULL: Final = b"\xff\xff\xff\xff"
@@ -58,10 +62,13 @@ class Packed:
     body: bytes
     ends: list[int]
 
-    @property
-    def message(self) -> bytes:
-        """All that COPY takes."""
-        return b"".join((SIGNATURE, self.body, TRAILER))
+    def message(self) -> Iterator[Buffer]:
+        """All that COPY takes, piece by piece."""
+        yield SIGNATURE
+        rows = memoryview(self.body)
+        for begin in range(0, len(rows), PIECE):
+            yield rows[begin : begin + PIECE]
+        yield TRAILER
 
 
 @dataclass(frozen=True, slots=True)

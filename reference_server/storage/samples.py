@@ -189,7 +189,8 @@ async def copy_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
     packed = pack(blocks)
     statement = with_columns("copy_samples", packed.columns)
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        await copy.write(packed.message)
+        for piece in packed.message():
+            await copy.write(piece)
 
 
 async def copy_rows(connection: Connection, rows: Iterable[Row]) -> None:

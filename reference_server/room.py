@@ -1,0 +1,135 @@
+"""Room for large batches: so many bytes of them are in hand at once, and whoever comes later waits its turn.
+
+Nothing is refused for want of room. Small batches, fresh readings above all, neither wait nor count. What is
+small on its way, because it is compressed, counts once it has arrived. A large one counts while it arrives,
+but only for a short while when its line is slow: others need not wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+
+SIZE: Final = 4 * 2**20
+"""Bytes that are in hand at once."""
+SMALL: Final = 2**17
+"""Bytes up to which a batch needs no room."""
+_SLOW_S: Final = 1.0
+"""s after which a batch that is still arriving counts no more."""
+_EXPANSION: Final = 8
+"""How many times larger a compressed batch is once it is decompressed, mostly."""
+_DECODED: Final = 3
+"""How many times smaller readings are than their JSON."""
+_UNTOLD: Final = 2**20
+"""Bytes of a batch that does not say how many it has."""
+
+
+class Room:
+    """Room for batches, first come first served.
+
+    Args:
+        size: bytes there are.
+    """
+
+    def __init__(self, size: int = SIZE) -> None:
+        self._size = size
+        self._taken = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def place(self, size: int) -> Place:
+        """Return a place for a batch of so many bytes; it is still to be taken."""
+        return Place(self, min(size, self._size) if size > SMALL else 0)
+
+    async def take(self, size: int) -> None:
+        """Wait for so many bytes."""
+        if not self._waiting and self._taken + size <= self._size:
+            self._taken += size
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._let_in()  # those behind it may fit
+            else:
+                self.give(size)
+            raise
+
+    def give(self, size: int) -> None:
+        """Give so many bytes back."""
+        self._taken -= size
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if not turn.done():
+                if self._taken + size > self._size:
+                    return
+                self._taken += size
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
+class Place:
+    """Room of one batch until it is answered: within it, it is to be taken before the batch needs memory.
+
+    Args:
+        room: where it is.
+        size: bytes; 0 for a batch that needs none.
+    """
+
+    __slots__ = ("_room", "_size", "_slow", "_wanted")
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self._wanted = size
+        self._size = 0
+        self._slow: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def take(self) -> None:
+        """Wait for it."""
+        if self._wanted:
+            await self._room.take(self._wanted)
+            self._size = self._wanted
+            self._slow = asyncio.get_running_loop().call_later(_SLOW_S, self._keep, 0)
+
+    def arrived(self) -> None:
+        """Note that the batch is there as a whole, and decoded."""
+        self._keep(self._size // _DECODED)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """Leave it to others."""
+        self._keep(0)
+
+    def _keep(self, size: int) -> None:
+        """Give all but so many bytes back, for good."""
+        if self._slow is not None:
+            self._slow.cancel()
+        more, self._size = self._size - size, size
+        if more:
+            self._room.give(more)
+
+
+def is_large(request: web.BaseRequest) -> bool:
+    """Whether the body of a request takes much memory, or nobody knows how much, while it arrives."""
+    length = request.content_length
+    return length is None or length > SMALL
+
+
+def size_of(request: web.BaseRequest) -> int:
+    """Bytes that the body of a request will most likely take."""
+    length = request.content_length
+    if length is None:
+        return _UNTOLD if request.can_read_body else 0
+    return length * _EXPANSION if "Content-Encoding" in request.headers else length
