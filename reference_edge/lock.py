@@ -28,6 +28,8 @@ from sungrow_lib.spool.disk import disk_of, is_gone, is_setting, missing_place
 
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
+_GONE: Final = errno.ENODEV
+"""Of a disk that is no longer mounted where it was."""
 
 
 class SpoolLock:
@@ -89,28 +91,31 @@ class SpoolLock:
             SpoolUnavailableError: another daemon has locked one meanwhile.
         """
         with self._turn:
-            if self._is_closed or (self._file is not None and self._is_ours(self._file)):
+            if self._is_closed:
                 return
             try:
-                mine = self._locked()
+                mine = self._file if self._file is not None and self._is_ours(self._file) else self._locked()
             except BlockingIOError:
                 raise self._taken() from None
             except OSError as error:  # no folder, no room: until there is, nobody else can make one either
                 self._failure = error
                 return
-            if self._file is not None:
+            self._failure = None
+            if self._file is not None and self._file != mine:
                 os.close(self._file)
             self._file = mine
 
     def require(self) -> None:
-        """Make sure that the file is made and locked, which a disk that fails may have put off.
+        """Make sure that the file is made and locked, which a disk that fails may have put off, and in place.
 
         Raises:
-            SpoolUnavailableError: it is not, or another daemon has locked it.
+            SpoolUnavailableError: it is not; or its disk is no longer mounted, so that a spool that is opened
+                now would be a new one, out of sight once the disk is back; or another daemon has locked it.
         """
         self.keep()
-        if self._file is None and self._failure is not None:
-            raise self._unmade(self._failure) from self._failure
+        error = self._failure
+        if error is not None and (self._file is None or error.errno == _GONE):
+            raise self._unmade(error) from error
 
     def holds(self) -> bool:
         """Whether no other daemon has it; from any thread."""
@@ -122,10 +127,9 @@ class SpoolLock:
 
     def _locked(self) -> int:
         """Open and lock the file, and see to it that it is still the one there."""
-        why = missing_place(self._spool)
-        if why is None and self._disk is not None and is_gone(self._disk):
-            why = f"no disk is mounted at {self._disk} any more"
-        if why is not None:
+        if self._disk is not None and is_gone(self._disk):
+            raise OSError(_GONE, f"no disk is mounted at {self._disk} any more; mount it again")
+        if (why := missing_place(self._spool)) is not None:
             raise FileNotFoundError(errno.ENOENT, why)
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
