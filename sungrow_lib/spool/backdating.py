@@ -26,6 +26,7 @@ from sungrow_lib.spool.clock import (
     Undated,
     date_waiting,
 )
+from sungrow_lib.spool.errors import WrongValueError
 from sungrow_lib.spool.nameless import read_parts
 from sungrow_lib.spool.notes import read_note, whole, words
 from sungrow_lib.spool.rows import to_numbers, to_undated
@@ -124,17 +125,20 @@ def date_part(
         now: this moment.
         starts: of the boots.
         most: so many readings of each.
+
+    Raises:
+        WrongValueError: a wrong bit in a key; without any progress, the next part would be this one again.
     """
     plan = _Plan(connection, clock, now, starts)
     parts = {device: _undated(connection, device, most) for device in lasts}
     plan.cover(lasts, parts)
     for device, rows in parts.items():
-        if rows:
-            dated = date_waiting(
-                rows, clock, clock.date(now), lines=plan.lines(device), last_ts=lasts[device]
-            )
-            give_dates(connection, device, dated)
-            connection.execute(schema.WAITING_TO_PENDING, (device, rows[-1].seq))
+        if not rows:
+            raise WrongValueError("what waits is no reading")
+        dated = date_waiting(rows, clock, clock.date(now), lines=plan.lines(device), last_ts=lasts[device])
+        give_dates(connection, device, dated)
+        if connection.execute(schema.WAITING_TO_PENDING, (device, rows[-1].seq)).rowcount != len(rows):
+            raise WrongValueError("readings that wait are not where they are looked for")
     plan.keep(lasts)
 
 

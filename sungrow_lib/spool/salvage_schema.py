@@ -57,11 +57,20 @@ STAND: Final = (
         "INSERT INTO standing SELECT f.device, f.state, f.seq, f.offered, f.at, f.code, f.reason"
         " FROM temp.found f JOIN main.reading r ON r.seq = f.seq AND r.device = f.device"
     ),
-    # Nothing tells where it stood. Offered again it is safe: the server takes each reading once.
     (
-        "INSERT INTO standing (device, state, seq, offered) SELECT r.device, 0, r.seq, 1 FROM main.reading r"
-        " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device)"
+        "CREATE TEMP TABLE waits AS SELECT s.device, r.boot, min(CASE s.state WHEN 1 THEN s.seq END)"
+        " AS since, max(s.state <> 1) AS is_dated FROM standing s CROSS JOIN main.reading r ON r.seq = s.seq"
+        " WHERE s.device IN (SELECT device FROM temp.found WHERE state = 1) GROUP BY s.device, r.boot"
     ),
+)
+# Nothing tells where it stood. Readings get their dates in their order: after one of its boot that waits it
+# waits, too, and before, if none of that boot has a date. Any other one is safe when it is offered again: the
+# server takes each reading once.
+STAND_NOWHERE: Final = (
+    "INSERT INTO standing (device, state, seq, offered) SELECT device, waits, seq, NOT waits FROM"
+    " (SELECT r.device, r.seq, ?1 AND EXISTS (SELECT 1 FROM temp.waits w WHERE w.device = r.device"
+    " AND w.boot = r.boot AND (r.seq > w.since OR NOT w.is_dated)) AS waits FROM main.reading r"
+    " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device))"
 )
 _SET_APART: Final = (
     f"UPDATE standing SET state = 4, code = '{schema.DOUBTFUL}', offered = 1,"

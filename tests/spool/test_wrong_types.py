@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from sungrow_lib.errors import SpoolCorruptError
-from sungrow_lib.spool import Lane, SpoolOptions, database
+from sungrow_lib.spool import Lane, SpoolOptions, SpoolState, database
 from sungrow_lib.spool.packing import pack
 from sungrow_lib.spool.store import SpoolStore
 from tests.spool.helpers import NOON_MS, FakeClock
@@ -180,3 +180,87 @@ def test_no_bit_of_a_header_holds_up_or_alters_another_reading(path: Path, bit: 
         assert is_whole(sent), f"byte {at - header_at(whole)[0]}"
         records, _ = used(path, lambda store: store.records(0, 100))
         assert {record.entry.seq for record in records} >= set(NUMBERS) - {HIT}
+
+
+# --- what waits for a date --------------------------------------------------------------------------------
+
+WRONG_CLOCK_MS: Final = NOON_MS - 40 * 86_400_000
+
+
+def clock_of(boot: str, *, synchronised: bool) -> FakeClock:
+    wall_ms = NOON_MS + 60_000 if synchronised else WRONG_CLOCK_MS
+    return FakeClock(wall_ms=wall_ms, boot_ms=5_000, boot_id=boot, synchronised=synchronised)
+
+
+def grown(path: Path, clock: FakeClock, count: int) -> None:
+    """Append so many readings, one every five seconds."""
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
+        for _ in range(count):
+            clock.pass_s(5)
+            store.append("roof", clock.wall_ms, '{"pv_power_w":1}', boot=None, ts_is_final=False)
+
+
+def recovered_states(path: Path, clock: FakeClock) -> dict[int, SpoolState]:
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock, "as a test says")) as store:
+        assert store.recovery is not None
+        assert store.faults() == []
+        return {record.entry.seq: record.entry.state for record in store.records(0, 100)}
+
+
+@pytest.mark.parametrize("lost", [1, 4, 7])
+def test_what_waits_for_a_date_waits_on_where_damage_took_that_it_does(path: Path, lost: int) -> None:
+    """Sent with the date its clock gave it, it would be there under that date for good."""
+    clock = clock_of("boot-1", synchronised=False)
+    grown(path, clock, 7)
+    altered(path, f"UPDATE standing SET offered = 1.5 WHERE seq = {lost}")
+    assert set(recovered_states(path, clock).values()) == {SpoolState.WAITING}
+    right_ms = NOON_MS + 3_600_000
+    clock.wall_ms, clock.synchronised = right_ms, True
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
+        store.release()
+        dates = {entry.seq: entry.ts_ms for entry in store.offer("roof", 99, Lane.FRESH)}
+    assert dates == {seq: right_ms - 5_000 * (7 - seq) for seq in range(1, 8)}
+
+
+@pytest.mark.parametrize("lost", [2, 5])
+def test_what_has_its_date_is_offered_with_it_though_others_wait(path: Path, lost: int) -> None:
+    """In an earlier boot, and in the part of this one in which the clock was right still."""
+    clock = clock_of("boot-1", synchronised=True)
+    grown(path, clock, 3)
+    clock.reboot("boot-2", off_s=60)
+    grown(path, clock, 3)
+    clock.synchronised = False
+    grown(path, clock, 3)
+    with closing(sqlite3.connect(path)) as connection:
+        (date,) = connection.execute("SELECT ts FROM reading WHERE seq = ?", (lost,)).fetchone()
+    altered(path, f"UPDATE standing SET offered = 1.5 WHERE seq = {lost}")
+    states = recovered_states(path, clock)
+    assert [seq for seq, state in states.items() if state is SpoolState.WAITING] == [7, 8, 9]
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
+        assert (lost, date) in {(entry.seq, entry.ts_ms) for entry in store.offer("roof", 99, Lane.FRESH)}
+
+
+def dated(store: SpoolStore) -> None:
+    while store.release() is None:
+        pass
+
+
+@pytest.mark.parametrize(("offset", "bit"), [(4, 0), (9, 2), (9, 3)])
+def test_a_wrong_key_does_not_keep_readings_from_their_dates(path: Path, offset: int, bit: int) -> None:
+    """Where a reading stands is found by its neighbours then, and not by its key: nothing would get on."""
+    clock = clock_of("boot-1", synchronised=False)
+    grown(path, clock, 120)
+    content = bytearray(path.read_bytes())
+    at = content.index(bytes([9, 8, 9, 9, 1, 8, 0, 0, 0, 4]))  # of reading 4: lengths, types, the number
+    content[at + offset] ^= 1 << bit
+    path.write_bytes(content)
+    clock.wall_ms, clock.synchronised = NOON_MS, True
+    with (
+        closing(SpoolStore(path, SpoolOptions(recover=True, check=False), clock)) as store,
+        pytest.raises(SpoolCorruptError, match="is damaged") as caught,
+    ):
+        dated(store)
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock, str(caught.value))) as store:
+        assert store.release()
+        assert store.counts().waiting == 0
+        assert store.faults() == []
