@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.entries import SpoolCounts, SpoolRecord, SpoolState
@@ -35,6 +36,7 @@ def count(connection: sqlite3.Connection, device_id: str | None, size: int) -> S
 
 def faults(connection: sqlite3.Connection) -> list[str]:
     """Check every page and every rule of the spool; return what is wrong, in words."""
+    connection.create_function("is_text", 1, _is_text, deterministic=True)
     said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
     if said != ["ok"]:
         return said
@@ -47,7 +49,7 @@ def records(
 ) -> list[SpoolRecord]:
     """Return readings with all that is known of them, see `SpoolStore.records`."""
     found: list[SpoolRecord] = []
-    with closing(connection.execute(schema.RECORDS, (after,))) as rows:
+    with _any_text(connection), closing(connection.execute(schema.RECORDS, (after,))) as rows:
         for row in rows:
             try:
                 found.append(to_record(row))
@@ -62,5 +64,30 @@ def records(
 
 def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str | None, int]]:
     """Count deferred and quarantined readings by device, state and the server's code."""
-    rows = connection.execute(schema.QUARANTINE).fetchall()
-    return [(device, SpoolState(state), code, number) for device, state, code, number in rows]
+    with _any_text(connection):
+        rows = connection.execute(schema.QUARANTINE).fetchall()
+    return [
+        (device, SpoolState(state), None if isinstance(code, bytes) else code, number)
+        for device, state, code, number in rows
+    ]
+
+
+@contextmanager
+def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
+    """Get text that is none as bytes; else it would end the whole query."""
+    connection.text_factory = _text
+    try:
+        yield
+    finally:
+        connection.text_factory = str
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _is_text(data: bytes | None) -> bool:
+    return data is None or isinstance(_text(data), str)

@@ -39,7 +39,7 @@ from sungrow_lib.spool.nameless import LOST_BOOT, PARTS, note_boots
 from sungrow_lib.spool.opening import SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Pages, Row
-from sungrow_lib.spool.rows import is_date
+from sungrow_lib.spool.rows import is_content, is_date
 
 _LOG: Final = logging.getLogger(__name__)
 _COMPANIONS: Final = ("", "-wal", "-shm")
@@ -371,16 +371,7 @@ def _take_meta(connection: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def _is_sound(reading: tuple[Any, ...]) -> bool:
-    return is_date(reading[2]) and _is_object(reading[-1])
-
-
-def _is_object(content: str | bytes) -> bool:
-    if isinstance(content, bytes):  # with a checksum: what is right at all is as it was accepted
-        return unpack(content).startswith("{")
-    try:
-        return isinstance(json.loads(content), dict)
-    except ValueError:
-        return False
+    return is_date(reading[2]) and is_content(reading[-1])
 
 
 def _name_as_indexed(connection: sqlite3.Connection, names: dict[str, int]) -> None:

@@ -357,14 +357,18 @@ RULES: Final = {
     "readings with a value that none can have": (
         "SELECT seq FROM reading WHERE typeof(ts) <> 'integer' OR typeof(boot_ms) <> 'integer'"
         f" OR ts NOT BETWEEN {FIRST_MS} AND {LAST_MS} OR typeof(clock) NOT IN ('text', 'null')"
-        " OR typeof(content) NOT IN ('text', 'blob')"
+        " OR typeof(content) NOT IN ('text', 'blob') OR NOT is_text(CAST(clock AS BLOB))"
     ),
     "readings of which is noted what cannot be": (
         "SELECT seq FROM standing WHERE typeof(offered) <> 'integer' OR typeof(at) NOT IN ('integer', 'null')"
         f" OR at NOT BETWEEN {FIRST_MS} AND {LAST_MS} OR typeof(code) NOT IN ('text', 'null')"
-        " OR typeof(reason) NOT IN ('text', 'null')"
+        " OR typeof(reason) NOT IN ('text', 'null') OR NOT is_text(CAST(code AS BLOB))"
+        " OR NOT is_text(CAST(reason AS BLOB))"
     ),
-    "readings whose content is no JSON": "SELECT seq FROM reading WHERE NOT json_valid(unpacked(content))",
+    "readings whose content is no JSON": (
+        "SELECT seq FROM reading WHERE CASE WHEN typeof(content) <> 'text' OR is_text(CAST(content AS BLOB))"
+        " THEN NOT json_valid(unpacked(content)) ELSE 1 END"
+    ),
     "readings that share their device and date with another": (
         "SELECT min(r.seq) FROM reading r JOIN standing s ON s.device = r.device"
         " AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq GROUP BY r.device, r.ts HAVING count(*) > 1"

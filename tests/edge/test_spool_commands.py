@@ -580,6 +580,12 @@ DAMAGE = {
     "standing SET at = 1.5": 2,
     "standing SET reason = x'61'": 9,
     "standing SET state = 77": 30,
+    "reading SET clock = CAST(x'73e5' AS TEXT)": 6,  # of which one bit makes no text
+    "standing SET code = CAST(x'73e5' AS TEXT)": 9,
+    "standing SET reason = CAST(x'73e5' AS TEXT)": 9,
+    "reading SET content = CAST(x'7b22e5227d' AS TEXT)": 3,
+    "reading SET content = CAST('{\"pv_power_w\":' AS TEXT)": 3,
+    "reading SET content = x'7b7d'": 3,
 }
 
 
@@ -595,6 +601,9 @@ def test_an_export_has_all_that_is_sound_and_names_the_rest(spool: Path, tmp_pat
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert f": {seq}; all others are there" in done.stderr
     assert len(done.stdout.splitlines()) == 29
+    done = spool_command("verify", "--spool", str(spool))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith(f"the first is {seq}\n")
     done = spool_command("import", file, "--spool", str(tmp_path / "copy.sqlite"), "--json")
     assert (done.returncode, json.loads(done.stdout)["imported"]) == (0, 29)
 
@@ -616,3 +625,14 @@ def test_damaged_readings_do_not_keep_others_in_quarantine(spool: Path) -> None:
     done = spool_command("requeue", "--all", "--spool", str(spool))
     assert (done.returncode, done.stdout) == (1, "2 readings are offered again\n")
     assert ": 9; " in done.stderr
+
+
+def test_statistics_say_what_is_set_apart_though_damage_took_why(spool: Path) -> None:
+    with closing(sqlite3.connect(spool)) as connection:
+        connection.execute("UPDATE standing SET code = CAST(x'73e5' AS TEXT) WHERE seq = 9")
+        connection.commit()
+    done = spool_command("stats", "--json", "--spool", str(spool))
+    assert (done.returncode, done.stderr) == (0, "")
+    apart = json.loads(done.stdout)["set_apart"]
+    assert sum(entry["readings"] for entry in apart) == 3
+    assert None in [entry["code"] for entry in apart]
