@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Flows:
+class Flows(NamedTuple):
     """Powers in whole watts, none negative but ``ac_w``; both sides of the balance are equal.
 
     Attributes:
@@ -65,6 +64,10 @@ class Energies:
         if flows.ac_w > 0:
             self.output += flows.ac_w * seconds
             self.running_s += seconds
+
+    def plus(self, other: Energies) -> Energies:
+        """What both count together."""
+        return Energies(*(getattr(self, name) + getattr(other, name) for name in Energies.__slots__))
 
 
 DIARY: Final = ("pv", "direct", "exported", "charge")

@@ -33,6 +33,7 @@ MINUTE: Final = timedelta(minutes=1)
 CLOSE_DAYS: Final = 3
 """So many days before today are told by the minute."""
 
+_QUARTER_S: Final = 900
 _STANDARD_LIGHT: Final = 1000.0
 """W/m2 at which a module gives its peak power."""
 _PERFORMANCE: Final = 0.88
@@ -140,7 +141,7 @@ class House:
         self._seed = seed
         self._sky = Sky(seed, zone, latitude_deg)
         self._roofs = tuple(array.roof for array in self.equipment.arrays)
-        self._now = born.astimezone(UTC).replace(microsecond=0)
+        self._second = int(born.timestamp() // 1)  # of the epoch: how far it has been advanced
         self._day = self._local().date()
         self._household = HouseholdDay(seed, self._day)
         self._flows = Flows()
@@ -148,7 +149,7 @@ class House:
         self._light: tuple[float, ...] = (0.0,) * len(self._roofs)
         self.diary = Diary()
         """What the inverter remembers of its days, months and years."""
-        self._total, self._today, self._month_output = Energies(), Energies(), 0
+        self._before, self._today, self._month_output = Energies(), Energies(), 0
         battery = self.equipment.battery
         self._stored = self._content(battery, 40) if battery else 0  # 1/100 watt-seconds
         self._outdoor_c = self._sky.outdoor_temp_c(self._local())
@@ -158,7 +159,7 @@ class House:
     @property
     def now(self) -> datetime:
         """How far the house has been advanced, aware, UTC."""
-        return self._now
+        return datetime.fromtimestamp(self._second, UTC)
 
     def advance(self, to: datetime, step: timedelta = LIVE_STEP) -> None:
         """Let time pass up to ``to`` in steps of whole seconds; a time in the past changes nothing.
@@ -167,12 +168,11 @@ class House:
             to: aware; fractions of a second wait for the next call.
             step: length of a step, a divisor of 15 minutes, so that midnight of every zone ends a step.
         """
-        end = to.astimezone(UTC).replace(microsecond=0)
+        end = int(to.timestamp() // 1)
         length = int(step.total_seconds())
-        while self._now < end:
-            left = int((end - self._now).total_seconds())
-            to_grid = length - int(self._now.timestamp()) % length
-            self._step(min(left, to_grid))
+        while self._second < end:
+            to_grid = length - self._second % length
+            self._step(min(end - self._second, to_grid))
 
     @property
     def state(self) -> HouseState:
@@ -183,10 +183,10 @@ class House:
             for array, power, light in zip(self.equipment.arrays, self._trackers, self._light, strict=True)
         )
         return HouseState(
-            ts=self._now,
+            ts=self.now,
             local=self._local(),
             flows=self._flows,
-            total=replace(self._total),
+            total=self._before.plus(self._today),
             today=replace(self._today),
             month_output=self._month_output,
             tracker_power_w=self._trackers,
@@ -206,7 +206,7 @@ class House:
     # --- one step --------------------------------------------------------------------------------------
 
     def _step(self, seconds: int) -> None:
-        middle = (self._now + timedelta(seconds=seconds / 2)).astimezone(self.zone)
+        middle = datetime.fromtimestamp(self._second + seconds / 2, self.zone)
         second = middle.hour * 3600 + middle.minute * 60 + middle.second
         self._light = self._sky.light(middle, self._roofs)
         self._outdoor_c = self._sky.outdoor_temp_c(middle)
@@ -215,17 +215,17 @@ class House:
         self._trackers = _shared(self._flows.pv_w, available)
         self._count(seconds)
         self._warm(seconds)
-        self._now += timedelta(seconds=seconds)
-        if self._now.timestamp() % QUARTER.total_seconds() == 0:
+        self._second += seconds
+        if self._second % _QUARTER_S == 0:
             self._end_quarter()
 
     def _end_quarter(self) -> None:
-        ended, begun = (self._now - LIVE_STEP).astimezone(self.zone), self._local()
+        ended, begun = datetime.fromtimestamp(self._second - 1, self.zone), self._local()
         self.diary.write(ended, self._today)
         if begun.date() == ended.date():
             return
         self.diary.begin_day(ended, begun)
-        self._today = Energies()
+        self._before, self._today = self._before.plus(self._today), Energies()
         if begun.month != ended.month:
             self._month_output = 0
         self._household = HouseholdDay(self._seed, begun.date())
@@ -243,13 +243,15 @@ class House:
         """Share out the sun: house, battery, grid; what lacks comes from the battery, then the grid."""
         pv_w, rated_w = offered_w, self.equipment.rated_w
         miss_w = round(_REGULATION_W * self._ripple(20, 3.7))
-        spare_w = pv_w - self._losses(pv_w) - load_w
+        made_w = pv_w - self._losses(pv_w)
+        spare_w = made_w - load_w
         charge_w = max(0, min(spare_w + miss_w, self._charge_limit(seconds))) if spare_w > 0 else 0
-        excess_w = pv_w - self._losses(pv_w) - charge_w - rated_w
+        excess_w = made_w - charge_w - rated_w
         if excess_w > 0:  # more than the inverter can turn into AC: the trackers leave their best point
             pv_w -= excess_w * 100 // (100 - _CONVERSION_LOSS_PCT) + 1
+            made_w = pv_w - self._losses(pv_w)
         discharge_w = 0
-        lacking_w = load_w - (pv_w - self._losses(pv_w))
+        lacking_w = load_w - made_w
         if lacking_w > 0:
             wanted_w = lacking_w * 100 // (100 - _CONVERSION_LOSS_PCT) + miss_w
             discharge_w = max(0, min(wanted_w, self._discharge_limit(seconds), rated_w - pv_w))
@@ -273,7 +275,6 @@ class House:
 
     def _count(self, seconds: int) -> None:
         flows = self._flows
-        self._total.add(flows, seconds)
         self._today.add(flows, seconds)
         self._month_output += max(0, flows.ac_w) * seconds
         self._stored += (flows.charge_w * _CHARGE_EFFICIENCY_PCT - flows.discharge_w * 100) * seconds
@@ -321,11 +322,11 @@ class House:
     # --- electrical detail -----------------------------------------------------------------------------
 
     def _local(self) -> datetime:
-        return self._now.astimezone(self.zone)
+        return datetime.fromtimestamp(self._second, self.zone)
 
     def _ripple(self, stream: int, period_s: float) -> float:
         """A smooth disturbance within -1..1, another one for every stream."""
-        at = self._now.timestamp() / period_s + (self._seed % 1000) * 0.37 + stream * 1.7
+        at = self._second / period_s + (self._seed % 1000) * 0.37 + stream * 1.7
         return 0.6 * math.sin(at) + 0.4 * math.sin(2.618 * at + stream)
 
     def _tracker_voltage(self, array: Array, power_w: int, light: float) -> float:

@@ -68,7 +68,8 @@ class HouseholdDay:
         if second % _FRIDGE_CYCLE_S < _FRIDGE_ON_S:
             power += _FRIDGE_W
         for use in self._uses:
-            power += use.draw(second)
+            if use.start_s <= second < use.end_s:  # else it draws nothing: most of the time
+                power += use.draw(second)
         return max(60, round(power))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from random import Random
 from typing import Final
@@ -24,10 +24,25 @@ class Roof:
     Attributes:
         tilt_deg: degrees from level.
         azimuth_deg: degrees from south, + towards west.
+        sky_view: part of the sky it sees.
     """
 
     tilt_deg: float
     azimuth_deg: float
+    sky_view: float = field(init=False, repr=False, compare=False)
+    _tilt: tuple[float, float] = field(init=False, repr=False, compare=False)
+    _azimuth: tuple[float, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tilt, azimuth = math.radians(self.tilt_deg), math.radians(self.azimuth_deg)
+        object.__setattr__(self, "_tilt", (math.cos(tilt), math.sin(tilt)))
+        object.__setattr__(self, "_azimuth", (math.cos(azimuth), math.sin(azimuth)))
+        object.__setattr__(self, "sky_view", (1 + math.cos(tilt)) / 2)
+
+    def facing(self, up: float, south: float, west: float) -> float:
+        """Cosine of the angle between the sun (a unit vector) and the normal, from 0."""
+        (cos_tilt, sin_tilt), (cos_azimuth, sin_azimuth) = self._tilt, self._azimuth
+        return max(0.0, up * cos_tilt + (south * cos_azimuth + west * sin_azimuth) * sin_tilt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +155,7 @@ class Sky:
         )
         west = math.sin(hour_angle) * self._cos_declination
         return tuple(
-            beam * share * _facing(roof, sin_elevation, south, west) + diffuse * _sky_view(roof)
-            for roof in roofs
+            beam * share * roof.facing(sin_elevation, south, west) + diffuse * roof.sky_view for roof in roofs
         )
 
     def outdoor_temp_c(self, moment: datetime) -> float:
@@ -170,15 +184,3 @@ def _standard_offset_h(zone: ZoneInfo) -> float:
 
 def _second_of_day(moment: datetime) -> float:
     return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
-
-
-def _facing(roof: Roof, up: float, south: float, west: float) -> float:
-    """Cosine of the angle between the sun (a unit vector: up, south, west) and the roof's normal, from 0."""
-    tilt, azimuth = math.radians(roof.tilt_deg), math.radians(roof.azimuth_deg)
-    level = south * math.cos(azimuth) + west * math.sin(azimuth)
-    return max(0.0, up * math.cos(tilt) + level * math.sin(tilt))
-
-
-def _sky_view(roof: Roof) -> float:
-    """Part of the sky a tilted roof sees."""
-    return (1 + math.cos(math.radians(roof.tilt_deg))) / 2
