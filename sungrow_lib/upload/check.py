@@ -16,7 +16,7 @@ from sungrow_lib.errors import (
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.settings import UploadSettings
-from sungrow_lib.upload.verdicts import Reply
+from sungrow_lib.upload.verdicts import UNFIT, UNFIT_ADVICE, Reply
 from sungrow_lib.wire import IngestAnswer
 
 _OK: Final = 200
@@ -70,6 +70,12 @@ def _accepted(reply: Reply, settings: UploadSettings) -> IngestAnswer:
     if reply.status >= _SERVER_ERRORS or reply.status == _TOO_MANY:
         raise ServerBusyError(
             f"{settings.server_url} answers HTTP {reply.status}; see its /health", status=reply.status
+        )
+    if reply.status in UNFIT:
+        raise RequestRefusedError(
+            f"{settings.server_url} refuses what it is sent, however little (HTTP {reply.status}). "
+            f"{UNFIT_ADVICE}",
+            status=reply.status,
         )
     answer = _answer(reply) if reply.status == _OK else None
     if answer is None:

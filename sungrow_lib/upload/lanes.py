@@ -17,7 +17,7 @@ from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
 from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Kind, Link, kind_of
 from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
 from sungrow_lib.upload.batch import Batch
-from sungrow_lib.upload.verdicts import Action, Ruling
+from sungrow_lib.upload.verdicts import UNFIT_ADVICE, Action, Ruling
 from sungrow_lib.wire import DeviceInfo
 
 _LOG: Final = logging.getLogger(__name__)
@@ -315,7 +315,9 @@ class DeviceLanes:
             suspect.next_try = anyio.current_time() + suspect.backoff.next_s(ruling.retry_after_s)
             suspect.refused += ruling.action is Action.HALVE
             if suspect.refused >= _REFUSED_ALONE:
-                self._alarm(ruling.code, f"No reading passes, not even one alone. {ruling.detail}")
+                self._alarm(
+                    ruling.code, f"No reading passes, not even one alone. {ruling.detail} {UNFIT_ADVICE}"
+                )
             if ruling.action is Action.PAUSE:
                 self._pause()
                 return False

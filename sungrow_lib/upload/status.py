@@ -24,8 +24,10 @@ class ConnectionState(StrEnum):
     """The server refuses the token (401, 403)."""
     TROUBLED = "in trouble"
     """The server says that it has trouble of its own (5xx), or asks to wait (429)."""
+    NOT_TAKEN = "not taken"
+    """Somebody finds fault with a batch as a whole (400, 413, 422)."""
     NOT_UNDERSTOOD = "not understood"
-    """Somebody answers, but not as agreed on, or finds fault with the batch as a whole."""
+    """Somebody answers, but not as agreed on."""
     UNREACHABLE = "unreachable"
     """No answer over a verified connection."""
 

@@ -21,7 +21,13 @@ _DETAIL_LIMIT: Final = 300
 _OK: Final = 200
 _SERVER_ERRORS: Final = range(500, 600)
 _CREDENTIALS: Final = frozenset({401, 403})
-_UNFIT: Final = frozenset({400, 413, 422})
+UNFIT: Final = frozenset({400, 413, 422})
+"""What is said of a batch as a whole."""
+UNFIT_ADVICE: Final = (
+    "If a proxy in between says so, let it pass larger requests; else see that SERVER_URL is the server's "
+    "address, and that server and edge are of one version."
+)
+"""What to do where that is said of everything."""
 _TOO_MANY: Final = 429
 _REDIRECTS: Final = range(300, 400)
 _WRONG_ADDRESS: Final = frozenset({404, 405, 415})
@@ -47,6 +53,7 @@ class Action(StrEnum):
 _WAITS: Final = frozenset({Action.KEEP, Action.TROUBLE})
 _STATES: Final = {
     Action.PAUSE: ConnectionState.REFUSED,
+    Action.HALVE: ConnectionState.NOT_TAKEN,
     Action.TROUBLE: ConnectionState.TROUBLED,
     Action.KEEP: ConnectionState.TROUBLED,
 }
@@ -120,7 +127,7 @@ def judge_reply(reply: Reply, *, batch_id: str, seqs: Sequence[int]) -> Ruling:
 def _judge_status(status: int) -> tuple[Action, str]:
     if status in _CREDENTIALS:
         return Action.PAUSE, "The server refuses the token for this device ({}); give the edge a valid one."
-    if status in _UNFIT:
+    if status in UNFIT:
         return Action.HALVE, "The server refuses the batch as a whole ({})."
     if status == _TOO_MANY:
         return Action.KEEP, "The server asks to slow down ({})."

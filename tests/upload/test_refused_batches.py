@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sungrow_lib.spool import DurableSpool, SpoolState
 from sungrow_lib.upload import UploadSettings
+from sungrow_lib.upload.verdicts import UNFIT_ADVICE
 from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, is_number, running, until
@@ -94,6 +95,7 @@ async def test_a_server_that_takes_no_reading_at_all_is_an_alarm_until_it_takes_
         await until(lambda: [alarm.code for alarm in uploader.status.alarms] == [f"http_{code}"])
         [alarm] = uploader.status.alarms
         assert alarm.detail.startswith("No reading passes, not even one alone. The server refuses")
+        assert alarm.detail.endswith(UNFIT_ADVICE)
         server.rule = None
         await counted(spool, delivered=1)
         await until(lambda: uploader.status.alarms == ())

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.anyio
         (500, ConnectionState.TROUBLED),
         (503, ConnectionState.TROUBLED),
         (404, ConnectionState.NOT_UNDERSTOOD),
-        (422, ConnectionState.NOT_UNDERSTOOD),
+        (413, ConnectionState.NOT_TAKEN),
+        (422, ConnectionState.NOT_TAKEN),
     ],
 )
 async def test_a_refused_token_is_told_from_trouble_of_the_server(
@@ -42,6 +43,10 @@ async def test_a_refused_token_is_told_from_trouble_of_the_server(
     [
         (ConnectionState.REFUSED, "server: it refuses the token, last upload none since the start"),
         (ConnectionState.TROUBLED, "server: it answers that it has trouble of its own, last upload none"),
+        (
+            ConnectionState.NOT_TAKEN,
+            "server: it refuses whole batches, whatever is in them, last upload none",
+        ),
         (ConnectionState.UNREACHABLE, "server: unreachable, last upload none"),
     ],
 )
