@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from sungrow_lib.errors import SungrowError, UsageError
 __all__ = ["EXIT_FAILED", "EXIT_OK", "guarded", "lacking"]
 
 EXIT_OK: Final = 0
+_TAKES_NO_MORE: Final = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _Error = TypeVar("_Error", bound=Exception)
 
 
@@ -39,11 +41,23 @@ def guarded(program: str, job: Callable[[], int], *, until_stopped: bool = False
         if expected is None or others is not None:
             raise
         return _complain(program, first_of(expected))
-    except BrokenPipeError:
-        # The reader of our output went away (`sungrow read | head`): that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except OSError as error:
+        return _without_output(program, error)
     return status
+
+
+def _without_output(program: str, error: OSError) -> int:
+    """Return the exit status where stdout takes no more; whatever else went wrong is raised.
+
+    Whoever writes a file of its own tells what became of it by itself, and an error of it bears its name.
+    """
+    if error.filename is not None or error.errno not in _TAKES_NO_MORE:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter tries once more
+    if isinstance(error, BrokenPipeError):
+        return EXIT_OK  # the reader of our output went away (`sungrow read | head`): that is its right
+    print(f"{program}: the output cannot be written: {error.strerror}", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def lacking(program: str, *, extra: str, error: ModuleNotFoundError) -> int:

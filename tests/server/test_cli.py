@@ -19,6 +19,7 @@ from reference_server.administration import erase_device, set_device
 from reference_server.cli import main
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
+from sungrow_lib.errors import UsageError
 from sungrow_lib.sample import SungrowSample, format_ts
 from tests.server.conftest import Api, sample
 
@@ -92,6 +93,13 @@ def test_devices(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["device", "log", "--json"]) == 0
     actions = [(entry["device_id"], entry["action"]) for entry in json.loads(_output(capsys))]
     assert actions == [("roof-1", action) for action in ("restored", "set", "deleted", "set", "set")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("zone", "named"), [("", "an empty name"), ("Mars/Phobos", "Mars/Phobos")])
+async def test_what_is_no_time_zone_is_named(zone: str, named: str) -> None:
+    with pytest.raises(UsageError, match=f"^{named} is no time zone; use one such as Europe/Amsterdam$"):
+        await set_device("", "sh-1", name=None, plant=None, timezone=zone, poll_interval_s=None)
 
 
 _ABOUT_DEVICES = """

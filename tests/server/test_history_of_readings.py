@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import os
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -515,6 +517,20 @@ async def test_a_reader_that_leaves_an_export_is_not_worth_a_word(
         await export_samples(api.dsn, "sh-1", None, None, _GoneReader())
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name.startswith("psycopg")] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+async def test_an_export_to_a_full_disk_says_so_in_one_line(api: Api) -> None:
+    await api.ingest(*(sample(i, pv_power_w=i) for i in range(3)))
+    command = [sys.executable, "-m", "reference_server", "export", "--device", "sh-1"]
+    full = os.open("/dev/full", os.O_WRONLY)
+    exporting = await asyncio.create_subprocess_exec(
+        *command, stdout=full, stderr=asyncio.subprocess.PIPE, env=os.environ | {"DATABASE_URL": api.dsn}
+    )
+    os.close(full)
+    _, said = await exporting.communicate()
+    assert exporting.returncode == 1
+    assert said == b"sungrow-server: the output cannot be written: No space left on device\n"
 
 
 async def test_a_file_without_a_reading_makes_no_device_known(api: Api, tmp_path: Path) -> None:
