@@ -298,8 +298,11 @@ def _fresh_database(engine: str, template: str = "template0") -> Iterator[str]:
 
 def _made(engine: str, template: str = "template0") -> str:
     name = f"test_{secrets.token_hex(6)}"  # a TimescaleDB may be shared, and outlive the run
+    # Where nothing is ever synced, files are copied with a third of the work of writing each page to the log.
+    strategy = "" if engine == TIMESCALEDB_DSN else " STRATEGY FILE_COPY"
     with psycopg.connect(engine, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'".encode())
+        statement = f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'{strategy}"
+        connection.execute(statement.encode())
     return name
 
 
