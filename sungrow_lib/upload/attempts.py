@@ -288,14 +288,6 @@ class Attempts:
             _LOG.info("whether the server still has a device's readings is not known", extra=extra)
         return is_taken_back
 
-    def _adapt(self, ruling: Ruling, count: int, seconds: float) -> None:
-        if ruling.action is Action.SETTLE:
-            self.size.passed(count, seconds)
-        elif ruling.code == _TOO_LARGE or (
-            ruling.code == UNREACHABLE and seconds >= self._link.settings.request_timeout_s
-        ):
-            self.size.too_large(count)
-
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
         link, kind = self._link, kind_of(batch)
         await link.wait_turn(kind)
@@ -304,9 +296,7 @@ class Attempts:
             token = await self._token()
         except ConfigurationError as error:
             return Ruling(Action.PAUSE, str(error), NO_TOKEN)
-        started = anyio.current_time()
         ruling = await self._send(batch, token)
-        self._adapt(ruling, len(batch), anyio.current_time() - started)
         if ruling.action is Action.PAUSE:
             self.refused_token = token_version
         if ruling.retry_after_s:
@@ -317,19 +307,26 @@ class Attempts:
         link = self._link
         batch_id = uuid.uuid4().hex
         seqs = [entry.seq for entry in batch]
+        started = anyio.current_time()
         try:
             head = await self._envelope(batch_id, seqs)
             reply = await link.transport.ingest(write_body(head, batch), token)
         except ServerUnreachableError as error:
             link.note_unreachable(error)
+            if anyio.current_time() - started >= link.settings.request_timeout_s:
+                self.size.too_large(len(batch))
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
         except ServerError as error:
             link.board.failed(ConnectionState.NOT_UNDERSTOOD, str(error))
             return Ruling(Action.ALARM, str(error), "not_our_answer")
         await link.note_reply(reply)
         ruling = judge_reply(reply, batch_id=batch_id, seqs=seqs)
-        if ruling.action is not Action.SETTLE:
+        if ruling.action is Action.SETTLE:
+            self.size.passed(len(batch), reply.took_s)
+        else:
             link.board.failed(ruling.connection, ruling.detail)
+        if ruling.code == _TOO_LARGE:
+            self.size.too_large(len(batch))
         return ruling
 
     async def _envelope(self, batch_id: str, seqs: list[int]) -> Envelope:

@@ -125,6 +125,7 @@ class IngestTransport:
     async def _once(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
         connect_s = min(_CONNECT_S, self._timeout_s * _CONNECT_PART)
         waits = {"connect": connect_s, "read": self._timeout_s, "write": self._timeout_s}
+        sent = _Sent()
         try:
             with anyio.fail_after(self._timeout_s):
                 async with self._pool.stream(
@@ -132,9 +133,10 @@ class IngestTransport:
                     self._address.of(path),
                     headers=list(({"Host": self._address.host} | _HEADERS | headers).items()),
                     content=content,
-                    extensions={"timeout": waits},
+                    extensions={"timeout": waits, "trace": sent.note},
                 ) as response:
                     body = await _read(response)
+                    took_s = anyio.current_time() - sent.at
         except TimeoutError:
             raise ServerUnreachableError(
                 f"The server did not answer within {self._timeout_s:g} s; check SERVER_URL, the network and "
@@ -146,7 +148,19 @@ class IngestTransport:
         date = parse_date(_header(response, b"date"))
         # Measured on the server's own clock where it tells, for ours may be wrong.
         retry_after_s = parse_retry_after(_header(response, b"retry-after"), date or datetime.now(UTC))
-        return Reply(response.status, body, retry_after_s, date)
+        return Reply(response.status, body, retry_after_s, date, took_s)
+
+
+class _Sent:
+    """When a request began to be sent, on the event loop's clock."""
+
+    def __init__(self) -> None:
+        self.at = anyio.current_time()
+
+    async def note(self, event: str, _: object) -> None:
+        """Hear from httpcore how far it is."""
+        if event == "http11.send_request_headers.started":
+            self.at = anyio.current_time()
 
 
 class _Address:

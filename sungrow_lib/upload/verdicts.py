@@ -68,12 +68,14 @@ class Reply:
         body: content, complete.
         retry_after_s: seconds the server asked to wait.
         date: the server's clock, UTC.
+        took_s: seconds from when the request began to be sent; what connecting took is not counted.
     """
 
     status: int
     body: bytes = b""
     retry_after_s: float | None = None
     date: datetime | None = None
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
