@@ -18,6 +18,9 @@ DEFERRED_RETRY_S: Final = 300.0
 """Readings the server defers are offered again every five minutes."""
 
 _DETAIL_LIMIT: Final = 300
+_CODE_LIMIT: Final = 100
+_REASON_LIMIT: Final = 1_000
+"""Each is kept beside its reading: a server that says much must not fill the disk."""
 _OK: Final = 200
 _SERVER_ERRORS: Final = range(500, 600)
 _CREDENTIALS: Final = frozenset({401, 403})
@@ -163,7 +166,10 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
     """Turn an answer that accounts for a batch into where each of its readings goes."""
 
     def judged(verdicts: Sequence[Verdict]) -> tuple[Judged, ...]:
-        return tuple(Judged(seqs[verdict.index], verdict.code, verdict.reason) for verdict in verdicts)
+        return tuple(
+            Judged(seqs[verdict.index], verdict.code[:_CODE_LIMIT], verdict.reason[:_REASON_LIMIT])
+            for verdict in verdicts
+        )
 
     apart = {verdict.index for verdict in (*answer.conflicts, *answer.rejected, *answer.deferred)}
     return Settlement(

@@ -151,3 +151,16 @@ def test_the_servers_explanation_is_told() -> None:
     ruling = judge_reply(Reply(422, json.dumps(problem).encode()), batch_id="b1", seqs=[1])
     assert "(422 " in ruling.detail
     assert "samples is missing" in ruling.detail
+
+
+def test_what_is_kept_of_a_verdict_has_its_bounds() -> None:
+    """It is written beside the reading, and into the log: a server that says much must not fill the disk."""
+    said = {"index": 1, "code": "c" * 10_000, "reason": "because " * 100_000}
+    body = GOOD | {"inserted": 2, "duplicates": 0, "conflicts": [], "rejected": [said], "deferred": []}
+    ruling = judge_reply(Reply(200, json.dumps(body).encode()), batch_id="b1", seqs=[7, 8, 9])
+    assert ruling.settlement is not None
+    [judged] = ruling.settlement.rejected
+    assert judged.seq == 8
+    assert len(judged.code) <= 100
+    assert judged.reason.startswith("because because")
+    assert len(judged.reason) <= 1_000
