@@ -84,11 +84,11 @@ class Metrics:
             registry=self._registry,
         )
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._samples = Counter(
+        samples = Counter(
             "sungrow_samples", "Readings received, by verdict", ["verdict"], registry=self._registry
         )
-        for verdict in _VERDICTS:
-            self._samples.labels(verdict)  # from 0 on: the first of a kind is an increase, too
+        # All of them from 0 on: the first of a kind is an increase, too.
+        self._samples = [samples.labels(verdict) for verdict in _VERDICTS]
         self._streams = Gauge(
             "sungrow_streams", "Open live streams", registry=self._registry, multiprocess_mode="livesum"
         )
@@ -127,9 +127,9 @@ class Metrics:
             len(answer.rejected),
             len(answer.deferred),
         )
-        for verdict, count in zip(_VERDICTS, counts, strict=True):
+        for samples, count in zip(self._samples, counts, strict=True):
             if count:
-                self._samples.labels(verdict).inc(count)
+                samples.inc(count)
 
     def streams(self, count: int) -> None:
         """Note how many live streams this process has open."""
