@@ -97,8 +97,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
             return tomllib.load(stream)
     except OSError as error:
         raise ConfigurationError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # bytes that are no text and numbers of thousands of digits, too
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file} is not valid TOML: it is nested too deeply") from None
 
 
 def _variable(error: ErrorDetails) -> str | None:

@@ -317,6 +317,8 @@ def test_what_concerns_several_settings_has_no_prefix(monkeypatch: pytest.Monkey
     ("text", "said"),
     [
         ("server_url = ", "is not valid TOML"),
+        ("port = " + "9" * 5_000, "is not valid TOML"),
+        ("port = " + "[" * 5_000, "is not valid TOML: it is nested too deeply"),
         ("sever_url = 'https://x.example'", "SEVER_URL: is not a setting"),
         ("device_token = ''", "DEVICE_TOKEN: The token is empty"),
         ("metrics_port = true", "METRICS_PORT: must be a whole number"),
