@@ -24,6 +24,8 @@ _ID_AT, _ID_END = 68, 72
 """Where a file of SQLite says which program's it is."""
 REPLACED: Final = ".replaced"
 """How the ending begins of what was found in a spool's place and set aside."""
+NO_BOOT: Final = 0
+"""In place of the number of a boot that is not known; those of boots begin at 1."""
 _CLOCKS: Final = frozenset({FROM_SERVER, ESTIMATED})
 
 
@@ -110,9 +112,12 @@ def _is_ours(row: Row) -> bool:
 def as_reading(row: Row) -> tuple[Any, ...] | None:
     """Return the columns of a row of `reading`, its number first; None for a row of another shape.
 
-    Where its date came from is not known any more where that has a wrong bit.
+    Where its date came from is not known any more where that has a wrong bit; nor is its boot-time stamp,
+    which then is of `NO_BOOT`.
     """
     match row:
-        case Row(int() as seq, (None, int(), int(), int(), int(), clock, str() | bytes() as content)):
-            return (seq, *row.values[1:5], clock if clock in _CLOCKS else None, content)
+        case Row(int() as seq, (None, int(), int(), boot, boot_ms, clock, str() | bytes() as content)):
+            is_stamp = isinstance(boot, int) and isinstance(boot_ms, int)
+            stamp = (boot, boot_ms) if is_stamp else (NO_BOOT, 0)
+            return (seq, *row.values[1:3], *stamp, clock if clock in _CLOCKS else None, content)
     return None

@@ -315,6 +315,7 @@ def _is_missing(connection: sqlite3.Connection, reading: tuple[Any, ...]) -> boo
 def _set_apart(connection: sqlite3.Connection, pages: Pages, *, was_merged: bool) -> None:
     """Find readings that newer knowledge, now lost, may have changed: they are kept, and not sent."""
     connection.execute(salvage_schema.NOBODYS)
+    connection.execute(salvage_schema.UNDATABLE)
     if pages.is_doubtful:
         for statement in salvage_schema.DOUBT:
             connection.execute(statement)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.foreign import NO_BOOT
 
 # `found` collects where readings stand until it is known which of them are readable.
 TABLES: Final = (
@@ -79,6 +80,10 @@ _SET_APART: Final = (
 NOBODYS: Final = (
     _SET_APART % "it may be another device''s, whose renaming was taken back"
     + " (SELECT seq FROM temp.nobodys)"
+)
+UNDATABLE: Final = (
+    _SET_APART % "when it was read is not known any more"
+    + f" (SELECT seq FROM main.reading WHERE boot = {NO_BOOT}) AND state = 1"
 )
 _WAS_DATED: Final = (
     "EXISTS (SELECT 1 FROM temp.once_dated o JOIN main.reading r ON r.seq = o.seq WHERE o.seq = standing.seq"

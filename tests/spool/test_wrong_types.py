@@ -264,3 +264,37 @@ def test_a_wrong_key_does_not_keep_readings_from_their_dates(path: Path, offset:
         assert store.release()
         assert store.counts().waiting == 0
         assert store.faults() == []
+
+
+@pytest.mark.parametrize("change", ["boot_ms = 1.5", "boot_ms = x'0102'", "boot = NULL", "boot = 'x'"])
+def test_a_reading_that_has_its_date_needs_no_stamp(path: Path, change: str) -> None:
+    made(path)
+    stamp_lost(path, change, HIT)
+    with closing(opened(path, "as a test says")) as store:
+        assert store.recovery is not None
+        assert (store.recovery.saved, store.recovery.lost) == (len(NUMBERS), 0)
+        assert is_whole(offered(store), may_miss=False)
+        assert store.faults() == []
+    with closing(opened(path, "as a test says, again")) as store:
+        assert is_whole(offered(store), may_miss=False)
+
+
+def stamp_lost(path: Path, change: str, seq: int) -> None:
+    loose = "UPDATE sqlite_schema SET sql = replace(sql, 'boot INTEGER NOT NULL', 'boot')"
+    altered(path, "PRAGMA writable_schema = ON", f"{loose} WHERE name = 'reading'")
+    altered(path, f"UPDATE reading SET {change} WHERE seq = {seq}")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 7])
+def test_one_that_waits_for_its_date_is_kept_and_not_sent_without_a_stamp(path: Path, lost: int) -> None:
+    clock = clock_of("boot-1", synchronised=False)
+    grown(path, clock, 7)
+    stamp_lost(path, "boot_ms = 1.5", lost)
+    states = recovered_states(path, clock)
+    assert [seq for seq, state in states.items() if state is not SpoolState.WAITING] == [lost]
+    assert states[lost] is SpoolState.CONFLICT
+    clock.wall_ms, clock.synchronised = NOON_MS, True
+    with closing(SpoolStore(path, SpoolOptions(recover=True), clock)) as store:
+        store.release()
+        dates = {entry.seq: entry.ts_ms for entry in store.offer("roof", 99, Lane.FRESH)}
+    assert dates == {seq: NOON_MS - 5_000 * (7 - seq) for seq in range(1, 8) if seq != lost}
