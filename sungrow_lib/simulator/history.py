@@ -17,7 +17,7 @@ from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 from sungrow_lib.simulator.energies import Energies
 from sungrow_lib.simulator.equipment import HouseKind
-from sungrow_lib.simulator.house import MINUTE, QUARTER, House, HouseState, close_look, spans
+from sungrow_lib.simulator.house import MINUTE, QUARTER, House, HouseState, close_look, settle, spans
 from sungrow_lib.simulator.images import LivingInverter, RegisterImage, kwh
 
 _POLL_S: Final = 5
@@ -25,7 +25,7 @@ _POLL_S: Final = 5
 
 
 def modelled_past(
-    device_id: str, house: House, image: RegisterImage, until: datetime
+    device_id: str, house: House, image: RegisterImage, until: datetime, *, since: datetime | None = None
 ) -> Iterator[SungrowSample]:
     """Yield all that is known of a house from its birth to ``until``: quarters of an hour, then minutes.
 
@@ -37,7 +37,10 @@ def modelled_past(
         house: a house just born.
         image: the inverter in it.
         until: where to end (aware).
+        since: leave out what ended before (aware); the house lives through it all the same.
     """
+    if since is not None:
+        settle(house, since, past_until=until)
     yield from modelled_history(device_id, house, close_look(until, house.zone))
     yield from modelled_readings(device_id, house, image, until)
 

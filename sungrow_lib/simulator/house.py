@@ -399,6 +399,16 @@ def settled_house(seed: int, zone: ZoneInfo, *, kind: HouseKind, until: datetime
     has lived on from there.
     """
     house = House(seed, zone, kind=kind, born=birth(until, zone, days=days))
-    for _ in chain(spans(house, close_look(until, zone), QUARTER), spans(house, until, MINUTE)):
-        pass
+    settle(house, until, past_until=until)
     return house
+
+
+def settle(house: House, until: datetime, *, past_until: datetime) -> None:
+    """Replay a house to ``until``, in the steps of a past that ends at ``past_until`` (both aware)."""
+    close = close_look(past_until, house.zone)
+    if until <= close:
+        lived = spans(house, until, QUARTER)
+    else:
+        lived = chain(spans(house, close, QUARTER), spans(house, until, MINUTE))
+    for _ in lived:
+        pass

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -61,6 +61,21 @@ def test_the_last_days_are_told_by_the_minute_with_everything_the_registers_tell
         counted = [getattr(row, name) for row in rows if getattr(row, name) is not None]
         falls = sum(one > other for one, other in pairwise(counted))
         assert falls == (DAYS if "daily" in name else 0), name
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        pytest.param(close_look(UNTIL, ZONE) - timedelta(hours=2, minutes=10), id="in a quarter"),
+        pytest.param(UNTIL - timedelta(hours=1), id="in a minute"),
+    ],
+)
+@pytest.mark.parametrize("image", [SH80RT20, SG20RT], ids=["SH8.0RT-20", "SG20RT"])
+def test_a_past_told_from_a_moment_on_has_the_rows_from_there(image: RegisterImage, since: datetime) -> None:
+    _, rows = past(image.model)
+    house = House(9, ZONE, kind=image.kind, born=birth(UNTIL, ZONE, days=DAYS))
+    told = islice(modelled_past("roof", house, image, UNTIL, since=since), 60)
+    assert list(told) == [row for row in rows if row.ts >= since][:60]
 
 
 @pytest.mark.parametrize("kind", HouseKind)
