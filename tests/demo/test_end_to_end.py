@@ -30,7 +30,7 @@ from sungrow_lib.sample import SungrowSample
 from sungrow_lib.simulator.journal import read_journal
 from tests.patience import PATIENCE_S
 
-DEMO = [sys.executable, "-m", "sungrow_lib.cli", "demo", "--history", "2"]
+DEMO = [sys.executable, "-m", "sungrow_lib.cli", "demo"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -65,12 +65,15 @@ def until(what: str, is_so: Callable[[], bool], process: subprocess.Popen[str]) 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A demo that runs until stopped, already past its set-up."""
+    """A demo that runs until stopped, already past its set-up; nobody asks for its past, so that is short."""
     folder = tmp_path / "demo"
     output = tmp_path / "output"
     with output.open("w") as stream:
         process = subprocess.Popen(
-            [*DEMO, "--data-dir", str(folder)], stdout=stream, stderr=subprocess.STDOUT, text=True
+            [*DEMO, "--history", "1", "--data-dir", str(folder)],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     try:
         until("it was ready", lambda: "Ctrl-C stops everything" in output.read_text(), process)
@@ -82,10 +85,10 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A demo that ran for 20 seconds."""
+    """A demo that ran for 20 seconds, with a past of two days."""
     folder = tmp_path_factory.mktemp("demo") / "data"
     done = subprocess.run(
-        [*DEMO, "--for", "20s", "--data-dir", str(folder)],
+        [*DEMO, "--history", "2", "--for", "20s", "--data-dir", str(folder)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
