@@ -35,7 +35,7 @@ _SERVER_WORDS: Final = {
     ConnectionState.UNKNOWN: "not asked yet",
     ConnectionState.REFUSED: "it refuses the token",
     ConnectionState.TROUBLED: "it answers that it has trouble of its own",
-    ConnectionState.NOT_TAKEN: "it refuses whole batches, whatever is in them",
+    ConnectionState.NOT_TAKEN: "it refuses a batch as a whole",
     ConnectionState.NOT_UNDERSTOOD: "it does not answer as an ingest does",
 }
 """What `status` calls a connection, where its name alone would be misleading."""

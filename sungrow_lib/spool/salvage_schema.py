@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sungrow_lib.spool import schema
+from sungrow_lib.spool.clock import STEP_MS
 from sungrow_lib.spool.foreign import NO_BOOT
 
 # `found` collects where readings stand until it is known which of them are readable.
@@ -65,12 +66,14 @@ STAND: Final = (
     ),
 )
 # Nothing tells where it stood. Readings get their dates in their order: after one of its boot that waits it
-# waits, too, and before, if none of that boot has a date. Any other one is safe when it is offered again: the
-# server takes each reading once.
+# waits, too, and before, if none of that boot has a date and its clock was not set in between. Where it says
+# who dated it, it has its date. Any other one is safe when it is offered again: the server takes each once.
 STAND_NOWHERE: Final = (
     "INSERT INTO standing (device, state, seq, offered) SELECT device, waits, seq, NOT waits FROM"
-    " (SELECT r.device, r.seq, ?1 AND EXISTS (SELECT 1 FROM temp.waits w WHERE w.device = r.device"
-    " AND w.boot = r.boot AND (r.seq > w.since OR NOT w.is_dated)) AS waits FROM main.reading r"
+    " (SELECT r.device, r.seq, ?1 AND r.clock IS NULL AND EXISTS (SELECT 1 FROM temp.waits w"
+    " JOIN main.reading f ON f.seq = w.since WHERE w.device = r.device AND w.boot = r.boot"
+    " AND (r.seq > w.since OR (NOT w.is_dated"
+    f" AND abs(r.ts - r.boot_ms - f.ts + f.boot_ms) <= {STEP_MS}))) AS waits FROM main.reading r"
     " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device))"
 )
 _SET_APART: Final = (

@@ -191,7 +191,7 @@ WAITING_BOOTS: Final = (
 )
 BOOTS: Final = (
     "SELECT b.name, min(r.boot_ms), max(r.boot_ms), max(r.seq) FROM reading r JOIN boot b ON b.id = r.boot"
-    " GROUP BY r.boot ORDER BY max(r.seq) DESC LIMIT ?"
+    " WHERE r.boot > 0 GROUP BY r.boot ORDER BY max(r.seq) DESC LIMIT ?"  # of 0 no stamp is known
 )
 START_SAID: Final = "SELECT ts - boot_ms FROM reading WHERE seq = ?"
 WAITING_TO_PENDING: Final = "UPDATE standing SET state = 0 WHERE device = ? AND state = 1 AND seq <= ?"

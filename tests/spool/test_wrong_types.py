@@ -240,6 +240,22 @@ def test_what_has_its_date_is_offered_with_it_though_others_wait(path: Path, los
         assert (lost, date) in {(entry.seq, entry.ts_ms) for entry in store.offer("roof", 99, Lane.FRESH)}
 
 
+@pytest.mark.parametrize("clock_source", ["NULL", "'server'"])
+def test_what_was_dated_and_sent_before_the_clock_was_set_keeps_its_date(
+    path: Path, clock_source: str
+) -> None:
+    """Damage takes where all dated readings of the boot stood; dated anew they would be there twice."""
+    clock = clock_of("boot-1", synchronised=True)
+    grown(path, clock, 3)
+    clock.synchronised = False
+    clock.wall_ms -= 240_000 if clock_source == "NULL" else 0  # set back
+    grown(path, clock, 3)
+    altered(path, f"UPDATE reading SET clock = {clock_source} WHERE seq <= 3")
+    altered(path, "UPDATE standing SET offered = 1.5 WHERE seq <= 3")
+    states = recovered_states(path, clock)
+    assert [seq for seq, state in states.items() if state is SpoolState.WAITING] == [4, 5, 6]
+
+
 def dated(store: SpoolStore) -> None:
     while store.release() is None:
         pass

@@ -45,7 +45,7 @@ async def test_a_refused_token_is_told_from_trouble_of_the_server(
         (ConnectionState.TROUBLED, "server: it answers that it has trouble of its own, last upload none"),
         (
             ConnectionState.NOT_TAKEN,
-            "server: it refuses whole batches, whatever is in them, last upload none",
+            "server: it refuses a batch as a whole, last upload none",
         ),
         (ConnectionState.UNREACHABLE, "server: unreachable, last upload none"),
     ],
