@@ -27,6 +27,8 @@ CONTEXT: Final[ContextVar[Mapping[str, object]]] = ContextVar("log context", def
 """What every record of the present task says beside its own: the id of the request being answered, say."""
 
 _AS_JSON: Final = json.JSONEncoder(default=str, ensure_ascii=False).encode
+_MOST_SAID: Final = 100
+"""So many different things are known apart; what was said first is forgotten then, and said again."""
 _NOISY: Final = ("httpx", "httpcore", "pymodbus", "aiohttp.access", "psycopg", "asyncio")
 
 
@@ -80,7 +82,10 @@ class Repeated:
         if now - at < self._every_s:
             self._said[what] = at, unsaid + 1
             return None
+        self._said.pop(what, None)
         self._said[what] = now, 0
+        if len(self._said) > _MOST_SAID:
+            del self._said[next(iter(self._said))]
         return unsaid + 1
 
     def forget(self) -> bool:

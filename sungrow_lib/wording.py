@@ -49,6 +49,14 @@ _WITH_LIMIT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
+def shown(text: str, most: int) -> str:
+    """Return somebody else's words as one line of at most so many characters, to be logged, kept and shown.
+
+    A control character would write elsewhere on a terminal, or begin a line of its own.
+    """
+    return "".join(char if char.isprintable() else " " for char in text[:most])
+
+
 def plainly(error: ErrorDetails) -> str:
     """Say what is allowed where pydantic found something else."""
     kind = error["type"]

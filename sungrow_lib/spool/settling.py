@@ -31,6 +31,9 @@ _IS_ASKED: Final = (
     f"device = ?1 AND state = 0 AND code = '{_ASKED}' AND seq IN (SELECT value FROM json_each(?2))"
 )
 
+_MOST_VERSIONS: Final = 1000
+"""More are not remembered: it is a server that names another one with each answer."""
+
 
 class _Answer(NamedTuple):
     """What the server said of a batch, and when."""
@@ -197,6 +200,9 @@ def settle(
 def _welcome(connection: sqlite3.Connection, version: str) -> None:
     known = connection.execute("SELECT 1 FROM server_version WHERE version = ?", (version,)).fetchone()
     if known is None:  # it may take what its predecessors rejected
+        [count] = connection.execute("SELECT count(*) FROM server_version").fetchone()
+        if count >= _MOST_VERSIONS:  # forgotten ones may offer rejects once more, never too seldom
+            connection.execute("DELETE FROM server_version")
         connection.execute("INSERT INTO server_version VALUES (?)", (version,))
         connection.execute(schema.REQUEUE_REJECTS)
 

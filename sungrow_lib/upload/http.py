@@ -25,9 +25,12 @@ from sungrow_lib.upload.greetings import Greetings
 from sungrow_lib.upload.settings import Compression, UploadSettings
 from sungrow_lib.upload.trust import add_public, tls_context
 from sungrow_lib.upload.verdicts import Reply
+from sungrow_lib.wording import shown
 
 _ANSWER_LIMIT: Final = 8 * 1024 * 1024
 """Bytes; several times what a verdict on each of 10,000 readings takes."""
+_TEXT_LIMIT: Final = 300
+"""Characters of an error's text: it may quote all that came in place of an answer."""
 _CONNECT_S: Final = 10.0
 _CONNECT_PART: Final = 0.3
 """Of the time a request may take: first TCP and then TLS may take that long, and it is told that they did."""
@@ -265,7 +268,7 @@ def _explain(error: Exception) -> str:
             "If the server has a certificate of your own, set CA_FILE to its authority's; "
             "the name in SERVER_URL must be one of its names and this machine's clock must be right."
         )
-    text = str(error)
+    text = shown(str(error), _TEXT_LIMIT)
     return (
         f"The server cannot be reached ({type(error).__name__}{': ' + text if text else ''}); "
         "check SERVER_URL, the network and firewalls in between."

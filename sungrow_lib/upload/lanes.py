@@ -358,10 +358,12 @@ class DeviceLanes:
         """Wait until there is another token, or long enough to try the same one again."""
         tokens = self._link.tokens
         poll_s = min(_TOKEN_POLL_S, self._link.settings.upload_interval_s)
-        while self._paused_at is not None:
+        while (paused_at := self._paused_at) is not None:
             await tokens.refresh()
+            if self._paused_at != paused_at:
+                continue  # another lane was faster: it ended the pause, or began one anew
             is_new = tokens.version != self.attempts.refused_token
-            if is_new or anyio.current_time() - self._paused_at >= _SAME_TOKEN_S:
+            if is_new or anyio.current_time() - paused_at >= _SAME_TOKEN_S:
                 self._paused_at = None
                 return
             await anyio.sleep(poll_s)

@@ -90,7 +90,8 @@ class StatusBoard:
     def delivered(self, device_id: str, count: int, server_version: str | None) -> None:
         """Note an answer that counted: it ends the device's alarms."""
         self._connection = ConnectionState.CONNECTED
-        self._last_success = datetime.now(UTC)
+        if count:  # an answer that rejects or defers all of them took none
+            self._last_success = datetime.now(UTC)
         self._server_version = server_version
         self._delivered += count
         self.paused.discard(device_id)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sungrow_lib.spool import Judged, Settlement
 from sungrow_lib.upload.status import ConnectionState
 from sungrow_lib.wire import IngestAnswer, Problem, Verdict
+from sungrow_lib.wording import shown
 
 DEFERRED_RETRY_S: Final = 300.0
 """Readings the server defers are offered again every five minutes."""
@@ -21,6 +22,7 @@ _DETAIL_LIMIT: Final = 300
 _CODE_LIMIT: Final = 100
 _REASON_LIMIT: Final = 1_000
 """Each is kept beside its reading: a server that says much must not fill the disk."""
+_VERSION_LIMIT: Final = 100
 _OK: Final = 200
 _SERVER_ERRORS: Final = range(500, 600)
 _CREDENTIALS: Final = frozenset({401, 403})
@@ -167,7 +169,9 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
 
     def judged(verdicts: Sequence[Verdict]) -> tuple[Judged, ...]:
         return tuple(
-            Judged(seqs[verdict.index], verdict.code[:_CODE_LIMIT], verdict.reason[:_REASON_LIMIT])
+            Judged(
+                seqs[verdict.index], shown(verdict.code, _CODE_LIMIT), shown(verdict.reason, _REASON_LIMIT)
+            )
             for verdict in verdicts
         )
 
@@ -179,7 +183,7 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
         rejected=judged(answer.rejected),
         deferred=judged(answer.deferred),
         retry_in_s=DEFERRED_RETRY_S,
-        server_version=answer.server_version,
+        server_version=shown(answer.server_version, _VERSION_LIMIT),
     )
 
 
@@ -190,7 +194,7 @@ def _name(reply: Reply) -> str:
     known = reply.status in frozenset(HTTPStatus)
     name = f"{reply.status} {HTTPStatus(reply.status).phrase}" if known else str(reply.status)
     try:
-        detail = Problem.model_validate_json(reply.body).detail[:_DETAIL_LIMIT]
+        detail = shown(Problem.model_validate_json(reply.body).detail, _DETAIL_LIMIT)
     except ValidationError:
         return name
     return f"{name}: {detail}"
