@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from math import inf, isinf
 from typing import Any, Final, NoReturn
@@ -26,8 +26,15 @@ _CONTINUE: Final = "100-continue"
 _GZIP_WBITS: Final = 31
 _DEPTH_LIMIT: Final = 200  # as deep as from_json goes
 _DIGITS: Final = 400  # more than any float has before its point
+_BEGINNING: Final = 2**16
+"""Bytes of a body that are read before there is room for it."""
 _MOST_PARTS: Final = 64
 """Of a compressed body: what follows a part is copied to find the next, so very many would take very long."""
+_MUCH: Final = 4 * 2**20
+"""Bytes of a body from which on it is looked at before it is parsed: less cannot become very much."""
+_OBJECTS: Final = 8
+_LISTS: Final = 32
+"""So many objects and lists of JSON a sample may have on average, several times as many as any has."""
 ENCODINGS: Final = ("gzip", "zstd")
 """Content codings a body may have."""
 
@@ -53,10 +60,18 @@ def require_json(request: web.BaseRequest) -> None:
         raise Problem(415, f"send Content-Type: {_JSON}", headers={"Accept": _JSON})
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
+async def read_body(
+    request: web.BaseRequest, wait: Callable[[int | None], Awaitable[None]] | None = None
+) -> bytes:
     """Read a body as it was sent; unlike with aiohttp's own way, the request does not keep it.
 
+    Args:
+        request: whose body.
+        wait: waits until there is room for the body: once it is there, with its size, or with None before
+            more than a beginning of it is read. Who sends no more than a head keeps no room from others.
+
     Raises:
+        Problem: 400, the connection ended before it did.
         web.HTTPRequestEntityTooLarge: it is too large.
     """
     if request.headers.get("Expect", "").lower() == _CONTINUE and request.version >= HttpVersion11:
@@ -64,12 +79,25 @@ async def read_body(request: web.BaseRequest) -> bytes:
         request.writer.output_size = 0  # the answer has not begun
     chunks: list[bytes] = []
     size = 0
-    while chunk := await request.content.readany():
+    while chunk := await _next_of(request):
         chunks.append(chunk)
         size += len(chunk)
         if size > request.client_max_size:
             raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+        if size > _BEGINNING and wait is not None:
+            await wait(None)
+            wait = None
+    if wait is not None:
+        await wait(size)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _next_of(request: web.BaseRequest) -> bytes:
+    """Return what has come of a body, nothing at its end."""
+    try:
+        return await request.content.readany()
+    except ConnectionError:  # for the log and the counts alone: nobody is there to read it
+        raise Problem(400, "the connection ended before the body did") from None
 
 
 def decompressed(request: web.BaseRequest, body: bytes, limit: int) -> bytes:
@@ -130,6 +158,18 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         if not body or len(plain) > limit:
             return plain
     raise EOFError
+
+
+def require_few_parts(plain: bytes, max_samples: int) -> None:
+    """Refuse a batch that would take many times its size in memory, however small it was on its way.
+
+    Raises:
+        Problem: 413, far more parts than the most samples have.
+    """
+    if len(plain) <= _MUCH:
+        return
+    if plain.count(b"{") > _OBJECTS * max_samples or plain.count(b"[") > _LISTS * max_samples:
+        raise Problem(413, f"a batch holds at most {max_samples} samples; this one has far more parts")
 
 
 def parse_json(body: bytes) -> Any:

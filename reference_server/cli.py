@@ -430,6 +430,8 @@ def _exporting() -> _Job:
     from reference_server.history import export_samples  # noqa: PLC0415 - as above
 
     def dump(args: argparse.Namespace) -> int:
+        if args.begin and args.end and args.begin > args.end:
+            raise UsageError("--from is later than --to")
         asyncio.run(export_samples(_url(args), args.device, args.begin, args.end, sys.stdout))
         return EXIT_OK
 

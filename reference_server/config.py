@@ -61,7 +61,7 @@ class ServerSettings(AppSettings):
     trusted_proxies: tuple[TrustedNetwork, ...] = ()
     max_samples_per_request: Annotated[int, Field(ge=1, le=100_000)] = 10_000
     max_request_bytes: Annotated[int, Field(ge=1024)] = 8 * 2**20
-    max_decompressed_bytes: Annotated[int, Field(ge=1024)] = 64 * 2**20
+    max_decompressed_bytes: Annotated[int, Field(ge=1024)] = 32 * 2**20
     raw_retention_days: Annotated[int, Field(ge=1, le=36_500)] = 400
     database_pool_size: Annotated[int, Field(ge=2, le=100)] = 8
     refresh_interval_s: Annotated[float, Field(gt=0, le=60)] = 2.0

@@ -19,7 +19,7 @@ from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
 from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery, StreamQuery
-from reference_server.room import Place, is_large, size_of
+from reference_server.room import Place, size_of
 from reference_server.server import Server
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.errors import StorageError
@@ -62,7 +62,7 @@ class Call(NamedTuple, Generic[Query]):
 
 async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
-    async with server.room.place(size_of(call.request)) as place:
+    async with server.room.place() as place:
         batch = await _batch(server, call.request, place)
         server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
         taken = await server.ingest.take(batch, call.principal)
@@ -77,12 +77,7 @@ async def _batch(server: Server, request: web.BaseRequest, place: Place) -> Batc
     """Read a batch once there is room for it; of its body nothing is left when it waits to be stored."""
     require_json(request)
     settings = server.settings
-    if is_large(request):
-        await place.take()
-        body = await read_body(request)
-    else:
-        body = await read_body(request)
-        await place.take()
+    body = await read_body(request, lambda size: place.take(size_of(request, size)))
     plain = decompressed(request, body, settings.max_decompressed_bytes)
     batch = await server.ingest.read(plain, max_samples=settings.max_samples_per_request)
     place.arrived()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from reference_server.auth import Principal
-from reference_server.bodies import parse_json
+from reference_server.bodies import parse_json, require_few_parts
 from reference_server.decoder import BodyReader, Found, Readings, decode_batch
 from reference_server.group_commit import GroupCommit
 from reference_server.plans import Fates, OutdatedPlanError, Plan, Stored, lone_blocks, store
@@ -230,6 +230,7 @@ class Ingest:
         Raises:
             Problem: 400 not JSON, 413 too many samples, 422 no samples or a wrong envelope.
         """
+        require_few_parts(plain, max_samples)
         return Batch.from_bytes(plain, await self._reader.read(plain), max_samples=max_samples)
 
     async def take(self, batch: Batch, principal: Principal) -> Taken:

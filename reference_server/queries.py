@@ -235,8 +235,8 @@ class SeriesQuery(SpanQuery, DeviceQuery):
 
     Attributes:
         bucket: step of a range; raw = each reading as it was sent.
-        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge, of raw
-            readings the fields of a sample.
+        fields: which fields to answer, comma-separated; ``avg_``, ``min_`` and ``max_`` of any gauge
+            that is one number (lists only raw), of raw readings the fields of a sample.
     """
 
     fields: Annotated[str | None, Field(examples=["pv_kwh,avg_battery_temp_c"])] = None
@@ -254,8 +254,8 @@ class SeriesQuery(SpanQuery, DeviceQuery):
     def _of_its_kind(self) -> Self:
         for name in self.chosen_fields or ():
             if self.bucket != "raw" and name not in SERIES_FIELDS:
-                text = "is not a field of a series, such as avg_battery_temp_c or pv_kwh"
+                text = f"{name!r} is not a field of a series, such as avg_battery_temp_c or pv_kwh"
                 raise _wrong("fields", text)
             if self.bucket == "raw" and name not in RAW_FIELDS:
-                raise _wrong("fields", "is not a field of a sample, such as pv_power_w")
+                raise _wrong("fields", f"{name!r} is not a field of a sample, such as pv_power_w")
         return self

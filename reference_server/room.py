@@ -18,7 +18,7 @@ SIZE: Final = 4 * 2**20
 """Bytes that are in hand at once."""
 SMALL: Final = 2**17
 """Bytes up to which a batch needs no room."""
-_SLOW_S: Final = 1.0
+_SLOW_S: Final = 0.25
 """s after which a batch that is still arriving counts no more."""
 _EXPANSION: Final = 8
 """How many times larger a compressed batch is once it is decompressed, mostly."""
@@ -40,15 +40,16 @@ class Room:
         self._taken = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    def place(self, size: int) -> Place:
-        """Return a place for a batch of so many bytes; it is still to be taken."""
-        return Place(self, min(size, self._size) if size > SMALL else 0)
+    def place(self) -> Place:
+        """Return a place for a batch; it is still to be taken."""
+        return Place(self)
 
-    async def take(self, size: int) -> None:
-        """Wait for so many bytes."""
+    async def take(self, size: int) -> int:
+        """Wait for so many bytes, at most all; return how many they are."""
+        size = min(size, self._size)
         if not self._waiting and self._taken + size <= self._size:
             self._taken += size
-            return
+            return size
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
@@ -59,6 +60,7 @@ class Room:
             else:
                 self.give(size)
             raise
+        return size
 
     def give(self, size: int) -> None:
         """Give so many bytes back."""
@@ -81,25 +83,22 @@ class Place:
 
     Args:
         room: where it is.
-        size: bytes; 0 for a batch that needs none.
     """
 
-    __slots__ = ("_room", "_size", "_slow", "_wanted")
+    __slots__ = ("_room", "_size", "_slow")
 
-    def __init__(self, room: Room, size: int) -> None:
+    def __init__(self, room: Room) -> None:
         self._room = room
-        self._wanted = size
         self._size = 0
         self._slow: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def take(self) -> None:
-        """Wait for it."""
-        if self._wanted:
-            await self._room.take(self._wanted)
-            self._size = self._wanted
+    async def take(self, size: int) -> None:
+        """Wait for so many bytes; a small batch needs none."""
+        if size > SMALL:
+            self._size = await self._room.take(size)
             self._slow = asyncio.get_running_loop().call_later(_SLOW_S, self._keep, 0)
 
     def arrived(self) -> None:
@@ -121,15 +120,12 @@ class Place:
             self._room.give(more)
 
 
-def is_large(request: web.BaseRequest) -> bool:
-    """Whether the body of a request takes much memory, or nobody knows how much, while it arrives."""
-    length = request.content_length
-    return length is None or length > SMALL
+def size_of(request: web.BaseRequest, arrived: int | None) -> int:
+    """Bytes that the body of a request will most likely take.
 
-
-def size_of(request: web.BaseRequest) -> int:
-    """Bytes that the body of a request will most likely take."""
-    length = request.content_length
-    if length is None:
-        return _UNTOLD if request.can_read_body else 0
+    Args:
+        request: whose body.
+        arrived: its size as sent, None as long as there is more to come.
+    """
+    length = arrived if arrived is not None else request.content_length or _UNTOLD
     return length * _EXPANSION if "Content-Encoding" in request.headers else length

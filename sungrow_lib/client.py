@@ -145,7 +145,7 @@ class SungrowClient:
         device_id: str | None = None,
         *,
         frame: Frame | str = Frame.DAY,
-        at: date | None = None,
+        at: date | str | None = None,
         fields: Sequence[str] | None = None,
     ) -> Buckets[SeriesBucket]:
         """Return the buckets of a local day, month or year of the site, or of all time.
@@ -153,13 +153,13 @@ class SungrowClient:
         Args:
             device_id: may be left out when the token sees exactly one device.
             frame: day = hours, month = days, year = months, all = every month.
-            at: the local day the frame holds; today by default.
+            at: the local day the frame holds, such as 2026-01-31; today by default.
             fields: which fields to answer; None for the usual ones.
 
         Raises:
             ServerError: no answer, or a refusal.
         """
-        query = {"device_id": device_id, "frame": str(frame), "at": at.isoformat() if at else None}
+        query = {"device_id": device_id, "frame": str(frame), "at": None if at is None else str(at)}
         names = _names(fields)
         return await self._series(query, names, bucket_columns(names))
 
@@ -235,20 +235,20 @@ class SungrowClient:
         return tuple((await self._get("/v1/plants", {}, PlantList)).plants)
 
     async def plant_series(
-        self, plant: str, *, frame: Frame | str = Frame.DAY, at: date | None = None
+        self, plant: str, *, frame: Frame | str = Frame.DAY, at: date | str | None = None
     ) -> Buckets[PlantBucket]:
         """Return the buckets of a plant's local day, month or year, or of all time: its devices together.
 
         Args:
             plant: which plant.
             frame: day = hours, month = days, year = months, all = every month.
-            at: the local day the frame holds; today by default.
+            at: the local day the frame holds, such as 2026-01-31; today by default.
 
         Raises:
             RequestRefusedError: status 404, this token sees no device of such a plant.
             ServerError: no answer, or another refusal.
         """
-        query = {"plant": plant, "frame": str(frame), "at": at.isoformat() if at else None}
+        query = {"plant": plant, "frame": str(frame), "at": None if at is None else str(at)}
         return await self._plant_series(query)
 
     async def plant_range(

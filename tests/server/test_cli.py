@@ -543,3 +543,12 @@ def test_migrate_says_that_timescaledb_is_there_and_not_used(
         said = capsys.readouterr()
         assert "timescale/" in said.out
         assert "CREATE EXTENSION" not in said.err
+
+
+def test_an_export_whose_span_ends_before_it_begins_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere")
+    span = ["--from", "2026-02-01T00:00:00Z", "--to", "2026-01-01T00:00:00Z"]
+    assert main(["export", "--device", "roof", *span]) == 2
+    assert capsys.readouterr() == ("", "sungrow-server: --from is later than --to\n")

@@ -41,6 +41,9 @@ async def test_it_reads_what_was_sent(api: Api) -> None:
         months = await client.series("sh-1", frame=Frame.YEAR, at=NOW.date(), fields=["max_pv_power_w"])
         assert (len(months), months[-1].max_pv_power_w, months[-1].pv_kwh) == (6, 7, None)
         assert len(await client.series("sh-1", frame="month", at=NOW.date())) == NOW.day
+        assert len(await client.series("sh-1", frame="month", at=str(NOW.date()))) == NOW.day
+        with pytest.raises(RequestRefusedError, match="'pv_kw' is not a field"):
+            await client.series("sh-1", fields=["pv_kwh", "pv_kw"])
         with pytest.raises(RequestRefusedError, match=r"frame: must be 'day', 'month', 'year' or 'all'$"):
             await client.series("sh-1", frame="week")
         allowed = "must be 1 to 64 letters, digits, dots, hyphens or underscores"

@@ -20,8 +20,10 @@ from psycopg import sql
 from yarl import URL
 
 from reference_server.administration import create_token
-from reference_server.bodies import parse_json
+from reference_server.answers import Answer
+from reference_server.bodies import parse_json, read_body
 from reference_server.connections import LOGGERS
+from reference_server.front import _failure
 from reference_server.operations import OPERATIONS
 from reference_server.problems import Problem
 from reference_server.resources import web_folder
@@ -74,6 +76,47 @@ async def test_a_bomb_is_413_and_never_unfolded(start_server: StartServer, codin
         bomb = (gzip.compress if coding == "gzip" else zstd.compress)(b"[" * 50_000_000)
         assert len(bomb) < 100_000
         assert (await api.post_raw(bomb, **{"Content-Encoding": coding}))[0] == 413
+
+
+@pytest.mark.parametrize(
+    "part", [b"{}", b'{"device_id":"sh-1","ts":"2026-01-01T00:00:00Z"}', b"[]", b'{"x":[[],[],[],[]]}']
+)
+async def test_a_small_body_that_would_take_gigabytes_once_parsed_is_not_parsed(
+    api: Api, part: bytes
+) -> None:
+    plain = b'{"samples":[' + b",".join([part] * (24_000_000 // (1 + len(part)))) + b"]}"
+    bomb = zstd.compress(plain)
+    assert len(bomb) < 10_000
+    status, problem = await api.post_raw(bomb, **{"Content-Encoding": "zstd"})
+    assert status == 413
+    assert "far more parts" in problem["detail"]
+
+
+async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_ours(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading, answered = asyncio.Event(), asyncio.Queue[int]()
+
+    async def read(*args: Any) -> bytes:
+        reading.set()
+        return await read_body(*args)
+
+    def noted(request: web.BaseRequest, error: Exception) -> Answer:
+        answer = _failure(request, error)
+        answered.put_nowait(answer.status)
+        return answer
+
+    monkeypatch.setattr("reference_server.handlers.read_body", read)
+    monkeypatch.setattr("reference_server.front._failure", noted)
+    _, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+    lines = ("POST /v1/ingest HTTP/1.1", "Host: x", f"Authorization: Bearer {api.token}")
+    head = "\r\n".join((*lines, "Content-Type: application/json", "Content-Length: 100000", "", ""))
+    writer.write(head.encode() + b'{"samples": [')
+    async with asyncio.timeout(PATIENCE_S):
+        await reading.wait()
+        writer.close()
+        assert await answered.get() == 400
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_limits_of_size_and_number(start_server: StartServer) -> None:

@@ -21,9 +21,9 @@ _PATIENCE_S = 120.0
 _UNIT = 2 * SMALL
 
 
-async def _enter(place: Place, order: list[int], number: int, leave: asyncio.Event) -> None:
+async def _enter(place: Place, size: int, order: list[int], number: int, leave: asyncio.Event) -> None:
     async with place:
-        await place.take()
+        await place.take(size)
         order.append(number)
         await leave.wait()
 
@@ -38,7 +38,7 @@ async def test_places_are_taken_in_the_order_in_which_they_are_asked_for() -> No
     sizes = [2, 2, 1, 9, 1]  # the third would fit, but the second came before; the fourth is larger than all
     tasks = []
     for number, size in enumerate(sizes):
-        tasks.append(asyncio.create_task(_enter(room.place(size * _UNIT), order, number, leave[number])))
+        tasks.append(asyncio.create_task(_enter(room.place(), size * _UNIT, order, number, leave[number])))
     await _rounds()
     assert order == [0]
     leave[0].set()
@@ -59,7 +59,7 @@ async def test_places_are_taken_in_the_order_in_which_they_are_asked_for() -> No
 async def test_who_gives_up_waiting_is_in_nobodys_way_and_takes_nothing() -> None:
     room, order, leave = Room(2 * _UNIT), list[int](), asyncio.Event()
     tasks = [
-        asyncio.create_task(_enter(room.place(size * _UNIT), order, number, leave))
+        asyncio.create_task(_enter(room.place(), size * _UNIT, order, number, leave))
         for number, size in enumerate([1, 2, 1])
     ]
     await _rounds()
@@ -70,31 +70,31 @@ async def test_who_gives_up_waiting_is_in_nobodys_way_and_takes_nothing() -> Non
     leave.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(_PATIENCE_S):
-        await room.place(2 * _UNIT).take()  # all of it is there again
+        await room.place().take(2 * _UNIT)  # all of it is there again
 
 
 async def test_who_is_let_in_and_cancelled_at_once_gives_its_room_back() -> None:
     room, order, leave = Room(_UNIT), list[int](), asyncio.Event()
-    first = room.place(_UNIT)
-    await first.take()
-    waiting = asyncio.create_task(_enter(room.place(_UNIT), order, 0, leave))
+    first = room.place()
+    await first.take(_UNIT)
+    waiting = asyncio.create_task(_enter(room.place(), _UNIT, order, 0, leave))
     await _rounds()
     await first.__aexit__(None, None, None)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert order == []
     async with asyncio.timeout(_PATIENCE_S):
-        await room.place(_UNIT).take()
+        await room.place().take(_UNIT)
 
 
 async def test_small_batches_need_no_room_and_decoded_ones_little() -> None:
     room = Room(3 * _UNIT)
-    large = room.place(3 * _UNIT)
+    large = room.place()
     async with asyncio.timeout(_PATIENCE_S):
-        await large.take()
-        await room.place(SMALL).take()
+        await large.take(3 * _UNIT)
+        await room.place().take(SMALL)
         large.arrived()
-        await room.place(2 * _UNIT).take()
+        await room.place().take(2 * _UNIT)
 
 
 def _head(api: Api, length: int) -> bytes:
@@ -111,22 +111,22 @@ async def test_a_slow_sender_holds_up_no_small_batch_and_large_ones_for_a_while_
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered = asyncio.Event()
-    place = Room.place
+    take = Place.take
 
-    def noted(room: Room, size: int) -> Place:
+    async def noted(place: Place, size: int) -> None:
+        await take(place, size)
         entered.set()
-        return place(room, size)
 
-    monkeypatch.setattr(Room, "place", noted)
+    monkeypatch.setattr(Place, "take", noted)
     monkeypatch.setattr(rooms, "_SLOW_S", 1.0)
     async with asyncio.timeout(_PATIENCE_S), start_server() as api:
         port = int(api.url.rpartition(":")[2])
         slow, quick = _large(sample(0)), _large(sample(1))
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(_head(api, len(slow)) + slow[:1000])
+        writer.write(_head(api, len(slow)) + slow[: 2**17])
         await entered.wait()
         assert (await api.ingest(sample(2)))["inserted"] == 1
-        writer.write(slow[1000:-1])
+        writer.write(slow[2**17 : -1])
         other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
         other_writer.write(_head(api, len(quick)) + quick)
         assert (await other_reader.readline()).startswith(b"HTTP/1.1 200 ")
@@ -137,13 +137,27 @@ async def test_a_slow_sender_holds_up_no_small_batch_and_large_ones_for_a_while_
         other_writer.close()
 
 
+async def test_who_sends_a_head_and_no_body_keeps_no_room(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "_SLOW_S", 2 * _PATIENCE_S)
+    async with asyncio.timeout(_PATIENCE_S), start_server() as api:
+        port = int(api.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for _, writer in silent:
+            writer.write(_head(api, SIZE) + b" " * 1000)
+        assert (await api.post_raw(_large(sample(0), size=2**19)))[0] == 200
+        for _, writer in silent:
+            writer.close()
+
+
 async def test_a_batch_that_does_not_say_how_long_it_is_or_is_compressed_counts_too(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
-    def noted(request: web.BaseRequest) -> int:
-        asked.append(size_of(request))
+    def noted(request: web.BaseRequest, arrived: int | None) -> int:
+        asked.append(size_of(request, arrived))
         return asked[-1]
 
     monkeypatch.setattr("reference_server.handlers.size_of", noted)
@@ -158,7 +172,7 @@ async def test_a_batch_that_does_not_say_how_long_it_is_or_is_compressed_counts_
                 assert answer.status == (200 if sent else 400)
         assert (await api.post_raw(b"x" * 100, **{"Content-Encoding": "gzip"}))[0] == 400
         assert (await api.post_raw(b"x" * 100))[0] == 400
-        assert asked == [0, 2**20, 800, 100]
+        assert asked == [0, len(json.dumps({"samples": [sample(0)]})), 800, 100]
 
 
 def _most_kb(pid: int) -> int:
