@@ -146,7 +146,9 @@ class EdgeCollector:
             yield _gauge("sungrow_edge_server_up", "Whether the last request was taken", [((), is_up)])
         if upload.last_success is not None:
             at = upload.last_success.timestamp()
-            yield _gauge("sungrow_edge_last_upload_timestamp_seconds", "Last answer that counted", [((), at)])
+            yield _gauge(
+                "sungrow_edge_last_upload_timestamp_seconds", "Last answer that took a reading", [((), at)]
+            )
         alarms = (*upload.alarms, *self._survey.alarms.values())  # both may raise the same
         raised = dict.fromkeys((alarm.code, alarm.device_id or "") for alarm in alarms)
         yield _gauge(

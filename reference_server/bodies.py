@@ -74,12 +74,9 @@ async def read_body(
         Problem: 400, the connection ended before it did.
         web.HTTPRequestEntityTooLarge: it is too large.
     """
-    if request.headers.get("Expect", "").lower() == _CONTINUE and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer has not begun
     chunks: list[bytes] = []
     size = 0
-    while chunk := await _next_of(request):
+    while chunk := await _next_of(request, is_first=not chunks):
         chunks.append(chunk)
         size += len(chunk)
         if size > request.client_max_size:
@@ -92,11 +89,15 @@ async def read_body(
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _next_of(request: web.BaseRequest) -> bytes:
+async def _next_of(request: web.BaseRequest, *, is_first: bool) -> bytes:
     """Return what has come of a body, nothing at its end."""
+    expects = is_first and request.headers.get("Expect", "").lower() == _CONTINUE
     try:
+        if expects and request.version >= HttpVersion11:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # the answer has not begun
         return await request.content.readany()
-    except ConnectionError:  # for the log and the counts alone: nobody is there to read it
+    except OSError:  # the line is cut, or dead: nobody reads the answer, it is for the log and the counts
         raise Problem(400, "the connection ended before the body did") from None
 
 
@@ -169,7 +170,10 @@ def require_few_parts(plain: bytes, max_samples: int) -> None:
     if len(plain) <= _MUCH:
         return
     if plain.count(b"{") > _OBJECTS * max_samples or plain.count(b"[") > _LISTS * max_samples:
-        raise Problem(413, f"a batch holds at most {max_samples} samples; this one has far more parts")
+        raise Problem(
+            413,
+            f"a batch holds at most {max_samples} samples; this one has far more parts; send smaller batches",
+        )
 
 
 def parse_json(body: bytes) -> Any:

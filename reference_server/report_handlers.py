@@ -40,6 +40,8 @@ from sungrow_lib.wire.reports import (
     PlantList,
 )
 
+_STATUS_BYTES: Final = 2**20
+"""Far more than an edge says of itself."""
 _MOST_DAYS: Final = 800
 _MOST_EVENT_DAYS: Final = 31
 _USUAL_EVENT_SPAN: Final = timedelta(days=7)
@@ -142,7 +144,8 @@ async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.Stre
 
 async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:
     """Keep what an edge says of itself."""
-    body = await read_json(call.request, max_decompressed=server.settings.max_decompressed_bytes)
+    limit = min(_STATUS_BYTES, server.settings.max_decompressed_bytes)
+    body = await read_json(call.request, max_decompressed=limit)
     try:
         status = EdgeStatus.model_validate(body)
     except ValidationError as error:

@@ -47,6 +47,7 @@ from sungrow_lib.wire.reports import (
     PlantSeries,
     ReportedEdgeStatus,
 )
+from sungrow_lib.wording import shown
 
 _TIMEOUT_S: Final = 30.0
 _SILENCE_S: Final = 40.0
@@ -55,6 +56,7 @@ _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 30.0
 _HTTP_ERROR: Final = 400
 _TRIES: Final = 3
+_DETAIL_LIMIT: Final = 300
 _PAGE: Final = {"raw": timedelta(days=1), "5m": timedelta(days=30), "15m": timedelta(days=90)}
 _LONGEST_PAGE: Final = timedelta(days=366)
 _TOKEN: Final = re.compile("[!-~]+")
@@ -482,4 +484,4 @@ def _detail(response: httpx.Response) -> str:
     except ValueError:
         problem = None
     detail = problem.get("detail") if isinstance(problem, dict) else None
-    return f"{response.status_code}: {detail or response.reason_phrase}"
+    return f"{response.status_code}: {shown(str(detail or response.reason_phrase), _DETAIL_LIMIT)}"

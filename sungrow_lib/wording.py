@@ -84,4 +84,4 @@ def _number(limit: float) -> str:
     return str(int(limit)) if limit == int(limit) else str(limit)
 
 
-__all__ = ["A_DEVICE_ID", "MISSING", "first_fault", "place_of", "plainly"]
+__all__ = ["A_DEVICE_ID", "MISSING", "first_fault", "place_of", "plainly", "shown"]

@@ -214,7 +214,9 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     hold_renamed(connection)
     for statement in salvage_schema.STAND:
         connection.execute(statement)
-    connection.execute(salvage_schema.STAND_NOWHERE, (not pages.is_doubtful,))  # else DOUBT decides
+    is_known = not pages.is_doubtful  # else DOUBT decides
+    maybe_dated = (is_known, schema.DOUBTFUL, salvage_schema.MAYBE_DATED)
+    connection.execute(salvage_schema.STAND_NOWHERE, maybe_dated)
     _set_apart(connection, pages, was_merged=was_merged)
     for statement in salvage_schema.FINISH:
         connection.execute(statement)

@@ -66,16 +66,19 @@ STAND: Final = (
     ),
 )
 # Nothing tells where it stood. Readings get their dates in their order: after one of its boot that waits it
-# waits, too, and before, if none of that boot has a date and its clock was not set in between. Where it says
-# who dated it, it has its date. Any other one is safe when it is offered again: the server takes each once.
+# waits, too, and before, if none of that boot has a date. If its clock was set in between, though, it may
+# have been dated, and sent so, and is set apart. Where it says who dated it, it has its date. Any other one
+# is safe when it is offered again: the server takes each once.
 STAND_NOWHERE: Final = (
-    "INSERT INTO standing (device, state, seq, offered) SELECT device, waits, seq, NOT waits FROM"
-    " (SELECT r.device, r.seq, ?1 AND r.clock IS NULL AND EXISTS (SELECT 1 FROM temp.waits w"
-    " JOIN main.reading f ON f.seq = w.since WHERE w.device = r.device AND w.boot = r.boot"
-    " AND (r.seq > w.since OR (NOT w.is_dated"
-    f" AND abs(r.ts - r.boot_ms - f.ts + f.boot_ms) <= {STEP_MS}))) AS waits FROM main.reading r"
+    "INSERT INTO standing (device, state, seq, offered, code, reason) SELECT device, coalesce(state, 0), seq,"
+    " state IS NOT 1, CASE state WHEN 4 THEN ?2 END, CASE state WHEN 4 THEN ?3 END FROM"
+    " (SELECT r.device, r.seq, CASE WHEN ?1 AND r.clock IS NULL THEN (SELECT CASE WHEN r.seq > w.since THEN 1"
+    f" WHEN w.is_dated THEN 0 WHEN abs(r.ts - r.boot_ms - f.ts + f.boot_ms) <= {STEP_MS} THEN 1 ELSE 4 END"
+    " FROM temp.waits w JOIN main.reading f ON f.seq = w.since WHERE w.device = r.device AND w.boot = r.boot)"
+    " END AS state FROM main.reading r"
     " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device))"
 )
+MAYBE_DATED: Final = "whether it has its final date is not known any more"
 _SET_APART: Final = (
     f"UPDATE standing SET state = 4, code = '{schema.DOUBTFUL}', offered = 1,"
     " reason = 'recovered from an older page: %s' WHERE seq IN"

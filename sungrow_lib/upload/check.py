@@ -16,8 +16,9 @@ from sungrow_lib.errors import (
 from sungrow_lib.upload.credentials import TokenSource
 from sungrow_lib.upload.http import IngestTransport
 from sungrow_lib.upload.settings import UploadSettings
-from sungrow_lib.upload.verdicts import UNFIT, UNFIT_ADVICE, Reply
+from sungrow_lib.upload.verdicts import CODE_LIMIT, REASON_LIMIT, UNFIT, UNFIT_ADVICE, VERSION_LIMIT, Reply
 from sungrow_lib.wire import IngestAnswer
+from sungrow_lib.wording import shown
 
 _OK: Final = 200
 _UNAUTHORISED: Final = 401
@@ -53,7 +54,7 @@ async def check_server(settings: UploadSettings) -> str:
         for device_id in settings.devices:
             reply = await transport.ingest(_body([{"device_id": device_id, "ts": _NEVER}]), token)
             _require_device(reply, device_id, settings)
-    return f"{settings.server_url}, version {answer.server_version}"
+    return f"{settings.server_url}, version {shown(answer.server_version, VERSION_LIMIT)}"
 
 
 def _body(samples: list[dict[str, str]]) -> list[str]:
@@ -93,8 +94,9 @@ def _require_device(reply: Reply, device_id: str, settings: UploadSettings) -> N
             return
         if verdict.code == "device_forbidden":
             raise _not_covered(device_id)
+        why = f"{shown(verdict.code, CODE_LIMIT)}: {shown(verdict.reason, REASON_LIMIT)}"
         raise RequestRefusedError(
-            f"the server takes no readings of {device_id} ({verdict.code}: {verdict.reason})",
+            f"the server takes no readings of {device_id} ({why})",
             status=reply.status,
         )
     raise UnexpectedAnswerError(

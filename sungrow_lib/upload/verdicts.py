@@ -19,10 +19,10 @@ DEFERRED_RETRY_S: Final = 300.0
 """Readings the server defers are offered again every five minutes."""
 
 _DETAIL_LIMIT: Final = 300
-_CODE_LIMIT: Final = 100
-_REASON_LIMIT: Final = 1_000
+CODE_LIMIT: Final = 100
+REASON_LIMIT: Final = 1_000
 """Each is kept beside its reading: a server that says much must not fill the disk."""
-_VERSION_LIMIT: Final = 100
+VERSION_LIMIT: Final = 100
 _OK: Final = 200
 _SERVER_ERRORS: Final = range(500, 600)
 _CREDENTIALS: Final = frozenset({401, 403})
@@ -169,9 +169,7 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
 
     def judged(verdicts: Sequence[Verdict]) -> tuple[Judged, ...]:
         return tuple(
-            Judged(
-                seqs[verdict.index], shown(verdict.code, _CODE_LIMIT), shown(verdict.reason, _REASON_LIMIT)
-            )
+            Judged(seqs[verdict.index], shown(verdict.code, CODE_LIMIT), shown(verdict.reason, REASON_LIMIT))
             for verdict in verdicts
         )
 
@@ -183,7 +181,7 @@ def settlement_of(answer: IngestAnswer, seqs: Sequence[int]) -> Settlement:
         rejected=judged(answer.rejected),
         deferred=judged(answer.deferred),
         retry_in_s=DEFERRED_RETRY_S,
-        server_version=shown(answer.server_version, _VERSION_LIMIT),
+        server_version=shown(answer.server_version, VERSION_LIMIT),
     )
 
 

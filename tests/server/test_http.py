@@ -92,6 +92,13 @@ async def test_a_small_body_that_would_take_gigabytes_once_parsed_is_not_parsed(
     assert "far more parts" in problem["detail"]
 
 
+async def test_what_an_edge_says_of_itself_is_short(api: Api) -> None:
+    bomb = zstd.compress(b'{"edge_id": "box", "parts": [' + b"{}," * 500_000 + b"{}]}")
+    headers = api.headers() | {"Content-Type": "application/json", "Content-Encoding": "zstd"}
+    async with api.session.post(api.url + "/v1/edge-status", data=bomb, headers=headers) as answer:
+        assert answer.status == 413
+
+
 async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_ours(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -256,6 +256,18 @@ def test_what_was_dated_and_sent_before_the_clock_was_set_keeps_its_date(
     assert [seq for seq, state in states.items() if state is SpoolState.WAITING] == [4, 5, 6]
 
 
+def test_what_may_have_waited_before_the_clock_was_set_is_not_offered(path: Path) -> None:
+    """The clock of a board without a battery is set by hand: before and after it nobody vouches for it."""
+    clock = clock_of("boot-1", synchronised=False)
+    grown(path, clock, 3)
+    clock.wall_ms += 3_600_000
+    grown(path, clock, 3)
+    altered(path, "UPDATE standing SET offered = 1.5 WHERE seq <= 3")
+    states = recovered_states(path, clock)
+    assert [states[seq] for seq in (1, 2, 3)] == [SpoolState.CONFLICT] * 3
+    assert [states[seq] for seq in (4, 5, 6)] == [SpoolState.WAITING] * 3
+
+
 def dated(store: SpoolStore) -> None:
     while store.release() is None:
         pass

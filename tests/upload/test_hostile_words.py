@@ -12,9 +12,11 @@ import httpcore
 import pytest
 from aiohttp import web
 
+from sungrow_lib.errors import RequestRefusedError
 from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import UploadSettings
+from sungrow_lib.upload.check import _require_device
 from sungrow_lib.upload.http import _explain
 from sungrow_lib.upload.verdicts import Reply, judge_reply
 from tests.upload.helpers import counted, fill, running, until
@@ -53,6 +55,14 @@ def test_words_are_one_line_without_control_characters() -> None:
 def test_an_explanation_is_one_line_without_control_characters() -> None:
     body = json.dumps({"type": "t", "title": "t", "status": 404, "detail": ODD}).encode()
     assert judge_reply(Reply(404, body), batch_id="b", seqs=[1]).detail.isprintable()
+
+
+async def test_what_check_says_of_a_refusal_is_one_line(settings: UploadSettings) -> None:
+    verdict = {"index": 0, "code": ODD, "reason": ODD * 5_000}
+    with pytest.raises(RequestRefusedError) as refused:
+        _require_device(Reply(200, json.dumps(answer(1, rejected=[verdict])).encode()), "inv", settings)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1_500
 
 
 def test_what_came_in_place_of_an_answer_is_not_quoted_whole() -> None:
