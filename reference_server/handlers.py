@@ -78,8 +78,8 @@ async def _batch(server: Server, request: web.BaseRequest, place: Place) -> Batc
     require_json(request)
     settings = server.settings
     body = await read_body(request, lambda size: place.take(size_of(request, size)))
+    # Nothing waits until it is decoded: however small bodies come, few are in memory decompressed.
     plain = decompressed(request, body, settings.max_decompressed_bytes)
-    await place.take(len(plain))  # of what unfolded more than expected, or was slow
     batch = await server.ingest.read(plain, max_samples=settings.max_samples_per_request)
     place.arrived()
     return batch

@@ -96,8 +96,8 @@ class Place:
         return self
 
     async def take(self, size: int) -> None:
-        """Wait for so many bytes, unless it has some; a small batch needs none."""
-        if size > SMALL and not self._size:
+        """Wait for so many bytes; a small batch needs none."""
+        if size > SMALL:
             self._size = await self._room.take(size)
             self._slow = asyncio.get_running_loop().call_later(_SLOW_S, self._keep, 0)
 
