@@ -50,6 +50,8 @@ def interruptible() -> Iterator[None]:
         return
     signal.signal(signal.SIGINT, _interrupt)
     try:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise KeyboardInterrupt  # it came a moment before, and the loop had no turn since
         yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -291,11 +291,11 @@ class Attempts:
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
         link, kind = self._link, kind_of(batch)
         await link.wait_turn(kind)
-        token_version = link.tokens.version
         try:
             token = await self._token()
         except ConfigurationError as error:
             return Ruling(Action.PAUSE, str(error), NO_TOKEN)
+        token_version = link.tokens.version
         ruling = await self._send(batch, token)
         if ruling.action is Action.PAUSE:
             self.refused_token = token_version

@@ -35,8 +35,11 @@ class TokenSource:
             ConfigurationError: there is none yet, with the reason.
         """
         if self._token is None:
-            self._token = await self._read()
+            token = await self._read()
             self._is_lost = False
+            if self._token is None:  # else it was refreshed meanwhile
+                self._token = token
+                self.version += 1  # another than none: who waits for one is to see that it is there
         return self._token
 
     async def refresh(self) -> None:

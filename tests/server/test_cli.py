@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from reference_server.administration import erase_device, set_device
 from reference_server.cli import main
+from reference_server.ending import interruptible
 from reference_server.openapi import document
 from reference_server.operations import OPERATIONS
 from sungrow_lib.errors import UsageError
@@ -453,6 +455,20 @@ def test_an_import_that_waits_for_its_input_ends_at_once(
     assert complaint.startswith("sungrow-server: interrupted before it was done")
     assert complaint.count("\n") == 1
     assert ("the first 2000 rows are stored" in complaint) == bool(count)
+
+
+def test_an_interrupt_a_moment_before_an_import_waits_for_its_input_is_not_missed() -> None:
+    """The loop only notes it, for its next turn."""
+
+    async def reads() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with interruptible():
+            pytest.fail("it waits for input")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(reads())
 
 
 def _told(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sungrow_lib.errors import ConfigurationError
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import BatchUploader, UploadSettings
+from sungrow_lib.upload.credentials import TokenSource
 from tests.patience import PATIENCE_S
 from tests.upload import server as play
 from tests.upload.helpers import counted, fill, running, until
@@ -89,3 +91,16 @@ async def test_it_is_one_alarm_while_a_reading_that_fails_alone_waits_for_the_to
         server.rule = None
         await counted(spool, delivered=1)
         assert uploader.status.alarms == ()
+
+
+async def test_a_token_is_another_one_than_none_whoever_reads_it_first(
+    settings: UploadSettings, server: IngestServer, token_file: Path
+) -> None:
+    """It may come between two looks of one lane, while the others wait for a new one."""
+    tokens = TokenSource(replace(settings, token=None, token_file=token_file))
+    with pytest.raises(ConfigurationError):
+        await tokens.current()
+    refused = tokens.version
+    token_file.write_text(server.token)
+    assert await tokens.current() == server.token
+    assert tokens.version != refused
