@@ -64,6 +64,7 @@ class EdgeOrder:
         disk_may_fail: whether to try again, instead of ending, when its spool cannot be used.
         answer_s: how long it waits for an answer.
         batch_size: so many readings go into one request at most.
+        upload_interval_s: between two uploads.
     """
 
     name: str
@@ -85,6 +86,7 @@ class EdgeOrder:
     disk_may_fail: bool = False
     answer_s: float = 4.0
     batch_size: int = 40
+    upload_interval_s: float = 0.2
 
     @property
     def is_twin(self) -> bool:
@@ -218,7 +220,7 @@ async def _work(
         token_file=Path(order.token_file),
         ca_file=Path(order.ca),
         batch_size=order.batch_size,
-        upload_interval_s=0.2,
+        upload_interval_s=order.upload_interval_s,
         request_timeout_s=order.answer_s,
     )
     stopping = anyio.Event()

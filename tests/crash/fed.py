@@ -25,7 +25,7 @@ from tests.crash.readings import Tally, key_of, read_ledger
 
 @dataclass(frozen=True, slots=True)
 class EdgeKind:
-    """One fed edge: its devices, the pace of its readings, and a deliberate fault of the product, if any."""
+    """One fed edge: devices, pace of readings and uploads, and a deliberate fault of the product, if any."""
 
     name: str
     devices: tuple[str, ...]
@@ -38,6 +38,7 @@ class EdgeKind:
     step_ms: int = 0
     answer_s: float = 4.0
     batch_size: int = 40
+    upload_interval_s: float = 0.2
 
 
 NARROWED: Final = "guest"

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 _SMALL: Final = 180_000
 _PATIENT_S: Final = 120.0
 """So long each waits for an answer: on a busy machine too, what the server stores proves delivered."""
+_UPLOAD_S: Final = 1.0
+"""Fifteen edges that upload each reading at once keep a small machine busy with little but requests."""
 CAUGHT: Final = {
     "hasty": ("ack before answer", "lost"),
     "trusting": ("ack of another batch", "lost"),
@@ -37,7 +39,9 @@ TAKING: Final = "takes another edge's spool for its own"
 
 
 def an_edge(name: str, fault: str = "") -> EdgeKind:
-    kind = EdgeKind(name, (f"crash-{name}",), 0.25, fault=fault, answer_s=_PATIENT_S)
+    kind = EdgeKind(
+        name, (f"crash-{name}",), 0.25, fault=fault, answer_s=_PATIENT_S, upload_interval_s=_UPLOAD_S
+    )
     if name in {"silent", "curt"}:
         return replace(kind, pause_s=0.2, hurry_s=0.01, max_bytes=_SMALL, step_ms=5000)
     return kind
