@@ -60,7 +60,7 @@ def add_parser(subparsers: Any, summary: str) -> None:
         type=whole_number("a number of days", 1, 365),
         default=365,
         metavar="DAYS",
-        help="how much of the modelled year to fill in (default: %(default)s)",
+        help="how many days of modelled history to fill in (default: %(default)s)",
     )
     parser.set_defaults(run=run, until_stopped=lambda args: args.seconds is None)
 

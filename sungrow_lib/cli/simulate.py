@@ -103,6 +103,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     parser.add_argument(
         "--seed", type=int, default=1, help="which weather and household the model has (default: %(default)s)"
     )
+    parser.add_argument(
+        "--past",
+        dest="days",
+        type=whole_number("a number of days", 1, 365),
+        default=365,
+        metavar="DAYS",
+        help="how many days the modelled house has stood; few are replayed sooner (default: %(default)s)",
+    )
     parser.set_defaults(run=run, until_stopped=lambda _: True)
 
 
@@ -159,7 +167,7 @@ def _modelled_unit(args: argparse.Namespace) -> Mapping[int, RegisterSource]:
         raise UsageError(
             f"there is no time zone {args.timezone}; use a name such as Europe/Brussels"
         ) from None
-    source = living_inverter(args.model, zone=zone, seed=args.seed, start=datetime.now(UTC))
+    source = living_inverter(args.model, zone=zone, seed=args.seed, start=datetime.now(UTC), days=args.days)
     return {1 if args.unit is None else args.unit: source}
 
 

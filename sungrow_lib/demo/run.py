@@ -46,7 +46,7 @@ class DemoOptions:
         port: the server's and the dashboard's; None for a free one.
         data_dir: an empty folder for everything; None for a temporary one.
         keep: whether a temporary folder stays.
-        history_days: how much of the modelled year to fill in.
+        history_days: how long the houses have stood: so much history is filled in.
     """
 
     seconds: float | None = None
@@ -138,7 +138,8 @@ class _Demo:
             server = ServerAddress(self._port, certificates.ca, reader)
         ports = free_ports(len(DEVICES))
         simulators = [
-            self._started(start_simulator(site, *pair)) for pair in zip(DEVICES, ports, strict=True)
+            self._started(start_simulator(site, *pair, self._history_days))
+            for pair in zip(DEVICES, ports, strict=True)
         ]
         with step("a modelled year of history"):
             finish(histories, _SET_UP_S, self._progress.working)

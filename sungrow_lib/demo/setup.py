@@ -161,7 +161,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def write_histories(site: DemoSite, days: int) -> list[Child]:
-    """Start writing the last days of each device's modelled year; done when the processes have ended."""
+    """Start writing what each device has lived through in so many days; done when the processes end."""
     return [
         Child(
             f"the model of {device.name}",
@@ -202,15 +202,15 @@ def finish(children: Sequence[Child], patience_s: float, told: Callable[[str], N
             child.require_running()
 
 
-def start_simulator(site: DemoSite, device: DemoDevice, port: int) -> Child:
-    """Start an inverter whose registers go on where its history ends."""
+def start_simulator(site: DemoSite, device: DemoDevice, port: int, days: int) -> Child:
+    """Start an inverter whose registers go on where its history of so many days ends."""
     return Child(
         f"the inverter {device.model}",
         python(
             SUNGROW,
             *("simulate", "--model", device.model, "--host", "127.0.0.1", "--port", str(port)),
             *("--journal", str(site.journal(device)), "--seed", str(device.seed)),
-            *("--timezone", str(site.zone), "--profile", device.profile.value),
+            *("--past", str(days), "--timezone", str(site.zone), "--profile", device.profile.value),
         ),
         site.log(device.device_id),
         environment=clean_environment(),

@@ -397,20 +397,22 @@ def living_inverter(
     zone: ZoneInfo,
     seed: int,
     start: datetime,
+    days: int = 365,
     clock: Callable[[], datetime] | None = None,
 ) -> LivingInverter:
-    """Make an inverter of ``model`` in a house that has stood for a year when live operation begins.
+    """Make an inverter of ``model`` in a house that has stood for a while when live operation begins.
 
     Args:
         model: one of :data:`IMAGES`.
         zone: the site's time zone; the inverter's clock runs on it.
         seed: which weather and household; equal seeds give equal readings.
-        start: when live operation begins (aware): the year before it is replayed first.
+        start: when live operation begins (aware).
+        days: how many days it has stood by then, which are replayed first: a year takes seconds.
         clock: returns the present moment, aware; the system's clock by default.
 
     Raises:
         UsageError: there is no such model, or ``start`` has no offset.
     """
     image = image_named(model)
-    house = settled_house(seed, zone, kind=image.kind, until=start)
+    house = settled_house(seed, zone, kind=image.kind, until=start, days=days)
     return LivingInverter(house, image, clock=clock)

@@ -108,10 +108,13 @@ def test_capture_under_another_unit_with_a_fault_and_a_journal(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_model_is_alive(model: str) -> None:
-    with simulating("--model", model, "--timezone", "Europe/Brussels") as port:
+@pytest.mark.parametrize(("model", "past"), [(MODELS[0], []), (MODELS[1], ["--past", "1"])])
+def test_model_is_alive_and_as_old_as_asked(model: str, past: list[str]) -> None:
+    with simulating("--model", model, "--timezone", "Europe/Brussels", *past) as port:
         assert words(port, 5000, 1)[0] not in {0, 0xFFFF}
+        low, high = words(port, 5004, 2)
+    total = high << 16 | low  # kWh or tenths of it: a year makes more than 8000, a day less than 200
+    assert (total < 3000) == bool(past)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class Inverters:
 
     def __init__(self, site: DemoSite, stack: ExitStack) -> None:
         self.ports = free_ports(len(DEVICES))
-        children = [start_simulator(site, *pair) for pair in zip(DEVICES, self.ports, strict=True)]
+        children = [start_simulator(site, *pair, days=1) for pair in zip(DEVICES, self.ports, strict=True)]
         for child in children:
             stack.callback(child.stop, 15.0)
         await_simulators(children, self.ports)

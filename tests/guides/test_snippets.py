@@ -76,7 +76,8 @@ class Followed:
 @pytest.fixture(scope="module")
 def inverter_port() -> Iterator[int]:
     """A simulated hybrid in a process of its own, as `sungrow simulate` is one."""
-    command = [sys.executable, "-m", "sungrow_lib.cli", "simulate", "--model", "SH8.0RT-20", "--port", "0"]
+    model = ["--model", "SH8.0RT-20", "--past", "1"]
+    command = [sys.executable, "-m", "sungrow_lib.cli", "simulate", *model, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as simulator:
         assert simulator.stdout is not None
         port = re.search(r":(\d+)", simulator.stdout.readline())
