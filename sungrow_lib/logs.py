@@ -27,8 +27,10 @@ CONTEXT: Final[ContextVar[Mapping[str, object]]] = ContextVar("log context", def
 """What every record of the present task says beside its own: the id of the request being answered, say."""
 
 _AS_JSON: Final = json.JSONEncoder(default=str, ensure_ascii=False).encode
-_MOST_SAID: Final = 100
-"""So many different things are known apart; what was said first is forgotten then, and said again."""
+_MOST_SAID: Final = 20
+"""So many different things are known apart within the time in which each is said once."""
+_OTHERS: Final = ""
+"""All that come beyond these are counted as one."""
 _NOISY: Final = ("httpx", "httpcore", "pymodbus", "aiohttp.access", "psycopg", "asyncio")
 
 
@@ -65,6 +67,8 @@ def _second(seconds: int) -> str:
 class Repeated:
     """Says what repeats itself once, and then now and then how often it did.
 
+    Also where all is well in between: what comes and goes fills a log as what stays does.
+
     Args:
         every_s: seconds between two lines about the same thing.
         clock: seconds that go by.
@@ -74,25 +78,33 @@ class Repeated:
         self._every_s = every_s
         self._clock = clock
         self._said: dict[str, tuple[float, int]] = {}
+        self._is_said = False
 
     def count(self, what: str) -> int | None:
         """Note that it happened; return how often since the last line if one is due, else None."""
         now = self._clock()
+        if what not in self._said and len(self._said) >= _MOST_SAID:
+            self._let_go(now)
+            what = what if len(self._said) < _MOST_SAID else _OTHERS
         at, unsaid = self._said.get(what, (-math.inf, 0))
         if now - at < self._every_s:
             self._said[what] = at, unsaid + 1
             return None
-        self._said.pop(what, None)
         self._said[what] = now, 0
-        if len(self._said) > _MOST_SAID:
-            del self._said[next(iter(self._said))]
+        self._is_said = True
         return unsaid + 1
 
-    def forget(self) -> bool:
-        """Begin anew, because all is well; return whether there was anything to say before."""
-        was_there = bool(self._said)
-        self._said.clear()
-        return was_there
+    def over(self) -> bool:
+        """Note that all is well now; return whether any trouble was told of since that was noted last."""
+        self._let_go(self._clock())
+        was_said, self._is_said = self._is_said, False
+        return was_said
+
+    def _let_go(self, now: float) -> None:
+        """Forget what was said so long ago that it may be said again."""
+        self._said = {
+            what: (at, unsaid) for what, (at, unsaid) in self._said.items() if now - at < self._every_s
+        }
 
 
 def configure_logging(level: str = "INFO", *, stream: TextIO | None = None) -> None:

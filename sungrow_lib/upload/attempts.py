@@ -31,8 +31,9 @@ from sungrow_lib.wire import FRESH_S, DeviceInfo, Envelope
 _LOG: Final = logging.getLogger(__name__)
 _SLOW_PART: Final = 0.25
 """A request that takes more than this part of the longest time it may take holds too many readings."""
-_TOO_LARGE: Final = "http_413"
 
+TOO_LARGE: Final = "http_413"
+"""Code of a ruling when a batch is larger than somebody lets pass."""
 TOO_MANY: Final = "http_429"
 """Code of a ruling when the server has had too much of one kind of batch, and may well take the other."""
 UNREACHABLE: Final = "unreachable"
@@ -79,7 +80,7 @@ class Link:
         self._is_reachable = False
         self._reaching = anyio.Lock()
         self._troubles = Repeated()
-        self.refusals = Repeated()
+        self._said = Repeated()
         self.asking = Asking()
         self._has_token = True
 
@@ -131,6 +132,16 @@ class Link:
             extra = {"reason": reason, "times": times}
             _LOG.warning("the server is not reached; readings are kept", extra=extra)
 
+    def say(self, level: int, event: str, *, device_id: str, **more: object) -> None:
+        """Log what may happen ever again: once in a while, with how often it did; each time for debugging."""
+        times = self._said.count(f"{event} {device_id} {more.get('code')}")
+        extra = {"device_id": device_id, **more, "times": times}
+        _LOG.log(level if times else logging.DEBUG, event, extra=extra)
+
+    def all_is_well(self) -> None:
+        """Note that readings were delivered: what was told of long ago is told of at once when it recurs."""
+        self._said.over()
+
     async def wait_turn(self, kind: Kind = Kind.ANY) -> None:
         """Wait as long as the server asked with `Retry-After`, whichever device it told."""
         while (remaining := self._pause_s(kind)) > 0:  # noqa: ASYNC110 - it may be moved
@@ -157,7 +168,7 @@ class Link:
         self._is_reachable = True
         self._reached.set()
         self._reached = anyio.Event()
-        if self._troubles.forget():
+        if self._troubles.over():
             _LOG.info("the server is reached again")
         if reply.date is not None:
             await self.spool.observe_server_date(reply.date, self.clock.stamp())
@@ -210,7 +221,6 @@ class Attempts:
         self.refused_token = -1
         slow_s = link.settings.request_timeout_s * _SLOW_PART
         self.size = BatchSize(link.settings.batch_size, slow_s)
-        self._quarantined = Repeated()
         self._witnesses = Witnesses(link.spool, device_id)
         # Whoever settles an answer has it, and who offers all again: no batch begins meanwhile.
         self._gate = anyio.Lock()
@@ -284,8 +294,9 @@ class Attempts:
             return False
         is_taken_back = await self._link.spool.take_back(self._device_id, [entry.seq for entry in batch])
         if is_taken_back:
-            extra = {"device_id": self._device_id, "code": ruling.code, "reason": ruling.detail}
-            _LOG.info("whether the server still has a device's readings is not known", extra=extra)
+            extra = {"code": ruling.code, "reason": ruling.detail}
+            event = "whether the server still has a device's readings is not known"
+            self._link.say(logging.INFO, event, device_id=self._device_id, **extra)
         return is_taken_back
 
     async def _exchange(self, batch: Sequence[SpoolEntry]) -> Ruling:
@@ -325,7 +336,7 @@ class Attempts:
             self.size.passed(len(batch), reply.took_s)
         else:
             link.board.failed(ruling.connection, ruling.detail)
-        if ruling.code == _TOO_LARGE:
+        if ruling.code == TOO_LARGE:
             self.size.too_large(len(batch))
         return ruling
 
@@ -381,11 +392,11 @@ class Attempts:
         if settlement.delivered:
             self.delivered_at = anyio.current_time()
         if self._device_id in self._link.board.paused:
-            _LOG.info("the server takes the token again", extra={"device_id": self._device_id})
+            self._link.say(logging.INFO, "the server takes the token again", device_id=self._device_id)
         count = len(settlement.delivered) if is_current else 0
         self._link.board.delivered(self._device_id, count, settlement.server_version)
         if settlement.delivered:
-            self._link.refusals.forget()
+            self._link.all_is_well()
         if is_current:
             self._report_quarantined(settlement)
         if is_current and ruling.resend:
@@ -410,18 +421,8 @@ class Attempts:
     def _report_quarantined(self, settlement: Settlement) -> None:
         for judged in (*settlement.conflicts, *settlement.rejected):
             # Each is in the quarantine, with its reason: `spool list` shows them all.
-            times = self._quarantined.count(judged.code)
-            _LOG.log(
-                logging.WARNING if times else logging.DEBUG,
-                "reading quarantined",
-                extra={
-                    "device_id": self._device_id,
-                    "seq": judged.seq,
-                    "code": judged.code,
-                    "reason": judged.reason,
-                    "times": times,
-                },
-            )
+            extra = {"seq": judged.seq, "code": judged.code, "reason": judged.reason}
+            self._link.say(logging.WARNING, "reading quarantined", device_id=self._device_id, **extra)
 
     def _rest(self) -> None:
         """Wait ever longer with a server that asks for everything again and again: it stores nothing."""
@@ -475,22 +476,17 @@ class Attempts:
             self._witnesses.forget()
             if asked_for is not None:
                 self._rest()
-        _LOG.warning(
-            "the server lost readings; offering all again",
-            extra={"device_id": self._device_id, "readings": count},
-        )
+        event = "the server lost readings; offering all again"
+        self._link.say(logging.WARNING, event, device_id=self._device_id, readings=count)
 
     def _report(self, ruling: Ruling, batch: Sequence[SpoolEntry]) -> None:
         board, device_id = self._link.board, self._device_id
-        times = self._link.refusals.count(f"{device_id} {ruling.code}")
-        extra = {"device_id": device_id, "code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
-        level = (
-            logging.INFO if times and ruling.code != UNREACHABLE else logging.DEBUG
-        )  # that was said already
+        extra = {"code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
         if ruling.action in {Action.PAUSE, Action.ALARM}:
             # The link has said already that there is no token: for all devices at once.
             is_new = board.raise_alarm(ruling.code, ruling.detail, device_id) and ruling.code != NO_TOKEN
-            level = logging.ERROR if is_new else level
-            _LOG.log(level, "upload needs attention", extra=extra | {"times": times})
+            level = logging.ERROR if is_new else logging.INFO
+            self._link.say(level, "upload needs attention", device_id=device_id, **extra)
         else:
-            _LOG.log(level, "batch not delivered, kept", extra=extra | {"times": times})
+            level = logging.DEBUG if ruling.code == UNREACHABLE else logging.INFO  # that was said already
+            self._link.say(level, "batch not delivered, kept", device_id=device_id, **extra)

@@ -14,7 +14,7 @@ import anyio
 
 from sungrow_lib.errors import SpoolError
 from sungrow_lib.spool import Judged, Lane, Settlement, SpoolEntry
-from sungrow_lib.upload.attempts import UNREACHABLE, Attempts, Kind, Link, kind_of
+from sungrow_lib.upload.attempts import TOO_LARGE, UNREACHABLE, Attempts, Kind, Link, kind_of
 from sungrow_lib.upload.backoff import BACK_WITHIN_S, Backoff
 from sungrow_lib.upload.batch import Batch
 from sungrow_lib.upload.verdicts import UNFIT_ADVICE, Action, Ruling
@@ -25,8 +25,6 @@ _REPEATS: Final = 5
 """So often a batch must fail with a 5xx, while another passes, before it is halved."""
 _REPEATS_OF_PART: Final = 2
 """The same for a part of a batch that was halved already."""
-_QUICK_REFUSALS: Final = 40
-"""So often in a row parts of a batch may be refused at once: enough to part one. Then each costs a pause."""
 _MOST_SUSPECTS: Final = 8
 """Where more readings than this fail and none passes, it is the server that fails, not the readings."""
 _REFUSED_ALONE: Final = 3
@@ -170,9 +168,8 @@ class DeviceLanes:
 
     def _alarm(self, code: str, detail: str) -> None:
         if self._link.board.raise_alarm(code, detail, self._device_id):
-            _LOG.error(
-                "upload needs attention", extra={"device_id": self._device_id, "code": code, "reason": detail}
-            )
+            event = "upload needs attention"
+            self._link.say(logging.ERROR, event, device_id=self._device_id, code=code, reason=detail)
 
     async def _turn(self, lane: Lane, backoff: Backoff) -> bool:
         """Deliver one batch; return whether to go on with the next at once."""
@@ -194,7 +191,8 @@ class DeviceLanes:
             await self._end_pause()
         if lane is Lane.FRESH and batch:
             await self._expect(are_offers=self.attempts.delivered_at >= started)
-        return bool(batch) and lane is not Lane.FRESH and self.attempts.delivered_at >= started
+        is_getting_on = self.attempts.delivered_at >= started or len(batch) > self.attempts.size.current
+        return bool(batch) and lane is not Lane.FRESH and is_getting_on
 
     async def _expect(self, *, are_offers: bool) -> None:
         """Let readings to come be noted as offered at once, as long as the server takes them."""
@@ -232,27 +230,28 @@ class DeviceLanes:
     async def _deliver(self, batch: Sequence[SpoolEntry], lane: Lane, backoff: Backoff) -> None:
         """Send a batch, in parts if need be, until each reading is settled, suspected or given up for now."""
         parts = deque([_Part(batch)] if batch else [])
-        refusals = 0
+        has_passed = False
         while parts:
             part = parts.popleft()
             ruling = await self.attempts.attempt(part.entries)
             if ruling.action is Action.SETTLE:
                 backoff.reset()
-                refusals = 0
+                has_passed = True
                 continue
-            if ruling.action is Action.TROUBLE:
-                part.failures += 1
-                part.since = part.since or anyio.current_time()
-            is_bad = ruling.action is Action.HALVE or self._is_alone_in_trouble(part)
+            is_bad = self._is_bad(part, ruling)
+            if is_bad and ruling.code == TOO_LARGE and len(part.entries) > self.attempts.size.current:
+                return  # the limit is known better now: what is left is taken anew, in smaller batches
             if is_bad and self._break_up(part, parts):
-                refusals += 1
-                if refusals <= _QUICK_REFUSALS:
+                if len(part.entries) > 1 or has_passed:
+                    has_passed = has_passed and len(part.entries) > 1
                     continue
+                # Refused alone, and no other passed since the last that was: it may be so with all of them.
             else:
+                is_bad = False
                 parts.append(part)
-            if lane is Lane.FRESH and (refusals or part.failures == 0 or part.failures >= part.repeats):
+            if lane is Lane.FRESH and (is_bad or part.failures == 0 or part.failures >= part.repeats):
                 # Newer readings may have come meanwhile, or may pass where these do not.
-                if part.failures or refusals:
+                if part.failures or is_bad:
                     self._leave_to_backlog(batch)
                 if self._has_to_wait(part.entries):
                     return
@@ -269,8 +268,13 @@ class DeviceLanes:
     def _leave_to_backlog(self, batch: Sequence[SpoolEntry]) -> None:
         self._left_to_backlog = max(self._left_to_backlog, batch[-1].seq)
 
-    def _is_alone_in_trouble(self, part: _Part) -> bool:
-        return part.failures >= part.repeats and self.attempts.delivered_at > part.since
+    def _is_bad(self, part: _Part, ruling: Ruling) -> bool:
+        """Count a failure; return whether, for all that is known, it is for these readings alone."""
+        if ruling.action is Action.TROUBLE:
+            part.failures += 1
+            part.since = part.since or anyio.current_time()
+        is_alone_in_trouble = part.failures >= part.repeats and self.attempts.delivered_at > part.since
+        return ruling.action is Action.HALVE or is_alone_in_trouble
 
     def _break_up(self, part: _Part, parts: deque[_Part]) -> bool:
         """Halve a part, or suspect its only reading; return whether that was possible."""
@@ -330,15 +334,9 @@ class DeviceLanes:
         await self._link.spool.settle(
             self._device_id, Settlement(deferred=[verdict], retry_in_s=_SET_ASIDE_S)
         )
-        _LOG.error(
-            "reading set aside: the server fails on it alone; retried daily",
-            extra={
-                "device_id": self._device_id,
-                "seq": entry.seq,
-                "code": ruling.code,
-                "reason": ruling.detail,
-            },
-        )
+        event = "reading set aside: the server fails on it alone; retried daily"
+        extra = {"device_id": self._device_id, "code": ruling.code}
+        self._link.say(logging.ERROR, event, **extra, seq=entry.seq, reason=ruling.detail)
 
     # --- a refused token ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from datetime import timedelta
 from itertools import pairwise
@@ -140,6 +141,8 @@ async def test_it_is_one_reading_though_the_newest_went_first(tmp_path: Path) ->
 async def test_a_device_the_server_keeps_nothing_of_does_not_trouble_the_healthy_one(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "sungrow_lib.upload")  # else it is said once in a while
+
     def all_again() -> int:
         return sum("offering all again" in record.message for record in caplog.records)
 

@@ -13,7 +13,6 @@ import pytest
 from aiohttp import web
 
 from sungrow_lib.errors import RequestRefusedError
-from sungrow_lib.logs import Repeated
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import UploadSettings
 from sungrow_lib.upload.check import _require_device
@@ -73,13 +72,6 @@ def test_what_came_in_place_of_an_answer_is_not_quoted_whole() -> None:
     with pytest.raises(h11.RemoteProtocolError) as caught:
         asked.next_event()
     assert len(_explain(httpcore.RemoteProtocolError(str(caught.value)))) < 500
-
-
-def test_ever_other_troubles_take_no_more_memory() -> None:
-    troubles = Repeated()
-    for number in range(10_000):
-        assert troubles.count(str(number)) == 1
-    assert len(troubles._said) <= 100
 
 
 async def test_a_server_that_is_another_one_each_time_does_not_fill_the_spool(

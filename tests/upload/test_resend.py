@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from aiohttp import web
 
@@ -61,6 +63,7 @@ async def test_a_server_that_asks_for_everything_again_and_again_is_given_a_rest
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "sungrow_lib.upload")  # else it is said once in a while
     monkeypatch.setattr("sungrow_lib.upload.attempts.Backoff", lambda: Backoff(lambda: 1.0))
     monkeypatch.setattr("sungrow_lib.upload.backoff.FIRST_S", 0.1)
     monkeypatch.setattr("sungrow_lib.upload.backoff.LIMIT_S", 60.0)
