@@ -9,21 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import schemathesis
 from anyio import to_thread
 from hypothesis import HealthCheck, given, settings, strategies as st
-from schemathesis import Case
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from reference_server.administration import create_token, set_device
 from reference_server.openapi import document
@@ -32,15 +22,11 @@ from reference_server.operations import OPERATIONS
 from tests.patience import PATIENCE_S
 from tests.server.conftest import NOW, TOKEN, Api, StartServer, sample
 
+if TYPE_CHECKING:
+    from schemathesis import Case
+
 pytestmark = [pytest.mark.anyio, pytest.mark.one_engine]
 
-CHECKS: Final = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_headers_conformance,
-    response_schema_conformance,
-]
 ENDLESS: Final = "/v1/stream"
 OURS: Final = {"device_id": "sh-1", "plant": "home"}
 BODIES: Final = 10_000
@@ -123,14 +109,37 @@ async def test_schemathesis_finds_no_disagreement(api: Api) -> None:
 
 def _explore(url: str) -> dict[str, Counter[int]]:
     """Ask whatever the document allows; return what each operation answered, how often."""
-    schema = schemathesis.openapi.from_dict(document(OPERATIONS))
-    answered: dict[str, Counter[int]] = {}
-    for result in schema.get_all_operations():
+    return {operation.definition.raw["operationId"]: _agreed(operation, url) for operation in _operations()}
+
+
+def _operations() -> Iterator[Any]:
+    """All but the endless one, as schemathesis reads them: it takes seconds to load, so not at collection."""
+    import schemathesis  # noqa: PLC0415
+    from schemathesis.core.result import Ok  # noqa: PLC0415
+
+    for result in schemathesis.openapi.from_dict(document(OPERATIONS)).get_all_operations():
         assert isinstance(result, Ok), result
-        operation = result.ok()
-        if operation.path != ENDLESS:
-            answered[operation.definition.raw["operationId"]] = _agreed(operation, url)
-    return answered
+        if (operation := result.ok()).path != ENDLESS:
+            yield operation
+
+
+@cache
+def _checks() -> list[Any]:
+    from schemathesis.checks import not_a_server_error  # noqa: PLC0415
+    from schemathesis.specs.openapi.checks import (  # noqa: PLC0415
+        content_type_conformance,
+        response_headers_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    return [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_headers_conformance,
+        response_schema_conformance,
+    ]
 
 
 def _agreed(operation: Any, url: str) -> Counter[int]:
@@ -142,7 +151,7 @@ def _agreed(operation: Any, url: str) -> Counter[int]:
         if is_ours:
             _make_ours(case)
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=PATIENCE_S)
+        answer = case.call_and_validate(base_url=url, headers=headers, checks=_checks(), timeout=PATIENCE_S)
         statuses[answer.status_code] += 1
 
     agree()
@@ -158,11 +167,9 @@ async def test_no_operation_with_parameters_passes_over_others(api: Api) -> None
 def _explore_strange(url: str) -> set[str]:
     """Ask with what the document does not name; return which operations refuse that."""
     refused = set()
-    for result in schemathesis.openapi.from_dict(document(OPERATIONS)).get_all_operations():
-        assert isinstance(result, Ok), result
-        operation = result.ok()
+    for operation in _operations():
         known = {parameter.name for parameter in operation.query}
-        if known and operation.path != ENDLESS:
+        if known:
             _refuses_strange(operation, url, known)
             refused.add(operation.definition.raw["operationId"])
     return refused
@@ -179,7 +186,7 @@ def _refuses_strange(operation: Any, url: str, known: set[str]) -> None:
         _make_ours(case)
         case.query[name] = "1"
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        answer = case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=PATIENCE_S)
+        answer = case.call_and_validate(base_url=url, headers=headers, checks=_checks(), timeout=PATIENCE_S)
         assert answer.status_code == 422
         assert name in {fault["field"] for fault in answer.json()["errors"]}
 
