@@ -240,9 +240,14 @@ class ReadPlan:
         """Every register that may supply something wanted."""
         return tuple({row.name: row for row in chain.from_iterable(self.wanted)}.values())
 
+    @cached_property
+    def _wanted_blocks(self) -> frozenset[Block]:
+        """The requests for each of them alone; many share one, and all are looked at for each refusal."""
+        return frozenset(register.block for register in self._candidates)
+
     def wants(self, block: Block) -> bool:
         """Whether a request would bring a register that may supply something wanted."""
-        return any(block.covers(register.block) for register in self._candidates)
+        return any(block.covers(wanted) for wanted in self._wanted_blocks)
 
     def is_hole(self, register: Register, words: RegisterWords) -> bool:
         """Whether it reads as "not there": 0xFFFF, which in a signed register the device surely has is -1."""
