@@ -53,7 +53,7 @@ class BootStarts:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read what earlier processes heard of the server."""
-        self._by_server = read_note(connection, SERVER_STARTS, _starts) or {}
+        self._by_server = read_starts(connection)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Keep it for later ones."""
@@ -106,6 +106,11 @@ class _Boot(NamedTuple):
             max(self.last_ms, other.last_ms),
             _latest(self.after, other.after),
         )
+
+
+def read_starts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return when boots began by the server's date."""
+    return read_note(connection, SERVER_STARTS, _starts) or {}
 
 
 def date_part(

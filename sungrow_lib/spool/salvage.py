@@ -16,7 +16,7 @@ from typing import Any, Final
 from sungrow_lib.errors import SpoolError, SpoolUnavailableError
 from sungrow_lib.sample import DEVICE_ID_PATTERN
 from sungrow_lib.spool import salvage_schema, schema
-from sungrow_lib.spool.backdating import SERVER_STARTS
+from sungrow_lib.spool.backdating import SERVER_STARTS, read_starts
 from sungrow_lib.spool.belonging import pages_of
 from sungrow_lib.spool.database import Database
 from sungrow_lib.spool.disk import sync
@@ -214,7 +214,9 @@ def _fill(connection: sqlite3.Connection, pages: Pages) -> list[int]:
     hold_renamed(connection)
     for statement in salvage_schema.STAND:
         connection.execute(statement)
-    is_known = not pages.is_doubtful  # else DOUBT decides
+    starts = [(start, name) for name, start in read_starts(connection).items()]
+    connection.executemany(salvage_schema.SERVER_START, starts)
+    is_known = not pages.is_doubtful  # else one that waits may have been dated since, and DOUBT decides
     maybe_dated = (is_known, schema.DOUBTFUL, salvage_schema.MAYBE_DATED)
     connection.execute(salvage_schema.STAND_NOWHERE, maybe_dated)
     _set_apart(connection, pages, was_merged=was_merged)
@@ -351,6 +353,8 @@ def _take_small(connection: sqlite3.Connection, row: Row, names: dict[str, int])
             connection.execute("INSERT OR IGNORE INTO boot VALUES (?, ?)", (key, name))
         case Row(int() as key, (None, str() as name, int() | None as floor)):
             connection.execute("INSERT OR IGNORE INTO device VALUES (?, ?, ?)", (key, name, floor))
+        case Row(int(), (None, int(), int())):
+            connection.execute("INSERT OR IGNORE INTO temp.told VALUES (?, ?)", row.values[1:])
         case Row(None, (str() as name, int() as key)):
             names.setdefault(name, key)  # an index: all that is left when the table is lost
         case Row(None, (str() as key, str() as value)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.clock import STEP_MS
+from sungrow_lib.spool.clock import SERVER_TOLERANCE_MS, STEP_MS
 from sungrow_lib.spool.foreign import NO_BOOT
 
 # `found` collects where readings stand until it is known which of them are readable.
@@ -23,6 +23,8 @@ TABLES: Final = (
     "CREATE TEMP TABLE stale_reading (seq INTEGER PRIMARY KEY)",
     "CREATE TEMP TABLE once_undated (seq INTEGER PRIMARY KEY, device INTEGER)",
     "CREATE TEMP TABLE once_dated (seq INTEGER, ts INTEGER, clock TEXT, PRIMARY KEY (seq, ts, clock))",
+    "CREATE TEMP TABLE told (device INTEGER, ts INTEGER, PRIMARY KEY (device, ts))",
+    "CREATE TEMP TABLE server_start (boot INTEGER PRIMARY KEY, start INTEGER)",
     "CREATE TEMP TABLE floor (device INTEGER, ts INTEGER, PRIMARY KEY (device, ts))",
     "CREATE TEMP TABLE superseded (seq INTEGER PRIMARY KEY, device, ts, boot, boot_ms, clock, content)",
 )
@@ -54,28 +56,63 @@ STALE_STANDING: Final = (
     " offered = excluded.offered, at = excluded.at, code = excluded.code, reason = excluded.reason,"
     " rank = excluded.rank WHERE is_stale AND excluded.rank < rank"
 )
+_START: Final = "SELECT r.boot, r.ts - r.boot_ms FROM main.reading r"
+_MAY_VOUCH: Final = "r.clock IS NULL AND r.boot > 0 AND r.seq NOT IN temp.stale_reading"
 STAND: Final = (
     (
         "INSERT INTO standing SELECT f.device, f.state, f.seq, f.offered, f.at, f.code, f.reason"
         " FROM temp.found f JOIN main.reading r ON r.seq = f.seq AND r.device = f.device"
     ),
     (
-        "CREATE TEMP TABLE waits AS SELECT s.device, r.boot, min(CASE s.state WHEN 1 THEN s.seq END)"
-        " AS since, max(s.state <> 1) AS is_dated FROM standing s CROSS JOIN main.reading r ON r.seq = s.seq"
-        " WHERE s.device IN (SELECT device FROM temp.found WHERE state = 1) GROUP BY s.device, r.boot"
+        "CREATE TEMP TABLE waits (device INTEGER, boot INTEGER, since INTEGER, PRIMARY KEY (device, boot),"
+        " UNIQUE (device, since))"
+    ),
+    (
+        "INSERT INTO temp.waits SELECT s.device, r.boot, min(s.seq) FROM standing s"
+        " CROSS JOIN main.reading r ON r.seq = s.seq WHERE s.state = 1 GROUP BY s.device, r.boot"
+    ),
+    # When a boot began, by readings of any device that had their date from a clock that was trusted.
+    "CREATE TEMP TABLE vouched (boot INTEGER, start INTEGER, PRIMARY KEY (boot, start)) WITHOUT ROWID",
+    (
+        f"INSERT OR IGNORE INTO temp.vouched {_START} JOIN standing s ON s.device = r.device"
+        f" AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq WHERE {_MAY_VOUCH}"
+        f" AND s.code IS NOT 'future' AND s.code IS NOT '{schema.DOUBTFUL}'"
+    ),
+    # Of one the device's last date is noted ...
+    (
+        f"INSERT OR IGNORE INTO temp.vouched {_START} JOIN device d ON d.id = r.device AND d.floor_ts = r.ts"
+        f" WHERE {_MAY_VOUCH} AND r.seq NOT IN (SELECT seq FROM temp.found)"
+    ),
+    # ... and of others that the server answered.
+    (
+        f"INSERT OR IGNORE INTO temp.vouched {_START} JOIN temp.told t ON t.device = r.device AND t.ts = r.ts"
+        f" WHERE {_MAY_VOUCH} AND r.seq NOT IN (SELECT seq FROM temp.found)"
     ),
 )
+SERVER_START: Final = "INSERT OR IGNORE INTO temp.server_start SELECT id, ? FROM boot WHERE name = ?"
 # Nothing tells where it stood. Readings get their dates in their order: after one of its boot that waits it
-# waits, too, and before, if none of that boot has a date. If its clock was set in between, though, it may
-# have been dated, and sent so, and is set apart. Where it says who dated it, it has its date. Any other one
-# is safe when it is offered again: the server takes each once.
+# waits, too. Else it is sent with the date it has only where somebody vouches for that: it says who dated it,
+# or a clock that was right, or agreed with the server's, says the same of when its boot began. Never before
+# one that waits, though: that could not get its own date any more. Where it is by the clock of one of its
+# boot that waits, and of none that has its date, it waits. Any other one is set apart.
+_START_SAID = "r.ts - r.boot_ms"
+_IS_VOUCHED: Final = (
+    "(EXISTS (SELECT 1 FROM temp.vouched v WHERE v.boot = r.boot"
+    f" AND v.start BETWEEN {_START_SAID} - {STEP_MS} AND {_START_SAID} + {STEP_MS})"
+    " OR EXISTS (SELECT 1 FROM temp.server_start v WHERE v.boot = r.boot"
+    f" AND abs(v.start - ({_START_SAID})) <= {SERVER_TOLERANCE_MS}))"
+)
+_WAITS: Final = "EXISTS (SELECT 1 FROM temp.waits w WHERE w.device = r.device AND {0})"
+_SAME_CLOCK: Final = (
+    "EXISTS (SELECT 1 FROM temp.waits w JOIN main.reading f ON f.seq = w.since WHERE w.device = r.device"
+    f" AND w.boot = r.boot AND abs({_START_SAID} - f.ts + f.boot_ms) <= {STEP_MS})"
+)
 STAND_NOWHERE: Final = (
-    "INSERT INTO standing (device, state, seq, offered, code, reason) SELECT device, coalesce(state, 0), seq,"
-    " state IS NOT 1, CASE state WHEN 4 THEN ?2 END, CASE state WHEN 4 THEN ?3 END FROM"
-    " (SELECT r.device, r.seq, CASE WHEN ?1 AND r.clock IS NULL THEN (SELECT CASE WHEN r.seq > w.since THEN 1"
-    f" WHEN w.is_dated THEN 0 WHEN abs(r.ts - r.boot_ms - f.ts + f.boot_ms) <= {STEP_MS} THEN 1 ELSE 4 END"
-    " FROM temp.waits w JOIN main.reading f ON f.seq = w.since WHERE w.device = r.device AND w.boot = r.boot)"
-    " END AS state FROM main.reading r"
+    "INSERT INTO standing (device, state, seq, offered, code, reason) SELECT device, state, seq, state <> 1,"
+    " CASE state WHEN 4 THEN ?2 END, CASE state WHEN 4 THEN ?3 END FROM (SELECT r.device, r.seq, CASE"
+    f" WHEN r.clock IS NOT NULL THEN 0 WHEN ?1 AND {_WAITS.format('w.boot = r.boot AND w.since < r.seq')}"
+    f" THEN 1 WHEN {_IS_VOUCHED} AND NOT {_WAITS.format('w.since < r.seq')} THEN 0"
+    f" WHEN ?1 AND {_SAME_CLOCK} THEN 1 ELSE 4 END AS state FROM main.reading r"
     " WHERE NOT EXISTS (SELECT 1 FROM temp.found f WHERE f.seq = r.seq AND f.device = r.device))"
 )
 MAYBE_DATED: Final = "whether it has its final date is not known any more"
@@ -113,10 +150,14 @@ DOUBT: Final = (
         "CREATE TEMP TABLE unsure AS SELECT seq FROM temp.once_undated WHERE seq NOT IN"
         " (SELECT seq FROM temp.found WHERE state <> 1 OR NOT is_stale) AND seq NOT IN temp.stale_reading"
     ),
-    f"UPDATE standing SET state = 0, offered = 1 WHERE seq IN temp.unsure AND {_WAS_DATED}",
+    (
+        "UPDATE standing SET state = 0, offered = 1, code = NULL, reason = NULL"
+        f" WHERE seq IN temp.unsure AND {_WAS_DATED}"
+    ),
     # Dating raises the device's floor: where that never moved, the reading waits as before.
     (
-        f"UPDATE standing SET state = 1, offered = 0 WHERE seq IN temp.unsure AND NOT {_WAS_DATED}"
+        f"UPDATE standing SET state = 1, offered = 0, code = NULL, reason = NULL"
+        f" WHERE seq IN temp.unsure AND NOT {_WAS_DATED}"
         " AND 1 = (SELECT count(*) FROM temp.floor f WHERE f.device = standing.device)"
     ),
     _SET_APART
