@@ -236,6 +236,8 @@ WITH target AS (
     coalesce(n.nominal_kw, 352) AS kw, -- that of the largest inverter
     coalesce(n.nominal_kw, 15) AS from_zero_kw,
     p.ts AS ts_before,
+    (1000 * date_part('epoch', coalesce(p.ts, t.bucket)))::int8 AS before_ms,
+    (1000 * date_part('epoch', t.bucket))::int8 AS bucket_ms,
     t.known::jsonb AS known
   FROM unnest(%(devices)s::int4[], %(buckets)s::timestamptz[], %(zone_ms)s::int8[], %(known)s::text[])
     AS t(device, bucket, zone_ms, known)
@@ -246,6 +248,7 @@ WITH target AS (
     WHERE s.device = t.device AND s.ts < t.bucket AND s.ts >= %(lowest)s AND s.ts < %(highest)s
     ORDER BY s.ts DESC LIMIT 1
   ) p ON true
+  OFFSET 0 -- computed once for each bucket, not anew for each reading
 ), reading AS (
   SELECT
     t.bucket,
@@ -253,16 +256,16 @@ WITH target AS (
     t.longest_ms,
     t.kw,
     t.from_zero_kw,
-    (1000 * extract(epoch FROM coalesce(t.ts_before, t.bucket)))::int8 AS before_ms,
-    (1000 * extract(epoch FROM t.bucket))::int8 AS bucket_ms,
-    (1000 * extract(epoch FROM s.ts))::int8 AS at_ms,
+    t.before_ms,
+    t.bucket_ms,
+    (1000 * date_part('epoch', s.ts))::int8 AS at_ms, -- exact, and several times as fast as extract
     s.*
   FROM target t
   CROSS JOIN LATERAL (
     (
       SELECT * FROM samples s
       WHERE s.device = t.device
-        AND s.ts >= coalesce(t.ts_before - INTERVAL '15 minutes', t.bucket)
+        AND s.ts >= coalesce(t.ts_before - %(sight)s::interval, t.bucket)
         AND s.ts < t.bucket + INTERVAL '15 minutes'
         AND s.ts >= %(lowest)s AND s.ts < %(highest)s -- a plan that knows them looks at few chunks
       OFFSET 0 -- one look into the index for each bucket; never all readings joined with all buckets

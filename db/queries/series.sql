@@ -1115,42 +1115,49 @@ CROSS JOIN LATERAL (
     sample_count AS rolled_count
   FROM rollup_15m
   WHERE device = ANY(%(devices)s) AND bucket = ANY(%(buckets)s) AND bucket >= %(lowest)s AND bucket < %(highest)s
+), taken AS (
+  SELECT
+-- generated: steps
+    CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END AS pv_total_kwh_step,
+    CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_charge_total_kwh_step,
+    CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_discharge_total_kwh_step,
+    CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END AS export_total_kwh_step,
+    CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END AS import_total_kwh_step,
+-- end of generated
+    *
+  FROM stepped
+  OFFSET 0 -- computed once for each reading, not anew for each sum
 ), counted AS (
   SELECT
     *,
     sum(coalesce(sample_count, 1)) OVER whole AS whole_count,
 -- generated: counted
-    CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END AS pv_total_kwh_step,
-    sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS pv_total_kwh_until,
-    sum(CASE WHEN pv_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN pv_total_kwh_rise = pv_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (pv_total_kwh_ms_since + 900000) / 3600000 THEN pv_total_kwh_rise WHEN pv_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS pv_total_kwh_whole,
-    CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_charge_total_kwh_step,
-    sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS battery_charge_total_kwh_until,
-    sum(CASE WHEN battery_charge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_charge_total_kwh_rise = battery_charge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_charge_total_kwh_ms_since + 900000) / 3600000 THEN battery_charge_total_kwh_rise WHEN battery_charge_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS battery_charge_total_kwh_whole,
-    CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END AS battery_discharge_total_kwh_step,
-    sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS battery_discharge_total_kwh_until,
-    sum(CASE WHEN battery_discharge_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN battery_discharge_total_kwh_rise = battery_discharge_total_kwh THEN from_zero_kw ELSE kw END, 12) * 10 * (battery_discharge_total_kwh_ms_since + 900000) / 3600000 THEN battery_discharge_total_kwh_rise WHEN battery_discharge_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS battery_discharge_total_kwh_whole,
-    CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END AS export_total_kwh_step,
-    sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS export_total_kwh_until,
-    sum(CASE WHEN export_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN export_total_kwh_rise = export_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (export_total_kwh_ms_since + 900000) / 3600000 THEN export_total_kwh_rise WHEN export_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS export_total_kwh_whole,
-    CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END AS import_total_kwh_step,
-    sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) OVER until AS import_total_kwh_until,
-    sum(CASE WHEN import_total_kwh_rise BETWEEN 0 AND greatest(3 * CASE WHEN import_total_kwh_rise = import_total_kwh THEN from_zero_kw ELSE kw END, 100) * 10 * (import_total_kwh_ms_since + 900000) / 3600000 THEN import_total_kwh_rise WHEN import_total_kwh_rise IS NOT NULL THEN 0 END) OVER whole AS import_total_kwh_whole,
+    sum(pv_total_kwh_step) OVER until AS pv_total_kwh_until,
+    sum(pv_total_kwh_step) OVER whole AS pv_total_kwh_whole,
+    sum(battery_charge_total_kwh_step) OVER until AS battery_charge_total_kwh_until,
+    sum(battery_charge_total_kwh_step) OVER whole AS battery_charge_total_kwh_whole,
+    sum(battery_discharge_total_kwh_step) OVER until AS battery_discharge_total_kwh_until,
+    sum(battery_discharge_total_kwh_step) OVER whole AS battery_discharge_total_kwh_whole,
+    sum(export_total_kwh_step) OVER until AS export_total_kwh_until,
+    sum(export_total_kwh_step) OVER whole AS export_total_kwh_whole,
+    sum(import_total_kwh_step) OVER until AS import_total_kwh_until,
+    sum(import_total_kwh_step) OVER whole AS import_total_kwh_whole,
 -- end of generated
-    bool_or(
+    false
 -- generated: lacks
-         pv_total_kwh IS NOT NULL AND pv_total_kwh_rise IS NULL
-      OR battery_charge_total_kwh IS NOT NULL AND battery_charge_total_kwh_rise IS NULL
-      OR battery_charge_from_pv_total_kwh IS NOT NULL AND battery_charge_from_pv_total_kwh_rise IS NULL
-      OR battery_discharge_total_kwh IS NOT NULL AND battery_discharge_total_kwh_rise IS NULL
-      OR export_total_kwh IS NOT NULL AND export_total_kwh_rise IS NULL
-      OR export_from_pv_total_kwh IS NOT NULL AND export_from_pv_total_kwh_rise IS NULL
-      OR import_total_kwh IS NOT NULL AND import_total_kwh_rise IS NULL
-      OR direct_use_total_kwh IS NOT NULL AND direct_use_total_kwh_rise IS NULL
-      OR output_total_kwh IS NOT NULL AND output_total_kwh_rise IS NULL
-      OR running_time_total_h IS NOT NULL AND running_time_total_h_rise IS NULL
+    OR bool_or(pv_total_kwh IS NOT NULL AND pv_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(battery_charge_total_kwh IS NOT NULL AND battery_charge_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(battery_charge_from_pv_total_kwh IS NOT NULL AND battery_charge_from_pv_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(battery_discharge_total_kwh IS NOT NULL AND battery_discharge_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(export_total_kwh IS NOT NULL AND export_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(export_from_pv_total_kwh IS NOT NULL AND export_from_pv_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(import_total_kwh IS NOT NULL AND import_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(direct_use_total_kwh IS NOT NULL AND direct_use_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(output_total_kwh IS NOT NULL AND output_total_kwh_rise IS NULL) OVER whole
+    OR bool_or(running_time_total_h IS NOT NULL AND running_time_total_h_rise IS NULL) OVER whole
 -- end of generated
-    ) OVER whole AS lacks
-  FROM stepped
+    AS lacks
+  FROM taken
   WINDOW
     whole AS (PARTITION BY device, bucket),
     until AS (PARTITION BY device, bucket ORDER BY ts ROWS UNBOUNDED PRECEDING)

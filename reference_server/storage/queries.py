@@ -9,7 +9,7 @@ from typing import Final
 
 from reference_server.resources import db_folder
 from reference_server.storage.codec import COLUMNS
-from reference_server.storage.schema_sql import POWER_OF
+from reference_server.storage.schema_sql import COUNTERS, POWER_OF
 
 _GENERATED: Final = re.compile(r"-- (?:generated: \w+|end of generated)\n")
 _NAMED: Final = re.compile(r"^-- name: (\w+)\n-- (.+)\n", re.MULTILINE)
@@ -17,6 +17,7 @@ _INCLUDED: Final = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 
 _KNOWN: Final = "{known_readings}"
+_COUNTERS: Final = frozenset(counter.name for counter in COUNTERS)
 
 
 @cache
@@ -93,13 +94,27 @@ def of_counter(name: str, counter: str) -> bytes:
 def merging(name: str, columns: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
     """Return a statement that merges rollups, with only these of its many columns, and their names in order.
 
+    What it works out of counters on the way is left out of those that no column is of.
+
     Raises:
         KeyError: there is none of this name.
     """
     *head, lines, rest = _GENERATED.split(statements()[name])
     chosen = {_alias(line): line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns}
+    head[1::2] = [_of_counters(section, counters_of(columns)) for section in head[1::2]]
     lines = ",\n".join(chosen.values())
     return f"{''.join(head)}{lines}\n{rest}".encode(), tuple(chosen)
+
+
+def counters_of(columns: Iterable[str]) -> frozenset[str]:
+    """Counters that some of these columns are of."""
+    return frozenset(name for column in columns if (name := column.rpartition("_")[0]) in _COUNTERS)
+
+
+def _of_counters(section: str, counters: frozenset[str]) -> str:
+    """Leave out lines of other counters than these."""
+    is_other = re.compile(rf"\b({'|'.join(_COUNTERS - counters)})_").search if counters < _COUNTERS else None
+    return "".join(line for line in section.splitlines(keepends=True) if not (is_other and is_other(line)))
 
 
 def _alias(line: str) -> str:

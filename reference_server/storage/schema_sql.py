@@ -199,9 +199,9 @@ def _firsts() -> str:
 
 
 def _lacks() -> str:
-    """Whether a counter has a value that cannot be compared with any."""
-    return "\n".join(f"      OR {q.name} IS NOT NULL AND {q.name}_rise IS NULL" for q in COUNTERS).replace(
-        "OR ", "   ", 1
+    """Whether a counter has a value in the quarter that cannot be compared with any."""
+    return "\n".join(
+        f"    OR bool_or({q.name} IS NOT NULL AND {q.name}_rise IS NULL) OVER whole" for q in COUNTERS
     )
 
 
@@ -212,12 +212,23 @@ def _rolled() -> str:
     return _aliased(zip(chain(*columns), chain(*names), strict=True)) + ","
 
 
+def _steps() -> str:
+    """Steps of the same."""
+    counters = [q for q in COUNTERS if q.name in POWER_OF]
+    return _aliased((_step(q), f"{q.name}_step") for q in counters) + ","
+
+
 def _counted() -> str:
-    """Steps of the same, and their sums in the quarter: up to each reading, and in all."""
-    counters = [(q.name, _step(q)) for q in COUNTERS if q.name in POWER_OF]
-    expressions = ((step, f"sum({step}) OVER until", f"sum({step}) OVER whole") for _, step in counters)
-    names = ((f"{name}_step", f"{name}_until", f"{name}_whole") for name, _ in counters)
-    return _aliased(zip(chain(*expressions), chain(*names), strict=True)) + ","
+    """Their sums in the quarter: up to each reading, and in all."""
+    counters = [q.name for q in COUNTERS if q.name in POWER_OF]
+    return (
+        _aliased(
+            (f"sum({name}_step) OVER {window}", f"{name}_{window}")
+            for name in counters
+            for window in ("until", "whole")
+        )
+        + ","
+    )
 
 
 def _aliased(columns: Iterable[tuple[str, str]]) -> str:
@@ -384,6 +395,7 @@ SECTIONS: Final[dict[str, Callable[[], str]]] = {
     "firsts": _firsts,
     "lacks": _lacks,
     "rolled": _rolled,
+    "steps": _steps,
     "counted": _counted,
     "counted_span": _counted_span,
     "aggregate": _aggregate,

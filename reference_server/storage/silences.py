@@ -263,17 +263,20 @@ def columns_of(buckets: Sequence[Bucket]) -> dict[str, Any]:
     return {"devices": devices, "buckets": starts}
 
 
-async def reach_of(connection: Connection, buckets: Collection[Bucket]) -> dict[str, datetime]:
+async def reach_of(
+    connection: Connection, buckets: Collection[Bucket], *, has_counters: bool = True
+) -> dict[str, Any]:
     """Bounds of the readings that count for quarters of an hour.
 
-    With them TimescaleDB plans for some days: to plan for all of a year takes a second.
+    With them TimescaleDB plans for some days: to plan for all of a year takes a second. In front of the last
+    reading before a quarter only counters look: for their peak.
     """
     named = columns_of(sorted(buckets))
     highest = max(named["buckets"]) + _QUARTER
     [(lowest,)] = await fetch(
         connection, "readings_begin", **named, lowest=min(named["buckets"]), highest=highest
     )
-    return {"lowest": lowest, "highest": highest}
+    return {"lowest": lowest, "highest": highest, "sight": _QUARTER if has_counters else timedelta(0)}
 
 
 def _in_days(rows: Sequence[tuple[int, datetime, date]]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from reference_server.buckets import (
 )
 from reference_server.parquet import PARQUET
 from reference_server.series import step_of
+from reference_server.storage.queries import merging
 from reference_server.zones import QUARTER, Span, day_span, hours_of, known_zone, quarter_of
 from sungrow_lib.sample import format_ts
 from sungrow_lib.wire.answers import SeriesBucket
@@ -213,6 +214,32 @@ async def test_five_minutes_from_the_readings_themselves(api: Api) -> None:
     cut = await series(api, **off, bucket="5m")
     assert [bucket["sample_count"] for bucket in cut] == [2, 5, 1]
     assert cut[1] == fine[1]
+
+
+async def test_averages_of_five_minutes_are_the_same_whatever_else_is_asked_for(api: Api) -> None:
+    begin = NOW - timedelta(hours=3)
+    rows = [
+        reading(begin + timedelta(seconds=13 * i), pv_power_w=i % 97, pv_total_kwh=50 + i // 30 / 10)
+        | {"interval_s": None if i % 5 else 13}
+        for i in range(800)
+        if i % 100 > 30  # silent for minutes
+    ]
+    await api.ingest(*rows)
+    for first in (begin, begin + timedelta(minutes=17, seconds=3)):
+        span = {"from": format_ts(first), "to": format_ts(NOW), "bucket": "5m"}
+        alone = await series(api, **span, fields="avg_pv_power_w")
+        beside = await series(api, **span, fields="avg_pv_power_w,pv_kwh")
+        assert [b | {"pv_kwh": None} for b in alone] == [b | {"pv_kwh": None} for b in beside]
+        assert {b["coverage"] for b in alone} >= {0, 1}
+        assert sum(b["pv_kwh"] or 0 for b in beside) > 2
+
+
+def test_only_counters_that_are_asked_for_are_compared_with_their_values_before() -> None:
+    statement, _ = merging("series_from_samples", needed_columns(["avg_pv_power_w", "max_battery_soc_pct"]))
+    assert b"_total_" not in statement.replace(b"total_kwh,", b"").replace(b"total_h,", b"")
+    statement, names = merging("series_from_samples", frozenset({"pv_total_kwh_increase"}))
+    assert names == ("pv_total_kwh_increase",)
+    assert (b"pv_total_kwh_rise" in statement, b"export_total_kwh_rise" in statement) == (True, False)
 
 
 @pytest.mark.parametrize("bucket", ["5m", "15m", "1h", "1d", "1M"])
