@@ -174,6 +174,9 @@ async def set_device(
 
 def _require_names(name: str | None, plant: str | None) -> None:
     """Refuse what an edge may not call a device, or a plant, either: nobody could ask for that plant."""
+    for what, text in (("name", name), ("plant", plant)):
+        if text is not None and not text.strip():
+            raise UsageError(f"the {what} must not be empty; without --{what} it stays as it is")
     try:
         DeviceInfo(name=name, plant=plant)
     except ValidationError as error:

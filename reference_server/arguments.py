@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 from datetime import datetime, timedelta
 from typing import Final
+from unicodedata import category
 
 from sungrow_lib.sample import parse_ts
 
 _LONGEST_OVERLAP_S: Final = 366 * 86_400
 _SHORTEST_INTERVAL: Final = timedelta(milliseconds=1)
+_CONTROLS: Final = frozenset({"Cc", "Zl", "Zp"})
+"""Categories of what begins a line or writes elsewhere on a terminal."""
 _LONGEST_INTERVAL: Final = timedelta(days=1)
 
 
 def words(text: str) -> str:
-    """Take words that the database can: arguments may be any bytes."""
+    """Take words that the database can, and a list can show: arguments may be any bytes."""
     try:
         text.encode()
     except UnicodeError:
         raise argparse.ArgumentTypeError("must be UTF-8 text") from None
+    if any(category(letter) in _CONTROLS for letter in text):
+        raise argparse.ArgumentTypeError("must be one line without control characters")
     return text
 
 

@@ -25,6 +25,7 @@ from sungrow_lib.errors import UsageError
 from sungrow_lib.logs import configure_logging
 from sungrow_lib.sample import format_ts
 from sungrow_lib.settings import load_settings
+from sungrow_lib.wording import shown
 
 _Job = Callable[[argparse.Namespace], int]
 _EPILOG: Final = """\
@@ -475,4 +476,5 @@ def _cell(value: object) -> str:
         return format_ts(value)
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return str(value)
+    text = str(value)
+    return shown(text, len(text))  # an edge may have called its device anything

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from reference_server.ending import interruptible, to_its_end
 from reference_server.history_files import Told, opened, reason_of, require_past, told_by
@@ -35,7 +35,7 @@ from reference_server.storage.samples import (
 from reference_server.zones import QUARTER, quarter_of
 from sungrow_lib.capture import Capture, load_capture, merge_captures
 from sungrow_lib.decoding import decoded
-from sungrow_lib.errors import SungrowError, UsageError
+from sungrow_lib.errors import SungrowError, UnknownFamilyError, UsageError
 from sungrow_lib.sample import SungrowSample, format_ts
 
 _ROWS_AT_ONCE: Final = 2_000
@@ -43,6 +43,8 @@ _ROWS_AT_ONCE: Final = 2_000
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_NO_VALUES: Final = frozenset({"device_id", "ts", "sample_count"})
+"""What a reading says even when nothing was read."""
 
 
 class DeviceDeletedError(SungrowError):
@@ -205,12 +207,24 @@ def _captured(files: Sequence[Path], device_id: str) -> list[SungrowSample]:
 def _reading(captures: Mapping[Path, Capture], device_id: str) -> SungrowSample:
     try:
         said = decoded(merge_captures(list(captures.values())))["sample"]
+        _require_values(said)
         sample = SungrowSample.model_validate(said | {"device_id": device_id})
         require_past(sample)
+    except UnknownFamilyError:
+        raise UsageError(f'{_named(captures)}: does not say of what model; add "model": "SH10RT"') from None
     except (UsageError, ValueError) as error:
         reason = reason_of(error) if isinstance(error, ValueError) else str(error)
-        raise UsageError(f"{', '.join(map(str, captures))}: {reason}") from None
+        raise UsageError(f"{_named(captures)}: {reason}") from None
     return sample
+
+
+def _require_values(said: Mapping[str, Any]) -> None:
+    if all(value is None for name, value in said.items() if name not in _NO_VALUES):
+        raise UsageError("says nothing that a reading holds; make a capture of all with sungrow dump HOST")
+
+
+def _named(files: Iterable[Path]) -> str:
+    return ", ".join(map(str, files))
 
 
 class _Import:

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from reference_server.storage.schema_sql import GAUGES
 from sungrow_lib import ConnectionSettings, InverterSimulator, SungrowInverter
+from sungrow_lib.quantities import QUANTITIES, QuantityKind
 from sungrow_lib.upload import status, uploader
 from tests.living import living_inverter
 from tools.docs.__main__ import pages as generated_pages
@@ -82,6 +84,19 @@ def test_the_runbook_knows_every_alarm() -> None:
     assert {"spool", "internal", "not_our_answer", "disk", "merged"} <= found
     runbook = (DOCS / "operations.md").read_text()
     assert not [code for code in (*found, "http_401", "http_403", "http_404") if f"`{code}`" not in runbook]
+
+
+def test_the_data_model_names_what_kind_each_number_is_of() -> None:
+    section = (DOCS / "data-model.md").read_text().split("## Gauges and counters\n")[1].split("\n## ")[0]
+    gauges = section.split("- **Gauges**")[1].split("- **Lifetime")[0]
+    assert set(re.findall(r"`(\w+[^_`])`", gauges)) == {q.name for q in GAUGES}
+    kinds = {True: QuantityKind.DAILY_COUNTER, False: QuantityKind.COUNTER}
+    for quantity in (
+        q for q in QUANTITIES if q not in GAUGES and ("_daily_" in q.name or "_total_" in q.name)
+    ):
+        assert quantity.kind is kinds["_daily_" in quantity.name]
+    counters = [q for q in QUANTITIES if q.kind in kinds.values()]
+    assert all("_daily_" in q.name or "_total_" in q.name for q in counters)
 
 
 def test_no_change_is_told_twice() -> None:

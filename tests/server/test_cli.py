@@ -104,6 +104,26 @@ async def test_what_is_no_time_zone_is_named(zone: str, named: str) -> None:
         await set_device("", "sh-1", name=None, plant=None, timezone=zone, poll_interval_s=None)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("field", ["name", "plant"])
+@pytest.mark.parametrize("text", ["", "  "])
+async def test_an_empty_name_is_refused(field: str, text: str) -> None:
+    names = {"name": None, "plant": None} | {field: text}
+    with pytest.raises(
+        UsageError, match=f"^the {field} must not be empty; without --{field} it stays as it is$"
+    ):
+        await set_device("", "sh-1", **names, timezone=None, poll_interval_s=None)
+
+
+def test_a_name_from_elsewhere_keeps_to_its_line(configured: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "set", "roof-1", "--name", "Roof"]) == 0
+    with psycopg.connect(configured) as connection:  # as an edge may have called it
+        connection.execute("UPDATE devices SET name = E'Roof\n\x1b[2J'")
+    _output(capsys)
+    assert main(["device", "list"]) == 0
+    assert "Roof  [2J" in _output(capsys).splitlines()[1]
+
+
 _ABOUT_DEVICES = """
 SELECT table_name FROM information_schema.columns
 WHERE table_schema = 'public' AND column_name = 'device' AND table_name <> 'device_settings'
@@ -200,6 +220,8 @@ def test_wrong_use_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.C
     ("arguments", "said"),
     [
         (["token", "rotate", "1", "--overlap", "-5"], "argument --overlap: must be a number of seconds"),
+        (["device", "set", "x", "--name", "Roof\n2"], "argument --name: must be one line without control"),
+        (["device", "set", "x", "--plant", "\x1b[2J"], "argument --plant: must be one line without control"),
         (["export", "--device", "x", "--from", "yesterday"], "argument --from: must be RFC 3339"),
     ],
 )
@@ -316,7 +338,11 @@ def test_captures_become_readings(
     ("captures", "message"),
     [
         ([{"function": 4, "registers": {"13023": 1}, "model": "SH10RT"}], "does not say when it was read"),
-        ([{"function": 4, "registers": {"13023": 1}, "ts": "2026-01-31T10:00:00.000Z"}], "register family"),
+        ([{"function": 4, "registers": {"13023": 1}, "ts": "2026-01-31T10:00:00.000Z"}], 'add "model": "'),
+        (
+            [{"function": 4, "registers": {}, "ts": "2026-01-31T10:00:00.000Z", "model": "SH10RT"}],
+            "make a capture of all with sungrow dump HOST",
+        ),
         (
             [{"function": 4, "registers": {"13023": 1}, "ts": "2999-01-31T10:00:00.000Z", "model": "SH10RT"}],
             "lies in the future",
