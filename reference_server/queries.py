@@ -130,6 +130,7 @@ Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]
 _ALWAYS: Final = frozenset({"bucket", "sample_count", "coverage", "partial"})
 """Fields of a bucket that come unasked; asking for them is no mistake."""
+_NO_FIELD: Final = "{!r} is not a field of a sample, such as pv_power_w; its time comes unasked, as bucket"
 
 
 class StreamQuery(DeviceQuery):
@@ -257,5 +258,5 @@ class SeriesQuery(SpanQuery, DeviceQuery):
                 text = f"{name!r} is not a field of a series, such as avg_battery_temp_c or pv_kwh"
                 raise _wrong("fields", text)
             if self.bucket == "raw" and name not in RAW_FIELDS:
-                raise _wrong("fields", f"{name!r} is not a field of a sample, such as pv_power_w")
+                raise _wrong("fields", _NO_FIELD.format(name))
         return self

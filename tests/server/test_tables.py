@@ -67,6 +67,8 @@ async def test_raw_readings_come_as_they_were_sent_page_by_page(
         found = await client.range("sh-1", begin=NOW - timedelta(hours=1), end=NOW, bucket="raw")
         assert len(found) == 30
     assert (await api.get("/v1/series", **HOUR, bucket="raw", fields="pv_kwh"))[0] == 422
+    status, problem = await api.get("/v1/series", **HOUR, bucket="raw", fields="ts,pv_power_w")
+    assert (status, "its time comes unasked, as bucket" in problem["detail"]) == (422, True)
     assert (await api.get("/v1/series", **HOUR, bucket="raw", token=OTHER_TOKEN))[0] == 403
 
 
