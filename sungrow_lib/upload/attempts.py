@@ -321,13 +321,14 @@ class Attempts:
         started = anyio.current_time()
         try:
             head = await self._envelope(batch_id, seqs)
-            reply = await link.transport.ingest(write_body(head, batch), token)
+            reply = await link.transport.ingest(write_body(head, batch), token, readings=len(batch))
         except ServerUnreachableError as error:
             link.note_unreachable(error)
             if anyio.current_time() - started >= link.settings.request_timeout_s:
                 self.size.too_large(len(batch))
             return Ruling(Action.KEEP, str(error), UNREACHABLE)
         except ServerError as error:
+            self.size.too_large(len(batch))  # of fewer it may say less than is too much
             link.board.failed(ConnectionState.NOT_UNDERSTOOD, str(error))
             return Ruling(Action.ALARM, str(error), "not_our_answer")
         await link.note_reply(reply)

@@ -27,8 +27,12 @@ from sungrow_lib.upload.trust import add_public, tls_context
 from sungrow_lib.upload.verdicts import Reply
 from sungrow_lib.wording import shown
 
-_ANSWER_LIMIT: Final = 8 * 1024 * 1024
-"""Bytes; several times what a verdict on each of 10,000 readings takes."""
+_ANSWER_LIMIT: Final = 64 * 1024
+"""Bytes of any answer."""
+_ANSWER_LIMIT_PER_READING: Final = 1024
+"""As many more for each reading sent: three times the longest verdict of our server. Several batches are in
+flight at a time, and an edge is to need 50 MB in all."""
+_OK: Final = 200
 _TEXT_LIMIT: Final = 300
 """Characters of an error's text: it may quote all that came in place of an answer."""
 _CONNECT_S: Final = 10.0
@@ -87,12 +91,13 @@ class IngestTransport:
     ) -> None:
         await self._pool.__aexit__(exc_type, exc, traceback)
 
-    async def ingest(self, body: Iterable[str], token: str) -> Reply:
+    async def ingest(self, body: Iterable[str], token: str, *, readings: int = 1) -> Reply:
         """Send a batch.
 
         Args:
             body: the request's JSON, in parts.
             token: bearer token.
+            readings: how many it holds; the answer may be as large as that needs.
 
         Raises:
             ServerUnreachableError: no complete answer over a verified connection in time.
@@ -102,7 +107,8 @@ class IngestTransport:
         content, encoding = compress(body, self._compression)
         if encoding:
             headers["Content-Encoding"] = encoding
-        return await self._request("POST", "/v1/ingest", headers, content)
+        most = _ANSWER_LIMIT + readings * _ANSWER_LIMIT_PER_READING
+        return await self._request("POST", "/v1/ingest", headers, content, most)
 
     async def edge_status(self, body: bytes, token: str) -> Reply:
         """Say how the edge does. Raises as `ingest` does."""
@@ -113,19 +119,28 @@ class IngestTransport:
         """Ask `GET /health`: for the server's date more than for its health. Raises as `ingest` does."""
         return await self._request("GET", "/health", {}, None)
 
-    async def _request(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        content: bytes | None,
+        most: int = _ANSWER_LIMIT,
+    ) -> Reply:
         knew_all = not self._may_know_more
         try:
-            return await self._once(method, path, headers, content)
+            return await self._once(method, path, headers, content, most)
         except ServerUnreachableError as error:
             if _distrust(error) is None or knew_all:
                 raise
         if self._may_know_more:
             self._may_know_more = False
             add_public(self._context)
-        return await self._once(method, path, headers, content)
+        return await self._once(method, path, headers, content, most)
 
-    async def _once(self, method: str, path: str, headers: dict[str, str], content: bytes | None) -> Reply:
+    async def _once(
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None, most: int
+    ) -> Reply:
         connect_s = min(_CONNECT_S, self._timeout_s * _CONNECT_PART)
         waits = {"connect": connect_s, "read": self._timeout_s, "write": self._timeout_s}
         sent = _Sent()
@@ -138,7 +153,7 @@ class IngestTransport:
                     content=content,
                     extensions={"timeout": waits, "trace": sent.note},
                 ) as response:
-                    body = await _read(response)
+                    body = await _read(response, most)
                     took_s = anyio.current_time() - sent.at
         except TimeoutError:
             raise ServerUnreachableError(
@@ -242,14 +257,14 @@ def _header(response: httpcore.Response, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
 
 
-async def _read(response: httpcore.Response) -> bytes:
+async def _read(response: httpcore.Response, most: int) -> bytes:
     body = bytearray()
     async for chunk in response.aiter_stream():
         body += chunk
-        if len(body) > _ANSWER_LIMIT:
-            raise UnexpectedAnswerError(
-                f"The answer is larger than {_ANSWER_LIMIT} bytes; it was not read on."
-            )
+        if len(body) > most and response.status == _OK:
+            raise UnexpectedAnswerError(f"The answer is larger than {most} bytes; it was not read on.")
+        if len(body) > most:
+            return b""  # a proxy's page, say: the status tells enough
     return bytes(body)
 
 

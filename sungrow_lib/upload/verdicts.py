@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Final
 
 from pydantic import ValidationError
@@ -18,6 +20,12 @@ from sungrow_lib.wording import shown
 DEFERRED_RETRY_S: Final = 300.0
 """Readings the server defers are offered again every five minutes."""
 
+_PIECE: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{,]', re.DOTALL)
+"""A text, or what begins a value outside of one. Texts are small as they are read, values are not: a list of
+nothing takes three bytes here and a thousand in memory."""
+_PIECES: Final = 200
+_PIECES_PER_READING: Final = 12
+"""So many are in an answer at most: a verdict has nine."""
 _DETAIL_LIMIT: Final = 300
 CODE_LIMIT: Final = 100
 REASON_LIMIT: Final = 1_000
@@ -146,6 +154,8 @@ def _judge_status(status: int) -> tuple[Action, str]:
 
 
 def _judge_answer(body: bytes, batch_id: str, seqs: Sequence[int]) -> Ruling:
+    if not _is_small(body, _PIECES + len(seqs) * _PIECES_PER_READING):
+        return _not_ours("it says far more than there is to say of so many readings")
     try:
         answer = IngestAnswer.model_validate_json(body)
     except ValidationError:
@@ -158,6 +168,11 @@ def _judge_answer(body: bytes, batch_id: str, seqs: Sequence[int]) -> Ruling:
     return Ruling(
         Action.SETTLE, "Delivered.", "answered", settlement, resend=answer.resend, inserted=answer.inserted
     )
+
+
+def _is_small(body: bytes, most: int) -> bool:
+    """Whether JSON holds no more than so many pieces."""
+    return next(islice(_PIECE.finditer(body), most, None), None) is None
 
 
 def _not_ours(why: str) -> Ruling:
@@ -191,6 +206,8 @@ def _name(reply: Reply) -> str:
 
     known = reply.status in frozenset(HTTPStatus)
     name = f"{reply.status} {HTTPStatus(reply.status).phrase}" if known else str(reply.status)
+    if not _is_small(reply.body, _PIECES):
+        return name
     try:
         detail = shown(Problem.model_validate_json(reply.body).detail, _DETAIL_LIMIT)
     except ValidationError:
