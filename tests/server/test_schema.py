@@ -33,6 +33,9 @@ UNION ALL SELECT 'view', viewname, '', definition FROM pg_views WHERE schemaname
 UNION ALL SELECT 'function', proname, pg_get_function_arguments(oid),
   concat_ws(' ', prosrc, provolatile, proisstrict)
 FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+UNION ALL SELECT 'statistics', attrelid::regclass::text, attname, attstattarget::text
+FROM pg_attribute JOIN pg_class t ON t.oid = attrelid
+WHERE t.relnamespace = 'public'::regnamespace AND attnum > 0 AND attstattarget >= 0
 ORDER BY 1, 2, 3, 4
 """
 
@@ -133,6 +136,24 @@ def test_the_columns_of_samples_are_those_of_the_quantities(migrated: str) -> No
             "SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = 'samples'"
         ).fetchall()
     assert dict(rows) == expected
+
+
+def test_statistics_are_made_of_what_decides_plans_alone(migrated: str) -> None:
+    with psycopg.connect(migrated, autocommit=True) as connection:
+        connection.execute("INSERT INTO devices (device_id) VALUES ('a'), ('b')")
+        stamps = "now() - '10 days'::interval * n"  # TimescaleDB makes tables for them only now
+        connection.execute(
+            "INSERT INTO samples (device, ts, pv_power_w, flags, extra, firmware)"
+            f" SELECT device, {stamps}, n, 0, '{{}}', 'new' FROM devices, generate_series(1, 3) n"
+        )
+        connection.execute("ANALYZE")
+        tables = "tablename = 'samples' OR tablename LIKE '_hyper%chunk'"
+        found = connection.execute(f"SELECT DISTINCT attname FROM pg_stats WHERE {tables}").fetchall()
+        columns = connection.execute(
+            "SELECT DISTINCT attname FROM pg_attribute WHERE attrelid = 'samples'::regclass AND attnum > 0"
+            " AND NOT attisdropped AND attstattarget IS DISTINCT FROM 0"
+        ).fetchall()
+    assert {name for (name,) in found} == {name for (name,) in columns} == {"device", "ts", "firmware"}
 
 
 def test_the_generated_sql_is_up_to_date() -> None:
