@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 from reference_server.storage.errors import StorageUnavailableError
@@ -14,6 +15,9 @@ Result = TypeVar("Result")
 
 _WRITERS: Final = 2
 """While one waits for the disk, the other fills its transaction."""
+
+_LONG_S: Final = 0.05
+"""A transaction that takes longer may wait for a lock: whatever comes then does not wait for it."""
 
 _QUIET_ROUNDS: Final = 3
 """After so many rounds of the event loop in which nothing came, nothing is on its way: a request that was
@@ -32,6 +36,8 @@ class GroupCommit(Generic[Work, Result]):
         commit: does some works in one transaction, and returns their results in the same order.
         weight: how much work one is.
         limit: most weight of one transaction, unless a single work is heavier.
+        beside: how much has to wait for a second transaction to begin beside one that is quick: each costs as
+            much as many readings.
     """
 
     def __init__(
@@ -40,14 +46,17 @@ class GroupCommit(Generic[Work, Result]):
         *,
         weight: Callable[[Work], int],
         limit: int,
+        beside: int,
     ) -> None:
         self._commit = commit
         self._weight = weight
         self._limit = limit
+        self._beside = beside
         self._waiting: deque[tuple[Work, asyncio.Future[Result]]] = deque()
         self._waiting_weight = 0
         self._gathers = False
         self._writers: set[asyncio.Task[None]] = set()
+        self._long = 0  # transactions that take long
 
     async def submit(self, work: Work) -> Result:
         """Do ``work`` in a transaction, perhaps with others', and return its result after the commit.
@@ -58,21 +67,44 @@ class GroupCommit(Generic[Work, Result]):
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, done))
         self._waiting_weight += self._weight(work)
-        if len(self._writers) < _WRITERS and not self._gathers:
+        if not self._writers or self._long or self._waiting_weight >= self._beside:
+            self._begin()
+        return await done
+
+    def _begin(self) -> None:
+        if self._waiting and len(self._writers) < _WRITERS and not self._gathers:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        return await done
 
     async def _write(self) -> None:
         while self._waiting and not self._gathers:
             await self._gather()
             group = self._taken()
             try:
-                await self._settle(group)
+                with self._watched():
+                    await self._settle(group)
             except BaseException as error:
                 _fail(group, error if isinstance(error, Exception) else StorageUnavailableError("stopping"))
                 raise
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """See to it that a transaction that takes long keeps nobody waiting."""
+        is_long = False
+
+        def note() -> None:
+            nonlocal is_long
+            is_long = True
+            self._long += 1
+            self._begin()
+
+        timer = asyncio.get_running_loop().call_later(_LONG_S, note)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._long -= is_long
 
     async def _gather(self) -> None:
         """Let in what the event loop is at; one writer does at a time."""

@@ -50,6 +50,8 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _FRESH: Final = timedelta(seconds=FRESH_S)
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of several requests that share a transaction."""
+_WORTH_A_TRIP: Final = 1_000
+"""Rows that take so long that a transaction more is hardly felt."""
 _EDGE_SEEN_S: Final = 10.0
 """s between two notes that an edge still speaks for a device."""
 _WARN_AGAIN_S: Final = 3600.0
@@ -222,7 +224,9 @@ class Ingest:
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
         self._repeating = False  # whether what comes was stored before: then it is not tried as new first
-        self._group = GroupCommit(self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE)
+        self._group = GroupCommit(
+            self._commit, weight=attrgetter("weight"), limit=_ROWS_AT_ONCE, beside=_WORTH_A_TRIP
+        )
 
     async def read(self, plain: bytes, *, max_samples: int) -> Batch:
         """Read the body of a request.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
 
-from reference_server.group_commit import GroupCommit
+from reference_server.group_commit import _LONG_S, GroupCommit
 from reference_server.storage.errors import StorageError, StorageUnavailableError
+from tests.patience import PATIENCE_S
 from tests.server.conftest import Api, StartServer, sample
 
 pytestmark = pytest.mark.anyio
@@ -33,8 +34,28 @@ class Commits:
             raise ZeroDivisionError
         return [work * 2 for work in works]
 
-    def group(self, limit: int = 100) -> GroupCommit[int, int]:
-        return GroupCommit(self, weight=lambda _: 1, limit=limit)
+    def group(self, limit: int = 100, beside: int = 5) -> GroupCommit[int, int]:
+        return GroupCommit(self, weight=lambda _: 1, limit=limit, beside=beside)
+
+
+class Held:
+    """Commits that last until they are let go."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.let_go = asyncio.Event()
+        self._more = asyncio.Condition()
+
+    async def __call__(self, works: Sequence[int]) -> list[int]:
+        async with self._more:
+            self.groups.append(list(works))
+            self._more.notify_all()
+        await self.let_go.wait()
+        return list(works)
+
+    async def begun(self, count: int) -> None:
+        async with self._more:
+            await self._more.wait_for(lambda: len(self.groups) >= count)
 
 
 async def test_what_arrives_while_the_writers_are_busy_shares_a_commit() -> None:
@@ -58,6 +79,52 @@ async def test_what_the_event_loop_is_at_shares_a_commit_though_no_writer_is_bus
 
     assert await asyncio.gather(*map(submit, range(12))) == [number * 2 for number in range(12)]
     assert commits.groups == [list(range(12))]
+
+
+async def submitted(group: GroupCommit[int, int], numbers: Iterable[int]) -> list[asyncio.Task[int]]:
+    """Submit, and wait for the event loop to have been at all of it."""
+    tasks = [asyncio.create_task(group.submit(number)) for number in numbers]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return tasks
+
+
+async def test_little_waits_for_a_quick_transaction_but_much_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reference_server.group_commit._LONG_S", PATIENCE_S)
+    held = Held()
+    group = GroupCommit(held, weight=lambda _: 1, limit=100, beside=5)
+    tasks = await submitted(group, [0])
+    tasks += await submitted(group, range(1, 5))
+    assert held.groups == [[0]]
+    tasks += await submitted(group, [5])
+    assert held.groups == [[0], [1, 2, 3, 4, 5]]
+    tasks += await submitted(group, range(6, 20))  # a third one there never is
+    assert len(held.groups) == 2
+    held.let_go.set()
+    assert await asyncio.gather(*tasks) == list(range(20))
+    assert held.groups[2:] == [list(range(6, 20))]
+
+
+async def test_nothing_waits_for_a_transaction_that_takes_long() -> None:
+    held = Held()
+    group = GroupCommit(held, weight=lambda _: 1, limit=100, beside=1_000)
+    tasks = await submitted(group, [0])
+    tasks += await submitted(group, [1])
+    async with asyncio.timeout(PATIENCE_S):
+        await held.begun(2)
+    held.let_go.set()
+    assert await asyncio.gather(*tasks) == [0, 1]
+    held.let_go.clear()  # nor what comes when it has taken long already
+    held.groups.clear()
+    tasks = await submitted(group, [2])
+    await asyncio.sleep(2 * _LONG_S)  # its timer comes before this one
+    tasks += await submitted(group, [3])
+    assert held.groups == [[2], [3]]
+    held.let_go.set()
+    assert await asyncio.gather(*tasks) == [2, 3]
+    assert not group._long
 
 
 async def test_one_that_cannot_be_stored_fails_alone() -> None:
