@@ -1,6 +1,6 @@
 -- PostgreSQL looks at its tables now and then, to know how often which value comes. In `samples` readings are looked for
 -- by device, time and whether firmware was read; what the other columns hold decides no plan, and to look at more
--- than a hundred of them took up to a tenth of the processor while a backlog came. Nobody who reads or writes waits for this.
+-- than a hundred of them took a tenth of PostgreSQL's time while a backlog came. Nobody who reads or writes waits for this.
 DO $$
 DECLARE
   changes text;
