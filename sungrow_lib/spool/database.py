@@ -12,17 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from sungrow_lib.errors import (
-    NotASpoolError,
-    SpoolCorruptError,
-    SpoolError,
-    SpoolUnavailableError,
-)
+from sungrow_lib.errors import SpoolCorruptError, SpoolError, SpoolUnavailableError
 from sungrow_lib.spool import schema
 from sungrow_lib.spool.bad_places import BadPlaces
-from sungrow_lib.spool.disk import sync
 from sungrow_lib.spool.errors import CORRUPT_ADVICE, code_of, translate, translated
 from sungrow_lib.spool.foreign import require_spool
+from sungrow_lib.spool.layout import has_tables, prepare, recognise
 from sungrow_lib.spool.opening import BUSY_MS, SpoolOpening
 from sungrow_lib.spool.packing import unpack
 from sungrow_lib.spool.pages import Log, Pages, read_log
@@ -291,8 +286,8 @@ class Database:
         )
         self._connection = connection
         connection.create_function("unpacked", 1, unpack, deterministic=True)
-        self._recognise(connection)  # before anything is changed
-        if not _has_tables(connection):  # a file yet to be made; these are kept for its life
+        recognise(connection, self.path)  # before anything is changed
+        if not has_tables(connection):  # a file yet to be made; these are kept for its life
             connection.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
@@ -312,40 +307,11 @@ class Database:
         assert connection is not None
         self._opening.begin(connection, self._patience_s)
         try:
-            if not _has_tables(connection):
-                self._create(connection)
-            elif connection.execute("PRAGMA user_version").fetchone()[0] != schema.SCHEMA_VERSION:
-                # From now on an earlier program could not read all of it, and is told so.
-                connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
+            prepare(connection, self.path)
             connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        for statement in (*schema.statements(schema.CREATE), *schema.KEEP_TWICE):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
-        # SQLite syncs the file, but the file's name is only safe once its folder is synced too.
-        sync(self.path.parent)
-
-    def _recognise(self, connection: sqlite3.Connection) -> None:
-        if not _has_tables(connection):
-            return
-        if connection.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-            if _looks_like_ours(connection):
-                raise SpoolCorruptError(f"The spool {self.path} is damaged (its header). {CORRUPT_ADVICE}")
-            raise NotASpoolError(
-                f"{self.path} is a database, but not a spool; name another file (SPOOL_PATH).",
-                variable="SPOOL_PATH",
-            )
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in {schema.SCHEMA_VERSION, *schema.EARLIER_VERSIONS}:
-            raise SpoolUnavailableError(
-                f"The spool {self.path} was written by a newer version (layout {version}, known: "
-                f"{schema.SCHEMA_VERSION}); upgrade this program. Nothing was changed."
-            )
 
     def _look_first(self, opening: SpoolOpening, *, is_whole: bool) -> None:
         """Look at the log and, if wanted, at every page before anything is written: closing the file does."""
@@ -378,7 +344,7 @@ class Database:
         are out of order or an index is at odds with its table; that two tables are at odds, only we can know.
         """
         with self._looking(mode, opening) as connection:
-            self._recognise(connection)
+            recognise(connection, self.path)
             said = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(3)")]
             opening.step()  # a check that was interrupted says that pages are missing
             if said != ["ok"]:
@@ -389,7 +355,7 @@ class Database:
 
     @staticmethod
     def _agrees(connection: sqlite3.Connection) -> bool:
-        return not _has_tables(connection) or bool(connection.execute(schema.AGREE).fetchone()[0])
+        return not has_tables(connection) or bool(connection.execute(schema.AGREE).fetchone()[0])
 
     @contextmanager
     def _looking(self, mode: str, opening: SpoolOpening) -> Iterator[sqlite3.Connection]:
@@ -487,12 +453,3 @@ class Transaction:
     def undo(self, error: BaseException) -> None:
         """Leave no trace of it; raise what an error means."""
         self._database.undo(error)
-
-
-def _has_tables(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
-
-
-def _looks_like_ours(connection: sqlite3.Connection) -> bool:
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    return {"reading", "standing", "answered"} <= names

@@ -64,6 +64,12 @@ def pages_of_meta(file: Path) -> set[int]:
         return {0, *(root - 1 for (root,) in connection.execute(query))}
 
 
+def kept(store: SpoolStore) -> int:
+    """So many are sent or set apart: where all standings were on a bad page, nobody vouches for a date."""
+    counts = store.counts()
+    return counts.pending + counts.conflicts
+
+
 @pytest.mark.parametrize(
     ("moment", "is_remembered"),
     [
@@ -113,7 +119,7 @@ def test_a_kill_while_another_edges_spool_becomes_this_ones_and_one_bad_page(
             continue  # nothing tells whose it is, then
         store = opened(path, now if is_remembered else owner)
         assert store.identity.edge_id == owner.edge_id
-        assert store.counts().pending >= all_readings - ON_ONE_PAGE, page
+        assert kept(store) >= all_readings - ON_ONE_PAGE, page
         assert offered(store, "shed") == []
         assert [number for number in offered(store, "roof") if number < 900] == []
         held = store.look(holding.read_held)
@@ -184,7 +190,7 @@ def test_a_spool_of_an_earlier_version_gets_its_name_with_nothing_lost(
     monkeypatch.undo()
     for page in each_page_damaged(path.parent.parent / "copy", path):
         store = opened(path, owner)
-        assert store.counts().pending >= COUNT - ON_ONE_PAGE, page
+        assert kept(store) >= COUNT - ON_ONE_PAGE, page
         store.close()
 
 

@@ -157,9 +157,32 @@ async def test_a_newer_layout_is_left_alone(path: Path) -> None:
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 3")
-    with pytest.raises(SpoolUnavailableError, match="newer version"):
-        async with DurableSpool.open(path):
+        connection.execute("UPDATE meta SET value = '3' WHERE key = 'layout'")
+        connection.commit()
+    before = path.read_bytes()
+    for options in (SpoolOptions(), SpoolOptions(recover=True)):
+        with pytest.raises(SpoolUnavailableError, match="newer version"):
+            async with DurableSpool.open(path, options=options):
+                pass
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [0, 3, 66, 130, 2**31 - 1, -(2**31)])
+async def test_a_wrong_bit_in_the_layout_is_damage(path: Path, version: int) -> None:
+    """Or the spool would never be opened again: no newer program made it."""
+    clock, options = FakeClock(), SpoolOptions(recover=True)
+    async with DurableSpool.open(path, clock=clock) as spool:
+        await spool.append(reading(ts=clock.now()))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(SpoolCorruptError, match="header"):
+        async with DurableSpool.open(path, clock=clock):
             pass
+    async with DurableSpool.open(path, clock=clock, options=options) as spool:
+        assert spool.recovery is not None
+        assert (spool.recovery.saved, spool.recovery.doubtful) == (1, 0)
+        assert len(await spool.offer("inv", 10)) == 1
+        assert await spool.faults() == []
 
 
 async def test_damage_is_noticed_when_the_file_is_opened(path: Path) -> None:
