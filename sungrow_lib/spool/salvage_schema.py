@@ -57,7 +57,10 @@ STALE_STANDING: Final = (
     " rank = excluded.rank WHERE is_stale AND excluded.rank < rank"
 )
 _START: Final = "SELECT r.boot, r.ts - r.boot_ms FROM main.reading r"
-_MAY_VOUCH: Final = "r.clock IS NULL AND r.boot > 0 AND r.seq NOT IN temp.stale_reading"
+_MAY_VOUCH: Final = (  # one that waited, on an older page, has not got its date there
+    "r.clock IS NULL AND r.boot > 0"
+    " AND r.seq NOT IN (SELECT seq FROM temp.stale_reading JOIN temp.once_undated USING (seq))"
+)
 STAND: Final = (
     (
         "INSERT INTO standing SELECT f.device, f.state, f.seq, f.offered, f.at, f.code, f.reason"
