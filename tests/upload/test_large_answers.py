@@ -86,6 +86,15 @@ def test_the_most_that_a_server_has_to_say_is_an_answer(size: int) -> None:
     assert len(ruling.settlement.rejected) == size
 
 
+def test_a_newer_server_may_say_more_of_each_reading() -> None:
+    more = {f"field_{number}": "new" for number in range(5)}
+    verdicts = [{"index": index, "code": "invalid", "reason": "because", **more} for index in range(500)]
+    body = json.dumps(answer("b", 500, verdicts)).encode()
+    ruling = judge_reply(Reply(200, body), batch_id="b", seqs=range(500))
+    assert ruling.settlement is not None
+    assert len(ruling.settlement.rejected) == 500
+
+
 @pytest.mark.parametrize("characters", [240, 900, 6_000])
 async def test_a_server_that_says_much_of_each_reading_is_heard(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer, characters: int
