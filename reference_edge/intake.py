@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -113,16 +113,23 @@ class Intake:
 
     def close(self) -> None:
         """Give up what no spool took until the end, and say so of each reading, and of all together."""
-        why, lost = self.refusal or _NOT_OPEN, defaultdict[str, list[datetime]](list)
+        why, lost = self.refusal or _NOT_OPEN, tuple(self._waiting)
         while self._waiting:
-            lost[self._waiting[0].device_id].append(self._waiting[0].sample.ts)
             self._give_up(STOPPED, f"the daemon was stopped while the spool took nothing: {why}")
         for account in self.accounts.values():
             account.say_rest()
-        for device_id, times in lost.items():
-            span = {"from": format_ts(min(times)), "to": format_ts(max(times))}
-            extra = {"device_id": device_id, "readings": len(times), **span, "reason": why}
-            _LOG.error("readings could not be saved", extra=extra)
+        _say_by_device(lost, "readings could not be saved", why)
+
+    def say_at_risk(self, why: str) -> None:
+        """Say what is in memory as the process ends amid a write; from any thread, and all of it stays."""
+        _say_by_device(tuple(self._waiting), "readings may be lost", why)
+        for account in self.accounts.values():
+            account.say_rest()
+
+    @property
+    def is_putting_back(self) -> bool:
+        """Whether the spool is on its way to its place, and all of it would be gone with the process."""
+        return self.spool is not None and self.spool.is_putting_back
 
     def _is_due(self) -> bool:
         """Whether to commit now: the interval is over, or the spool is well and many have been gathered."""
@@ -156,3 +163,13 @@ class Intake:
 
     def _give_up(self, outcome: str, reason: str) -> None:
         self.accounts[self._waiting.popleft().device_id].lost(outcome, reason)
+
+
+def _say_by_device(readings: Iterable[Taken], event: str, why: str) -> None:
+    """Say of each device how many there are, and from when to when."""
+    found = defaultdict[str, list[datetime]](list)
+    for taken in readings:
+        found[taken.device_id].append(taken.sample.ts)
+    for device_id, times in found.items():
+        span = {"from": format_ts(min(times)), "to": format_ts(max(times))}
+        _LOG.error(event, extra={"device_id": device_id, "readings": len(times), **span, "reason": why})

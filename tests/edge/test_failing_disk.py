@@ -46,11 +46,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 QUICK: Final = """
 import sys
 import anyio
-from reference_edge import app, health, intake, survey
+from reference_edge import app, health, intake, leaving, survey
 from sungrow_lib.inverter import InverterReader
 from sungrow_lib.modbus import limiter
 from sungrow_lib.modbus.poller import ModbusPoller
 app._OPEN_AGAIN_S = 1.0
+leaving.LONGEST_S = 60.0
 survey._LOOK_S = survey._SECOND_LOOK_S = 1.0
 health._LOOK_S = survey._JUDGE_S = 0.2
 intake._RETRY_S = 1.0
@@ -62,6 +63,8 @@ from reference_edge.cli import main
 sys.exit(main(["run"]))
 """
 """The daemon, but it does not let a test wait: it polls every second and looks at once at what changed.
+
+Only the machine is given more time to end it: it may be busy with other tests.
 
 What becomes of each poll is told, not when there was one; that the pace is kept is proven in tests/modbus.
 """
