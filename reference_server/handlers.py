@@ -102,13 +102,13 @@ async def series(server: Server, call: Call[SeriesQuery]) -> web.StreamResponse:
         assert query.from_ is not None
         assert query.to is not None
         raw = RawSeries(server.readers, device, query.from_, query.to, query.chosen_fields)
-        return await raw.answer(call.request)
+        return await raw.answer(call.request, server.parquet)
     if query.frame is not None:
         found = await server.series.frame(device, query.frame, query.at, query.chosen_fields)
     else:
         span = await range_of(server, query)
         found = await server.series.range(device, *span, query.chosen_fields)
-    return await series_response(call.request, found)
+    return await series_response(call.request, found, server.parquet)
 
 
 async def range_of(server: Server, query: SpanQuery) -> tuple[datetime, datetime, str]:

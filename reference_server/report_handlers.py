@@ -139,7 +139,7 @@ async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.Stre
     else:
         span = await range_of(server, query)
         found = await server.plant_series.range(query.plant, devices, *span)
-    return await series_response(call.request, found)
+    return await series_response(call.request, found, server.parquet)
 
 
 async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:

@@ -17,6 +17,7 @@ from reference_server.ingest import Ingest
 from reference_server.limits import Guard
 from reference_server.live import LiveHub
 from reference_server.metrics import SHARED_FOLDER, Metrics
+from reference_server.parquet_process import ParquetFiles
 from reference_server.plant_keeper import PlantKeeper
 from reference_server.plant_series import PlantSeriesReader
 from reference_server.realtime import LatestReadings
@@ -61,6 +62,7 @@ class Server:
         live: feeds open streams.
         guard: refuses who asks too often.
         metrics: counts what this process does.
+        parquet: makes Parquet files.
         stopping: set once it takes no more requests than those it has.
     """
 
@@ -82,6 +84,7 @@ class Server:
     live: LiveHub
     guard: Guard
     metrics: Metrics
+    parquet: ParquetFiles
     stopping: Event = field(default_factory=Event)
 
     @classmethod
@@ -129,6 +132,7 @@ class Server:
             live=LiveHub(database, ArrivalChannel(url), authenticator, clock=clock, opened=metrics.streams),
             guard=Guard(settings.requests_per_minute, settings.failed_logins_per_minute, _shared_table()),
             metrics=metrics,
+            parquet=ParquetFiles(),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class Sheet:
     columns: Sequence[str]
     pages: AsyncIterator[Page]
 
-    async def json(self) -> AsyncIterator[bytes]:
+    async def json(self) -> AsyncGenerator[bytes, None]:
         """Yield the answer as JSON."""
         lead = ENCODER.encode(self.head)[:-1] + b',"series":['
         async for page in self.pages:

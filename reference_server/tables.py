@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +19,9 @@ from aiohttp import hdrs, web
 
 from reference_server.answers import Answer, Stream
 from reference_server.buckets import record_dict
-from reference_server.parquet import PARQUET, ParquetFile
+from reference_server.parquet import PARQUET
+from reference_server.parquet_process import ParquetFiles
+from reference_server.problems import Problem
 from reference_server.sheets import ENCODER, Page, Sheet
 from reference_server.storage.codec import VALUE_COLUMNS, Row, columns_of, implausible, shown
 from reference_server.storage.database import Database
@@ -70,22 +73,25 @@ def _liking(media: str, accepted: str) -> float:
     return exact.get(name, 0.0) * quality
 
 
-async def series_response(request: web.BaseRequest, sheet: Sheet) -> web.StreamResponse:
+async def series_response(request: web.BaseRequest, sheet: Sheet, files: ParquetFiles) -> web.StreamResponse:
     """Answer a series, or that the client has it already. One of several pages is sent as it is made.
 
     Args:
         request: may ask for another media type than JSON, and name what it has.
         sheet: what to send.
+        files: make Parquet.
 
     Raises:
         StorageError: before the first byte only.
+        Problem: Parquet cannot be made; before the first byte only.
     """
     media = media_of(request)
     ahead = [page async for page in _next(sheet.pages, 2)]
-    chunks = _chunks(replace(sheet, pages=_chained(ahead, sheet.pages)), media)
+    chunks = _chunks(replace(sheet, pages=_chained(ahead, sheet.pages)), media, files)
     if len(ahead) > 1:
         return await _streamed(request, media, chunks)
-    body = b"".join([chunk async for chunk in chunks])
+    async with aclosing(chunks):
+        body = b"".join([chunk async for chunk in chunks])
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if etag in known:
@@ -106,11 +112,13 @@ async def _chained(ahead: Iterable[Page], rest: AsyncIterator[Page]) -> AsyncIte
         yield page
 
 
-def _chunks(sheet: Sheet, media: str) -> AsyncIterator[bytes]:
-    return {JSON: Sheet.json, CSV: _csv, PARQUET: _parquet}[media](sheet)
+def _chunks(sheet: Sheet, media: str, files: ParquetFiles) -> AsyncGenerator[bytes, None]:
+    if media == PARQUET:
+        return _parquet(sheet, files)
+    return _csv(sheet) if media == CSV else sheet.json()
 
 
-async def _csv(sheet: Sheet) -> AsyncIterator[bytes]:
+async def _csv(sheet: Sheet) -> AsyncGenerator[bytes, None]:
     yield csv_lines([sheet.columns])
     async for page in sheet.pages:
         async for some in _few_by_few(page):
@@ -118,13 +126,13 @@ async def _csv(sheet: Sheet) -> AsyncIterator[bytes]:
             yield csv_lines([row[name] for name in sheet.columns] for row in rows)
 
 
-async def _parquet(sheet: Sheet) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(ParquetFile, sheet.columns, sheet.timezone)
-    async for page in sheet.pages:
-        async for some in _few_by_few(page):
-            file.add(list(map(record_dict, some)))
-        yield await asyncio.to_thread(file.row_group)
-    yield await asyncio.to_thread(file.end)
+async def _parquet(sheet: Sheet, files: ParquetFiles) -> AsyncGenerator[bytes, None]:
+    async with files.file(sheet.columns, sheet.timezone) as file:
+        async for page in sheet.pages:
+            async for some in _few_by_few(page):
+                await file.add(list(map(record_dict, some)))
+            yield await file.row_group()
+        yield await file.end()
 
 
 async def _few_by_few(page: Sequence[_Item]) -> AsyncIterator[Sequence[_Item]]:
@@ -134,27 +142,31 @@ async def _few_by_few(page: Sequence[_Item]) -> AsyncIterator[Sequence[_Item]]:
         await asyncio.sleep(0)
 
 
-async def _streamed(request: web.BaseRequest, media: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Send what is made while it is sent. A database lost midway cuts the connection; a client may leave.
+async def _streamed(
+    request: web.BaseRequest, media: str, chunks: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """Send what is made while it is sent. What fails midway cuts the connection; a client may leave.
 
     Raises:
         StorageError: before the first byte only.
+        Problem: before the first byte only.
     """
-    first = await anext(chunks)
-    response = Stream(headers=_STREAMED | {"Content-Type": _content_type(media)})
-    try:
-        await response.prepare(request)
-        if request.method == hdrs.METH_HEAD:  # aiohttp would send what is written
-            return response
-        await response.write(first)
-        async for chunk in chunks:
-            await response.write(chunk)
-    except ConnectionError:
-        _LOG.info("the client left before the end of its answer", extra={"path": request.path})
-    except StorageError:
-        if request.transport is not None:
-            request.transport.abort()  # an answer that ends properly would pass for a whole one
-    return response
+    async with aclosing(chunks):
+        first = await anext(chunks)
+        response = Stream(headers=_STREAMED | {"Content-Type": _content_type(media)})
+        try:
+            await response.prepare(request)
+            if request.method == hdrs.METH_HEAD:  # aiohttp would send what is written
+                return response
+            await response.write(first)
+            async for chunk in chunks:
+                await response.write(chunk)
+        except ConnectionError:
+            _LOG.info("the client left before the end of its answer", extra={"path": request.path})
+        except (StorageError, Problem):
+            if request.transport is not None:
+                request.transport.abort()  # an answer that ends properly would pass for a whole one
+        return response
 
 
 def _content_type(media: str) -> str:
@@ -211,15 +223,24 @@ class RawSeries:
         self._named = frozenset(self._names)
         self._read = VALUE_COLUMNS if fields is None else columns_of({*fields, "sample_count"})
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest, files: ParquetFiles) -> web.StreamResponse:
         """Send them; a year never sits in memory.
+
+        Args:
+            request: may ask for another media type than JSON.
+            files: make Parquet.
 
         Raises:
             StorageError: before the first byte only.
+            Problem: Parquet cannot be made; before the first byte only.
         """
         media = media_of(request)
-        chunks = {JSON: self._json, CSV: self._csv, PARQUET: self._parquet}[media]()
-        return await _streamed(request, media, chunks)
+        return await _streamed(request, media, self._chunks(media, files))
+
+    def _chunks(self, media: str, files: ParquetFiles) -> AsyncGenerator[bytes, None]:
+        if media == PARQUET:
+            return self._parquet(files)
+        return self._csv() if media == CSV else self._json()
 
     async def _pages(self) -> AsyncIterator[list[Row]]:
         after = self._begin - _MICROSECOND
@@ -237,7 +258,7 @@ class RawSeries:
             async for some in _few_by_few(page):
                 yield some
 
-    async def _json(self) -> AsyncIterator[bytes]:
+    async def _json(self) -> AsyncGenerator[bytes, None]:
         head = json.dumps(
             {"device_id": self._device.device_id, "frame": None, "timezone": self._device.zone.key}
         )
@@ -247,7 +268,7 @@ class RawSeries:
             lead = b",\n"
         yield b"]}" if lead == b",\n" else lead + b"]}"
 
-    async def _csv(self) -> AsyncIterator[bytes]:
+    async def _csv(self) -> AsyncGenerator[bytes, None]:
         lead: list[Sequence[str]] = [self._columns]
         async for rows in self._few():
             records = map(self._record, rows)
@@ -256,13 +277,13 @@ class RawSeries:
         if lead:
             yield csv_lines(lead)
 
-    async def _parquet(self) -> AsyncIterator[bytes]:
-        file = await asyncio.to_thread(ParquetFile, self._columns, self._device.zone.key)
-        async for rows in self._few():
-            file.add(list(map(self._record, rows)))
-            if file.waiting >= _ROW_GROUP:
-                yield await asyncio.to_thread(file.row_group)
-        yield await asyncio.to_thread(file.end)
+    async def _parquet(self, files: ParquetFiles) -> AsyncGenerator[bytes, None]:
+        async with files.file(self._columns, self._device.zone.key) as file:
+            async for rows in self._few():
+                await file.add(list(map(self._record, rows)))
+                if file.waiting >= _ROW_GROUP:
+                    yield await file.row_group()
+            yield await file.end()
 
     def _record(self, row: Row) -> Mapping[str, Any]:
         """Make a bucket for a table."""
