@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -80,7 +81,8 @@ class Link:
         self._is_reachable = False
         self._reaching = anyio.Lock()
         self._troubles = Repeated()
-        self._said = Repeated()
+        # Of each device, and alarms apart: however much else there is to say hides none.
+        self._said: defaultdict[tuple[str, bool], Repeated] = defaultdict(Repeated)
         self.asking = Asking()
         self._has_token = True
 
@@ -134,13 +136,14 @@ class Link:
 
     def say(self, level: int, event: str, *, device_id: str, **more: object) -> None:
         """Log what may happen ever again: once in a while, with how often it did; each time for debugging."""
-        times = self._said.count(f"{event} {device_id} {more.get('code')}")
+        times = self._said[device_id, level >= logging.ERROR].count(f"{event} {more.get('code')}")
         extra = {"device_id": device_id, **more, "times": times}
         _LOG.log(level if times else logging.DEBUG, event, extra=extra)
 
     def all_is_well(self) -> None:
         """Note that readings were delivered: what was told of long ago is told of at once when it recurs."""
-        self._said.over()
+        for said in self._said.values():
+            said.over()
 
     async def wait_turn(self, kind: Kind = Kind.ANY) -> None:
         """Wait as long as the server asked with `Retry-After`, whichever device it told."""
@@ -484,9 +487,9 @@ class Attempts:
         board, device_id = self._link.board, self._device_id
         extra = {"code": ruling.code, "reason": ruling.detail, "readings": len(batch)}
         if ruling.action in {Action.PAUSE, Action.ALARM}:
+            board.raise_alarm(ruling.code, ruling.detail, device_id)
             # The link has said already that there is no token: for all devices at once.
-            is_new = board.raise_alarm(ruling.code, ruling.detail, device_id) and ruling.code != NO_TOKEN
-            level = logging.ERROR if is_new else logging.INFO
+            level = logging.INFO if ruling.code == NO_TOKEN else logging.ERROR
             self._link.say(level, "upload needs attention", device_id=device_id, **extra)
         else:
             level = logging.DEBUG if ruling.code == UNREACHABLE else logging.INFO  # that was said already

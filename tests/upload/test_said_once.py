@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import anyio
@@ -16,7 +16,7 @@ from sungrow_lib.spool import DurableSpool
 from sungrow_lib.upload import UploadSettings
 from tests.patience import PATIENCE_S
 from tests.upload import server as play
-from tests.upload.helpers import counted, fill, running
+from tests.upload.helpers import counted, fill, running, until
 from tests.upload.server import Batch, Behaviour, IngestServer
 
 _REQUESTS = 80
@@ -87,6 +87,31 @@ async def test_each_kind_of_trouble_is_said_once_in_ten_minutes(
     assert sum(lines.values()) <= 42, lines
     if not turns.startswith(("rejects", "ever")):
         assert max(lines.values()) <= len(TURNS[turns]) + 1, lines
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("short_waits")
+async def test_no_other_trouble_hides_an_alarm_and_one_that_lasts_stays_an_error(
+    spool: DurableSpool,
+    settings: UploadSettings,
+    server: IngestServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def errors() -> list[str]:
+        return [record.levelname for record in caplog.records if getattr(record, "code", "") == "http_403"]
+
+    monkeypatch.setattr("sungrow_lib.upload.lanes._SAME_TOKEN_S", 0.01)
+    server.rule = other_statuses
+    await fill(spool, 3)
+    with caplog.at_level(logging.INFO, "sungrow_lib.upload"):
+        async with running(spool, replace(settings, backlog_workers=1)) as uploader:
+            await until(lambda: len(server.seen) >= 40)
+            server.rule = play.status(403)
+            await until(lambda: bool(errors()))
+            monkeypatch.setattr(uploader._link, "_said", defaultdict(lambda: Repeated(0.0)))
+            await until(lambda: len(errors()) >= 3)
+    assert set(errors()) == {"ERROR"}
 
 
 class _Day:
