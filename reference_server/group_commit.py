@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from reference_server.storage.errors import StorageUnavailableError
 
@@ -78,15 +78,23 @@ class GroupCommit(Generic[Work, Result]):
             writer.add_done_callback(self._writers.discard)
 
     async def _write(self) -> None:
-        while self._waiting and not self._gathers:
-            await self._gather()
-            group = self._taken()
-            try:
-                with self._watched():
-                    await self._settle(group)
-            except BaseException as error:
-                _fail(group, error if isinstance(error, Exception) else StorageUnavailableError("stopping"))
-                raise
+        try:
+            while self._waiting and not self._gathers:
+                await self._gather()
+                group = self._taken()
+                if self._waiting_weight >= self._beside:
+                    self._begin()
+                await self._store(group)
+        finally:  # at once: what comes before the task's callback would wait for a writer that has ended
+            self._writers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _store(self, group: list[tuple[Work, asyncio.Future[Result]]]) -> None:
+        try:
+            with self._watched():
+                await self._settle(group)
+        except BaseException as error:
+            _fail(group, error if isinstance(error, Exception) else StorageUnavailableError("stopping"))
+            raise
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

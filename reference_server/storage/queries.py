@@ -18,6 +18,7 @@ _INCLUDED: Final = re.compile(r"^\{(\w+)\}$", re.MULTILINE)
 
 _KNOWN: Final = "{known_readings}"
 _COUNTERS: Final = frozenset(counter.name for counter in COUNTERS)
+_OF_A_COUNTER: Final = re.compile(rf"\b({'|'.join(_COUNTERS)})_")
 
 
 @cache
@@ -94,27 +95,27 @@ def of_counter(name: str, counter: str) -> bytes:
 def merging(name: str, columns: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
     """Return a statement that merges rollups, with only these of its many columns, and their names in order.
 
-    What it works out of counters on the way is left out of those that no column is of.
+    What it works out of counters on the way is left out where no column is of one. Else all is there: one
+    counter that lacks its value before has all compared with what is known of earlier ones.
 
     Raises:
         KeyError: there is none of this name.
     """
     *head, lines, rest = _GENERATED.split(statements()[name])
     chosen = {_alias(line): line.rstrip(",") for line in lines.splitlines() if _alias(line) in columns}
-    head[1::2] = [_of_counters(section, counters_of(columns)) for section in head[1::2]]
+    if not has_counters(columns):
+        head[1::2] = map(_without_counters, head[1::2])
     lines = ",\n".join(chosen.values())
     return f"{''.join(head)}{lines}\n{rest}".encode(), tuple(chosen)
 
 
-def counters_of(columns: Iterable[str]) -> frozenset[str]:
-    """Counters that some of these columns are of."""
-    return frozenset(name for column in columns if (name := column.rpartition("_")[0]) in _COUNTERS)
+def has_counters(columns: Iterable[str]) -> bool:
+    """Whether some of these columns are of counters."""
+    return any(column.rpartition("_")[0] in _COUNTERS for column in columns)
 
 
-def _of_counters(section: str, counters: frozenset[str]) -> str:
-    """Leave out lines of other counters than these."""
-    is_other = re.compile(rf"\b({'|'.join(_COUNTERS - counters)})_").search if counters < _COUNTERS else None
-    return "".join(line for line in section.splitlines(keepends=True) if not (is_other and is_other(line)))
+def _without_counters(section: str) -> str:
+    return "".join(line for line in section.splitlines(keepends=True) if not _OF_A_COUNTER.search(line))
 
 
 def _alias(line: str) -> str:

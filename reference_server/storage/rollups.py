@@ -15,7 +15,7 @@ from reference_server.storage.covers import before_falls, deduct_frozen, judged,
 from reference_server.storage.database import Database, all_the_time, fetch
 from reference_server.storage.falls import Falls, both, fallen, known_beyond_falls
 from reference_server.storage.horizon import Horizon
-from reference_server.storage.queries import array_text, counters_of, merging
+from reference_server.storage.queries import array_text, has_counters, merging
 from reference_server.storage.seams import begins_of_runs, ends_of_runs, mend_seams
 from reference_server.storage.silences import (
     ALL_COUNTERS,
@@ -404,11 +404,11 @@ async def merged_readings(
     """
     quarters = [(device, bucket) for bucket in buckets]
     zones = {device: None}  # matters only to what is flagged
-    has_counters = bool(counters_of(columns))
+    counts = has_counters(columns)
     told = {name: array_text(map(datetime.isoformat, some)) for name, some in parts.items()}
 
     async def job(connection: Connection) -> Told:
-        reach = await reach_of(connection, quarters, has_counters=has_counters)
+        reach = await reach_of(connection, quarters, has_counters=counts)
 
         async def asked(name: str, known: Values) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
             statement, names = merging(name, columns)
@@ -416,7 +416,7 @@ async def merged_readings(
             return names, await (await connection.execute(statement, told | named | reach)).fetchall()
 
         beyond: Values = {}
-        if has_counters:
+        if counts:
             beyond, _ = await known_beyond_falls(connection, quarters, reach)
         names, rows = await asked(
             "series_from_samples_from_known" if beyond else "series_from_samples", beyond

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -105,6 +106,28 @@ async def test_little_waits_for_a_quick_transaction_but_much_does_not(
     held.let_go.set()
     assert await asyncio.gather(*tasks) == list(range(20))
     assert held.groups[2:] == [list(range(6, 20))]
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_what_comes_right_after_a_transaction_is_not_left_alone(*, away: bool) -> None:
+    group = Commits(away=away).group()
+    answered = 0
+    async with asyncio.timeout(PATIENCE_S):
+        for number in range(3):
+            with suppress(StorageUnavailableError):
+                await group.submit(number)
+            answered += 1
+    assert answered == 3
+
+
+async def test_what_found_no_room_in_a_transaction_goes_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_server.group_commit._LONG_S", PATIENCE_S)
+    held = Held()
+    group = GroupCommit(held, weight=lambda _: 1, limit=10, beside=5)
+    tasks = await submitted(group, range(16))
+    assert list(map(len, held.groups)) == [10, 6]
+    held.let_go.set()
+    assert await asyncio.gather(*tasks) == list(range(16))
 
 
 async def test_nothing_waits_for_a_transaction_that_takes_long() -> None:
