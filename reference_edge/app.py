@@ -19,7 +19,7 @@ from reference_edge.account import DeviceAccount
 from reference_edge.config import EdgeSettings
 from reference_edge.health import HealthReport
 from reference_edge.intake import Intake
-from reference_edge.leaving import LastResort
+from reference_edge.leaving import LastWords
 from reference_edge.lock import SpoolLock
 from reference_edge.memory import keep_small
 from reference_edge.opening import tell_of_opening
@@ -57,7 +57,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
     """Poll and upload until SIGTERM or SIGINT, then finish what is under way and return.
 
     Where that cannot be finished within the ten seconds promised, because the disk hangs, it says what may be
-    lost and ends the process.
+    lost and waits for it.
 
     A spool that proves to be damaged on the way is recovered at once, as at a start. While its disk fails, so
     that this cannot be done, readings wait in memory; also where it fails, or is not mounted, from the start.
@@ -101,7 +101,7 @@ async def run_edge(settings: EdgeSettings, lock: SpoolLock) -> None:
         tasks.cancel_scope.cancel()
     if edge.lost is not None:
         raise edge.lost
-    edge.last_resort.cancel()
+    edge.last_words.spare()
 
 
 @dataclass
@@ -122,7 +122,7 @@ class _Edge:
 
     def __post_init__(self) -> None:
         self.service = ServiceManager()
-        self.last_resort = LastResort(self.intake)
+        self.last_words = LastWords(self.intake)
         self._opening = SpoolOpening()
         self._probe = DiskProbe(self.settings.spool_path)
         self._upload_status: Callable[[], UploadStatus] = StatusBoard().snapshot
@@ -141,7 +141,7 @@ class _Edge:
         """Stop when told to."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
-                self.last_resort.begin()
+                self.last_words.prepare()
                 _LOG.info("stopping", extra={"signal": signal.Signals(number).name})
                 self.service.say(STOPPING="1", STATUS="stopping")
                 self._opening.hurries_at = min(self._opening.hurries_at, time.monotonic() + _LAST_WRITE_S)

@@ -52,8 +52,8 @@ _RUN_EPILOG = """\
 example:
   sungrow-edge run --config /etc/sungrow-edge/edge.toml
 
-exit status: 0 told to stop, 1 the spool cannot be used (a disk that fails is waited for), another daemon
-works on it, or it was told to stop and its disk hangs, 2 wrong settings
+exit status: 0 told to stop, 1 the spool cannot be used (a disk that fails is waited for) or another daemon
+works on it, 2 wrong settings
 """
 _CHECK = """\
 Tries everything the daemon needs and prints a line for each: settings, spool, room on its disk, folders of

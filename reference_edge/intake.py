@@ -121,15 +121,8 @@ class Intake:
         _say_by_device(lost, "readings could not be saved", why)
 
     def say_at_risk(self, why: str) -> None:
-        """Say what is in memory as the process ends amid a write; from any thread, and all of it stays."""
+        """Say what is in memory, should the process be killed; from any thread, and all of it stays."""
         _say_by_device(tuple(self._waiting), "readings may be lost", why)
-        for account in self.accounts.values():
-            account.say_rest()
-
-    @property
-    def is_putting_back(self) -> bool:
-        """Whether the spool is on its way to its place, and all of it would be gone with the process."""
-        return self.spool is not None and self.spool.is_putting_back
 
     def _is_due(self) -> bool:
         """Whether to commit now: the interval is over, or the spool is well and many have been gathered."""

@@ -130,11 +130,6 @@ class DurableSpool:
         """What the first call that met damage said of it; None while none did. Open the spool anew then."""
         return self._damage
 
-    @property
-    def is_putting_back(self) -> bool:
-        """Whether the file is being put back where it belongs: if the process ends now, all in it is gone."""
-        return self._store.is_putting_back
-
     async def keep_place(self) -> None:
         """Look whether the file is where it belongs; with `SpoolOptions.recover` put it back if it is not.
 

@@ -6,8 +6,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -231,14 +231,12 @@ class Home:
         make_room: deletes what may go, where the disk has no room for a copy.
         is_ours: whether the place is still this program's; else nothing is put back, and what is here goes
             beside it at the end.
-        is_busy: whether that is being done: until it is, what is here is gone with the process.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self.make_room: Callable[[sqlite3.Connection], None] = lambda _: None
         self.is_ours: Callable[[], bool] = lambda: True
-        self.is_busy = False
         self._disk = disk_of(place.path)
         self._folder_mode = place.path.absolute().parent.stat().st_mode & 0o7777
         self._missing_since: float | None = None
@@ -271,8 +269,7 @@ class Home:
             self._require_disk()
         if astray is not Astray.CHANGED and not self.is_ours():
             if at_once:
-                with self._busy():
-                    self._leave(connection)
+                self._leave(connection)
             return False
         if not at_once:
             self._wait(astray)
@@ -280,8 +277,7 @@ class Home:
             self._place.find(is_own_doing=True)
             return False
         try:
-            with self._busy():
-                self._do(astray, connection)
+            self._do(astray, connection)
         except SpoolCorruptError:
             # Left open: closing it would write its log into the file, over what can still be taken from it.
             _LEFT_OPEN.append(connection)
@@ -301,14 +297,6 @@ class Home:
         from sungrow_lib.spool.returning import regain  # noqa: PLC0415 - as above
 
         return regain(self._place, is_open=is_open)
-
-    @contextmanager
-    def _busy(self) -> Iterator[None]:
-        self.is_busy = True
-        try:
-            yield
-        finally:
-            self.is_busy = False
 
     def _leave(self, connection: sqlite3.Connection) -> None:
         from sungrow_lib.spool.returning import leave_beside  # noqa: PLC0415 - memory, hardly ever needed

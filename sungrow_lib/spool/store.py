@@ -114,11 +114,6 @@ class SpoolStore:
         self._database.close()
 
     @property
-    def is_putting_back(self) -> bool:
-        """See `DurableSpool.is_putting_back`; from any thread."""
-        return self._database.home is not None and self._database.home.is_busy
-
-    @property
     def path(self) -> Path:
         """The file."""
         return self._database.path

@@ -64,7 +64,7 @@ sys.exit(main(["run"]))
 """
 """The daemon, but it does not let a test wait: it polls every second and looks at once at what changed.
 
-Only the machine is given more time to end it: it may be busy with other tests.
+Only its last words come later: the machine may be busy with other tests.
 
 What becomes of each poll is told, not when there was one; that the pace is kept is proven in tests/modbus.
 """

@@ -23,16 +23,7 @@ from tests.patience import PATIENCE_S
 
 LONGEST_S: Final = 10
 """What the daemon promises."""
-BY_ITSELF: Final = """
-import sys
-from reference_edge import leaving
-leaving.LONGEST_S = 1e6
-from reference_edge.cli import main
-sys.exit(main(["run"]))
-"""
-"""It is not ended by its last resort: the machine may be busy with other tests."""
-SLOW_RESOLVER: Final = (
-    """
+SLOW_RESOLVER: Final = """
 import socket, sys, time
 find = socket.getaddrinfo
 def find_slowly(host, *more, **options):
@@ -41,9 +32,9 @@ def find_slowly(host, *more, **options):
         time.sleep(600)
     return find(host, *more, **options)
 socket.getaddrinfo = find_slowly
+from reference_edge.cli import main
+sys.exit(main(["run"]))
 """
-    + BY_ITSELF
-)
 
 ENDLESS: Final = {
     "checking the spool": """
@@ -52,8 +43,9 @@ from sungrow_lib.spool import schema
 schema.AGREE = (
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1e12) SELECT count(*) FROM n"
 )
-"""
-    + BY_ITSELF,
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+""",
     "recovering a damaged spool": """
 import sys
 from sungrow_lib.spool.pages import Pages
@@ -62,8 +54,9 @@ def rows_without_end(pages, **which):
     while True:
         yield from rows(pages, **which)
 Pages.rows = rows_without_end
-"""
-    + BY_ITSELF,
+from reference_edge.cli import main
+sys.exit(main(["run"]))
+""",
 }
 
 
@@ -150,7 +143,7 @@ def test_an_inverter_and_a_server_that_are_both_silent(tmp_path: Path) -> None:
             "SUNGROW_LOCK_DIR": str(tmp_path),
         }
         anyio.run(leave_something_to_deliver, tmp_path / "spool.sqlite")
-        command = [sys.executable, "-c", BY_ITSELF]
+        command = [sys.executable, "-m", "reference_edge", "run"]
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 connection, _ = dongle.accept()
@@ -178,7 +171,7 @@ def test_a_health_file_on_a_disk_that_hangs(tmp_path: Path) -> None:
         "SUNGROW_LOCK_DIR": str(tmp_path),
     }
     os.mkfifo(tmp_path / "health.json.new")
-    command = [sys.executable, "-c", BY_ITSELF]
+    command = [sys.executable, "-m", "reference_edge", "run"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
