@@ -15,7 +15,6 @@ import signal
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from sungrow_lib.tabular import arrow_schema, arrow_table
@@ -100,16 +99,23 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    with suppress(OSError):  # the server is gone: nobody waits for the file
+    parts = _parts(asked)
+    while True:
+        kind = MADE
         try:
-            for made in _parts(asked):
-                _answer(answers, MADE, made)
-        except OSError:
-            raise
+            made = next(parts, None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the server says so
-            _answer(answers, FAILED, f"{type(error).__name__}: {error}".encode(errors="replace"))
-            for _ in asked:  # the server reads the answer once it has asked for one
-                pass
+            kind, made = FAILED, f"{type(error).__name__}: {error}".encode(errors="replace")
+        if made is None:
+            return
+        try:
+            _answer(answers, kind, made)
+            if kind == FAILED:
+                for _ in asked:  # the server reads the answer once it has asked for one
+                    pass
+                return
+        except OSError:  # the server is gone: nobody waits for the file
+            return
 
 
 def _parts(asked: Iterable[bytes]) -> Iterator[bytes]:

@@ -9,6 +9,8 @@ import asyncio
 import json
 import logging
 import os
+import re
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,6 +26,8 @@ _MOST: Final = 2
 """Files of a worker that are made at once, each by a process that is there until its client has read all."""
 _PATIENCE_S: Final = 30.0
 """s that somebody waits for the end of another's file; the wait of a client or a proxy is hardly longer."""
+_FOR_ANY_PROGRAM: Final = re.compile(r"(PATH|HOME|LANG|TZ|TMPDIR|(LC|LD)_\w+|PYTHON\w*)$")
+"""Settings that say nothing of the database."""
 _PROGRAM: Final = "-P", "-m", "reference_server.parquet"  # -P: no module of the folder it happens to run in
 
 
@@ -168,9 +172,14 @@ def _started(connection: int) -> Popen[bytes]:
 
     Not by the event loop: uvloop would hand on sockets that listen, as a supervisor left them to a worker.
     """
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    env = {name: value for name, value in os.environ.items() if _FOR_ANY_PROGRAM.match(name)}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, *_PROGRAM]
+    # It is born deaf to what a supervisor or a terminal sends to all: the server says when it ends.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         return Popen(command, stdin=connection, stdout=connection, env=env, start_new_session=True)  # noqa: S603 - our own program
     except OSError as error:
         raise _failure(error=str(error)) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -47,6 +47,9 @@ _EXTRA: Final = "extra"
 
 _ROWS_AT_ONCE: Final = 1_000
 _ROW_GROUP: Final = 10_000
+_PIECE: Final = 2**16
+_STALLED_S: Final = 60.0
+"""s for so many bytes of a long answer: who takes less is asleep, or gone without a word."""
 _AS_JSON: Final = (list, dict, bool)
 _DELETE: Final = b"\x7f"
 _CACHING: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
@@ -158,15 +161,31 @@ async def _streamed(
             await response.prepare(request)
             if request.method == hdrs.METH_HEAD:  # aiohttp would send what is written
                 return response
-            await response.write(first)
+            await _write(response, first)
             async for chunk in chunks:
-                await response.write(chunk)
+                await _write(response, chunk)
         except ConnectionError:
             _LOG.info("the client left before the end of its answer", extra={"path": request.path})
+        except TimeoutError:
+            _LOG.info("the client takes nothing more of its answer", extra={"path": request.path})
+            if request.transport is not None:
+                request.transport.abort()
         except (StorageError, Problem):
             if request.transport is not None:
                 request.transport.abort()  # an answer that ends properly would pass for a whole one
         return response
+
+
+async def _write(response: web.StreamResponse, chunk: bytes) -> None:
+    """Send some of an answer; who takes nothing for long keeps others from theirs.
+
+    Raises:
+        TimeoutError: the client took hardly anything of it.
+        ConnectionError: it has left.
+    """
+    for begin in range(0, len(chunk), _PIECE):
+        async with asyncio.timeout(_STALLED_S):
+            await response.write(chunk[begin : begin + _PIECE])
 
 
 def _content_type(media: str) -> str:

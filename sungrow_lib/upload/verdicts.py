@@ -26,6 +26,8 @@ nothing takes three bytes here and a thousand in memory."""
 _PIECES: Final = 200
 _PIECES_PER_READING: Final = 24
 """So many are in an answer at most: a verdict has nine, and five more fields of a newer server find room."""
+_PIECES_OF_PROBLEM: Final = 2_000
+"""Seven for each fault of a body, and a server names many."""
 _DETAIL_LIMIT: Final = 300
 CODE_LIMIT: Final = 100
 REASON_LIMIT: Final = 1_000
@@ -206,7 +208,7 @@ def _name(reply: Reply) -> str:
 
     known = reply.status in frozenset(HTTPStatus)
     name = f"{reply.status} {HTTPStatus(reply.status).phrase}" if known else str(reply.status)
-    if not _is_small(reply.body, _PIECES):
+    if not _is_small(reply.body, _PIECES_OF_PROBLEM):
         return name
     try:
         detail = shown(Problem.model_validate_json(reply.body).detail, _DETAIL_LIMIT)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -188,6 +191,51 @@ async def test_a_client_that_leaves_ends_it(endless: Api) -> None:
         assert len(makers()) == 1
         answer.close()
     await until(lambda: not makers())
+
+
+async def test_a_client_that_takes_nothing_more_keeps_nobody_waiting(
+    endless: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(tables, "_STALLED_S", 0.5)
+    async with asking(endless, bucket="raw") as answer:
+        await answer.content.readexactly(5_000)
+        assert len(makers()) == 1
+        await until(lambda: not makers())
+        with pytest.raises(aiohttp.ClientPayloadError):  # no whole file, and it shows
+            await answer.read()
+    assert "the client takes nothing more of its answer" in caplog.messages
+
+
+async def test_it_is_born_deaf_to_what_is_said_to_all_and_knows_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@localhost/")
+    deaf = sum(1 << number - 1 for number in (signal.SIGINT, signal.SIGTERM))
+    async with ParquetFiles().file(["bucket"], "UTC") as file:
+        pid = file._process.pid
+        blocked = int(_told(pid, "status").partition("SigBlk:")[2].split()[0], 16)
+        assert blocked & deaf == deaf
+        assert "secret" not in _told(pid, "environ")
+        assert (await file.end())[-4:] == b"PAR1"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, set()) & {signal.SIGINT, signal.SIGTERM} == set()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNRESET])
+def test_why_there_is_no_file_is_told_whatever_it_is(number: int) -> None:
+    program = (
+        "from reference_server import parquet\n"
+        "class File:\n"
+        "    def __init__(self, **about):\n"
+        f"        raise OSError({number}, 'a reason')\n"
+        "parquet.ParquetFile = File\n"
+        "parquet.main()\n"
+    )
+    asked = b'{"names": [], "zone": "UTC"}\n"end"\n'
+    done = subprocess.run([sys.executable, "-c", program], input=asked, capture_output=True, check=True)
+    assert done.stdout[:1] == parquet.FAILED
+    assert b"a reason" in done.stdout
+    assert done.stderr == b""
 
 
 async def test_head_leaves_none(endless: Api) -> None:

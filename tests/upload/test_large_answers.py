@@ -95,6 +95,13 @@ def test_a_newer_server_may_say_more_of_each_reading() -> None:
     assert len(ruling.settlement.rejected) == 500
 
 
+def test_a_refusal_with_many_faults_tells_why() -> None:
+    errors = [{"field": f"samples[{number}]", "message": "because"} for number in range(100)]
+    problem = {"title": "Unprocessable", "status": 422, "detail": "a hundred faults", "errors": errors}
+    ruling = judge_reply(Reply(422, json.dumps(problem).encode()), batch_id="b", seqs=range(500))
+    assert "a hundred faults" in ruling.detail
+
+
 @pytest.mark.parametrize("characters", [240, 900, 6_000])
 async def test_a_server_that_says_much_of_each_reading_is_heard(
     spool: DurableSpool, settings: UploadSettings, server: IngestServer, characters: int
