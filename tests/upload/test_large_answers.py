@@ -97,7 +97,8 @@ def test_a_newer_server_may_say_more_of_each_reading() -> None:
 
 def test_a_refusal_with_many_faults_tells_why() -> None:
     errors = [{"field": f"samples[{number}]", "message": "because"} for number in range(100)]
-    problem = {"title": "Unprocessable", "status": 422, "detail": "a hundred faults", "errors": errors}
+    about = {"type": "about:blank", "title": "Unprocessable", "status": 422}
+    problem = about | {"detail": "a hundred faults", "errors": errors}
     ruling = judge_reply(Reply(422, json.dumps(problem).encode()), batch_id="b", seqs=range(500))
     assert "a hundred faults" in ruling.detail
 
