@@ -210,6 +210,7 @@ class Pages:
     ) -> None:
         self._step = step
         self._file = CarefulFile(None if is_log_alone else path)
+        self._log_file: CarefulFile | None = None
         try:
             self._log_path = path.with_name(f"{path.name}-wal")
             self._read = log = log or read_log(self._log_path, step)
@@ -226,7 +227,7 @@ class Pages:
                 self._read = replace(log, frames={}, behind={}, broken={}, nameless=0)
             self._told = bytearray(max([self.count, *self._behind]) + 1)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def close(self) -> None:
