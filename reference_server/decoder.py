@@ -7,17 +7,17 @@ left to :class:`~sungrow_lib.sample.SungrowSample`, whose judgement counts. So t
 wrong.
 
 There are two such ways. :func:`read_body` takes a whole body when all its readings are of one device and
-usual, which is what an edge sends all day. :func:`decode_batch` takes what the parser for any JSON has read,
-and leaves out single readings.
+usual, which is what an edge sends all day; a large one in pieces. :func:`decode_batch` takes what the parser
+for any JSON has read, and leaves out single readings.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from operator import itemgetter, ne
 from typing import Annotated, Any, Final
 
@@ -37,6 +37,10 @@ _LARGE_BODY: Final = 2**17
 """Bytes of a body that gains nothing by company."""
 _TOGETHER: Final = 200
 """Readings from which on no more are taken together: their values would not stay in the processor's cache."""
+_PIECE: Final = 2**18
+"""Bytes of a body that hold about as many."""
+_LIST: Final = b'"samples":['
+_NEXT: Final = b'},{"device_id":"'
 _ENVELOPE: Final = tuple(Envelope.model_fields)
 _FIELDS: Final = QUANTITY_BY_NAME.keys() | {"device_id", "ts"}
 
@@ -64,8 +68,41 @@ Found = tuple[dict[str, Any], Readings] | None
 
 
 def read_body(body: bytes) -> Found:
-    """Read the body of a request."""
-    return read_bodies([body])[0]
+    """Read the body of a request; a large one piece by piece."""
+    pieces = _pieces_of(body)
+    return read_bodies([body])[0] if pieces is None else _put_together(*pieces)
+
+
+def _pieces_of(body: bytes) -> tuple[bytes, Iterator[bytes]] | None:
+    """Cut a large body, as edges write it: into one with its last readings, and lists of those before them.
+
+    None when there is no need to, or it is written in another way. Where the readings begin, and that these
+    are all of them, is beyond doubt only if the body without the first lists is JSON, and the lists are.
+    """
+    begin = body.find(_LIST) + len(_LIST)
+    cuts = [begin]
+    while (cut := body.find(_NEXT, cuts[-1] + _PIECE)) >= 0:
+        cuts.append(cut + len("},"))
+    head, tail = body[:begin], body[cuts[-1] :]
+    if len(cuts) == 1 or b"\\" in tail or b'"samples"' in tail:  # another list there would count in its place
+        return None
+    whole_head = _parsed_body(head + b"]}")
+    if whole_head is None or whole_head.samples:
+        return None
+    return head + tail, (b"[%b]" % body[first : end - 1] for first, end in pairwise(cuts))
+
+
+def _put_together(rest: bytes, lists: Iterable[bytes]) -> Found:
+    """Read a body whose readings but the last are in lists of their own."""
+    try:
+        parsed: Any = _BODY.decode(rest)
+        every = chain(map(_READINGS.decode, lists), [parsed.samples])
+        found = [readings for samples in every for readings in _together([samples])]
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+    if len({readings.device_id for readings in found}) > 1:
+        return None
+    return _found(parsed, Readings(found[0].device_id, Block.joined([readings.block for readings in found])))
 
 
 def read_bodies(bodies: Sequence[bytes]) -> list[Found]:
@@ -124,11 +161,16 @@ class BodyReader:
 
 def _parsed(body: bytes) -> Any:
     """The body as :data:`_Body`, None when it is none or holds no reading."""
+    parsed = _parsed_body(body)
+    return parsed if parsed is not None and parsed.samples else None
+
+
+def _parsed_body(body: bytes) -> Any:
+    """The body as :data:`_Body`, None when it is none."""
     try:
-        parsed: Any = _BODY.decode(body)
+        return _BODY.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return parsed if parsed.samples else None
 
 
 def _found(parsed: Any, readings: Readings | None) -> Found:
@@ -245,3 +287,4 @@ _Body: Final = msgspec.defstruct(
     forbid_unknown_fields=True,
 )
 _BODY: Final = msgspec.json.Decoder(_Body)
+_READINGS: Final = msgspec.json.Decoder(list[_Reading])  # type: ignore[valid-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
+from itertools import chain, repeat
 from operator import lt
 from typing import Any, Final
 
@@ -92,6 +92,18 @@ class Block:
         stamps = self.stamps.tolist()
         return all(map(lt, stamps, stamps[1:]))
 
+    @classmethod
+    def joined(cls, blocks: Sequence[Block]) -> Block:
+        """Make one of several of the same device, one after the other."""
+        if len(blocks) == 1:
+            return blocks[0]
+        names, rest = all_names(blocks)
+        cells = Cells(
+            names, joined_steps(blocks, names), {name: joined_column(blocks, name) for name in rest}
+        )
+        stamps = np.concatenate([block.stamps for block in blocks])
+        return cls(blocks[0].device, stamps, cells, np.concatenate([block.flags for block in blocks]))
+
     def quarters(self) -> list[int]:
         """The quarters of an hour they lie in, each once, in microseconds since 1970."""
         return sorted({stamp // _QUARTER_US * _QUARTER_US for stamp in self.stamps.tolist()})
@@ -111,6 +123,35 @@ class Block:
             Row(self.device, stamp.replace(tzinfo=UTC), columns, values, flags, {})
             for stamp, flags, values in zip(stamps, self.flags.tolist(), self.cells.tuples(), strict=False)
         ]
+
+
+def all_names(blocks: Iterable[Block]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """All columns of numbers, and all others, that any of the blocks has, each once."""
+    cells = [block.cells for block in blocks]
+    return _union(some.names for some in cells), _union(tuple(some.rest) for some in cells)
+
+
+def _union(shapes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All names; blocks mostly share one shape."""
+    return tuple(dict.fromkeys(chain.from_iterable(dict.fromkeys(shapes))))
+
+
+def joined_steps(blocks: Sequence[Block], names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Numbers of all blocks, a row of the matrix for each name."""
+    if all(block.cells.names == names for block in blocks):
+        return np.concatenate([block.cells.steps for block in blocks], axis=1)
+    place = {name: number for number, name in enumerate(names)}
+    steps = np.full((len(names), sum(map(len, blocks))), np.nan)
+    begin = 0
+    for block in blocks:
+        steps[[place[name] for name in block.cells.names], begin : begin + len(block)] = block.cells.steps
+        begin += len(block)
+    return steps
+
+
+def joined_column(blocks: Iterable[Block], name: str) -> list[Any]:
+    """A column other than of numbers, of all blocks."""
+    return list(chain.from_iterable(block.cells.rest.get(name) or [None] * len(block) for block in blocks))
 
 
 def moment(microseconds: int | np.int64) -> datetime:

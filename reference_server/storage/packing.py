@@ -6,10 +6,10 @@ Each part of a row takes the same space in a matrix of bytes, whatever it holds;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain
 from struct import pack as struct_pack
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg.abc import Buffer
 
-from reference_server.storage.blocks import Block, Column
+from reference_server.storage.blocks import Block, all_names, joined_column, joined_steps
 from reference_server.storage.codec import COLUMN_TYPES
 
 SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -86,9 +86,8 @@ class _Part:
 
 def pack(blocks: Sequence[Block]) -> Packed:
     """Pack blocks, with the columns of them all."""
-    names = _union(block.cells.names for block in blocks)
-    rest = _union(tuple(block.cells.rest) for block in blocks)
-    steps = _together(blocks, names)
+    names, rest = all_names(blocks)
+    steps = joined_steps(blocks, names)
     kinds = _by_type(names)
     parts = [_heads(blocks, len(_HEAD_COLUMNS) + len(names) + len(rest))]
     parts += [_numbers(steps[chosen], kind) for kind, chosen in kinds]
@@ -97,24 +96,6 @@ def pack(blocks: Sequence[Block]) -> Packed:
     numbers = (names[place] for _, chosen in kinds for place in chosen)
     columns = (*_HEAD_COLUMNS, *numbers, *rest)
     return Packed(columns, body, [ends[rows] for rows in accumulate(map(len, blocks))])
-
-
-def _union(shapes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """All names, each once; blocks mostly share one shape."""
-    return tuple(dict.fromkeys(chain.from_iterable(dict.fromkeys(shapes))))
-
-
-def _together(blocks: Sequence[Block], names: tuple[str, ...]) -> NDArray[np.float64]:
-    """Numbers of all blocks, a row of the matrix for each name."""
-    if all(block.cells.names == names for block in blocks):
-        return np.concatenate([block.cells.steps for block in blocks], axis=1)
-    place = {name: number for number, name in enumerate(names)}
-    steps = np.full((len(names), sum(map(len, blocks))), np.nan)
-    begin = 0
-    for block in blocks:
-        steps[[place[name] for name in block.cells.names], begin : begin + len(block)] = block.cells.steps
-        begin += len(block)
-    return steps
 
 
 @lru_cache(maxsize=1024)
@@ -154,11 +135,7 @@ def _numbers(steps: NDArray[np.float64], kind: str) -> _Part:
 
 def _others(blocks: Sequence[Block], name: str) -> _Part:
     """A column of texts or lists."""
-    columns: list[Column] = [
-        block.cells.rest[name] if name in block.cells.rest else list(repeat(None, len(block)))
-        for block in blocks
-    ]
-    given = list(chain.from_iterable(columns))
+    given = joined_column(blocks, name)
     if COLUMN_TYPES[name] != "text":
         values = list(map(_codes, given))
     else:  # few words, each said often

@@ -325,3 +325,86 @@ def test_one_odd_reading_leaves_the_others_on_the_short_way(odd: dict[str, Any])
     head = {} if odd.keys() <= {"ts"} else {"device_id": "d", "ts": TS}
     rows = decode_batch([usual, head | odd, usual], {"d": 7})
     assert [row is None for row in rows] == [False, True, False]
+
+
+READING = b'{"device_id":"d","ts":"2026-06-15T12:00:0%d.000Z","pv_power_w":%d}'
+
+
+def in_pieces(body: bytes) -> Found:
+    """Read a body cut wherever it can be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder, "_PIECE", 1)
+        return read_body(body)
+
+
+def at_once(body: bytes) -> Found:
+    return read_bodies([body])[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(batches(), st.sampled_from([{}, {"batch_id": "b"}]), st.sampled_from([{}, {"seq": [1, 2]}]))
+def test_a_body_in_pieces_says_what_it_says_at_once(
+    items: list[dict[str, Any]], before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    body = json.dumps(before | {"samples": items} | after, separators=(",", ":")).encode()
+    assert told(in_pieces(body)) == told(at_once(body))
+
+
+def test_a_large_body_is_cut() -> None:
+    seen: list[bytes] = []
+
+    class Seeing:
+        def decode(self, some: bytes) -> Any:
+            seen.append(some)
+            return readings.decode(some)
+
+    readings = decoder._READINGS
+    body = b'{"batch_id":"b","samples":[%b],"seq":[1,2,3]}' % b",".join(READING % (n, n) for n in range(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder, "_READINGS", Seeing())
+        found = in_pieces(body)
+    assert seen == [b"[" + READING % (n, n) + b"]" for n in range(2)]
+    assert told(found) == told(at_once(body))
+    assert found is not None
+    assert found[0] == {"batch_id": "b", "seq": [1, 2, 3]}
+    assert len(found[1].block) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"samples":[R,R],"samples":[R,R]}',
+        b'{"samples":[],"samples":[R,R,R]}',
+        b'{"samples":[R,R,R],"samples" :[R]}',
+        b'{"samples":[R,R,R],"s\\u0061mples":[R]}',
+        b'{"s\\u0061mples":[R],"samples":[R,R,R]}',
+        b'{"samples":[R,R],"device":[R,R,R]}',
+        b'{"samples":[R,R],"device":{"samples":[R,R]}}',
+        b'{"device":{"samples":[R,R]},"samples":[R,R]}',
+        b'{"device":[R,R,R],"samples":[R,R]}',
+        b'{"device":{"samples":[R,R,R]}}',
+        b'{"samples": [R],"device":{"samples":[R,R,R]}}',
+        b'{"samples": [R],"samples":[R,R,R]}',
+        b'{"samples" : [R],"batch_id":{"samples":[R,R,R]},"samples": [R]}',
+        b'{"samples":[R,R,[R,R]]}',
+        b'{"samples":[R,R],[R,R]}',
+        b'{"samples":[R,,R]}',
+        b'{"samples":[R,R,]}',
+        b'{"samples":[R,R',
+        b'{"samples":[R,R]',
+        b'{"samples":[R,R]}}',
+        b'[{"samples":[R,R]}]',
+        b'{"samples":[R,{"device_id":"e","ts":"2026-06-15T12:00:00.000Z"}]}',
+        b'{"batch_id":"},{\\"device_id\\":\\"","samples":[R,R,R]}',
+        b'{"samples":[R,R,R],"batch_id":"},{\\"device_id\\":\\""}',
+        b'{"batch_id":"\\"samples\\":[","samples":[R,R,R]}',
+    ],
+)
+def test_what_is_not_surely_the_list_of_readings_is_not_taken_for_it(body: bytes) -> None:
+    number = iter(range(100))
+    parts = body.split(b"R")
+    body = parts[0] + b"".join(
+        READING % (n % 10, n) + part for part, n in zip(parts[1:], number, strict=False)
+    )
+    cut = in_pieces(body)
+    assert cut is None or told(cut) == told(at_once(body))
