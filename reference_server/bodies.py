@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 from pydantic_core import from_json
 
 from reference_server.problems import Problem
+from reference_server.slow_bodies import Arrival
 from reference_server.storage.codec import EndlessNumber
 
 if sys.version_info >= (3, 14):
@@ -39,14 +40,14 @@ ENCODINGS: Final = ("gzip", "zstd")
 """Content codings a body may have."""
 
 
-async def read_json(request: web.BaseRequest, *, max_decompressed: int) -> Any:
+async def read_json(request: web.BaseRequest, arrival: Arrival, *, max_decompressed: int) -> Any:
     """Read the JSON body of a request.
 
     Raises:
-        Problem: 400 not JSON, 413 too large, 415 not JSON by its header or an unknown coding.
+        Problem: 400 not JSON, 413 too large, 415 not JSON by its header or an unknown coding, 503 too slow.
     """
     require_json(request)
-    return parse_json(decompressed(request, await read_body(request), max_decompressed))
+    return parse_json(decompressed(request, await read_body(request, arrival), max_decompressed))
 
 
 def require_json(request: web.BaseRequest) -> None:
@@ -61,32 +62,52 @@ def require_json(request: web.BaseRequest) -> None:
 
 
 async def read_body(
-    request: web.BaseRequest, wait: Callable[[int | None], Awaitable[None]] | None = None
+    request: web.BaseRequest, arrival: Arrival, wait: Callable[[int | None], Awaitable[None]] | None = None
 ) -> bytes:
     """Read a body as it was sent; unlike with aiohttp's own way, the request does not keep it.
 
     Args:
         request: whose body.
+        arrival: watches it.
         wait: waits until there is room for the body: once it is there, with its size, or with None before
             more than a beginning of it is read. Who sends no more than a head keeps no room from others.
 
     Raises:
-        Problem: 400, the connection ended before it did.
+        Problem: 400, the connection ended before it did; 503, it comes too slowly.
         web.HTTPRequestEntityTooLarge: it is too large.
     """
+    body = await _next_of(request, is_first=True)
+    if not request.content.at_eof():
+        async with arrival.under_way():
+            body, wait = await _read_on(request, body, arrival, wait)
+    if len(body) > request.client_max_size:
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    if wait is not None:
+        await wait(len(body))
+    return body
+
+
+async def _read_on(
+    request: web.BaseRequest,
+    chunk: bytes,
+    arrival: Arrival,
+    wait: Callable[[int | None], Awaitable[None]] | None,
+) -> tuple[bytes, Callable[[int | None], Awaitable[None]] | None]:
+    """Read what comes of a body after its beginning; nobody waits for room any more who has done so."""
     chunks: list[bytes] = []
     size = 0
-    while chunk := await _next_of(request, is_first=not chunks):
+    while chunk:
         chunks.append(chunk)
         size += len(chunk)
         if size > request.client_max_size:
-            raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+            break
+        arrival.came(size)
         if size > _BEGINNING and wait is not None:
-            await wait(None)
+            with arrival.kept_waiting():
+                await wait(None)
             wait = None
-    if wait is not None:
-        await wait(size)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunk = await _next_of(request, is_first=False)
+    return b"".join(chunks), wait
 
 
 async def _next_of(request: web.BaseRequest, *, is_first: bool) -> bytes:

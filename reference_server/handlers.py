@@ -63,7 +63,7 @@ class Call(NamedTuple, Generic[Query]):
 async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     """Store a batch of readings."""
     async with server.room.place() as place:
-        batch = await _batch(server, call.request, place)
+        batch = await _batch(server, call, place)
         server.guard.batch(call.visitor, is_backlog=batch.is_backlog(server.clock()))
         taken = await server.ingest.take(batch, call.principal)
     server.metrics.ingested(taken.answer)
@@ -73,11 +73,12 @@ async def ingest(server: Server, call: Call[NoQuery]) -> IngestAnswer:
     return taken.answer
 
 
-async def _batch(server: Server, request: web.BaseRequest, place: Place) -> Batch:
+async def _batch(server: Server, call: Call[NoQuery], place: Place) -> Batch:
     """Read a batch once there is room for it; of its body nothing is left when it waits to be stored."""
+    request, settings = call.request, server.settings
     require_json(request)
-    settings = server.settings
-    body = await read_body(request, lambda size: place.take(size_of(request, size)))
+    arrival = server.slow_bodies.arrival(call.visitor.token)
+    body = await read_body(request, arrival, lambda size: place.take(size_of(request, size)))
     # Nothing waits until it is decoded: however small bodies come, few are in memory decompressed.
     plain = decompressed(request, body, settings.max_decompressed_bytes)
     batch = await server.ingest.read(plain, max_samples=settings.max_samples_per_request)

@@ -145,7 +145,8 @@ async def plant_series(server: Server, call: Call[PlantSeriesQuery]) -> web.Stre
 async def put_edge_status(server: Server, call: Call[NoQuery]) -> EdgeStatusTaken:
     """Keep what an edge says of itself."""
     limit = min(_STATUS_BYTES, server.settings.max_decompressed_bytes)
-    body = await read_json(call.request, max_decompressed=limit)
+    arrival = server.slow_bodies.arrival(call.visitor.token)
+    body = await read_json(call.request, arrival, max_decompressed=limit)
     try:
         status = EdgeStatus.model_validate(body)
     except ValidationError as error:

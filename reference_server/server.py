@@ -26,6 +26,7 @@ from reference_server.rollups import RollupRefresher
 from reference_server.room import Room
 from reference_server.series import SeriesReader
 from reference_server.shared_table import SharedTable
+from reference_server.slow_bodies import SlowBodies
 from reference_server.storage.arrivals import ArrivalChannel
 from reference_server.storage.database import Database
 from reference_server.storage.devices import Devices
@@ -53,6 +54,7 @@ class Server:
         authenticator: tells who asks.
         ingest: takes batches.
         room: where large ones are while they are taken.
+        slow_bodies: counts what has come of bodies that come slowly.
         latest: answers what a device shows now.
         refresher: keeps rollups fresh.
         series: answers series.
@@ -75,6 +77,7 @@ class Server:
     authenticator: Authenticator
     ingest: Ingest
     room: Room
+    slow_bodies: SlowBodies
     latest: LatestReadings
     refresher: RollupRefresher
     series: SeriesReader
@@ -123,6 +126,7 @@ class Server:
             authenticator=authenticator,
             ingest=Ingest(database, devices, horizon=horizon, clock=clock),
             room=Room(),
+            slow_bodies=SlowBodies(settings.max_request_bytes),
             latest=LatestReadings(database, clock=clock),
             refresher=refresher,
             series=series,
