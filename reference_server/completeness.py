@@ -10,6 +10,7 @@ from reference_server.storage.database import Database
 from reference_server.storage.devices import KnownDevice
 from reference_server.storage.looks import first_reading
 from reference_server.storage.reports import (
+    AsideCount,
     counter_breaks_by_span,
     kept_aside_by_span,
     stored_by_day,
@@ -74,14 +75,14 @@ def _day(
     day: date,
     span: Span,
     polls: _Polls,
-    aside: Mapping[tuple[datetime, str], int],
+    aside: Mapping[tuple[datetime, str], AsideCount],
     breaks: int,
     now: datetime,
 ) -> DayCompleteness:
-    counts = {reason: aside.get((span.begin, reason.value), 0) for reason in AsideReason}
+    counts = {reason: aside.get((span.begin, reason.value), AsideCount()) for reason in AsideReason}
     lacking = max(0, polls.expected - polls.stored)
-    rejected = min(lacking, counts[AsideReason.REJECTED])
-    behind = min(lacking - rejected, counts[AsideReason.BEHIND_HORIZON])
+    rejected = min(lacking, counts[AsideReason.REJECTED].moments)
+    behind = min(lacking - rejected, counts[AsideReason.BEHIND_HORIZON].moments)
     lacking -= rejected + behind
     slower = min(lacking, max(0, polls.covered - polls.stored))
     return DayCompleteness(
@@ -91,8 +92,8 @@ def _day(
         missing=MissingByCause(
             rejected=rejected, behind_horizon=behind, slower=slower, unknown=lacking - slower
         ),
-        conflicts=counts[AsideReason.CONFLICT],
-        rejected=counts[AsideReason.REJECTED],
+        conflicts=counts[AsideReason.CONFLICT].readings,
+        rejected=counts[AsideReason.REJECTED].readings,
         counter_breaks=breaks,
         partial=span.end > now,
     )

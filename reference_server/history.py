@@ -66,15 +66,17 @@ class ImportResult:
 
     Attributes:
         inserted: stored now.
-        duplicates: stored before, with no different value.
+        duplicates: stored before, with no different value; or kept aside before as one of ``frozen``.
         aside: kept aside: other values than the stored ones, or behind the retention horizon where rollups
             exist that they would have to change.
+        frozen: how many of those lie behind the horizon, where nothing is left to compare them with.
         intervals: those that readings were taken to have that do not say what time they stand for.
     """
 
     inserted: int = 0
     duplicates: int = 0
     aside: int = 0
+    frozen: int = 0
     intervals: set[timedelta] = field(default_factory=set)
 
     @property
@@ -87,11 +89,14 @@ class ImportResult:
         self.inserted += other.inserted
         self.duplicates += other.duplicates
         self.aside += other.aside
+        self.frozen += other.frozen
         self.intervals |= other.intervals
 
     def __str__(self) -> str:
         """Say it in words."""
         counts = f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
+        if self.frozen:
+            counts += f" ({self.frozen} where only rollups are left, which stay as they are)"
         ends = sorted({min(self.intervals), max(self.intervals)}) if self.intervals else []
         taken = " to ".join(f"{end.total_seconds():g}" for end in ends)
         return f"{counts}; interval taken: {taken} s" if taken else counts
@@ -135,7 +140,10 @@ async def import_csv(
     interval: timedelta | None = None,
     report: Report = _nobody,
 ) -> ImportResult:
-    """Store the rows of a CSV file, or of an export, with their rollups. Importing it again changes nothing.
+    """Store the rows of a CSV file, or of an export, with their rollups; again, it stores nothing twice.
+
+    Where raw readings are gone meanwhile, nothing is left to compare a row with: it is kept aside once, and
+    the rollups stay as they are.
 
     It is stored in parts, each in a transaction of its own: the server goes on meanwhile, and what an import
     that breaks off has stored stays stored.
@@ -172,7 +180,7 @@ async def import_captures(
     interval: timedelta | None = None,
     report: Report = _nobody,
 ) -> ImportResult:
-    """Store what captures of one device say, with its rollups. Importing them again changes nothing.
+    """Store what captures of one device say, with its rollups; again, it stores nothing twice.
 
     Args:
         url: the database.
@@ -368,6 +376,7 @@ async def _import_rows(
     stored, it makes no difference.
     """
     asides: list[Aside] = []
+    incomparable: list[Aside] = []
     wanted: dict[Key, Row] = {}
     frozen = [row for row in rows if row.ts < horizon and quarter_of(row.ts) not in made]
     known = await stored_rows(connection, {row.key for row in frozen})
@@ -375,7 +384,7 @@ async def _import_rows(
         if row.key in known:
             _compare(known[row.key], row, asides, result)
         else:
-            asides.append(Aside.of_row(row, AsideReason.BEHIND_HORIZON))
+            incomparable.append(Aside.of_row(row, AsideReason.BEHIND_HORIZON))
     for row in rows:
         if row.ts < horizon and quarter_of(row.ts) not in made:
             continue
@@ -389,7 +398,9 @@ async def _import_rows(
     for key, stored in standing.items():
         _compare(stored, wanted[key], asides, result)
     await keep_aside(connection, asides, None)
-    result.aside += len(asides)
+    result.frozen += await keep_aside(connection, incomparable, None)
+    result.aside += len(asides) + result.frozen
+    result.duplicates += len(incomparable) - result.frozen
     if inserted:
         result.intervals.update(spaced.intervals)
         buckets = {(device, quarter_of(ts)) for device, ts in inserted}

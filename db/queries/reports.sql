@@ -13,12 +13,23 @@ SELECT day, sample_count, covered_ms FROM rollup_day
 WHERE device = %(device)s AND day >= %(first)s AND day <= %(last)s;
 
 -- name: kept_aside_by_span
--- How many readings were kept aside in each span of time, by reason; one without a valid time counts when it came.
-SELECT k.begins, a.reason, count(*)
-FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS k(begins, ends)
-JOIN kept_aside a
-  ON a.device = %(device)s AND coalesce(a.ts, a.received_at) >= k.begins AND coalesce(a.ts, a.received_at) < k.ends
-GROUP BY k.begins, a.reason;
+-- How many readings were kept aside in each span of time, by reason, and how many moments lack for that; one without a
+-- valid time counts when it came, and as a moment of its own. Of those behind the horizon only as many lack as their
+-- quarter of an hour's rollup cannot hold: which of them went into it, nobody knows any more.
+SELECT q.begins, q.reason, sum(q.readings)::int8, sum(greatest(q.moments - coalesce(r.sample_count, 0), 0))::int8
+FROM (
+  SELECT
+    k.begins, a.reason, date_bin('15 minutes', coalesce(a.ts, a.received_at), 'epoch') AS bucket,
+    count(*) AS readings, count(DISTINCT a.ts) + count(*) FILTER (WHERE a.ts IS NULL) AS moments
+  FROM unnest(%(begins)s::timestamptz[], %(ends)s::timestamptz[]) AS k(begins, ends)
+  JOIN kept_aside a
+    ON a.device = %(device)s AND coalesce(a.ts, a.received_at) >= k.begins AND coalesce(a.ts, a.received_at) < k.ends
+  GROUP BY k.begins, a.reason, bucket
+) AS q
+LEFT JOIN rollup_15m r
+  ON q.reason = 'behind_horizon' AND r.device = %(device)s AND r.bucket = q.bucket
+  AND r.bucket > %(lowest)s::timestamptz - INTERVAL '15 minutes' AND r.bucket < %(until)s::timestamptz
+GROUP BY q.begins, q.reason;
 
 -- name: counter_breaks_by_span
 -- How often counters of a device ran back or jumped in each span of time.

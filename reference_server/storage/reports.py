@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from reference_server.storage.codec import from_jsonb, sayable
 from reference_server.storage.database import Database
@@ -46,13 +46,28 @@ async def stored_by_day(
     return {day: (count, timedelta(milliseconds=covered_ms)) for day, count, covered_ms in rows}
 
 
+class AsideCount(NamedTuple):
+    """How many readings stand aside for one reason.
+
+    Attributes:
+        readings: all of them.
+        moments: how many moments lack for that: several readings of one are one.
+    """
+
+    readings: int = 0
+    moments: int = 0
+
+
 async def kept_aside_by_span(
     database: Database, device: int, spans: Sequence[Span]
-) -> dict[tuple[datetime, str], int]:
+) -> dict[tuple[datetime, str], AsideCount]:
     """How many readings stand aside, by the begin of their span and the reason."""
+    if not spans:
+        return {}
     begins, ends = [span.begin for span in spans], [span.end for span in spans]
-    rows = await database.rows("kept_aside_by_span", device=device, begins=begins, ends=ends)
-    return {(begin, reason): count for begin, reason, count in rows}
+    bounds = {"lowest": min(begins), "until": max(ends)}
+    rows = await database.rows("kept_aside_by_span", device=device, begins=begins, ends=ends, **bounds)
+    return {(begin, reason): AsideCount(*counts) for begin, reason, *counts in rows}
 
 
 async def counter_breaks_by_span(

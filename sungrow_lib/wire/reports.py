@@ -53,7 +53,8 @@ class MissingByCause(WireModel):
 
     Attributes:
         rejected: they came and could never be valid.
-        behind_horizon: they came later than the retention horizon and stand aside.
+        behind_horizon: they came later than the retention horizon and stand aside; no more of them than the
+            rollup of their quarter of an hour cannot hold.
         slower: others stand for their time: the device answers too slowly for its poll interval.
         unknown: nothing came: the inverter was silent or off, or the edge still holds them.
     """
