@@ -46,7 +46,7 @@ class AccessLogger(AbstractAccessLogger):
                 "duration_ms": round(time * 1000, 1),
                 "bytes_in": request.content_length or 0,
                 "bytes_out": response.body_length,
-                "remote": request.remote,
+                "remote": _client(request),
             },
         )
 
@@ -60,6 +60,13 @@ class ProblemLogger(AccessLogger):
             super().log(request, response, time)
 
 
+def _client(request: web.BaseRequest) -> str | None:
+    """Return who asked, as limits believe: behind trusted proxies that is not who connected."""
+    connection = request.protocol
+    visitor = connection.visitor if isinstance(connection, Connection) else None
+    return request.remote if visitor is None else visitor.remote
+
+
 LOGGERS: Final[Mapping[str, type[AccessLogger]]] = {"all": AccessLogger, "problems": ProblemLogger}
 """What writes the lines, by the setting `ACCESS_LOG`."""
 
@@ -69,7 +76,7 @@ class Connection(web.RequestHandler):
 
     Attributes:
         credentials: what its last request had to say of who sends it.
-        visitor: who that was.
+        visitor: who that was; None where that cannot be read.
     """
 
     __slots__ = ("credentials", "visitor")
@@ -88,6 +95,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer to what never reached a handler; the connection ends."""
         del message  # it may repeat a header
+        self.visitor = None  # of the request before; behind a proxy that may be somebody else's
         if request.writer.output_size > 0:
             raise ConnectionError("the answer was begun; there can be no other")
         if isinstance(exc, HttpProcessingError):

@@ -65,10 +65,11 @@ class Front:
             request[IS_LAST] = True
         path = _OTHER
         try:
+            visitor = visitor_of(self._server, request)  # first: the log names it, come what may
             known = self._known.get((request.method, request.raw_path))
             route = known[0] if known else route_of(request.method, request.rel_url.path_safe)
             path = route.path
-            response = await self._answered(request, route, known and known[1])
+            response = await self._answered(request, visitor, route, known and known[1])
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is a problem
             response = _failure(request, error)
         if stopping.is_set():  # whatever comes next is for another server
@@ -77,10 +78,9 @@ class Front:
         return response
 
     async def _answered(
-        self, request: web.BaseRequest, route: Route, query: BaseModel | None
+        self, request: web.BaseRequest, visitor: Visitor, route: Route, query: BaseModel | None
     ) -> web.StreamResponse:
-        server = self._server
-        visitor, principal = visitor_of(server, request), NOBODY
+        server, principal = self._server, NOBODY
         if route.scopes:
             principal = server.authenticator.remembered(visitor.token) or await login(server, visitor)
             self._admit(visitor, principal, route)

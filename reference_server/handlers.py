@@ -15,7 +15,7 @@ from reference_server.auth import Principal, bearer_hash
 from reference_server.bodies import decompressed, read_body, require_json
 from reference_server.connections import Connection
 from reference_server.ingest import Batch
-from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address
+from reference_server.limits import X_FORWARDED_FOR, Visitor, client_address, household
 from reference_server.metrics import METRICS_TEXT
 from reference_server.problems import Problem, not_now
 from reference_server.queries import DeviceQuery, NoQuery, SeriesQuery, SpanQuery, StreamQuery
@@ -188,7 +188,8 @@ def visitor_of(server: Server, request: web.BaseRequest) -> Visitor:
     credentials = (authorization, headers.getall(X_FORWARDED_FOR, [])) if trusted else authorization
     assert isinstance(connection, Connection)
     if connection.visitor is None or connection.credentials != credentials:
-        connection.visitor = Visitor(client_address(request, trusted), bearer_hash(authorization) or b"")
+        remote = client_address(request, trusted)
+        connection.visitor = Visitor(household(remote), bearer_hash(authorization) or b"", remote)
         connection.credentials = credentials
     return connection.visitor
 

@@ -32,10 +32,12 @@ class Visitor(NamedTuple):
     Attributes:
         address: of the client; of IPv6 the first half, as one household has all of the other.
         token: hash of the token it was sent with; empty without one.
+        remote: the client's whole address, for the log.
     """
 
     address: str
     token: bytes
+    remote: str = ""
 
 
 class Allowance:
@@ -170,24 +172,22 @@ def _too_many(detail: str, wait_s: float) -> Problem:
 
 
 def client_address(request: web.BaseRequest, trusted: Sequence[TrustedNetwork]) -> str:
-    """Return who asks: the last address that no trusted proxy has, going back the way the request came.
-
-    Of IPv6 it is the network of 64 bits: whoever has one of its addresses has all of them.
-    """
+    """Return who asks: the last address that no trusted proxy has, going back the way the request came."""
     address = request.remote or ""
     if not trusted:
-        return _household(address)
+        return address
     hops = ",".join(request.headers.getall(X_FORWARDED_FOR, [])).split(",")
     while hops and _is_trusted(address, trusted):
         hop = hops.pop().strip()
         if not _is_address(hop):
             break
         address = hop
-    return _household(address)
+    return address
 
 
 @lru_cache(4096)
-def _household(address: str) -> str:
+def household(address: str) -> str:
+    """Return what is counted: of IPv6 the network of 64 bits, as who has one of its addresses has all."""
     if ":" not in address:
         return address
     number = ipaddress.IPv6Address(address)

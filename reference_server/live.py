@@ -58,6 +58,7 @@ class Listener:
         token: hash of the token it was opened with.
         queue: what it is still to be sent; None ends it.
         sent: time stamps of the readings put in its queue last.
+        on_end: is called once it gets no more.
         ended: whether it gets no more.
     """
 
@@ -66,6 +67,7 @@ class Listener:
     token: bytes
     queue: asyncio.Queue[Event | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_LIMIT + 1))
     sent: deque[datetime] = field(default_factory=lambda: deque(maxlen=_SENT_LIMIT))
+    on_end: Callable[[], None] = lambda: None
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -94,7 +96,10 @@ class Listener:
 
     def end(self) -> None:
         """Send nothing more, not even what waits: the token may be revoked."""
+        if self.ended:
+            return
         self.ended = True
+        self.on_end()
         while not self.queue.empty():
             self.queue.get_nowait()
         self.queue.put_nowait(None)
@@ -149,7 +154,8 @@ class LiveHub:
     async def listening(self, listener: Listener) -> AsyncIterator[None]:
         """Feed a listener for as long as the context is open."""
         self._listeners[listener.device].add(listener)
-        self._opened(self.count)
+        listener.on_end = self._count  # it may take a while until its client has noticed, or is given up
+        self._count()
         self._touch({listener.device})
         try:
             yield
@@ -157,7 +163,7 @@ class LiveHub:
             self._listeners[listener.device].discard(listener)
             if not self._listeners[listener.device]:
                 del self._listeners[listener.device]
-            self._opened(self.count)
+            self._count()
 
     def end_all(self) -> None:
         """End every stream: the server stops."""
@@ -176,8 +182,11 @@ class LiveHub:
 
     @property
     def count(self) -> int:
-        """How many streams are open."""
-        return sum(map(len, self._listeners.values()))
+        """How many streams are open and not ended."""
+        return sum(not listener.ended for listener in self._all())
+
+    def _count(self) -> None:
+        self._opened(self.count)
 
     def _all(self) -> list[Listener]:
         return [listener for listeners in self._listeners.values() for listener in listeners]

@@ -118,13 +118,30 @@ QueryDate = Annotated[
 ]
 
 
+def _time(value: object) -> datetime:
+    try:
+        return parse_ts(value)
+    except ValueError:
+        if isinstance(value, str) and _lost_its_plus(value):
+            raise ValueError("must be RFC 3339; a + in an address is a space, so write it as %2B") from None
+        raise
+
+
+def _lost_its_plus(value: str) -> bool:
+    try:
+        parse_ts("+".join(value.rsplit(" ", 1)))
+    except ValueError:
+        return False
+    return " " in value
+
+
 def _time_or_day(value: object) -> object:
     if not (isinstance(value, str) and len(value) == _DAY_LENGTH):
-        return parse_ts(value)
+        return _time(value)
     return _day(value, "a time (RFC 3339), or a date such as 2026-01-31")
 
 
-QueryTime = Annotated[datetime, BeforeValidator(parse_ts), AfterValidator(_in_range)]
+QueryTime = Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_range)]
 QueryTimeOrDay = Annotated[datetime | date, BeforeValidator(_time_or_day), AfterValidator(_in_range)]
 Merged = Literal["5m", "15m", "1h", "1d", "1M"]
 Bucket = Literal["raw", Merged]

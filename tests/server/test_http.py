@@ -367,6 +367,52 @@ async def test_only_requests_with_a_problem_are_logged_where_no_others_are_wante
     assert [(vars(line)["path"], vars(line)["status"]) for line in lines] == [("/v1/nothing", 404)]
 
 
+async def test_the_log_names_who_asked_a_trusted_proxy(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def remotes() -> list[str]:
+        found = [
+            vars(record)["remote"] for record in caplog.records if record.name == "reference_server.access"
+        ]
+        caplog.clear()
+        return found
+
+    asked = (
+        ("203.0.113.9", "/v1/devices"),
+        ("1.2.3.4, 203.0.113.8", "/v1/nothing"),  # the client may have written the first
+        ("2001:db8::9", "/health"),
+        ("", "/health"),
+    )
+    for proxies, expected in (
+        ("127.0.0.1", ["203.0.113.9", "203.0.113.8", "2001:db8::9", "127.0.0.1"]),
+        ("10.0.0.1", ["127.0.0.1"] * 4),  # who is no proxy of ours is not believed
+    ):
+        async with start_server(trusted_proxies=proxies) as api:
+            for forwarded, path in asked:
+                headers = api.headers() | ({"X-Forwarded-For": forwarded} if forwarded else {})
+                async with api.session.get(api.url + path, headers=headers) as answer:
+                    await answer.read()
+        assert remotes() == expected
+
+
+async def test_what_is_no_http_is_not_logged_as_the_request_before_it(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with start_server(trusted_proxies="127.0.0.1") as api:
+        url = URL(api.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
+        await reader.readuntil(b"}")
+        writer.write(b"rubbish\r\n\r\n")
+        await reader.read()
+        writer.close()
+    lines = [vars(record) for record in caplog.records if record.name == "reference_server.access"]
+    assert [(line["remote"], line["status"]) for line in lines] == [("203.0.113.9", 200), ("127.0.0.1", 400)]
+
+
 @pytest.mark.parametrize(("took_s", "lines"), [(0.99, 0), (1.0, 1)])
 def test_so_are_slow_ones(took_s: float, lines: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")

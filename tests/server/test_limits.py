@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from reference_server.administration import create_token
 from reference_server.config import ServerSettings, TrustedNetwork
-from reference_server.limits import Allowance, Guard, Visitor, client_address
+from reference_server.limits import Allowance, Guard, Visitor, client_address, household
 from reference_server.problems import Problem, come_back, not_now
 from reference_server.server import Server
 from reference_server.shared_table import OwnTable, SharedTable
@@ -182,7 +182,7 @@ def test_only_trusted_forwarders_are_believed(remote: str, forwarded: str, expec
     settings = ServerSettings(database_url="x", trusted_proxies="10.0.0.0/8")
     trusted: tuple[TrustedNetwork, ...] = settings.trusted_proxies
     request = make_mocked_request("GET", "/", headers={"X-Forwarded-For": forwarded})
-    assert client_address(request.clone(remote=remote), trusted) == expected
+    assert household(client_address(request.clone(remote=remote), trusted)) == expected
 
 
 @pytest.mark.parametrize("kind", ["own", "shared"])

@@ -137,6 +137,25 @@ async def test_completeness_counts_by_local_day(api: Api) -> None:
         assert (await api.get("/v1/completeness", device_id="sh-1", **wrong))[0] == 422
 
 
+async def test_a_plus_that_came_as_a_space_is_named(api: Api) -> None:
+    series = {"to": DAY["to"], "bucket": "1h"}
+    for path, query in (("/v1/series", series), ("/v1/completeness", {}), ("/v1/events", {})):
+        bare = {"from": "2026-01-01T00:07:00 05:45"} | query  # as `+` arrives
+        status, problem = await api.get(path, device_id="sh-1", **bare)
+        assert (status, problem["errors"]) == (
+            422,
+            [
+                {
+                    "field": "from",
+                    "message": "must be RFC 3339; a + in an address is a space, so write it as %2B",
+                }
+            ],
+        )
+        for other in ("2026-01-01 00:07", "2026-01-01T00:07:00", "yesterday 05:45", " "):
+            status, problem = await api.get(path, device_id="sh-1", **(bare | {"from": other}))
+            assert (status, "%2B" in problem["detail"]) == (422, False)
+
+
 async def test_an_edge_says_how_it_is(api: Api) -> None:
     async def put(body: Any, token: str = TOKEN) -> tuple[int, Any]:
         async with api.session.post(

@@ -358,3 +358,25 @@ async def test_the_client_reads_events_and_takes_up_where_it_was(api: Api) -> No
             await anext(client.stream("other"))
     gap = StreamGap.model_validate_json(f'{{"from": "{format_ts(NOW)}", "to": "{format_ts(NOW)}"}}')
     assert gap.from_ == NOW
+
+
+async def test_a_stream_that_is_ended_counts_no_more(start_server: StartServer) -> None:
+    """However long its client takes to notice."""
+    async with start_server() as api:
+        await api.ingest(sample(0))
+        [(device,)] = api.rows("SELECT device FROM devices")
+        listener, other = Listener(device, NOW, b""), Listener(device, NOW, b"")
+        hub = api.server.live
+        async with hub.listening(listener), hub.listening(other):
+            assert await _streams(api) == 2
+            for _ in range(live._QUEUE_LIMIT + 1):
+                listener.put(LateBatch(device, NOW, NOW, 1))
+            assert await _streams(api) == 1
+        assert await _streams(api) == 0
+
+
+async def _streams(api: Api) -> float:
+    async with api.session.get(api.url + "/metrics", headers=api.headers()) as answer:
+        text = await answer.text()
+    [line] = [line for line in text.splitlines() if line.startswith("sungrow_streams ")]
+    return float(line.split()[1])
