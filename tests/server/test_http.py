@@ -126,6 +126,13 @@ async def test_a_client_that_leaves_amid_its_body_is_no_failure_of_ours(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: b", "a\nb", "a\r"])
+async def test_no_header_ends_before_its_end(value: str) -> None:
+    request = make_mocked_request("GET", "/health")
+    with pytest.raises(ValueError, match="one line"):
+        await Answer(b"{}", headers={"ETag": value}).prepare(request)
+
+
 async def test_limits_of_size_and_number(start_server: StartServer) -> None:
     async with start_server(max_request_bytes=2048, max_samples_per_request=3) as api:
         assert (await api.post_raw(_body(sample(0, text="x" * 3000))))[0] == 413
