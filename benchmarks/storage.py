@@ -1,5 +1,7 @@
 """Disk for a reading: in PostgreSQL, in TimescaleDB once compressed, in the edge's spool; against its JSON.
 
+And for what stays when readings have gone (`kept.py`), against those.
+
 A day and night of the simulated hybrid as an edge reads it: fast fields every five seconds, the others when
 they are due. The database gets it for several devices, as one alone would bear all that a chunk costs by
 itself. TimescaleDB is measured where `SUNGROW_TEST_TIMESCALEDB_DSN` names one.
@@ -12,7 +14,7 @@ import os
 import random
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ import aiohttp
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from benchmarks import kept
 from benchmarks.measure import Figure
 from reference_server.storage.migrations import migrate
 from sungrow_lib.demo.postgres import EmbeddedPostgres
@@ -50,20 +53,33 @@ _COMPRESSED_GOAL = "<= 25 B"
 
 
 def run() -> Iterator[Figure]:
-    """Yield bytes a reading takes, against the bytes of its JSON."""
+    """Yield bytes a reading takes, against the bytes of its JSON; and those of rollups, against readings'."""
     samples = _day()
     as_json = sum(len(sample.model_dump_json(exclude_none=True)) for sample in samples) // len(samples)
     with tempfile.TemporaryDirectory() as folder:
         with EmbeddedPostgres(Path(folder) / "pg") as cluster:
-            [size] = _stored(cluster.dsn, samples, [_TABLE])
+            [size], rollups = _stored(cluster.dsn, samples, [_TABLE])
             yield _figure("PostgreSQL with its index", size, as_json, _GOAL)
+            yield from _rollups("PostgreSQL", rollups, size, "of its readings")
         dsn = os.environ.get("SUNGROW_TEST_TIMESCALEDB_DSN")
         if dsn:
-            size, compressed = _stored(dsn, samples, [_HYPERTABLE, _COMPRESS, _HYPERTABLE], first=_EXTENSION)
+            (size, compressed), rollups = _stored(
+                dsn, samples, [_HYPERTABLE, _COMPRESS, _HYPERTABLE], first=_EXTENSION
+            )
             yield _figure("TimescaleDB with its index", size, as_json, _GOAL)
             yield _figure("TimescaleDB, compressed", compressed, as_json, _COMPRESSED_GOAL)
+            yield from _rollups("TimescaleDB", rollups, compressed, "of its readings, compressed")
         size = asyncio.run(_spooled(Path(folder) / "spool.sqlite", samples))
         yield _figure("the spool", size, as_json)
+
+
+def _rollups(where: str, per_day: Mapping[str, float], reading: int, against: str) -> Iterator[Figure]:
+    """Compare a row of each rollup, and a day of each aggregate, with the readings it is made of."""
+    for name, size in per_day.items():
+        count = kept.ROLLUPS.get(name, 1)
+        what = f"bytes of a row of {name}" if name in kept.ROLLUPS else f"bytes of a day of {name}"
+        readings = round(_LENGTH / _STEP / count) * reading
+        yield Figure.count(f"{what} in {where} / {against}", round(size / count), readings)
 
 
 def _figure(where: str, size: int, as_json: int, goal: str = "") -> Figure:
@@ -93,8 +109,12 @@ def _not_read(number: int) -> Iterator[str]:
 
 def _stored(
     engine: str, samples: Sequence[SungrowSample], statements: Sequence[str], *, first: str = ""
-) -> list[int]:
-    """Store a day of each device; return bytes for each reading, as each statement that measures has it."""
+) -> tuple[list[int], dict[str, float]]:
+    """Store a day of each device.
+
+    Returns:
+        Bytes for each reading, as each statement that measures has it; and of each rollup, for a day.
+    """
     name = f"bench_{secrets.token_hex(4)}"
     with psycopg.connect(engine, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
@@ -106,7 +126,8 @@ def _stored(
             migrate(dsn)
             with _server(dsn) as url:
                 asyncio.run(_send(url, samples))
-            return _measured(dsn, statements, len(samples) * len(_DEVICES))
+            sizes = _measured(dsn, statements, len(samples) * len(_DEVICES))
+            return sizes, kept.bytes_per_day(dsn)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
