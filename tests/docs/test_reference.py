@@ -21,7 +21,7 @@ from sungrow_lib.cli.command import COMMANDS
 from sungrow_lib.quantities import QUANTITIES, Family
 from sungrow_lib.registers.devices import DEVICE_TYPES
 from sungrow_lib.registers.map import RegisterMap
-from tools.docs import commands, configuration, data_model, performance, registers, service
+from tools.docs import commands, configuration, data_model, disk_space, performance, registers, service
 from tools.docs.__main__ import PAGES, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -144,6 +144,36 @@ def test_every_figure_measured_has_its_place_on_the_performance_page(written: Pa
     assert "<!--" not in text
     for result in results:
         assert {figure["what"] for figure in result["figures"]} <= rows(text)
+
+
+def test_what_a_fleet_costs_is_told_as_it_was_measured(written: Path) -> None:
+    sizing = (ROOT / "docs" / "sizing.md").read_text()
+    for engine in disk_space.ENGINES:
+        shown = disk_space.costs(engine)
+        assert {"1", "10", "100", "500", "5,000", "250,000"} <= rows(shown)
+        assert shown in page(written, "disk-space.md")
+        assert shown in sizing, f"copy into docs/sizing.md what was measured on {engine}"
+
+
+def test_a_fleet_costs_raw_readings_for_a_while_and_rollups_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {
+        "reading in TimescaleDB with its index / as JSON": 300,
+        "reading in TimescaleDB, compressed / as JSON": 20,
+        "row of rollup_15m in TimescaleDB / of its readings, compressed": 1_000,
+        "row of rollup_15m in PostgreSQL / of its readings": 1,
+        "row of rollup_day in TimescaleDB / of its readings, compressed": 2_000,
+        "day of samples_hourly in TimescaleDB / of its readings, compressed": 2_000,
+    }
+    figures = [{"what": f"bytes of a {what}", "ours": size} for what, size in sizes.items()]
+    measured = tmp_path / "storage.json"
+    measured.write_text(json.dumps({"figures": figures}))
+    monkeypatch.setattr(disk_space, "MEASURED", measured)
+    raw = (3 * 300 + 397 * 20) * 17_280
+    kept = 3650 * 100_000
+    told = f"| 1 | 5.18 MB | 346 kB | 100 kB | {raw / 1e6:.0f} MB | {kept / 1e6:.0f} MB | "
+    assert f"{told}{(raw + kept) / 1e6:.0f} MB |" in disk_space.costs("TimescaleDB")
 
 
 @pytest.mark.parametrize(
