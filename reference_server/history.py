@@ -43,6 +43,7 @@ _ROWS_AT_ONCE: Final = 2_000
 _ATTEMPTS: Final = 5
 _BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_TOO_FEW: Final = "fewer than four rows tell none, --interval SECONDS names it"
 _NO_VALUES: Final = frozenset({"device_id", "ts", "sample_count"})
 """What a reading says even when nothing was read."""
 
@@ -69,8 +70,9 @@ class ImportResult:
         duplicates: stored before, with no different value; or kept aside before as one of ``frozen``.
         aside: kept aside: other values than the stored ones, or behind the retention horizon where rollups
             exist that they would have to change.
-        frozen: how many of those lie behind the horizon, where nothing is left to compare them with.
+        frozen: how many of those lie behind the horizon, where no reading stands to compare them with.
         intervals: those that readings were taken to have that do not say what time they stand for.
+        too_few: whether there were too few of them to tell.
     """
 
     inserted: int = 0
@@ -78,6 +80,7 @@ class ImportResult:
     aside: int = 0
     frozen: int = 0
     intervals: set[timedelta] = field(default_factory=set)
+    too_few: bool = False
 
     @property
     def rows(self) -> int:
@@ -91,15 +94,18 @@ class ImportResult:
         self.aside += other.aside
         self.frozen += other.frozen
         self.intervals |= other.intervals
+        self.too_few |= other.too_few
 
     def __str__(self) -> str:
         """Say it in words."""
         counts = f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
         if self.frozen:
-            counts += f" ({self.frozen} where only rollups are left, which stay as they are)"
+            counts += f" ({self.frozen} behind the retention horizon, where rollups stay as they are)"
         ends = sorted({min(self.intervals), max(self.intervals)}) if self.intervals else []
         taken = " to ".join(f"{end.total_seconds():g}" for end in ends)
-        return f"{counts}; interval taken: {taken} s" if taken else counts
+        if taken:
+            return f"{counts}; interval taken: {taken} s"
+        return f"{counts}; no interval taken: {_TOO_FEW}" if self.too_few else counts
 
 
 class ImportBrokenOffError(SungrowError):
@@ -403,6 +409,7 @@ async def _import_rows(
     result.duplicates += len(incomparable) - result.frozen
     if inserted:
         result.intervals.update(spaced.intervals)
+        result.too_few = spaced.too_few
         buckets = {(device, quarter_of(ts)) for device, ts in inserted}
         await recompute(connection, buckets, horizon=_BEGINNING, beside_frozen=bool(made))
 

@@ -18,6 +18,7 @@ from reference_server.auth import Principal
 from reference_server.bodies import parse_json, require_few_parts
 from reference_server.decoder import BodyReader, Found, Readings, decode_batch
 from reference_server.group_commit import GroupCommit
+from reference_server.newer_fields import NewerFields
 from reference_server.plans import Fates, OutdatedPlanError, Plan, Stored, lone_blocks, store
 from reference_server.problems import Problem
 from reference_server.storage.arrivals import LateBatch
@@ -220,6 +221,7 @@ class Ingest:
         self._clock = clock
         self._reader = BodyReader()
         self._stored = Stored()
+        self._newer = NewerFields()
         self._told: dict[int, tuple[int, DeviceInfo | None]] = {}  # of which version of the device
         self._warned: dict[tuple[str, ...], float] = {}
         self._seen: dict[tuple[int, str | None, str | None], float] = {}
@@ -270,6 +272,8 @@ class Ingest:
         plan = self._plan(batch, found, devices, Plan(batch.envelope, speaker, due, horizon))
         stored = await self._group.submit(plan)
         self._remember(plan)
+        rows = chain(plan.old, (row for _, row in plan.fresh))  # none of a block: it has no other fields
+        self._newer.note(rows, {device.key: device.device_id for device in devices.values()})
         verdicts = stored.verdicts
         verdicts.rejected += found.verdicts.rejected
         verdicts.deferred += found.verdicts.deferred

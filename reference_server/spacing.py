@@ -28,10 +28,12 @@ class Spaced(NamedTuple):
     Attributes:
         intervals: the interval of its readings that do not say what time they stand for, if one was taken.
         spans: what time these stand for, by their time stamps.
+        too_few: whether they lie so far apart that they would need one, and are too few to tell.
     """
 
     intervals: Collection[timedelta]
     spans: Mapping[datetime, timedelta]
+    too_few: bool = False
 
 
 class Spacing:
@@ -64,12 +66,17 @@ class Spacing:
         silent = [told for told in part if told.sample.interval_s is None]
         spans: dict[datetime, timedelta] = {}
         intervals: set[timedelta] = set()
-        for ts in (told.sample.ts for told in silent if self._given or not told.knows_intervals):
+        asking = [told.sample.ts for told in silent if self._given or not told.knows_intervals]
+        for ts in asking:
             interval = self._given or usual.get(ts) or usual.get(stamps[1 % len(stamps)])
-            if interval is not None and (self._given or self._covered < interval <= _LONGEST):
+            if interval is not None and (self._given or self._needs_saying(interval)):
                 intervals.add(interval)
                 spans[ts] = min(since.get(ts, interval), MOST_INTERVALS * interval)
-        return Spaced(intervals, spans)
+        too_few = not (self._given or usual) and any(map(self._needs_saying, since.values()))
+        return Spaced(intervals, spans, too_few=bool(asking) and too_few)
+
+    def _needs_saying(self, interval: timedelta) -> bool:
+        return self._covered < interval <= _LONGEST
 
     def _usual(self, since: Mapping[datetime, timedelta]) -> dict[datetime, timedelta]:
         """The usual distance around each reading; nothing where there are too few to tell."""

@@ -301,7 +301,10 @@ def test_history_behind_the_horizon_gets_rollups_only_where_there_are_none(
     late = tmp_path / "late.csv"
     late.write_text(f"ts,pv_power_w\n{format_ts(first + timedelta(minutes=1))},9\n")
     assert main(["import", str(late), "--device", "roof-1"]) == 0
-    assert _output(capsys) == "imported 0, known 0, kept aside 1"
+    told = (
+        "imported 0, known 0, kept aside 1 (1 behind the retention horizon, where rollups stay as they are)"
+    )
+    assert _output(capsys) == told
     with psycopg.connect(configured) as connection:
         assert connection.execute("SELECT sum(sample_count) FROM rollup_day").fetchall() == [(10,)]
 

@@ -42,7 +42,9 @@ async def test_what_is_imported_again_behind_the_horizon_is_kept_aside_once(api:
     before, rollups = await _day(api), api.rows("SELECT * FROM rollup_15m ORDER BY bucket")
     await api.server.retention.drop()
     assert api.rows("SELECT count(*) FROM samples") == [(0,)]
-    once = "imported 0, known 0, kept aside 60 (60 where only rollups are left, which stay as they are)"
+    once = (
+        "imported 0, known 0, kept aside 60 (60 behind the retention horizon, where rollups stay as they are)"
+    )
     assert await _load(api, file) == once
     assert await _day(api) == before
     assert await _load(api, file) == "imported 0, known 60, kept aside 0"

@@ -90,7 +90,7 @@ async def test_what_is_near_far_or_few_is_left_to_the_rule_of_polls(
     api: Api, tmp_path: Path, distance_s: int, count: int
 ) -> None:
     file = _file(tmp_path, [DAY + timedelta(seconds=distance_s * n) for n in range(count)])
-    assert ";" not in await _load(api, file)
+    assert "; interval taken" not in await _load(api, file)
     assert api.rows("SELECT count(*) FROM samples WHERE interval_s IS NOT NULL") == [(0,)]
 
 
@@ -130,3 +130,20 @@ async def test_the_interval_that_is_named_wins(
         with pytest.raises(SystemExit):
             main(["import", "x.csv", "--device", "sh-1", "--interval", wrong])
         assert "at most a day" in capsys.readouterr().err
+
+
+async def test_too_few_rows_to_tell_are_told(api: Api, tmp_path: Path) -> None:
+    told = "; no interval taken: fewer than four rows tell none, --interval SECONDS names it"
+    few = _file(tmp_path, FIVE_MINUTES[:3])
+    assert await _load(api, few) == "imported 3, known 0, kept aside 0" + told
+    assert await _load(api, few) == "imported 0, known 3, kept aside 0"  # they stay as they are
+    cases: list[tuple[list[datetime], dict[str, Any]]] = [
+        (FIVE_MINUTES[10:14], {}),
+        ([DAY + timedelta(days=1, seconds=5 * n) for n in range(3)], {}),  # as polls lie
+        ([DAY + timedelta(days=2, hours=6 * n) for n in range(3)], {}),  # moments, however many
+        ([DAY + timedelta(days=4)], {}),
+        (FIVE_MINUTES[20:23], {"interval": timedelta(minutes=5)}),
+    ]
+    for stamps, more in cases:
+        assert "no interval" not in await _load(api, _file(tmp_path, stamps), **more)
+    assert "no interval" not in await _load(api, _file(tmp_path, FIVE_MINUTES[30:33], interval_s="60"))

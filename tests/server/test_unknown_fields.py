@@ -128,3 +128,25 @@ def test_our_own_samples_hold_nothing_but_text() -> None:
     for bad in ({"running_state": "Run\ud800"}, {"firmware": "\udfff"}, {"new": "\ud800"}, {"new\ud800": 1}):
         with pytest.raises(ValidationError):
             SungrowSample.model_validate(good | bad)
+
+
+async def test_they_are_named_once_in_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def named() -> list[tuple[str, list[str]]]:
+        lines = [vars(record) for record in caplog.records if "newer" in record.message]
+        caplog.clear()
+        return [(line["device_id"], line["fields"]) for line in lines]
+
+    await api.ingest(sample(0, new_b=1, new_a=None), sample(1, new_b=2, new_c="x", pv_power_w=-1e9))
+    assert named() == [("sh-1", ["new_b", "new_c"])]
+    await api.ingest(sample(2, new_b=1, new_c=1), sample(3, pv_power_w=1))
+    assert named() == []
+    await api.ingest(sample(4, new_b=1, new_d=1), sample(4, "sh-2", new_b=1))
+    assert named() == [("sh-1", ["new_d"]), ("sh-2", ["new_b"])]
+    for number in range(200):
+        fields: dict[str, Any] = {f"other_{number}": 1, "long" * 100: 1, "line\n": 1}
+        await api.ingest(sample(5 + number, **fields))
+    told = named()
+    assert told[0] == ("sh-1", ["line ", ("long" * 16)[:64], "other_0"])
+    assert len(told) < 32
