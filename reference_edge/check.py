@@ -31,6 +31,7 @@ from sungrow_lib.modbus.limiter import LOCK_DIR_VARIABLE, lock_dir
 from sungrow_lib.modbus.notes import STATE_DIR_VARIABLE
 from sungrow_lib.spool import DurableSpool
 from sungrow_lib.spool.disk import free_bytes, missing_place
+from sungrow_lib.spool.errors import HARDLY_ANY
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.spool.reserve import reserve_bytes, room_to_accept, room_to_make
 from sungrow_lib.upload.check import check_server
@@ -160,7 +161,8 @@ def _look_for_room(path: Path) -> str:
     """Say how much room there is beside the spool; a note where that is little.
 
     Raises:
-        SpoolUnavailableError: it is too little for readings, or the disk does not tell.
+        SpoolUnavailableError: it is too little for readings, or hardly any beside the reserve,
+            or the disk does not tell.
     """
     path = Path(os.path.realpath(path))  # a link may lead to another disk
     try:
@@ -173,6 +175,9 @@ def _look_for_room(path: Path) -> str:
     advice = f"free some, at least {shown_size(DISK_LOW_BYTES)}, or name another disk (SPOOL_PATH)"
     if free + kept < least:
         raise SpoolUnavailableError(f"{words}; a reading is taken from {shown_size(least)} on; {advice}")
+    if free < HARDLY_ANY:
+        left = f"the disk is full, the daemon lives on its reserve, {shown_size(kept)} yet"
+        raise SpoolUnavailableError(f"{words}: {left}; {advice}")
     if free <= room_to_make(size) and kept < size:
         words += f"; the reserve for a full disk is made from {shown_size(room_to_make(size))} on"
     if free < DISK_LOW_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +16,21 @@ PRIMARY_CODE: Final = 0xFF
 CORRUPT_ADVICE: Final = (
     "Nothing was changed. `sungrow-edge run` sets it aside and takes over what is readable."
 )
+HARDLY_ANY: Final = 131_072
+"""With so few bytes free a disk is full: SQLite's log and its index take as many at once."""
+_TAKES_ROOM: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+        sqlite3.SQLITE_IOERR_WRITE,
+    }
+)
+"""What fails on a full disk, and SQLite does not always say that this is why."""
 _UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _NO_TEXT: Final = "Could not decode"
 _DAMAGE: Final = frozenset(
@@ -68,26 +84,57 @@ def extended_code_of(error: BaseException | None) -> int | None:
 
 def translate(error: sqlite3.Error | OSError | UnicodeDecodeError, path: Path) -> SpoolError:
     """Return what an error means."""
-    if isinstance(error, OSError):
-        return SpoolUnavailableError(f"The spool {path} cannot be used: {error.strerror}.")
     code = code_of(error)
+    if extended_code_of(error) in _TAKES_ROOM and _is_full(path):
+        return SpoolFullError(_full_words(path, str(error)))
     if code == sqlite3.SQLITE_FULL:
         return SpoolFullError(f"No room left for the spool {path}; free disk space or raise its limit.")
     # SQLITE_ERROR: a table or the file's format is not what we made; our statements are tested. The same with
     # SQLITE_CONSTRAINT: a row is where none can be.
     if code in _DAMAGE or is_in_rows(error):
         return SpoolCorruptError(f"The spool {path} is damaged ({error}). {CORRUPT_ADVICE}")
+    if isinstance(error, OSError):
+        return SpoolUnavailableError(_system_words(error, path))
+    return SpoolUnavailableError(_words(error, path))
+
+
+def _system_words(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOSPC:
+        return _full_words(path, error.strerror)
+    return f"The spool {path} cannot be used: {error.strerror}."
+
+
+def _words(error: Exception, path: Path) -> str:
+    """Say why a spool that is neither full nor damaged cannot be used, and what to do."""
+    code = code_of(error)
     if code == sqlite3.SQLITE_BUSY:
-        return SpoolUnavailableError(f"The spool {path} is locked by another program; try again.")
+        return f"The spool {path} is locked by another program; try again."
     if code in _UNWRITABLE and _may_only_be_read(path):
-        return SpoolUnavailableError(
+        return (
             f"The spool {path} lies on a disk that may only be read, where it cannot be opened. To look into "
             "it, or to export it, copy it with its -wal and -shm to another disk, and name the copy "
             "(--spool). To run the daemon, mount the disk for writing."
         )
-    return SpoolUnavailableError(
-        f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
+    if code == sqlite3.SQLITE_IOERR:
+        return f"The disk of the spool {path} fails ({error}); see the system's log."
+    return f"The spool {path} cannot be used ({error}); check that its folder exists and is writable."
+
+
+def _full_words(path: Path, why: str | None) -> str:
+    return (
+        f"The disk of the spool {path} is full ({why}); delete other files there, or move them away, but "
+        "none of the spool's own."
     )
+
+
+def _is_full(path: Path) -> bool:
+    """Whether a disk is full, and a right that is missing is not what keeps a file from being made."""
+    folder = path.absolute().parent
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < HARDLY_ANY and os.access(folder, os.W_OK)
 
 
 def _may_only_be_read(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from sungrow_lib.errors import SpoolCorruptError, SpoolUnavailableError
@@ -12,6 +13,7 @@ from sungrow_lib.spool.errors import is_in_rows, translated
 from sungrow_lib.spool.foreign import is_unused, require_spool, unfinished
 from sungrow_lib.spool.holding import own
 from sungrow_lib.spool.opening import SpoolOpening
+from sungrow_lib.spool.reserve import Reserve
 
 
 def open_database(
@@ -50,24 +52,28 @@ def open_database(
 
 
 def _owned(database: Database, options: SpoolOptions) -> tuple[Database, bool]:
-    try:
+    def make_own() -> bool:
         with database.write() as connection:
-            return database, own(connection, options.owner)
+            return own(connection, options.owner)
+
+    try:
+        return database, Reserve(database.path, options.reserve_bytes).with_part(make_own)
     except BaseException:
         database.give_up()
         raise
 
 
 def _open(path: Path, options: SpoolOptions, damage: str | None, opening: SpoolOpening) -> Database:
-    def attempt() -> Database:
-        return Database(
-            path,
-            busy_timeout_s=options.busy_timeout_s,
-            max_bytes=options.max_bytes,
-            check=options.check,
-            opening=opening,
-            stays=options.recover,
-        )
+    make = partial(
+        Database,
+        path,
+        busy_timeout_s=options.busy_timeout_s,
+        max_bytes=options.max_bytes,
+        check=options.check,
+        opening=opening,
+        stays=options.recover,
+    )
+    attempt = partial(Reserve(path, options.reserve_bytes).with_part, make)
 
     is_cut_off = unfinished(path).exists() and is_unused(path)
     if not options.recover:

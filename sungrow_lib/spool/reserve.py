@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+from sungrow_lib.errors import SpoolFullError
 from sungrow_lib.spool.disk import free_bytes
 
+_Result = TypeVar("_Result")
 _LOG: Final = logging.getLogger(__name__)
 _CHUNK: Final = 64 * 1024
 _FACTOR: Final = 4
@@ -100,6 +103,22 @@ class Reserve:
             return self._held() >= size
         except OSError:
             return False
+
+    def with_part(self, job: Callable[[], _Result]) -> _Result:
+        """Do what opens the spool; where the disk has no room for that, give up a part, and do it again.
+
+        The log and its index are not there after a clean end, and take room before anything else is done.
+        Who keeps no reserve leaves that of another program alone.
+
+        Raises:
+            SpoolFullError: there is no room still.
+        """
+        try:
+            return job()
+        except SpoolFullError:
+            if not (self._size and self.give_up(self.part)):
+                raise
+        return job()
 
     def give_up(self, size: int | None = None) -> bool:
         """Free so much of the reserve, or all of it, if the disk is what is full; return whether that did.

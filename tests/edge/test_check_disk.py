@@ -46,6 +46,8 @@ async def told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int,
 ADVICE = "free some, at least 200.0 MB, or name another disk (SPOOL_PATH)"
 NO_RESERVE = "20.0 MB are free beside the spool; the reserve for a full disk is made from 32.0 MB on"
 
+FULL_DISK = "{} are free beside the spool: the disk is full, the daemon lives on its reserve, 8000 kB yet"
+
 
 @pytest.mark.parametrize(
     ("free", "kept", "status", "said"),
@@ -78,8 +80,9 @@ NO_RESERVE = "20.0 MB are free beside the spool; the reserve for a full disk is 
                 "ok    disk: 200 kB are free beside the spool",
             ],
         ),
+        (4096, 8_000_000, 1, [f"FAIL  disk: {FULL_DISK.format('4096 bytes')}; {ADVICE}"]),
     ],
-    ids=["room", "little", "no room for a reserve", "no room for a reading", "a reserve"],
+    ids=["room", "little", "no room for a reserve", "no room for a reading", "a reserve", "a full disk"],
 )
 async def test_room_is_told_with_figures(
     tmp_path: Path,
@@ -172,7 +175,11 @@ async def test_a_full_disk_is_named_as_the_cause(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     status, lines, words = json.loads(done.stdout)
     assert status == 1
-    assert f"NOTE  disk: 0 bytes are free beside the spool; {ADVICE}" in lines
+    assert f"FAIL  disk: {FULL_DISK.format('0 bytes')}; {ADVICE}" in lines
+    assert lines[1] == (
+        f"FAIL  spool: The disk of the spool {tmp_path}/disk/spool.sqlite is full (disk I/O error); delete "
+        "other files there, or move them away, but none of the spool's own."
+    )
     assert words == (
         f"no file can be made in {tmp_path / 'disk'}: No space left on device; free some, or choose another "
         "folder (HEALTH_FILE)"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="this system lets no user 
 BEGIN: Final = """
 import contextlib, json, logging, os, pathlib, random, subprocess, sys
 sys.path[:0] = json.loads(sys.argv[3])
-from sungrow_lib.errors import SpoolFullError
+from sungrow_lib.errors import SpoolError, SpoolFullError
 from sungrow_lib.spool import database, Lane, Settlement, SpoolOptions, SpoolState, SystemClock
 from sungrow_lib.spool.store import SpoolStore
 
@@ -216,6 +216,41 @@ print(json.dumps(answer))
 """
 
 
+STARTED_WHEN_FULL: Final = """
+import dataclasses
+for _ in range(merged):
+    append()
+store.close()
+def take_the_rest():
+    with (pathlib.Path(folder) / "other").open("ab", buffering=0) as other, contextlib.suppress(OSError):
+        while True:
+            other.write(bytes(1024))
+def reserve_left():
+    return os.stat(f"{path}-reserve").st_size
+take_the_rest()
+answer = {"before": reserve_left()}
+try:
+    SpoolStore(path, SpoolOptions(), SystemClock())
+except SpoolError as error:
+    answer["told others"] = f"{type(error).__name__}: {error}"
+answer["others left"] = reserve_left()
+store = SpoolStore(path, dataclasses.replace(options, recover=True), SystemClock())  # as the daemon does
+answer["opened with"] = reserve_left()
+take_the_rest()
+for _ in range(10):
+    append()
+answer["filled with"] = reserve_left()
+take_the_rest()
+while seqs := [entry.seq for entry in store.offer("inv", 50, Lane.FRESH)]:
+    take_the_rest()
+    store.settle("inv", Settlement(delivered=seqs))
+counts = store.counts()
+answer |= {"accepted": counts.accepted, "pending": counts.pending, "faults": store.faults()}
+answer["merged"], answer["gone"] = counts.merged, len(accepted) - counts.delivered
+print(json.dumps(answer))
+"""
+
+
 def run(folder: Path, reserve: int, merge: int = 0, program: str = PROGRAM) -> dict[str, Any]:
     """Return what the program says; with ``merge`` it appends so many readings, merging the oldest."""
     disk = folder / "disk"
@@ -314,4 +349,20 @@ def test_no_reading_is_refused_after_deleting_took_what_the_log_had(tmp_path: Pa
     """Small readings: hundreds of them go before there are enough pages, or the log is full."""
     answer = run(tmp_path, 600_000, merge=900, program=f"width = {width}\n{SMALL}")
     assert 100 < answer["gone"] < 899
+    assert answer["faults"] == []
+
+
+def test_a_spool_closed_cleanly_is_opened_on_a_full_disk_with_a_part_of_its_reserve(tmp_path: Path) -> None:
+    """SQLite's log and its index are not there then, and take room; others leave the reserve alone."""
+    answer = run(tmp_path, 600_000, merge=200, program=STARTED_WHEN_FULL)
+    assert answer["before"] == answer["others left"] == 600_000
+    assert answer["told others"] == (
+        f"SpoolFullError: The disk of the spool {tmp_path}/disk/spool.db is full (disk I/O error); delete "
+        "other files there, or move them away, but none of the spool's own."
+    )
+    assert answer["opened with"] == 525_000
+    assert answer["filled with"] >= 300_000
+    assert answer["accepted"] == 210
+    assert answer["pending"] == 0
+    assert answer["gone"] == answer["merged"]
     assert answer["faults"] == []

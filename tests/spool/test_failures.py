@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from sungrow_lib.errors import (
     SpoolUnavailableError,
 )
 from sungrow_lib.spool import DurableSpool, SpoolOptions, relief
+from sungrow_lib.spool.errors import translate
 from tests.spool.helpers import FakeClock, reading
 
 pytestmark = pytest.mark.anyio
@@ -219,3 +222,36 @@ async def test_a_failed_transaction_leaves_no_trace(path: Path, monkeypatch: pyt
         entry = await spool.append(reading("new", ts=clock.now()))
         assert entry.seq == 1
         assert [e.seq for e in await spool.peek("new", 5)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("code", "free", "said"),
+    [
+        (sqlite3.SQLITE_IOERR_SHMSIZE, 0, "is full (disk I/O error); delete other files there"),
+        (sqlite3.SQLITE_IOERR_WRITE, 4096, "is full (disk I/O error); delete other files there"),
+        (sqlite3.SQLITE_FULL, 0, "is full (disk I/O error); delete other files there"),
+        (sqlite3.SQLITE_FULL, 10_000_000, "No room left for the spool"),
+        (sqlite3.SQLITE_IOERR_WRITE, 10_000_000, "fails (disk I/O error); see the system's log"),
+        (sqlite3.SQLITE_IOERR_READ, 0, "fails (disk I/O error); see the system's log"),  # needs no room
+        (sqlite3.SQLITE_CANTOPEN, 10_000_000, "check that its folder exists and is writable"),
+    ],
+)
+def test_a_full_disk_and_one_that_fails_are_told_apart(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, free: int, said: str
+) -> None:
+    disk = list(os.statvfs(path.parent))
+    disk[1], disk[4] = 1, free  # f_frsize, f_bavail
+    monkeypatch.setattr("os.statvfs", lambda _: os.statvfs_result(disk))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    told = translate(error, path)
+    assert said in str(told)
+    is_full = "is full" in said or "No room" in said
+    assert isinstance(told, SpoolFullError if is_full else SpoolUnavailableError)
+
+
+def test_the_system_may_say_that_the_disk_is_full(path: Path) -> None:
+    told = translate(OSError(errno.ENOSPC, "No space left on device"), path)
+    assert "is full (No space left on device); delete other files there" in str(told)
+    told = translate(OSError(errno.EIO, "Input/output error"), path)
+    assert str(told) == f"The spool {path} cannot be used: Input/output error."
