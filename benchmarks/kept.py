@@ -26,10 +26,18 @@ _DEVICES: Final = 20
 _DAYS: Final = 30
 _HYPERTABLE: Final = "SELECT hypertable_size('{name}')"
 _TABLE: Final = "SELECT pg_total_relation_size('{name}')"
+_COMPRESSED: Final = """
+ALTER TABLE rollup_15m SET (
+  timescaledb.compress, timescaledb.compress_segmentby = 'device', timescaledb.compress_orderby = 'bucket'
+)
+"""
+_COMPRESS: Final = "SELECT compress_chunk(chunk) FROM show_chunks('rollup_15m') AS chunk"
 
 
 def bytes_per_day(dsn: str) -> dict[str, float]:
     """Return the bytes a day and device takes of each rollup, and of each aggregate that is no view.
+
+    Where they can be compressed, quarters of an hour are once more among them, as `rollup_15m, compressed`.
 
     Args:
         dsn: a database in which a day of some devices is stored.
@@ -47,6 +55,10 @@ def bytes_per_day(dsn: str) -> dict[str, float]:
             name: _one(database, (_HYPERTABLE if name in hypertables else _TABLE).format(name=name))
             for name in dict.fromkeys((*ROLLUPS, *hypertables))
         }
+        if hypertables:
+            database.execute(_COMPRESSED.encode())
+            database.execute(_COMPRESS.encode())
+            sizes["rollup_15m, compressed"] = _one(database, _HYPERTABLE.format(name="rollup_15m"))
     return {name: size / days for name, size in sizes.items()}
 
 

@@ -76,10 +76,11 @@ def run() -> Iterator[Figure]:
 def _rollups(where: str, per_day: Mapping[str, float], reading: int, against: str) -> Iterator[Figure]:
     """Compare a row of each rollup, and a day of each aggregate, with the readings it is made of."""
     for name, size in per_day.items():
-        count = kept.ROLLUPS.get(name, 1)
-        what = f"bytes of a row of {name}" if name in kept.ROLLUPS else f"bytes of a day of {name}"
+        table, comma, how = name.partition(",")
+        count = kept.ROLLUPS.get(table, 1)
+        what = f"bytes of a {'row' if table in kept.ROLLUPS else 'day'} of {table} in {where}{comma}{how}"
         readings = round(_LENGTH / _STEP / count) * reading
-        yield Figure.count(f"{what} in {where} / {against}", round(size / count), readings)
+        yield Figure.count(f"{what} / {against}", round(size / count), readings)
 
 
 def _figure(where: str, size: int, as_json: int, goal: str = "") -> Figure:
