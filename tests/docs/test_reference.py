@@ -176,6 +176,15 @@ def test_a_fleet_costs_raw_readings_for_a_while_and_rollups_for_ever(
     assert f"{told}{(raw + kept) / 1e6:.0f} MB |" in disk_space.costs("TimescaleDB")
 
 
+def test_the_memory_of_a_draining_edge_is_said_as_it_was_measured() -> None:
+    result = json.loads((performance.RESULTS / "footprint.json").read_text())
+    measured = {figure["what"]: figure["ours"] for figure in result["figures"]}
+    most = measured["a month of backlog, memory at most / at its start"]
+    text = " ".join((ROOT / "docs" / "performance.md").read_text().split())
+    assert f"as a month of both inverters drains it takes up to {most:.1f} MB" in text
+    assert measured["a month of backlog, memory 135 s after it / at its start"] < 50
+
+
 @pytest.mark.parametrize(
     ("goal", "ours", "unit", "mark"),
     [
