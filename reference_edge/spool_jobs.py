@@ -62,7 +62,7 @@ async def _stats(args: argparse.Namespace, path: Path) -> int:
         },
         "set_apart": [
             {"device_id": device_id, "state": state.name.lower(), "code": code, "readings": number}
-            for device_id, state, code, number in apart
+            for device_id, state, code, number, _reason in apart
         ],
         "held": {device_id: device._asdict() for device_id, device in held.items()},
     }

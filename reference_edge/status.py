@@ -17,11 +17,16 @@ from reference_edge.liveness import daemon_health
 from reference_edge.survey import held_words, is_to_be_named
 from sungrow_lib.errors import NotASpoolError, SpoolError
 from sungrow_lib.sample import format_ts
-from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SpoolCounts, SpoolOptions
+from sungrow_lib.spool import DurableSpool, HeldDevice, HeldWhy, SetApart, SpoolCounts, SpoolOptions
 from sungrow_lib.spool.disk import missing_place
 from sungrow_lib.spool.foreign import is_missing
 from sungrow_lib.spool.reserve import reserve_bytes
+from sungrow_lib.wording import shown
 
+_MOST_APART: Final = 10
+"""So many codes of readings set apart are told; `spool stats` has them all."""
+_CODE_CHARS: Final = 64
+_REASON_CHARS: Final = 200
 _SHARED: Final = frozenset({"accepted", "bytes", "merged", "merging"})
 
 
@@ -54,11 +59,14 @@ async def _read_spool(settings: EdgeSettings, *, is_running: bool) -> dict[str, 
     # here writes nothing; to look again would read two weeks of readings from an SD card.
     options = SpoolOptions(check=not is_running)
     async with DurableSpool.open(settings.spool_path, options=options) as spool:
+        apart = await spool.set_apart()
         return {
             "edge_id": settings.edge_id or spool.identity.edge_id,
             "generation": spool.identity.generation,
             "recovery": asdict(spool.recovery) if spool.recovery else None,
             "spool": _counted(await spool.counts()),
+            "set_apart": [_apart(one) for one in apart[:_MOST_APART]],
+            "set_apart_more": len(apart[_MOST_APART:]),
             "held": {name: device._asdict() for name, device in (await spool.held()).items()},
             "devices": {
                 device_id: _own(await spool.counts(device_id)) for device_id in await spool.devices()
@@ -93,6 +101,14 @@ def _own(counts: SpoolCounts) -> dict[str, Any]:
     return {name: value for name, value in _counted(counts).items() if name not in _SHARED}
 
 
+def _apart(apart: SetApart) -> dict[str, Any]:
+    """Write down why readings were set apart; code and reason may be a server's words."""
+    told = apart._asdict() | {"state": apart.state.name.lower()}
+    for name, most in (("code", _CODE_CHARS), ("reason", _REASON_CHARS)):
+        told[name] = told[name] and shown(told[name], most)
+    return told
+
+
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """Write a status for people; not what is wrong with the spool."""
     if status["spool_error"]:
@@ -115,6 +131,7 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
             f"{counts['pending']} pending, {counts['waiting']} waiting for a trusted clock, "
             f"{counts['deferred']} deferred, {counts['quarantined']} in quarantine"
         )
+    yield from _apart_lines(status)
     yield from _held_lines(status)
     if (age_s := status["spool"]["backlog_age_s"]) is not None:
         yield f"oldest reading to deliver: {status['spool']['oldest_pending']} ({age_s:.0f} s ago)"
@@ -126,6 +143,16 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"{merged} readings became part of others while the disk was full{last}"
     yield f"the spool takes {shown_size(status['spool']['bytes'])}"
     yield from _disk_lines(status)
+
+
+def _apart_lines(status: dict[str, Any]) -> Iterator[str]:
+    for apart in status["set_apart"]:
+        latest = f", the latest: {apart['reason']}" if apart["reason"] else ""
+        yield (
+            f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {apart['code']}{latest}"
+        )
+    if more := status["set_apart_more"]:
+        yield f"{more} more codes or devices: sungrow-edge spool stats"
 
 
 def _held_lines(status: dict[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from sungrow_lib.spool.entries import (
     HeldDevice,
     HeldWhy,
     Lane,
+    SetApart,
     Settlement,
     SpoolCounts,
     SpoolEntry,
@@ -422,8 +423,8 @@ class DurableSpool:
         await self._run(partial(self._store.finish_import, importer))
         return total
 
-    async def set_apart(self) -> list[tuple[str, SpoolState, str | None, int]]:
-        """Count deferred and quarantined readings: device, state, the server's code, how many."""
+    async def set_apart(self) -> list[SetApart]:
+        """Count deferred and quarantined readings by device, state and code, with a reason of each."""
         return await self._run(lambda: self._store.look(looking.set_apart))
 
     async def faults(self) -> list[str]:

@@ -125,6 +125,24 @@ class Judged(NamedTuple):
     reason: str
 
 
+class SetApart(NamedTuple):
+    """Deferred or quarantined readings of a device that have the same code.
+
+    Attributes:
+        device_id: of the readings.
+        state: where they stand.
+        code: the verdict's; None where it cannot be read.
+        readings: how many they are.
+        reason: of the latest of them; None where there is none, or it cannot be read.
+    """
+
+    device_id: str
+    state: SpoolState
+    code: str | None
+    readings: int
+    reason: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """What an answer means for the readings of one batch; settled in one transaction.

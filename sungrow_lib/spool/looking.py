@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from sungrow_lib.spool import schema
-from sungrow_lib.spool.entries import SpoolCounts, SpoolRecord, SpoolState
+from sungrow_lib.spool.entries import SetApart, SpoolCounts, SpoolRecord, SpoolState
 from sungrow_lib.spool.errors import WrongValueError
 from sungrow_lib.spool.meta import read_merging
 from sungrow_lib.spool.rows import to_date, to_record
@@ -62,13 +62,13 @@ def records(
     return found
 
 
-def set_apart(connection: sqlite3.Connection) -> list[tuple[str, SpoolState, str | None, int]]:
-    """Count deferred and quarantined readings by device, state and the server's code."""
+def set_apart(connection: sqlite3.Connection) -> list[SetApart]:
+    """Count deferred and quarantined readings by device, state and code, with a reason of each."""
     with _any_text(connection):
         rows = connection.execute(schema.QUARANTINE).fetchall()
     return [
-        (device, SpoolState(state), None if isinstance(code, bytes) else code, number)
-        for device, state, code, number in rows
+        SetApart(device, SpoolState(state), _readable(code), number, _readable(reason))
+        for device, state, code, number, _latest, reason in rows
     ]
 
 
@@ -87,6 +87,10 @@ def _text(data: bytes) -> str | bytes:
         return data.decode()
     except UnicodeDecodeError:
         return data
+
+
+def _readable(text: object) -> str | None:
+    return text if isinstance(text, str) else None
 
 
 def _is_text(data: bytes | None) -> bool:

@@ -374,8 +374,10 @@ RULES: Final = {
         " AND s.state IN (0, 2, 3, 4, 5) AND s.seq = r.seq GROUP BY r.device, r.ts HAVING count(*) > 1"
     ),
 }
+# Beside `max`, SQLite takes a bare column (the reason) of the row that has it.
 QUARANTINE: Final = (
-    "SELECT d.name, s.state, s.code, count(*) FROM standing s JOIN device d ON d.id = s.device"
+    "SELECT d.name, s.state, s.code, count(*), max(s.seq), s.reason"
+    " FROM standing s JOIN device d ON d.id = s.device"
     " WHERE s.state IN (2, 3, 4) GROUP BY d.name, s.state, s.code ORDER BY 1, 2, 3"
 )
 
