@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final
 
 from reference_edge.advice import advise
+from reference_edge.refused import RefusalLog
 from sungrow_lib.counters import CounterWatch
 from sungrow_lib.errors import DeviceError
 from sungrow_lib.inverter import Reading
@@ -66,6 +67,7 @@ class DeviceAccount:
         sample: the last reading, accepted or not yet.
         counts: where its readings stood when the spool was last asked.
         counter_breaks: how often each counter ran back or jumped; the readings are kept as they are.
+        refusals: what it was found to refuse.
     """
 
     device_id: str
@@ -81,11 +83,15 @@ class DeviceAccount:
     sample: SungrowSample | None = None
     counts: SpoolCounts | None = None
     counter_breaks: Counter[str] = field(default_factory=Counter)
+    refusals: RefusalLog = field(init=False)
     _watch: CounterWatch = field(default_factory=CounterWatch)
     _rows: dict[tuple[str, str, bool], _Row] = field(default_factory=dict)
     _returns: int = 0
     """How often it was read again since it was last read many times in a row."""
     _in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.refusals = RefusalLog(self.device_id)
 
     def polled_now(self, reading: Reading) -> None:
         """Count a poll; `took` or `lost` follows."""
@@ -103,6 +109,7 @@ class DeviceAccount:
         if reading.sample is not None:
             self._watch.nominal_kw = reading.identity.nominal_kw if reading.identity else None
             self._watch_counters(reading.sample)
+            self.refusals.see(reading.refused)
 
     def _say_again(self) -> None:
         """Say that it was read again; of one that comes and goes all the time, now and then."""

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from reference_edge.account import DeviceAccount
+from reference_edge.refused import refused_words
 from reference_edge.survey import Survey
 from sungrow_lib._version import __version__
 from sungrow_lib.sample import format_ts
@@ -152,6 +153,7 @@ def _poll(account: DeviceAccount) -> dict[str, Any]:
         "accepted": account.accepted,
         "not_accepted": dict(account.not_accepted),
         "counter_breaks": dict(account.counter_breaks),
+        "refused": account.refusals.told(),
     }
 
 
@@ -233,6 +235,8 @@ def _said_lines(health: dict[str, Any]) -> Iterator[str]:
         if breaks := poll.get("counter_breaks"):
             told = ", ".join(f"{counter} {times} times" for counter, times in breaks.items())
             yield f"{device_id}: counters that ran back or jumped: {told}; they are kept, and make no energy"
+        if words := refused_words(poll["refused"]) if "refused" in poll else None:
+            yield f"{device_id}: {words}"
     for address, state in health["connections"].items():
         yield f"{address}: {state}"
     if number := health.get("in_memory"):

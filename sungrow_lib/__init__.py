@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from sungrow_lib.modbus.connection import ConnectionState as ConnectionState
     from sungrow_lib.modbus.learning import UnitPlan as UnitPlan
     from sungrow_lib.modbus.poller import ModbusPoller as ModbusPoller
+    from sungrow_lib.modbus.refusals import Refusal as Refusal
     from sungrow_lib.modbus.results import (
         MissingBlock as MissingBlock,
         Outcome as Outcome,
@@ -156,6 +157,7 @@ _HOME = {
     "ConnectionState": "modbus.connection",
     "UnitPlan": "modbus.learning",
     "ModbusPoller": "modbus.poller",
+    "Refusal": "modbus.refusals",
     "MissingBlock": "modbus.results",
     "Outcome": "modbus.results",
     "PollResult": "modbus.results",

@@ -18,11 +18,12 @@ from sungrow_lib.modbus.battery import BatteryBeside
 from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.connection import ConnectionState
-from sungrow_lib.modbus.discovery import Patience, firmware_of, guess_path, recognise_unit, remembered
+from sungrow_lib.modbus.discovery import PathGuesses, Patience, firmware_of, recognise_unit, remembered
 from sungrow_lib.modbus.learning import UnitPlan
 from sungrow_lib.modbus.night import Night
 from sungrow_lib.modbus.notes import DeviceNotes
 from sungrow_lib.modbus.poller import ModbusPoller
+from sungrow_lib.modbus.refusals import Refusal, Refusals
 from sungrow_lib.modbus.results import MissingBlock, Outcome, UnitResult
 from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.modbus.settings import ConnectionSettings, require_unit
@@ -39,8 +40,6 @@ _MOST_INTERVALS: Final = 3
 
 _SHORT_TIMEOUT_S: Final = 1.0
 """Longest wait for an answer that must not cost the next pass."""
-
-_LONGEST_GUESS_REST_S: Final = 3600.0
 
 _ALWAYS: Final = frozenset({"device_id", "ts", "interval_s", "sample_count", "clock_source"})
 """What a sample says whichever values are asked for."""
@@ -74,6 +73,7 @@ class Reading:
         sample: the values; None unless the outcome is a reading.
         boottime: boot-time clock, in seconds, when the fast block arrived; None without a sample.
         missing: what was due and did not arrive.
+        refused: what the device was found to refuse, now or earlier: it is not due; empty without a sample.
         error: why there is no sample.
         identity: what the device is, once it is known.
         state: what the connection was doing after the poll. ``ASLEEP`` is a device that has been silent for
@@ -85,6 +85,7 @@ class Reading:
     sample: SungrowSample | None = None
     boottime: float | None = None
     missing: tuple[MissingBlock, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     error: SungrowError | None = None
     identity: Identity | None = None
     state: ConnectionState = ConnectionState.IDLE
@@ -104,7 +105,8 @@ class _Unit:
         self._fields = fields
         self._notes = DeviceNotes()
         self._normalizer: Normalizer | None = None
-        self._guesses = Backoff(longest_s=_LONGEST_GUESS_REST_S)
+        self._guesses = PathGuesses(session, _SHORT_TIMEOUT_S)
+        self._refusals = Refusals()
         self._battery = BatteryBeside(session, settings.battery_units, fields)
         self._longest_s = _MOST_INTERVALS * session.settings.poll_interval_s
         self._patience = Patience(session.clock)
@@ -220,6 +222,7 @@ class _Unit:
             sample=sample,
             boottime=boottime,
             missing=missing,
+            refused=self._refusals.of(self._plans, self._notes.refused.keys()),
             identity=self.identity,
             state=self._session.state,
         )
@@ -279,22 +282,11 @@ class _Unit:
         if identity.family is not Family.SH or not self._session.is_open:
             return
         if identity.path is ConnectionPath.UNKNOWN and self._fields is None:
-            await self._guess_path(reader, identity, deadline)
+            path = await self._guesses.guess(reader, identity.family, deadline)
+            if path is not ConnectionPath.UNKNOWN:
+                self._know(replace(identity, path=path))
         else:
             await self._battery.visit(deadline, self._notes, identity, self._plans)
-
-    async def _guess_path(self, reader: CarefulReader, identity: Identity, deadline: float) -> None:
-        now = self._session.clock.boottime()
-        wait_s = self._guesses.remaining_s(now) or self._session.refusals.remaining_s(now)
-        if wait_s or deadline - now < _SHORT_TIMEOUT_S:
-            return
-        self._guesses.failed(now)  # unless it succeeds, it is tried again after a rest
-        try:
-            path = await guess_path(reader, identity.family)
-        except DeviceError:
-            return
-        if path is not ConnectionPath.UNKNOWN:
-            self._know(replace(identity, path=path))
 
 
 class InverterReader:

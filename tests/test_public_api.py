@@ -61,6 +61,7 @@ PUBLIC: Final = [
     "ReadPlan",
     "Reading",
     "Realtime",
+    "Refusal",
     "Register",
     "RegisterMap",
     "RegisterRefusedError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -12,6 +12,7 @@ from sungrow_lib.modbus.backoff import Backoff
 from sungrow_lib.modbus.careful import CarefulReader
 from sungrow_lib.modbus.clock import Clock
 from sungrow_lib.modbus.notes import DeviceNotes
+from sungrow_lib.modbus.session import DeviceSession
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.identity import Identity, family_by_answers, family_of, identify
@@ -52,6 +53,8 @@ _FIRMWARE_REGISTERS: Final = {
     for family in Family
 }
 """By family, where its firmware stands, best first."""
+
+_LONGEST_GUESS_REST_S: Final = 3600.0
 
 _FIRST_REST_S: Final = 600.0
 _LONGEST_REST_S: Final = 6 * 3600.0
@@ -197,6 +200,31 @@ def remembered(identity: Identity, notes: DeviceNotes) -> Identity:
 def firmware_of(family: Family, texts: Mapping[str, str]) -> str | None:
     """Return the firmware that a sample reports, of all firmware texts by register."""
     return next((texts[name] for name in _FIRMWARE_REGISTERS[family] if name in texts), None)
+
+
+class PathGuesses:
+    """Guesses how a device is reached; after each attempt that told nothing there is a longer rest.
+
+    Args:
+        session: the device.
+        read_s: seconds that an attempt needs.
+    """
+
+    def __init__(self, session: DeviceSession, read_s: float) -> None:
+        self._session = session
+        self._read_s = read_s
+        self._rest = Backoff(longest_s=_LONGEST_GUESS_REST_S)
+
+    async def guess(self, reader: CarefulReader, family: Family, deadline: float) -> ConnectionPath:
+        """Guess if it is time, and there is time until ``deadline`` (boot-time seconds); inside a pass."""
+        now = self._session.clock.boottime()
+        wait_s = self._rest.remaining_s(now) or self._session.refusals.remaining_s(now)
+        if wait_s or deadline - now < self._read_s:
+            return ConnectionPath.UNKNOWN
+        self._rest.failed(now)  # unless it succeeds, it is tried again after a rest
+        with suppress(DeviceError):
+            return await guess_path(reader, family)
+        return ConnectionPath.UNKNOWN
 
 
 async def guess_path(reader: CarefulReader, family: Family) -> ConnectionPath:

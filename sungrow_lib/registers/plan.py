@@ -355,8 +355,8 @@ def _first_of(family: Family, context: DeviceContext) -> dict[tuple[Space, str],
     return {(row.space, row.feature): row for row in reversed(rows)}
 
 
-def alternatives_of(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:
-    """Yield what a quantity is made of on a device: for each part the registers that can supply it."""
+def parts_of(quantity: Quantity, family: Family, context: DeviceContext) -> list[Alternatives]:
+    """Return for each part of a quantity, a tracker say, the registers that can supply it on a device."""
     table = RegisterMap.for_family(family)
     present = [
         tuple(
@@ -366,9 +366,15 @@ def alternatives_of(quantity: Quantity, family: Family, context: DeviceContext) 
         )
         for sources in quantity.sources.get(family, ())
     ]
-    yield from (registers for registers in present if registers)
+    return [registers for registers in present if registers]
+
+
+def alternatives_of(quantity: Quantity, family: Family, context: DeviceContext) -> Iterator[Alternatives]:
+    """Yield what a quantity is made of on a device: its parts, and what tells directions and cross-checks."""
+    parts, table = parts_of(quantity, family, context), RegisterMap.for_family(family)
+    yield from parts
     for name in _BESIDE.get(quantity.name, ()):
-        if any(present) and name in table:
+        if parts and name in table:
             yield (table.by_name(name),)
 
 

@@ -161,6 +161,29 @@ async def test_what_it_learnt_is_beside_the_spool_and_used_by_the_next_start(
     assert len(json.loads(notes.read_text())["refused"]) == after
 
 
+async def test_what_is_refused_is_one_line_and_told_by_status(
+    tmp_path: Path, tls_files: CertificateFiles
+) -> None:
+    [nobody] = free_ports(1)
+    inverter = living_inverter("SG20RT", zone=ZoneInfo("UTC"), seed=1)
+    async with InverterSimulator({1: inverter}, profile=Profile.WINET_S) as simulator:
+        with edge(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody) as child:
+            await until("a refusal", tmp_path, "refused", child)
+            polls = len(events(tmp_path, "poll"))
+            await until("two more polls", tmp_path, "poll", child, polls + 2)
+            assert await anyio.to_thread.run_sync(child.stop, 60.0)
+    [refused] = events(tmp_path, "refused")
+    assert refused["level"] == "info"
+    assert refused["registers"] == ["input 7013 (string_1_current and 3 more)"]
+    assert refused["fields"] == ["string_current_a"]
+    environment = variables(tmp_path, inverter_port=simulator.port, ca=tls_files.ca, server_port=nobody)
+    status = await anyio.run_process(python("reference_edge", "status"), env=environment)
+    words = "missing, as the inverter refuses it: string_current_a; input 7013 (string_1_current and 3 more)"
+    assert f"roof: {words}" in status.stdout.decode().splitlines()
+    told = await anyio.run_process(python("reference_edge", "status", "--json"), env=environment)
+    assert json.loads(told.stdout)["daemon"]["polls"]["roof"]["refused"]["fields"] == ["string_current_a"]
+
+
 async def test_a_dead_inverter_is_a_reason_in_the_log_not_an_end(
     tmp_path: Path, tls_files: CertificateFiles
 ) -> None:

@@ -156,6 +156,23 @@ async def test_what_is_refused_is_refused_once_and_never_again_after_a_restart(
         assert sample_of(again[0]).firmware is None
 
 
+async def test_readings_tell_which_values_a_refusal_costs(bench: Bench, clock: ManualClock) -> None:
+    device = Device(without(HYBRID, *range(5003, 5201), 5242), clock)
+    async with InverterSimulator({1: device}, profile=Profile.WINET_S) as inverter:
+        readings = await bench.polls(inverter, 60)
+        device.image = HYBRID
+        served = await bench.polls(inverter, 400)
+    told = [{field for one in reading.refused for field in one.fields} for reading in readings]
+    assert {"mppt_voltage_v", "output_total_kwh"} <= told[-1]
+    assert not told[-1] & known([readings[-1]])
+    frequency = [one for one in readings[-1].refused if one.block.first == 5242]
+    assert [one.registers for one in frequency] == [("grid_frequency_high_resolution",)]
+    for earlier, later in itertools.pairwise(readings):
+        assert {one.block for one in earlier.refused} <= {one.block for one in later.refused}
+    assert readings[-1].refused is readings[-2].refused, "it is worked out only when more is learnt"
+    assert served[-1].refused == ()
+
+
 async def test_what_a_starting_inverter_refused_is_read_when_it_serves_it(
     bench: Bench, clock: ManualClock
 ) -> None:
