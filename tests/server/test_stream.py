@@ -224,8 +224,10 @@ async def test_more_than_a_thousand_missed_readings_end_in_a_gap(api: Api) -> No
     async with streaming(api, after=exact) as events:
         kinds = [(await events.next())[0] for _ in range(REPLAY_LIMIT)]
         assert set(kinds) == {"sample"}
-        with pytest.raises(TimeoutError):
-            await events.next(0.3)
+        await api.ingest(sample(2, pv_power_w=4322))
+        while (event := await events.next())[0] == "backfill":  # of so old a batch it may be told late
+            pass
+        assert (event[0], event[1]["pv_power_w"]) == ("sample", 4322)
 
 
 async def test_a_draining_backlog_is_one_event_a_second(api: Api, start_server: StartServer) -> None:
