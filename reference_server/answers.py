@@ -106,6 +106,7 @@ class Answer(web.StreamResponse):
         else:
             await self._writer.write(self._head)
             await self._writer.write(body)
+        await self._writer.drain()  # who takes no answers gets no more, and has no more made
 
 
 @lru_cache

@@ -76,10 +76,11 @@ async def read_body(
         Problem: 400, the connection ended before it did; 503, it comes too slowly.
         web.HTTPRequestEntityTooLarge: it is too large.
     """
-    body = await _next_of(request, is_first=True)
-    if not request.content.at_eof():
+    if request.content.is_eof():  # all of it has come
+        body = await _next_of(request, is_first=True)
+    else:
         async with arrival.under_way():
-            body, wait = await _read_on(request, body, arrival, wait)
+            body, wait = await _read_on(request, arrival, wait)
     if len(body) > request.client_max_size:
         raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     if wait is not None:
@@ -88,15 +89,12 @@ async def read_body(
 
 
 async def _read_on(
-    request: web.BaseRequest,
-    chunk: bytes,
-    arrival: Arrival,
-    wait: Callable[[int | None], Awaitable[None]] | None,
+    request: web.BaseRequest, arrival: Arrival, wait: Callable[[int | None], Awaitable[None]] | None
 ) -> tuple[bytes, Callable[[int | None], Awaitable[None]] | None]:
-    """Read what comes of a body after its beginning; nobody waits for room any more who has done so."""
+    """Read what comes of a body; nobody waits for room any more who has done so."""
     chunks: list[bytes] = []
     size = 0
-    while chunk:
+    while chunk := await _next_of(request, is_first=not chunks):
         chunks.append(chunk)
         size += len(chunk)
         if size > request.client_max_size:
@@ -106,7 +104,6 @@ async def _read_on(
             with arrival.kept_waiting():
                 await wait(None)
             wait = None
-        chunk = await _next_of(request, is_first=False)
     return b"".join(chunks), wait
 
 

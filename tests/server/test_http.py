@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -24,6 +25,7 @@ from reference_server.answers import Answer
 from reference_server.bodies import parse_json, read_body
 from reference_server.connections import LOGGERS
 from reference_server.front import _failure
+from reference_server.metrics import Metrics
 from reference_server.operations import OPERATIONS
 from reference_server.problems import Problem
 from reference_server.resources import web_folder
@@ -131,6 +133,34 @@ async def test_no_header_ends_before_its_end(value: str) -> None:
     request = make_mocked_request("GET", "/health")
     with pytest.raises(ValueError, match="one line"):
         await Answer(b"{}", headers={"ETag": value}).prepare(request)
+
+
+async def test_who_takes_no_answers_has_no_more_of_them_made(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = 0
+
+    def counted(*_args: Any) -> None:
+        nonlocal answered
+        answered += 1
+
+    monkeypatch.setattr(Metrics, "answered", counted)
+    asked = 40_000
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(api.url.rpartition(":")[2])))
+        client.settimeout(0)
+        requests = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n" * asked
+        sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(client, requests))
+        before, quiet = -1, 0
+        async with asyncio.timeout(PATIENCE_S):
+            while answered < asked and quiet < 3:
+                before = answered
+                await asyncio.sleep(1)
+                quiet = quiet + 1 if answered == before > 0 else 0
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    assert 0 < answered < asked
 
 
 async def test_limits_of_size_and_number(start_server: StartServer) -> None:

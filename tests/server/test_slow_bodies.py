@@ -144,6 +144,23 @@ async def test_nobody_waits_for_ever_for_the_rest_of_a_body(
         assert (await api.ingest(sample(0)))["inserted"] == 1
 
 
+@pytest.mark.parametrize("lines", [(), ("Expect: 100-continue",)], ids=["silent", "asked to go on"])
+async def test_nor_for_its_first_byte(
+    start_server: StartServer, held: list[Watched], monkeypatch: pytest.MonkeyPatch, lines: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(slow_bodies, "SILENT_S", 0.3)
+    async with start_server() as api, asyncio.timeout(PATIENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))
+        head = ["POST /v1/ingest HTTP/1.1", "Host: a", f"Authorization: Bearer {TOKEN}", *lines]
+        head += ["Content-Type: application/json", "Content-Length: 1000", "", ""]
+        writer.write("\r\n".join(head).encode())
+        if lines:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        await held[0].hold(0)
+        writer.close()
+
+
 async def test_a_client_that_leaves_amid_a_slow_body_leaves_nothing_behind(
     start_server: StartServer, held: list[Watched]
 ) -> None:
