@@ -29,6 +29,7 @@ from sungrow_lib.spool.disk import disk_of, is_gone, is_setting, missing_place
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
 _GONE: Final = errno.ENODEV
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Of a disk that is no longer mounted where it was."""
 
 
@@ -136,8 +137,7 @@ class SpoolLock:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_ours(file):
-                    os.ftruncate(file, 0)
-                    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                    _sign(file)
                     self._disk = disk_of(self._spool)
                     return file
             except BaseException:
@@ -164,6 +164,18 @@ class SpoolLock:
             f"process {holder} works on {self._spool} already; stop it, or give this "
             "daemon another spool (SPOOL_PATH)"
         )
+
+
+def _sign(file: int) -> None:
+    """Write down whose it is; where a full disk has no room for that, nobody's: the lock is what counts."""
+    name = f"{os.getpid()}\n".encode()
+    try:
+        os.pwrite(file, name, 0)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        name = b""
+    os.ftruncate(file, len(name))
 
 
 def _take_name(path: str) -> socket.socket | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sungrow_lib.logs import Repeated
 from sungrow_lib.modbus.refusals import Refusal
+from sungrow_lib.registers.words import Block
 
 _LOG: Final = logging.getLogger("sungrow_edge")
 _MOST: Final = 10
@@ -26,6 +27,7 @@ class RefusalLog:
     def __init__(self, device_id: str) -> None:
         self._device_id = device_id
         self._refused: tuple[Refusal, ...] = ()
+        self._known: set[tuple[str, Block]] = set()
         self._said = Repeated()
 
     def see(self, refused: tuple[Refusal, ...]) -> None:
@@ -39,7 +41,10 @@ class RefusalLog:
     def _say(self, event: str, refusals: Sequence[Refusal]) -> None:
         if refusals:
             told = named(refusals)
-            times = self._said.count(f"{event} {told}")  # who changes its mind all the time fills no log
+            said_anew = {(event, refusal.block) for refusal in refusals} - self._known
+            self._known |= said_anew
+            # Who changes its mind all the time fills no log.
+            times = self._said.count(f"{event} {told}") or (1 if said_anew else None)
             extra = {"device_id": self._device_id, "times": times, **told}
             _LOG.log(logging.INFO if times else logging.DEBUG, event, extra=extra)
 

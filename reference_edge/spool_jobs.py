@@ -76,7 +76,8 @@ def _stats_lines(stats: dict[str, Any]) -> Iterator[str]:
     for device_id, counted in stats["devices"].items():
         yield f"{device_id}: " + ", ".join(f"{number} {name}" for name, number in counted.items() if number)
     for apart in stats["set_apart"]:
-        yield f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {apart['code']}"
+        why = apart["code"] or "what cannot be read"
+        yield f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {why}"
     for device_id, held in stats["held"].items():
         kept = f", and {held['delivered']} delivered ones" if held["delivered"] else ""
         yield f"{device_id}: held back are {held['undelivered']} readings{kept} ({held['why']})"

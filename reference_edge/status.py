@@ -147,10 +147,9 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
 
 def _apart_lines(status: dict[str, Any]) -> Iterator[str]:
     for apart in status["set_apart"]:
+        why = apart["code"] or "what cannot be read"
         latest = f", the latest: {apart['reason']}" if apart["reason"] else ""
-        yield (
-            f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {apart['code']}{latest}"
-        )
+        yield f"{apart['device_id']}: {apart['readings']} {apart['state']} because of {why}{latest}"
     if more := status["set_apart_more"]:
         yield f"{more} more codes or devices: sungrow-edge spool stats"
 

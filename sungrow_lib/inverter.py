@@ -222,7 +222,7 @@ class _Unit:
             sample=sample,
             boottime=boottime,
             missing=missing,
-            refused=self._refusals.of(self._plans, self._notes.refused.keys()),
+            refused=self._refusals.of(self._plans, self._notes.refused.keys(), self._battery.supplied),
             identity=self.identity,
             state=self._session.state,
         )

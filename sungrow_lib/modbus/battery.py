@@ -167,6 +167,8 @@ class BatteryBeside:
     ) -> None:
         self.is_there = False
         """Whether the inverter's last reading knew a battery."""
+        self.supplied: frozenset[str] = frozenset()
+        """Quantities that it has had a value of."""
         self._units = units
         self._session = session
         self._fields = fields
@@ -177,6 +179,7 @@ class BatteryBeside:
     def forget(self) -> None:
         """Look for it anew."""
         self._reader = None
+        self.supplied = frozenset()
 
     async def visit(self, deadline: float, notes: DeviceNotes, identity: Identity, plans: TierPlans) -> None:
         """Look for it, or read it, when that is due."""
@@ -212,4 +215,7 @@ class BatteryBeside:
             return {}
         normalizer = Normalizer("battery", self._reader.identity)
         values = normalizer.values(words)
-        return {name: values[name] for name in self._names if values[name] is not None}
+        found = {name: values[name] for name in self._names if values[name] is not None}
+        if not self.supplied >= found.keys():
+            self.supplied |= found.keys()
+        return found

@@ -32,22 +32,26 @@ class Refusals:
     def __init__(self) -> None:
         self._plans: TierPlans | None = None
         self._refused: frozenset[Block] = frozenset()
+        self._supplied: frozenset[str] = frozenset()
         self._told: tuple[Refusal, ...] = ()
 
-    def of(self, plans: TierPlans, refused: Collection[Block]) -> tuple[Refusal, ...]:
+    def of(
+        self, plans: TierPlans, refused: Collection[Block], supplied: frozenset[str] = frozenset()
+    ) -> tuple[Refusal, ...]:
         """Tell what is refused of what the plans would read.
 
         Args:
             plans: what is read of the unit.
             refused: requests it is known to refuse.
+            supplied: quantities that another unit has values of.
         """
-        if plans is not self._plans or refused != self._refused:
-            self._plans, self._refused = plans, frozenset(refused)
-            self._told = _refusals(plans.avoiding(self._refused))
+        if plans is not self._plans or refused != self._refused or supplied != self._supplied:
+            self._plans, self._refused, self._supplied = plans, frozenset(refused), supplied
+            self._told = _refusals(plans.avoiding(self._refused), supplied)
         return self._told
 
 
-def _refusals(plans: TierPlans) -> tuple[Refusal, ...]:
+def _refusals(plans: TierPlans, supplied: frozenset[str]) -> tuple[Refusal, ...]:
     found: dict[Block, dict[str, None]] = {}
     for plan in (plans.fast, plans.slow, plans.identity):
         for register in (register for alternatives in plan.wanted for register in alternatives):
@@ -58,7 +62,8 @@ def _refusals(plans: TierPlans) -> tuple[Refusal, ...]:
     lacking = {
         quantity.name: {part.name for alternatives in parts for part in alternatives}
         for quantity in QUANTITIES
-        if (parts := parts_of(quantity, plans.fast.family, plans.fast.context))
+        if quantity.name not in supplied
+        and (parts := parts_of(quantity, plans.fast.family, plans.fast.context))
         and _is_lacking(quantity, plans.fast)
     }
     return tuple(

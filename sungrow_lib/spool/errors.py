@@ -22,15 +22,13 @@ _TAKES_ROOM: Final = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR_DIR_FSYNC,
-        sqlite3.SQLITE_IOERR_FSYNC,
         sqlite3.SQLITE_IOERR_SHMOPEN,
         sqlite3.SQLITE_IOERR_SHMSIZE,
-        sqlite3.SQLITE_IOERR_TRUNCATE,
-        sqlite3.SQLITE_IOERR_WRITE,
     }
 )
-"""What fails on a full disk, and SQLite does not always say that this is why."""
+"""What fails on a full disk where files are opened, and SQLite does not always say that this is why. A write
+that finds no room is always `SQLITE_FULL`: any other that fails is the disk's fault, however full it is. Room
+that is made for it would be made for nothing, by merging readings for good."""
 _UNWRITABLE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _NO_TEXT: Final = "Could not decode"
 _DAMAGE: Final = frozenset(
@@ -134,7 +132,8 @@ def _is_full(path: Path) -> bool:
         disk = os.statvfs(folder)
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < HARDLY_ANY and os.access(folder, os.W_OK)
+    is_ours = os.access(folder, os.W_OK) and (not path.exists() or os.access(path, os.R_OK | os.W_OK))
+    return disk.f_bavail * disk.f_frsize < HARDLY_ANY and is_ours
 
 
 def _may_only_be_read(path: Path) -> bool:

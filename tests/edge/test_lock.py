@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -43,7 +44,7 @@ def file_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def remove(path: Path) -> None:
     for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # a daemon may be closing it
 
 
 def move_folder(path: Path) -> None:
@@ -148,6 +149,27 @@ def test_a_lock_file_that_is_gone_is_made_again(path: Path) -> None:
         with other_holder(path), pytest.raises(SpoolUnavailableError, match="process 4711 works on"):
             lock.keep()
     SpoolLock(path).close()
+
+
+@pytest.mark.usefixtures("file_only")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_keeps_no_daemon_from_its_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    Path(f"{path}.lock").write_text("4711\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        with sole_user(path) as lock:
+            assert lock.holds()
+            lock.require()
+            assert Path(f"{path}.lock").read_text() == ""
+            with pytest.raises(SpoolUnavailableError, match="process of unknown number works on"):
+                SpoolLock(path)
+    with sole_user(path):
+        assert Path(f"{path}.lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_two_names_of_one_spool_are_one(path: Path, tmp_path: Path) -> None:

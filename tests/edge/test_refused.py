@@ -50,6 +50,17 @@ def test_who_changes_its_mind_all_the_time_fills_no_log(
     assert [event for event, _ in lines(caplog)] == ["refused", "no longer refused"]
 
 
+def test_each_refusal_is_told_however_many_are_found_out_one_by_one(
+    log: RefusalLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = tuple(refusal(number) for number in range(5000, 5040))
+    for count in range(len(found)):
+        log.see(found[: count + 1])
+    assert [vars(record)["registers"] for record in caplog.records] == [
+        [f"input {number} (register_{number})"] for number in range(5000, 5040)
+    ]
+
+
 def test_many_are_counted_and_some_named(log: RefusalLog, caplog: pytest.LogCaptureFixture) -> None:
     log.see(tuple(refusal(number, f"field_{number}") for number in range(5000, 5100)))
     [record] = caplog.records

@@ -173,6 +173,20 @@ async def test_readings_tell_which_values_a_refusal_costs(bench: Bench, clock: M
     assert served[-1].refused == ()
 
 
+@pytest.mark.parametrize("has_unit", [False, True])
+async def test_what_the_battery_s_own_unit_tells_is_not_missing(
+    bench: Bench, clock: ManualClock, *, has_unit: bool
+) -> None:
+    units: dict[int, RegisterSource] = {1: Device(without(HYBRID, 13025, 5639, 5632, 5633, 5634), clock)}
+    if has_unit:
+        units[2] = Device(BATTERY | written(Family.BATTERY, battery_unit_temperature=19.5), clock)
+    async with InverterSimulator(units, profile=Profile.WINET_S) as inverter:
+        readings = await bench.polls(inverter, 60)
+    told = {field for one in readings[-1].refused for field in one.fields}
+    assert ("battery_temp_c" in known(readings)) is has_unit
+    assert ("battery_temp_c" in told) is not has_unit
+
+
 async def test_what_a_starting_inverter_refused_is_read_when_it_serves_it(
     bench: Bench, clock: ManualClock
 ) -> None:

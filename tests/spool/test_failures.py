@@ -228,10 +228,15 @@ async def test_a_failed_transaction_leaves_no_trace(path: Path, monkeypatch: pyt
     ("code", "free", "said"),
     [
         (sqlite3.SQLITE_IOERR_SHMSIZE, 0, "is full (disk I/O error); delete other files there"),
-        (sqlite3.SQLITE_IOERR_WRITE, 4096, "is full (disk I/O error); delete other files there"),
+        (sqlite3.SQLITE_CANTOPEN, 4096, "is full (disk I/O error); delete other files there"),
         (sqlite3.SQLITE_FULL, 0, "is full (disk I/O error); delete other files there"),
         (sqlite3.SQLITE_FULL, 10_000_000, "No room left for the spool"),
         (sqlite3.SQLITE_IOERR_WRITE, 10_000_000, "fails (disk I/O error); see the system's log"),
+        # No room is made for what another fault kept from the disk: merged readings are not parted again.
+        (sqlite3.SQLITE_IOERR_WRITE, 0, "fails (disk I/O error); see the system's log"),
+        (sqlite3.SQLITE_IOERR_FSYNC, 0, "fails (disk I/O error); see the system's log"),
+        (sqlite3.SQLITE_IOERR_DIR_FSYNC, 0, "fails (disk I/O error); see the system's log"),
+        (sqlite3.SQLITE_IOERR_TRUNCATE, 0, "fails (disk I/O error); see the system's log"),
         (sqlite3.SQLITE_IOERR_READ, 0, "fails (disk I/O error); see the system's log"),  # needs no room
         (sqlite3.SQLITE_CANTOPEN, 10_000_000, "check that its folder exists and is writable"),
     ],
@@ -255,3 +260,18 @@ def test_the_system_may_say_that_the_disk_is_full(path: Path) -> None:
     assert "is full (No space left on device); delete other files there" in str(told)
     told = translate(OSError(errno.EIO, "Input/output error"), path)
     assert str(told) == f"The spool {path} cannot be used: Input/output error."
+
+
+@pytest.mark.parametrize("lacks", ["the folder", "the file"])
+def test_where_a_right_is_missing_no_disk_is_called_full(
+    path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    path.touch()
+    disk = list(os.statvfs(path.parent))
+    disk[1], disk[4] = 1, 0  # f_frsize, f_bavail
+    monkeypatch.setattr("os.statvfs", lambda _: os.statvfs_result(disk))
+    denied = path.parent if lacks == "the folder" else path
+    monkeypatch.setattr("os.access", lambda asked, _mode: Path(asked) != denied)
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    assert not isinstance(translate(error, path), SpoolFullError)
