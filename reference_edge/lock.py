@@ -29,8 +29,8 @@ from sungrow_lib.spool.disk import disk_of, is_gone, is_setting, missing_place
 _LONGEST_PID: Final = 20
 _LOOK_S: Final = 1.0
 _GONE: Final = errno.ENODEV
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Of a disk that is no longer mounted where it was."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class SpoolLock:
