@@ -24,6 +24,10 @@ from sungrow_lib.simulator.journal import JournalEntry
 LONGEST_READ: Final = timedelta(seconds=6)
 """Longest time from the simulator's answer to the reading's date; beyond, they do not belong together."""
 
+_ROUNDING: Final = timedelta(milliseconds=5)
+"""So much earlier than its poll a reading may be dated: either date, when the machine started and the time
+since then are each cut to whole milliseconds."""
+
 _DATING: Final = {Family.SH: "export_power", Family.SG: "total_active_power"}
 _NOT_FROM_WORDS: Final = frozenset({"interval_s", "clock_source"})
 """Fields the edge knows from its clocks alone."""
@@ -135,6 +139,17 @@ def served_polls(device_id: str, entries: Iterable[JournalEntry], dating: Block)
     return polls
 
 
+def poll_at(times: Sequence[datetime], moment: datetime) -> int | None:
+    """Return which poll a reading of this date came from, None if none was answered then.
+
+    Args:
+        times: when each poll was answered, in order.
+        moment: the reading's date.
+    """
+    index = bisect_right(times, moment + _ROUNDING) - 1
+    return index if index >= 0 and moment - times[index] <= LONGEST_READ else None
+
+
 def prove(
     polls: Mapping[str, Sequence[ServedPoll]],
     derive: Derive,
@@ -194,8 +209,8 @@ class _Comparison:
         times = [poll.answered_at for poll in served]
         taken: set[int] = set()
         for row in sorted(rows, key=lambda row: row.ts):
-            index = bisect_right(times, row.ts) - 1
-            if index < 0 or row.ts - times[index] > LONGEST_READ:
+            index = poll_at(times, row.ts)
+            if index is None:
                 self.alter(row, "no poll was answered then")
             elif index in taken:
                 self.doubled += 1

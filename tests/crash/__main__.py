@@ -7,6 +7,7 @@ import re
 import secrets
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from sungrow_lib.demo.processes import ending_on_signals
@@ -28,22 +29,36 @@ def main() -> int:
     """Run the harness; return 0 only if nothing was lost, doubled or altered."""
     parser = argparse.ArgumentParser(
         prog="make crash",
-        description="Real processes under a rain of faults; then every accepted reading is looked for.",
+        description="Real processes under a rain of faults; then every accepted reading is looked for. "
+        "Every kind of fault comes at least once, which takes some ten minutes; --for adds to that only "
+        "what is longer.",
         epilog='example: make crash ARGS="--seed 7 --for 10m"',
     )
     parser.add_argument(
         "--seed", type=int, default=None, help="decides the order of the faults (default: any)"
     )
-    parser.add_argument("--for", dest="span", type=_span, default=120.0, metavar="SPAN", help="default: 2m")
+    parser.add_argument(
+        "--for",
+        dest="span",
+        type=_span,
+        default=120.0,
+        metavar="SPAN",
+        help="go on for so long at least; default: 2m",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="new folder to leave everything in")
     args = parser.parse_args()
     seed = secrets.randbelow(10**6) if args.seed is None else args.seed
     print(f"seed {seed}, {args.span:.0f} s", flush=True)
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
+
     try:
         with ending_on_signals(), tempfile.TemporaryDirectory(prefix="sungrow-crash-") as scratch:
             folder = args.keep or Path(scratch, "run")
             folder.mkdir(mode=0o700)
-            account, faults = run(Plan(seed=seed, for_s=args.span), folder)
+            account, faults = run(Plan(seed=seed, for_s=args.span, tell=tell), folder)
     except (SungrowError, OSError) as error:
         print(f"make crash: {error}", file=sys.stderr)
         return 1

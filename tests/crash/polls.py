@@ -8,7 +8,7 @@ from bisect import bisect_right
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sungrow_lib.demo.proof import LONGEST_READ, dating_block, served_polls
+from sungrow_lib.demo.proof import dating_block, poll_at, served_polls
 from sungrow_lib.demo.site import DEVICES, DemoDevice, DemoSite
 from sungrow_lib.simulator.journal import JournalEntry, read_journal
 from sungrow_lib.spool import SpoolRecord
@@ -41,8 +41,7 @@ class DevicePolls:
 
     def at(self, moment: datetime) -> int | None:
         """Return which poll a reading of this date came from."""
-        index = self.before(moment)
-        return index if index >= 0 and moment - self._times[index] <= LONGEST_READ else None
+        return poll_at(self._times, moment)
 
 
 class Numbered:

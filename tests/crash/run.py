@@ -62,6 +62,7 @@ class Plan:
         damages_in_use: which damages of spools that a process has open.
         server_fault: a deliberate fault of the server, as SQL for its database.
         only: which of `faults.COUNTED` there are beside; none for all.
+        tell: told what is done, as it is begun.
     """
 
     seed: int
@@ -74,6 +75,7 @@ class Plan:
     damages_in_use: tuple[str, ...] = tuple(DAMAGES_IN_USE)
     server_fault: str = ""
     only: frozenset[str] = frozenset()
+    tell: Callable[[str], object] = str
 
 
 class Run:
@@ -201,15 +203,15 @@ class Run:
 
     # --- faults ------------------------------------------------------------------------------------------
 
-    def deck(self) -> list[Callable[[], None]]:
-        """Every kind of fault, as often as it deserves."""
+    def deck(self) -> list[tuple[str, Callable[[], None]]]:
+        """Every kind of fault by its name, as often as it deserves."""
         chosen = [kind for kind in kinds_in_deck(self.plan.only) if kind not in self.left_out]
         deeds = DEEDS | CARD_DEEDS | EDGE_DEEDS | SERVER_DEEDS | USE_DEEDS
         return [
-            *(partial(self.storm, storm) for storm in self.plan.storms),
-            *(partial(self._suffer, damage_spool, damage) for damage in self.plan.damages),
-            *(partial(self._suffer, damage_in_use, damage) for damage in self.plan.damages_in_use),
-            *(partial(deeds[n], self) if n in deeds else getattr(self, n) for n in chosen),
+            *((f"answers: {', '.join(storm)}", partial(self.storm, storm)) for storm in self.plan.storms),
+            *((damage, partial(self._suffer, damage_spool, damage)) for damage in self.plan.damages),
+            *((damage, partial(self._suffer, damage_in_use, damage)) for damage in self.plan.damages_in_use),
+            *((n, partial(deeds[n], self) if n in deeds else getattr(self, n)) for n in chosen),
         ]
 
     def _suffer(self, deed: Callable[[Run, FedEdge, str], None], name: str) -> None:
@@ -229,9 +231,10 @@ class Run:
             deck = self.deck()
             self.draw.shuffle(deck)
             decks += 1
-            for fault in deck:
+            for number, (name, deed) in enumerate(deck, 1):
                 if is_due or time.monotonic() < end:
-                    fault()
+                    self.plan.tell(f"{number} of {len(deck)}: {name.replace('_', ' ')}")
+                    deed()
                     time.sleep(self.draw.uniform(0.1, 0.6))
 
     def storm(self, tricks: tuple[str, ...], *, force: float | None = None) -> None:
@@ -468,5 +471,7 @@ def run(plan: Plan, folder: Path) -> tuple[Account, Counter[str]]:
         under_way = Run(plan, folder, stack)
         under_way.backend.await_health()
         under_way.rain()
+        plan.tell("no more faults; what is left is delivered")
         drain(under_way)
+        plan.tell("everything is counted")
         return under_way.judge(), under_way.faults

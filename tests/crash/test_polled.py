@@ -182,6 +182,13 @@ def test_what_must_not_be_is_found(edge: Told, wrong: Callable[[Told], None], ki
     assert getattr(edge.judge(), kind)
 
 
+def test_a_reading_whose_running_time_was_rounded_down_is_of_its_own_poll(edge: Told) -> None:
+    polls = edge.numbered.devices[DEVICE.device_id]
+    found = [polls.at(edge.date(number) - timedelta(milliseconds=0.6)) for number in range(POLLS)]
+    assert found == list(range(POLLS))
+    assert polls.at(edge.date(0) - timedelta(milliseconds=20)) is None
+
+
 def test_a_poll_that_a_kill_or_the_log_explains_is_not_accepted(edge: Told) -> None:
     edge.forget(7)
     edge.forget(4)

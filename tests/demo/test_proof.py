@@ -109,6 +109,16 @@ def test_rows_may_come_in_any_order(polls: list[ServedPoll], rows: list[SungrowS
     assert proof(polls, rows[::-1], account(12)).holds
 
 
+def test_a_date_that_was_rounded_down_is_of_its_own_poll(
+    polls: list[ServedPoll], rows: list[SungrowSample]
+) -> None:
+    early = [
+        changed(row, ts=poll.answered_at - timedelta(milliseconds=2))
+        for poll, row in zip(polls, rows, strict=True)
+    ]
+    assert proof(polls, early, account(len(polls))).holds
+
+
 def test_a_dropped_row_is_lost(polls: list[ServedPoll], rows: list[SungrowSample]) -> None:
     result = proof(polls, rows[:4] + rows[5:], account(12))
     assert (result.lost, result.doubled, result.altered) == (1, 0, 0)
