@@ -203,7 +203,8 @@ class LiveHub:
             devices, self._told = self._told, set()
             late = self._late_due()
             try:
-                await self._channel.tell(devices, late)
+                self._lateness.asks({batch.device for batch in late} if self._hearing else ())
+                self._lateness.told(await self._channel.tell(devices, late))
             except StorageError as error:
                 _LOG.info("other processes cannot be told now", extra={"error": str(error)})
                 self._told |= devices  # told with the next readings; until then others look by themselves

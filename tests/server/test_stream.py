@@ -156,6 +156,78 @@ async def test_what_was_taken_before_a_younger_reading_was_heard_of_is_suspect()
     assert not lateness.suspects(LateBatch(5, NOW, NOW, 1))
 
 
+def old_sample(second: float) -> dict[str, Any]:
+    return sample(second - 7200)
+
+
+def _old(device: int, seconds: int) -> LateBatch:
+    begin = NOW - timedelta(hours=2) + timedelta(seconds=seconds)
+    return LateBatch(device, begin, begin + timedelta(seconds=4), 5)
+
+
+async def test_a_backlog_is_asked_after_once_until_another_process_tells_of_its_device() -> None:
+    lateness = Lateness(Clock())
+    assert lateness.suspects(_old(1, 0))
+    lateness.asks({1})
+    lateness.told({1: _old(1, 0).last})
+    assert not lateness.suspects(_old(1, 10))
+    assert lateness.suspects(_old(1, 5))  # before one that was taken here
+    assert not lateness.suspects(_old(1, 20))
+    assert lateness.suspects(_old(2, 20))
+    assert lateness.heard({1}) == [
+        _old(1, 10),
+        _old(1, 20),
+    ]  # both, for something may have come before either
+    assert lateness.suspects(_old(1, 30))
+
+
+@pytest.mark.parametrize("heard", [{1}, ANY_DEVICE])
+async def test_what_the_database_said_before_another_process_told_of_the_device_is_not_believed(
+    heard: set[int] | None,
+) -> None:
+    lateness = Lateness(Clock())
+    assert lateness.suspects(_old(1, 0))
+    lateness.asks({1})
+    lateness.heard(heard)
+    lateness.told({1: _old(1, 0).last})
+    assert lateness.suspects(_old(1, 10))
+
+
+async def test_a_backlog_whose_device_has_younger_readings_is_suspect() -> None:
+    lateness = Lateness(Clock())
+    assert lateness.suspects(_old(1, 0))
+    lateness.asks({1})
+    lateness.told({1: NOW})
+    assert lateness.suspects(_old(1, 10))
+
+
+async def test_what_was_believed_of_a_backlog_is_suspect_when_a_hint_names_nobody() -> None:
+    lateness = Lateness(Clock())
+    assert lateness.suspects(_old(1, 0))
+    lateness.asks({1})
+    lateness.told({1: _old(1, 0).last})
+    assert not lateness.suspects(_old(1, 10))
+    assert lateness.heard(ANY_DEVICE) == [_old(1, 10)]
+    assert lateness.suspects(_old(1, 20))
+
+
+async def test_a_backlog_that_one_process_takes_is_no_late_one_and_one_that_two_take_is(
+    api: Api, start_server: StartServer
+) -> None:
+    async with start_server() as other:
+        await api.ingest(old_sample(0))
+        async with streaming(api) as events:
+            for second in range(10, 100, 10):
+                await api.ingest(old_sample(second))
+                assert (await events.next())[2] == old_sample(second)["ts"]
+                await asyncio.sleep(0.3)
+            await other.ingest(old_sample(200))
+            assert (await events.next())[2] == old_sample(200)["ts"]
+            await api.ingest(old_sample(150))
+            kind, data, _ = await events.next()
+            assert (kind, data["from"], data["count"]) == ("backfill", old_sample(150)["ts"], 1)
+
+
 async def test_the_stream_of_a_deleted_device_ends(api: Api) -> None:
     await api.ingest(sample(0), sample(0, device_id="sh-2"))
     async with streaming(api) as events, streaming(api, device_id="sh-2") as other:
