@@ -51,7 +51,7 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=5)
 _FRESH: Final = timedelta(seconds=FRESH_S)
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of several requests that share a transaction."""
-_WORTH_A_TRIP: Final = 1_000
+_WORTH_A_TRIP: Final = 300
 """Rows that take so long that a transaction more is hardly felt."""
 _EDGE_SEEN_S: Final = 10.0
 """s between two notes that an edge still speaks for a device."""
