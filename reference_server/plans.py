@@ -7,10 +7,12 @@ request, or with stored readings that differ; readings of several devices; unusu
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -121,11 +123,11 @@ class Fates:
             return [], []
         if plan.block is not None and plan.block in self.stored:
             verdicts.inserted += len(plan.block)
-            stamps = plan.block.stamps.tolist() if 1 < len(plan.block) <= _MOST_STAMPS else ()
-            return [LateBatch(*Span.of_block(plan.block), len(plan.block), stamps)], []
+            stamps = array("q", plan.block.stamps.tobytes())
+            return [_arrived(Span.of_block(plan.block), stamps)], []
         inserted, asides = self._judge_rows(plan, verdicts)
         verdicts.inserted += len(inserted)
-        taken: defaultdict[int, list[int]] = defaultdict(list)
+        taken: defaultdict[int, array[int]] = defaultdict(partial(array, "q"))
         for row in inserted:
             taken[row.device].append((row.ts - _EPOCH) // _US)
         return [_arrived(span, taken[span.device]) for span in Span.of_rows(inserted)], asides
@@ -143,7 +145,8 @@ class Fates:
         return inserted, asides
 
 
-def _arrived(span: Span, stamps: list[int]) -> LateBatch:
+def _arrived(span: Span, stamps: array[int]) -> LateBatch:
+    """Say what arrived; it is kept for a while, and there may be a great many: so in few bytes."""
     return LateBatch(*span, len(stamps), stamps if 1 < len(stamps) <= _MOST_STAMPS else ())
 
 
