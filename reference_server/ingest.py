@@ -377,9 +377,13 @@ class Ingest:
             asides += plan.asides
             await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
-            if plan.speaker is not None and self._is_news(plan):
-                await self._note(connection, plan, plan.speaker)
             results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed())))
+        # In the order of the devices: another transaction may note the same ones, and neither waits for both.
+        speaking = [
+            (plan.speaker, plan) for plan in plans if plan.speaker is not None and self._is_news(plan)
+        ]
+        for speaker, plan in sorted(speaking, key=lambda pair: pair[0].key):
+            await self._note(connection, plan, speaker)
         return results
 
     def _is_news(self, plan: Plan) -> bool:

@@ -203,11 +203,11 @@ class LiveHub:
             devices, self._told = self._told, set()
             late = self._late_due()
             try:
-                self._lateness.asks({batch.device for batch in late} if self._hearing else ())
-                self._lateness.told(await self._channel.tell(devices, late))
+                await self._channel.tell(devices, late)
             except StorageError as error:
                 _LOG.info("other processes cannot be told now", extra={"error": str(error)})
-                self._told |= devices  # told with the next readings; until then others look by themselves
+                self._told |= devices  # until they are told, others look by themselves
+                self._to_tell.set()
                 await asyncio.sleep(_LISTEN_AGAIN_S)
 
     def _late_due(self) -> list[LateBatch]:

@@ -28,22 +28,19 @@ CROSS JOIN LATERAL (
 ORDER BY s.ts;
 
 -- name: note_backfills
--- Note those of the batches whose last reading is not the newest of its device. Answers which, by device and last
--- reading, beside the newest reading of the device; for a device without any of them, that alone. Each device is looked
--- at once, however many of the batches are its own; a deleted one is not.
+-- Note those of the batches whose last reading is not the newest of its device; answers which. Each device is looked at
+-- once, however many of the batches are its own; a deleted one is not.
 WITH newest AS MATERIALIZED (
   SELECT device, newest_reading(device) AS ts FROM devices WHERE device = ANY(%(devices)s::int4[]) AND deleted_at IS NULL
-), noted AS (
-  INSERT INTO backfills (device, from_ts, to_ts, row_count)
-  SELECT t.device, t.from_ts, t.to_ts, t.row_count
-  FROM unnest(
-    %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
-  ) AS t(device, from_ts, to_ts, row_count)
-  JOIN newest USING (device)
-  WHERE newest.ts > t.to_ts
-  RETURNING device, to_ts
 )
-SELECT device, newest.ts, noted.to_ts FROM newest LEFT JOIN noted USING (device);
+INSERT INTO backfills (device, from_ts, to_ts, row_count)
+SELECT t.device, t.from_ts, t.to_ts, t.row_count
+FROM unnest(
+  %(devices)s::int4[], %(begins)s::timestamptz[], %(ends)s::timestamptz[], %(counts)s::int4[]
+) AS t(device, from_ts, to_ts, row_count)
+JOIN newest USING (device)
+WHERE newest.ts > t.to_ts
+RETURNING device, to_ts;
 
 -- name: mixed_batches
 -- Which of the batches, by number from 1, have readings of others between their own: there are more than they brought.

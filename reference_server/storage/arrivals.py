@@ -58,11 +58,8 @@ class ArrivalChannel:
         self._url = address(url)
         self._telling: Connection | None = None
 
-    async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> dict[int, datetime]:
+    async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> None:
         """Tell that these devices have new readings, and note what came late.
-
-        Returns:
-            Of each device of which something may have come late, when its newest reading was taken.
 
         Raises:
             StorageError: nothing is known to be told; the next call connects again.
@@ -70,10 +67,10 @@ class ArrivalChannel:
         try:
             with translated():
                 connection = self._telling = self._telling or await self._connected()
-                newest = await _note(connection, late) if late else {}
+                if late:
+                    await _note(connection, late)
                 if devices:  # to tell of none is to tell of any
                     await fetch(connection, "tell_arrivals", keys=_payload(devices))
-                return newest
         except BaseException:
             await self.close()
             raise
@@ -111,14 +108,12 @@ class ArrivalChannel:
         return connection
 
 
-async def _note(connection: Connection, late: Sequence[LateBatch]) -> dict[int, datetime]:
-    found = await fetch(connection, "note_backfills", **_listed(late))
-    noted = {(device, last) for device, _, last in found}
+async def _note(connection: Connection, late: Sequence[LateBatch]) -> None:
+    noted = set(await fetch(connection, "note_backfills", **_listed(late)))
     newest = [batch for batch in late if batch.stamps and (batch.device, batch.last) not in noted]
     for some in near_each_other(newest, key=lambda batch: batch.first, most=_NEAR):
         await _note_partly_late(connection, some)
     await fetch(connection, "forget_backfills")
-    return {device: newest for device, newest, _ in found if newest is not None}
 
 
 async def _note_partly_late(connection: Connection, batches: Sequence[LateBatch]) -> None:

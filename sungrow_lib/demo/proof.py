@@ -24,7 +24,7 @@ from sungrow_lib.simulator.journal import JournalEntry
 LONGEST_READ: Final = timedelta(seconds=6)
 """Longest time from the simulator's answer to the reading's date; beyond, they do not belong together."""
 
-_ROUNDING: Final = timedelta(milliseconds=5)
+_ROUNDING: Final = timedelta(milliseconds=3)
 """So much earlier than its poll a reading may be dated: either date, when the machine started and the time
 since then are each cut to whole milliseconds."""
 

@@ -186,7 +186,7 @@ def test_a_reading_whose_running_time_was_rounded_down_is_of_its_own_poll(edge: 
     polls = edge.numbered.devices[DEVICE.device_id]
     found = [polls.at(edge.date(number) - timedelta(milliseconds=0.6)) for number in range(POLLS)]
     assert found == list(range(POLLS))
-    assert polls.at(edge.date(0) - timedelta(milliseconds=20)) is None
+    assert polls.at(edge.date(0) - timedelta(milliseconds=4)) is None
 
 
 def test_a_poll_that_a_kill_or_the_log_explains_is_not_accepted(edge: Told) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import monotonic
 
 import pytest
@@ -26,12 +26,11 @@ class Channel(ArrivalChannel):
         self.noted: asyncio.Queue[LateBatch] = asyncio.Queue()
         self.notes = 0
 
-    async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> dict[int, datetime]:
+    async def tell(self, devices: Collection[int], late: Sequence[LateBatch]) -> None:
         del devices
         self.notes += bool(late)
         for batch in late:
             self.noted.put_nowait(batch)
-        return {}
 
     async def listen(self) -> AsyncIterator[frozenset[int] | None]:
         await asyncio.Event().wait()
