@@ -378,12 +378,9 @@ class Ingest:
             await _keep_old(connection, plan, verdicts)
             await keep_aside(connection, asides, plan.envelope.edge_id)
             results.append(_Stored(verdicts, arrivals, resend=not missing.isdisjoint(plan.believed())))
-        # In the order of the devices: another transaction may note the same ones, and neither waits for both.
-        speaking = [
-            (plan.speaker, plan) for plan in plans if plan.speaker is not None and self._is_news(plan)
-        ]
-        for speaker, plan in sorted(speaking, key=lambda pair: pair[0].key):
-            await self._note(connection, plan, speaker)
+        by_device = sorted(plans, key=lambda plan: plan.speaker.key if plan.speaker else 0)
+        for plan in filter(self._is_news, by_device):  # others note in the same order: no deadlock
+            await self._note(connection, plan)
         return results
 
     def _is_news(self, plan: Plan) -> bool:
@@ -397,9 +394,10 @@ class Ingest:
         info = plan.envelope.device
         return info is not None and self._told.get(plan.speaker.key) != (plan.speaker.version, info)
 
-    async def _note(self, connection: Connection, plan: Plan, speaker: KnownDevice) -> None:
+    async def _note(self, connection: Connection, plan: Plan) -> None:
         """Remember who speaks for a device and what they know of it, when that is news."""
-        envelope = plan.envelope
+        envelope, speaker = plan.envelope, plan.speaker
+        assert speaker is not None
         if plan.edge_is_due and envelope.edge_id is not None:
             max_seq = max(envelope.seq or (), default=None)
             others = await note_edge(connection, speaker.key, envelope.edge_id, envelope.generation, max_seq)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from sungrow_lib.capture import Capture
@@ -18,7 +19,6 @@ from sungrow_lib.registers.identity import (
 )
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Value
-from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 
@@ -107,8 +107,8 @@ def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
 
 
 def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
-    signed = signs_battery(capture.firmware)
-    values = Normalizer("", identity, signed).values(capture.words, firmware=True)
+    told = replace(identity, firmware=identity.firmware or capture.firmware or None)
+    values = Normalizer("", told).values(capture.words, firmware=True)
     if identity.family is Family.SH:
         values |= _of_its_battery(values, capture.words)
     known = {

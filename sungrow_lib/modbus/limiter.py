@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import uuid4
@@ -68,7 +68,10 @@ class Endpoint:
     @property
     def lock_name(self) -> str:
         """Name of the endpoint's lock file."""
-        plain = str(ip_address(self.address.partition("%")[0])).replace(":", "_")
+        address = ip_address(self.address.partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:  # the same device by another name
+            address = address.ipv4_mapped
+        plain = str(address).replace(":", "_")
         return f"sungrow-{plain}-{self.port}.lock"
 
     def __str__(self) -> str:

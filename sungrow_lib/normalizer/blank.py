@@ -30,12 +30,28 @@ _OTHERS: Final = ("internal_temperature", "bus_voltage", "battery_voltage", "tot
 _FEWEST: Final = 3
 """So many of them must have been read to tell."""
 
+_WHAT_IT_IS: Final = range(4949, 5003)
+"""What a dongle knows of a sleeping inverter: serial number, type, nominal power, number of phases."""
+_FEWEST_WORDS: Final = 8
+"""So many others must have been read, all of them 0, where a request of the poll was lost."""
+
 
 def filled(family: Family, registers: Values, words: RegisterWords) -> RegisterWords:
     """Return the words that mean something: all, or without the zeros of a reading that nobody filled."""
     counted = [name for name in _COUNTED.get(family, ()) if name in registers]
     measured = [name for name in _MEASURED if name in registers]
     told = (*counted, *measured, *(name for name in _OTHERS if name in registers))
-    if not (counted and measured and len(told) >= _FEWEST) or any(registers[name] for name in told):
+    if any(registers[name] for name in told):
+        return words
+    is_told = counted and measured and len(told) >= _FEWEST
+    if not (is_told or ((counted or measured) and _is_empty(words))):
         return words
     return RegisterWords({key: word for key, word in words.items() if word or key[0] is Space.HOLDING})
+
+
+def _is_empty(words: RegisterWords) -> bool:
+    """Whether all that was read is 0, but what the device is."""
+    read = [
+        word for (space, number), word in words.items() if space is Space.INPUT and number not in _WHAT_IT_IS
+    ]
+    return len(read) >= _FEWEST_WORDS and not any(read)

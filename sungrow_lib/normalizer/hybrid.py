@@ -11,6 +11,7 @@ from sungrow_lib.normalizer.values import HOLE_A, HOLE_W, Number, Values, rounde
 from sungrow_lib.quantities import QUANTITY_BY_NAME, Family
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 
 _DEAD_POWER_W: Final = 50
@@ -32,6 +33,10 @@ _USUAL_REACH_W: Final = 60_000
 """Where nobody tells the nominal power: twice that of the largest hybrid but SH-CX."""
 _LEAST_BATTERY_V: Final = 40
 """Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
+
+_UPPER_HALF: Final = 0x8000
+_FLOATING_V: Final = 10
+"""V that an inverter may read where no battery is connected."""
 
 _FLOW_BITS: Final = ("battery charging", "battery discharging")
 
@@ -73,10 +78,17 @@ _METER_POWERS: Final = ("meter_active_power", *(f"meter_phase_{phase}_active_pow
 def hybrid_values(
     values: Mapping[str, Any], registers: Values, identity: Identity, *, signed: bool
 ) -> dict[str, Any]:
-    """What a hybrid's values mean beyond the table."""
+    """What a hybrid's values mean beyond the table.
+
+    Args:
+        values: what the table says.
+        registers: decoded registers by name.
+        identity: what the device is.
+        signed: whether it was seen to sign its battery power.
+    """
     registers = {**registers, **_plausible(registers, identity)}
     number = _Numbers(registers)
-    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity.context.line)
+    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity)
     power = _battery_power(number, flow)
     changed: dict[str, Any] = {
         "battery_power_w": power,
@@ -133,7 +145,20 @@ def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None
     return {
         "battery_power_signed": None if power == HOLE_W and (doubtful or power_differs) else power,
         "battery_current_signed": None if current == HOLE_A and (doubtful or current_differs) else current,
+        "battery_power": _of_its_current(number, watts),
     }
+
+
+def _of_its_current(number: _Numbers, power: Number | None) -> Number | None:
+    """13022 as it is, or as the negative number that an upper half may be on SH-CX, by voltage and current.
+
+    Only there it may be a magnitude; None where nothing tells.
+    """
+    if power is None or power < _UPPER_HALF:
+        return power
+    current = number("battery_current_signed") or number("battery_current")
+    moved = abs((number("battery_voltage") or 0) * (current or 0))
+    return min(power, power - 2 * _UPPER_HALF, key=lambda one: abs(abs(one) - moved)) if moved else None
 
 
 def _within(value: Number | None, reach: float) -> Number | None:
@@ -148,8 +173,28 @@ def _reach_w(number: _Numbers, identity: Identity) -> float:
     return max(_REACH * 1000 * max(known), _LEAST_REACH_W) if known else _USUAL_REACH_W
 
 
-def _flow(registers: Values, number: _Numbers, line: str) -> _Flow:
-    """Which way a positive battery power flows, on a device not yet seen to sign it."""
+def _flow(registers: Values, number: _Numbers, identity: Identity) -> _Flow:
+    """Which way a positive battery power flows, on a device not yet seen to sign it.
+
+    Of firmware that signs it, 13001 may stay as it was; some sends magnitudes all the same. So its bit counts
+    there only where sun less AC output flows that way, too.
+    """
+    told = _told_flow(registers, number, identity.context.line)
+    if not signs_battery(identity.firmware):
+        return told
+    return told if told is _Flow.CHARGING and _has_surplus(number) else _Flow.DISCHARGING
+
+
+def _has_surplus(number: _Numbers) -> bool:
+    """Whether more sun comes in than goes out as AC, by more than is lost on the way."""
+    sun, output, power = number("total_dc_power"), number("total_active_power"), number("battery_power")
+    if sun is None or output is None or power is None:
+        return False
+    return sun - output > max(_BALANCE_TOLERANCE_W, power / 2)
+
+
+def _told_flow(registers: Values, number: _Numbers, line: str) -> _Flow:
+    """Which way it flows by what stands beside it."""
     signed = number("battery_current_signed")
     if signed:
         return _Flow.CHARGING if signed < 0 else _Flow.DISCHARGING
@@ -208,23 +253,29 @@ def _battery_current(number: _Numbers, power: Number | None, flow: _Flow) -> Num
 def _export_power(number: _Numbers, registers: Values, phases: int | None) -> Number | None:
     """W, + exporting. Some firmware leaves 13010 at 0 while the meter's own registers live."""
     export, meter = number("export_power"), number("meter_active_power")
-    if meter is None:
-        meter = total_of_phases(registers, phases)
-    live = live_phases(registers) if meter is None else [meter]
-    lives = any(abs(power) > _DEAD_POWER_W for power in live)
+    total = total_of_phases(registers, phases)
+    if not meter and total is not None:  # its total stays at 0, too, where only its phases live
+        meter = total
+    live = [meter] if meter or total is not None else live_phases(registers)
+    lives = any(abs(power or 0) > _DEAD_POWER_W for power in live)
     if export is not None and (export or not lives):
         return export
-    if meter is not None:
+    if meter is not None and (meter or not lives):
         return -meter
     other = number("grid_export_power_alt")
     return (other or None) if lives else other  # a 0 that is doubtful is no surer for being there twice
 
 
 def _has_no_battery(number: _Numbers) -> bool:
-    """Whether every register that a connected battery fills reads 0, as on an inverter without one."""
+    """Whether every register that a connected battery fills reads 0, or "not available", as without one."""
     voltage, health = number("battery_voltage"), number("battery_soh")
     capacity = (number("battery_capacity"), number("battery_capacity_high_resolution"))
-    return voltage == 0 and health == 0 and not any(capacity)
+    if any(capacity):
+        return False
+    if voltage == 0 and health == 0:
+        return True
+    is_empty = number("battery_soc") == 0 and 0 in capacity
+    return is_empty and (voltage or 0) < _FLOATING_V and not health
 
 
 def _has_no_meter(registers: Values, values: Mapping[str, Any]) -> bool:

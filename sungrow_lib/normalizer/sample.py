@@ -15,7 +15,6 @@ from sungrow_lib.normalizer.values import Values, codes_of_bits, supplied_values
 from sungrow_lib.quantities import Family
 from sungrow_lib.registers.identity import Identity, identify
 from sungrow_lib.registers.map import RegisterMap
-from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample
 
@@ -90,8 +89,7 @@ class Normalizer:
             registers = without_idle_phases(registers)
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
-            signed = self.signed_battery or signs_battery(identity.firmware)
-            values |= hybrid_values(values, registers, identity, signed=signed)
+            values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
         if identity.family is Family.BATTERY:
             values |= battery_values(values)
         if identity.family is Family.SG:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from sungrow_lib.quantities import QUANTITIES, QUANTITY_BY_NAME, Family, Quantity, QuantityKind, Source
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Value
-from sungrow_lib.registers.words import RegisterWords
+from sungrow_lib.registers.words import WORD_MAX, RegisterWords
 
 Values = Mapping[str, Value | None]
 """Decoded registers by name."""
@@ -176,7 +176,9 @@ def codes_of_bits(name: str, family: Family, words: RegisterWords) -> list[int] 
     for source in chain.from_iterable(quantity.sources.get(family, ())):
         register = table.by_name(source.register)
         taken = words.take(register.space, register.number, register.word_count)
-        if taken is not None and register.decode(taken) is not None:
+        if taken is None or WORD_MAX in taken:  # not even one word of them ever has all its bits set
+            continue
+        if register.decode(taken) is not None:
             answered = True
             codes.update(register.codes(taken))
     return sorted(codes)[: quantity.length] if answered else None

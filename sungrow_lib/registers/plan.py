@@ -33,6 +33,8 @@ DEFAULT_MAX_GAP: Final = 2
 FILLED_MAX_GAP: Final = 64
 """The same where holes are filled with 0xFFFF. A request costs at least 20 ms of silence, a word 20 us."""
 
+_INVERTERS: Final = frozenset({Family.SH, Family.SG})
+
 _FILLING: Final = frozenset({Family.SH, Family.BATTERY})
 """Families whose own port was seen to fill holes."""
 
@@ -56,6 +58,13 @@ _BESIDE: Final = {
     "fault_codes": ("work_state_1",),
 }
 """Registers a quantity needs besides its best source, to tell directions and cross-check."""
+
+_TELLING_ABSENCE: Final = {
+    ("battery_",): ("battery_voltage", "battery_soh"),
+    ("load_", "export_", "import_", "direct_use_", "self_consumption_"): ("export_power", *_METERED),
+}
+"""By what quantities are called, the registers of an inverter that tell a battery or a meter that is not there
+from one that reads 0. Where everything is read, they are among it."""
 
 _TELLTALE_SETTINGS: Final = {
     Family.SH: ("ems_mode", "start_stop"),
@@ -121,12 +130,10 @@ class ReadPlan:
             names: limit to these quantities.
             refused: what this device refused before.
         """
-        wanted = dict.fromkeys(
-            alternatives
-            for quantity in QUANTITIES
-            if quantity.tier in tiers and (names is None or quantity.name in names)
-            for alternatives in alternatives_of(quantity, family, context)
-        )
+        chosen = [q for q in QUANTITIES if q.tier in tiers and (names is None or q.name in names)]
+        wanted = dict.fromkeys(rows for q in chosen for rows in alternatives_of(q, family, context))
+        if names is not None and family in _INVERTERS:
+            wanted |= dict.fromkeys(_telling_absence(chosen, family, context))
         return cls(
             family,
             tuple(wanted),
@@ -376,6 +383,18 @@ def alternatives_of(quantity: Quantity, family: Family, context: DeviceContext) 
     for name in _BESIDE.get(quantity.name, ()):
         if parts and name in table:
             yield (table.by_name(name),)
+
+
+def _telling_absence(
+    chosen: Iterable[Quantity], family: Family, context: DeviceContext
+) -> Iterator[Alternatives]:
+    """Yield what tells whether that of which quantities tell is there at all."""
+    table = RegisterMap.for_family(family)
+    for quantity in chosen:
+        for begins, names in _TELLING_ABSENCE.items():
+            if quantity.name.startswith(begins) and parts_of(quantity, family, context):
+                known = (table.by_name(name) for name in names if name in table)
+                yield from ((row,) for row in known if row.applies.presence(context) is not Presence.ABSENT)
 
 
 def _span(run: Sequence[Register]) -> Block:

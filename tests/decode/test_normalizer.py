@@ -12,11 +12,12 @@ from hypothesis import given, strategies as st
 
 from sungrow_lib.errors import UnknownFamilyError
 from sungrow_lib.normalizer import Normalizer, rests_on_firmware, shows_signed_battery
-from sungrow_lib.quantities import QUANTITIES, Family, QuantityKind
+from sungrow_lib.quantities import QUANTITIES, Family, QuantityKind, Tier
 from sungrow_lib.registers.applies import ConnectionPath
 from sungrow_lib.registers.devices import DEVICE_BY_MODEL, DEVICE_TYPES
 from sungrow_lib.registers.identity import Identity
 from sungrow_lib.registers.map import RegisterMap
+from sungrow_lib.registers.plan import ReadPlan
 from sungrow_lib.registers.words import RegisterWords, Space
 from sungrow_lib.sample import SungrowSample
 
@@ -188,6 +189,114 @@ def test_firmware_tells_that_the_battery_is_signed_whatever_a_stale_13001_says(
     device = replace(identity("SH10RT"), firmware=firmware)
     read = words({13001: CHARGING, 13022: 200})
     assert Normalizer("house", device).normalize(read, ts=TS).battery_power_w == power
+
+
+@pytest.mark.parametrize(
+    ("story", "sun", "output", "magnitude", "power"),
+    [
+        ("more sun than output", 6000, 2000, 3000, 3000),
+        ("little of it", 700, 400, 250, 250),
+        ("output from the battery", 0, 2900, 3000, -3000),
+        ("what is lost on the way", 3050, 2900, 200, -200),
+        ("the bit is of another day", 6000, 6900, 1000, -1000),
+    ],
+)
+def test_signing_firmware_that_sends_a_magnitude_charges_where_the_bit_and_the_sun_say_so(
+    story: str, sun: int, output: int, magnitude: int, power: int
+) -> None:
+    device = replace(identity("SH10RT"), firmware="SAPPHIRE-H_03011.95.02")
+    read = words({13001: CHARGING, 13022: magnitude, **long(5017, sun), **long(13034, output)})
+    assert Normalizer("house", device).normalize(read, ts=TS).battery_power_w == power, story
+
+
+@pytest.mark.parametrize(
+    ("registers", "power", "current"),
+    [
+        ({13020: 7000, 13021: -38, 13022: -3000}, 3000, 3.8),
+        ({13020: 7000, 13021: 890, 13022: 62_536, 13001: DISCHARGING}, -62_536, -89.0),
+        ({13020: 7000, 13021: 890, 13022: 62_536, 13001: CHARGING}, 62_536, 89.0),
+        ({13020: 7000, 13021: 0, 13022: -3000}, None, 0.0),
+        ({13020: 7000, 13021: 400, 13022: 28_000, 13001: DISCHARGING}, -28_000, -40.0),
+    ],
+)
+def test_the_upper_half_of_a_large_hybrids_battery_power_is_what_voltage_and_current_make(
+    registers: dict[int, int], power: int | None, current: float
+) -> None:
+    read = words({number: value & 0xFFFF for number, value in registers.items()})
+    found = Normalizer("house", identity("SH125CX")).normalize(read, ts=TS)
+    assert (found.battery_power_w, found.battery_current_a) == (power, current)
+
+
+@pytest.mark.parametrize(
+    ("registers", "export"),
+    [
+        ({**long(13010, 0), **long(5601, 0), **long(5603, 300), **long(5605, 300), **long(5607, 300)}, -900),
+        ({**long(13010, 0), **long(5601, 0), **long(5603, 500), **long(5605, -500), **long(5607, 0)}, 0),
+        ({**long(13010, 0), **long(5601, 0), **long(5603, 0), **long(5605, 0), **long(5607, 0)}, 0),
+        ({**long(13010, 700), **long(5601, 0), **long(5603, 300), **long(5605, 300), **long(5607, 300)}, 700),
+        ({**long(5601, 0)}, 0),
+        ({**long(13010, 0), **long(5601, 400)}, -400),
+    ],
+)
+def test_a_total_that_stays_at_0_gives_way_to_the_phases_that_live(
+    registers: dict[int, int], export: int
+) -> None:
+    found = Normalizer("house", identity("SH15T")).normalize(words(registers), ts=TS)
+    assert found.export_power_w == export
+
+
+@pytest.mark.parametrize("halves", [(0, 0xFFFF), (0xFFFF, 0)])
+def test_half_a_hole_is_no_fault(halves: tuple[int, int]) -> None:
+    first, second = halves
+    assert sample({13052: first, 13053: second}).fault_codes is None
+    others = {13054: 0, 13055: 4}
+    assert sample({13052: first, 13053: second, **others}).fault_codes == sample(others).fault_codes
+
+
+@pytest.mark.parametrize(
+    ("registers", "is_there"),
+    [
+        ({13020: 0xFFFF, 13023: 0, 13024: 0, 13025: 0, 13039: 0}, False),
+        ({13020: 0, 13023: 0, 13024: 0xFFFF, 13025: 0, 13039: 0}, False),
+        ({13020: 12, 13023: 0, 13024: 0, 13025: 0, 13039: 0}, False),
+        ({13020: 4000, 13023: 0, 13024: 990, 13025: 0, 13039: 960}, True),
+        ({13020: 0xFFFF, 13023: 0, 13024: 990, 13025: 0, 13039: 960}, True),
+    ],
+)
+def test_a_battery_of_which_nothing_is_available_is_not_there(
+    registers: dict[int, int], *, is_there: bool
+) -> None:
+    found = sample(registers)
+    assert (found.battery_soc_pct, found.battery_temp_c) == ((0.0, 0.0) if is_there else (None, None))
+
+
+_ALONE = {5017: 3000, 5036: 500, 13004: 9000, 13034: 2900, 13035: 0}
+"""What lives on a hybrid that has neither a battery nor a meter; all else reads 0."""
+
+
+@pytest.mark.parametrize("tiers", [(Tier.FAST, Tier.SLOW)])
+def test_what_is_not_there_is_unknown_also_where_it_is_all_that_is_read(tiers: tuple[Tier, ...]) -> None:
+    device = identity("SH10RT")
+    normalizer = Normalizer("house", device)
+
+    def read(names: set[str] | None) -> dict[str, Any]:
+        plan = ReadPlan.for_quantities(Family.SH, device.context, tiers=tiers, names=names)
+        numbers = [n for block in plan.blocks for n in block.numbers if block.space is Space.INPUT]
+        return normalizer.values(words({number: _ALONE.get(number, 0) for number in numbers}))
+
+    whole = read(None)
+    assert whole["pv_power_w"] == 3000
+    begins = ("battery_", "load_power", "import_", "direct_use_", "self_consumption_")
+    absent = {name for name, value in whole.items() if value is None and name.startswith(begins)}
+    assert {"battery_soc_pct", "battery_temp_c", "import_daily_kwh", "direct_use_total_kwh"} <= absent
+    assert {name: value for name in absent if (value := read({name})[name]) is not None} == {}
+
+
+def test_an_empty_copy_of_which_a_request_was_lost_is_empty_all_the_same() -> None:
+    table = dict.fromkeys(range(13000, 13048), 0)
+    found = sample(table)
+    assert (found.pv_total_kwh, found.running_state, found.active_power_w) == (None, None, None)
+    assert sample({**table, 13008: 1}).pv_total_kwh == 0.0
 
 
 def test_only_a_positive_13022_without_a_5214_rests_on_the_firmware() -> None:

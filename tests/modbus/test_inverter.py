@@ -361,7 +361,7 @@ async def test_minus_one_of_a_part_is_unknown_until_its_neighbours_were_read(
         readings = await bench.polls(inverter, 3, fields=["battery_temp_c"])
         assert [sample_of(reading).battery_temp_c for reading in readings] == [None, -0.1, -0.1]
         polled = list(inverter.requests)[-2:]
-        assert {request.block for request in polled} == {Block(Space.INPUT, 13023, 6)}
+        assert {request.block for request in polled} == {Block(Space.INPUT, 13020, 9)}
 
 
 async def test_a_hole_of_a_part_is_unknown_whatever_is_asked_for(bench: Bench, clock: ManualClock) -> None:

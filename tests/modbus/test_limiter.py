@@ -308,3 +308,10 @@ async def test_another_process_excludes_us_until_it_is_killed(tmp_path: Path) ->
         # It died in its pass: the five seconds from its start are kept by us, in real time.
         async with device.one_pass():
             assert SystemClock().boottime() - began >= 5.0
+
+
+def test_one_device_has_one_lock_whichever_way_its_address_is_written() -> None:
+    names = {
+        Endpoint(address, 502).lock_name for address in ("192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:207")
+    }
+    assert names == {ENDPOINT.lock_name}

@@ -101,7 +101,9 @@ def test_quantities_can_be_chosen() -> None:
     assert [register.name for register in plan.registers] == [
         "battery_power_signed",
         "power_flow_status",
+        "battery_voltage",
         "battery_power",
+        "battery_soh",
         "total_active_power",
     ]
 
