@@ -145,7 +145,7 @@ async def set_device(
     """
     require_device_id(device_id)
     if timezone is not None and known_zone(timezone) is None:
-        raise UsageError(f"{timezone or 'an empty name'} is no time zone; use one such as Europe/Amsterdam")
+        raise UsageError(f"{timezone or 'an empty name'} is no time zone; use one such as Europe/Berlin")
     if poll_interval_s is not None and not 0 < poll_interval_s <= _LONGEST_INTERVAL_S:
         raise UsageError("the poll interval must be more than 0 s and at most a day")
     _require_names(name, plant)

@@ -108,7 +108,7 @@ waited for any more. One that is kept counts as silent. What is erased is gone f
 
 examples:
   sungrow-server device list
-  sungrow-server device set roof --timezone Europe/Amsterdam --plant home
+  sungrow-server device set roof --timezone Europe/Berlin --plant home
   sungrow-server device delete roof                            its readings stay, new ones are not taken
   sungrow-server device restore roof                           they are taken again
   sungrow-server device erase roof --yes                       nothing of it is left
@@ -248,7 +248,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     change.add_argument("device", metavar="ID")
     change.add_argument("--name", type=words, help="what you call it")
     change.add_argument("--plant", type=words, help="the plant it belongs to")
-    change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Amsterdam")
+    change.add_argument("--timezone", metavar="ZONE", help="the site's zone, such as Europe/Berlin")
     text = "time between polls; readings that say no interval stand for at most three, stored ones as well"
     change.add_argument("--poll-interval", type=float, metavar="SECONDS", help=text)
     change.set_defaults(run=_device_set)
@@ -344,11 +344,16 @@ def _token_create(args: argparse.Namespace) -> int:
         raise UsageError("--expires lies in the past: the token would never be good")
     print(asyncio.run(admin.create_token(_url(args), args.label, args.scopes, args.devices, args.expires)))
     print("keep it safe: it is not shown again", file=sys.stderr)
+    if not args.devices:
+        print("it may touch all devices, later ones too; --device ID limits it", file=sys.stderr)
     return EXIT_OK
 
 
 def _token_list(args: argparse.Namespace) -> int:
-    _table(asyncio.run(admin.list_tokens(_url(args))), as_json=args.json)
+    tokens = asyncio.run(admin.list_tokens(_url(args)))
+    if not args.json:
+        tokens = [token | {"devices": token["devices"] or "all"} for token in tokens]
+    _table(tokens, as_json=args.json)
     return EXIT_OK
 
 

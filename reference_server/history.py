@@ -71,6 +71,7 @@ class ImportResult:
         aside: kept aside: other values than the stored ones, or behind the retention horizon where rollups
             exist that they would have to change.
         frozen: how many of those lie behind the horizon, where no reading stands to compare them with.
+        passing: how many were stored that are older than raw readings are kept: their rollups stay.
         intervals: those that readings were taken to have that do not say what time they stand for.
         too_few: whether there were too few of them to tell.
     """
@@ -79,6 +80,7 @@ class ImportResult:
     duplicates: int = 0
     aside: int = 0
     frozen: int = 0
+    passing: int = 0
     intervals: set[timedelta] = field(default_factory=set)
     too_few: bool = False
 
@@ -93,6 +95,7 @@ class ImportResult:
         self.duplicates += other.duplicates
         self.aside += other.aside
         self.frozen += other.frozen
+        self.passing += other.passing
         self.intervals |= other.intervals
         self.too_few |= other.too_few
 
@@ -101,6 +104,8 @@ class ImportResult:
         counts = f"imported {self.inserted}, known {self.duplicates}, kept aside {self.aside}"
         if self.frozen:
             counts += f" ({self.frozen} behind the retention horizon, where rollups stay as they are)"
+        if self.passing:
+            counts += f"; of {self.passing} only rollups will stay, so old they are (RAW_RETENTION_DAYS)"
         ends = sorted({min(self.intervals), max(self.intervals)}) if self.intervals else []
         taken = " to ".join(f"{end.total_seconds():g}" for end in ends)
         if taken:
@@ -400,6 +405,7 @@ async def _import_rows(
             _compare(wanted[row.key], row, asides, result)
     inserted = await insert_rows(connection, [_standing_for(row, spaced) for row in wanted.values()])
     result.inserted += len(inserted)
+    result.passing += sum(ts < horizon for _, ts in inserted)
     standing = await stored_rows(connection, wanted.keys() - inserted)
     for key, stored in standing.items():
         _compare(stored, wanted[key], asides, result)

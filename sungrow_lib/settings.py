@@ -22,6 +22,7 @@ from sungrow_lib.wording import plainly
 _NAMES: Final[Mapping[str, str]] = {
     "missing": "is required; set it in the environment or in the configuration file",
     "extra_forbidden": "is not a setting; see the configuration reference for the names",
+    "tuple_type": "must be a list; each table of one has two brackets, such as [[devices]]",
 }
 _ALTERNATIVE: Final = re.compile(r"int|float|str|bool|(literal|constrained|function-).*")
 """How pydantic names the alternatives of a setting; none is part of a setting's name."""

@@ -63,7 +63,7 @@ _TELLING_ABSENCE: Final = {
     ("battery_",): ("battery_voltage", "battery_soh"),
     ("load_", "export_", "import_", "direct_use_", "self_consumption_"): ("export_power", *_METERED),
 }
-"""By what quantities are called, the registers of an inverter that tell a battery or a meter that is not there
+"""By what quantities are called, the registers of an inverter that tell a battery or a meter that is missing
 from one that reads 0. Where everything is read, they are among it."""
 
 _TELLTALE_SETTINGS: Final = {
