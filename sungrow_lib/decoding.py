@@ -19,6 +19,7 @@ from sungrow_lib.registers.identity import (
 )
 from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.model import Value
+from sungrow_lib.registers.variants import signs_battery
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample, format_ts
 
@@ -107,8 +108,9 @@ def _registers(identity: Identity, capture: Capture) -> dict[str, Value | None]:
 
 
 def _sample(identity: Identity, capture: Capture) -> dict[str, Any]:
-    told = replace(identity, firmware=identity.firmware or capture.firmware or None)
-    values = Normalizer("", told).values(capture.words, firmware=True)
+    if signs_battery(capture.firmware):  # what was read may be of the certification, and older
+        identity = replace(identity, firmware=capture.firmware)
+    values = Normalizer("", identity).values(capture.words, firmware=True)
     if identity.family is Family.SH:
         values |= _of_its_battery(values, capture.words)
     known = {

@@ -23,6 +23,9 @@ _BALANCE_TOLERANCE_W: Final = 200
 _BALANCE_TOLERANCE: Final = 0.25
 """... where it confirms its size to this much."""
 
+_LOST: Final = 0.05
+"""Share of the sun's power that an inverter may lose, generously."""
+
 _SIGNED_BY_DOCUMENT: Final = frozenset({"SH-RS"})
 
 _REACH: Final = 2
@@ -35,9 +38,11 @@ _LEAST_BATTERY_V: Final = 40
 """Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
 
 _UPPER_HALF: Final = 0x8000
+_CLEARLY: Final = 1.5
 _FLOATING_V: Final = 10
 """V that an inverter may read where no battery is connected."""
 
+_BATTERY_FLOWS: Final = ("battery_power", "battery_power_signed", "battery_current", "battery_current_signed")
 _FLOW_BITS: Final = ("battery charging", "battery discharging")
 
 _BATTERY_GAUGES: Final = (
@@ -95,7 +100,7 @@ def hybrid_values(
         "battery_current_a": _battery_current(number, power, flow),
         "export_power_w": _export_power(number, registers, identity.context.phases),
     }
-    if _has_no_battery(number):
+    if _has_no_battery(number, registers):
         changed |= dict.fromkeys(_BATTERY_GAUGES)
         if not any(values[name] for name in _BATTERY_COUNTERS):
             changed |= dict.fromkeys(_BATTERY_COUNTERS)
@@ -142,23 +147,27 @@ def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None
     doubtful = holes or flows
     power_differs = "battery_power" in registers and abs(watts or 0) != abs(HOLE_W)
     current_differs = "battery_current" in registers and abs(amperes or 0) != abs(HOLE_A)
+    current = None if current == HOLE_A and (doubtful or current_differs) else current
     return {
         "battery_power_signed": None if power == HOLE_W and (doubtful or power_differs) else power,
-        "battery_current_signed": None if current == HOLE_A and (doubtful or current_differs) else current,
-        "battery_power": _of_its_current(number, watts),
+        "battery_current_signed": current,
+        "battery_power": _of_its_current(watts, (number("battery_voltage") or 0) * (current or amperes or 0)),
     }
 
 
-def _of_its_current(number: _Numbers, power: Number | None) -> Number | None:
-    """13022 as it is, or as the negative number that an upper half may be on SH-CX, by voltage and current.
+def _of_its_current(power: Number | None, moved: Number) -> Number | None:
+    """13022 as it is, or the negative number that its upper half may be on SH-CX alone.
 
-    Only there it may be a magnitude; None where nothing tells.
+    Args:
+        power: 13022.
+        moved: W by voltage and current; they decide where they clearly can.
     """
-    if power is None or power < _UPPER_HALF:
+    if power is None or power < _UPPER_HALF or not moved:
         return power
-    current = number("battery_current_signed") or number("battery_current")
-    moved = abs((number("battery_voltage") or 0) * (current or 0))
-    return min(power, power - 2 * _UPPER_HALF, key=lambda one: abs(abs(one) - moved)) if moved else None
+    sizes = (power, 2 * _UPPER_HALF - power)
+    if max(sizes) < _CLEARLY * min(sizes):
+        return power
+    return min(power, power - 2 * _UPPER_HALF, key=lambda one: abs(abs(one) - abs(moved)))
 
 
 def _within(value: Number | None, reach: float) -> Number | None:
@@ -176,13 +185,13 @@ def _reach_w(number: _Numbers, identity: Identity) -> float:
 def _flow(registers: Values, number: _Numbers, identity: Identity) -> _Flow:
     """Which way a positive battery power flows, on a device not yet seen to sign it.
 
-    Of firmware that signs it, 13001 may stay as it was; some sends magnitudes all the same. So its bit counts
-    there only where sun less AC output flows that way, too.
+    Of firmware that signs it, 13001 may stay as it was, and some sends magnitudes all the same. So where its
+    bit says charging, and more sun comes in than goes out as AC, nobody knows.
     """
     told = _told_flow(registers, number, identity.context.line)
     if not signs_battery(identity.firmware):
         return told
-    return told if told is _Flow.CHARGING and _has_surplus(number) else _Flow.DISCHARGING
+    return _Flow.UNKNOWN if told is _Flow.CHARGING and _has_surplus(number) else _Flow.DISCHARGING
 
 
 def _has_surplus(number: _Numbers) -> bool:
@@ -190,7 +199,7 @@ def _has_surplus(number: _Numbers) -> bool:
     sun, output, power = number("total_dc_power"), number("total_active_power"), number("battery_power")
     if sun is None or output is None or power is None:
         return False
-    return sun - output > max(_BALANCE_TOLERANCE_W, power / 2)
+    return sun - output > max(_BALANCE_TOLERANCE_W, _LOST * sun, power / 2)
 
 
 def _told_flow(registers: Values, number: _Numbers, line: str) -> _Flow:
@@ -253,20 +262,25 @@ def _battery_current(number: _Numbers, power: Number | None, flow: _Flow) -> Num
 def _export_power(number: _Numbers, registers: Values, phases: int | None) -> Number | None:
     """W, + exporting. Some firmware leaves 13010 at 0 while the meter's own registers live."""
     export, meter = number("export_power"), number("meter_active_power")
-    total = total_of_phases(registers, phases)
-    if not meter and total is not None:  # its total stays at 0, too, where only its phases live
-        meter = total
-    live = [meter] if meter or total is not None else live_phases(registers)
-    lives = any(abs(power or 0) > _DEAD_POWER_W for power in live)
+    if meter is None or (meter == 0 and _only_its_phases_live(registers, phases)):
+        meter = total_of_phases(registers, phases)
+    live = live_phases(registers) if meter is None else [meter]
+    lives = any(abs(power) > _DEAD_POWER_W for power in live)
     if export is not None and (export or not lives):
         return export
-    if meter is not None and (meter or not lives):
+    if meter is not None:
         return -meter
     other = number("grid_export_power_alt")
     return (other or None) if lives else other  # a 0 that is doubtful is no surer for being there twice
 
 
-def _has_no_battery(number: _Numbers) -> bool:
+def _only_its_phases_live(registers: Values, phases: int | None) -> bool:
+    """Whether a meter's phases come to more than what is no more than their noise."""
+    total = total_of_phases(registers, phases) or 0
+    return abs(total) > max(_DEAD_POWER_W, _LOST * sum(map(abs, live_phases(registers))))
+
+
+def _has_no_battery(number: _Numbers, registers: Values) -> bool:
     """Whether every register that a connected battery fills reads 0, or "not available", as without one."""
     voltage, health = number("battery_voltage"), number("battery_soh")
     capacity = (number("battery_capacity"), number("battery_capacity_high_resolution"))
@@ -274,8 +288,9 @@ def _has_no_battery(number: _Numbers) -> bool:
         return False
     if voltage == 0 and health == 0:
         return True
-    is_empty = number("battery_soc") == 0 and 0 in capacity
-    return is_empty and (voltage or 0) < _FLOATING_V and not health
+    was_read = "battery_voltage" in registers and "battery_soh" in registers
+    is_empty = number("battery_soc") == 0 and 0 in capacity and not health and (voltage or 0) < _FLOATING_V
+    return was_read and is_empty and not any(abs(number(name) or 0) > 1 for name in _BATTERY_FLOWS)
 
 
 def _has_no_meter(registers: Values, values: Mapping[str, Any]) -> bool:

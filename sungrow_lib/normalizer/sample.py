@@ -18,6 +18,8 @@ from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample
 
+_WITHOUT_SIGN: Final = "SH-CX"
+"""The line whose battery power may be so large that it looks negative."""
 _CODES: Final = ("alarm_codes", "fault_codes")
 _CLOCK: Final = ("year", "month", "day", "hour", "minute", "second")
 _PHASES: Final = "phase_voltage_v"
@@ -104,7 +106,8 @@ class Normalizer:
 
     def learning(self, words: RegisterWords) -> Normalizer:
         """Return the normalizer that has seen ``words``: this one, or one that knows the sign."""
-        if self.signed_battery or not shows_signed_battery(words):
+        is_large = self.identity is not None and self.identity.context.line == _WITHOUT_SIGN
+        if self.signed_battery or is_large or not shows_signed_battery(words):
             return self
         return replace(self, signed_battery=True)
 

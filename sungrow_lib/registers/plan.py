@@ -60,7 +60,7 @@ _BESIDE: Final = {
 """Registers a quantity needs besides its best source, to tell directions and cross-check."""
 
 _TELLING_ABSENCE: Final = {
-    ("battery_",): ("battery_voltage", "battery_soh"),
+    ("battery_",): ("battery_voltage", "battery_soc", "battery_soh", "battery_capacity"),
     ("load_", "export_", "import_", "direct_use_", "self_consumption_"): ("export_power", *_METERED),
 }
 """By what quantities are called, the registers of an inverter that tell a battery or a meter that is missing

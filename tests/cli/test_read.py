@@ -270,7 +270,7 @@ def test_a_hole_is_no_value_whichever_fields_are_asked_and_minus_one_is(
 
 
 class _Cooling:
-    """A battery at 0.1 °C that falls to -0.1 °C while it is watched."""
+    """An inverter at 0.1 °C that falls to -0.1 °C while it is watched."""
 
     def __init__(self, image: Mapping[tuple[Space, int], int]) -> None:
         self._image = dict(image)
@@ -278,7 +278,7 @@ class _Cooling:
 
     def words(self) -> Mapping[tuple[Space, int], int]:
         self.asked += 1
-        return self._image | {(Space.INPUT, 13025): 1 if self.asked < 6 else 0xFFFF}
+        return self._image | {(Space.INPUT, 5008): 1 if self.asked < 6 else 0xFFFF}
 
 
 @pytest.mark.usefixtures("skipping_clock")
@@ -289,12 +289,12 @@ def test_watch_of_a_part_reads_what_tells_minus_one_from_a_hole(
     seen: list[float | None] = []
 
     def note(_: object, sample: SungrowSample, *_lacking: object) -> None:
-        seen.append(sample.battery_temp_c)
+        seen.append(sample.inverter_temp_c)
         if len(seen) == 10:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("sungrow_lib.cli.read._Printer.sample", note)
-    assert read(inverter.port, "--watch", "--json", "battery_temp_c") == 0
+    assert read(inverter.port, "--watch", "--json", "inverter_temp_c") == 0
     turned = seen.index(None)
     assert seen == [0.1] * turned + [None] + [-0.1] * (9 - turned)
 

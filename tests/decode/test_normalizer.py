@@ -194,15 +194,16 @@ def test_firmware_tells_that_the_battery_is_signed_whatever_a_stale_13001_says(
 @pytest.mark.parametrize(
     ("story", "sun", "output", "magnitude", "power"),
     [
-        ("more sun than output", 6000, 2000, 3000, 3000),
-        ("little of it", 700, 400, 250, 250),
+        ("more sun than output", 6000, 2000, 3000, None),
+        ("little of it", 700, 400, 250, None),
         ("output from the battery", 0, 2900, 3000, -3000),
+        ("what is lost of much sun", 10_000, 9750, 40, -40),
         ("what is lost on the way", 3050, 2900, 200, -200),
         ("the bit is of another day", 6000, 6900, 1000, -1000),
     ],
 )
-def test_signing_firmware_that_sends_a_magnitude_charges_where_the_bit_and_the_sun_say_so(
-    story: str, sun: int, output: int, magnitude: int, power: int
+def test_of_signing_firmware_nobody_knows_where_both_the_bit_and_the_sun_say_charging(
+    story: str, sun: int, output: int, magnitude: int, power: int | None
 ) -> None:
     device = replace(identity("SH10RT"), firmware="SAPPHIRE-H_03011.95.02")
     read = words({13001: CHARGING, 13022: magnitude, **long(5017, sun), **long(13034, output)})
@@ -215,6 +216,10 @@ def test_signing_firmware_that_sends_a_magnitude_charges_where_the_bit_and_the_s
         ({13020: 7000, 13021: -38, 13022: -3000}, 3000, 3.8),
         ({13020: 7000, 13021: 890, 13022: 62_536, 13001: DISCHARGING}, -62_536, -89.0),
         ({13020: 7000, 13021: 890, 13022: 62_536, 13001: CHARGING}, 62_536, 89.0),
+        ({13020: 7000, 13021: 467, 13022: 33_000, 13001: DISCHARGING}, -33_000, -46.7),
+        ({13021: 571, 13022: 40_000, 13001: DISCHARGING}, -40_000, -57.1),
+        ({13020: 7000, 13021: 890, 13022: 62_536, 13001: DISCHARGING, 5631: -1, 5632: 250}, -62_536, -89.0),
+        ({13020: 7000, 13021: 0, 13022: 62_536, 13001: DISCHARGING, **long(5214, 0)}, -62_536, 0.0),
         ({13020: 7000, 13021: 0, 13022: -3000}, None, 0.0),
         ({13020: 7000, 13021: 400, 13022: 28_000, 13001: DISCHARGING}, -28_000, -40.0),
     ],
@@ -235,6 +240,8 @@ def test_the_upper_half_of_a_large_hybrids_battery_power_is_what_voltage_and_cur
         ({**long(13010, 0), **long(5601, 0), **long(5603, 0), **long(5605, 0), **long(5607, 0)}, 0),
         ({**long(13010, 700), **long(5601, 0), **long(5603, 300), **long(5605, 300), **long(5607, 300)}, 700),
         ({**long(5601, 0)}, 0),
+        ({**long(5601, 0), **long(5603, 10), **long(5605, 10), **long(5607, 10)}, 0),
+        ({**long(13010, 0), **long(5601, 0), **long(5603, 2000), **long(5605, 2000), **long(5607, -3940)}, 0),
         ({**long(13010, 0), **long(5601, 400)}, -400),
     ],
 )
@@ -261,6 +268,9 @@ def test_half_a_hole_is_no_fault(halves: tuple[int, int]) -> None:
         ({13020: 12, 13023: 0, 13024: 0, 13025: 0, 13039: 0}, False),
         ({13020: 4000, 13023: 0, 13024: 990, 13025: 0, 13039: 960}, True),
         ({13020: 0xFFFF, 13023: 0, 13024: 990, 13025: 0, 13039: 960}, True),
+        ({13001: CHARGING, 13022: 500, 13023: 0, 13025: 0, 13039: 0}, True),
+        ({13020: 0xFFFF, 13021: 20, 13022: 500, 13023: 0, 13024: 0, 13025: 0, 13039: 0}, True),
+        ({13023: 0, 13025: 0, 13039: 0}, True),
     ],
 )
 def test_a_battery_of_which_nothing_is_available_is_not_there(

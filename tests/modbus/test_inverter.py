@@ -356,12 +356,12 @@ async def test_field_of_a_slower_tier_is_dated_all_the_same(
 async def test_minus_one_of_a_part_is_unknown_until_its_neighbours_were_read(
     bench: Bench, clock: ManualClock
 ) -> None:
-    cold = HYBRID | {(Space.INPUT, 13025): 0xFFFF}
+    cold = HYBRID | {(Space.INPUT, 5008): 0xFFFF}
     async with InverterSimulator({1: Device(cold, clock)}) as inverter:
-        readings = await bench.polls(inverter, 3, fields=["battery_temp_c"])
-        assert [sample_of(reading).battery_temp_c for reading in readings] == [None, -0.1, -0.1]
+        readings = await bench.polls(inverter, 3, fields=["inverter_temp_c"])
+        assert [sample_of(reading).inverter_temp_c for reading in readings] == [None, -0.1, -0.1]
         polled = list(inverter.requests)[-2:]
-        assert {request.block for request in polled} == {Block(Space.INPUT, 13020, 9)}
+        assert {request.block for request in polled} == {Block(Space.INPUT, 5003, 9)}
 
 
 async def test_a_hole_of_a_part_is_unknown_whatever_is_asked_for(bench: Bench, clock: ManualClock) -> None:

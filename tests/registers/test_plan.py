@@ -103,8 +103,10 @@ def test_quantities_can_be_chosen() -> None:
         "power_flow_status",
         "battery_voltage",
         "battery_power",
+        "battery_soc",
         "battery_soh",
         "total_active_power",
+        "battery_capacity",
     ]
 
 
