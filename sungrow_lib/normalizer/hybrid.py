@@ -38,7 +38,7 @@ _LEAST_BATTERY_V: Final = 40
 """Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
 
 _UPPER_HALF: Final = 0x8000
-_CLEARLY: Final = 1.5
+_NEARLY: Final = 1.25
 _FLOATING_V: Final = 10
 """V that an inverter may read where no battery is connected."""
 
@@ -151,23 +151,23 @@ def _plausible(registers: Values, identity: Identity) -> dict[str, Number | None
     return {
         "battery_power_signed": None if power == HOLE_W and (doubtful or power_differs) else power,
         "battery_current_signed": current,
-        "battery_power": _of_its_current(watts, (number("battery_voltage") or 0) * (current or amperes or 0)),
+        "battery_power": _of_its_current(watts, volts * abs(current or amperes or 0), registers),
     }
 
 
-def _of_its_current(power: Number | None, moved: Number) -> Number | None:
-    """13022 as it is, or the negative number that its upper half may be on SH-CX alone.
+def _of_its_current(power: Number | None, moved: Number, registers: Values) -> Number | None:
+    """13022 as it is, or the negative number, which is charging, that its upper half may be on SH-CX alone.
 
     Args:
         power: 13022.
-        moved: W by voltage and current; they decide where they clearly can.
+        moved: W by voltage and current: they are to be those of the negative number, and not of the other.
+        registers: decoded registers by name.
     """
-    if power is None or power < _UPPER_HALF or not moved:
+    if power is None or power < _UPPER_HALF or _says(registers) is _Flow.DISCHARGING:
         return power
-    sizes = (power, 2 * _UPPER_HALF - power)
-    if max(sizes) < _CLEARLY * min(sizes):
-        return power
-    return min(power, power - 2 * _UPPER_HALF, key=lambda one: abs(abs(one) - abs(moved)))
+    negative = power - 2 * _UPPER_HALF
+    is_that = max(moved, -negative) <= _NEARLY * min(moved, -negative)
+    return negative if is_that and max(moved, power) > _NEARLY * min(moved, power) else power
 
 
 def _within(value: Number | None, reach: float) -> Number | None:
@@ -209,14 +209,20 @@ def _told_flow(registers: Values, number: _Numbers, line: str) -> _Flow:
         return _Flow.CHARGING if signed < 0 else _Flow.DISCHARGING
     if (number("battery_current") or 0) < 0:
         return _Flow.CHARGING
+    told = _says(registers)
+    # nothing: 13001 stays 0 on several dongles
+    return _Flow.DISCHARGING if told is None and line in _SIGNED_BY_DOCUMENT else told or _Flow.UNKNOWN
+
+
+def _says(registers: Values) -> _Flow | None:
+    """Which way it flows by 13001; None where it says nothing."""
     status = registers.get("power_flow_status")
     charging, discharging = (isinstance(status, list) and text in status for text in _FLOW_BITS)
     if charging and discharging:
         return _Flow.UNKNOWN
     if charging:
         return _Flow.CHARGING
-    # neither: 13001 stays 0 on several dongles
-    return _Flow.DISCHARGING if discharging or line in _SIGNED_BY_DOCUMENT else _Flow.UNKNOWN
+    return _Flow.DISCHARGING if discharging else None
 
 
 def _battery_power(number: _Numbers, flow: _Flow) -> Number | None:
@@ -289,7 +295,7 @@ def _has_no_battery(number: _Numbers, registers: Values) -> bool:
     if voltage == 0 and health == 0:
         return True
     was_read = "battery_voltage" in registers and "battery_soh" in registers
-    is_empty = number("battery_soc") == 0 and 0 in capacity and not health and (voltage or 0) < _FLOATING_V
+    is_empty = number("battery_soc") == 0 and not health and (voltage or 0) < _FLOATING_V
     return was_read and is_empty and not any(abs(number(name) or 0) > 1 for name in _BATTERY_FLOWS)
 
 

@@ -91,7 +91,8 @@ class Normalizer:
             registers = without_idle_phases(registers)
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
-            values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
+            signed = self.signed_battery and identity.context.line != _WITHOUT_SIGN
+            values |= hybrid_values(values, registers, identity, signed=signed)
         if identity.family is Family.BATTERY:
             values |= battery_values(values)
         if identity.family is Family.SG:
@@ -106,8 +107,7 @@ class Normalizer:
 
     def learning(self, words: RegisterWords) -> Normalizer:
         """Return the normalizer that has seen ``words``: this one, or one that knows the sign."""
-        is_large = self.identity is not None and self.identity.context.line == _WITHOUT_SIGN
-        if self.signed_battery or is_large or not shows_signed_battery(words):
+        if self.signed_battery or not shows_signed_battery(words):
             return self
         return replace(self, signed_battery=True)
 

@@ -168,17 +168,20 @@ def rounded(quantity: Quantity, value: Number | None) -> Number | None:
 
 
 def codes_of_bits(name: str, family: Family, words: RegisterWords) -> list[int] | None:
-    """Codes of the bits set in the registers that were read; None when none of them was."""
+    """Codes of the bits set in the registers that were read; None when nobody knows of any."""
     table = RegisterMap.for_family(family)
     quantity = QUANTITY_BY_NAME[name]
     codes: set[int] = set()
-    answered = False
+    answered, half = False, False
     for source in chain.from_iterable(quantity.sources.get(family, ())):
         register = table.by_name(source.register)
         taken = words.take(register.space, register.number, register.word_count)
         if taken is None or WORD_MAX in taken:  # not even one word of them ever has all its bits set
+            half = half or (taken is not None and set(taken) != {WORD_MAX})
             continue
         if register.decode(taken) is not None:
             answered = True
             codes.update(register.codes(taken))
-    return sorted(codes)[: quantity.length] if answered else None
+    if codes:
+        return sorted(codes)[: quantity.length]
+    return [] if answered and not half else None  # of half a field nobody knows that nothing is in it

@@ -220,6 +220,9 @@ def test_of_signing_firmware_nobody_knows_where_both_the_bit_and_the_sun_say_cha
         ({13021: 571, 13022: 40_000, 13001: DISCHARGING}, -40_000, -57.1),
         ({13020: 7000, 13021: 890, 13022: 62_536, 13001: DISCHARGING, 5631: -1, 5632: 250}, -62_536, -89.0),
         ({13020: 7000, 13021: 0, 13022: 62_536, 13001: DISCHARGING, **long(5214, 0)}, -62_536, 0.0),
+        ({13020: 7000, 13021: 70, 13022: 60_000, 13001: DISCHARGING}, -60_000, -7.0),
+        ({13020: 12, 13021: 571, 13022: 40_000, 13001: CHARGING}, 40_000, 57.1),
+        ({13020: 7000, 13021: 1, 13022: 40_000, 13001: CHARGING}, 40_000, 0.1),
         ({13020: 7000, 13021: 0, 13022: -3000}, None, 0.0),
         ({13020: 7000, 13021: 400, 13022: 28_000, 13001: DISCHARGING}, -28_000, -40.0),
     ],
@@ -258,6 +261,7 @@ def test_half_a_hole_is_no_fault(halves: tuple[int, int]) -> None:
     assert sample({13052: first, 13053: second}).fault_codes is None
     others = {13054: 0, 13055: 4}
     assert sample({13052: first, 13053: second, **others}).fault_codes == sample(others).fault_codes
+    assert sample({13052: first, 13053: second, 13054: 0, 13055: 0}).fault_codes is None
 
 
 @pytest.mark.parametrize(
@@ -307,6 +311,12 @@ def test_an_empty_copy_of_which_a_request_was_lost_is_empty_all_the_same() -> No
     found = sample(table)
     assert (found.pv_total_kwh, found.running_state, found.active_power_w) == (None, None, None)
     assert sample({**table, 13008: 1}).pv_total_kwh == 0.0
+
+
+def test_a_large_hybrid_that_seemed_to_sign_its_battery_is_not_believed() -> None:
+    read = words({13001: CHARGING, 13020: 7000, 13021: 143, 13022: 10_000})
+    found = Normalizer("house", identity("SH125CX"), signed_battery=True).normalize(read, ts=TS)
+    assert (found.battery_power_w, found.battery_current_a) == (10_000, 14.3)
 
 
 def test_only_a_positive_13022_without_a_5214_rests_on_the_firmware() -> None:
