@@ -33,8 +33,8 @@ _FEWEST: Final = 3
 _WHAT_IT_IS: Final = range(4949, 5003)
 """What a dongle knows of a sleeping inverter: serial number, type, nominal power, number of phases."""
 _FEWEST_WORDS: Final = 30
-"""So many others must have been read, all of them 0, where a request of the poll was lost. Who wants but some
-fields reads fewer, and they may well be 0."""
+"""So many others must have been read, all of them 0, where a request of the poll was lost: few may well be 0,
+as some fields that are read alone."""
 
 
 def filled(family: Family, registers: Values, words: RegisterWords) -> RegisterWords:

@@ -37,12 +37,17 @@ _USUAL_REACH_W: Final = 60_000
 _LEAST_BATTERY_V: Final = 40
 """Least voltage of a battery at work, to turn a power into a current; below, the battery is off."""
 
+_WITHOUT_SIGN: Final = frozenset({"SH-CX"})
+"""Lines whose battery power may be so large that it looks negative: they were never seen to sign it."""
 _UPPER_HALF: Final = 0x8000
+"""W from which on 13022 may be one of those, or a negative number."""
 _NEARLY: Final = 1.25
+"""What differs by no more than this factor may be the same power."""
 _FLOATING_V: Final = 10
 """V that an inverter may read where no battery is connected."""
 
 _BATTERY_FLOWS: Final = ("battery_power", "battery_power_signed", "battery_current", "battery_current_signed")
+"""What is 0, or a hole, where no battery is."""
 _FLOW_BITS: Final = ("battery charging", "battery discharging")
 
 _BATTERY_GAUGES: Final = (
@@ -93,7 +98,8 @@ def hybrid_values(
     """
     registers = {**registers, **_plausible(registers, identity)}
     number = _Numbers(registers)
-    flow = _Flow.DISCHARGING if signed else _flow(registers, number, identity)
+    signs = signed and identity.context.line not in _WITHOUT_SIGN
+    flow = _Flow.DISCHARGING if signs else _flow(registers, number, identity)
     power = _battery_power(number, flow)
     changed: dict[str, Any] = {
         "battery_power_w": power,

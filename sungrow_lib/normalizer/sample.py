@@ -18,8 +18,6 @@ from sungrow_lib.registers.map import RegisterMap
 from sungrow_lib.registers.words import RegisterWords
 from sungrow_lib.sample import SungrowSample
 
-_WITHOUT_SIGN: Final = "SH-CX"
-"""The line whose battery power may be so large that it looks negative."""
 _CODES: Final = ("alarm_codes", "fault_codes")
 _CLOCK: Final = ("year", "month", "day", "hour", "minute", "second")
 _PHASES: Final = "phase_voltage_v"
@@ -91,8 +89,7 @@ class Normalizer:
             registers = without_idle_phases(registers)
         values = supplied_values(identity.family, registers)
         if identity.family is Family.SH:
-            signed = self.signed_battery and identity.context.line != _WITHOUT_SIGN
-            values |= hybrid_values(values, registers, identity, signed=signed)
+            values |= hybrid_values(values, registers, identity, signed=self.signed_battery)
         if identity.family is Family.BATTERY:
             values |= battery_values(values)
         if identity.family is Family.SG:

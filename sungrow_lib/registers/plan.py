@@ -47,13 +47,15 @@ _FAST_REGISTER: Final = {
 """The register whose block dates the poll."""
 
 _METERED: Final = ("total_export_energy", "total_import_energy")
-"""What tells a meter that reads 0 from one that is not there."""
+"""What tells a meter that reads 0 from one that is not there, ..."""
+_GRID: Final = ("export_power", *_METERED)
+"""... beside what goes through it now."""
 
 _BESIDE: Final = {
     "battery_power_w": ("battery_power", "power_flow_status", "total_active_power"),
     "battery_current_a": ("battery_current", "power_flow_status"),
     "export_power_w": ("meter_active_power", *_METERED),
-    "load_power_w": ("export_power", *_METERED),
+    "load_power_w": _GRID,
     "alarm_codes": ("work_state_1",),
     "fault_codes": ("work_state_1",),
 }
@@ -61,7 +63,7 @@ _BESIDE: Final = {
 
 _TELLING_ABSENCE: Final = {
     ("battery_",): ("battery_voltage", "battery_soc", "battery_soh", "battery_capacity"),
-    ("load_", "export_", "import_", "direct_use_", "self_consumption_"): ("export_power", *_METERED),
+    ("load_", "export_", "import_", "direct_use_", "self_consumption_"): _GRID,
 }
 """By what quantities are called, the registers of an inverter that tell a battery or a meter that is missing
 from one that reads 0. Where everything is read, they are among it."""
